@@ -1,0 +1,117 @@
+package config
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"time"
+)
+
+// Config is everything the cache module can be told. Its zero value is usable
+// and means "a Redis on localhost with the defaults".
+//
+// A Config is plain data without locks: it can be copied, and read concurrently
+// while nobody writes to it. The module copies what it is given, so changing a
+// Config afterwards changes nothing.
+//
+// The comment of each field is its description in the README; regenerate the
+// table with go generate after changing one.
+type Config struct {
+	// Address as redis://, rediss:// (TLS) or unix:// URL; wins over host, port and database.
+	// Query options of go-redis such as ?pool_size=20 work. Credentials and a database it does
+	// not name come from their own fields.
+	URL string `env:"REDIS_URL" json:"url" redact:"url"`
+	// Host name or IP address of the server.
+	Host string `env:"REDIS_HOST,default=localhost" json:"host" redact:"addr"`
+	// TCP port, 1 to 65535.
+	Port string `env:"REDIS_PORT,default=6379" json:"port" redact:"addr"`
+	// ACL user; empty is Redis' default user.
+	Username string `env:"REDIS_USERNAME" json:"username"`
+	// Password of the user.
+	Password string `env:"REDIS_PASSWORD" json:"password" redact:"secret"`
+	// Database number; only 0 exists in Cluster.
+	DB int `env:"REDIS_DB,default=0" json:"db"`
+
+	// Connections in use at a time, per server. Pipelines and subscriptions have connections
+	// of their own.
+	PoolSize int `env:"REDIS_POOL_SIZE,default=10" json:"pool_size"`
+	// Idle connections kept open at most; 0 keeps all.
+	MaxIdleConns int `env:"REDIS_MAX_IDLE_CONNS,default=5" json:"max_idle_conns"`
+	// Idle connections opened in advance; 0 opens none.
+	MinIdleConns int `env:"REDIS_MIN_IDLE_CONNS,default=2" json:"min_idle_conns"`
+
+	// Time to open a connection.
+	DialTimeout time.Duration `env:"REDIS_DIAL_TIMEOUT,default=5s" json:"dial_timeout"`
+	// Time to wait for a reply; 0 leaves it to the caller's context.
+	ReadTimeout time.Duration `env:"REDIS_READ_TIMEOUT,default=3s" json:"read_timeout"`
+	// Time to send a command; 0 leaves it to the caller's context.
+	WriteTimeout time.Duration `env:"REDIS_WRITE_TIMEOUT,default=3s" json:"write_timeout"`
+	// Time to wait for a free connection when all are in use.
+	PoolTimeout time.Duration `env:"REDIS_POOL_TIMEOUT,default=4s" json:"pool_timeout"`
+	// Time a single health check or start-up ping may take.
+	PingTimeout time.Duration `env:"REDIS_PING_TIMEOUT,default=1s" json:"ping_timeout"`
+
+	// Use TLS, with the system's roots unless a CA file is named. A rediss:// URL or a
+	// TLSConfig turns it on as well.
+	TLSEnabled bool `env:"REDIS_TLS,default=false" json:"tls_enabled"`
+	// TLSConfig, when set, turns TLS on and wins over all other TLS fields. It is used as a copy.
+	TLSConfig *tls.Config `json:"-"`
+	// PEM file with the certificate authorities to trust instead of the system's.
+	TLSCAFile string `env:"REDIS_TLS_CA_FILE" json:"tls_ca_file"`
+	// PEM file with the client certificate; needs the key.
+	TLSCertFile string `env:"REDIS_TLS_CERT_FILE" json:"tls_cert_file"`
+	// PEM file with the client certificate's key.
+	TLSKeyFile string `env:"REDIS_TLS_KEY_FILE" json:"tls_key_file"`
+	// Name expected in the server's certificate, instead of the host.
+	TLSServerName string `env:"REDIS_TLS_SERVER_NAME" json:"tls_server_name"`
+
+	// Times a failed command is sent again; 0 or -1 never.
+	MaxRetries int `env:"REDIS_MAX_RETRIES,default=3" json:"max_retries"`
+	// Shortest pause before a retry; 0 or -1 is no pause.
+	MinRetryBackoff time.Duration `env:"REDIS_MIN_RETRY_BACKOFF,default=8ms" json:"min_retry_backoff"`
+	// Longest pause before a retry; 0 or -1 is no pause.
+	MaxRetryBackoff time.Duration `env:"REDIS_MAX_RETRY_BACKOFF,default=512ms" json:"max_retry_backoff"`
+
+	// Name of the master that Sentinel watches; turns Sentinel on and needs the sentinels' addresses.
+	MasterName string `env:"REDIS_MASTER_NAME" json:"master_name"`
+	// Addresses host:port, comma separated: of the sentinels, or of some nodes of the Cluster.
+	Addrs []string `env:"REDIS_ADDRS" json:"addrs" redact:"addr"`
+	// ACL user at the sentinels.
+	SentinelUsername string `env:"REDIS_SENTINEL_USERNAME" json:"sentinel_username"`
+	// Password at the sentinels.
+	SentinelPassword string `env:"REDIS_SENTINEL_PASSWORD" json:"sentinel_password" redact:"secret"`
+	// Use Redis Cluster, starting from the addresses, the URL, or host and port.
+	Cluster bool `env:"REDIS_CLUSTER,default=false" json:"cluster"`
+
+	// Name of our connections in CLIENT LIST.
+	ClientName string `env:"REDIS_CLIENT_NAME" json:"client_name"`
+	// Prefix of every key the module itself writes.
+	KeyPrefix string `env:"REDIS_KEY_PREFIX,default=cache:" json:"key_prefix"`
+	// Independent masters that decide on locks by majority, comma separated: host:port, which
+	// takes credentials and TLS from the main settings, or full URLs, which stand alone.
+	LockNodes []string `env:"REDIS_LOCK_NODES" json:"lock_nodes" redact:"url"`
+	// Whether the application fails to start while Redis is down; if false it starts, is not
+	// ready, and recovers by itself.
+	Required *bool `env:"REDIS_REQUIRED,default=true" json:"required"`
+
+	// Messages buffered for a slow subscriber.
+	NotificationBufferSize int `env:"REDIS_NOTIFICATION_BUFFER_SIZE,default=100" json:"notification_buffer_size"`
+	// Events kept for subscribers that missed them; 0 or -1 keeps none.
+	NotificationHistorySize int `env:"REDIS_NOTIFICATION_HISTORY_SIZE,default=10000" json:"notification_history_size"`
+	// Time the events are kept after the last one, at least 1s.
+	NotificationHistoryTTL time.Duration `env:"REDIS_NOTIFICATION_HISTORY_TTL,default=1h" json:"notification_history_ttl"`
+
+	// Dialer, when set, opens every connection in place of net.Dialer: to an
+	// in-memory server, or through a tunnel. TLS, when on, is spoken over what it
+	// returns. It must be safe for concurrent use.
+	Dialer func(ctx context.Context, network, addr string) (net.Conn, error) `json:"-"`
+
+	// complete tells that zeros are meant; Load, Default and WithDefaults set it.
+	complete bool
+}
+
+// IsRequired reports whether the application must not start without Redis.
+// It is true unless Required points to false.
+func (c *Config) IsRequired() bool {
+	return c == nil || c.Required == nil || *c.Required
+}

@@ -1,0 +1,85 @@
+package config
+
+import (
+	"reflect"
+	"strings"
+	"time"
+)
+
+// field is what the struct tags say about one field of Config.
+type field struct {
+	index    int
+	name     string // Go name
+	env      string // variable without prefix; empty if it has none
+	json     string // empty if it has none
+	fallback string // default, as it would be written in the environment
+	secret   bool   // the value never shows
+	url      bool   // the value is a URL, or a list of them: shown without user part and query
+	addr     bool   // the value is an address, where an @ betrays credentials
+	text     bool   // any text is legal, so an @ in it betrays nothing
+}
+
+// durationType tells durations from other 64 bit integers.
+var durationType = reflect.TypeFor[time.Duration]()
+
+// fields lists the fields of Config in their order, without the unexported ones.
+// It is computed on demand: configuration is read once per process, and package
+// state would have to be guarded.
+func fields() []field {
+	t := reflect.TypeFor[Config]()
+	out := make([]field, 0, t.NumField())
+	for i := range t.NumField() {
+		sf := t.Field(i)
+		if !sf.IsExported() {
+			continue
+		}
+		f := field{index: i, name: sf.Name}
+		switch redact := sf.Tag.Get("redact"); {
+		case redact == "secret":
+			f.secret = true
+		case redact == "url":
+			f.url = true
+		case redact == "addr":
+			f.addr = true
+		case sf.Type.Kind() == reflect.String:
+			f.text = true
+		}
+		env, rest, _ := strings.Cut(sf.Tag.Get("env"), ",")
+		f.env = env
+		f.fallback = strings.TrimPrefix(rest, "default=")
+		if name := sf.Tag.Get("json"); name != "-" {
+			f.json = name
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+// variable returns the environment variable of the Go field name, or "".
+func variable(name string) string {
+	sf, ok := reflect.TypeFor[Config]().FieldByName(name)
+	if !ok {
+		return ""
+	}
+	env, _, _ := strings.Cut(sf.Tag.Get("env"), ",")
+	return env
+}
+
+// allowedFor says what the environment or JSON may hold for a field of type t.
+func allowedFor(t reflect.Type) string {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch {
+	case t == durationType:
+		return "a duration such as 500ms, 5s or 1h"
+	case t.Kind() == reflect.Bool:
+		return "true or false"
+	case t.Kind() == reflect.Int:
+		return "a whole number"
+	case t.Kind() == reflect.Slice:
+		return "a list of addresses"
+	default:
+		return "text"
+	}
+}

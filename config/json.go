@@ -1,0 +1,118 @@
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+)
+
+var (
+	_ json.Marshaler   = Config{}
+	_ json.Unmarshaler = (*Config)(nil)
+)
+
+// MarshalJSON writes every field, durations as text such as "5s". Secrets are
+// written as REDACTED: the result is for people and logs, not for storing a Config.
+func (c Config) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	v := reflect.ValueOf(c)
+	b.WriteByte('{')
+	for _, f := range fields() {
+		if f.json == "" {
+			continue
+		}
+		value := any(nil)
+		if fv := v.Field(f.index); fv.Kind() != reflect.Pointer || !fv.IsNil() {
+			value = showField(f, fv)
+		}
+		if d, ok := value.(time.Duration); ok {
+			value = d.String()
+		}
+		text, err := json.Marshal(value)
+		if err != nil {
+			return nil, fmt.Errorf("config: encode %s: %w", f.name, err)
+		}
+		if b.Len() > 1 {
+			b.WriteByte(',')
+		}
+		b.WriteString(strconv.Quote(f.json))
+		b.WriteByte(':')
+		b.Write(text)
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
+}
+
+// UnmarshalJSON sets the fields that data names and leaves the others alone.
+// Durations are text such as "5s" or whole nanoseconds. Unknown names and null
+// are ignored. All fields of the wrong type are reported at once, as an [*Error];
+// c is then unchanged. The values themselves are judged by [Config.Validate].
+func (c *Config) UnmarshalJSON(data []byte) error {
+	var raw map[string]json.RawMessage
+	if err := json.Unmarshal(data, &raw); err != nil {
+		// Neither kind of error that is possible here quotes a value.
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	out := *c
+	v := reflect.ValueOf(&out).Elem()
+	bad := &Error{}
+	for _, f := range fields() {
+		text, ok := lookup(raw, f.json)
+		if !ok || string(text) == "null" {
+			continue
+		}
+		fresh := reflect.New(v.Field(f.index).Type())
+		if err := decodeJSON(text, fresh); err != nil {
+			bad.Fields = append(bad.Fields, FieldError{
+				Field: f.name, Variable: f.env, Value: showText(f, string(text)),
+				Allowed: allowedFor(fresh.Type().Elem()),
+			})
+			continue
+		}
+		v.Field(f.index).Set(fresh.Elem())
+	}
+	if len(bad.Fields) > 0 {
+		return bad
+	}
+	*c = out
+	return nil
+}
+
+// decodeJSON decodes text into the value that target points to.
+func decodeJSON(text json.RawMessage, target reflect.Value) error {
+	d, ok := target.Interface().(*time.Duration)
+	if !ok || text[0] != '"' {
+		return json.Unmarshal(text, target.Interface())
+	}
+	var s string
+	if err := json.Unmarshal(text, &s); err != nil {
+		return err
+	}
+	parsed, err := time.ParseDuration(s)
+	if err != nil {
+		return err
+	}
+	*d = parsed
+	return nil
+}
+
+// lookup finds a field the way encoding/json does: by its exact name, or else
+// without regard to case.
+func lookup(raw map[string]json.RawMessage, name string) (json.RawMessage, bool) {
+	if name == "" {
+		return nil, false
+	}
+	if text, ok := raw[name]; ok {
+		return text, true
+	}
+	for key, text := range raw {
+		if strings.EqualFold(key, name) {
+			return text, true
+		}
+	}
+	return nil, false
+}

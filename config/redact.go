@@ -1,0 +1,224 @@
+package config
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap/zapcore"
+)
+
+// Redacted stands wherever a secret would.
+const Redacted = "REDACTED"
+
+var (
+	_ fmt.Formatter           = Config{}
+	_ fmt.Stringer            = Config{}
+	_ fmt.GoStringer          = Config{}
+	_ zapcore.ObjectMarshaler = Config{}
+	_ slog.LogValuer          = Config{}
+)
+
+// Format writes the fields that are set, secrets as REDACTED, whatever the verb.
+func (c Config) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, c.String()) }
+
+// GoString is the same as String.
+func (c Config) GoString() string { return c.String() }
+
+// String lists the fields that are set, secrets as REDACTED.
+func (c Config) String() string {
+	var b strings.Builder
+	b.WriteString("config.Config{")
+	for i, e := range c.shown() {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(e.field.name)
+		b.WriteByte(':')
+		switch v := e.value.(type) {
+		case string:
+			b.WriteString(strconv.Quote(v))
+		case []string:
+			fmt.Fprintf(&b, "%q", v)
+		default:
+			fmt.Fprint(&b, v)
+		}
+	}
+	b.WriteByte('}')
+	return b.String()
+}
+
+// MarshalLogObject adds the fields that are set under their JSON names, secrets
+// as REDACTED.
+func (c Config) MarshalLogObject(enc zapcore.ObjectEncoder) error {
+	for _, e := range c.shown() {
+		switch v := e.value.(type) {
+		case string:
+			enc.AddString(e.key(), v)
+		case bool:
+			enc.AddBool(e.key(), v)
+		case int:
+			enc.AddInt(e.key(), v)
+		case time.Duration:
+			enc.AddDuration(e.key(), v)
+		default:
+			if err := enc.AddReflected(e.key(), v); err != nil {
+				return fmt.Errorf("config: log %s: %w", e.field.name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// LogValue groups the fields that are set under their JSON names, secrets as REDACTED.
+func (c Config) LogValue() slog.Value {
+	shown := c.shown()
+	attrs := make([]slog.Attr, 0, len(shown))
+	for _, e := range shown {
+		attrs = append(attrs, slog.Any(e.key(), e.value))
+	}
+	return slog.GroupValue(attrs...)
+}
+
+// entry is a field that is set, with a value that may be shown.
+type entry struct {
+	field field
+	value any
+}
+
+// key is the JSON name, or the Go name of fields that have none.
+func (e entry) key() string {
+	if e.field.json != "" {
+		return e.field.json
+	}
+	return e.field.name
+}
+
+// shown returns the fields that are not zero, with secrets removed.
+func (c Config) shown() []entry {
+	v := reflect.ValueOf(c)
+	var out []entry
+	for _, f := range fields() {
+		if fv := v.Field(f.index); !fv.IsZero() {
+			out = append(out, entry{f, showField(f, fv)})
+		}
+	}
+	return out
+}
+
+// showField turns the value of a field into one that may be shown.
+func showField(f field, v reflect.Value) any {
+	if v.Kind() == reflect.Func || (v.Kind() == reflect.Pointer && v.Elem().Kind() == reflect.Struct) {
+		return "set" // a dialer, or a TLS config with private keys in it
+	}
+	if v.Kind() == reflect.Pointer {
+		v = v.Elem()
+	}
+	switch v.Kind() {
+	case reflect.String:
+		return showSafe(f, v.String())
+	case reflect.Slice:
+		out := make([]string, v.Len())
+		for i := range out {
+			out[i] = showSafe(f, v.Index(i).String())
+		}
+		return out
+	default:
+		return v.Interface()
+	}
+}
+
+// showSafe returns s, redacted as its field demands.
+func showSafe(f field, s string) string {
+	switch {
+	case f.secret && s != "":
+		return Redacted
+	case f.url && s != "", strings.Contains(s, "://"):
+		return redactURL(s)
+	case f.addr && strings.Contains(s, "@"):
+		return Redacted // user:password@host in a field that takes addresses only
+	default:
+		return s
+	}
+}
+
+// maxShown bounds the length of a value in an error.
+const maxShown = 80
+
+// showText returns the raw text given for a field, quoted, for an error.
+func showText(f field, raw string) string {
+	if !f.text && strings.Contains(raw, "@") {
+		return strconv.Quote(Redacted) // a URL in the variable of a number
+	}
+	s := showSafe(f, raw)
+	if len(s) > maxShown {
+		s = s[:maxShown] + "…"
+	}
+	return strconv.Quote(s)
+}
+
+// redactURL returns raw without its user part, query and fragment. A text that is
+// no URL of a Redis, or whose secret might have slipped into host or path because
+// it was not escaped, is replaced as a whole.
+func redactURL(raw string) string {
+	scheme, rest, ok := strings.Cut(raw, "://")
+	if !ok {
+		if isHostPort(raw) {
+			return raw // the short form of a lock node
+		}
+		return Redacted
+	}
+	if scheme != "redis" && scheme != "rediss" && scheme != "unix" {
+		if !isSchemeName(scheme) {
+			return Redacted
+		}
+		return scheme + "://" + Redacted
+	}
+	authority, tail := rest, ""
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		authority, tail = rest[:i], rest[i:]
+	}
+	u, err := url.Parse(raw)
+	if err != nil || strings.Contains(tail, "@") {
+		// "redis://user:pa/ss@host": the password ended up in the path.
+		return scheme + "://" + Redacted
+	}
+	out := scheme + "://"
+	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
+		out += Redacted + "@"
+		authority = authority[i+1:]
+	}
+	out += authority
+	switch {
+	case scheme == "unix" || isDatabasePath(u.Path):
+		out += u.Path
+	default:
+		out += "/" + Redacted
+	}
+	if u.RawQuery != "" {
+		out += "?" + Redacted
+	}
+	return out
+}
+
+// isDatabasePath reports whether a URL's path is empty or a database number.
+func isDatabasePath(path string) bool {
+	path = strings.Trim(path, "/")
+	_, err := strconv.ParseUint(path, 10, 31)
+	return path == "" || err == nil
+}
+
+// isSchemeName reports whether s looks like http or postgresql and not like a secret.
+func isSchemeName(s string) bool {
+	for _, r := range s {
+		if (r < 'a' || r > 'z') && r != '+' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 12
+}
