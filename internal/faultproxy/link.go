@@ -1,0 +1,190 @@
+package faultproxy
+
+import (
+	"bytes"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const chunkSize = 32 << 10
+
+// link is one client's connection and the one made for it to the target.
+type link struct {
+	proxy  *Proxy
+	client net.Conn
+
+	mu     sync.Mutex // protects server against a cut while it is dialled
+	server net.Conn
+
+	once       sync.Once
+	done       chan struct{} // closed by cut
+	clientGone atomic.Bool
+	// handshake says that what the client sent last sets up the connection.
+	handshake atomic.Bool
+}
+
+func newLink(p *Proxy, client net.Conn) *link {
+	return &link{proxy: p, client: client, done: make(chan struct{})}
+}
+
+// run forwards in both directions until both have ended or the link is cut.
+func (l *link) run() {
+	// However it ends, nothing stays open.
+	defer l.cut()
+	dialer := net.Dialer{Timeout: dialLimit}
+	server, err := dialer.DialContext(l.proxy.ctx, "tcp", l.proxy.target)
+	if err != nil || !l.attach(server) {
+		return
+	}
+	requests, replies := newQueue(), newQueue()
+	var tasks sync.WaitGroup
+	tasks.Go(func() { l.read(l.client, toServer, requests) })
+	tasks.Go(func() { l.write(server, toServer, requests) })
+	tasks.Go(func() { l.read(server, toClient, replies) })
+	tasks.Go(func() { l.write(l.client, toClient, replies) })
+	tasks.Wait()
+}
+
+// attach takes over the connection to the server, unless the link has been cut
+// while it was dialled.
+func (l *link) attach(server net.Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case <-l.done:
+		abort(server)
+		return false
+	default:
+		l.server = server
+		return true
+	}
+}
+
+// cut breaks both connections and ends all of the link's goroutines.
+func (l *link) cut() {
+	l.once.Do(func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		close(l.done)
+		l.clientGone.Store(true)
+		abort(l.client)
+		if l.server != nil {
+			abort(l.server)
+		}
+	})
+}
+
+// abort closes a connection with a reset: unlike an orderly close it does not
+// wait for, or deliver, what has been written.
+func abort(c net.Conn) {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = c.Close()
+}
+
+// read puts what arrives into the queue, each chunk with the time at which it
+// is to leave. Reading never waits for that time: this is what keeps latency
+// from limiting throughput.
+func (l *link) read(from net.Conn, d direction, q *queue) {
+	buffer := make([]byte, chunkSize)
+	for {
+		n, err := from.Read(buffer)
+		due := time.Now().Add(time.Duration(l.proxy.latency.Load()))
+		if n > 0 {
+			data := bytes.Clone(buffer[:n])
+			switch {
+			case d == toServer:
+				l.handshake.Store(isHandshake(data))
+			case !l.handshake.Load() && l.proxy.takeDrop():
+				l.cut()
+				return
+			}
+			if !q.put(chunk{data: data, due: due}, l.done) {
+				return
+			}
+		}
+		if err != nil {
+			if d == toServer {
+				l.clientGone.Store(true)
+			}
+			q.put(chunk{due: due}, l.done) // the end travels like data
+			return
+		}
+	}
+}
+
+// write takes chunks out of the queue when they are due.
+func (l *link) write(to net.Conn, d direction, q *queue) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		next, ok := q.take(l.done)
+		if !ok {
+			return
+		}
+		if wait := time.Until(next.due); wait > 0 {
+			timer.Reset(wait)
+			select {
+			case <-timer.C:
+			case <-l.done:
+				return
+			}
+		}
+		swallow, changed := l.proxy.swallowing(d)
+		if next.data == nil {
+			if l.mayEnd(d, swallow, changed) {
+				l.end(to)
+			}
+			return
+		}
+		if swallow {
+			continue
+		}
+		if _, err := to.Write(next.data); err != nil {
+			l.cut()
+			return
+		}
+	}
+}
+
+// mayEnd waits until the end of a direction may be passed on: while bytes are
+// swallowed the other side must not even learn that there will be none. It
+// returns false if the link is cut instead.
+func (l *link) mayEnd(d direction, swallow bool, changed <-chan struct{}) bool {
+	for swallow {
+		select {
+		case <-changed:
+			swallow, changed = l.proxy.swallowing(d)
+		case <-l.done:
+			return false
+		}
+	}
+	return true
+}
+
+// end passes on that nothing more will come. The other direction stays open.
+func (l *link) end(to net.Conn) {
+	if tcp, ok := to.(*net.TCPConn); ok && tcp.CloseWrite() == nil {
+		return
+	}
+	l.cut()
+}
+
+// isHandshake reports whether a chunk of requests begins with a command that
+// clients send on a new connection only.
+func isHandshake(data []byte) bool {
+	// "*2\r\n$5\r\nHELLO\r\n…": the name is the third line.
+	lines := bytes.SplitN(data, []byte("\r\n"), 4)
+	if len(lines) < 4 || !bytes.HasPrefix(data, []byte("*")) {
+		return false
+	}
+	for _, name := range []string{"hello", "auth", "select", "client", "readonly"} {
+		if bytes.EqualFold(lines[2], []byte(name)) {
+			return true
+		}
+	}
+	return false
+}
