@@ -1,0 +1,62 @@
+// Package client builds the Redis client that everything else in the module uses.
+//
+// A [Redis] embeds redis.UniversalClient, so every command of go-redis works on
+// it. Beyond that it knows when it may connect, whether the server is fit for
+// use, and how to close everything once.
+//
+// # Life cycle
+//
+// [New] checks the configuration and builds the client without any I/O: nothing
+// is dialled, looked up or started before [Redis.Open]. Commands sent earlier
+// fail at once with [ErrNotStarted]. [Redis.WaitReady] then waits for the server,
+// and [Redis.Close] ends it all. A client that is dropped without Open and
+// without Close leaves nothing behind.
+//
+// [NewRedis] does all of it for programs without a life cycle of their own:
+//
+//	rdb, err := client.NewRedis(ctx, &config.Config{Host: "redis.internal"})
+//	if err != nil {
+//		return err
+//	}
+//	defer rdb.Close()
+//
+// # One server, Sentinel, Cluster
+//
+// The configuration decides: MasterName means Sentinel, Cluster means Cluster,
+// anything else one server. Pipelines and subscriptions use connections beside
+// the pool, as always in go-redis.
+//
+// # What is wrong
+//
+// [Redis.HealthCheck], WaitReady and NewRedis return an [*Error] with the address
+// and one of the kinds [ErrUnreachable], [ErrTLS], [ErrAuth], [ErrLoading],
+// [ErrReadOnly], [ErrOutOfMemory], [ErrClusterDown] or [ErrRefused]. No error and
+// no log line holds a password.
+//
+// # Metrics
+//
+// [Redis.Collector] exports, all with the constant label cache (the name of the
+// instance, see [WithName]):
+//
+//   - cache_client_commands_total{command,status}: commands by name and status,
+//     which is ok, error, timeout or canceled. A missing key (redis.Nil) is ok.
+//   - cache_client_command_duration_seconds{command}: histogram of the time of a
+//     command, retries included; a pipeline counts once, as command "pipeline".
+//   - cache_client_pool_hits_total{pool}: connections taken from the pool.
+//   - cache_client_pool_misses_total{pool}: connections opened for lack of an idle one.
+//   - cache_client_pool_timeouts_total{pool}: waits for a connection given up.
+//   - cache_client_pool_waits_total{pool}: waits for a connection.
+//   - cache_client_pool_wait_seconds_total{pool}: time spent in these waits.
+//   - cache_client_pool_stale_connections_total{pool}: connections removed as broken or too old.
+//   - cache_client_pool_connections{pool,state}: open connections, idle or used.
+//   - cache_client_pool_max_connections{pool}: connections in use at most, per server.
+//   - cache_client_pubsub_connections: open subscribing connections.
+//
+// The pool is main, pipeline, or lock_nodes (all of them together). Commands
+// beyond the first 128 names, and names that are no plain words, count as "other".
+//
+// # Tracing
+//
+// With [WithTracerProvider] every command becomes a span that names the command
+// and the server. Keys, values and arguments are in no span.
+package client

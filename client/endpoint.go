@@ -1,0 +1,205 @@
+package client
+
+import (
+	"cmp"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/compozy/cache/config"
+)
+
+// Modes of deployment, as they appear in logs.
+const (
+	modeSingle   = "single"
+	modeSentinel = "sentinel"
+	modeCluster  = "cluster"
+)
+
+// endpoint is where and how to connect, with the URL already taken apart.
+type endpoint struct {
+	mode    string
+	network string // tcp or unix
+	addrs   []string
+	options redis.UniversalOptions
+	tls     *tls.Config
+}
+
+// mainEndpoint derives the main server's endpoint from a complete, valid Config.
+func mainEndpoint(cfg *config.Config) (*endpoint, error) {
+	e := &endpoint{mode: modeSingle, network: "tcp", options: baseOptions(cfg)}
+	o := &e.options
+	o.Username, o.Password, o.DB = cfg.Username, cfg.Password, cfg.DB
+	e.addrs = []string{net.JoinHostPort(strings.Trim(cfg.Host, "[]"), cfg.Port)}
+
+	var fromURL *redis.Options
+	if cfg.URL != "" {
+		var err error
+		if fromURL, err = parseURL(cfg.URL); err != nil {
+			return nil, err
+		}
+		e.network, e.addrs = fromURL.Network, []string{fromURL.Addr}
+		applyURL(o, fromURL)
+		if fromURL.Password != "" {
+			o.Username, o.Password = fromURL.Username, fromURL.Password
+		} else {
+			o.Username = cmp.Or(fromURL.Username, o.Username)
+		}
+		if namesDatabase(cfg.URL) {
+			o.DB = fromURL.DB
+		}
+	}
+	switch {
+	case cfg.MasterName != "":
+		e.mode, e.addrs = modeSentinel, cfg.Addrs
+		o.MasterName = cfg.MasterName
+		o.SentinelUsername, o.SentinelPassword = cfg.SentinelUsername, cfg.SentinelPassword
+	case cfg.Cluster:
+		e.mode = modeCluster
+		if len(cfg.Addrs) > 0 {
+			e.addrs = cfg.Addrs
+		}
+	}
+	var err error
+	e.tls, err = tlsConfig(cfg, fromURL)
+	return e, err
+}
+
+// lockEndpoint derives the endpoint of one independent master. host:port takes
+// credentials and TLS from the main settings; a URL stands alone.
+func lockEndpoint(cfg *config.Config, node string, main *endpoint) (*endpoint, error) {
+	if !strings.Contains(node, "://") {
+		e := &endpoint{mode: modeSingle, network: "tcp", addrs: []string{node}, options: main.options, tls: main.tls}
+		// Locks live in the database that the application uses, but neither
+		// Sentinel nor Cluster reach beyond the main server.
+		e.options.MasterName, e.options.SentinelUsername, e.options.SentinelPassword = "", "", ""
+		return e, nil
+	}
+	fromURL, err := parseURL(node)
+	if err != nil {
+		return nil, err
+	}
+	e := &endpoint{mode: modeSingle, network: fromURL.Network, addrs: []string{fromURL.Addr}, options: baseOptions(cfg)}
+	e.options.Username, e.options.Password, e.options.DB = fromURL.Username, fromURL.Password, fromURL.DB
+	applyURL(&e.options, fromURL)
+	e.tls = fromURL.TLSConfig
+	return e, nil
+}
+
+// baseOptions are the settings that do not depend on the server.
+func baseOptions(cfg *config.Config) redis.UniversalOptions {
+	return redis.UniversalOptions{
+		ClientName:      cfg.ClientName,
+		MaxRetries:      orNone(cfg.MaxRetries),
+		MinRetryBackoff: orNone(cfg.MinRetryBackoff),
+		MaxRetryBackoff: orNone(cfg.MaxRetryBackoff),
+		DialTimeout:     cfg.DialTimeout,
+		ReadTimeout:     orNone(cfg.ReadTimeout),
+		WriteTimeout:    orNone(cfg.WriteTimeout),
+		PoolTimeout:     cfg.PoolTimeout,
+		PoolSize:        cfg.PoolSize,
+		MinIdleConns:    cfg.MinIdleConns,
+		MaxIdleConns:    cfg.MaxIdleConns,
+		// Without it a command waits for its read timeout although its context
+		// has ended.
+		ContextTimeoutEnabled: true,
+		// A failed dial is retried by the command itself, with its own backoff;
+		// five dials per try would make every command of an outage slow.
+		DialerRetries: 1,
+		// CLIENT SETINFO costs a round trip per connection and is an error
+		// before Redis 7.2.
+		DisableIdentity: true,
+		// Any other mode makes NewClient look up host names.
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	}
+}
+
+// orNone translates zero, which means none or no limit in a complete Config, into
+// the -1 that means the same to go-redis.
+func orNone[T int | time.Duration](v T) T {
+	if v == 0 {
+		return -1
+	}
+	return v
+}
+
+// applyURL overrides o by the options that the query of a URL named. They are the
+// ones that are not zero: zero is how go-redis says "not given".
+func applyURL(o *redis.UniversalOptions, u *redis.Options) {
+	o.Protocol = cmp.Or(u.Protocol, o.Protocol)
+	o.ClientName = cmp.Or(u.ClientName, o.ClientName)
+	o.MaxRetries = cmp.Or(u.MaxRetries, o.MaxRetries)
+	o.MinRetryBackoff = cmp.Or(u.MinRetryBackoff, o.MinRetryBackoff)
+	o.MaxRetryBackoff = cmp.Or(u.MaxRetryBackoff, o.MaxRetryBackoff)
+	o.DialTimeout = cmp.Or(max(u.DialTimeout, 0), o.DialTimeout)
+	o.ReadTimeout = cmp.Or(u.ReadTimeout, o.ReadTimeout)
+	o.WriteTimeout = cmp.Or(u.WriteTimeout, o.WriteTimeout)
+	o.PoolFIFO = u.PoolFIFO
+	o.PoolSize = cmp.Or(u.PoolSize, o.PoolSize)
+	o.PoolTimeout = cmp.Or(max(u.PoolTimeout, 0), o.PoolTimeout)
+	o.MinIdleConns = cmp.Or(u.MinIdleConns, o.MinIdleConns)
+	o.MaxIdleConns = cmp.Or(u.MaxIdleConns, o.MaxIdleConns)
+	o.MaxActiveConns = u.MaxActiveConns
+	o.MaxConcurrentDials = u.MaxConcurrentDials
+	o.PipelinePoolSize = u.PipelinePoolSize
+	o.PipelineReadBufferSize = u.PipelineReadBufferSize
+	o.PipelineWriteBufferSize = u.PipelineWriteBufferSize
+	o.ConnMaxIdleTime = u.ConnMaxIdleTime
+	o.ConnMaxLifetime = u.ConnMaxLifetime
+	o.ConnMaxLifetimeJitter = u.ConnMaxLifetimeJitter
+}
+
+// parseURL parses a URL that was validated before. Should it fail all the same,
+// the cause is dropped, because it quotes the password.
+func parseURL(raw string) (*redis.Options, error) {
+	o, err := redis.ParseURL(raw)
+	if err != nil {
+		return nil, errors.New("client: malformed Redis URL")
+	}
+	return o, nil
+}
+
+// namesDatabase reports whether a URL selects a database, by path or by option.
+func namesDatabase(raw string) bool {
+	u, err := parseRaw(raw)
+	if err != nil {
+		return false
+	}
+	return u.Query().Get("db") != "" || (u.Scheme != "unix" && strings.Trim(u.Path, "/") != "")
+}
+
+// String is the endpoint for logs and errors, without credentials.
+func (e *endpoint) String() string {
+	list := strings.Join(e.addrs, ",")
+	if e.mode == modeSentinel {
+		return fmt.Sprintf("master %s of sentinels %s", e.options.MasterName, list)
+	}
+	return list
+}
+
+// connect builds the go-redis client for the endpoint, whose connections all come
+// from dial. It does no I/O.
+func (e *endpoint) connect(dial dialFunc) redis.UniversalClient {
+	o := e.options
+	o.Addrs, o.Dialer, o.TLSConfig = e.addrs, dial, e.tls
+	switch e.mode {
+	case modeSentinel:
+		o.MinIdleConns = 0 // see idle.go
+		return redis.NewFailoverClient(o.Failover())
+	case modeCluster:
+		// The clients of its nodes come into being with the first command, so
+		// go-redis itself can look after their idle connections.
+		return redis.NewClusterClient(o.Cluster())
+	default:
+		single := o.Simple()
+		single.Network = e.network
+		single.MinIdleConns = 0 // see idle.go
+		return redis.NewClient(single)
+	}
+}

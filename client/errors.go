@@ -1,0 +1,136 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// States of the client itself.
+var (
+	// ErrNotStarted is returned by commands sent before Open.
+	ErrNotStarted = errors.New("client: not started")
+	// ErrClosed is returned by WaitReady and HealthCheck after Close. Commands
+	// return redis.ErrClosed, as with any go-redis client.
+	ErrClosed = errors.New("client: closed")
+)
+
+// Kinds of trouble with the server, found in an [Error].
+var (
+	// ErrUnreachable: no connection, or no answer in time.
+	ErrUnreachable = errors.New("client: server unreachable")
+	// ErrTLS: the server was reached but the TLS handshake failed.
+	ErrTLS = errors.New("client: TLS handshake failed")
+	// ErrAuth: user or password are wrong or missing.
+	ErrAuth = errors.New("client: authentication failed")
+	// ErrLoading: the server is still loading its data, or a replica has not
+	// got it yet from its master.
+	ErrLoading = errors.New("client: server is loading")
+	// ErrReadOnly: the server is a replica that refuses writes.
+	ErrReadOnly = errors.New("client: server is a read-only replica")
+	// ErrOutOfMemory: the server's memory limit is reached and it refuses writes.
+	ErrOutOfMemory = errors.New("client: server is out of memory for writes")
+	// ErrClusterDown: the Cluster does not serve all slots.
+	ErrClusterDown = errors.New("client: cluster is down")
+	// ErrRefused: the server answers with an error that trying again does not
+	// cure, such as a database number it does not have.
+	ErrRefused = errors.New("client: refused by the server")
+)
+
+// Error says what is wrong with which server. It matches its Kind and wraps its
+// cause, for errors.Is and errors.As.
+type Error struct {
+	// Addr is the address, without credentials.
+	Addr string
+	// Kind is one of this package's sentinel errors.
+	Kind error
+	// Err is what Redis or the network said; it may be nil.
+	Err error
+}
+
+// Error names kind, address and cause.
+func (e *Error) Error() string {
+	s := e.Kind.Error() + " at " + e.Addr
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+// Unwrap returns the kind and the cause.
+func (e *Error) Unwrap() []error {
+	if e.Err == nil {
+		return []error{e.Kind}
+	}
+	return []error{e.Kind, e.Err}
+}
+
+// classify tells what an error of a PING means.
+func classify(err error) error {
+	switch {
+	case errors.Is(err, ErrNotStarted):
+		return ErrNotStarted
+	case errors.Is(err, redis.ErrClosed), errors.Is(err, ErrClosed):
+		return ErrClosed
+	case isAuth(err):
+		return ErrAuth
+	case redis.IsLoadingError(err), redis.IsMasterDownError(err):
+		return ErrLoading
+	case redis.IsClusterDownError(err):
+		return ErrClusterDown
+	case redis.IsReadOnlyError(err):
+		return ErrReadOnly
+	case redis.IsOOMError(err):
+		return ErrOutOfMemory
+	case redis.IsMaxClientsError(err), redis.IsTryAgainError(err):
+		return ErrUnreachable
+	case isTLS(err):
+		return ErrTLS
+	}
+	var reply redis.Error
+	if errors.As(err, &reply) {
+		return ErrRefused
+	}
+	return ErrUnreachable
+}
+
+// isAuth recognises every answer of a server that does not accept who we are,
+// old versions included.
+func isAuth(err error) bool {
+	if redis.IsAuthError(err) {
+		return true
+	}
+	s := err.Error()
+	return strings.Contains(s, "WRONGPASS") || strings.Contains(s, "NOAUTH") ||
+		strings.Contains(s, "ERR invalid password") || strings.Contains(s, "ERR AUTH ")
+}
+
+// isTLS recognises a failed handshake, as opposed to a network that failed.
+func isTLS(err error) bool {
+	var (
+		verify *tls.CertificateVerificationError
+		record tls.RecordHeaderError
+		alert  tls.AlertError
+		host   x509.HostnameError
+	)
+	return errors.As(err, &verify) || errors.As(err, &record) || errors.As(err, &alert) || errors.As(err, &host)
+}
+
+// permanent reports whether waiting cannot cure an error of this kind.
+func permanent(kind error) bool {
+	switch kind {
+	case ErrAuth, ErrTLS, ErrRefused, ErrNotStarted, ErrClosed:
+		return true
+	default:
+		return false
+	}
+}
+
+// isContext reports whether err only says that a context ended.
+func isContext(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+}

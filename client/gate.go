@@ -1,0 +1,102 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// gate decides whether connections may be opened: not yet, yes, or not any more.
+// go-redis would otherwise connect whenever it likes, long before the application
+// has started and although its start may fail.
+type gate struct {
+	state atomic.Int32
+	// done is cancelled by close and ends dials in flight.
+	done   context.Context
+	cancel context.CancelFunc
+}
+
+const (
+	gateShut int32 = iota
+	gateOpen
+	gateClosed
+)
+
+func newGate() *gate {
+	g := &gate{}
+	g.done, g.cancel = context.WithCancel(context.Background())
+	return g
+}
+
+// open lets connections through and reports whether it changed anything. A closed
+// gate stays closed.
+func (g *gate) open() bool { return g.state.CompareAndSwap(gateShut, gateOpen) }
+
+// close refuses new connections and aborts those being opened.
+func (g *gate) close() {
+	g.state.Store(gateClosed)
+	g.cancel()
+}
+
+// check returns nil if the gate is open, otherwise the reason why not.
+func (g *gate) check() error {
+	switch g.state.Load() {
+	case gateOpen:
+		return nil
+	case gateShut:
+		return ErrNotStarted
+	default:
+		// The error that callers of go-redis know.
+		return redis.ErrClosed
+	}
+}
+
+// dialFunc is the shape of redis.Options.Dialer.
+type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// dialer returns the only way to the network. It fails at once while the gate is
+// shut: a dial that waited would hold a goroutine of go-redis until Close, and
+// nobody calls Close on an application that could not be built.
+func (g *gate) dialer(dial dialFunc, tlsConfig *tls.Config, timeout time.Duration) dialFunc {
+	if dial == nil {
+		d := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
+			// Notices a vanished peer in about 45 s, before most firewalls
+			// forget an idle connection.
+			Enable: true, Idle: 30 * time.Second, Interval: 5 * time.Second, Count: 3,
+		}}
+		dial = d.DialContext
+	}
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if err := g.check(); err != nil {
+			return nil, err
+		}
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		defer context.AfterFunc(g.done, cancel)()
+		conn, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, g.blame(err)
+		}
+		if tlsConfig == nil {
+			return conn, nil
+		}
+		secure := tls.Client(conn, withServerName(tlsConfig, addr))
+		if err := secure.HandshakeContext(ctx); err != nil {
+			_ = conn.Close()
+			return nil, g.blame(err)
+		}
+		return secure, nil
+	}
+}
+
+// blame replaces the "operation was canceled" of a dial that Close interrupted.
+func (g *gate) blame(err error) error {
+	if g.done.Err() != nil {
+		return redis.ErrClosed
+	}
+	return err
+}

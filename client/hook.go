@@ -1,0 +1,90 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// hook stands before every command: it refuses what comes before Open and
+// measures the rest. It must not allocate, since it runs for every command.
+type hook struct {
+	gate    *gate
+	metrics *metrics
+}
+
+var _ redis.Hook = (*hook)(nil)
+
+// DialHook changes nothing: the gate sits in the dialer.
+func (h *hook) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+// ProcessHook guards and measures a single command.
+func (h *hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if h.gate.state.Load() == gateShut {
+			cmd.SetErr(ErrNotStarted)
+			return ErrNotStarted
+		}
+		start := time.Now()
+		err := next(ctx, cmd)
+		m := h.metrics.command(cmd.Name())
+		m.seconds.Observe(time.Since(start).Seconds())
+		m.count(err)
+		return err
+	}
+}
+
+// ProcessPipelineHook guards and measures a pipeline: the commands are counted one
+// by one, the time once.
+func (h *hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if h.gate.state.Load() == gateShut {
+			for _, cmd := range cmds {
+				cmd.SetErr(ErrNotStarted)
+			}
+			return ErrNotStarted
+		}
+		start := time.Now()
+		err := next(ctx, cmds)
+		h.metrics.pipeline.Observe(time.Since(start).Seconds())
+		for _, cmd := range cmds {
+			h.metrics.command(cmd.Name()).count(cmd.Err())
+		}
+		return err
+	}
+}
+
+// Values of the label status.
+const (
+	statusOK = iota
+	statusError
+	statusTimeout
+	statusCanceled
+	statuses
+)
+
+var statusNames = [statuses]string{"ok", "error", "timeout", "canceled"}
+
+// status classifies the outcome of a command.
+func status(err error) int {
+	// Compared without errors.Is first: this is the path of nearly every command.
+	if err == nil || err == redis.Nil { //nolint:errorlint // see above
+		return statusOK
+	}
+	var timeout net.Error
+	switch {
+	case errors.Is(err, redis.Nil):
+		return statusOK
+	case errors.Is(err, context.Canceled):
+		return statusCanceled
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, redis.ErrPoolTimeout):
+		return statusTimeout
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return statusTimeout
+	default:
+		return statusError
+	}
+}

@@ -1,0 +1,153 @@
+package client
+
+import (
+	"maps"
+	"sync"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+)
+
+// maxCommands bounds the values of the label command.
+const maxCommands = 128
+
+// otherCommand stands for all commands beyond them.
+const otherCommand = "other"
+
+// metrics is the collector of one client. Measuring a command takes two map reads
+// and a few atomic additions, and allocates nothing once the command is known.
+type metrics struct {
+	commands *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+	pipeline prometheus.Observer
+	pool     poolDescs
+
+	// known maps command names to their metrics. Readers load it without a lock;
+	// writers replace it under mu, which happens once per name.
+	known atomic.Pointer[map[string]*commandMetrics]
+	mu    sync.Mutex
+	other *commandMetrics
+
+	// set by watch, before the collector is handed out
+	client redis.UniversalClient
+	size   int
+	nodes  []redis.UniversalClient
+}
+
+// commandMetrics are the metrics of one command.
+type commandMetrics struct {
+	counts  [statuses]prometheus.Counter
+	seconds prometheus.Observer
+}
+
+// count counts one outcome.
+func (m *commandMetrics) count(err error) { m.counts[status(err)].Inc() }
+
+// newMetrics creates the metrics of the instance called name.
+func newMetrics(name string) *metrics {
+	labels := prometheus.Labels{"cache": name}
+	m := &metrics{
+		commands: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name:        "cache_client_commands_total",
+			Help:        "Commands by name and status.",
+			ConstLabels: labels,
+		}, []string{"command", "status"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:        "cache_client_command_duration_seconds",
+			Help:        "Time of commands by name, retries included; a pipeline counts once.",
+			ConstLabels: labels,
+			// From a fast answer on the same machine to the read timeout.
+			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
+		}, []string{"command"}),
+		pool: newPoolDescs(labels),
+	}
+	m.known.Store(&map[string]*commandMetrics{})
+	m.pipeline = m.seconds.WithLabelValues("pipeline")
+	m.other = m.create(otherCommand)
+	return m
+}
+
+// watch sets the clients whose pools are exported.
+func (m *metrics) watch(c redis.UniversalClient, size int, nodes []redis.UniversalClient) {
+	m.client, m.size, m.nodes = c, size, nodes
+}
+
+// command returns the metrics of the command called name.
+func (m *metrics) command(name string) *commandMetrics {
+	if c, ok := (*m.known.Load())[name]; ok {
+		return c
+	}
+	return m.learn(name)
+}
+
+// learn adds a command, as long as there is room and the name is one: whoever
+// passes a key to Do by mistake must not find it in the metrics.
+func (m *metrics) learn(name string) *commandMetrics {
+	if !isCommandName(name) {
+		return m.other
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old := *m.known.Load()
+	if c, ok := old[name]; ok {
+		return c
+	}
+	if len(old) >= maxCommands {
+		return m.other
+	}
+	next := maps.Clone(old)
+	next[name] = m.create(name)
+	m.known.Store(&next)
+	return next[name]
+}
+
+// create makes the metrics of one command. Prometheus creates a series when its
+// labels are first named, so each known command has all its statuses, at 0.
+func (m *metrics) create(name string) *commandMetrics {
+	c := &commandMetrics{seconds: m.seconds.WithLabelValues(name)}
+	for i := range c.counts {
+		c.counts[i] = m.commands.WithLabelValues(name, statusNames[i])
+	}
+	return c
+}
+
+// isCommandName reports whether name looks like "get", "json.set" or "zrange_store".
+func isCommandName(name string) bool {
+	for _, r := range name {
+		if (r < 'a' || r > 'z') && r != '.' && r != '_' && r != '-' {
+			return false
+		}
+	}
+	return name != "" && len(name) <= 24
+}
+
+var _ prometheus.Collector = (*metrics)(nil)
+
+// Describe implements prometheus.Collector.
+func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
+	m.commands.Describe(ch)
+	m.seconds.Describe(ch)
+	m.pool.describe(ch)
+}
+
+// Collect implements prometheus.Collector.
+func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	m.commands.Collect(ch)
+	m.seconds.Collect(ch)
+	main := m.client.PoolStats()
+	m.pool.collect(ch, "main", m.size, main)
+	if main.PipelineStats != nil {
+		m.pool.collect(ch, "pipeline", redis.DefaultPipelinePoolSize, (*redis.PoolStats)(main.PipelineStats))
+	}
+	pubsub := main.PubSubStats.Active
+	if len(m.nodes) > 0 {
+		sum := &redis.PoolStats{}
+		for _, c := range m.nodes {
+			addStats(sum, c.PoolStats())
+		}
+		m.pool.collect(ch, "lock_nodes", m.size, sum)
+		pubsub += sum.PubSubStats.Active
+	}
+	ch <- prometheus.MustNewConstMetric(m.pool.pubsub, prometheus.GaugeValue, float64(pubsub))
+}

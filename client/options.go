@@ -1,0 +1,52 @@
+package client
+
+import (
+	"go.opentelemetry.io/otel/trace"
+	"go.uber.org/zap"
+)
+
+// Option changes how New builds a client.
+type Option func(*settings)
+
+// settings collects the options.
+type settings struct {
+	log    *zap.Logger
+	name   string
+	tracer trace.TracerProvider
+}
+
+// WithLogger sets where the client logs. The default, also for nil, is nowhere.
+func WithLogger(log *zap.Logger) Option {
+	return func(s *settings) {
+		if log != nil {
+			s.log = log
+		}
+	}
+}
+
+// WithName names the instance in metrics and logs, overriding "default". An empty
+// name is ignored.
+func WithName(name string) Option {
+	return func(s *settings) {
+		if name != "" {
+			s.name = name
+		}
+	}
+}
+
+// WithTracerProvider turns tracing on. The default, also for nil, is no tracing:
+// the global provider is not used.
+func WithTracerProvider(tp trace.TracerProvider) Option {
+	return func(s *settings) { s.tracer = tp }
+}
+
+// newSettings applies opts to the defaults.
+func newSettings(opts []Option) settings {
+	s := settings{log: zap.NewNop(), name: "default"}
+	for _, opt := range opts {
+		if opt != nil {
+			opt(&s)
+		}
+	}
+	return s
+}

@@ -1,0 +1,192 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+
+	"github.com/compozy/cache/config"
+)
+
+// Redis is a Redis client with a life cycle. It is safe for concurrent use.
+//
+// The embedded client is a *redis.Client for one server and for Sentinel, and a
+// *redis.ClusterClient for Cluster.
+type Redis struct {
+	redis.UniversalClient
+
+	cfg      *config.Config
+	endpoint *endpoint
+	log      *zap.Logger
+	gate     *gate
+	dial     dialFunc // to the main server, through the gate
+	nodes    []redis.UniversalClient
+	metrics  *metrics
+	idle     *idleKeeper
+
+	closing  sync.Once
+	closeErr error // written within closing
+}
+
+// New builds a client for cfg without any I/O; nil means config.Default. Nothing
+// is dialled before Open. The Config is copied.
+//
+// It returns a *config.Error if the Config is not valid.
+func New(cfg *config.Config, opts ...Option) (*Redis, error) {
+	cfg = cfg.WithDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	set := newSettings(opts)
+	main, err := mainEndpoint(cfg)
+	if err != nil {
+		return nil, err
+	}
+	r := &Redis{cfg: cfg, endpoint: main, log: set.log, gate: newGate(), metrics: newMetrics(set.name)}
+	r.dial = r.dialer(main)
+	if r.UniversalClient, err = r.build(main, r.dial, set); err != nil {
+		return nil, err
+	}
+	for _, node := range cfg.LockNodes {
+		e, err := lockEndpoint(cfg, node, main)
+		if err != nil {
+			return nil, errors.Join(err, r.Close())
+		}
+		c, err := r.build(e, r.dialer(e), set)
+		if err != nil {
+			return nil, errors.Join(err, r.Close())
+		}
+		r.nodes = append(r.nodes, c)
+	}
+	r.metrics.watch(r.UniversalClient, main.options.PoolSize, r.nodes)
+	r.idle = newIdleKeeper(main, r.UniversalClient, r.probe)
+	return r, nil
+}
+
+// dialer returns how connections to an endpoint are opened.
+func (r *Redis) dialer(e *endpoint) dialFunc {
+	return r.gate.dialer(r.cfg.Dialer, e.tls, e.options.DialTimeout)
+}
+
+// build makes one go-redis client behind the gate, with metrics and tracing.
+func (r *Redis) build(e *endpoint, dial dialFunc, set settings) (redis.UniversalClient, error) {
+	c := e.connect(dial)
+	// The first hook is the outermost: what the gate refuses is neither
+	// counted nor traced.
+	c.AddHook(&hook{gate: r.gate, metrics: r.metrics})
+	if err := instrument(c, set.tracer); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+// NewRedis builds a client, connects and waits until the server answers. A nil
+// cfg is loaded from the environment. Without a deadline in ctx it waits for the
+// dial timeout and the ping timeout together at most.
+//
+// It returns a *config.Error if the Config is not valid, and an *Error naming the
+// address and the cause if the server does not answer; nothing is left open then.
+func NewRedis(ctx context.Context, cfg *config.Config) (*Redis, error) {
+	if cfg == nil {
+		loaded, err := config.Load(ctx, "")
+		if err != nil {
+			return nil, err
+		}
+		cfg = loaded
+	}
+	r, err := New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	r.Open()
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, r.cfg.DialTimeout+r.cfg.PingTimeout)
+		defer cancel()
+	}
+	if err := r.WaitReady(ctx); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
+}
+
+// Open allows the client to connect, and starts to open the idle connections that
+// the configuration asks for. It does not wait and may be repeated; after Close it
+// does nothing.
+func (r *Redis) Open() {
+	if !r.gate.open() {
+		return
+	}
+	r.log.Info("redis client opened",
+		zap.String("addr", r.Addr()),
+		zap.String("mode", r.endpoint.mode),
+		zap.Bool("tls", r.endpoint.tls != nil),
+		zap.Int("lock_nodes", len(r.nodes)),
+	)
+	r.idle.start(r.gate.done)
+}
+
+// Addr is the address for logs and errors, without credentials: host:port, the
+// path of a socket, several addresses of a Cluster, or master and sentinels.
+func (r *Redis) Addr() string { return r.endpoint.String() }
+
+// Mode is "single", "sentinel" or "cluster".
+func (r *Redis) Mode() string { return r.endpoint.mode }
+
+// LockNodes returns one client for each of the configured lock nodes, in their
+// order, or nil. They belong to r: Open and Close include them.
+func (r *Redis) LockNodes() []redis.UniversalClient {
+	return append([]redis.UniversalClient(nil), r.nodes...)
+}
+
+// Collector returns the metrics described in the package comment, for a
+// registerer of the caller's choice.
+func (r *Redis) Collector() prometheus.Collector { return r.metrics }
+
+// Close closes all connections, those of the lock nodes included, and joins their
+// errors. It may be called without Open, concurrently, and again: later calls wait
+// for the first and return nil. Open after Close does nothing.
+func (r *Redis) Close() error {
+	first := false
+	r.closing.Do(func() {
+		first = true
+		r.closeErr = r.close()
+	})
+	if !first {
+		return nil
+	}
+	return r.closeErr
+}
+
+func (r *Redis) close() error {
+	r.gate.close()
+	var errs []error
+	if r.UniversalClient != nil {
+		if err := r.UniversalClient.Close(); err != nil && !errors.Is(err, redis.ErrClosed) {
+			errs = append(errs, fmt.Errorf("client: close %s: %w", r.Addr(), err))
+		}
+	}
+	for i, c := range r.nodes {
+		if err := c.Close(); err != nil && !errors.Is(err, redis.ErrClosed) {
+			errs = append(errs, fmt.Errorf("client: close lock node %d: %w", i, err))
+		}
+	}
+	// Only now: closing its connection is what ends a ping that gets no answer.
+	r.idle.wait()
+	return errors.Join(errs...)
+}
+
+// parseRaw parses a URL and drops the cause of a failure, which quotes it.
+func parseRaw(raw string) (*url.URL, error) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return nil, errors.New("client: malformed URL")
+	}
+	return u, nil
+}

@@ -1,0 +1,109 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+
+	"github.com/redis/go-redis/extra/redisotel/v9"
+	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// instrument adds tracing to a client; a nil provider adds none.
+func instrument(c redis.UniversalClient, tp trace.TracerProvider) error {
+	if tp == nil {
+		return nil
+	}
+	err := redisotel.InstrumentTracing(c,
+		redisotel.WithTracerProvider(discreetProvider{tp}),
+		redisotel.WithDBStatement(false),
+		// Finding the caller walks the stack for every command.
+		redisotel.WithCallerEnabled(false),
+	)
+	if err != nil {
+		return fmt.Errorf("client: tracing: %w", err)
+	}
+	return nil
+}
+
+// discreetProvider makes spans that keep quiet about errors' details. Servers
+// quote arguments in errors ("unknown command 'x', with args beginning with: …"),
+// scripts quote whatever they like, and redisotel records all of it.
+type discreetProvider struct{ trace.TracerProvider }
+
+func (p discreetProvider) Tracer(name string, opts ...trace.TracerOption) trace.Tracer {
+	return discreetTracer{p.TracerProvider.Tracer(name, opts...)}
+}
+
+type discreetTracer struct{ trace.Tracer }
+
+func (t discreetTracer) Start(ctx context.Context, name string, opts ...trace.SpanStartOption) (context.Context, trace.Span) {
+	ctx, span := t.Tracer.Start(ctx, name, opts...)
+	return ctx, &discreetSpan{Span: span}
+}
+
+// discreetSpan is used by one goroutine, the one that runs the command.
+type discreetSpan struct {
+	trace.Span
+	last string // what the last recorded error may say
+}
+
+func (s *discreetSpan) RecordError(err error, opts ...trace.EventOption) {
+	safe := discreet(err)
+	s.last = safe.Error()
+	s.Span.RecordError(safe, opts...)
+}
+
+func (s *discreetSpan) SetStatus(code codes.Code, description string) {
+	if code == codes.Error {
+		description = s.last
+	}
+	s.Span.SetStatus(code, description)
+}
+
+// discreet returns an error that says as much as may be said: of a reply the code
+// in front, of the network everything, of anything else that it failed.
+func discreet(err error) error {
+	var (
+		reply   redis.Error
+		network *net.OpError
+	)
+	switch {
+	case errors.As(err, &reply):
+		code, _, _ := strings.Cut(reply.Error(), " ")
+		if !slices.Contains(replyCodes, code) {
+			code = "ERR" // a script may have put anything there
+		}
+		return replyError(code)
+	case errors.As(err, &network):
+		return network
+	case errors.Is(err, context.DeadlineExceeded):
+		return context.DeadlineExceeded
+	case errors.Is(err, context.Canceled):
+		return context.Canceled
+	case errors.Is(err, redis.ErrClosed), errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, ErrNotStarted):
+		return err
+	default:
+		return errFailed
+	}
+}
+
+// replyCodes are the codes of Redis' own error replies that tell more than ERR.
+var replyCodes = []string{
+	"ASK", "BUSY", "BUSYGROUP", "BUSYKEY", "CLUSTERDOWN", "CROSSSLOT", "EXECABORT", "LOADING", "MASTERDOWN",
+	"MISCONF", "MOVED", "NOAUTH", "NOGROUP", "NOPERM", "NOREPLICAS", "NOSCRIPT", "OOM", "READONLY", "TRYAGAIN",
+	"UNBLOCKED", "WRONGPASS", "WRONGTYPE",
+}
+
+// errFailed stands for errors whose text is not known to be free of user data.
+var errFailed = errors.New("client: command failed")
+
+// replyError is the code of an error reply, such as WRONGTYPE.
+type replyError string
+
+func (e replyError) Error() string { return string(e) }
