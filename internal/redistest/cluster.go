@@ -127,7 +127,12 @@ func (c *Cluster) Failover(t TB, key string) {
 		}
 		return c.movedFrom(master, replica, key)
 	})
-	c.wait("the former master follows", func() error { return master.hasRole("slave") })
+	c.wait("the former master follows", func() error {
+		if err := master.hasRole("slave"); err != nil {
+			return err
+		}
+		return c.allSeeReplica(master)
+	})
 }
 
 // KillMasterOf ends the master of the key's slot with SIGKILL and returns when
@@ -169,6 +174,20 @@ func (c *Cluster) movedFrom(former, next *Server, key string) error {
 		}
 		if err := node.clusterOK(); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// allSeeReplica returns nil when every running node knows that a node is a replica.
+func (c *Cluster) allSeeReplica(replica *Server) error {
+	for _, node := range c.running() {
+		views, err := node.clusterNodes()
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(views, func(view nodeView) bool { return view.id == c.ids[replica] && view.has("slave") }) {
+			return fmt.Errorf("node on port %s does not see the replica yet", node.Port())
 		}
 	}
 	return nil

@@ -78,9 +78,10 @@ func collect(opts []Option) *settings {
 func (s *settings) lines() []string {
 	lines := []string{
 		`save ""`,
-		// A new replica need not wait for others to share the transfer with.
-		"repl-diskless-sync yes",
-		"repl-diskless-sync-delay 0",
+		// Without a file in between, the master sends nothing to a new replica
+		// until that has reported, up to a second after its link is up: a
+		// failover in that second would lose what was written.
+		"repl-diskless-sync no",
 	}
 	if s.persistent {
 		lines = append(lines, "appendonly yes", "appendfsync always")

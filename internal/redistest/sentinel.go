@@ -59,6 +59,12 @@ func StartSentinel(t TB, opts ...Option) *Sentinel {
 		_, _ = sentinel.send("SENTINEL", "DEBUG", "publish-period", "100", "info-period", "200", "ping-period", "100")
 	}
 	s.wait("sentinels find each other", s.wired)
+	for _, sentinel := range s.sentinels {
+		// The time of four greetings is also how long a sentinel lets a replica
+		// be master before it turns it back. A failover must be over by then,
+		// and its leader looks at the new master only once a second.
+		_, _ = sentinel.send("SENTINEL", "DEBUG", "publish-period", "500")
+	}
 	return s
 }
 
@@ -120,11 +126,15 @@ func (s *Sentinel) Failover(t TB) {
 	s.swap()
 	s.wait("the sentinels fail over", func() error {
 		// It is asked for again until it happens: a sentinel refuses while it
-		// thinks that the replica is not fit yet, or while another fails over.
-		if s.Master().hasRole("master") != nil {
-			if _, err := s.sentinels[0].send("SENTINEL", "FAILOVER", masterName); err != nil {
-				return err
-			}
+		// thinks that the replica is not fit yet, or while one is under way,
+		// which may still come to nothing.
+		state, err := s.sentinels[0].watched()
+		if err != nil {
+			return err
+		}
+		if state["port"] != s.Master().Port() {
+			_, err := s.sentinels[0].send("SENTINEL", "FAILOVER", masterName)
+			return errors.Join(errors.New("not failed over yet"), err)
 		}
 		return s.wired()
 	})
