@@ -13,10 +13,11 @@ const DefaultTimeout = time.Second
 type Kind string
 
 const (
-	// Readiness: the instance should get no traffic while the check fails. It
-	// is the kind of a check that names none.
+	// Readiness means that the instance should get no traffic while the check
+	// fails. It is the kind of a check that names none.
 	Readiness Kind = "readiness"
-	// Liveness: the instance should be started again when the check fails.
+	// Liveness means that the instance should be started again when the check
+	// fails.
 	Liveness Kind = "liveness"
 )
 

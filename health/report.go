@@ -12,7 +12,9 @@ import (
 type Status string
 
 const (
-	OK      Status = "ok"
+	// OK means that the check, or every check, succeeded.
+	OK Status = "ok"
+	// Failing means that the check, or at least one, did not.
 	Failing Status = "failing"
 )
 
