@@ -1,0 +1,58 @@
+package notification
+
+import (
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// control keeps what Redis was asked for equal to what the registry wants: new names are added, idle ones dropped
+// after a while. Any error ends the session, and the next one begins with all names.
+func (p *pump) control() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		select {
+		case <-p.poke:
+		case <-timer.C:
+		case <-p.ctx.Done():
+			return
+		}
+		timer.Reset(p.reconcile())
+	}
+}
+
+// reconcile returns when it should be called again at the latest.
+func (p *pump) reconcile() time.Duration {
+	next := time.Hour
+	p.mu.Lock()
+	s := p.session
+	p.mu.Unlock()
+	// Idle names are forgotten even without a session, so that the next one does not ask for them.
+	idle, wait := p.system.registry.expire(time.Now(), p.system.set.linger)
+	if wait > 0 {
+		next = wait
+	}
+	if s == nil {
+		return next
+	}
+	added := p.system.registry.wanted(s.epoch)
+	if err := p.update(s, idle, added); err != nil && p.ctx.Err() == nil {
+		p.system.set.logger.Debug("notification: changing subscriptions failed", zap.Error(err))
+		p.interrupt(s)
+	}
+	return next
+}
+
+// update drops before it adds, since a name may be in both: dropped when idle, and wanted again just afterwards.
+func (p *pump) update(s *session, idle, added []*topic) error {
+	if len(idle) > 0 {
+		if err := forget(s, idle); err != nil {
+			return err
+		}
+	}
+	if len(added) == 0 {
+		return nil
+	}
+	return ask(s, added)
+}

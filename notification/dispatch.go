@@ -1,0 +1,204 @@
+package notification
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// item is something the reader hands to the dispatcher. Their order is the order on the connection.
+type item struct {
+	kind                   itemKind
+	session                *session
+	name, channel, payload string
+}
+
+type itemKind uint8
+
+const (
+	itemMessage   itemKind = iota // a message for a name
+	itemBeat                      // one of our own heartbeats came back
+	itemConfirmed                 // a name added to a running session was confirmed
+	itemUp                        // all names a session began with were confirmed
+	itemDown                      // the session is over
+)
+
+// dispatcher is the state of the one goroutine that hands messages to subscriptions.
+type dispatcher struct {
+	system *RedisNotificationSystem
+	abort  atomic.Bool // drop what is queued, Shutdown has run out of time
+
+	// These belong to the goroutine alone.
+	up       bool     // the session is recovered; what arrives now is delivered
+	early    []string // names confirmed before the session was up
+	previous string   // payload of the message before, and
+	envelope envelope // what it contained: copies of one event are read once
+	ours     bool
+
+	mu     sync.Mutex
+	cursor envelope // the last event seen, or the end of the journal if that is later; guarded by mu
+}
+
+func newDispatcher(n *RedisNotificationSystem) *dispatcher {
+	return &dispatcher{system: n}
+}
+
+// stop makes the dispatcher throw away what is queued.
+func (d *dispatcher) stop() { d.abort.Store(true) }
+
+// join makes a new subscription live if its name is, and returns a channel that is closed when that is so.
+func (d *dispatcher) join(t *topic, s *Subscription, _ *position) <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.live {
+		s.goLive(d.start(t))
+	}
+	return t.ready
+}
+
+// start is where a subscription to a live topic begins: before it, nothing may be recovered for it. The caller
+// holds topic.mu.
+func (d *dispatcher) start(t *topic) position {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if t.start.less(d.cursor.pos) {
+		return d.cursor.pos
+	}
+	return t.start
+}
+
+// advance moves the cursor to an event, or to the end of the journal, that the connection has passed.
+func (d *dispatcher) advance(e envelope) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.cursor = e
+}
+
+// dispatch handles items until the queue is closed.
+func (p *pump) dispatch() {
+	d := p.dispatcher
+	for it := range p.queue {
+		if d.abort.Load() {
+			continue
+		}
+		p.busySince.Store(time.Now().UnixNano())
+		switch it.kind {
+		case itemMessage:
+			p.message(it)
+		case itemBeat:
+			p.beatReturned(it.payload)
+		case itemConfirmed:
+			p.added(it.name)
+		case itemUp:
+			p.recover(it.session)
+		case itemDown:
+			p.down()
+		}
+		p.busySince.Store(0)
+	}
+}
+
+// message delivers one message of the connection.
+func (p *pump) message(it item) {
+	d := p.dispatcher
+	if !d.up {
+		// The journal has it, and the recovery that is to come will find it there.
+		return
+	}
+	if it.payload != d.previous {
+		d.previous = it.payload
+		d.envelope, d.ours = openEnvelope(it.payload, p.system.keys.tag)
+		if d.ours {
+			p.system.metrics.arrived(time.Since(d.envelope.time))
+		}
+		if !d.envelope.pos.isZero() {
+			d.advance(d.envelope)
+		}
+	}
+	if t := p.system.registry.lookup(it.name); t != nil {
+		m := newMessage(it.channel, it.payload, d.envelope, d.ours)
+		if t.glob {
+			m.Pattern = t.name
+		}
+		p.fanOut(t, m, d.envelope)
+	}
+}
+
+// newMessage makes the message that all subscriptions of one name share.
+func newMessage(channel, payload string, e envelope, ours bool) *Message {
+	m := &Message{Channel: channel, Payload: payload}
+	if ours {
+		m.EventID, m.Time, m.TraceParent = e.id, e.time, e.traceParent
+	}
+	return m
+}
+
+// fanOut offers a message to every subscription of a topic, unless it is a copy of the event before.
+func (p *pump) fanOut(t *topic, m *Message, e envelope) {
+	t.mu.Lock()
+	if !t.live || e.id != "" && e.id == t.last.id && e.head == t.last.head {
+		t.mu.Unlock()
+		return
+	}
+	t.last = e
+	t.foreign = t.foreign || e.pos.isZero()
+	var delivered int64
+	var slow []*Subscription
+	for _, s := range t.subs {
+		ok, next := s.offer(m, e.pos)
+		if ok {
+			delivered++
+		}
+		if next == disconnect {
+			slow = append(slow, s)
+		}
+	}
+	t.mu.Unlock()
+	p.system.metrics.delivered.Add(delivered)
+	// Closing takes the topic's lock, so it has to wait until here.
+	for _, s := range slow {
+		s.shut(ErrSlowSubscriber)
+	}
+}
+
+// added makes a name live that was added to a running session. Nothing was live under it before, so there is
+// nothing to recover.
+func (p *pump) added(name string) {
+	d := p.dispatcher
+	if !d.up {
+		d.early = append(d.early, name)
+		return
+	}
+	if t := p.system.registry.lookup(name); t != nil {
+		p.goLive(t)
+	}
+}
+
+// goLive makes a topic deliver and wakes the Subscribe calls that wait for it.
+func (p *pump) goLive(t *topic) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.live {
+		return
+	}
+	t.live, t.everLive = true, true
+	from := p.dispatcher.start(t)
+	for _, s := range t.subs {
+		s.goLive(from)
+	}
+	close(t.ready)
+}
+
+// down stops delivery until the next session is recovered.
+func (p *pump) down() {
+	d := p.dispatcher
+	d.up, d.early = false, nil
+	p.setUp(false)
+	for _, t := range p.system.registry.all() {
+		t.mu.Lock()
+		if t.live {
+			t.live, t.ready = false, make(chan struct{})
+		}
+		t.mu.Unlock()
+	}
+}

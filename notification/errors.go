@@ -1,0 +1,75 @@
+package notification
+
+import (
+	"errors"
+	"fmt"
+)
+
+var (
+	// ErrClosed is returned by every call on a system that was closed, and is what Err reports for the
+	// subscriptions that the system closed.
+	ErrClosed = errors.New("notification: system closed")
+	// ErrInvalidArgument matches every *ArgumentError.
+	ErrInvalidArgument = errors.New("notification: invalid argument")
+	// ErrSlowSubscriber is what Err reports for a subscription that the Disconnect policy closed.
+	ErrSlowSubscriber = errors.New("notification: subscriber too slow")
+	// ErrNotLive is returned by HealthCheck while subscriptions exist but the connection they share does not deliver.
+	ErrNotLive = errors.New("notification: subscriptions are not live")
+	// ErrNoHistory is returned where the journal is needed but history is switched off.
+	ErrNoHistory = errors.New("notification: history is switched off")
+)
+
+// ArgumentError says which argument of a call was refused, and why. Nothing was sent to Redis. It matches
+// ErrInvalidArgument and, where there is one, the error that led to it.
+type ArgumentError struct {
+	Argument string // name of the argument, such as "event" or "event.ID"
+	Reason   string // what is wrong with it
+	Err      error  // underlying error, or nil
+}
+
+func (e *ArgumentError) Error() string {
+	text := fmt.Sprintf("notification: invalid argument %s: %s", e.Argument, e.Reason)
+	if e.Err != nil {
+		text += ": " + e.Err.Error()
+	}
+	return text
+}
+
+// Unwrap returns the underlying error, or nil.
+func (e *ArgumentError) Unwrap() error { return e.Err }
+
+// Is makes every ArgumentError match ErrInvalidArgument.
+func (e *ArgumentError) Is(target error) bool { return target == ErrInvalidArgument }
+
+// PublishError says that an event could not be published.
+type PublishError struct {
+	Channel string // first channel of the event
+	// Uncertain is set when the event may have been published all the same: the reply was lost and could not
+	// be asked for again. Publishing the value once more would then be a second event.
+	Uncertain bool
+	Err       error
+}
+
+func (e *PublishError) Error() string {
+	if e.Uncertain {
+		return fmt.Sprintf("notification: publish to %q has an unknown outcome: %v", e.Channel, e.Err)
+	}
+	return fmt.Sprintf("notification: publish to %q: %v", e.Channel, e.Err)
+}
+
+// Unwrap returns the error of Redis, of the network or of the context.
+func (e *PublishError) Unwrap() error { return e.Err }
+
+// DecodeError says that the payload of a message is not what Decode was asked for.
+type DecodeError struct {
+	Channel string // channel the message was published to
+	EventID string // event ID of the message, empty if it has none
+	Err     error  // what encoding/json said
+}
+
+func (e *DecodeError) Error() string {
+	return fmt.Sprintf("notification: decode message from %q: %v", e.Channel, e.Err)
+}
+
+// Unwrap returns the error of encoding/json.
+func (e *DecodeError) Unwrap() error { return e.Err }

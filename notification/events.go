@@ -1,0 +1,124 @@
+package notification
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// Channels that carry every event of their kind. The channels of one workflow or task are "workflow:<ID>",
+// "task:<ID>" and "task:workflow:<workflow ID>".
+const (
+	WorkflowEvents = "workflow:events"
+	TaskEvents     = "task:events"
+
+	workflowPrefix     = "workflow:"
+	taskPrefix         = "task:"
+	taskWorkflowPrefix = "task:workflow:"
+)
+
+// WorkflowEvent tells that a workflow changed.
+type WorkflowEvent struct {
+	ID     string `json:"id"`             // ID of the workflow; must not be empty
+	Status string `json:"status"`         // free text, such as "running"
+	Data   any    `json:"data,omitempty"` // anything encoding/json can write
+
+	// EventID and Time are filled in when an event is decoded. On publishing they are ignored: the journal
+	// gives the ID, the publisher's clock the time.
+	EventID string    `json:"event_id,omitempty"`
+	Time    time.Time `json:"time,omitzero"`
+}
+
+// TaskEvent tells that a task of a workflow changed.
+type TaskEvent struct {
+	ID         string `json:"id"`             // ID of the task; must not be empty
+	WorkflowID string `json:"workflow_id"`    // ID of its workflow; must not be empty
+	Status     string `json:"status"`         // free text, such as "done"
+	Data       any    `json:"data,omitempty"` // anything encoding/json can write
+
+	// EventID and Time are as in WorkflowEvent.
+	EventID string    `json:"event_id,omitempty"`
+	Time    time.Time `json:"time,omitzero"`
+}
+
+// outgoing returns the event as it is marshalled: without the two fields the system itself adds, which would
+// otherwise be in the payload twice.
+func (e *WorkflowEvent) outgoing() (channels []string, v any, err error) {
+	switch {
+	case e == nil:
+		return nil, nil, &ArgumentError{Argument: "event", Reason: "is nil"}
+	case e.ID == "":
+		return nil, nil, &ArgumentError{Argument: "event.ID", Reason: "is empty"}
+	}
+	copied := *e
+	copied.EventID, copied.Time = "", time.Time{}
+	return distinct(WorkflowEvents, workflowPrefix+e.ID), &copied, nil
+}
+
+func (e *TaskEvent) outgoing() (channels []string, v any, err error) {
+	switch {
+	case e == nil:
+		return nil, nil, &ArgumentError{Argument: "event", Reason: "is nil"}
+	case e.ID == "":
+		return nil, nil, &ArgumentError{Argument: "event.ID", Reason: "is empty"}
+	case e.WorkflowID == "":
+		return nil, nil, &ArgumentError{Argument: "event.WorkflowID", Reason: "is empty"}
+	}
+	copied := *e
+	copied.EventID, copied.Time = "", time.Time{}
+	return distinct(TaskEvents, taskPrefix+e.ID, taskWorkflowPrefix+e.WorkflowID), &copied, nil
+}
+
+// distinct drops repeated names, which IDs such as "events" produce: a channel must get one copy of an event.
+func distinct(names ...string) []string {
+	out := make([]string, 0, len(names))
+	for _, name := range names {
+		if !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// validatePattern returns why a subscription to this name could never mean what its author intended.
+func validatePattern(pattern string) error {
+	switch {
+	case pattern == "":
+		return &ArgumentError{Argument: "pattern", Reason: "is empty"}
+	case !isGlob(pattern):
+		return nil
+	}
+	// Redis itself accepts a class without its end and a backslash with nothing to escape, and then matches
+	// something surprising; both are typing errors.
+	for i := 0; i < len(pattern); i++ {
+		switch pattern[i] {
+		case '\\':
+			if i++; i == len(pattern) {
+				return &ArgumentError{Argument: "pattern", Reason: "ends with a backslash that escapes nothing"}
+			}
+		case '[':
+			end := classEnd(pattern, i+1)
+			if end < 0 {
+				return &ArgumentError{Argument: "pattern", Reason: "has a character class '[' without its ']'"}
+			}
+			i = end
+		}
+	}
+	return nil
+}
+
+// classEnd returns the index of the ']' that ends the class whose content starts at from, or -1.
+func classEnd(pattern string, from int) int {
+	for i := from; i < len(pattern); i++ {
+		switch pattern[i] {
+		case '\\':
+			i++
+		case ']':
+			return i
+		}
+	}
+	return -1
+}
+
+// isGlob reports whether a name is a Redis glob rather than an exact channel.
+func isGlob(name string) bool { return strings.ContainsAny(name, `*?[\`) }

@@ -1,0 +1,192 @@
+package notification
+
+import (
+	"fmt"
+	"hash/fnv"
+	"strconv"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Defaults of the options.
+const (
+	defaultBufferSize  = 100
+	defaultKeyPrefix   = "cache:"
+	defaultPingTimeout = time.Second
+	defaultHistory     = 10_000
+	defaultHistoryTTL  = time.Hour
+	defaultHeartbeat   = 3 * time.Second
+	defaultLinger      = 5 * time.Second
+	defaultName        = "default"
+
+	maxBufferSize = 1 << 20
+)
+
+// Policy says what happens to a subscription whose buffer is full when the next message arrives.
+type Policy string
+
+// The overflow policies.
+const (
+	// Replay stops live delivery to the subscription and reads what it missed from the journal as it catches up.
+	// Nothing is lost while the journal reaches back far enough. It is the default with history; without history
+	// it behaves like DropNewest.
+	Replay Policy = "replay"
+	// DropOldest removes the oldest message of the buffer to make room.
+	DropOldest Policy = "drop_oldest"
+	// DropNewest keeps the buffer and drops the message that arrived. It is the default without history.
+	DropNewest Policy = "drop_newest"
+	// Disconnect closes the subscription; its Err is then ErrSlowSubscriber.
+	Disconnect Policy = "disconnect"
+)
+
+// Option changes a setting of NewRedisNotificationSystem.
+type Option func(*settings)
+
+type settings struct {
+	bufferSize  int
+	keyPrefix   string
+	pingTimeout time.Duration
+	history     int
+	historyTTL  time.Duration
+	heartbeat   time.Duration
+	linger      time.Duration
+	policy      Policy
+	logger      *zap.Logger
+	name        string
+}
+
+// WithBufferSize sets how many messages a subscription buffers before its overflow policy acts, overriding the
+// default of 100. 0 means the default.
+func WithBufferSize(messages int) Option {
+	return func(s *settings) { s.bufferSize = messages }
+}
+
+// WithKeyPrefix sets what the keys of the journal start with, overriding the default of "cache:". Systems that
+// are to see each other's events with recovery need the same prefix. Channel names carry no prefix.
+func WithKeyPrefix(prefix string) Option {
+	return func(s *settings) { s.keyPrefix = prefix }
+}
+
+// WithPingTimeout sets how long Subscribe waits for Redis to confirm, overriding the default of 1s. 0 means the
+// default. HealthCheck uses it as well.
+func WithPingTimeout(d time.Duration) Option {
+	return func(s *settings) { s.pingTimeout = d }
+}
+
+// WithHistory sets how many events the journal keeps and how long it outlives the last event, overriding the
+// defaults of 10000 and 1h. A size of 0 switches history off: plain publish and subscribe, where a cut connection
+// means a Gap. A ttl of 0 means the default.
+func WithHistory(size int, ttl time.Duration) Option {
+	return func(s *settings) { s.history, s.historyTTL = size, ttl }
+}
+
+// WithHeartbeat sets how often a heartbeat is sent through Redis, overriding the default of 3s. A connection on
+// which no heartbeat came back for three intervals is replaced. 0 means the default.
+func WithHeartbeat(interval time.Duration) Option {
+	return func(s *settings) { s.heartbeat = interval }
+}
+
+// WithUnsubscribeDelay sets how long a name stays subscribed after its last subscription was closed, overriding
+// the default of 5s, so that a quick return costs nothing. Negative means not at all, 0 the default.
+func WithUnsubscribeDelay(d time.Duration) Option {
+	return func(s *settings) { s.linger = d }
+}
+
+// WithPolicy sets what happens when the buffer of a subscription is full, overriding the default of Replay with
+// history and DropNewest without.
+func WithPolicy(p Policy) Option {
+	return func(s *settings) { s.policy = p }
+}
+
+// WithLogger sets where reconnects, gaps and dropped events are logged. Nil, the default, logs nothing.
+func WithLogger(logger *zap.Logger) Option {
+	return func(s *settings) { s.logger = logger }
+}
+
+// WithName sets the value of the metrics' label "cache", overriding the default of "default".
+func WithName(name string) Option {
+	return func(s *settings) { s.name = name }
+}
+
+// newSettings applies the options, then the defaults, and refuses what makes no sense.
+func newSettings(opts []Option) (settings, error) {
+	s := settings{history: defaultHistory, keyPrefix: defaultKeyPrefix}
+	for _, opt := range opts {
+		if opt != nil {
+			opt(&s)
+		}
+	}
+	fill(&s.bufferSize, defaultBufferSize)
+	fill(&s.pingTimeout, defaultPingTimeout)
+	fill(&s.historyTTL, defaultHistoryTTL)
+	fill(&s.heartbeat, defaultHeartbeat)
+	fill(&s.linger, defaultLinger)
+	fill(&s.name, defaultName)
+	if s.linger < 0 {
+		s.linger = 0
+	}
+	if s.logger == nil {
+		s.logger = zap.NewNop()
+	}
+	if s.policy == "" {
+		s.policy = Replay
+	}
+	if s.history == 0 && s.policy == Replay {
+		s.policy = DropNewest
+	}
+	return s, s.validate()
+}
+
+// fill replaces a zero value by its default.
+func fill[T comparable](v *T, value T) {
+	var zero T
+	if *v == zero {
+		*v = value
+	}
+}
+
+func (s *settings) validate() error {
+	refuse := func(argument, format string, args ...any) error {
+		return &ArgumentError{Argument: argument, Reason: fmt.Sprintf(format, args...)}
+	}
+	switch {
+	case s.bufferSize < 1 || s.bufferSize > maxBufferSize:
+		return refuse("WithBufferSize", "%d is not between 1 and %d", s.bufferSize, maxBufferSize)
+	case s.pingTimeout < 0:
+		return refuse("WithPingTimeout", "%v is negative", s.pingTimeout)
+	case s.history < 0:
+		return refuse("WithHistory", "size %d is negative", s.history)
+	case s.historyTTL < time.Millisecond:
+		return refuse("WithHistory", "ttl %v is below 1ms", s.historyTTL)
+	case s.heartbeat < 10*time.Millisecond:
+		return refuse("WithHeartbeat", "%v is below 10ms", s.heartbeat)
+	}
+	switch s.policy {
+	case Replay, DropOldest, DropNewest, Disconnect:
+		return nil
+	default:
+		return refuse("WithPolicy", "%q is no policy", s.policy)
+	}
+}
+
+// keys are the names a system uses in Redis besides its users' channels. All share one hash tag, so that a
+// cluster keeps them on one node and one script may use them together.
+type keys struct {
+	journal   string // stream with the events
+	origin    string // string that marks the data set the journal belongs to
+	heartbeat string // prefix of the channels heartbeats go through, one per system
+	tag       string // names the journal inside events, empty for the default one
+}
+
+func (s *settings) keys() keys {
+	base := s.keyPrefix + "{notification}:"
+	k := keys{journal: base + "journal", origin: base + "origin", heartbeat: base + "heartbeat:"}
+	if s.keyPrefix != defaultKeyPrefix {
+		// A hash instead of the prefix itself: it needs no JSON escapes, whatever the prefix contains.
+		h := fnv.New64a()
+		_, _ = h.Write([]byte(s.keyPrefix))
+		k.tag = strconv.FormatUint(h.Sum64(), 36)
+	}
+	return k
+}

@@ -1,0 +1,361 @@
+package notification
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+)
+
+const (
+	// queueSize is how many messages may wait between the connection and the dispatcher. Beyond it the reader
+	// waits, and Redis buffers, so memory stays bounded while the dispatcher recovers.
+	queueSize = 4096
+
+	reconnectMin = 10 * time.Millisecond
+	reconnectMax = time.Second
+)
+
+// pump owns the one connection that all subscriptions share, and the goroutines around it. Their number is
+// constant:
+//
+//	listen     connects and reads, again and again
+//	control    tells Redis which names to add and which to drop
+//	beat       sends heartbeats
+//	dispatch   recovers after cuts and hands messages to subscriptions
+//	replay     feeds the subscriptions that could not keep up
+type pump struct {
+	system *RedisNotificationSystem
+	queue  chan item
+	poke   chan struct{} // wakes control; never holds more than one
+
+	startOnce  sync.Once
+	started    atomic.Bool
+	ctx        context.Context // ends when listening is to stop
+	cancel     context.CancelFunc
+	listening  sync.WaitGroup // listen, control and beat
+	dispatched chan struct{}  // closed when dispatch has drained the queue
+	running    atomic.Int32   // goroutines that have not returned
+	lastBeat   atomic.Int64   // when a heartbeat last came back, Unix nanoseconds; 0 before the first session
+	busySince  atomic.Int64   // since when dispatch has worked on one item; 0 while it waits
+
+	mu      sync.Mutex
+	session *session      // the current connection, nil while there is none; guarded by mu
+	epoch   uint64        // number of the last session; only listen touches it
+	up      bool          // the session is confirmed and recovered; guarded by mu
+	changed chan struct{} // closed and replaced when up changes; guarded by mu
+	cause   error         // why the last session ended or could not begin; guarded by mu
+
+	dispatcher *dispatcher
+}
+
+// session is the time between one connect and the cut that ends it.
+type session struct {
+	epoch   uint64
+	pubsub  *redis.PubSub
+	topics  []*topic        // names it began with
+	awaited map[string]bool // those not yet confirmed; only the reader touches it
+}
+
+// goroutines is how many the pump runs between the first Subscribe and Close.
+const goroutines = 4
+
+func newPump(n *RedisNotificationSystem) *pump {
+	p := &pump{
+		system: n, queue: make(chan item, queueSize), poke: make(chan struct{}, 1),
+		dispatched: make(chan struct{}), changed: make(chan struct{}),
+	}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.dispatcher = newDispatcher(n)
+	return p
+}
+
+// add registers a subscription and returns a channel that is closed when its name is live. The first one starts
+// the pump.
+func (p *pump) add(s *Subscription, from *position) <-chan struct{} {
+	// The order makes the first connection ask for the first name at once.
+	t, isNew := p.system.registry.attach(s)
+	p.startOnce.Do(p.start)
+	if isNew {
+		p.wake()
+	}
+	return p.dispatcher.join(t, s, from)
+}
+
+func (p *pump) start() {
+	p.started.Store(true)
+	p.running.Add(goroutines)
+	run := func(f func()) {
+		defer p.running.Add(-1)
+		f()
+	}
+	p.listening.Go(func() { run(p.listen) })
+	p.listening.Go(func() { run(p.control) })
+	p.listening.Go(func() { run(p.beat) })
+	go run(func() {
+		defer close(p.dispatched)
+		p.dispatch()
+	})
+}
+
+// wake makes control look at the registry.
+func (p *pump) wake() {
+	select {
+	case p.poke <- struct{}{}:
+	default:
+	}
+}
+
+// stopListening closes the connection and waits until everything received before was handed to the subscriptions,
+// or ctx ends.
+func (p *pump) stopListening(ctx context.Context) {
+	p.cancel()
+	// Marks the pump as started, so that a Subscribe that comes too late does not start it.
+	p.startOnce.Do(func() { close(p.dispatched) })
+	p.interrupt(nil)
+	finished := make(chan struct{})
+	go func() {
+		defer close(finished)
+		p.listening.Wait()
+		close(p.queue)
+		<-p.dispatched
+	}()
+	select {
+	case <-finished:
+	case <-ctx.Done():
+		p.dispatcher.stop()
+		<-finished
+	}
+}
+
+func (p *pump) stopReplaying() {}
+
+// interrupt ends the current session, if it is the one given; nil means any.
+func (p *pump) interrupt(only *session) {
+	p.mu.Lock()
+	s := p.session
+	p.mu.Unlock()
+	if s != nil && (only == nil || only == s) {
+		_ = s.pubsub.Close()
+	}
+}
+
+// listen keeps a session open until the pump is stopped.
+func (p *pump) listen() {
+	for failures := 0; p.ctx.Err() == nil; {
+		s, err := p.connect()
+		if err == nil {
+			failures = 0
+			p.system.set.logger.Debug("notification: connected", zap.Uint64("session", s.epoch))
+			err = p.read(s)
+			p.disconnected(s, err)
+		} else {
+			p.note(err)
+		}
+		if p.ctx.Err() != nil {
+			return
+		}
+		failures++
+		p.system.set.logger.Warn("notification: connection lost, reconnecting", zap.Error(err), zap.Int("failures", failures))
+		sleep(p.ctx, backoff(failures, reconnectMin, reconnectMax))
+	}
+}
+
+// dead is a cancelled context. Given to PubSub it keeps go-redis from reconnecting behind our back: reading and
+// writing do not look at it, dialing does.
+func dead() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
+
+// connect opens a connection and asks for every name.
+func (p *pump) connect() (*session, error) {
+	ps := p.system.client.Subscribe(p.ctx)
+	// The channel of our heartbeats comes first: its hash tag decides which node of a cluster we listen to, and it
+	// has to be the one with the journal.
+	if err := ps.Subscribe(p.ctx, p.beatChannel()); err != nil {
+		_ = ps.Close()
+		return nil, err
+	}
+	s := p.begin(ps)
+	if err := ask(s, s.topics); err != nil {
+		p.disconnected(s, err)
+		return nil, err
+	}
+	return s, nil
+}
+
+// begin makes the session that uses a new connection.
+func (p *pump) begin(ps *redis.PubSub) *session {
+	p.epoch++
+	s := &session{epoch: p.epoch, pubsub: ps, topics: p.system.registry.wanted(p.epoch), awaited: make(map[string]bool)}
+	s.awaited[p.beatChannel()] = true
+	for _, t := range s.topics {
+		s.awaited[t.name] = true
+	}
+	// Only now may control see the session: every name that was live before is among the first ones, which are
+	// recovered together. What control adds later is new.
+	p.mu.Lock()
+	p.session = s
+	p.mu.Unlock()
+	p.wake()
+	if p.ctx.Err() != nil {
+		// interrupt may have looked just before the session was there to be seen.
+		_ = ps.Close()
+	}
+	return s
+}
+
+// askAtOnce bounds the names in one command, to keep commands from growing without limit.
+const askAtOnce = 1000
+
+// ask subscribes to the names in Redis.
+func ask(s *session, topics []*topic) error {
+	ctx := dead()
+	names, globs := split(topics)
+	return errors.Join(
+		inChunks(names, func(part []string) error { return s.pubsub.Subscribe(ctx, part...) }),
+		inChunks(globs, func(part []string) error { return s.pubsub.PSubscribe(ctx, part...) }),
+	)
+}
+
+// forget unsubscribes from the names in Redis.
+func forget(s *session, topics []*topic) error {
+	ctx := dead()
+	names, globs := split(topics)
+	return errors.Join(
+		inChunks(names, func(part []string) error { return s.pubsub.Unsubscribe(ctx, part...) }),
+		inChunks(globs, func(part []string) error { return s.pubsub.PUnsubscribe(ctx, part...) }),
+	)
+}
+
+// split separates exact names from globs, which Redis has different commands for.
+func split(topics []*topic) (names, globs []string) {
+	for _, t := range topics {
+		if t.glob {
+			globs = append(globs, t.name)
+		} else {
+			names = append(names, t.name)
+		}
+	}
+	return names, globs
+}
+
+func inChunks(names []string, do func([]string) error) error {
+	for len(names) > 0 {
+		part := names[:min(askAtOnce, len(names))]
+		if err := do(part); err != nil {
+			return err
+		}
+		names = names[len(part):]
+	}
+	return nil
+}
+
+// read passes on what the connection delivers until it breaks.
+func (p *pump) read(s *session) error {
+	ctx := dead()
+	for {
+		received, err := s.pubsub.Receive(ctx)
+		if err != nil {
+			return err
+		}
+		switch m := received.(type) {
+		case *redis.Message:
+			p.received(s, m)
+		case *redis.Subscription:
+			p.confirmed(s, m)
+		}
+	}
+}
+
+// received passes a message on. Heartbeats are noted here already: a dispatcher busy with recovery must not make
+// the connection look dead.
+func (p *pump) received(s *session, m *redis.Message) {
+	it := item{kind: itemMessage, session: s, name: m.Channel, channel: m.Channel, payload: m.Payload}
+	switch {
+	case m.Channel == p.beatChannel() && m.Pattern == "":
+		p.lastBeat.Store(time.Now().UnixNano())
+		it.kind = itemBeat
+	case strings.HasPrefix(m.Channel, p.system.keys.heartbeat):
+		return // a glob such as "*" matches heartbeats too, also those of other systems
+	case m.Pattern != "":
+		it.name = m.Pattern
+	}
+	p.queue <- it
+}
+
+// confirmed handles what Redis says about a name. A session is up once all the names it began with are confirmed.
+func (p *pump) confirmed(s *session, m *redis.Subscription) {
+	if m.Kind != "subscribe" && m.Kind != "psubscribe" {
+		return
+	}
+	if !s.awaited[m.Channel] {
+		p.queue <- item{kind: itemConfirmed, session: s, name: m.Channel}
+		return
+	}
+	delete(s.awaited, m.Channel)
+	if len(s.awaited) == 0 {
+		p.lastBeat.Store(time.Now().UnixNano())
+		p.queue <- item{kind: itemUp, session: s}
+	}
+}
+
+// disconnected tells the dispatcher that a session is over.
+func (p *pump) disconnected(s *session, err error) {
+	_ = s.pubsub.Close()
+	p.mu.Lock()
+	if p.session == s {
+		p.session = nil
+	}
+	p.mu.Unlock()
+	if p.ctx.Err() == nil {
+		p.system.metrics.reconnects.Add(1)
+	}
+	p.note(err)
+	p.queue <- item{kind: itemDown, session: s}
+}
+
+// note remembers why there is no session.
+func (p *pump) note(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cause = err
+}
+
+// setUp is called by the dispatcher when the session it works for became live, or was lost.
+func (p *pump) setUp(up bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.up != up {
+		p.up = up
+		close(p.changed)
+		p.changed = make(chan struct{})
+	}
+}
+
+func (p *pump) status() (up bool, changed <-chan struct{}, cause error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.up, p.changed, p.cause
+}
+
+// alive reports whether the goroutines of a started pump are there and get on with their work.
+func (p *pump) alive(now time.Time) error {
+	if !p.started.Load() || p.ctx.Err() != nil {
+		return nil
+	}
+	if missing := goroutines - p.running.Load(); missing > 0 {
+		return errors.New("notification: a goroutine of the pump has ended")
+	}
+	if since := p.busySince.Load(); since != 0 && now.Sub(time.Unix(0, since)) > stalledAfter {
+		return errors.New("notification: the dispatcher is stuck")
+	}
+	return nil
+}

@@ -1,0 +1,200 @@
+package notification
+
+import (
+	"slices"
+	"sync"
+	"time"
+)
+
+// registry knows every name this process listens to and who listens. Locks are taken in the order registry,
+// topic, subscription.
+type registry struct {
+	mu       sync.RWMutex
+	topics   map[string]*topic // guarded by mu
+	patterns []*topic          // the globs among them; guarded by mu
+	count    int               // open subscriptions; guarded by mu
+}
+
+// topic is one name, an exact channel or a glob, with the local subscriptions to it. In Redis it is subscribed to
+// once, whatever their number.
+type topic struct {
+	name string
+	glob bool
+
+	// Guarded by registry.mu.
+	idleSince time.Time // when the last subscription left; zero while there are some
+	session   uint64    // the session in which Redis was asked for this name
+
+	mu       sync.Mutex
+	subs     []*Subscription // guarded by mu, as is all below
+	live     bool            // confirmed, and recovered after the last cut
+	everLive bool            // was live in some session, so a cut may have cost events
+	foreign  bool            // other programs publish to it
+	start    position        // end of the journal before Redis was asked for the name
+	last     envelope        // the last event fanned out, to know the copies that follow
+	ready    chan struct{}   // closed when the topic becomes live
+}
+
+func newRegistry() *registry {
+	return &registry{topics: make(map[string]*topic)}
+}
+
+// attach adds a subscription under its name. The second result tells that Redis must be asked for the name.
+func (r *registry) attach(s *Subscription) (t *topic, isNew bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t = r.topics[s.pattern]
+	if t == nil {
+		isNew = true
+		t = &topic{name: s.pattern, glob: isGlob(s.pattern), ready: make(chan struct{})}
+		r.topics[t.name] = t
+		if t.glob {
+			r.patterns = append(r.patterns, t)
+		}
+	}
+	t.idleSince = time.Time{}
+	r.count++
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s.topic, s.index = t, len(t.subs)
+	t.subs = append(t.subs, s)
+	return t, isNew
+}
+
+// detach removes a subscription and reports whether its name has become idle.
+func (r *registry) detach(s *Subscription) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := s.topic
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s.index < 0 {
+		return false
+	}
+	// The last one takes the free place: with ten thousand subscribers, nothing may be moved on.
+	last := len(t.subs) - 1
+	t.subs[s.index] = t.subs[last]
+	t.subs[s.index].index = s.index
+	t.subs[last] = nil
+	t.subs = t.subs[:last]
+	s.index = -1
+	r.count--
+	if last == 0 {
+		t.idleSince = time.Now()
+	}
+	return last == 0
+}
+
+func (t *topic) isLive() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.live
+}
+
+// lookup returns the topic of a name, or nil.
+func (r *registry) lookup(name string) *topic {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.topics[name]
+}
+
+// all returns every topic.
+func (r *registry) all() []*topic {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	topics := make([]*topic, 0, len(r.topics))
+	for _, t := range r.topics {
+		topics = append(topics, t)
+	}
+	return topics
+}
+
+// wanted marks the names that have not been asked for in this session as asked for, and returns them.
+func (r *registry) wanted(session uint64) []*topic {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var topics []*topic
+	for _, t := range r.topics {
+		if t.session != session {
+			t.session = session
+			topics = append(topics, t)
+		}
+	}
+	return topics
+}
+
+// expire forgets the names that have been idle for longer than linger and returns them. The second result is how
+// long to wait for the next one, 0 when none is idle. A name that Redis has not confirmed yet stays: if it came back
+// meanwhile, the late confirmation would be taken for that of the second request.
+func (r *registry) expire(now time.Time, linger time.Duration) (names []*topic, next time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, t := range r.topics {
+		if t.idleSince.IsZero() {
+			continue
+		}
+		left := linger - now.Sub(t.idleSince)
+		if left <= 0 && !t.isLive() {
+			left = max(linger, time.Second)
+		}
+		if left > 0 {
+			if next == 0 || left < next {
+				next = left
+			}
+			continue
+		}
+		delete(r.topics, name)
+		names = append(names, t)
+	}
+	if len(names) > 0 {
+		r.patterns = slices.DeleteFunc(r.patterns, func(t *topic) bool { return r.topics[t.name] != t })
+	}
+	return names, next
+}
+
+// names returns how many names are subscribed to.
+func (r *registry) names() int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return len(r.topics)
+}
+
+// subscribers returns how many subscriptions are open.
+func (r *registry) subscribers() int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.count
+}
+
+// subscriptions returns every open subscription.
+func (r *registry) subscriptions() []*Subscription {
+	var subs []*Subscription
+	for _, t := range r.all() {
+		t.mu.Lock()
+		subs = append(subs, t.subs...)
+		t.mu.Unlock()
+	}
+	return subs
+}
+
+// use is how full the buffers are.
+type use struct {
+	subscribers, buffered, replaying int
+	fullest                          float64
+}
+
+func (r *registry) bufferUse() use {
+	var u use
+	for _, s := range r.subscriptions() {
+		waiting := len(s.messages)
+		u.subscribers++
+		u.buffered += waiting
+		u.fullest = max(u.fullest, float64(waiting)/float64(cap(s.messages)))
+		s.mu.Lock()
+		if s.state == replaying {
+			u.replaying++
+		}
+		s.mu.Unlock()
+	}
+	return u
+}

@@ -1,0 +1,203 @@
+package notification
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Subscriber is what Subscribe returns; its dynamic type is *Subscription.
+type Subscriber interface {
+	// Messages returns the channel the messages arrive on. It is closed with the subscriber; what was buffered
+	// can still be received then.
+	Messages() <-chan *Message
+	// Close ends the subscription. It may be called more than once and concurrently.
+	Close() error
+}
+
+var _ Subscriber = (*Subscription)(nil)
+
+// state is how a subscription gets its messages.
+type state uint8
+
+const (
+	pending   state = iota // Redis has not confirmed its name yet
+	live                   // from the dispatcher
+	replaying              // from the journal, until it has caught up
+)
+
+// Subscription receives the messages of one channel or glob. All its methods are safe for concurrent use.
+type Subscription struct {
+	system   *RedisNotificationSystem
+	pattern  string
+	topic    *topic // nil if the subscription was refused
+	index    int    // place in topic.subs, -1 when removed; guarded by topic.mu
+	messages chan *Message
+	gaps     chan Gap
+	detach   func() bool // stops watching the context given to Subscribe
+
+	// mu is what makes it impossible to send on a closed channel: sending and closing both happen under it.
+	mu       sync.Mutex
+	closed   bool
+	err      error
+	state    state
+	late     bool     // Subscribe gave up waiting, so the first thing to tell is a gap
+	last     position // the last event delivered or known not to be ours
+	lastID   string   // ID of the last message delivered
+	gap      *Gap     // told with the next message
+	flood    bool     // messages are being dropped since the last delivery
+	backlog  []*Message
+	droppedN uint64
+}
+
+const gapBuffer = 4
+
+func newSubscription(n *RedisNotificationSystem, pattern string) *Subscription {
+	return &Subscription{
+		system: n, pattern: pattern, index: -1,
+		messages: make(chan *Message, n.set.bufferSize),
+		gaps:     make(chan Gap, gapBuffer),
+	}
+}
+
+// Messages returns the channel the messages arrive on. It is closed with the subscription.
+func (s *Subscription) Messages() <-chan *Message { return s.messages }
+
+// Gaps returns the channel on which gaps are told as soon as they are noticed. Nobody needs to read it: when it is
+// full, gaps are merged, and the next message carries the gap too. It is closed with the subscription.
+func (s *Subscription) Gaps() <-chan Gap { return s.gaps }
+
+// Pattern returns the channel or glob that was subscribed to.
+func (s *Subscription) Pattern() string { return s.pattern }
+
+// Err returns why the subscription was closed: an *ArgumentError if it was refused, the cause of its context,
+// ErrSlowSubscriber, or ErrClosed when the system was closed. It returns nil while the subscription is open and
+// after its own Close.
+func (s *Subscription) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// Dropped returns how many messages were dropped because the subscriber was too slow.
+func (s *Subscription) Dropped() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.droppedN
+}
+
+// LastEventID returns the ID of the last event put into the buffer, to resume from with SubscribeFrom. It is empty
+// before the first. A subscriber that must not miss what it had buffered when it died stores Message.EventID after
+// handling each message instead.
+func (s *Subscription) LastEventID() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lastID
+}
+
+// Close ends the subscription and closes its channels; it never waits for Redis. It returns nil.
+func (s *Subscription) Close() error {
+	s.shut(nil)
+	return nil
+}
+
+// shut closes the subscription, with err as the reason, and reports whether it was still open.
+func (s *Subscription) shut(err error) {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return
+	}
+	s.closed, s.err, s.backlog = true, err, nil
+	close(s.messages)
+	close(s.gaps)
+	detach := s.detach
+	s.mu.Unlock()
+	if detach != nil {
+		detach()
+	}
+	if s.topic != nil && s.system.registry.detach(s) {
+		s.system.pump.wake()
+	}
+}
+
+// watch closes the subscription when ctx ends. It costs no goroutine while ctx lives.
+func (s *Subscription) watch(ctx context.Context) {
+	detach := context.AfterFunc(ctx, func() { s.shut(context.Cause(ctx)) })
+	s.mu.Lock()
+	closed := s.closed
+	s.detach = detach
+	s.mu.Unlock()
+	if closed {
+		detach()
+	}
+}
+
+// awaitLive waits until the topic is live. If it takes too long the subscription stays registered and becomes live
+// by itself, with a gap.
+func (s *Subscription) awaitLive(ctx context.Context, ready <-chan struct{}, patience time.Duration) {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-ready:
+		return
+	case <-timer.C:
+	case <-ctx.Done():
+	case <-s.system.stopping:
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state == pending && !s.closed {
+		s.late = true
+		s.system.metrics.subscribeErrors.Add(1)
+	}
+}
+
+// goLive makes the subscription receive from the dispatcher. The caller holds topic.mu.
+func (s *Subscription) goLive(from position) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.state != pending {
+		return
+	}
+	s.state = live
+	if s.last.less(from) {
+		s.last = from
+	}
+	if s.late {
+		s.tell(Gap{Reason: GapLate})
+	}
+}
+
+// tell records a gap, for the next message and for Gaps. The caller holds mu.
+func (s *Subscription) tell(g Gap) {
+	if s.closed {
+		return
+	}
+	s.system.metrics.gap(g.Reason)
+	g.After, g.Time = s.lastID, time.Now()
+	s.push(g)
+	if s.gap != nil {
+		g = s.gap.merge(g)
+	}
+	s.gap = &g
+}
+
+// push hands a gap to the reader of Gaps; if there is none, earlier gaps are merged into it. The caller holds mu
+// and is therefore the only sender.
+func (s *Subscription) push(g Gap) {
+	select {
+	case s.gaps <- g:
+		return
+	default:
+	}
+	select {
+	case earlier := <-s.gaps:
+		g = earlier.merge(g)
+	default:
+	}
+	select {
+	case s.gaps <- g:
+	default:
+	}
+}

@@ -1,0 +1,166 @@
+package notification
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// closeBudget is how long Close lets subscribers take what is buffered.
+const closeBudget = time.Second
+
+// NotificationSystem publishes events and subscribes to them.
+//
+//nolint:revive // The name is part of the published API, and package cache exports it under the same name.
+type NotificationSystem interface {
+	PublishWorkflowEvent(ctx context.Context, event *WorkflowEvent) error
+	PublishTaskEvent(ctx context.Context, event *TaskEvent) error
+	Subscribe(ctx context.Context, pattern string) Subscriber
+	Close() error
+}
+
+var _ NotificationSystem = (*RedisNotificationSystem)(nil)
+
+// RedisNotificationSystem is a NotificationSystem on Redis. All its methods are safe for concurrent use.
+type RedisNotificationSystem struct {
+	set       settings
+	keys      keys
+	client    redis.UniversalClient
+	metrics   *metrics
+	registry  *registry
+	publisher *publisher
+	pump      *pump
+
+	stopOnce sync.Once
+	stopping chan struct{} // closed when Shutdown begins
+	stopped  chan struct{} // closed when it is done
+}
+
+// NewRedisNotificationSystem returns a system that uses the client, which stays the caller's to close. It talks to
+// nobody and starts nothing: the shared connection and its goroutines begin with the first Subscribe. A nil client
+// or a senseless option gives an *ArgumentError.
+func NewRedisNotificationSystem(client redis.UniversalClient, opts ...Option) (*RedisNotificationSystem, error) {
+	if client == nil {
+		return nil, &ArgumentError{Argument: "client", Reason: "is nil"}
+	}
+	set, err := newSettings(opts)
+	if err != nil {
+		return nil, err
+	}
+	n := &RedisNotificationSystem{
+		set: set, keys: set.keys(), client: client,
+		metrics: newMetrics(set.name), registry: newRegistry(),
+		stopping: make(chan struct{}), stopped: make(chan struct{}),
+	}
+	n.publisher = newPublisher(client, set, n.keys, n.metrics)
+	n.pump = newPump(n)
+	return n, nil
+}
+
+// Subscribe listens to a channel, or to a glob if the name contains *, ?, [ or \. What it returns is always a
+// *Subscription. It returns when Redis has confirmed, so that whatever is published afterwards arrives. If Redis
+// does not confirm before ctx or the ping timeout ends, the subscription becomes live by itself later and its first
+// message carries a Gap with the reason GapLate. A subscription that was refused is closed, and its Err says why:
+// an *ArgumentError, the error of ctx, or ErrClosed.
+//
+// When ctx ends, the subscription is closed.
+func (n *RedisNotificationSystem) Subscribe(ctx context.Context, pattern string) Subscriber {
+	return n.subscribe(ctx, pattern, nil)
+}
+
+func (n *RedisNotificationSystem) subscribe(ctx context.Context, pattern string, from *position) *Subscription {
+	s := newSubscription(n, pattern)
+	if err := n.admit(ctx, pattern); err != nil {
+		n.metrics.subscribeErrors.Add(1)
+		s.shut(err)
+		return s
+	}
+	ready := n.pump.add(s, from)
+	s.watch(ctx)
+	s.awaitLive(ctx, ready, n.set.pingTimeout)
+	if n.closed() {
+		// The shutdown may have collected the subscriptions just before this one was added.
+		s.shut(ErrClosed)
+	}
+	return s
+}
+
+// admit checks the arguments of a subscription.
+func (n *RedisNotificationSystem) admit(ctx context.Context, pattern string) error {
+	switch {
+	case ctx == nil:
+		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case n.closed():
+		return ErrClosed
+	default:
+		return validatePattern(pattern)
+	}
+}
+
+func (n *RedisNotificationSystem) closed() bool {
+	select {
+	case <-n.stopping:
+		return true
+	default:
+		return false
+	}
+}
+
+// Close is Shutdown with a budget of one second. It returns nil, and may be called more than once.
+func (n *RedisNotificationSystem) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeBudget)
+	defer cancel()
+	// Running out of budget is no failure of Close: what is buffered can still be received.
+	_ = n.Shutdown(ctx)
+	return nil
+}
+
+// Shutdown stops listening, gives the subscribers until ctx ends to take what is buffered, and then closes them
+// all. Their channels still hand out what is left in the buffers. It returns the cause of ctx if messages remained,
+// and nil otherwise. Further calls wait for the first one.
+func (n *RedisNotificationSystem) Shutdown(ctx context.Context) error {
+	if ctx == nil {
+		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
+	}
+	first := false
+	n.stopOnce.Do(func() { first = true })
+	if !first {
+		select {
+		case <-n.stopped:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	defer close(n.stopped)
+	close(n.stopping)
+	n.pump.stopListening(ctx)
+	err := n.drain(ctx)
+	n.pump.stopReplaying()
+	for _, s := range n.registry.subscriptions() {
+		s.shut(ErrClosed)
+	}
+	return err
+}
+
+// drain waits until every buffer is empty.
+func (n *RedisNotificationSystem) drain(ctx context.Context) error {
+	// Receiving from a Go channel wakes nobody, so emptiness can only be asked for.
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		u := n.registry.bufferUse()
+		if u.buffered == 0 && u.replaying == 0 {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
