@@ -31,7 +31,7 @@ func newLink(p *Proxy, client net.Conn) *link {
 
 // run forwards in both directions until both have ended or the link is cut.
 func (l *link) run() {
-	// However it ends, nothing stays open.
+	// However this ends, nothing stays open.
 	defer l.cut()
 	dialer := net.Dialer{Timeout: dialLimit}
 	server, err := dialer.DialContext(l.proxy.ctx, "tcp", l.proxy.target)
@@ -45,6 +45,7 @@ func (l *link) run() {
 	tasks.Go(func() { l.read(server, toClient, replies) })
 	tasks.Go(func() { l.write(l.client, toClient, replies) })
 	tasks.Wait()
+	l.finish()
 }
 
 // attach takes over the connection to the server, unless the link has been cut
@@ -63,15 +64,22 @@ func (l *link) attach(server net.Conn) bool {
 }
 
 // cut breaks both connections and ends all of the link's goroutines.
-func (l *link) cut() {
+func (l *link) cut() { l.end(abort) }
+
+// finish closes both connections in the orderly way after both directions have
+// ended: what was written last may still be in the kernel's hands.
+func (l *link) finish() { l.end(func(c net.Conn) { _ = c.Close() }) }
+
+// end closes both connections as told, unless that has happened already.
+func (l *link) end(closing func(net.Conn)) {
 	l.once.Do(func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		close(l.done)
 		l.clientGone.Store(true)
-		abort(l.client)
+		closing(l.client)
 		if l.server != nil {
-			abort(l.server)
+			closing(l.server)
 		}
 	})
 }
@@ -136,7 +144,7 @@ func (l *link) write(to net.Conn, d direction, q *queue) {
 		swallow, changed := l.proxy.swallowing(d)
 		if next.data == nil {
 			if l.mayEnd(d, swallow, changed) {
-				l.end(to)
+				l.passEnd(to)
 			}
 			return
 		}
@@ -165,8 +173,8 @@ func (l *link) mayEnd(d direction, swallow bool, changed <-chan struct{}) bool {
 	return true
 }
 
-// end passes on that nothing more will come. The other direction stays open.
-func (l *link) end(to net.Conn) {
+// passEnd passes on that nothing more will come. The other direction stays open.
+func (l *link) passEnd(to net.Conn) {
 	if tcp, ok := to.(*net.TCPConn); ok && tcp.CloseWrite() == nil {
 		return
 	}
