@@ -167,6 +167,7 @@ func showText(f field, raw string) string {
 // it was not escaped, is replaced as a whole.
 func redactURL(raw string) string {
 	scheme, rest, ok := strings.Cut(raw, "://")
+	scheme = strings.ToLower(scheme)
 	if !ok {
 		if isHostPort(raw) {
 			return raw // the short form of a lock node

@@ -283,7 +283,8 @@ func (v *validation) lockNodes() {
 // UsesTLS reports whether connections to the main server use TLS: because of
 // TLSEnabled, TLSConfig, or a rediss:// URL.
 func (c *Config) UsesTLS() bool {
-	return c.TLSEnabled || c.TLSConfig != nil || strings.HasPrefix(c.URL, "rediss://")
+	scheme, _, _ := strings.Cut(c.URL, "://") // RFC 3986: without regard to case
+	return c.TLSEnabled || c.TLSConfig != nil || strings.EqualFold(scheme, "rediss")
 }
 
 // isASCII reports whether s has no byte above 0x7f.

@@ -1,0 +1,117 @@
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/sethvargo/go-envconfig"
+)
+
+// secret is what no output may contain. It holds every character that the parsers
+// on the way give a meaning to, percent-encoded in URLs.
+const (
+	secret        = "s3cr3t/w0rd"
+	secretEncoded = "s3cr3t%2Fw0rd"
+)
+
+// leaks fails the test if anything that is made of a Config or an error shows a secret.
+func leaks(t *testing.T, what string, v any) {
+	t.Helper()
+	text := fmt.Sprintf("%v %+v %#v %s %q", v, v, v, v, v)
+	if raw, err := json.Marshal(v); err == nil {
+		text += string(raw)
+	}
+	if strings.Contains(text, "s3cr3t") {
+		t.Fatalf("%s shows the secret: %s", what, text)
+	}
+}
+
+// FuzzURL puts a secret into the user part and anything else around it.
+func FuzzURL(f *testing.F) {
+	for _, seed := range [][2]string{
+		{"redis://", "localhost:6379/0"}, {"rediss://", "h?db=1"}, {"unix://", "/run/redis.sock"}, {"", "h:1"},
+		{"http://", "h"}, {"redis://", "h:99999"}, {"redis://", "h/x"}, {"redis://[::1", "]:1"}, {"redis://", "h?pool_size=-1"},
+		{"redis://", "%zz"}, {"redis://h/", "x@y"}, {"redis://h?", "#"}, {"REDIS://", "h"},
+	} {
+		f.Add(seed[0], seed[1])
+	}
+	f.Fuzz(func(t *testing.T, before, after string) {
+		for _, pw := range []string{secret, secretEncoded} {
+			raw := before + "user:" + pw + "@" + after
+			c := &Config{URL: raw, LockNodes: []string{raw, raw}}
+			leaks(t, "config", c)
+			if err := c.Validate(); err != nil {
+				leaks(t, "error", err)
+				if !errors.Is(err, ErrInvalid) {
+					t.Fatalf("%v is not ErrInvalid", err)
+				}
+			} else if _, err := redis.ParseURL(raw); err != nil {
+				t.Fatal("accepted a URL that go-redis refuses")
+			}
+		}
+	})
+}
+
+// FuzzEnv gives every variable the same text, with a secret in some.
+func FuzzEnv(f *testing.F) {
+	for _, seed := range []string{"", "0", "-1", "1", "5s", "true", "a:1,b:2", "redis://h:1", "a b", "99999999999999999999", "1e9", "\x00"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		env := make(map[string]string)
+		for _, field := range fields() {
+			env[field.env] = text
+			if field.secret {
+				env[field.env] = text + secret
+			}
+			if field.url {
+				env[field.env] = "redis://u:" + secretEncoded + "@h/" + text
+			}
+		}
+		c, err := load(t.Context(), "", envconfig.MapLookuper(env))
+		leaks(t, "error", err)
+		leaks(t, "config", c)
+		if (c == nil) == (err == nil) {
+			t.Fatal("want either a Config or an error")
+		}
+		for name, value := range env { // one at a time gets further than all at once
+			c, err := load(t.Context(), "", envconfig.MapLookuper(map[string]string{name: value}))
+			leaks(t, name, err)
+			leaks(t, name, c)
+			if err == nil {
+				if err := c.Validate(); err != nil {
+					t.Fatalf("Load accepted what Validate refuses: %v", err)
+				}
+			}
+		}
+	})
+}
+
+// FuzzJSON decodes arbitrary text, and arbitrary values of a secret field.
+func FuzzJSON(f *testing.F) {
+	for _, seed := range []string{`{}`, `{"port":1}`, `{"read_timeout":"x"}`, `null`, `[`, `{"addrs":[1]}`, `{"password":{}}`} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, in := range []string{
+			text,
+			`{"password":["` + secret + `",` + text + `]}`,
+			`{"url":{"a":"` + secret + `","b":` + text + `},"sentinel_password":"` + secret + `"}`,
+		} {
+			var c Config
+			err := json.Unmarshal([]byte(in), &c)
+			if strings.Contains(text, "s3cr3t") {
+				continue // the fuzzer's own
+			}
+			leaks(t, "error", err)
+			if err == nil {
+				leaks(t, "config", c)
+				leaks(t, "verdict", c.Validate())
+			}
+		}
+	})
+}

@@ -1,0 +1,82 @@
+package config
+
+import (
+	"encoding/json"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestUnmarshalJSON(t *testing.T) {
+	t.Parallel()
+	var c Config
+	require.NoError(t, json.Unmarshal([]byte(`{
+		"url": "redis://redis.internal/1", "host": "h", "port": "6380", "password": "pw", "db": 2, "pool_size": 3,
+		"tls_enabled": true, "dial_timeout": "1.5s", "read_timeout": 2000000000, "addrs": ["a:1", "b:2"],
+		"lock_nodes": ["c:3"], "required": false, "Key_Prefix": "x:", "cluster": null, "unknown": {"a": 1}
+	}`), &c))
+	no := false
+	require.Equal(t, Config{
+		URL: "redis://redis.internal/1", Host: "h", Port: "6380", Password: "pw", DB: 2, PoolSize: 3,
+		TLSEnabled: true, DialTimeout: 1500 * time.Millisecond, ReadTimeout: 2 * time.Second,
+		Addrs: []string{"a:1", "b:2"}, LockNodes: []string{"c:3"}, Required: &no, KeyPrefix: "x:",
+	}, c)
+}
+
+// Decoding over Default keeps what the text does not name, and its zeros are meant.
+func TestUnmarshalJSONOverDefault(t *testing.T) {
+	t.Parallel()
+	c := Default()
+	require.NoError(t, json.Unmarshal([]byte(`{"min_idle_conns": 0}`), c))
+	require.Equal(t, "localhost", c.Host)
+	require.Zero(t, c.WithDefaults().MinIdleConns)
+}
+
+func TestUnmarshalJSONReportsEverythingAtOnce(t *testing.T) {
+	t.Parallel()
+	c := Config{Host: "before"}
+	err := json.Unmarshal([]byte(`{
+		"host": "after", "password": 20212223, "db": "two", "read_timeout": "soon", "ping_timeout": 1.5,
+		"addrs": "a:1", "lock_nodes": [1], "required": "no", "url": 7
+	}`), &c)
+	got := badFields(t, err)
+	require.Len(t, got, 8)
+	require.Equal(t, FieldError{Field: "Password", Variable: "REDIS_PASSWORD", Value: `"REDACTED"`, Allowed: "text"}, got["Password"])
+	require.Equal(t, `"\"two\""`, got["DB"].Value)
+	require.NotContains(t, err.Error(), "20212223")
+	require.Equal(t, Config{Host: "before"}, c, "unchanged after an error")
+}
+
+func TestUnmarshalJSONOfSomethingElse(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{`"hunter2"`, `["hunter2"]`, `12`, `{"password": "hunter2"`} {
+		var c Config
+		err := c.UnmarshalJSON([]byte(text))
+		require.ErrorIs(t, err, ErrInvalid, text)
+		require.NotContains(t, err.Error(), "hunter2")
+	}
+	var c Config
+	require.NoError(t, json.Unmarshal([]byte(`null`), &c))
+}
+
+// Without secrets, what was written reads back.
+func TestJSONRoundTrip(t *testing.T) {
+	t.Parallel()
+	in := Default()
+	in.Addrs, in.LockNodes = []string{"a:1"}, []string{"b:2"}
+	text, err := json.Marshal(in)
+	require.NoError(t, err)
+	out := Default()
+	require.NoError(t, json.Unmarshal(text, out))
+	require.Equal(t, in, out)
+
+	var names map[string]any
+	require.NoError(t, json.Unmarshal(text, &names))
+	for sf := range reflect.TypeFor[Config]().Fields() {
+		if name := sf.Tag.Get("json"); name != "-" && name != "" {
+			require.Contains(t, names, name)
+		}
+	}
+}

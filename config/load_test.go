@@ -1,0 +1,245 @@
+package config
+
+import (
+	"context"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/sethvargo/go-envconfig"
+	"github.com/stretchr/testify/require"
+)
+
+// fromEnv loads from the given variables alone.
+func fromEnv(t *testing.T, prefix string, env map[string]string) (*Config, error) {
+	t.Helper()
+	return load(t.Context(), prefix, envconfig.MapLookuper(env))
+}
+
+// badFields returns the fields of a *Error by name.
+func badFields(t *testing.T, err error) map[string]FieldError {
+	t.Helper()
+	require.ErrorIs(t, err, ErrInvalid)
+	var e *Error
+	require.ErrorAs(t, err, &e)
+	out := make(map[string]FieldError, len(e.Fields))
+	for _, f := range e.Fields {
+		require.NotContains(t, out, f.Field, "reported twice")
+		require.NotEmpty(t, f.Allowed, f.Field)
+		out[f.Field] = f
+	}
+	return out
+}
+
+func TestLoadWithoutVariables(t *testing.T) {
+	t.Parallel()
+	c, err := fromEnv(t, "", nil)
+	require.NoError(t, err)
+	require.Equal(t, Default(), c)
+}
+
+func TestLoadReadsEveryVariable(t *testing.T) {
+	t.Parallel()
+	no := false
+	ca, cert, key := writeTLSFiles(t)
+	env := map[string]string{
+		"REDIS_HOST": "redis.internal", "REDIS_PORT": "6380", "REDIS_USERNAME": "app", "REDIS_PASSWORD": "hunter2",
+		"REDIS_DB": "3", "REDIS_POOL_SIZE": "20", "REDIS_MAX_IDLE_CONNS": "8", "REDIS_MIN_IDLE_CONNS": "4",
+		"REDIS_DIAL_TIMEOUT": "1s", "REDIS_READ_TIMEOUT": "2s", "REDIS_WRITE_TIMEOUT": "3s500ms",
+		"REDIS_POOL_TIMEOUT": "5s", "REDIS_PING_TIMEOUT": "250ms",
+		"REDIS_TLS": "true", "REDIS_TLS_CA_FILE": ca, "REDIS_TLS_CERT_FILE": cert, "REDIS_TLS_KEY_FILE": key,
+		"REDIS_TLS_SERVER_NAME": "redis.example",
+		"REDIS_MAX_RETRIES":     "5", "REDIS_MIN_RETRY_BACKOFF": "1ms", "REDIS_MAX_RETRY_BACKOFF": "1s",
+		"REDIS_CLIENT_NAME": "orders", "REDIS_KEY_PREFIX": "orders:", "REDIS_LOCK_NODES": "a:1, redis://:pw@b:2 ,",
+		"REDIS_REQUIRED":                 "false",
+		"REDIS_NOTIFICATION_BUFFER_SIZE": "7", "REDIS_NOTIFICATION_HISTORY_SIZE": "8", "REDIS_NOTIFICATION_HISTORY_TTL": "9m",
+	}
+	want := &Config{
+		Host: "redis.internal", Port: "6380", Username: "app", Password: "hunter2", DB: 3,
+		PoolSize: 20, MaxIdleConns: 8, MinIdleConns: 4,
+		DialTimeout: time.Second, ReadTimeout: 2 * time.Second, WriteTimeout: 3500 * time.Millisecond,
+		PoolTimeout: 5 * time.Second, PingTimeout: 250 * time.Millisecond,
+		TLSEnabled: true, TLSCAFile: ca, TLSCertFile: cert, TLSKeyFile: key, TLSServerName: "redis.example",
+		MaxRetries: 5, MinRetryBackoff: time.Millisecond, MaxRetryBackoff: time.Second,
+		ClientName: "orders", KeyPrefix: "orders:", LockNodes: []string{"a:1", "redis://:pw@b:2"}, Required: &no,
+		NotificationBufferSize: 7, NotificationHistorySize: 8, NotificationHistoryTTL: 9 * time.Minute,
+		complete: true,
+	}
+	got, err := fromEnv(t, "", env)
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+
+	prefixed := make(map[string]string, len(env))
+	for k, v := range env {
+		prefixed["APP_"+k] = v
+	}
+	got, err = fromEnv(t, "APP_", prefixed)
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+
+	got, err = fromEnv(t, "OTHER_", prefixed)
+	require.NoError(t, err)
+	require.Equal(t, Default(), got, "variables of another prefix are not ours")
+}
+
+func TestLoadTopologies(t *testing.T) {
+	t.Parallel()
+	c, err := fromEnv(t, "", map[string]string{
+		"REDIS_MASTER_NAME": "mymaster", "REDIS_ADDRS": "a:26379,b:26379",
+		"REDIS_SENTINEL_USERNAME": "s", "REDIS_SENTINEL_PASSWORD": "spw",
+	})
+	require.NoError(t, err)
+	require.Equal(t, "mymaster", c.MasterName)
+	require.Equal(t, []string{"a:26379", "b:26379"}, c.Addrs)
+	require.Equal(t, "s", c.SentinelUsername)
+	require.Equal(t, "spw", c.SentinelPassword)
+
+	c, err = fromEnv(t, "", map[string]string{"REDIS_CLUSTER": "1", "REDIS_ADDRS": "a:6379"})
+	require.NoError(t, err)
+	require.True(t, c.Cluster)
+
+	c, err = fromEnv(t, "", map[string]string{"REDIS_URL": "rediss://user:pw@redis.internal:6380/2"})
+	require.NoError(t, err)
+	require.True(t, c.UsesTLS())
+}
+
+func TestLoadExplicitZero(t *testing.T) {
+	t.Parallel()
+	c, err := fromEnv(t, "", map[string]string{
+		"REDIS_MAX_RETRIES": "0", "REDIS_MIN_IDLE_CONNS": "0", "REDIS_MAX_IDLE_CONNS": "0", "REDIS_READ_TIMEOUT": "0",
+		"REDIS_WRITE_TIMEOUT": "0s", "REDIS_MIN_RETRY_BACKOFF": "0", "REDIS_NOTIFICATION_HISTORY_SIZE": "0",
+	})
+	require.NoError(t, err)
+	c = c.WithDefaults() // what the client does with it
+	require.Zero(t, c.MaxRetries)
+	require.Zero(t, c.MinIdleConns)
+	require.Zero(t, c.MaxIdleConns)
+	require.Zero(t, c.ReadTimeout)
+	require.Zero(t, c.WriteTimeout)
+	require.Zero(t, c.MinRetryBackoff)
+	require.Zero(t, c.NotificationHistorySize)
+	require.Equal(t, 512*time.Millisecond, c.MaxRetryBackoff)
+}
+
+func TestLoadMinusOne(t *testing.T) {
+	t.Parallel()
+	c, err := fromEnv(t, "", map[string]string{
+		"REDIS_MAX_RETRIES": "-1", "REDIS_MIN_RETRY_BACKOFF": "-1", "REDIS_MAX_RETRY_BACKOFF": "-1",
+		"REDIS_NOTIFICATION_HISTORY_SIZE": "-1",
+	})
+	require.NoError(t, err)
+	require.Zero(t, c.MaxRetries)
+	require.Zero(t, c.MinRetryBackoff)
+	require.Zero(t, c.MaxRetryBackoff)
+	require.Zero(t, c.NotificationHistorySize)
+}
+
+func TestLoadEmptyVariableIsUnset(t *testing.T) {
+	t.Parallel()
+	env := make(map[string]string)
+	for _, f := range fields() {
+		if f.env != "" {
+			env[f.env] = ""
+		}
+	}
+	c, err := fromEnv(t, "", env)
+	require.NoError(t, err)
+	require.Equal(t, Default(), c)
+}
+
+func TestLoadFitsDefaults(t *testing.T) {
+	t.Parallel()
+	c, err := fromEnv(t, "", map[string]string{"REDIS_POOL_SIZE": "1"})
+	require.NoError(t, err)
+	require.Equal(t, 1, c.MaxIdleConns)
+	require.Equal(t, 1, c.MinIdleConns)
+
+	_, err = fromEnv(t, "", map[string]string{"REDIS_MAX_IDLE_CONNS": "2", "REDIS_MIN_IDLE_CONNS": "3"})
+	require.Contains(t, badFields(t, err), "MinIdleConns", "what was given is not changed")
+}
+
+func TestLoadReportsEverythingAtOnce(t *testing.T) {
+	t.Parallel()
+	_, err := fromEnv(t, "APP_", map[string]string{
+		"APP_REDIS_URL":          "redis://app:hunter2@redis.internal:99999",
+		"APP_REDIS_PORT":         "http",
+		"APP_REDIS_DB":           "three",
+		"APP_REDIS_DIAL_TIMEOUT": "5",
+		"APP_REDIS_TLS":          "maybe",
+		"APP_REDIS_REQUIRED":     "perhaps",
+		"APP_REDIS_POOL_SIZE":    "-4",
+		"APP_REDIS_LOCK_NODES":   "redis://:hunter2@a:1,b",
+		"APP_REDIS_PASSWORD":     "hunter2",
+	})
+	got := badFields(t, err)
+	want := map[string]FieldError{
+		"URL":         {Variable: "APP_REDIS_URL", Value: `"redis://REDACTED@redis.internal:99999"`, Allowed: "a URL with a port from 1 to 65535"},
+		"Port":        {Variable: "APP_REDIS_PORT", Value: `"http"`, Allowed: allowedPort},
+		"DB":          {Variable: "APP_REDIS_DB", Value: `"three"`, Allowed: "a whole number"},
+		"DialTimeout": {Variable: "APP_REDIS_DIAL_TIMEOUT", Value: `"5"`, Allowed: "a duration such as 500ms, 5s or 1h"},
+		"TLSEnabled":  {Variable: "APP_REDIS_TLS", Value: `"maybe"`, Allowed: "true or false"},
+		"Required":    {Variable: "APP_REDIS_REQUIRED", Value: `"perhaps"`, Allowed: "true or false"},
+		"PoolSize":    {Variable: "APP_REDIS_POOL_SIZE", Value: "-4", Allowed: "1 to 100000"},
+		"LockNodes": {Variable: "APP_REDIS_LOCK_NODES", Value: `["redis://REDACTED@a:1" "REDACTED"]`,
+			Allowed: "a list of host:port or of redis://, rediss:// or unix:// URLs"},
+	}
+	require.Len(t, got, len(want))
+	for name, f := range want {
+		f.Field = name
+		require.Equal(t, f, got[name])
+		require.Contains(t, err.Error(), f.Error())
+	}
+	require.NotContains(t, err.Error(), "hunter2")
+	var one FieldError
+	require.ErrorAs(t, err, &one)
+	require.Equal(t, "URL", one.Field, "in the order of the struct")
+}
+
+// What does not decode must not show either: a URL easily ends up in the wrong variable.
+func TestLoadHidesMisplacedSecrets(t *testing.T) {
+	t.Parallel()
+	const url = "redis://app:hunter2@redis.internal:6379/0"
+	for _, f := range fields() {
+		if f.env == "" || f.text {
+			continue
+		}
+		_, err := fromEnv(t, "", map[string]string{f.env: url, "REDIS_POOL_SIZE": url})
+		require.Error(t, err)
+		require.NotContains(t, err.Error(), "hunter2", f.env)
+	}
+}
+
+// The only test that reads the real environment, and therefore not parallel.
+func TestLoadFromEnvironment(t *testing.T) {
+	for _, f := range fields() {
+		t.Setenv("CFGTEST_"+f.env, "")
+	}
+	t.Setenv("CFGTEST_REDIS_HOST", "from-environment")
+	c, err := Load(context.Background(), "CFGTEST_")
+	require.NoError(t, err)
+	require.Equal(t, "from-environment", c.Host)
+
+	t.Setenv("CFGTEST_REDIS_PORT", "0")
+	c, err = Load(context.Background(), "CFGTEST_")
+	require.ErrorIs(t, err, ErrInvalid)
+	require.Nil(t, c)
+}
+
+// Tags that contradict each other would only show as a missing default.
+func TestTags(t *testing.T) {
+	t.Parallel()
+	seen := make(map[string]bool)
+	typ := reflect.TypeFor[Config]()
+	for _, f := range fields() {
+		if f.json == "" {
+			require.Empty(t, f.env, f.name)
+			continue
+		}
+		require.NotEmpty(t, f.env, f.name)
+		require.False(t, seen[f.env] || seen[f.json], f.name)
+		seen[f.env], seen[f.json] = true, true
+		v, err := decodeEnv(t.Context(), f, envconfig.MapLookuper(nil))
+		require.NoError(t, err, f.name)
+		require.Equal(t, typ.Field(f.index).Type, v.Type(), f.name)
+	}
+}
