@@ -93,18 +93,19 @@ func (p *Proxy) Cut() {
 	}
 }
 
-// Refuse(true) breaks new connections as soon as they are made, without asking
-// the target; live ones are left alone. Refuse(false) is the default.
+// Refuse switches refusal on or off, off by default. While it is on, new
+// connections break as soon as they are made, without asking the target; live
+// ones are left alone.
 func (p *Proxy) Refuse(on bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.refuse = on
 }
 
-// SwallowToServer(true) lets all bytes from clients vanish, those under way
-// included, while connections stay open: the server hears nothing, not even
-// that a client has gone. After SwallowToServer(false), the default, bytes pass
-// again; what has vanished stays lost.
+// SwallowToServer switches swallowing on or off, off by default. While it is
+// on, all bytes from clients vanish, those under way included, and connections
+// stay open: the server hears nothing, not even that a client has gone.
+// Afterwards bytes pass again; what has vanished stays lost.
 func (p *Proxy) SwallowToServer(on bool) { p.setSwallow(toServer, on) }
 
 // SwallowToClient is SwallowToServer for the other direction: clients hear

@@ -33,11 +33,10 @@ func TestStopFreezesAndContinueThaws(t *testing.T) {
 
 func TestFrozenServerIsKilledAtCleanup(t *testing.T) {
 	t.Parallel()
-	var server *Server
-	t.Run("frozen", func(t *testing.T) { //nolint:paralleltest // its cleanup must run before the check
-		server = Start(t)
-		server.Stop()
-	})
+	inner := &recorder{T: t}
+	server := Start(inner)
+	server.Stop()
+	inner.end()
 	require.False(t, server.Running())
 	requireClosed(t, server.Addr())
 }

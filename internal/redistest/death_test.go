@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,17 +43,19 @@ func TestServerDiesWithTestProcess(t *testing.T) {
 	requireClosed(t, addr)
 }
 
-// recorder is a TB that keeps what it is told. Its Fatalf ends the goroutine
-// through a panic that record catches.
+// recorder is a TB that keeps what it is told, and whose end the test decides
+// on. Its Fatalf panics with errFatal, which record catches.
 type recorder struct {
 	*testing.T
-	failed bool
-	log    strings.Builder
+	failed   bool
+	log      strings.Builder
+	cleanups []func()
 }
 
 var errFatal = errors.New("fatal")
 
-func (r *recorder) Failed() bool { return r.failed }
+func (r *recorder) Cleanup(f func()) { r.cleanups = append(r.cleanups, f) }
+func (r *recorder) Failed() bool     { return r.failed }
 func (r *recorder) Logf(format string, args ...any) {
 	fmt.Fprintf(&r.log, format+"\n", args...)
 }
@@ -63,20 +66,27 @@ func (r *recorder) Fatalf(format string, args ...any) {
 	panic(errFatal)
 }
 
-// record runs f in a subtest and returns what was logged until its cleanups
-// have run.
+// end runs the cleanups, last registered first.
+func (r *recorder) end() {
+	for _, cleanup := range slices.Backward(r.cleanups) {
+		cleanup()
+	}
+}
+
+// record runs f as a test of its own and returns what has been logged by the
+// end of it.
 func record(t *testing.T, f func(r *recorder)) (log string, failed bool) {
 	t.Helper()
-	var r *recorder
-	t.Run("recorded", func(t *testing.T) { //nolint:paralleltest // the caller waits for it
-		r = &recorder{T: t}
+	r := &recorder{T: t}
+	func() {
+		defer r.end()
 		defer func() {
 			if cause := recover(); cause != nil && cause != any(errFatal) {
 				panic(cause)
 			}
 		}()
 		f(r)
-	})
+	}()
 	return r.log.String(), r.failed
 }
 

@@ -113,18 +113,17 @@ func launchAll(t TB, servers []*Server) {
 func (s *Server) launch() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var err error
 	for range startAttempts {
-		if err = s.configure(); err != nil {
+		if err := s.configure(); err != nil {
 			return err
 		}
-		if err = s.run(); !errors.Is(err, errPortTaken) {
+		if err := s.run(); !errors.Is(err, errPortTaken) {
 			return err
 		}
 		s.port.release()
 		s.bus.release()
 	}
-	return err
+	return errPortTaken
 }
 
 // configure reserves the ports and writes the configuration file. The file is

@@ -1,8 +1,6 @@
 package redistest
 
-import (
-	"time"
-)
+import "time"
 
 // TB is what the harness needs of a test. Every testing.TB is one; a program
 // that is not a test can bring its own.
@@ -29,11 +27,13 @@ const pollInterval = 5 * time.Millisecond
 // returns its last error.
 func poll(limit time.Duration, done func() error) error {
 	deadline := time.Now().Add(limit)
+	again := time.NewTicker(pollInterval)
+	defer again.Stop()
 	for {
 		err := done()
 		if err == nil || time.Now().After(deadline) {
 			return err
 		}
-		time.Sleep(pollInterval)
+		<-again.C
 	}
 }
