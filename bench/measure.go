@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+)
+
+// contender is one of several ways to do the same thing.
+type contender struct {
+	name string
+	// op does it once. It is called by many callers at a time, numbered from
+	// 0, but never twice at a time by the same one.
+	op func(ctx context.Context, caller int) error
+}
+
+// race is the times that contenders took in the same rounds. The machine may
+// be noisy, so that only times of the same round are compared, and of all
+// rounds the one in the middle counts.
+type race struct {
+	names []string
+	// nanos[i][r] is what one operation of contender i took in round r: the
+	// duration of its turn divided by the operations of all callers together.
+	nanos [][]float64
+}
+
+// runRace lets the contenders take turns, in another order each round. All do
+// the same number of operations per turn, chosen so that the slowest needs
+// about the effort's time for it.
+func (e effort) runRace(ctx context.Context, callers int, contenders ...contender) (*race, error) {
+	perCaller, err := e.calibrate(ctx, callers, contenders)
+	if err != nil {
+		return nil, err
+	}
+	result := &race{nanos: make([][]float64, len(contenders))}
+	for _, c := range contenders {
+		result.names = append(result.names, c.name)
+	}
+	for round := range e.rounds {
+		for turn := range contenders {
+			i := (round + turn) % len(contenders)
+			// Nobody shall pay for what somebody else left behind.
+			runtime.GC()
+			elapsed, err := takeTurn(ctx, callers, perCaller, contenders[i])
+			if err != nil {
+				return nil, err
+			}
+			result.nanos[i] = append(result.nanos[i], float64(elapsed)/float64(callers*perCaller))
+		}
+	}
+	return result, nil
+}
+
+// calibrate warms everything up and returns how many operations each caller
+// does per turn.
+func (e effort) calibrate(ctx context.Context, callers int, contenders []contender) (int, error) {
+	const warmUp = 20
+	var slowest time.Duration
+	for _, c := range contenders {
+		if _, err := takeTurn(ctx, callers, warmUp, c); err != nil {
+			return 0, err
+		}
+		elapsed, err := takeTurn(ctx, callers, warmUp, c)
+		if err != nil {
+			return 0, err
+		}
+		slowest = max(slowest, elapsed/warmUp)
+	}
+	return max(1, int(e.turn/max(slowest, 1))), nil
+}
+
+// takeTurn lets all callers do n operations each and returns how long it took.
+func takeTurn(ctx context.Context, callers, n int, c contender) (time.Duration, error) {
+	failures := make([]error, callers)
+	var ready, done sync.WaitGroup
+	start := make(chan struct{})
+	ready.Add(callers)
+	for caller := range callers {
+		done.Go(func() {
+			ready.Done()
+			<-start
+			for range n {
+				if err := c.op(ctx, caller); err != nil {
+					failures[caller] = fmt.Errorf("%s: %w", c.name, err)
+					return
+				}
+			}
+		})
+	}
+	ready.Wait()
+	begun := time.Now()
+	close(start)
+	done.Wait()
+	return time.Since(begun), errors.Join(failures...)
+}
+
+// perOp returns what one operation of a contender took: the median of all rounds.
+func (r *race) perOp(contender int) time.Duration {
+	return time.Duration(median(r.nanos[contender]))
+}
+
+// both returns the times of one operation of the first contender and of a peer.
+func (r *race) both(peer int) string {
+	return duration(r.perOp(0)) + "; " + duration(r.perOp(peer))
+}
+
+// duration prints three digits or so.
+func duration(d time.Duration) string {
+	unit := time.Nanosecond
+	for d/unit >= 1000 {
+		unit *= 10
+	}
+	return d.Round(unit).String()
+}
+
+// times returns how many times as long as a peer the first contender took.
+func (r *race) times(peer int) spread { return r.ratio(0, peer) }
+
+// throughput returns how many times as many operations as a peer the first
+// contender did in the same time.
+func (r *race) throughput(peer int) spread { return r.ratio(peer, 0) }
+
+// ratio compares two contenders round by round.
+func (r *race) ratio(above, below int) spread {
+	ratios := make([]float64, len(r.nanos[above]))
+	for round := range ratios {
+		ratios[round] = r.nanos[above][round] / r.nanos[below][round]
+	}
+	return spreadOf(ratios)
+}
+
+// spread is a median and what lies around it.
+type spread struct {
+	median, low, high float64 // low and high are the quartiles
+}
+
+// spreadOf summarises samples; one sample is its own summary.
+func spreadOf(samples []float64) spread {
+	return spread{median: median(samples), low: quantile(samples, 0.25), high: quantile(samples, 0.75)}
+}
+
+func median(samples []float64) float64 { return quantile(samples, 0.5) }
+
+// quantile returns the sample below which the given share lies, interpolated.
+func quantile(samples []float64, share float64) float64 {
+	if len(samples) == 0 {
+		return math.NaN()
+	}
+	sorted := slices.Sorted(slices.Values(samples))
+	place := share * float64(len(sorted)-1)
+	below, rest := math.Modf(place)
+	i := int(below)
+	if i+1 >= len(sorted) {
+		return sorted[i]
+	}
+	return sorted[i]*(1-rest) + sorted[i+1]*rest
+}
