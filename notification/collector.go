@@ -68,7 +68,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	counter(c.dropped, m.dropped.Load())
 	counter(c.handlerErrors, m.handlerErrors.Load())
 	counter(c.subErrors, m.subscribeErrors.Load())
-	for _, reason := range gapReasons {
+	for _, reason := range gapReasons() {
 		counter(c.gaps, m.gaps[reason].Load(), string(reason))
 	}
 	counter(c.reconnects, m.reconnects.Load())

@@ -54,5 +54,26 @@ func (p *pump) update(s *session, idle, added []*topic) error {
 	if len(added) == 0 {
 		return nil
 	}
+	p.notePlace(s, added)
 	return ask(s, added)
+}
+
+// notePlace remembers for new names where the journal ends, so that a later recovery gives their subscriptions
+// nothing older. It has to happen before Redis is asked for them: what is published from then on is theirs. It is
+// a nicety, so its failure is none.
+func (p *pump) notePlace(s *session, added []*topic) {
+	if p.system.set.history == 0 {
+		return
+	}
+	now, err := p.system.journal.look(s.ctx, "", 0)
+	if err != nil {
+		return
+	}
+	for _, t := range added {
+		t.mu.Lock()
+		if !t.everLive {
+			t.start = now.last.pos
+		}
+		t.mu.Unlock()
+	}
 }

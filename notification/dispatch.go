@@ -31,6 +31,10 @@ type dispatcher struct {
 	// These belong to the goroutine alone.
 	up       bool     // the session is recovered; what arrives now is delivered
 	early    []string // names confirmed before the session was up
+	base     baseline // what the journal was like when last in touch with it
+	seen     seen     // the last events that passed
+	highest  place    // the highest event that arrived in this session
+	trusted  uint64   // heartbeats up to this number are too old to tell anything
 	previous string   // payload of the message before, and
 	envelope envelope // what it contained: copies of one event are read once
 	ours     bool
@@ -47,11 +51,11 @@ func newDispatcher(n *RedisNotificationSystem) *dispatcher {
 func (d *dispatcher) stop() { d.abort.Store(true) }
 
 // join makes a new subscription live if its name is, and returns a channel that is closed when that is so.
-func (d *dispatcher) join(t *topic, s *Subscription, _ *position) <-chan struct{} {
+func (d *dispatcher) join(t *topic, s *Subscription) <-chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.live {
-		s.goLive(d.start(t))
+	if t.live && s.goLive(d.start(t)) {
+		d.system.pump.replayer.add(s)
 	}
 	return t.ready
 }
@@ -74,6 +78,13 @@ func (d *dispatcher) advance(e envelope) {
 	d.cursor = e
 }
 
+// at returns the cursor.
+func (d *dispatcher) at() envelope {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.cursor
+}
+
 // dispatch handles items until the queue is closed.
 func (p *pump) dispatch() {
 	d := p.dispatcher
@@ -86,13 +97,13 @@ func (p *pump) dispatch() {
 		case itemMessage:
 			p.message(it)
 		case itemBeat:
-			p.beatReturned(it.payload)
+			p.beatReturned(it)
 		case itemConfirmed:
 			p.added(it.name)
 		case itemUp:
 			p.recover(it.session)
 		case itemDown:
-			p.down()
+			p.down(it.session)
 		}
 		p.busySince.Store(0)
 	}
@@ -108,11 +119,8 @@ func (p *pump) message(it item) {
 	if it.payload != d.previous {
 		d.previous = it.payload
 		d.envelope, d.ours = openEnvelope(it.payload, p.system.keys.tag)
-		if d.ours {
-			p.system.metrics.arrived(time.Since(d.envelope.time))
-		}
-		if !d.envelope.pos.isZero() {
-			d.advance(d.envelope)
+		if !p.passes(it.session) {
+			return
 		}
 	}
 	if t := p.system.registry.lookup(it.name); t != nil {
@@ -122,6 +130,33 @@ func (p *pump) message(it item) {
 		}
 		p.fanOut(t, m, d.envelope)
 	}
+}
+
+// passes notes a new event. It gives false if the event cannot follow the one before it in the same journal: then
+// the journal was replaced under a connection that did not notice.
+func (p *pump) passes(s *session) bool {
+	d := p.dispatcher
+	if d.ours {
+		p.system.metrics.arrived(time.Since(d.envelope.time))
+	}
+	here := place{d.envelope.pos, d.envelope.head}
+	if here.pos.isZero() || here == d.highest {
+		return true
+	}
+	if !d.highest.pos.less(here.pos) {
+		p.system.set.logger.Warn("notification: event IDs went backwards, recovering")
+		d.up = false
+		p.setUp(false)
+		p.interrupt(s)
+		return false
+	}
+	d.highest = here
+	d.seen.add(d.envelope)
+	// Right after a recovery the journal was read further than the connection has come.
+	if d.at().pos.less(d.envelope.pos) {
+		d.advance(d.envelope)
+	}
+	return true
 }
 
 // newMessage makes the message that all subscriptions of one name share.
@@ -141,7 +176,11 @@ func (p *pump) fanOut(t *topic, m *Message, e envelope) {
 		return
 	}
 	t.last = e
-	t.foreign = t.foreign || e.pos.isZero()
+	if e.pos.isZero() {
+		t.foreign = true
+	} else if t.passed.less(e.pos) {
+		t.passed = e.pos
+	}
 	var delivered int64
 	var slow []*Subscription
 	for _, s := range t.subs {
@@ -149,7 +188,10 @@ func (p *pump) fanOut(t *topic, m *Message, e envelope) {
 		if ok {
 			delivered++
 		}
-		if next == disconnect {
+		switch next {
+		case catchUp:
+			p.replayer.add(s)
+		case disconnect:
 			slow = append(slow, s)
 		}
 	}
@@ -184,15 +226,20 @@ func (p *pump) goLive(t *topic) {
 	t.live, t.everLive = true, true
 	from := p.dispatcher.start(t)
 	for _, s := range t.subs {
-		s.goLive(from)
+		if s.goLive(from) {
+			p.replayer.add(s)
+		}
 	}
 	close(t.ready)
 }
 
 // down stops delivery until the next session is recovered.
-func (p *pump) down() {
+func (p *pump) down(s *session) {
 	d := p.dispatcher
 	d.up, d.early = false, nil
+	if s.contact.After(d.base.contact) {
+		d.base.contact = s.contact
+	}
 	p.setUp(false)
 	for _, t := range p.system.registry.all() {
 		t.mu.Lock()

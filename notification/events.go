@@ -93,7 +93,8 @@ func validatePattern(pattern string) error {
 	for i := 0; i < len(pattern); i++ {
 		switch pattern[i] {
 		case '\\':
-			if i++; i == len(pattern) {
+			i++
+			if i == len(pattern) {
 				return &ArgumentError{Argument: "pattern", Reason: "ends with a backslash that escapes nothing"}
 			}
 		case '[':

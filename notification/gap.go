@@ -28,9 +28,11 @@ const (
 	GapUnreadable GapReason = "unreadable"
 )
 
-// gapReasons lists every reason, so that each has its metric from the start.
-var gapReasons = [...]GapReason{
-	GapLate, GapReconnected, GapTrimmed, GapWiped, GapRolledBack, GapFailover, GapForeign, GapOverflow, GapUnreadable,
+// gapReasons returns every reason, so that each has its metric from the start.
+func gapReasons() []GapReason {
+	return []GapReason{
+		GapLate, GapReconnected, GapTrimmed, GapWiped, GapRolledBack, GapFailover, GapForeign, GapOverflow, GapUnreadable,
+	}
 }
 
 // Gap tells a subscriber that events may be missing at this place of its stream. A gap is a warning, not a proof:

@@ -1,11 +1,18 @@
 package notification
 
-import "time"
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+)
 
 // beatChannel is the channel of this system's own heartbeats.
 func (p *pump) beatChannel() string { return p.system.keys.heartbeat + p.system.publisher.own }
 
-// beat sends heartbeats and ends sessions on which they do not come back.
+// beat sends heartbeats. They go out on an ordinary connection and have to come back on the subscribing one: only
+// that shows that the server still delivers to it. The reader notes their return, and the session's timer closes
+// a connection on which none returned for too long.
 func (p *pump) beat() {
 	tick := time.NewTicker(p.system.set.heartbeat)
 	defer tick.Stop()
@@ -15,7 +22,57 @@ func (p *pump) beat() {
 		case <-p.ctx.Done():
 			return
 		}
+		p.mu.Lock()
+		connected := p.session != nil
+		p.mu.Unlock()
+		if !connected {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(p.ctx, p.system.set.heartbeat)
+		err := p.sendBeat(ctx)
+		cancel()
+		if err != nil && p.ctx.Err() == nil {
+			p.system.set.logger.Debug("notification: heartbeat not sent", zap.Error(err))
+		}
 	}
 }
 
-func (p *pump) beatReturned(string) {}
+func (p *pump) sendBeat(ctx context.Context) error {
+	number := p.beats.Add(1)
+	if p.system.set.history > 0 {
+		_, err := p.system.journal.look(ctx, p.beatChannel(), number)
+		return err
+	}
+	// A script for the same reason as with events: in a cluster it runs on the node we listen to.
+	_, err := p.system.publisher.plain.run(ctx, p.system.client, []string{p.system.keys.journal}, number, p.beatChannel())
+	return err
+}
+
+// beatReturned learns from a heartbeat. It comes after every event published before it, so all events up to the
+// last one it names have passed: in quiet times, and on channels nobody here listens to, this moves the cursor.
+func (p *pump) beatReturned(it item) {
+	d := p.dispatcher
+	now, ok := parseStatus(it.payload)
+	if !ok || !d.up || now.beat <= d.trusted {
+		return
+	}
+	if !d.base.known {
+		// The journal could not be read when the session began. Now it can.
+		p.interrupt(it.session)
+		return
+	}
+	if now.identity.origin != d.base.identity.origin || !d.base.identity.continues(now.identity) {
+		p.system.set.logger.Warn("notification: another data set behind the same connection, recovering")
+		p.interrupt(it.session)
+		return
+	}
+	d.base.identity = now.identity
+	if now.last.pos.less(d.highest.pos) && now.length > 0 {
+		p.system.set.logger.Warn("notification: the journal ends before an event that passed, recovering")
+		p.interrupt(it.session)
+		return
+	}
+	// An empty journal has expired; the cursor then becomes the beginning.
+	d.seen.add(now.last)
+	d.advance(now.last)
+}

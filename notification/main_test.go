@@ -20,11 +20,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const patience = 20 * time.Second
 
 // newSystem returns a system that is closed when the test ends.
-func newSystem(t testing.TB, client redis.UniversalClient, opts ...notification.Option) *notification.RedisNotificationSystem {
-	t.Helper()
+func newSystem(tb testing.TB, client redis.UniversalClient, opts ...notification.Option) *notification.RedisNotificationSystem {
+	tb.Helper()
 	n, err := notification.NewRedisNotificationSystem(client, opts...)
-	require.NoError(t, err)
-	t.Cleanup(func() {
+	require.NoError(tb, err)
+	tb.Cleanup(func() {
 		// Tests leave messages unread on purpose; none of them should wait for that.
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
@@ -34,35 +34,35 @@ func newSystem(t testing.TB, client redis.UniversalClient, opts ...notification.
 }
 
 // subscribe returns a subscription that Redis has confirmed.
-func subscribe(t testing.TB, n *notification.RedisNotificationSystem, pattern string) *notification.Subscription {
-	t.Helper()
+func subscribe(tb testing.TB, n *notification.RedisNotificationSystem, pattern string) *notification.Subscription {
+	tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	t.Cleanup(cancel)
+	tb.Cleanup(cancel)
 	s, ok := n.Subscribe(ctx, pattern).(*notification.Subscription)
-	require.True(t, ok)
-	require.NoError(t, s.Err())
+	require.True(tb, ok)
+	require.NoError(tb, s.Err())
 	return s
 }
 
 // next returns the next message of a subscription.
-func next(t testing.TB, s notification.Subscriber) *notification.Message {
-	t.Helper()
+func next(tb testing.TB, s notification.Subscriber) *notification.Message {
+	tb.Helper()
 	select {
 	case m, ok := <-s.Messages():
-		require.True(t, ok, "the subscription was closed")
+		require.True(tb, ok, "the subscription was closed")
 		return m
 	case <-time.After(patience):
-		require.FailNow(t, "no message")
+		require.FailNow(tb, "no message")
 		return nil
 	}
 }
 
 // empty asserts that nothing is buffered.
-func empty(t testing.TB, s notification.Subscriber) {
-	t.Helper()
+func empty(tb testing.TB, s notification.Subscriber) {
+	tb.Helper()
 	select {
 	case m, ok := <-s.Messages():
-		require.Failf(t, "unexpected message", "%+v (open: %v)", m, ok)
+		require.Failf(tb, "unexpected message", "%+v (open: %v)", m, ok)
 	default:
 	}
 }

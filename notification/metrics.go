@@ -40,21 +40,20 @@ type metrics struct {
 	publishSeconds, e2eDuration prometheus.Histogram
 }
 
-// latencyBuckets reach from a loopback round trip to the longest failover.
-var latencyBuckets = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
-
 func newMetrics(name string) *metrics {
-	m := &metrics{gaps: make(map[GapReason]*atomic.Int64, len(gapReasons))}
-	for _, reason := range gapReasons {
+	m := &metrics{gaps: make(map[GapReason]*atomic.Int64)}
+	for _, reason := range gapReasons() {
 		m.gaps[reason] = new(atomic.Int64)
 	}
 	labels := prometheus.Labels{"cache": name}
+	// From a loopback round trip to the longest failover.
+	buckets := []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
 	m.publishSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name: "cache_notification_publish_duration_seconds", ConstLabels: labels, Buckets: latencyBuckets,
+		Name: "cache_notification_publish_duration_seconds", ConstLabels: labels, Buckets: buckets,
 		Help: "Time a successful publish took, waiting in a batch included.",
 	})
 	m.e2eDuration = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name: "cache_notification_delivery_duration_seconds", ConstLabels: labels, Buckets: latencyBuckets,
+		Name: "cache_notification_delivery_duration_seconds", ConstLabels: labels, Buckets: buckets,
 		Help: "Time from publishing an event, by the publisher's clock, to its delivery to local subscriptions.",
 	})
 	return m

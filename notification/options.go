@@ -135,7 +135,8 @@ func newSettings(opts []Option) (settings, error) {
 	if s.history == 0 && s.policy == Replay {
 		s.policy = DropNewest
 	}
-	return s, s.validate()
+	err := s.validate()
+	return s, err
 }
 
 // fill replaces a zero value by its default.

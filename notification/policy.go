@@ -15,7 +15,7 @@ func (s *Subscription) offer(m *Message, pos position) (delivered bool, next act
 	case s.state == replaying:
 		// The journal has the event, and the replay will come to it. It never has foreign messages.
 		if pos.isZero() {
-			s.drop(1)
+			s.drop()
 		}
 		return false, nothing
 	case s.send(m, pos):
@@ -25,11 +25,27 @@ func (s *Subscription) offer(m *Message, pos position) (delivered bool, next act
 	}
 }
 
+// offerRecovered is offer for an event read from the journal after a cut. What does not fit is left to the replay
+// under every policy: it comes at the speed of memory, which says nothing about the subscriber's.
+func (s *Subscription) offerRecovered(m *Message, pos position) (delivered, behind bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.state != live || !s.last.less(pos) {
+		return false, false
+	}
+	if s.send(m, pos) {
+		return true, false
+	}
+	s.state = replaying
+	return false, true
+}
+
 // action is what remains to be done for a subscription after its locks were released.
 type action uint8
 
 const (
 	nothing action = iota
+	catchUp        // read from the journal what did not fit
 	disconnect
 )
 
@@ -38,12 +54,11 @@ func (s *Subscription) overflow(m *Message, pos position) (delivered bool, next 
 	switch s.system.set.policy {
 	case Replay:
 		if pos.isZero() {
-			s.drop(1)
+			s.drop()
 			return false, nothing
 		}
-		s.drop(1)
-		s.advance(pos)
-		return false, nothing
+		s.state = replaying
+		return false, catchUp
 	case DropOldest:
 		// This goroutine is the only sender, so after one receive there is room, unless the reader made some.
 		select {
@@ -51,15 +66,15 @@ func (s *Subscription) overflow(m *Message, pos position) (delivered bool, next 
 			if oldest.Gap != nil {
 				s.keep(*oldest.Gap)
 			}
-			s.drop(1)
+			s.drop()
 		default:
 		}
 		return s.send(m, pos), nothing
 	case Disconnect:
-		s.drop(1)
+		s.drop()
 		return false, disconnect
 	default:
-		s.drop(1)
+		s.drop()
 		// What was dropped on purpose must not come back from the journal.
 		s.advance(pos)
 		return false, nothing
@@ -98,19 +113,19 @@ func (s *Subscription) advance(pos position) {
 	}
 }
 
-// drop counts lost messages and tells of them: at once for the first of a series, then with the next message. The
+// drop counts a lost message and tells of it: at once for the first of a series, then with the next message. The
 // caller holds mu.
-func (s *Subscription) drop(count uint64) {
-	s.droppedN += count
-	s.system.metrics.dropped.Add(int64(count)) //nolint:gosec // a handful of messages
+func (s *Subscription) drop() {
+	s.droppedN++
+	s.system.metrics.dropped.Add(1)
 	if s.flood && s.gap != nil {
 		gap := *s.gap
-		gap.Missed += count
+		gap.Missed++
 		s.gap = &gap
 		return
 	}
 	s.flood = true
-	s.tell(Gap{Reason: GapOverflow, Missed: count})
+	s.tell(Gap{Reason: GapOverflow, Missed: 1})
 }
 
 // keep takes back a gap whose message was dropped before anybody saw it. The caller holds mu.

@@ -129,10 +129,10 @@ func TestOneConnectionForAllSubscribers(t *testing.T) {
 }
 
 // pubsubClients returns the lines of CLIENT LIST that are in subscriber mode.
-func pubsubClients(t testing.TB, client redis.UniversalClient) []string {
-	t.Helper()
-	list, err := client.Do(t.Context(), "client", "list", "type", "pubsub").Text()
-	require.NoError(t, err)
+func pubsubClients(tb testing.TB, client redis.UniversalClient) []string {
+	tb.Helper()
+	list, err := client.Do(tb.Context(), "client", "list", "type", "pubsub").Text()
+	require.NoError(tb, err)
 	var lines []string
 	for line := range splitLines(list) {
 		lines = append(lines, line)
@@ -142,10 +142,9 @@ func pubsubClients(t testing.TB, client redis.UniversalClient) []string {
 
 func TestClosing(t *testing.T) {
 	t.Parallel()
-	client := redistest.Start(t).Client(t)
-	n := newSystem(t, client)
-
 	t.Run("by its context", func(t *testing.T) {
+		t.Parallel()
+		n := newSystem(t, redistest.Start(t).Client(t))
 		cause := assert.AnError
 		ctx, cancel := context.WithCancelCause(t.Context())
 		s := n.Subscribe(ctx, "x").(*notification.Subscription)
@@ -154,12 +153,17 @@ func TestClosing(t *testing.T) {
 		assert.ErrorIs(t, s.Err(), cause)
 	})
 	t.Run("by itself", func(t *testing.T) {
+		t.Parallel()
+		n := newSystem(t, redistest.Start(t).Client(t))
 		s := subscribe(t, n, "x")
 		require.NoError(t, s.Close())
 		requireClosed(t, s)
 		require.NoError(t, s.Err())
 	})
 	t.Run("with the system", func(t *testing.T) {
+		t.Parallel()
+		client := redistest.Start(t).Client(t)
+		n := newSystem(t, client)
 		s := subscribe(t, n, "x")
 		require.NoError(t, n.Publish(t.Context(), "x", struct{}{}))
 		require.Eventually(t, func() bool { return len(s.Messages()) == 1 }, patience, time.Millisecond)
@@ -176,16 +180,16 @@ func TestClosing(t *testing.T) {
 	})
 }
 
-func requireClosed(t testing.TB, s *notification.Subscription) {
-	t.Helper()
+func requireClosed(tb testing.TB, s *notification.Subscription) {
+	tb.Helper()
 	select {
 	case m, ok := <-s.Messages():
-		require.Falsef(t, ok, "unexpected message %v", m)
+		require.Falsef(tb, ok, "unexpected message %v", m)
 	case <-time.After(patience):
-		require.FailNow(t, "not closed")
+		require.FailNow(tb, "not closed")
 	}
 	_, ok := <-s.Gaps()
-	require.False(t, ok)
+	require.False(tb, ok)
 }
 
 func TestBadInputIsRefusedBeforeAnyCommand(t *testing.T) {

@@ -17,8 +17,11 @@ const (
 	// waits, and Redis buffers, so memory stays bounded while the dispatcher recovers.
 	queueSize = 4096
 
-	reconnectMin = 10 * time.Millisecond
-	reconnectMax = time.Second
+	minReconnect = 10 * time.Millisecond
+	maxReconnect = time.Second
+
+	// stopGrace is how long Shutdown waits for goroutines beyond its context.
+	stopGrace = 100 * time.Millisecond
 )
 
 // pump owns the one connection that all subscriptions share, and the goroutines around it. Their number is
@@ -39,8 +42,10 @@ type pump struct {
 	ctx        context.Context // ends when listening is to stop
 	cancel     context.CancelFunc
 	listening  sync.WaitGroup // listen, control and beat
+	replaying  sync.WaitGroup // replay
 	dispatched chan struct{}  // closed when dispatch has drained the queue
 	running    atomic.Int32   // goroutines that have not returned
+	beats      atomic.Uint64  // heartbeats sent
 	lastBeat   atomic.Int64   // when a heartbeat last came back, Unix nanoseconds; 0 before the first session
 	busySince  atomic.Int64   // since when dispatch has worked on one item; 0 while it waits
 
@@ -52,6 +57,7 @@ type pump struct {
 	cause   error         // why the last session ended or could not begin; guarded by mu
 
 	dispatcher *dispatcher
+	replayer   *replayer
 }
 
 // session is the time between one connect and the cut that ends it.
@@ -60,10 +66,14 @@ type session struct {
 	pubsub  *redis.PubSub
 	topics  []*topic        // names it began with
 	awaited map[string]bool // those not yet confirmed; only the reader touches it
+	ctx     context.Context // ends with the session
+	cancel  context.CancelFunc
+	dog     *time.Timer // closes the connection unless heartbeats keep it from doing so
+	contact time.Time   // when the last heartbeat came back; read once the session is over
 }
 
 // goroutines is how many the pump runs between the first Subscribe and Close.
-const goroutines = 4
+const goroutines = 5
 
 func newPump(n *RedisNotificationSystem) *pump {
 	p := &pump{
@@ -72,19 +82,20 @@ func newPump(n *RedisNotificationSystem) *pump {
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.dispatcher = newDispatcher(n)
+	p.replayer = newReplayer(p)
 	return p
 }
 
 // add registers a subscription and returns a channel that is closed when its name is live. The first one starts
 // the pump.
-func (p *pump) add(s *Subscription, from *position) <-chan struct{} {
+func (p *pump) add(s *Subscription) <-chan struct{} {
 	// The order makes the first connection ask for the first name at once.
 	t, isNew := p.system.registry.attach(s)
 	p.startOnce.Do(p.start)
 	if isNew {
 		p.wake()
 	}
-	return p.dispatcher.join(t, s, from)
+	return p.dispatcher.join(t, s)
 }
 
 func (p *pump) start() {
@@ -101,6 +112,7 @@ func (p *pump) start() {
 		defer close(p.dispatched)
 		p.dispatch()
 	})
+	p.replaying.Go(func() { run(p.replayer.work) })
 }
 
 // wake makes control look at the registry.
@@ -129,11 +141,31 @@ func (p *pump) stopListening(ctx context.Context) {
 	case <-finished:
 	case <-ctx.Done():
 		p.dispatcher.stop()
-		<-finished
+		await(finished)
 	}
 }
 
-func (p *pump) stopReplaying() {}
+// await gives goroutines a moment to end. One that waits for a server which does not answer, through a client that
+// ignores contexts, may need longer; it then ends by itself and must not hold up a shutdown.
+func await(finished <-chan struct{}) {
+	timer := time.NewTimer(stopGrace)
+	defer timer.Stop()
+	select {
+	case <-finished:
+	case <-timer.C:
+	}
+}
+
+// stopReplaying ends the replays and waits for the goroutine.
+func (p *pump) stopReplaying() {
+	p.replayer.cancel()
+	finished := make(chan struct{})
+	go func() {
+		defer close(finished)
+		p.replaying.Wait()
+	}()
+	await(finished)
+}
 
 // interrupt ends the current session, if it is the one given; nil means any.
 func (p *pump) interrupt(only *session) {
@@ -162,7 +194,7 @@ func (p *pump) listen() {
 		}
 		failures++
 		p.system.set.logger.Warn("notification: connection lost, reconnecting", zap.Error(err), zap.Int("failures", failures))
-		sleep(p.ctx, backoff(failures, reconnectMin, reconnectMax))
+		sleep(p.ctx, backoff(failures, minReconnect, maxReconnect))
 	}
 }
 
@@ -199,6 +231,11 @@ func (p *pump) begin(ps *redis.PubSub) *session {
 	for _, t := range s.topics {
 		s.awaited[t.name] = true
 	}
+	s.ctx, s.cancel = context.WithCancel(p.ctx)
+	s.dog = time.AfterFunc(deadAfter*p.system.set.heartbeat, func() {
+		p.system.set.logger.Warn("notification: no heartbeat came back, reconnecting")
+		p.interrupt(s)
+	})
 	// Only now may control see the session: every name that was live before is among the first ones, which are
 	// recovered together. What control adds later is new.
 	p.mu.Lock()
@@ -281,7 +318,7 @@ func (p *pump) received(s *session, m *redis.Message) {
 	it := item{kind: itemMessage, session: s, name: m.Channel, channel: m.Channel, payload: m.Payload}
 	switch {
 	case m.Channel == p.beatChannel() && m.Pattern == "":
-		p.lastBeat.Store(time.Now().UnixNano())
+		p.contact(s)
 		it.kind = itemBeat
 	case strings.HasPrefix(m.Channel, p.system.keys.heartbeat):
 		return // a glob such as "*" matches heartbeats too, also those of other systems
@@ -289,6 +326,13 @@ func (p *pump) received(s *session, m *redis.Message) {
 		it.name = m.Pattern
 	}
 	p.queue <- it
+}
+
+// contact notes that the connection works in both directions.
+func (p *pump) contact(s *session) {
+	s.contact = time.Now()
+	s.dog.Reset(deadAfter * p.system.set.heartbeat)
+	p.lastBeat.Store(s.contact.UnixNano())
 }
 
 // confirmed handles what Redis says about a name. A session is up once all the names it began with are confirmed.
@@ -302,13 +346,15 @@ func (p *pump) confirmed(s *session, m *redis.Subscription) {
 	}
 	delete(s.awaited, m.Channel)
 	if len(s.awaited) == 0 {
-		p.lastBeat.Store(time.Now().UnixNano())
+		p.contact(s)
 		p.queue <- item{kind: itemUp, session: s}
 	}
 }
 
 // disconnected tells the dispatcher that a session is over.
 func (p *pump) disconnected(s *session, err error) {
+	s.cancel()
+	s.dog.Stop()
 	_ = s.pubsub.Close()
 	p.mu.Lock()
 	if p.session == s {
@@ -348,7 +394,12 @@ func (p *pump) status() (up bool, changed <-chan struct{}, cause error) {
 
 // alive reports whether the goroutines of a started pump are there and get on with their work.
 func (p *pump) alive(now time.Time) error {
-	if !p.started.Load() || p.ctx.Err() != nil {
+	select {
+	case <-p.ctx.Done():
+		return nil
+	default:
+	}
+	if !p.started.Load() {
 		return nil
 	}
 	if missing := goroutines - p.running.Load(); missing > 0 {

@@ -1,16 +1,41 @@
 package notification
 
-// recover begins delivery in a new session, after everything it subscribes to was confirmed.
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// recoveryBatch is how many events are read from the journal at once.
+const recoveryBatch = 500
+
+// baseline is what the dispatcher knew about the journal when it was last in touch with it.
+type baseline struct {
+	known    bool      // false before the first session
+	identity identity  // whose journal it was
+	contact  time.Time // when the last heartbeat came back
+}
+
+// verdict is what a comparison of the journal with the baseline came to.
+type verdict struct {
+	reason GapReason // why events may be missing; empty if none can be
+	from   envelope  // every later event has not passed yet; zero for the beginning
+	forked bool      // the journal is not the one the positions of subscriptions belong to
+}
+
+// recover begins delivery in a new session, after everything it subscribes to was confirmed. What arrives live in
+// the meantime waits in the queue; events that the journal gave already are recognised there by their position.
 func (p *pump) recover(s *session) {
 	d := p.dispatcher
+	d.highest = place{}
+	if p.system.set.history == 0 {
+		p.missed(GapReconnected)
+	} else if !p.catchUp(s) {
+		return // the session ended meanwhile, and the next one tries again
+	}
 	for _, t := range s.topics {
-		t.mu.Lock()
-		if t.everLive {
-			for _, sub := range t.subs {
-				sub.missed(GapReconnected)
-			}
-		}
-		t.mu.Unlock()
 		p.goLive(t)
 	}
 	d.up = true
@@ -18,14 +43,255 @@ func (p *pump) recover(s *session) {
 		p.added(name)
 	}
 	d.early = nil
+	// Heartbeats sent before this moment may know less of the journal than was just read.
+	d.trusted = p.beats.Load()
 	p.setUp(true)
+	p.replayer.wake()
 }
 
-// missed tells a subscription that was live before the cut that events may be missing.
-func (s *Subscription) missed(reason GapReason) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.state != pending {
-		s.tell(Gap{Reason: reason})
+// catchUp compares the journal with what passed before the cut, and delivers what did not.
+func (p *pump) catchUp(s *session) bool {
+	d := p.dispatcher
+	if d.base.known {
+		p.foreignMissed()
+	}
+	for failures := 1; ; failures++ {
+		start := time.Now()
+		recovered, err := p.attempt(s)
+		if err == nil {
+			if d.base.known {
+				p.system.set.logger.Info("notification: recovered",
+					zap.Int("events", recovered), zap.Duration("took", time.Since(start)))
+			}
+			d.base.known = true
+			return true
+		}
+		if s.ctx.Err() != nil {
+			return false
+		}
+		p.note(err)
+		p.system.set.logger.Warn("notification: recovery failed", zap.Error(err))
+		if permanent(err) {
+			// Live delivery is worth more than none, and the subscribers know.
+			p.missed(GapUnreadable)
+			return true
+		}
+		if !sleep(s.ctx, backoff(failures, minReconnect, maxReconnect)) {
+			return false
+		}
+	}
+}
+
+// attempt does one recovery and returns how many events it read. Repeated after an error it continues.
+func (p *pump) attempt(s *session) (recovered int, err error) {
+	d := p.dispatcher
+	now, err := p.system.journal.look(s.ctx, "", 0)
+	if err != nil {
+		return 0, err
+	}
+	if !d.base.known {
+		d.advance(now.last)
+		d.base.identity = now.identity
+		return 0, nil
+	}
+	v, err := p.judge(s.ctx, now)
+	if err != nil {
+		return 0, err
+	}
+	if v.reason != "" {
+		p.missed(v.reason)
+	}
+	if v.forked {
+		p.rewind(v.from)
+	}
+	// From here on the verdict is settled: should reading fail, the next attempt must not tell of it again.
+	d.base.identity, d.base.contact = now.identity, time.Now()
+	d.advance(v.from)
+	return p.readOn(s.ctx)
+}
+
+// judge finds out where in the journal the events begin that have not passed, and whether some are gone.
+func (p *pump) judge(ctx context.Context, now status) (v verdict, err error) {
+	d := p.dispatcher
+	at := d.at()
+	wiped := now.identity.origin != d.base.identity.origin
+	switch {
+	case wiped:
+		v.reason = GapWiped
+	case !d.base.identity.continues(now.identity):
+		v.reason = GapFailover
+	}
+	because := func(reason GapReason) {
+		if v.reason == "" || v.reason == GapFailover {
+			v.reason = reason
+		}
+	}
+	if wiped {
+		// Events may have passed after the journal was wiped and before the connection was cut.
+		v.forked = true
+		v.from, err = p.fork(ctx, position{})
+		return v, err
+	}
+	if at.pos.isZero() {
+		// The journal was empty, so everything in it is new. If it is full, more may have been in it.
+		if now.length >= p.system.set.history {
+			because(GapTrimmed)
+		}
+		return v, nil
+	}
+	v.from = at
+	part, err := p.system.journal.from(ctx, at, 1)
+	if err != nil || part.intact {
+		return v, err
+	}
+	if now.length == 0 {
+		// An event published since we were last in touch would keep the journal alive for longer.
+		if v.reason != "" || time.Since(d.base.contact) >= p.system.set.historyTTL {
+			because(GapTrimmed)
+		}
+		v.from = envelope{}
+		return v, nil
+	}
+	first, err := p.system.journal.between(ctx, position{}, lastPosition(), 1)
+	if err != nil {
+		return v, err
+	}
+	if len(first) > 0 && at.pos.less(first[0].pos) {
+		because(GapTrimmed)
+		v.from = envelope{}
+		return v, nil
+	}
+	because(GapRolledBack)
+	v.forked = true
+	v.from, err = p.fork(ctx, d.seen.oldest())
+	return v, err
+}
+
+// fork finds the last event of the journal that has passed already. A journal only grows at its end, so all before
+// it is common history, and all after it is new.
+func (p *pump) fork(ctx context.Context, from position) (last envelope, err error) {
+	for {
+		entries, err := p.system.journal.between(ctx, from, lastPosition(), recoveryBatch)
+		if err != nil {
+			return envelope{}, err
+		}
+		for _, e := range entries {
+			if p.dispatcher.seen.has(e.envelope) {
+				last = e.envelope
+			}
+		}
+		if len(entries) < recoveryBatch {
+			return last, nil
+		}
+		from = entries[len(entries)-1].pos
+	}
+}
+
+// rewind forgets positions that belong to a history that is gone.
+func (p *pump) rewind(to envelope) {
+	for _, t := range p.system.registry.all() {
+		t.mu.Lock()
+		t.last, t.passed = envelope{}, position{}
+		if to.pos.less(t.start) {
+			t.start = to.pos
+		}
+		for _, s := range t.subs {
+			s.rewind(to.pos)
+		}
+		t.mu.Unlock()
+	}
+}
+
+// missed tells every subscription that was live before the cut that events may be missing.
+func (p *pump) missed(reason GapReason) {
+	told := 0
+	for _, s := range p.system.registry.subscriptions() {
+		if s.missed(reason) {
+			told++
+		}
+	}
+	if told > 0 {
+		p.system.set.logger.Warn("notification: events may be missing",
+			zap.String("reason", string(reason)), zap.Int("subscriptions", told))
+	}
+}
+
+// readOn delivers the events from the cursor to the end of the journal, and returns how many there were. The event
+// at the cursor is delivered too, to those it has not reached: the cut may have come between its copies.
+func (p *pump) readOn(ctx context.Context) (count int, err error) {
+	for {
+		part, err := p.system.journal.from(ctx, p.dispatcher.at(), recoveryBatch)
+		if err != nil {
+			return count, err
+		}
+		if part.origin != p.dispatcher.base.identity.origin {
+			return count, errWiped
+		}
+		if !part.intact {
+			p.missed(GapTrimmed) // the journal is trimmed faster than it is read
+		}
+		for i := range part.entries {
+			p.deliver(&part.entries[i])
+		}
+		count += len(part.entries)
+		if !part.more {
+			return count, nil
+		}
+	}
+}
+
+// errWiped makes a recovery start over, since the journal it judged is no more.
+var errWiped = errors.New("notification: the journal was wiped during recovery")
+
+// deliver hands an event of the journal to the topics it matches.
+func (p *pump) deliver(e *entry) {
+	d := p.dispatcher
+	done := make(map[*topic]bool)
+	for _, channel := range e.channels {
+		for _, t := range p.system.registry.matching(channel) {
+			if done[t] {
+				continue
+			}
+			done[t] = true
+			m := e.message(channel)
+			if t.glob {
+				m.Pattern = t.name
+			}
+			p.fanOutRecovered(t, m, e.envelope)
+		}
+	}
+	d.seen.add(e.envelope)
+	d.advance(e.envelope)
+}
+
+// fanOutRecovered offers an event of the journal to the subscriptions that were live before the cut.
+func (p *pump) fanOutRecovered(t *topic, m *Message, e envelope) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.everLive {
+		return
+	}
+	t.last, t.passed = e, e.pos
+	for _, s := range t.subs {
+		switch delivered, behind := s.offerRecovered(m, e.pos); {
+		case delivered:
+			p.system.metrics.delivered.Add(1)
+			p.system.metrics.recovered.Add(1)
+		case behind:
+			p.replayer.add(s)
+		}
+	}
+}
+
+// foreignMissed tells the subscriptions that other programs publish to that their messages are in no journal.
+func (p *pump) foreignMissed() {
+	for _, t := range p.system.registry.all() {
+		t.mu.Lock()
+		if t.foreign && t.everLive {
+			for _, s := range t.subs {
+				s.missed(GapForeign)
+			}
+		}
+		t.mu.Unlock()
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/compozy/cache/internal/glob"
 )
 
 // registry knows every name this process listens to and who listens. Locks are taken in the order registry,
@@ -32,6 +34,7 @@ type topic struct {
 	foreign  bool            // other programs publish to it
 	start    position        // end of the journal before Redis was asked for the name
 	last     envelope        // the last event fanned out, to know the copies that follow
+	passed   position        // the last event of the journal fanned out
 	ready    chan struct{}   // closed when the topic becomes live
 }
 
@@ -96,6 +99,22 @@ func (r *registry) lookup(name string) *topic {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return r.topics[name]
+}
+
+// matching returns the topics that get what is published to a channel.
+func (r *registry) matching(channel string) []*topic {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	var topics []*topic
+	if t := r.topics[channel]; t != nil && !t.glob {
+		topics = append(topics, t)
+	}
+	for _, t := range r.patterns {
+		if glob.Match(t.name, channel) {
+			topics = append(topics, t)
+		}
+	}
+	return topics
 }
 
 // all returns every topic.

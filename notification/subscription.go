@@ -41,12 +41,15 @@ type Subscription struct {
 	closed   bool
 	err      error
 	state    state
-	late     bool     // Subscribe gave up waiting, so the first thing to tell is a gap
-	last     position // the last event delivered or known not to be ours
-	lastID   string   // ID of the last message delivered
-	gap      *Gap     // told with the next message
-	flood    bool     // messages are being dropped since the last delivery
-	backlog  []*Message
+	resumes  bool       // made by SubscribeFrom: begins in the journal, after last
+	late     bool       // Subscribe gave up waiting, so the first thing to tell is a gap
+	last     position   // the last event delivered, read from the journal, or known not to be ours
+	lastID   string     // ID of the last message delivered
+	backlog  []*Message // read from the journal, but not in the buffer yet
+	brokenAt position   // where the journal did not reach back to, once that was told
+	rewinds  int        // how often last was set back
+	gap      *Gap       // told with the next message
+	flood    bool       // messages are being dropped since the last delivery
 	droppedN uint64
 }
 
@@ -153,19 +156,44 @@ func (s *Subscription) awaitLive(ctx context.Context, ready <-chan struct{}, pat
 	}
 }
 
-// goLive makes the subscription receive from the dispatcher. The caller holds topic.mu.
-func (s *Subscription) goLive(from position) {
+// goLive makes the subscription receive, from the dispatcher or, if it resumes, from the journal first. The latter
+// is what it reports. The caller holds topic.mu.
+func (s *Subscription) goLive(from position) (behind bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || s.state != pending {
-		return
+		return false
+	}
+	if s.resumes {
+		s.state = replaying
+		return true
 	}
 	s.state = live
-	if s.last.less(from) {
-		s.last = from
-	}
+	s.advance(from)
 	if s.late {
 		s.tell(Gap{Reason: GapLate})
+	}
+	return false
+}
+
+// missed tells of a gap, unless the subscription was not live yet. It reports whether it did.
+func (s *Subscription) missed(reason GapReason) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.state == pending {
+		return false
+	}
+	s.tell(Gap{Reason: reason})
+	return true
+}
+
+// rewind sets the subscription back to an event that the journal of now has in common with the one before.
+func (s *Subscription) rewind(to position) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if to.less(s.last) {
+		s.last = to
+		s.rewinds++
 	}
 }
 

@@ -2,6 +2,7 @@ package notification
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -31,6 +32,7 @@ type RedisNotificationSystem struct {
 	metrics   *metrics
 	registry  *registry
 	publisher *publisher
+	journal   *journal
 	pump      *pump
 
 	stopOnce sync.Once
@@ -55,6 +57,7 @@ func NewRedisNotificationSystem(client redis.UniversalClient, opts ...Option) (*
 		stopping: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	n.publisher = newPublisher(client, set, n.keys, n.metrics)
+	n.journal = newJournal(client, n.keys)
 	n.pump = newPump(n)
 	return n, nil
 }
@@ -67,17 +70,41 @@ func NewRedisNotificationSystem(client redis.UniversalClient, opts ...Option) (*
 //
 // When ctx ends, the subscription is closed.
 func (n *RedisNotificationSystem) Subscribe(ctx context.Context, pattern string) Subscriber {
-	return n.subscribe(ctx, pattern, nil)
+	return n.subscribe(ctx, newSubscription(n, pattern))
 }
 
-func (n *RedisNotificationSystem) subscribe(ctx context.Context, pattern string, from *position) *Subscription {
+// SubscribeFrom is Subscribe for a subscriber that has handled everything up to an event and wants what came after
+// it: first from the journal, then live. An empty event ID means everything the journal still has. If the journal
+// does not reach back to the event, the first message carries a Gap with the reason GapTrimmed. An event ID that is
+// none, or history switched off, gives a closed subscription whose Err says so.
+func (n *RedisNotificationSystem) SubscribeFrom(ctx context.Context, pattern, eventID string) *Subscription {
 	s := newSubscription(n, pattern)
-	if err := n.admit(ctx, pattern); err != nil {
+	s.resumes = true
+	refuse := func(err error) *Subscription {
 		n.metrics.subscribeErrors.Add(1)
 		s.shut(err)
 		return s
 	}
-	ready := n.pump.add(s, from)
+	if n.set.history == 0 {
+		return refuse(ErrNoHistory)
+	}
+	if eventID != "" {
+		pos, ok := parsePosition(eventID)
+		if !ok {
+			return refuse(&ArgumentError{Argument: "eventID", Reason: fmt.Sprintf("%q is no event ID", eventID)})
+		}
+		s.last, s.lastID = pos, eventID
+	}
+	return n.subscribe(ctx, s)
+}
+
+func (n *RedisNotificationSystem) subscribe(ctx context.Context, s *Subscription) *Subscription {
+	if err := n.admit(ctx, s.pattern); err != nil {
+		n.metrics.subscribeErrors.Add(1)
+		s.shut(err)
+		return s
+	}
+	ready := n.pump.add(s)
 	s.watch(ctx)
 	s.awaitLive(ctx, ready, n.set.pingTimeout)
 	if n.closed() {

@@ -1,0 +1,137 @@
+package notification
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+
+	"go.opentelemetry.io/otel/trace"
+	"go.uber.org/zap"
+)
+
+// Handle subscribes to a channel or glob and calls the function with each event, decoded into a T, one after the
+// other, until ctx ends. Payloads that do not decode, errors and panics of the function are logged and counted, and
+// the loop goes on. The function's context carries the message (see MessageFrom) and the publisher's trace.
+//
+// It returns nil when ctx ends. Otherwise it returns why the subscription ended or was refused: an *ArgumentError,
+// ErrSlowSubscriber, or ErrClosed. A subscriber of another implementation that is closed gives ErrClosed too.
+func Handle[T any](ctx context.Context, n NotificationSystem, pattern string, handle func(context.Context, T) error) error {
+	switch {
+	case ctx == nil:
+		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
+	case n == nil:
+		return &ArgumentError{Argument: "n", Reason: "is nil"}
+	case handle == nil:
+		return &ArgumentError{Argument: "handle", Reason: "is nil"}
+	}
+	s := n.Subscribe(ctx, pattern)
+	defer func() { _ = s.Close() }()
+	report := reporter(n)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case m, ok := <-s.Messages():
+			switch {
+			case ctx.Err() != nil:
+				return nil // what is still buffered is not begun any more
+			case !ok:
+				return endOf(s)
+			}
+			if err := handleOne(ctx, m, handle); err != nil {
+				report(m, err)
+			}
+		}
+	}
+}
+
+// endOf returns why a subscriber was closed.
+func endOf(s Subscriber) error {
+	if own, ok := s.(*Subscription); ok {
+		if err := own.Err(); err != nil {
+			return err
+		}
+	}
+	return ErrClosed
+}
+
+// handleOne handles one message, and turns a panic into an error.
+func handleOne[T any](ctx context.Context, m *Message, handle func(context.Context, T) error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &panicError{value: v, stack: debug.Stack()}
+		}
+	}()
+	v, err := Decode[T](m)
+	if err != nil {
+		return err
+	}
+	return handle(messageContext(ctx, m), v)
+}
+
+// panicError is a panic of a handler.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string {
+	return fmt.Sprintf("notification: handler panicked: %v", e.value)
+}
+
+// Unwrap returns the value of the panic if it was an error.
+func (e *panicError) Unwrap() error {
+	err, _ := e.value.(error)
+	return err
+}
+
+// reporter returns what logs and counts the failures of a handler. Other implementations have nowhere to do so.
+func reporter(n NotificationSystem) func(*Message, error) {
+	own, ok := n.(*RedisNotificationSystem)
+	if !ok {
+		return func(*Message, error) {}
+	}
+	return func(m *Message, err error) {
+		own.metrics.handlerErrors.Add(1)
+		fields := []zap.Field{zap.String("channel", m.Channel), zap.String("event_id", m.EventID), zap.Error(err)}
+		if panicked, ok := errors.AsType[*panicError](err); ok {
+			fields = append(fields, zap.ByteString("stack", panicked.stack))
+		}
+		own.set.logger.Error("notification: handler failed", fields...)
+	}
+}
+
+type messageKey struct{}
+
+// messageContext returns the context a handler is called with.
+func messageContext(ctx context.Context, m *Message) context.Context {
+	ctx = context.WithValue(ctx, messageKey{}, m)
+	if span, ok := parseTraceParent(m.TraceParent); ok {
+		ctx = trace.ContextWithRemoteSpanContext(ctx, span)
+	}
+	return ctx
+}
+
+// MessageFrom returns the message that a function called by Handle works on. It gives false for other contexts.
+func MessageFrom(ctx context.Context) (*Message, bool) {
+	m, ok := ctx.Value(messageKey{}).(*Message)
+	return m, ok
+}
+
+// parseTraceParent reads a W3C trace context of version 00.
+func parseTraceParent(s string) (trace.SpanContext, bool) {
+	if len(s) != 55 || s[:3] != "00-" || s[35] != '-' || s[52] != '-' {
+		return trace.SpanContext{}, false
+	}
+	traceID, errTrace := trace.TraceIDFromHex(s[3:35])
+	spanID, errSpan := trace.SpanIDFromHex(s[36:52])
+	if errTrace != nil || errSpan != nil {
+		return trace.SpanContext{}, false
+	}
+	var flags trace.TraceFlags
+	if s[54] == '1' || s[54] == '3' {
+		flags = trace.FlagsSampled
+	}
+	return trace.NewSpanContext(trace.SpanContextConfig{TraceID: traceID, SpanID: spanID, TraceFlags: flags, Remote: true}), true
+}

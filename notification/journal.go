@@ -1,0 +1,228 @@
+package notification
+
+import (
+	"context"
+	"crypto/rand"
+	_ "embed"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/cache/internal/glob"
+)
+
+//go:embed state.lua
+var stateSource string
+
+//go:embed read.lua
+var readSource string
+
+// originTTL is how long the mark of a data set stays when nobody subscribes.
+const originTTL = 7 * 24 * time.Hour
+
+// errProtocol says that a script answered what it never should.
+var errProtocol = errors.New("notification: unexpected reply from Redis")
+
+// journal reads the stream that the publish script writes.
+type journal struct {
+	client redis.UniversalClient
+	keys   keys
+	state  *script
+	read   *script
+}
+
+func newJournal(client redis.UniversalClient, k keys) *journal {
+	return &journal{client: client, keys: k, state: newScript(stateSource), read: newScript(readSource)}
+}
+
+// entry is one event in the journal.
+type entry struct {
+	envelope
+	body     string
+	channels []string
+}
+
+// status is what the journal and its server were like at one moment.
+type status struct {
+	beat     uint64   // number of the heartbeat
+	identity identity // whose journal it is
+	length   int      // events in it
+	last     envelope // the last event, with only its position and head; zero if there is none
+}
+
+// identity tells one history of events from another.
+type identity struct {
+	origin string // mark of the data set
+	run    string // server process; empty if unknown, as the two that follow
+	repl   string // replication history
+	before string // the history it continued, if it took over from another server
+}
+
+// continues reports whether the later identity is certainly the same history: no event that was accepted before
+// can be missing in it.
+func (i identity) continues(later identity) bool {
+	if i.repl == later.repl {
+		return true
+	}
+	// A server takes a new ID without any change of its data when its first replica arrives and some time after
+	// the last has left. It then names no history it continued, which a server that took over does.
+	return i.run == later.run && strings.Trim(later.before, "0") == ""
+}
+
+// look returns the status of the journal. If a channel is given, the same is sent there as a heartbeat.
+func (j *journal) look(ctx context.Context, channel string, beat uint64) (status, error) {
+	// The mark offered is a new one each time: one used twice would make a wiped data set look like itself.
+	reply, err := j.state.run(ctx, j.client, []string{j.keys.journal, j.keys.origin},
+		rand.Text()[:16], originTTL.Milliseconds(), channel, beat)
+	if err != nil {
+		return status{}, err
+	}
+	text, _ := reply.(string)
+	s, ok := parseStatus(text)
+	if !ok {
+		return status{}, fmt.Errorf("%w: status %q", errProtocol, text)
+	}
+	return s, nil
+}
+
+// parseStatus reads the reply of state.lua, which is also the payload of a heartbeat.
+func parseStatus(text string) (status, bool) {
+	fields := strings.Split(text, "\n")
+	if len(fields) != 8 {
+		return status{}, false
+	}
+	var s status
+	var errBeat, errLength error
+	s.beat, errBeat = strconv.ParseUint(fields[0], 10, 64)
+	s.identity = identity{fields[1], fields[2], fields[3], fields[4]}
+	s.length, errLength = strconv.Atoi(fields[5])
+	ok := true
+	if fields[6] != "" {
+		s.last.pos, ok = parsePosition(fields[6])
+		s.last.id, s.last.head = fields[6], fields[7]
+	}
+	return s, ok && errBeat == nil && errLength == nil
+}
+
+// section is a part of the journal that was read.
+type section struct {
+	entries []entry
+	// intact tells that the place it was read from is still there. If not, what followed that may be gone too.
+	intact bool
+	more   bool   // there may be more behind it
+	origin string // whose events these are
+}
+
+// from reads the event at the place given and up to count that follow it. A zero place is the beginning, which is
+// always there. A place without head matches any event at its position.
+func (j *journal) from(ctx context.Context, at envelope, count int) (section, error) {
+	entries, origin, err := j.fetch(ctx, at.pos, lastPosition(), count+1)
+	if err != nil {
+		return section{}, err
+	}
+	intact := at.pos.isZero() ||
+		len(entries) > 0 && entries[0].pos == at.pos && (at.head == "" || at.head == entries[0].head)
+	return section{entries: entries, intact: intact, more: len(entries) > count, origin: origin}, nil
+}
+
+// after is from without the event at the place itself.
+func (j *journal) after(ctx context.Context, at envelope, count int) (section, error) {
+	part, err := j.from(ctx, at, count)
+	if part.intact && !at.pos.isZero() {
+		part.entries = part.entries[1:]
+	}
+	return part, err
+}
+
+// lastPosition is behind every event.
+func lastPosition() position { return position{math.MaxUint64, math.MaxUint64} }
+
+// between returns up to count events from one place to another, both included.
+func (j *journal) between(ctx context.Context, from, to position, count int) ([]entry, error) {
+	entries, _, err := j.fetch(ctx, from, to, count)
+	return entries, err
+}
+
+// fetch is between, with the origin of the data set the events are from.
+func (j *journal) fetch(ctx context.Context, from, to position, count int) (entries []entry, origin string, err error) {
+	reply, err := j.read.run(ctx, j.client, []string{j.keys.journal, j.keys.origin}, from.String(), to.String(), count)
+	if err != nil {
+		return nil, "", err
+	}
+	pair, _ := reply.([]any)
+	if len(pair) != 2 {
+		return nil, "", fmt.Errorf("%w: %T instead of events", errProtocol, reply)
+	}
+	origin, _ = pair[0].(string)
+	rows, _ := pair[1].([]any)
+	entries = make([]entry, 0, len(rows))
+	for _, row := range rows {
+		e, err := parseEntry(row)
+		if err != nil {
+			return nil, "", err
+		}
+		entries = append(entries, e)
+	}
+	return entries, origin, nil
+}
+
+// parseEntry reads one element of the reply of XRANGE. An entry that the publish script did not write has no
+// channels and is therefore delivered to nobody.
+func parseEntry(row any) (entry, error) {
+	pair, _ := row.([]any)
+	if len(pair) != 2 {
+		return entry{}, fmt.Errorf("%w: event %v", errProtocol, row)
+	}
+	id, _ := pair[0].(string)
+	fields, _ := pair[1].([]any)
+	var e entry
+	var ok bool
+	if e.pos, ok = parsePosition(id); !ok {
+		return entry{}, fmt.Errorf("%w: event ID %q", errProtocol, id)
+	}
+	e.id = id
+	for i := 0; i+1 < len(fields); i += 2 {
+		name, _ := fields[i].(string)
+		value, _ := fields[i+1].(string)
+		switch {
+		case name == "h":
+			e.head = value
+		case name == "b":
+			e.body = value
+		case strings.HasPrefix(name, "c"):
+			e.channels = append(e.channels, value)
+		}
+	}
+	return e, nil
+}
+
+// message builds the message of the event for one of its channels, as it would have arrived live.
+func (e *entry) message(channel string) *Message {
+	m := &Message{Channel: channel, Payload: seal(e.id, e.head, e.body), EventID: e.id, Recovered: true}
+	var head envelope
+	if rest := e.head; parseHead(&rest, &head, "") {
+		m.Time, m.TraceParent = head.time, head.traceParent
+	}
+	return m
+}
+
+// match returns the first channel of the event that a name stands for.
+func (e *entry) match(name string, pattern bool) (channel string, ok bool) {
+	for _, channel := range e.channels {
+		if channel == name && !pattern || pattern && glob.Match(name, channel) {
+			return channel, true
+		}
+	}
+	return "", false
+}
+
+// permanent reports whether asking the server again would give the same error.
+func permanent(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply) && !retryable(context.Background(), err)
+}

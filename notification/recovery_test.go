@@ -1,0 +1,188 @@
+package notification_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/internal/faultproxy"
+	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/notification"
+)
+
+func TestKilledConnectionsLoseNothing(t *testing.T) {
+	t.Parallel()
+	const events, kills = 10_000, 100
+	client := redistest.Start(t).Client(t)
+	n := newSystem(t, client, notification.WithHistory(2*events, 0))
+	all := record(t, subscribe(t, n, "k*"))
+	exact := record(t, subscribe(t, n, "k"))
+	p := &publisher{system: n}
+	for range kills {
+		require.Zero(t, p.publish(t.Context(), "k", events/kills))
+		require.NoError(t, client.Do(t.Context(), "client", "kill", "type", "pubsub").Err())
+	}
+	require.Zero(t, p.publish(t.Context(), "k", 1))
+	for _, r := range []*recorder{all, exact} {
+		r.reached(t, p.last)
+		assert.Zero(t, r.verify(t, p.sent))
+		assert.Empty(t, r.gaps())
+	}
+	assert.Positive(t, n.GetMetrics().Reconnects)
+	assert.Positive(t, n.GetMetrics().MessagesRecovered)
+}
+
+func TestWithoutHistoryACutIsAGap(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	n := newSystem(t, client, notification.WithHistory(0, 0))
+	r := record(t, subscribe(t, n, "k"))
+	p := &publisher{system: n}
+	for range 10 {
+		p.publish(t.Context(), "k", 10)
+		require.NoError(t, client.Do(t.Context(), "client", "kill", "type", "pubsub").Err())
+		p.publish(t.Context(), "k", 10)
+		require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) == nil }, patience, time.Millisecond)
+	}
+	// The last kill may not have been noticed yet, and what is lost then is told with the next message.
+	require.Eventually(t, func() bool {
+		p.publish(t.Context(), "k", 1)
+		return r.last() > p.last-5
+	}, patience, 10*time.Millisecond)
+	r.reached(t, p.last)
+	r.verify(t, p.sent)
+	assert.Contains(t, r.gaps(), notification.GapReconnected)
+}
+
+// through returns a client for the server behind a proxy.
+func through(tb testing.TB, server *redistest.Server) (*redis.Client, *faultproxy.Proxy) {
+	tb.Helper()
+	proxy := faultproxy.New(tb, server.Addr())
+	options := server.Options()
+	options.Addr = proxy.Addr()
+	options.ContextTimeoutEnabled = true
+	options.ReadTimeout = 500 * time.Millisecond
+	options.DialTimeout = 500 * time.Millisecond
+	client := redis.NewClient(options)
+	tb.Cleanup(func() { _ = client.Close() })
+	return client, proxy
+}
+
+func TestHalfOpenConnectionIsNoticed(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client, proxy := through(t, server)
+	n := newSystem(t, client, notification.WithHeartbeat(50*time.Millisecond))
+	outside := newSystem(t, server.Client(t))
+	r := record(t, subscribe(t, n, "k"))
+	p := &publisher{system: outside}
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	r.reached(t, p.last)
+
+	proxy.SwallowToClient(true)
+	proxy.SwallowToServer(true)
+	require.Zero(t, p.publish(t.Context(), "k", 100))
+	require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) != nil }, patience, 5*time.Millisecond)
+	require.NoError(t, n.Alive())
+	proxy.SwallowToClient(false)
+	proxy.SwallowToServer(false)
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	r.reached(t, p.last)
+	assert.Zero(t, r.verify(t, p.sent))
+	assert.Empty(t, r.gaps())
+}
+
+func TestLostRepliesNeitherLoseNorDouble(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client, proxy := through(t, server)
+	n := newSystem(t, client)
+	listener := newSystem(t, server.Client(t))
+	r := record(t, subscribe(t, listener, "k"))
+	p := &publisher{system: n}
+	for range 50 {
+		require.Zero(t, p.publish(t.Context(), "k", 3))
+		proxy.DropReplies(1)
+		require.Zero(t, p.publish(t.Context(), "k", 3))
+	}
+	r.reached(t, p.last)
+	assert.Zero(t, r.verify(t, p.sent))
+	assert.Empty(t, r.gaps())
+	length, err := server.Client(t).XLen(t.Context(), "cache:{notification}:journal").Result()
+	require.NoError(t, err)
+	assert.EqualValues(t, len(p.sent), length)
+}
+
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	t.Run("without its data", func(t *testing.T) {
+		t.Parallel()
+		testRestart(t, []redistest.Option{}, notification.GapWiped)
+	})
+	t.Run("with its data", func(t *testing.T) {
+		t.Parallel()
+		testRestart(t, []redistest.Option{redistest.WithPersistence()}, notification.GapFailover)
+	})
+}
+
+func testRestart(t *testing.T, opts []redistest.Option, reason notification.GapReason) {
+	t.Helper()
+	server := redistest.Start(t, opts...)
+	client := server.Client(t)
+	n := newSystem(t, client)
+	r := record(t, subscribe(t, n, "k"))
+	p := &publisher{system: n}
+	require.Zero(t, p.publish(t.Context(), "k", 100))
+	server.Kill()
+	server.Restart()
+	// The subscriber may still be away while the first of these are published.
+	require.Eventually(t, func() bool { return client.Ping(t.Context()).Err() == nil }, patience, time.Millisecond)
+	require.Zero(t, p.publish(t.Context(), "k", 100))
+	r.reached(t, p.last)
+	r.verify(t, p.sent)
+	assert.Equal(t, []notification.GapReason{reason}, r.gaps())
+}
+
+func TestTrimmedJournalIsAGap(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client, proxy := through(t, server)
+	outside := newSystem(t, server.Client(t), notification.WithHistory(200, 0))
+	n := newSystem(t, client, notification.WithHistory(200, 0))
+	r := record(t, subscribe(t, n, "k"))
+	p := &publisher{system: outside}
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	r.reached(t, p.last)
+	proxy.Refuse(true)
+	proxy.Cut()
+	require.Zero(t, p.publish(t.Context(), "k", 1000))
+	proxy.Refuse(false)
+	r.reached(t, p.last)
+	missing := r.verify(t, p.sent)
+	assert.Positive(t, missing)
+	assert.Less(t, missing, 801)
+	assert.Equal(t, []notification.GapReason{notification.GapTrimmed}, r.gaps())
+}
+
+func TestFlushedWhileConnected(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	n := newSystem(t, client, notification.WithHeartbeat(20*time.Millisecond))
+	r := record(t, subscribe(t, n, "k"))
+	p := &publisher{system: n}
+	for range 5 {
+		require.Zero(t, p.publish(t.Context(), "k", 50))
+		before := n.GetMetrics().Reconnects
+		require.NoError(t, client.FlushAll(t.Context()).Err())
+		require.Zero(t, p.publish(t.Context(), "k", 50))
+		require.Eventually(t, func() bool { return n.GetMetrics().Reconnects > before }, patience, time.Millisecond)
+		// Once this has arrived the recovery is over, and the next flush is noticed by itself.
+		require.Zero(t, p.publish(t.Context(), "k", 1))
+		r.reached(t, p.last)
+	}
+	r.reached(t, p.last)
+	assert.Zero(t, r.verify(t, p.sent), "what arrived live is not lost by the flush")
+}

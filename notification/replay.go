@@ -1,0 +1,207 @@
+package notification
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+const (
+	// replayBatch is how many events a replay reads at once, and so how many can wait for room in a buffer.
+	replayBatch = 256
+	// How often full buffers are looked at. Receiving from a Go channel wakes nobody.
+	minReplayPause = 2 * time.Millisecond
+	maxReplayPause = 100 * time.Millisecond
+)
+
+// replayer feeds the subscriptions that are behind from the journal, in turns and from one goroutine, until they
+// have caught up with the dispatcher and can be live again.
+type replayer struct {
+	pump   *pump
+	ctx    context.Context // ends when replaying is to stop
+	cancel context.CancelFunc
+	poke   chan struct{}
+
+	mu   sync.Mutex
+	subs map[*Subscription]struct{} // guarded by mu
+}
+
+func newReplayer(p *pump) *replayer {
+	r := &replayer{pump: p, poke: make(chan struct{}, 1), subs: make(map[*Subscription]struct{})}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	return r
+}
+
+// add takes over a subscription that has just become replaying.
+func (r *replayer) add(s *Subscription) {
+	r.mu.Lock()
+	r.subs[s] = struct{}{}
+	r.mu.Unlock()
+	r.wake()
+}
+
+func (r *replayer) wake() {
+	select {
+	case r.poke <- struct{}{}:
+	default:
+	}
+}
+
+// work gives each subscription its turn, again and again, with pauses that grow while nobody gets further.
+func (r *replayer) work() {
+	pause := minReplayPause
+	for {
+		busy, progress := r.round()
+		var again <-chan time.Time
+		switch {
+		case progress:
+			pause = minReplayPause
+			if r.ctx.Err() == nil {
+				continue
+			}
+		case busy:
+			again = time.After(pause)
+			pause = min(2*pause, maxReplayPause)
+		}
+		select {
+		case <-r.poke:
+			pause = minReplayPause
+		case <-again:
+		case <-r.ctx.Done():
+			return
+		}
+	}
+}
+
+// round gives every subscription one turn. It reports whether any is left, and whether any got further.
+func (r *replayer) round() (busy, progress bool) {
+	r.mu.Lock()
+	subs := slices.Collect(maps.Keys(r.subs))
+	r.mu.Unlock()
+	up, _, _ := r.pump.status()
+	stopping := r.pump.system.closed()
+	for _, s := range subs {
+		if r.ctx.Err() != nil {
+			return true, false
+		}
+		moved, done := r.turn(s, up, stopping)
+		progress = progress || moved
+		busy = busy || !done
+		if done {
+			r.mu.Lock()
+			delete(r.subs, s)
+			r.mu.Unlock()
+		}
+	}
+	return busy, progress
+}
+
+// turn moves what was read into the buffer, and reads more once there is nothing left to move. It reports whether
+// the subscription got further and whether it needs no more turns.
+func (r *replayer) turn(s *Subscription, up, stopping bool) (moved, done bool) {
+	s.mu.Lock()
+	before := len(s.backlog)
+	empty := r.move(s)
+	moved = len(s.backlog) < before
+	at, rewinds, closed := s.last, s.rewinds, s.closed
+	s.mu.Unlock()
+	if closed {
+		return moved, true
+	}
+	// While the connection is cut the journal may be about to change under us. Shutdown cuts it too, but for good.
+	if !empty || !up && !stopping {
+		return moved, false
+	}
+	part, err := r.pump.system.journal.after(r.ctx, envelope{pos: at}, replayBatch)
+	if err != nil {
+		if r.ctx.Err() == nil {
+			r.pump.system.set.logger.Debug("notification: replay failed", zap.Error(err))
+		}
+		return moved, false
+	}
+	s.topic.mu.Lock()
+	passed := s.topic.passed
+	s.topic.mu.Unlock()
+	s.mu.Lock()
+	if s.rewinds != rewinds {
+		s.mu.Unlock()
+		return moved, false
+	}
+	if !part.intact {
+		r.broken(s, len(part.entries) == 0, passed)
+	}
+	r.store(s, part.entries)
+	r.move(s)
+	empty = len(s.backlog) == 0
+	s.mu.Unlock()
+	if part.more || !empty {
+		return true, false
+	}
+	return len(part.entries) > 0, r.caughtUp(s, stopping)
+}
+
+// broken handles a journal that does not reach back to where the subscription is. The caller holds s.mu.
+func (r *replayer) broken(s *Subscription, nothingLeft bool, passed position) {
+	if s.brokenAt != s.last {
+		s.brokenAt = s.last
+		s.tell(Gap{Reason: GapTrimmed})
+	}
+	if nothingLeft {
+		// The journal has expired or was wiped. All the dispatcher has passed until now is gone with it.
+		s.advance(passed)
+		s.brokenAt = s.last
+	}
+}
+
+// store keeps the events that match until there is room for them. The caller holds s.mu.
+func (r *replayer) store(s *Subscription, entries []entry) {
+	for i := range entries {
+		e := &entries[i]
+		if channel, ok := e.match(s.pattern, s.topic.glob); ok {
+			m := e.message(channel)
+			if s.topic.glob {
+				m.Pattern = s.pattern
+			}
+			s.backlog = append(s.backlog, m)
+		}
+		s.last = e.pos
+	}
+}
+
+// move puts what was read into the buffer as far as there is room, and reports whether nothing is left. The caller
+// holds s.mu.
+func (r *replayer) move(s *Subscription) bool {
+	if s.closed {
+		return false
+	}
+	for len(s.backlog) > 0 && s.send(s.backlog[0], position{}) {
+		s.backlog = s.backlog[1:]
+		r.pump.system.metrics.delivered.Add(1)
+		r.pump.system.metrics.recovered.Add(1)
+	}
+	if len(s.backlog) == 0 {
+		s.backlog = nil
+	}
+	return len(s.backlog) == 0
+}
+
+// caughtUp makes a subscription live again if the journal was read at least as far as the dispatcher has come. What
+// the dispatcher has still in front of it and the journal gave already is recognised by its position.
+func (r *replayer) caughtUp(s *Subscription, stopping bool) bool {
+	s.topic.mu.Lock()
+	defer s.topic.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return true
+	}
+	if !stopping && (!s.topic.live || s.last.less(s.topic.passed)) {
+		return false
+	}
+	s.state = live
+	return true
+}

@@ -1,0 +1,210 @@
+package notification_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/notification"
+)
+
+func TestSlowSubscriberCatchesUp(t *testing.T) {
+	t.Parallel()
+	n := newSystem(t, redistest.Start(t).Client(t), notification.WithBufferSize(4))
+	slow, other := subscribe(t, n, "k"), record(t, subscribe(t, n, "k*"))
+	p := &publisher{system: n}
+	require.Zero(t, p.publish(t.Context(), "k", 1000))
+	other.reached(t, p.last)
+	// Only now does it begin to read, and publishing goes on.
+	late := record(t, slow)
+	require.Zero(t, p.publish(t.Context(), "k", 1000))
+	late.reached(t, p.last)
+	assert.Zero(t, late.verify(t, p.sent))
+	assert.Zero(t, other.verify(t, p.sent))
+	assert.Empty(t, late.gaps())
+	assert.Zero(t, slow.Dropped())
+	// It is live again: what arrives now is shared and does not come from the journal.
+	require.Eventually(t, func() bool {
+		p.publish(t.Context(), "k", 1)
+		late.reached(t, p.last)
+		late.mu.Lock()
+		defer late.mu.Unlock()
+		return !late.messages[len(late.messages)-1].Recovered
+	}, patience, time.Millisecond)
+}
+
+func TestSlowSubscriberBeyondTheJournal(t *testing.T) {
+	t.Parallel()
+	n := newSystem(t, redistest.Start(t).Client(t), notification.WithBufferSize(4), notification.WithHistory(100, 0))
+	slow := subscribe(t, n, "k")
+	p := &publisher{system: n}
+	require.Zero(t, p.publish(t.Context(), "k", 1500))
+	late := record(t, slow)
+	late.reached(t, p.last)
+	assert.Positive(t, late.verify(t, p.sent))
+	assert.Equal(t, []notification.GapReason{notification.GapTrimmed}, late.gaps())
+}
+
+func TestDroppingPolicies(t *testing.T) {
+	t.Parallel()
+	const buffer, events = 4, 20
+	for policy, kept := range map[notification.Policy][]int{
+		notification.DropNewest: {1, 2, 3, 4, 21},
+		notification.DropOldest: {18, 19, 20, 21},
+	} {
+		t.Run(string(policy), func(t *testing.T) {
+			t.Parallel()
+			n := newSystem(t, redistest.Start(t).Client(t), notification.WithBufferSize(buffer), notification.WithPolicy(policy))
+			slow, other := subscribe(t, n, "k"), record(t, subscribe(t, n, "k*"))
+			p := &publisher{system: n}
+			for p.last < events { // slowly enough for the other, whose buffer is as small
+				require.Zero(t, p.publish(t.Context(), "k", 1))
+				other.reached(t, p.last)
+			}
+			if policy == notification.DropNewest {
+				// There is room again only after something was read.
+				for range buffer {
+					require.NotNil(t, next(t, slow))
+				}
+				kept = kept[buffer:]
+			}
+			require.Zero(t, p.publish(t.Context(), "k", 1))
+			other.reached(t, p.last)
+			missed := uint64(0)
+			for _, want := range kept {
+				m := next(t, slow)
+				v, err := notification.Decode[numbered](m)
+				require.NoError(t, err)
+				assert.Equal(t, want, v.N)
+				if m.Gap != nil {
+					assert.Equal(t, notification.GapOverflow, m.Gap.Reason)
+					missed += m.Gap.Missed
+				}
+			}
+			empty(t, slow)
+			lost := uint64(events - buffer)
+			if policy == notification.DropOldest {
+				lost++
+			}
+			assert.Equal(t, lost, missed)
+			assert.Equal(t, lost, slow.Dropped())
+			assert.EqualValues(t, lost, n.GetMetrics().DroppedMessages)
+			assert.Equal(t, notification.GapOverflow, (<-slow.Gaps()).Reason)
+		})
+	}
+	t.Run("disconnect", func(t *testing.T) {
+		t.Parallel()
+		n := newSystem(t, redistest.Start(t).Client(t), notification.WithBufferSize(buffer), notification.WithPolicy(notification.Disconnect))
+		slow, other := subscribe(t, n, "k"), record(t, subscribe(t, n, "k"))
+		p := &publisher{system: n}
+		for p.last < events {
+			require.Zero(t, p.publish(t.Context(), "k", 1))
+			other.reached(t, p.last)
+		}
+		for range buffer {
+			next(t, slow)
+		}
+		<-slow.Gaps()
+		requireClosed(t, slow)
+		assert.ErrorIs(t, slow.Err(), notification.ErrSlowSubscriber)
+	})
+}
+
+func TestSubscribeFrom(t *testing.T) {
+	t.Parallel()
+	n := newSystem(t, redistest.Start(t).Client(t))
+	p := &publisher{system: n}
+	first := record(t, subscribe(t, n, "k"))
+	require.Zero(t, p.publish(t.Context(), "k", 500))
+	require.Zero(t, p.publish(t.Context(), "other", 1))
+	first.reached(t, 500)
+	require.NoError(t, first.sub.Close())
+	<-first.done
+	half := first.messages[249].EventID
+
+	for from, seen := range map[string]int{"": 0, half: 250, first.sub.LastEventID(): 500} {
+		r := record(t, n.SubscribeFrom(t.Context(), "k", from))
+		require.NoError(t, r.sub.Err())
+		// These have every chance to come in the middle of the replay.
+		require.Zero(t, p.publish(t.Context(), "k", 100))
+		r.reached(t, p.last)
+		var want []int
+		for _, v := range p.sent {
+			if v > seen && v != 501 { // 501 went to another channel
+				want = append(want, v)
+			}
+		}
+		assert.Zero(t, r.verify(t, want))
+		assert.Empty(t, r.gaps())
+	}
+
+	future := n.SubscribeFrom(t.Context(), "k", "99999999999999-0")
+	assert.Equal(t, notification.GapTrimmed, (<-future.Gaps()).Reason)
+	assert.ErrorIs(t, n.SubscribeFrom(t.Context(), "k", "x").Err(), notification.ErrInvalidArgument)
+	plain := newSystem(t, redistest.Start(t).Client(t), notification.WithHistory(0, 0))
+	assert.ErrorIs(t, plain.SubscribeFrom(t.Context(), "k", "").Err(), notification.ErrNoHistory)
+}
+
+func TestReplay(t *testing.T) {
+	t.Parallel()
+	n := newSystem(t, redistest.Start(t).Client(t))
+	var batch []notification.Outgoing
+	for i := range 1000 {
+		batch = append(batch, &notification.WorkflowEvent{ID: fmt.Sprint(i % 10), Status: "s", Data: i})
+	}
+	require.NoError(t, n.PublishBatch(t.Context(), batch...))
+
+	collect := func(pattern, from, to string) (messages []*notification.Message) {
+		for m, err := range n.Replay(t.Context(), pattern, from, to) {
+			require.NoError(t, err)
+			require.Nil(t, m.Gap)
+			messages = append(messages, m)
+		}
+		return messages
+	}
+	all := collect("workflow:*", "", "")
+	require.Len(t, all, 1000)
+	for i, m := range all {
+		event, err := notification.Decode[notification.WorkflowEvent](m)
+		require.NoError(t, err)
+		require.EqualValues(t, i, event.Data)
+		require.Equal(t, m.EventID, event.EventID)
+	}
+	assert.Len(t, collect("workflow:7", "", ""), 100)
+	assert.Len(t, collect("workflow:events", all[100].EventID, all[199].EventID), 100)
+	assert.Empty(t, collect("none", "", ""))
+
+	seen := 0
+	for _, err := range n.Replay(t.Context(), "*", "", "") {
+		require.NoError(t, err)
+		seen++
+		break
+	}
+	assert.Equal(t, 1, seen)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, sequence := range map[string]struct {
+		ctx               context.Context
+		pattern, from, to string
+		want              error
+	}{
+		"cancelled": {ctx, "*", "", "", context.Canceled},
+		"from":      {t.Context(), "*", "x", "", notification.ErrInvalidArgument},
+		"to":        {t.Context(), "*", "", "x", notification.ErrInvalidArgument},
+		"pattern":   {t.Context(), "", "", "", notification.ErrInvalidArgument},
+	} {
+		count := 0
+		for m, err := range n.Replay(sequence.ctx, sequence.pattern, sequence.from, sequence.to) {
+			assert.Nil(t, m)
+			assert.ErrorIs(t, err, sequence.want, name)
+			count++
+		}
+		assert.Equal(t, 1, count, name)
+	}
+}

@@ -1,0 +1,126 @@
+package notification_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/notification"
+)
+
+// numbered is what the fault tests publish: whoever has all numbers in order has lost and doubled nothing.
+type numbered struct {
+	N int `json:"n"`
+}
+
+// recorder collects what a subscription delivers until it is closed.
+type recorder struct {
+	sub  *notification.Subscription
+	done chan struct{}
+
+	mu       sync.Mutex
+	messages []*notification.Message
+	numbers  []int
+}
+
+func record(tb testing.TB, s *notification.Subscription) *recorder {
+	tb.Helper()
+	r := &recorder{sub: s, done: make(chan struct{})}
+	go func() {
+		defer close(r.done)
+		for m := range s.Messages() {
+			v, err := notification.Decode[numbered](m)
+			if err != nil {
+				continue
+			}
+			r.mu.Lock()
+			r.messages = append(r.messages, m)
+			r.numbers = append(r.numbers, v.N)
+			r.mu.Unlock()
+		}
+	}()
+	tb.Cleanup(func() {
+		_ = s.Close()
+		<-r.done
+	})
+	return r
+}
+
+// reached waits until a number has arrived.
+func (r *recorder) reached(tb testing.TB, n int) {
+	tb.Helper()
+	require.Eventuallyf(tb, func() bool { return r.last() >= n }, 2*patience, 5*time.Millisecond, "number %d never arrived", n)
+}
+
+// last returns the last number that arrived, 0 before the first.
+func (r *recorder) last() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.numbers) == 0 {
+		return 0
+	}
+	return r.numbers[len(r.numbers)-1]
+}
+
+// gaps returns the reasons of the gaps that messages carried.
+func (r *recorder) gaps() []notification.GapReason {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var reasons []notification.GapReason
+	for _, m := range r.messages {
+		if m.Gap != nil {
+			reasons = append(reasons, m.Gap.Reason)
+		}
+	}
+	return reasons
+}
+
+// verify asserts the promise of the package for what was published with success: every event exactly once and in
+// order, or a gap where some are missing. It returns how many are missing.
+func (r *recorder) verify(tb testing.TB, published []int) (missing int) {
+	tb.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at := 0
+	for i, n := range r.numbers {
+		if i > 0 {
+			require.Greaterf(tb, n, r.numbers[i-1], "message %d is out of order or came twice", i)
+		}
+		skipped := 0
+		for at < len(published) && published[at] < n {
+			at++
+			skipped++
+		}
+		if at < len(published) && published[at] == n {
+			at++
+		}
+		if skipped > 0 {
+			require.NotNilf(tb, r.messages[i].Gap, "%d events before number %d are missing without a gap", skipped, n)
+		}
+		missing += skipped
+	}
+	require.Equalf(tb, len(published), at, "the last events are missing, first %v", published[at:min(at+5, len(published))])
+	return missing
+}
+
+// publisher publishes numbers and remembers which succeeded.
+type publisher struct {
+	system *notification.RedisNotificationSystem
+	last   int
+	sent   []int // published with success
+}
+
+func (p *publisher) publish(ctx context.Context, channel string, count int) (failed int) {
+	for range count {
+		p.last++
+		if err := p.system.Publish(ctx, channel, numbered{p.last}); err != nil {
+			failed++
+			continue
+		}
+		p.sent = append(p.sent, p.last)
+	}
+	return failed
+}
