@@ -91,3 +91,23 @@ func class(pattern string, c byte) (width int, ok bool) {
 	}
 	return min(i+1, len(pattern)), found != negated
 }
+
+// Complete reports whether every class of pattern is closed and every backslash
+// has something to escape. Match gives the others a meaning too, as Redis does,
+// but hardly the one that was intended.
+func Complete(pattern string) bool {
+	inClass := false
+	for i := 0; i < len(pattern); i++ {
+		switch pattern[i] {
+		case '\\':
+			if i++; i == len(pattern) {
+				return false
+			}
+		case '[':
+			inClass = true
+		case ']':
+			inClass = false
+		}
+	}
+	return !inClass
+}

@@ -68,6 +68,16 @@ func TestMatch(t *testing.T) {
 	}
 }
 
+func TestComplete(t *testing.T) {
+	t.Parallel()
+	for _, pattern := range []string{"", "a*", "[a]", "[[]", "a]", `\[`, `[\]]`, `\\`} {
+		assert.True(t, glob.Complete(pattern), "%q", pattern)
+	}
+	for _, pattern := range []string{"[", "a[b", `[\]`, `a\`, `[a]\`, "[a][b"} {
+		assert.False(t, glob.Complete(pattern), "%q", pattern)
+	}
+}
+
 func TestManyStarsStayCheap(t *testing.T) {
 	t.Parallel()
 	start := time.Now()
