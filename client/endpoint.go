@@ -188,18 +188,17 @@ func (e *endpoint) String() string {
 func (e *endpoint) connect(dial dialFunc) redis.UniversalClient {
 	o := e.options
 	o.Addrs, o.Dialer, o.TLSConfig = e.addrs, dial, e.tls
+	// go-redis would begin to open idle connections inside its constructor. See
+	// idleKeeper.
+	o.MinIdleConns = 0
 	switch e.mode {
 	case modeSentinel:
-		o.MinIdleConns = 0 // see idle.go
 		return redis.NewFailoverClient(o.Failover())
 	case modeCluster:
-		// The clients of its nodes come into being with the first command, so
-		// go-redis itself can look after their idle connections.
 		return redis.NewClusterClient(o.Cluster())
 	default:
 		single := o.Simple()
 		single.Network = e.network
-		single.MinIdleConns = 0 // see idle.go
 		return redis.NewClient(single)
 	}
 }

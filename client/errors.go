@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"net"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -21,7 +22,8 @@ var (
 
 // Kinds of trouble with the server, found in an [Error].
 var (
-	// ErrUnreachable: no connection, or no answer in time.
+	// ErrUnreachable: no connection, no answer in time, or a server that is too
+	// busy to give one.
 	ErrUnreachable = errors.New("client: server unreachable")
 	// ErrTLS: the server was reached but the TLS handshake failed.
 	ErrTLS = errors.New("client: TLS handshake failed")
@@ -86,7 +88,7 @@ func classify(err error) error {
 		return ErrReadOnly
 	case redis.IsOOMError(err):
 		return ErrOutOfMemory
-	case redis.IsMaxClientsError(err), redis.IsTryAgainError(err):
+	case redis.IsMaxClientsError(err), redis.IsTryAgainError(err), redis.HasErrorPrefix(err, "BUSY "):
 		return ErrUnreachable
 	case isTLS(err):
 		return ErrTLS
@@ -114,10 +116,15 @@ func isTLS(err error) bool {
 	var (
 		verify *tls.CertificateVerificationError
 		record tls.RecordHeaderError
-		alert  tls.AlertError
 		host   x509.HostnameError
+		op     *net.OpError
 	)
-	return errors.As(err, &verify) || errors.As(err, &record) || errors.As(err, &alert) || errors.As(err, &host)
+	if errors.As(err, &verify) || errors.As(err, &record) || errors.As(err, &host) {
+		return true
+	}
+	// An alert, such as "certificate required"; its own type is not exported. With
+	// TLS 1.3 it arrives after the handshake, as the answer to the first command.
+	return errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error")
 }
 
 // permanent reports whether waiting cannot cure an error of this kind.

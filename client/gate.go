@@ -55,6 +55,17 @@ func (g *gate) check() error {
 	}
 }
 
+// guardDial refuses to dial while the gate is not open. The dialer does so as well,
+// but with Sentinel go-redis asks the sentinels before it gets there.
+func (g *gate) guardDial(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if err := g.check(); err != nil {
+			return nil, err
+		}
+		return next(ctx, network, addr)
+	}
+}
+
 // dialFunc is the shape of redis.Options.Dialer.
 type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 

@@ -53,25 +53,19 @@ func (r *Redis) checkCluster(ctx context.Context, c *redis.ClusterClient) error 
 	return r.fail(classify(err), err) // the masters could not be found
 }
 
-// checkServer sends PING and two sections of INFO in one round trip and returns
-// the kind of trouble with its cause, or nil.
-func checkServer(ctx context.Context, c redis.UniversalClient) (kind, cause error) {
-	pipe := c.Pipeline()
-	ping := pipe.Ping(ctx)
-	replication := pipe.Info(ctx, "replication")
-	memory := pipe.Info(ctx, "memory")
-	_, _ = pipe.Exec(ctx) // each command has its own error
-	if err := answered(ping.Err()); err != nil {
+// checkServer asks one server and returns the kind of trouble with its cause, or
+// nil. The commands go one by one, because a pipeline would open a connection of
+// its own for them.
+func checkServer(ctx context.Context, c redis.Cmdable) (kind, cause error) {
+	if err := answered(c.Ping(ctx).Err()); err != nil {
 		return classify(err), err
 	}
-	// A replica without its master serves nothing it can vouch for.
-	info := replication.Val()
-	if infoField(info, "role") == "slave" {
-		if infoField(info, "slave_read_only") != "0" {
-			return ErrReadOnly, nil
-		}
+	// From here on an error means that the server does not tell.
+	replication := c.Info(ctx, "replication").Val()
+	if infoField(replication, "role") == "slave" && infoField(replication, "slave_read_only") != "0" {
+		return ErrReadOnly, nil
 	}
-	if outOfMemory(memory.Val()) {
+	if outOfMemory(c.Info(ctx, "memory").Val()) {
 		return ErrOutOfMemory, nil
 	}
 	return nil, nil

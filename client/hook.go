@@ -18,8 +18,8 @@ type hook struct {
 
 var _ redis.Hook = (*hook)(nil)
 
-// DialHook changes nothing: the gate sits in the dialer.
-func (h *hook) DialHook(next redis.DialHook) redis.DialHook { return next }
+// DialHook guards connections that no command asked for.
+func (h *hook) DialHook(next redis.DialHook) redis.DialHook { return h.gate.guardDial(next) }
 
 // ProcessHook guards and measures a single command.
 func (h *hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
@@ -55,6 +55,33 @@ func (h *hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 		}
 		return err
 	}
+}
+
+// nodeHook guards the node clients of a Cluster, which the Cluster client uses for
+// purposes of its own, such as finding the other nodes. It measures nothing: the
+// commands were measured when they entered the Cluster client.
+type nodeHook struct{ gate *gate }
+
+var _ redis.Hook = nodeHook{}
+
+// DialHook guards connections that no command asked for.
+func (h nodeHook) DialHook(next redis.DialHook) redis.DialHook { return h.gate.guardDial(next) }
+
+// ProcessHook guards a single command.
+func (h nodeHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if h.gate.state.Load() == gateShut {
+			cmd.SetErr(ErrNotStarted)
+			return ErrNotStarted
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// ProcessPipelineHook changes nothing. Unlike the others it is called for every
+// pipeline, so a function made here would be an allocation each time.
+func (h nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
 }
 
 // Values of the label status.

@@ -9,34 +9,34 @@ import (
 )
 
 // idleInterval is how often the number of idle connections is looked at. It only
-// matters after connections broke, so it need not be quick.
+// matters after connections broke or a master changed, so it need not be quick.
 const idleInterval = 10 * time.Second
 
-// idleKeeper keeps MinIdleConns connections open. go-redis would do so itself, but
-// it begins inside its constructor, before the gate is open, and fails there.
+// idleKeeper keeps MinIdleConns connections open, in a Cluster to every master.
+// go-redis would do so itself, but it begins inside its constructor, before the
+// gate is open, and fails there.
 type idleKeeper struct {
-	client *redis.Client
+	client redis.UniversalClient
+	// probe tells whether the server can be reached at all.
+	probe func(ctx context.Context) error
 	// least is how many idle connections there should be, most how many
 	// connections in all.
 	least, most int
-	// probe tells whether the server can be reached at all.
-	probe func(ctx context.Context) error
-	// budget bounds one attempt to open a connection.
+	every       time.Duration
+	// budget bounds one round.
 	budget  time.Duration
 	running sync.WaitGroup
 }
 
-// newIdleKeeper returns nil where there is nothing to keep, which is also the case
-// in a Cluster: see endpoint.connect.
+// newIdleKeeper returns nil where there is nothing to keep.
 func newIdleKeeper(e *endpoint, c redis.UniversalClient, probe func(context.Context) error) *idleKeeper {
-	single, ok := c.(*redis.Client)
 	least := min(e.options.MinIdleConns, e.options.PoolSize)
-	if !ok || least <= 0 {
+	if least <= 0 {
 		return nil
 	}
 	return &idleKeeper{
-		client: single, least: least, most: e.options.PoolSize,
-		probe: probe, budget: e.options.DialTimeout + time.Second,
+		client: c, probe: probe, least: least, most: e.options.PoolSize,
+		every: idleInterval, budget: e.options.DialTimeout + time.Second,
 	}
 }
 
@@ -46,10 +46,10 @@ func (k *idleKeeper) start(ctx context.Context) {
 		return
 	}
 	k.running.Go(func() {
-		tick := time.NewTicker(idleInterval)
+		tick := time.NewTicker(k.every)
 		defer tick.Stop()
 		for {
-			k.fill(ctx)
+			k.round(ctx)
 			select {
 			case <-ctx.Done():
 				return
@@ -66,25 +66,41 @@ func (k *idleKeeper) wait() {
 	}
 }
 
-// fill opens what is missing by holding several connections at once and giving
-// them back. It stops at the first that fails: while Redis is down, once per
-// interval is enough.
-func (k *idleKeeper) fill(ctx context.Context) {
-	stats := k.client.PoolStats()
-	idle, total := int(stats.IdleConns), int(stats.TotalConns)
-	if idle >= k.least || total+k.least-idle > k.most {
-		return // enough, or the pool is busy and grows by itself
-	}
+// round opens what is missing. Failures are left to the next round: while Redis is
+// down, once per interval is enough.
+func (k *idleKeeper) round(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, k.budget)
 	defer cancel()
 	if k.probe(ctx) != nil {
 		return
 	}
+	switch c := k.client.(type) {
+	case *redis.Client:
+		k.fill(ctx, c)
+	case *redis.ClusterClient:
+		_ = c.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+			k.fill(ctx, node)
+			return nil
+		})
+	}
+}
+
+// fill holds as many connections of c as should be idle, and gives them back.
+func (k *idleKeeper) fill(ctx context.Context, c *redis.Client) {
+	stats := c.PoolStats()
+	idle, total := int(stats.IdleConns), int(stats.TotalConns)
+	if idle >= k.least || total+k.least-idle > k.most {
+		return // enough, or the pool is busy and grows by itself
+	}
+	held := make([]*redis.Conn, 0, k.least)
 	for range k.least {
-		conn := k.client.Conn()
-		defer func() { _ = conn.Close() }()
+		conn := c.Conn()
+		held = append(held, conn)
 		if conn.Ping(ctx).Err() != nil {
-			return
+			break
 		}
+	}
+	for _, conn := range held {
+		_ = conn.Close() // back to the pool, unless it is broken
 	}
 }

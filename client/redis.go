@@ -30,6 +30,8 @@ type Redis struct {
 	metrics  *metrics
 	idle     *idleKeeper
 
+	// opening keeps Open from starting a goroutine that Close no longer sees.
+	opening  sync.Mutex
 	closing  sync.Once
 	closeErr error // written within closing
 }
@@ -80,6 +82,9 @@ func (r *Redis) build(e *endpoint, dial dialFunc, set settings) (redis.Universal
 	// The first hook is the outermost: what the gate refuses is neither
 	// counted nor traced.
 	c.AddHook(&hook{gate: r.gate, metrics: r.metrics})
+	if cluster, ok := c.(*redis.ClusterClient); ok {
+		cluster.OnNewNode(func(node *redis.Client) { node.AddHook(nodeHook{r.gate}) })
+	}
 	if err := instrument(c, set.tracer); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -120,6 +125,8 @@ func NewRedis(ctx context.Context, cfg *config.Config) (*Redis, error) {
 // the configuration asks for. It does not wait and may be repeated; after Close it
 // does nothing.
 func (r *Redis) Open() {
+	r.opening.Lock()
+	defer r.opening.Unlock()
 	if !r.gate.open() {
 		return
 	}
@@ -165,7 +172,9 @@ func (r *Redis) Close() error {
 }
 
 func (r *Redis) close() error {
+	r.opening.Lock()
 	r.gate.close()
+	r.opening.Unlock()
 	var errs []error
 	if r.UniversalClient != nil {
 		if err := r.UniversalClient.Close(); err != nil && !errors.Is(err, redis.ErrClosed) {

@@ -1,0 +1,181 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/config"
+	"github.com/compozy/cache/internal/redistest"
+)
+
+func TestHealthOfReplica(t *testing.T) {
+	t.Parallel()
+	master := redistest.Start(t)
+	replica := redistest.Start(t)
+	r := ready(t, &config.Config{URL: replica.URL()})
+	require.NoError(t, r.HealthCheck(t.Context()))
+
+	admin := replica.Client(t)
+	require.NoError(t, admin.ReplicaOf(t.Context(), master.Host(), master.Port()).Err())
+	err := r.HealthCheck(t.Context())
+	require.ErrorIs(t, err, ErrReadOnly)
+	require.ErrorContains(t, err, replica.Addr())
+
+	require.NoError(t, admin.ConfigSet(t.Context(), "replica-read-only", "no").Err())
+	require.NoError(t, r.HealthCheck(t.Context()), "a replica that takes writes is somebody's decision")
+
+	require.NoError(t, admin.ReplicaOf(t.Context(), "no", "one").Err())
+	require.NoError(t, r.HealthCheck(t.Context()))
+}
+
+func TestHealthOfMemory(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	r := ready(t, &config.Config{URL: srv.URL()})
+	admin := srv.Client(t)
+	require.NoError(t, admin.ConfigSet(t.Context(), "maxmemory", "1").Err())
+	err := r.HealthCheck(t.Context())
+	require.ErrorIs(t, err, ErrOutOfMemory)
+	require.Error(t, r.Set(t.Context(), "k", "v", 0).Err(), "the server agrees")
+
+	require.NoError(t, admin.ConfigSet(t.Context(), "maxmemory-policy", "allkeys-lru").Err())
+	require.NoError(t, r.HealthCheck(t.Context()), "it may evict")
+
+	require.NoError(t, admin.ConfigSet(t.Context(), "maxmemory-policy", "noeviction").Err())
+	require.NoError(t, admin.ConfigSet(t.Context(), "maxmemory", "1gb").Err())
+	require.NoError(t, r.HealthCheck(t.Context()))
+	require.NoError(t, r.Set(t.Context(), "k", "v", 0).Err())
+}
+
+func TestHealthWritesNothing(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	r := ready(t, &config.Config{URL: srv.URL(), MinIdleConns: 1})
+	eventually(t, func() bool { return r.PoolStats().IdleConns > 0 }, "connected")
+	srv.ResetCommands(t)
+	require.NoError(t, r.HealthCheck(t.Context()))
+	got := srv.Commands(t)
+	delete(got, "hello") // should the idle keeper have been late
+	require.Equal(t, map[string]int64{"ping": 1, "info": 2}, got)
+	require.Zero(t, r.DBSize(t.Context()).Val())
+}
+
+// A user may be allowed to do little; what it may not ask is not wrong.
+func TestHealthForRestrictedUser(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	admin := srv.Client(t)
+	require.NoError(t, admin.Do(t.Context(), "acl", "setuser", "small", "on", ">pw", "~*", "+get", "+set").Err())
+	r := ready(t, &config.Config{URL: "redis://small:pw@" + srv.Addr()})
+	require.NoError(t, r.HealthCheck(t.Context()))
+	require.NoError(t, r.Set(t.Context(), "k", "v", 0).Err())
+}
+
+func TestHealthOfServersThatTellLittle(t *testing.T) {
+	t.Parallel()
+	mini := miniredis.NewMiniRedis()
+	t.Cleanup(mini.Close)
+	r := ready(t, &config.Config{Dialer: func(context.Context, string, string) (net.Conn, error) { return mini.Dial() }})
+	require.NoError(t, r.HealthCheck(t.Context()))
+	require.Empty(t, mini.Keys())
+	mini.SetError("LOADING Redis is loading the dataset in memory")
+	require.ErrorIs(t, r.HealthCheck(t.Context()), ErrLoading)
+}
+
+func TestHealthByReply(t *testing.T) {
+	t.Parallel()
+	for reply, want := range map[string]error{
+		"+PONG\r\n": nil,
+		"-LOADING Redis is loading the dataset in memory\r\n":                                     ErrLoading,
+		"-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.\r\n":   ErrLoading,
+		"-NOAUTH Authentication required.\r\n":                                                    ErrAuth,
+		"-WRONGPASS invalid username-password pair or user is disabled.\r\n":                      ErrAuth,
+		"-NOPERM this user has no permissions to run the 'ping' command\r\n":                      nil,
+		"-CLUSTERDOWN The cluster is down\r\n":                                                    ErrClusterDown,
+		"-READONLY You can't write against a read only replica.\r\n":                              ErrReadOnly,
+		"-OOM command not allowed when used memory > 'maxmemory'.\r\n":                            ErrOutOfMemory,
+		"-ERR max number of clients reached\r\n":                                                  ErrUnreachable,
+		"-ERR something new\r\n":                                                                  ErrRefused,
+		"-DENIED Redis is running in protected mode because protected mode is enabled ...\r\n":    ErrRefused,
+		"-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN ...\r\n": ErrUnreachable,
+	} {
+		t.Run(strings.Fields(reply)[0], func(t *testing.T) {
+			t.Parallel()
+			l := fakeServer(t, func([]string) string { return reply })
+			r := open(t, &config.Config{URL: "redis://" + l.address(), MaxRetries: -1})
+			err := r.HealthCheck(t.Context())
+			if want == nil {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorIs(t, err, want)
+			require.ErrorContains(t, err, l.address())
+			require.ErrorContains(t, err, strings.TrimSpace(reply[1:]))
+		})
+	}
+}
+
+func TestWaitReadyWaitsForLoading(t *testing.T) {
+	t.Parallel()
+	var pings atomic.Int64
+	l := fakeServer(t, func(args []string) string {
+		if strings.EqualFold(args[0], "ping") && pings.Add(1) < 5 {
+			return "-LOADING Redis is loading the dataset in memory\r\n"
+		}
+		return "+PONG\r\n"
+	})
+	r := open(t, &config.Config{URL: "redis://" + l.address() + "?max_retries=-1"})
+	require.NoError(t, r.WaitReady(within(t, patience)))
+	require.GreaterOrEqual(t, pings.Load(), int64(5))
+}
+
+func TestWaitReadyNamesTheLastReply(t *testing.T) {
+	t.Parallel()
+	l := fakeServer(t, func([]string) string { return "-LOADING Redis is loading the dataset in memory\r\n" })
+	r := open(t, &config.Config{URL: "redis://" + l.address()})
+	err := r.WaitReady(within(t, 0))
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.ErrorContains(t, err, l.address())
+
+	ctx, cancel := context.WithCancel(t.Context())
+	got := make(chan error, 1)
+	go func() { got <- r.WaitReady(ctx) }()
+	eventually(t, func() bool { return l.accepted.Load() > 1 }, "at least one try")
+	cancel()
+	require.ErrorIs(t, <-got, context.Canceled)
+}
+
+// A database that does not exist will not come into being.
+func TestWaitReadyGivesUp(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	_, err := NewRedis(within(t, patience), &config.Config{URL: "redis://" + srv.Addr() + "/9999"})
+	require.ErrorIs(t, err, ErrRefused)
+	require.ErrorContains(t, err, "DB index is out of range")
+	require.NotErrorIs(t, err, context.DeadlineExceeded)
+}
+
+func TestInfoOfMemory(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		used, uncounted, limit int
+		policy                 string
+		want                   bool
+	}{
+		{100, 0, 0, "noeviction", false}, {100, 0, 100, "noeviction", false}, {101, 0, 100, "noeviction", true},
+		{101, 1, 100, "noeviction", false}, {101, 0, 100, "allkeys-lru", false}, {101, 0, 100, "volatile-lru", false},
+	} {
+		info := fmt.Sprintf("# Memory\r\nused_memory:%d\r\nused_memory_human:1K\r\nmem_not_counted_for_evict:%d\r\nmaxmemory:%d\r\nmaxmemory_policy:%s\r\n",
+			tc.used, tc.uncounted, tc.limit, tc.policy)
+		require.Equal(t, tc.want, outOfMemory(info), info)
+	}
+	require.False(t, outOfMemory(""))
+	require.False(t, outOfMemory("maxmemory:many\r\nmaxmemory_policy:noeviction"))
+}

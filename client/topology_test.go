@@ -1,0 +1,131 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/config"
+	"github.com/compozy/cache/internal/redistest"
+)
+
+func TestSentinel(t *testing.T) {
+	t.Parallel()
+	set := redistest.StartSentinel(t, redistest.WithPassword("pw"), redistest.WithSentinelPassword("spw"))
+	cfg := &config.Config{
+		MasterName: set.MasterName(), Addrs: set.Addrs(), Password: "pw", SentinelPassword: "spw",
+		DialTimeout: time.Second, PingTimeout: 3 * time.Second,
+	}
+	r := ready(t, cfg)
+	require.Equal(t, "sentinel", r.Mode())
+	works(t, r)
+	eventually(t, func() bool { return r.PoolStats().IdleConns >= 2 }, "idle connections opened in advance")
+
+	set.Failover(t)
+	eventually(t, func() bool {
+		return r.Set(within(t, time.Second), "k", "v", 0).Err() == nil && r.HealthCheck(t.Context()) == nil
+	}, "follows the master")
+	works(t, r)
+
+	set.KillMaster(t)
+	eventually(t, func() bool { return r.HealthCheck(t.Context()) == nil }, "follows the next master")
+	works(t, r)
+
+	wrong := *cfg
+	wrong.SentinelPassword = "hunter2"
+	_, err := NewRedis(within(t, time.Second), &wrong)
+	require.ErrorIs(t, err, ErrAuth)
+	require.NotContains(t, err.Error(), "hunter2")
+	wrong = *cfg
+	wrong.Password = "hunter2"
+	_, err = NewRedis(within(t, patience), &wrong)
+	require.ErrorIs(t, err, ErrAuth)
+	require.NotContains(t, err.Error(), "hunter2")
+}
+
+func TestSentinelDown(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	srv.Kill()
+	_, err := NewRedis(within(t, 200*time.Millisecond), &config.Config{MasterName: "m", Addrs: []string{srv.Addr()}})
+	require.ErrorIs(t, err, ErrUnreachable)
+	require.ErrorContains(t, err, srv.Addr())
+	require.ErrorContains(t, err, "connection refused")
+}
+
+func TestCluster(t *testing.T) {
+	t.Parallel()
+	set := redistest.StartCluster(t, 3, redistest.WithReplicas(1), redistest.WithPassword("pw"))
+	r := ready(t, &config.Config{
+		Cluster: true, Addrs: set.Addrs()[:2], Password: "pw", MinIdleConns: 2,
+		DialTimeout: time.Second, PingTimeout: 3 * time.Second,
+	})
+	require.Equal(t, "cluster", r.Mode())
+	works(t, r)
+	for _, key := range []string{"a", "b", "c", "d"} { // on several nodes
+		require.NoError(t, r.Set(within(t, patience), key, key, 0).Err())
+	}
+	eventually(t, func() bool {
+		err := r.UniversalClient.(*redis.ClusterClient).ForEachMaster(t.Context(), func(_ context.Context, c *redis.Client) error {
+			if c.PoolStats().IdleConns < 2 {
+				return errors.New("too few")
+			}
+			return nil
+		})
+		return err == nil
+	}, "idle connections to every master")
+
+	sub := r.Subscribe(t.Context(), "ch")
+	_, err := sub.Receive(within(t, patience))
+	require.NoError(t, err)
+	require.NoError(t, sub.Close())
+
+	set.KillMasterOf(t, "a")
+	eventually(t, func() bool {
+		return r.HealthCheck(t.Context()) == nil && r.Set(within(t, time.Second), "a", "1", 0).Err() == nil
+	}, "follows the new master")
+}
+
+// One master without a replica is enough to make a Cluster unfit for use.
+func TestClusterLosesMaster(t *testing.T) {
+	t.Parallel()
+	set := redistest.StartCluster(t, 3)
+	r := ready(t, &config.Config{Cluster: true, Addrs: set.Addrs(), MinIdleConns: 1})
+	works(t, r)
+	set.Nodes()[1].Stop()
+	err := r.HealthCheck(t.Context())
+	require.Error(t, err)
+	require.True(t, errors.Is(err, ErrUnreachable) || errors.Is(err, ErrClusterDown), err)
+	set.Nodes()[1].Continue()
+	eventually(t, func() bool { return r.HealthCheck(t.Context()) == nil }, "recovers")
+}
+
+func TestClusterWrongPassword(t *testing.T) {
+	t.Parallel()
+	set := redistest.StartCluster(t, 3, redistest.WithPassword("pw"))
+	_, err := NewRedis(within(t, patience), &config.Config{Cluster: true, Addrs: set.Addrs(), Password: "hunter2"})
+	require.ErrorIs(t, err, ErrAuth)
+	require.NotContains(t, err.Error(), "hunter2")
+}
+
+func TestClusterDown(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	srv.Kill()
+	_, err := NewRedis(within(t, 200*time.Millisecond), &config.Config{Cluster: true, Addrs: []string{srv.Addr()}})
+	require.ErrorIs(t, err, ErrUnreachable)
+	require.ErrorContains(t, err, srv.Addr())
+}
+
+// A server that is no Cluster answers so; time will not change it.
+func TestClusterThatIsNone(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	_, err := NewRedis(within(t, patience), &config.Config{Cluster: true, Addrs: []string{srv.Addr()}})
+	require.ErrorIs(t, err, ErrRefused)
+	require.ErrorContains(t, err, "cluster support disabled")
+}

@@ -1,0 +1,122 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/codes"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"github.com/compozy/cache/config"
+	"github.com/compozy/cache/internal/redistest"
+)
+
+// recorder returns a provider and what it records.
+func recorder(t *testing.T) (*sdktrace.TracerProvider, *tracetest.SpanRecorder) {
+	t.Helper()
+	spans := tracetest.NewSpanRecorder()
+	tp := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans))
+	t.Cleanup(func() { require.NoError(t, tp.Shutdown(context.Background())) })
+	return tp, spans
+}
+
+// dump renders everything that a span holds.
+func dump(s sdktrace.ReadOnlySpan) string {
+	text := fmt.Sprintf("%s %s %v", s.Name(), s.Status().Description, s.Attributes())
+	for _, e := range s.Events() {
+		text += fmt.Sprintf(" %s %v", e.Name, e.Attributes)
+	}
+	return text
+}
+
+func TestTracing(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t, redistest.WithPassword("hunter2"))
+	tp, spans := recorder(t)
+	r := ready(t, &config.Config{URL: srv.URL(), MinIdleConns: 1, LockNodes: []string{srv.URL()}}, WithTracerProvider(tp))
+	eventually(t, func() bool { return r.PoolStats().IdleConns > 0 }, "connected")
+	spans.Reset()
+
+	parent, span := tp.Tracer("test").Start(t.Context(), "parent")
+	const key, value = "key-hunter2", "value-hunter2"
+	require.NoError(t, r.Set(parent, key, value, 0).Err())
+	require.ErrorIs(t, r.Get(parent, "missing-hunter2").Err(), redis.Nil)
+	require.Error(t, r.LPush(parent, key, value).Err())
+	require.Error(t, r.Do(parent, "nosuchcommand", key, value).Err())
+	require.Error(t, r.Eval(parent, "return redis.error_reply(ARGV[1])", []string{key}, "HUNTER2 hunter2").Err())
+	require.Error(t, r.Eval(parent, "error(ARGV[1])", []string{key}, value).Err())
+	_, err := r.Pipelined(parent, func(p redis.Pipeliner) error {
+		p.Get(parent, key)
+		p.LPush(parent, key, value)
+		return nil
+	})
+	require.Error(t, err)
+	require.NoError(t, r.LockNodes()[0].Get(parent, key).Err())
+	span.End()
+
+	byName := make(map[string]sdktrace.ReadOnlySpan)
+	for _, s := range spans.Ended() {
+		require.NotContains(t, dump(s), "hunter2")
+		require.NotContains(t, dump(s), "HUNTER2")
+		byName[s.Name()] = s
+	}
+	for _, name := range []string{"set", "get", "lpush", "nosuchcommand", "eval", "redis.pipeline get lpush"} {
+		s := byName[name]
+		require.NotNil(t, s, name)
+		require.Equal(t, span.SpanContext().TraceID(), s.SpanContext().TraceID())
+		require.Equal(t, span.SpanContext().SpanID(), s.Parent().SpanID())
+	}
+	require.Equal(t, codes.Unset, byName["get"].Status().Code, "a missing key is no error")
+	require.Equal(t, sdktrace.Status{Code: codes.Error, Description: "WRONGTYPE"}, byName["lpush"].Status())
+	require.Equal(t, sdktrace.Status{Code: codes.Error, Description: "ERR"}, byName["nosuchcommand"].Status())
+}
+
+func TestTracingOfCluster(t *testing.T) {
+	t.Parallel()
+	set := redistest.StartCluster(t, 3)
+	tp, spans := recorder(t)
+	r := ready(t, &config.Config{Cluster: true, Addrs: set.Addrs()}, WithTracerProvider(tp))
+	require.NoError(t, r.Set(t.Context(), "hunter2", "v", 0).Err())
+	found := false
+	for _, s := range spans.Ended() {
+		require.NotContains(t, dump(s), "hunter2")
+		found = found || s.Name() == "set"
+	}
+	require.True(t, found)
+}
+
+func TestNoTracingBeforeOpen(t *testing.T) {
+	t.Parallel()
+	tp, spans := recorder(t)
+	r := build(t, nil, WithTracerProvider(tp))
+	require.ErrorIs(t, r.Get(t.Context(), "k").Err(), ErrNotStarted)
+	require.Empty(t, spans.Ended())
+}
+
+func TestDiscreet(t *testing.T) {
+	t.Parallel()
+	dial := &net.OpError{Op: "dial", Net: "tcp", Err: os.ErrDeadlineExceeded}
+	for _, tc := range []struct {
+		err  error
+		want string
+	}{
+		{redis.ErrCrossSlot, "CROSSSLOT"},
+		{redis.ErrNoScript, "NOSCRIPT"},
+		{fmt.Errorf("secret: %w", dial), dial.Error()},
+		{fmt.Errorf("secret: %w", context.Canceled), context.Canceled.Error()},
+		{fmt.Errorf("secret: %w", context.DeadlineExceeded), context.DeadlineExceeded.Error()},
+		{redis.ErrClosed, redis.ErrClosed.Error()},
+		{io.EOF, errFailed.Error()},
+		{errors.New("redis: can't parse reply: secret"), errFailed.Error()},
+	} {
+		require.Equal(t, tc.want, discreet(tc.err).Error())
+	}
+}
