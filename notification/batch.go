@@ -21,12 +21,12 @@ const (
 	// maxBatch bounds how long one script keeps the server from other work, to about a millisecond.
 	maxBatch = 128
 
-	publishAttempts = 4
+	publishAttempts = 3
 	minBackoff      = 8 * time.Millisecond
 	maxBackoff      = 512 * time.Millisecond
-	// searchMargin is how much further than the first attempt a repetition looks back for its own events, in case
-	// another server with another clock has taken over.
-	searchMargin = 5 * time.Second
+	// searchMargin is how much further than the first attempt a repetition looks back for its own events: go-redis
+	// may repeat it again later, and another server with another clock may have taken over.
+	searchMargin = 30 * time.Second
 	// batchTimeout bounds a batch, whose callers may each have their own deadline or none.
 	batchTimeout = 30 * time.Second
 )
@@ -167,12 +167,18 @@ func (p *publisher) send(ctx context.Context, requests []*request) {
 	for attempt := range publishAttempts {
 		since := int64(0)
 		if attempt > 0 {
+			lookAround(ctx, p.client)
 			if !sleep(ctx, backoff(attempt, minBackoff, maxBackoff)) {
 				break
 			}
 			since = (time.Since(start) + searchMargin).Milliseconds()
 		}
-		reply, err = p.journal.run(ctx, p.client, []string{p.keys.journal}, p.arguments(since, requests)...)
+		// The first attempt is executed once at most. Repetitions look for what earlier ones have left.
+		run := p.journal.runOnce
+		if attempt > 0 {
+			run = p.journal.run
+		}
+		reply, err = run(ctx, p.client, []string{p.keys.journal}, p.arguments(since, requests)...)
 		if err == nil || !retryable(ctx, err) {
 			break
 		}
@@ -229,7 +235,10 @@ func (p *publisher) sendPlain(ctx context.Context, requests []*request) {
 			args = append(args, channel)
 		}
 		r.id = r.own
-		_, r.err = p.plain.run(ctx, p.client, []string{p.keys.journal}, args...)
+		_, r.err = p.plain.runOnce(ctx, p.client, []string{p.keys.journal}, args...)
+		if r.err != nil && retryable(ctx, r.err) {
+			lookAround(ctx, p.client)
+		}
 	}
 }
 

@@ -193,6 +193,7 @@ func (p *pump) listen() {
 			return
 		}
 		failures++
+		lookAround(p.ctx, p.system.client)
 		p.system.set.logger.Warn("notification: connection lost, reconnecting", zap.Error(err), zap.Int("failures", failures))
 		sleep(p.ctx, backoff(failures, minReconnect, maxReconnect))
 	}
@@ -208,9 +209,13 @@ func dead() context.Context {
 
 // connect opens a connection and asks for every name.
 func (p *pump) connect() (*session, error) {
-	ps := p.system.client.Subscribe(p.ctx)
-	// The channel of our heartbeats comes first: its hash tag decides which node of a cluster we listen to, and it
-	// has to be the one with the journal.
+	client, err := p.home(p.ctx)
+	if err != nil {
+		return nil, err
+	}
+	ps := client.Subscribe(p.ctx)
+	// The channel of our heartbeats comes first. It has the hash tag of the journal, in case a client we do not
+	// know chooses the node by it.
 	if err := ps.Subscribe(p.ctx, p.beatChannel()); err != nil {
 		_ = ps.Close()
 		return nil, err

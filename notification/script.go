@@ -18,23 +18,33 @@ func newScript(source string) *script {
 	return &script{source: source, hash: hex.EncodeToString(sum[:])}
 }
 
-// once is a command that go-redis does not send again by itself. Its own repetitions would not tell the script
-// that an earlier attempt may have been executed.
+// once is a command that go-redis does not send again by itself. It is for scripts that must not be executed twice
+// unless told that they may have been executed before.
 type once struct{ *redis.Cmd }
 
 // NoRetry is asked by go-redis before it would send a command again.
 func (once) NoRetry() bool { return true }
 
-// run executes the script with one round trip, or two when the server has forgotten it.
+// run executes the script with one round trip, or two when the server has forgotten it. The script may be executed
+// more than once: go-redis repeats what failed.
 func (s *script) run(ctx context.Context, client redis.UniversalClient, keys []string, args ...any) (any, error) {
-	reply, err := s.eval(ctx, client, "evalsha", s.hash, keys, args)
+	return s.execute(ctx, client, false, keys, args)
+}
+
+// runOnce is run for a script that is executed once at most. An error of the network leaves open whether it was.
+func (s *script) runOnce(ctx context.Context, client redis.UniversalClient, keys []string, args ...any) (any, error) {
+	return s.execute(ctx, client, true, keys, args)
+}
+
+func (s *script) execute(ctx context.Context, client redis.UniversalClient, single bool, keys []string, args []any) (any, error) {
+	reply, err := eval(ctx, client, single, "evalsha", s.hash, keys, args)
 	if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
-		reply, err = s.eval(ctx, client, "eval", s.source, keys, args)
+		reply, err = eval(ctx, client, single, "eval", s.source, keys, args)
 	}
 	return reply, err
 }
 
-func (s *script) eval(ctx context.Context, client redis.UniversalClient, name, what string, keys []string, args []any) (any, error) {
+func eval(ctx context.Context, client redis.UniversalClient, single bool, name, what string, keys []string, args []any) (any, error) {
 	all := make([]any, 0, 3+len(keys)+len(args))
 	all = append(all, name, what, len(keys))
 	for _, key := range keys {
@@ -43,7 +53,13 @@ func (s *script) eval(ctx context.Context, client redis.UniversalClient, name, w
 	cmd := redis.NewCmd(ctx, append(all, args...)...)
 	// The first key decides which node of a cluster gets the command.
 	cmd.SetFirstKeyPos(3)
-	if err := client.Process(ctx, once{cmd}); err != nil {
+	var err error
+	if single {
+		err = client.Process(ctx, once{cmd})
+	} else {
+		err = client.Process(ctx, cmd)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return cmd.Val(), nil

@@ -1,0 +1,185 @@
+package notification_test
+
+import (
+	"context"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/notification"
+)
+
+// switched returns a client whose connections go to whatever address is current when they are made.
+func switched(t *testing.T, first *redistest.Server) (*redis.Client, *atomic.Pointer[string]) {
+	t.Helper()
+	var target atomic.Pointer[string]
+	addr := first.Addr()
+	target.Store(&addr)
+	client := redis.NewClient(&redis.Options{
+		Addr: addr,
+		Dialer: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, *target.Load())
+		},
+	})
+	t.Cleanup(func() { _ = client.Close() })
+	return client, &target
+}
+
+func TestFailoverThatLosesTheTail(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		listening bool // the subscriber still got the tail from the old master
+		reason    notification.GapReason
+		missing   int
+	}{
+		"seen by the subscriber":   {true, notification.GapRolledBack, 0},
+		"missed by the subscriber": {false, notification.GapFailover, 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			before, after := redistest.Start(t), redistest.Start(t)
+			toBefore, toAfter := before.Client(t), after.Client(t)
+			require.NoError(t, toAfter.Do(t.Context(), "replicaof", before.Host(), before.Port()).Err())
+			client, target := switched(t, before)
+			n, outside := newSystem(t, client), newSystem(t, toBefore)
+			r := record(t, subscribe(t, n, "k"))
+			p := &publisher{system: outside}
+			require.Zero(t, p.publish(t.Context(), "k", 100))
+			require.EqualValues(t, 1, toBefore.Wait(t.Context(), 1, patience).Val())
+			// The old master's epoch is known to the system only if the replica was there when it connected.
+			reconnect := func() {
+				was := n.GetMetrics().Reconnects
+				require.NoError(t, toBefore.Do(t.Context(), "client", "kill", "type", "pubsub").Err())
+				require.Eventually(t, func() bool { return n.GetMetrics().Reconnects > was }, patience, time.Millisecond)
+				require.Zero(t, p.publish(t.Context(), "k", 1))
+				r.reached(t, p.last)
+			}
+			reconnect()
+			told := len(r.gaps())
+			require.EqualValues(t, 1, toBefore.Wait(t.Context(), 1, patience).Val())
+			require.NoError(t, toAfter.Do(t.Context(), "replicaof", "no", "one").Err())
+
+			// From here on the two histories differ.
+			addr := after.Addr()
+			if test.listening {
+				require.Zero(t, p.publish(t.Context(), "k", 10))
+				r.reached(t, p.last)
+				target.Store(&addr)
+				require.NoError(t, toBefore.Do(t.Context(), "client", "kill", "type", "pubsub").Err())
+			} else {
+				require.NoError(t, toBefore.Do(t.Context(), "config", "set", "maxclients", "2").Err())
+				target.Store(&addr)
+				require.NoError(t, toBefore.Do(t.Context(), "client", "kill", "type", "pubsub").Err())
+				require.Zero(t, p.publish(t.Context(), "k", 10))
+			}
+			before.Kill()
+			p.system = newSystem(t, toAfter)
+			require.Zero(t, p.publish(t.Context(), "k", 100))
+			r.reached(t, p.last)
+			assert.Equal(t, test.missing, r.verify(t, p.sent))
+			assert.Equal(t, []notification.GapReason{test.reason}, r.gaps()[told:])
+		})
+	}
+}
+
+// traffic publishes until it is stopped, taking its time over failures.
+func (p *publisher) traffic(ctx context.Context, channel string) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		pause := time.NewTicker(2 * time.Millisecond)
+		defer pause.Stop()
+		for ctx.Err() == nil {
+			p.publish(ctx, channel, 1)
+			<-pause.C
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+// arrived publishes until an event of now has arrived.
+func (p *publisher) arrived(t *testing.T, r *recorder, channel string) {
+	t.Helper()
+	start := p.last
+	require.Eventually(t, func() bool {
+		p.publish(t.Context(), channel, 1)
+		return r.last() > start
+	}, 2*patience, 20*time.Millisecond)
+	r.reached(t, p.sent[len(p.sent)-1])
+}
+
+func TestSentinelFailover(t *testing.T) {
+	t.Parallel()
+	for name, failover := range map[string]func(*redistest.Sentinel, *testing.T){
+		"ordered": func(s *redistest.Sentinel, t *testing.T) { t.Helper(); s.Failover(t) },
+		"killed":  func(s *redistest.Sentinel, t *testing.T) { t.Helper(); s.KillMaster(t) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := redistest.StartSentinel(t)
+			client := redis.NewFailoverClient(&redis.FailoverOptions{
+				MasterName: s.MasterName(), SentinelAddrs: s.Addrs(), ContextTimeoutEnabled: true,
+				DialTimeout: time.Second, ReadTimeout: time.Second,
+			})
+			t.Cleanup(func() { _ = client.Close() })
+			n := newSystem(t, client, notification.WithHeartbeat(200*time.Millisecond))
+			r := record(t, subscribe(t, n, "k*"))
+			p := &publisher{system: n}
+			p.arrived(t, r, "k")
+			stop := p.traffic(t.Context(), "k")
+			failover(s, t)
+			stop()
+			p.arrived(t, r, "k")
+			missing := r.verify(t, p.sent)
+			t.Logf("%d published, %d missing, gaps %v", len(p.sent), missing, r.gaps())
+			assert.NotEmpty(t, r.gaps(), "a failover may have lost events, so it is told")
+		})
+	}
+}
+
+func TestCluster(t *testing.T) {
+	t.Parallel()
+	const journal = "cache:{notification}:journal"
+	c := redistest.StartCluster(t, 3, redistest.WithReplicas(1))
+	client := redis.NewClusterClient(&redis.ClusterOptions{
+		Addrs: c.Addrs(), ContextTimeoutEnabled: true, DialTimeout: time.Second, ReadTimeout: time.Second,
+	})
+	t.Cleanup(func() { _ = client.Close() })
+	n := newSystem(t, client, notification.WithHeartbeat(200*time.Millisecond))
+	r := record(t, subscribe(t, n, "k*"))
+	task := record(t, subscribe(t, n, "task:workflow:W"))
+	p := &publisher{system: n}
+	p.arrived(t, r, "k")
+	assert.Len(t, pubsubClients(t, c.MasterOf(t, journal).Client(t)), 1, "the connection is on the journal's node")
+	require.NoError(t, n.PublishTaskEvent(t.Context(), &notification.TaskEvent{ID: "T", WorkflowID: "W", Status: "s"}))
+	require.Eventually(t, func() bool { return task.last() == 0 && len(task.sub.Messages()) == 0 }, patience, time.Millisecond)
+
+	stop := p.traffic(t.Context(), "k")
+	c.Failover(t, journal)
+	stop()
+	p.arrived(t, r, "k")
+	r.verify(t, p.sent)
+	require.Eventually(t, func() bool {
+		p.arrived(t, r, "k")
+		return len(pubsubClients(t, c.MasterOf(t, journal).Client(t))) == 1
+	}, patience, 50*time.Millisecond, "the connection follows the journal")
+
+	stop = p.traffic(t.Context(), "k")
+	c.KillMasterOf(t, journal)
+	stop()
+	p.arrived(t, r, "k")
+	missing := r.verify(t, p.sent)
+	t.Logf("%d published, %d missing, gaps %v", len(p.sent), missing, r.gaps())
+	assert.NotEmpty(t, r.gaps())
+	assert.Len(t, pubsubClients(t, c.MasterOf(t, journal).Client(t)), 1)
+}
