@@ -1,0 +1,193 @@
+package lock_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/internal/faultproxy"
+	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/lock"
+)
+
+func TestTwoManagersExcludeEachOther(t *testing.T) {
+	t.Parallel()
+	server, first := setup(t)
+	second := newManager(t, newClient(t, server.Addr()))
+
+	l := acquire(t, first, "job", longTTL)
+	assert.Equal(t, "job", l.Resource())
+	assert.True(t, l.IsHeld())
+	_, err := second.Acquire(t.Context(), "job", longTTL)
+	require.ErrorIs(t, err, lock.ErrLockNotAcquired)
+	var refused *lock.NotAcquiredError
+	require.ErrorAs(t, err, &refused)
+	assert.InDelta(t, longTTL.Seconds(), refused.RetryAfter.Seconds(), 10)
+
+	require.NoError(t, l.Release(t.Context()))
+	assert.False(t, l.IsHeld())
+	require.ErrorIs(t, l.Release(t.Context()), lock.ErrLockNotHeld)
+	require.ErrorIs(t, l.Refresh(t.Context()), lock.ErrLockNotHeld)
+	next := acquire(t, second, "job", longTTL)
+	assert.Greater(t, next.Token(), l.Token())
+	assert.True(t, next.IsHeld(), "a second release of the first lock must not delete it")
+}
+
+func TestBadInputSendsNothing(t *testing.T) {
+	t.Parallel()
+	server, m := setup(t)
+	server.ResetCommands(t)
+	for name, call := range map[string]func() error{
+		"empty resource": func() error { _, err := m.Acquire(t.Context(), "", time.Second); return err },
+		"zero ttl":       func() error { _, err := m.Acquire(t.Context(), "r", 0); return err },
+		"negative ttl":   func() error { _, err := m.Acquire(t.Context(), "r", -time.Second); return err },
+		"short ttl":      func() error { _, err := m.Acquire(t.Context(), "r", 9*time.Millisecond); return err },
+		"nil context":    func() error { _, err := m.Acquire(nil, "r", time.Second); return err }, //nolint:staticcheck // the point of the test
+		"wait":           func() error { _, err := m.AcquireWait(t.Context(), "", time.Second); return err },
+		"nil function":   func() error { return m.WithLock(t.Context(), "r", time.Second, nil) },
+	} {
+		err := call()
+		require.ErrorIs(t, err, lock.ErrInvalidArgument, name)
+		var argument *lock.ArgumentError
+		require.ErrorAs(t, err, &argument, name)
+		assert.NotEmpty(t, argument.Argument, name)
+	}
+	assert.Empty(t, server.Commands(t))
+
+	_, err := lock.NewRedisLockManager(nil)
+	require.ErrorIs(t, err, lock.ErrInvalidArgument)
+	_, err = lock.NewRedisLockManager(nil, lock.WithNodes())
+	require.ErrorIs(t, err, lock.ErrInvalidArgument)
+	_, err = lock.NewRedisLockManager(newClient(t, server.Addr()), lock.WithKeyPrefix("a{}b:"))
+	require.ErrorIs(t, err, lock.ErrInvalidArgument)
+}
+
+func TestOneRoundTripEach(t *testing.T) {
+	t.Parallel()
+	server, m := setup(t)
+	other := newManager(t, newClient(t, server.Addr()))
+	// Scripts are loaded by their first use.
+	l := acquire(t, m, "warm", longTTL)
+	_, err := other.Acquire(t.Context(), "warm", longTTL)
+	require.ErrorIs(t, err, lock.ErrLockNotAcquired)
+	require.NoError(t, l.Release(t.Context()))
+
+	scripts := func(act func()) map[string]int64 {
+		server.ResetCommands(t)
+		act()
+		sent := map[string]int64{}
+		for name, calls := range server.Commands(t) {
+			switch name {
+			case "evalsha", "eval": // the first run of a script carries its source
+				sent["script"] += calls
+			case "script|load", "publish", "hello", "client|setinfo":
+				sent[name] = calls
+			}
+		}
+		return sent
+	}
+	one := map[string]int64{"script": 1}
+	assert.Equal(t, one, scripts(func() { l = acquire(t, m, "job", longTTL) }), "acquire")
+	assert.Equal(t, one, scripts(func() {
+		_, err := other.Acquire(t.Context(), "job", longTTL)
+		require.ErrorIs(t, err, lock.ErrLockNotAcquired)
+	}), "refused")
+	assert.Equal(t, one, scripts(func() { require.NoError(t, l.Refresh(t.Context())) }), "refresh")
+	assert.Equal(t, one, scripts(func() { require.NoError(t, l.Release(t.Context())) }), "release")
+}
+
+func TestErrorsAreNotConfused(t *testing.T) {
+	t.Parallel()
+	server, m := setup(t)
+	holder := acquire(t, m, "job", longTTL)
+	kinds := []error{lock.ErrLockNotAcquired, context.Canceled, context.DeadlineExceeded, lock.ErrRedis, lock.ErrManagerClosed}
+	only := func(err, want error) {
+		t.Helper()
+		for _, kind := range kinds {
+			if kind == want { //nolint:errorlint // the very value
+				require.ErrorIs(t, err, kind)
+			} else {
+				require.NotErrorIs(t, err, kind)
+			}
+		}
+	}
+
+	_, err := m.Acquire(t.Context(), "job", longTTL)
+	only(err, lock.ErrLockNotAcquired)
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = m.Acquire(canceled, "job", longTTL)
+	only(err, context.Canceled)
+
+	server.Stop()
+	short, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+	defer cancel()
+	_, err = m.Acquire(short, "other", longTTL)
+	only(err, context.DeadlineExceeded)
+	_, err = m.Acquire(t.Context(), "other", time.Second)
+	only(err, lock.ErrRedis)
+	server.Kill()
+	_, err = m.Acquire(t.Context(), "other", longTTL)
+	only(err, lock.ErrRedis)
+
+	require.ErrorIs(t, holder.Release(t.Context()), lock.ErrRedis)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	require.NoError(t, m.Close(ctx))
+	_, err = m.Acquire(t.Context(), "other", longTTL)
+	only(err, lock.ErrManagerClosed)
+}
+
+func TestTimedOutAcquireLeavesNoKey(t *testing.T) {
+	t.Parallel()
+	server, m := setup(t)
+	require.NoError(t, acquire(t, m, "warm", longTTL).Release(t.Context()))
+	server.Stop()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err := m.Acquire(ctx, "job", longTTL)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	server.Continue() // Redis now executes what it had received
+
+	client := server.Client(t)
+	require.Eventually(t, func() bool {
+		return client.Exists(t.Context(), "cache:lock:{job}:fence").Val() == 1 &&
+			client.Exists(t.Context(), "cache:lock:{job}").Val() == 0
+	}, patience, tick)
+}
+
+func TestCanceledAcquireReturnsAtOnceAndLeavesNoKey(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	proxy := faultproxy.New(t, server.Addr())
+	m := newManager(t, newClient(t, proxy.Addr()))
+	require.NoError(t, acquire(t, m, "warm", longTTL).Release(t.Context()))
+	proxy.SwallowToClient(true)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		_, err := m.Acquire(ctx, "job", longTTL)
+		done <- err
+	}()
+	client := server.Client(t)
+	require.Eventually(t, func() bool { return client.Exists(t.Context(), "cache:lock:{job}").Val() == 1 }, patience, tick)
+	cancel()
+	require.ErrorIs(t, <-done, context.Canceled)
+	proxy.SwallowToClient(false)
+	require.Eventually(t, func() bool { return client.Exists(t.Context(), "cache:lock:{job}").Val() == 0 }, patience, tick)
+}
+
+func TestLostReplyOfAcquireIsNoRefusal(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	proxy := faultproxy.New(t, server.Addr())
+	m := newManager(t, newClient(t, proxy.Addr()))
+	require.NoError(t, acquire(t, m, "warm", longTTL).Release(t.Context()))
+	proxy.DropReplies(1)
+	l := acquire(t, m, "job", longTTL)
+	assert.True(t, l.IsHeld())
+	assert.Equal(t, server.Client(t).Get(t.Context(), "cache:lock:{job}:fence").Val(), itoa(l.Token()))
+}

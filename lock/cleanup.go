@@ -1,0 +1,158 @@
+package lock
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// maxDebris bounds the memory that an unreachable Redis can cost. What is beyond it ends with its TTL.
+	maxDebris = 10_000
+	// doubtTime is how long after a key was not found it is looked for again, if the command that may create it could
+	// still be under way.
+	doubtTime = 500 * time.Millisecond
+	// maxCleanupDelay is the longest pause between two tries.
+	maxCleanupDelay = time.Second
+)
+
+// cleanupTime is how long cleaning up is tried: beyond the life of the key, as a Redis that was stopped may execute what
+// it had received before when it goes on.
+func cleanupTime(ttl time.Duration) time.Duration { return ttl + time.Minute }
+
+// debris is a value that may be on a node, as key or in the queue, though nobody wants it any more.
+type debris struct {
+	node      *node
+	keys      keys
+	value     string
+	queued    bool // it may be in the queue as well
+	uncertain bool // the command that creates it may not have arrived yet
+	until     time.Time
+}
+
+// janitor removes debris in the background. Its goroutine runs only while there is some.
+type janitor struct {
+	manager *RedisLockManager
+
+	mu      sync.Mutex // guards what follows
+	pile    []debris
+	running bool
+}
+
+// add takes note of debris.
+func (j *janitor) add(d debris) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.pile) >= maxDebris {
+		return
+	}
+	j.pile = append(j.pile, d)
+	if !j.running {
+		j.running = j.manager.tasks.spawn(j.run)
+	}
+}
+
+// run works until nothing is left.
+func (j *janitor) run() {
+	delay := retryDelay
+	for {
+		work := j.take()
+		if work == nil {
+			return
+		}
+		left := j.sweep(work)
+		if len(left) == 0 {
+			delay = retryDelay
+			continue
+		}
+		j.mu.Lock()
+		j.pile = append(j.pile, left...)
+		j.mu.Unlock()
+		if !j.wait(delay) {
+			j.mu.Lock()
+			j.pile, j.running = nil, false
+			j.mu.Unlock()
+			return
+		}
+		delay = min(2*delay, maxCleanupDelay)
+	}
+}
+
+// wait pauses between two tries. It reports false when there should be no other, as the manager is closing and Redis has
+// just failed.
+func (j *janitor) wait(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-j.manager.closing:
+		return false
+	}
+}
+
+// take returns all there is, or nil and ends the running state.
+func (j *janitor) take() []debris {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	work := j.pile
+	j.pile = nil
+	if len(work) == 0 {
+		j.running = false
+		return nil
+	}
+	return work
+}
+
+// sweep tries to remove debris once, on all nodes side by side, and returns what has to be tried again.
+func (j *janitor) sweep(work []debris) []debris {
+	m := j.manager
+	ctx, cancel := context.WithTimeout(m.ctx, maxNodeTimeout)
+	defer cancel()
+	var mu sync.Mutex // guards left
+	var left []debris
+	var all sync.WaitGroup
+	for _, n := range m.nodes {
+		var mine []debris
+		var calls []call
+		for _, d := range work {
+			if d.node == n {
+				mine = append(mine, d)
+				calls = append(calls, call{keys: releaseKeys(d.keys), args: n.releaseArgs(d.value, d.queued)})
+			}
+		}
+		if len(mine) == 0 {
+			continue
+		}
+		all.Go(func() {
+			n.pipeline(ctx, releaseScript, calls, func(first int, results []result) {
+				mu.Lock()
+				defer mu.Unlock()
+				for i, r := range results {
+					if d, again := mine[first+i].after(r); again {
+						left = append(left, d)
+					}
+				}
+			})
+		})
+	}
+	all.Wait()
+	return slices.Clip(left)
+}
+
+// after returns what is left of the debris after a try, and whether there is anything.
+func (d debris) after(r result) (debris, bool) {
+	now := time.Now()
+	switch {
+	case r.err != nil:
+		return d, now.Before(d.until)
+	case r.reply > 0 || !d.uncertain:
+		return d, false
+	default:
+		// Not there. If the command was held up on its way it may come yet: look again for a short time.
+		d.uncertain = false
+		d.until = now.Add(doubtTime)
+		return d, true
+	}
+}

@@ -1,0 +1,13 @@
+-- Makes a lock last for another TTL from now, if the value still holds it.
+--
+-- KEYS  1 lock
+-- ARGV  1 value  2 TTL, ms
+-- Reply 1 if it does, 0 if the key is gone, -1 if somebody else holds it.
+local held = redis.call('GET', KEYS[1])
+if held == ARGV[1] then
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  return 1
+elseif held then
+  return -1
+end
+return 0

@@ -1,0 +1,48 @@
+package lock
+
+import "time"
+
+// fenceRetention is how long a resource's counter outlives its last acquisition. After that the counter starts again at
+// the server's clock, which is larger than any counter, so that resources which never come back cost nothing for ever.
+const fenceRetention = 24 * time.Hour
+
+// agree settles the token of a lock that a majority has granted: the largest that one of them gave, stored on a
+// majority before anybody sees it. Every later majority then contains a node that counts on from it.
+//
+// Most often the nodes agree already. If not, the token is written back, but only where our value still holds the lock:
+// elsewhere another holder may have been given a larger one, or the same.
+func (r *round) agree() (int64, error) {
+	votes := r.snapshot()
+	t := count(votes)
+	if t.stored >= r.manager.quorum() {
+		return t.token, nil
+	}
+	behind := 0
+	answers := make(chan bool, len(votes))
+	for i, v := range votes {
+		if v.outcome != granted || v.token == t.token {
+			continue
+		}
+		behind++
+		n := r.manager.nodes[i]
+		r.manager.tasks.spawn(func() {
+			reply, err := n.number(r.manager.ctx, raiseScript, []any{r.keys.lock, r.keys.fence},
+				[]any{r.value, t.token, fenceRetention.Milliseconds()}, false)
+			answers <- err == nil && reply == 1
+		})
+	}
+	for stored := t.stored; behind > 0; behind-- {
+		select {
+		case ok := <-answers:
+			if !ok {
+				continue
+			}
+			if stored++; stored >= r.manager.quorum() {
+				return t.token, nil
+			}
+		case <-r.ctx.Done():
+			return 0, errNoAnswer
+		}
+	}
+	return 0, errNoTokens
+}

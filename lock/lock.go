@@ -1,0 +1,126 @@
+package lock
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// LockManager hands out locks. [RedisLockManager] is the implementation on Redis; the interface is small so that a
+// fake is too.
+//
+//revive:disable-next-line:exported the name is part of the published API
+type LockManager interface {
+	// Acquire tries once to lock the resource and returns at once. See [RedisLockManager.Acquire] for the errors.
+	Acquire(ctx context.Context, resource string, ttl time.Duration) (Lock, error)
+}
+
+// Lock is a lock that was acquired.
+type Lock interface {
+	// Release gives the lock back. It returns an error matching ErrLockNotHeld if it was not held any more.
+	Release(ctx context.Context) error
+	// Refresh makes the lock last for its full TTL from now.
+	Refresh(ctx context.Context) error
+	// Resource returns what is locked.
+	Resource() string
+	// IsHeld reports whether the holder may rely on the lock right now.
+	IsHeld() bool
+}
+
+var (
+	_ LockManager = (*RedisLockManager)(nil)
+	_ Lock        = (*RedisLock)(nil)
+)
+
+// RedisLock is a lock on Redis. It is safe for concurrent use. Its zero value is not usable: acquire one.
+type RedisLock struct {
+	manager  *RedisLockManager
+	resource string
+	keys     keys
+	value    string // distinguishes this acquisition from every other
+	ttl      time.Duration
+	token    int64
+	acquired time.Time
+	round    *round // nodes that had not answered when the quorum was decided; nil on a single node
+
+	due   time.Time // when to renew; guarded by renewer.mu
+	index int       // place in the renewer's heap, -1 if in none; guarded by renewer.mu
+
+	mu    sync.Mutex // guards what follows
+	state lockState
+	until time.Time
+	// generation counts what happened to the lock. An answer that belongs to an earlier generation is ignored.
+	generation uint64
+	cause      error         // why the lock was lost
+	lost       chan struct{} // made on demand, closed by loss
+	ctx        context.Context
+	cancel     context.CancelCauseFunc // both made on demand
+	timer      *time.Timer             // tells of expiry
+}
+
+// lockState is where a lock is in its life.
+type lockState uint8
+
+const (
+	stateHeld lockState = iota
+	stateReleasing
+	stateUnreleased // Redis failed; Release may be called again
+	stateReleased
+	stateLost
+)
+
+// Resource returns the name given to Acquire.
+func (l *RedisLock) Resource() string { return l.resource }
+
+// Token returns the fencing token of this acquisition: larger than that of every earlier acquisition of the resource,
+// positive, and below 2^53. Pass it to whatever the lock protects, and let that refuse tokens smaller than the largest
+// it has seen.
+func (l *RedisLock) Token() int64 { return l.token }
+
+// Until returns the time at which the lock counts as lost unless it is renewed before. The key in Redis lives a little
+// longer. Renewals move it. After release or loss it stays as it was.
+func (l *RedisLock) Until() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.until
+}
+
+// IsHeld reports whether the holder may rely on the lock right now. It compares the clock itself, so that it is right
+// even if the process has just been stopped and continued. It sends nothing to Redis.
+func (l *RedisLock) IsHeld() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state == stateHeld && time.Now().Before(l.until)
+}
+
+// Lost returns a channel that is closed when the lock is lost, and only then: Release does not close it. The loss is
+// told before the key can expire, whatever Redis or the network do.
+func (l *RedisLock) Lost() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lost == nil {
+		l.lost = make(chan struct{})
+		if l.state == stateLost {
+			close(l.lost)
+		}
+	}
+	return l.lost
+}
+
+// Context returns a context that ends with the lock. Its cause, see context.Cause, is ErrLockExpired, ErrLockStolen or
+// ErrManagerClosed after a loss, and ErrLockNotHeld after Release. It does not descend from the context of Acquire.
+func (l *RedisLock) Context() context.Context {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ctx == nil {
+		l.ctx, l.cancel = context.WithCancelCause(context.Background())
+		switch l.state {
+		case stateHeld:
+		case stateLost:
+			l.cancel(l.cause)
+		default:
+			l.cancel(ErrLockNotHeld)
+		}
+	}
+	return l.ctx
+}

@@ -1,0 +1,122 @@
+package lock
+
+import (
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// validity is how long after sending the last confirmed call a holder may rely on a lock. The key lives at least ttl
+// from then; off go 1% for clocks that run at different speeds and 2ms for Redis' own resolution (as redsync has it),
+// and a guard, so that the holder is told before the key expires even if it is told slowly.
+func validity(ttl time.Duration) time.Duration {
+	return ttl - ttl/100 - 2*time.Millisecond - guard(ttl)
+}
+
+// guard is how much earlier than necessary a loss is told.
+func guard(ttl time.Duration) time.Duration {
+	return min(max(ttl/20, time.Millisecond), 250*time.Millisecond)
+}
+
+// newLock makes the lock of an attempt that succeeded and starts what keeps it.
+func (m *RedisLockManager) newLock(a *attempt, resource string, ttl time.Duration) (*RedisLock, error) {
+	l := &RedisLock{
+		manager: m, resource: resource, keys: a.round.keys, value: a.round.value, ttl: ttl, token: a.token,
+		acquired: time.Now(), index: -1,
+		until: a.start.Add(validity(a.round.ttl)),
+	}
+	if len(m.nodes) > 1 {
+		l.round = a.round
+	}
+	if err := m.hold(l); err != nil {
+		return nil, err
+	}
+	// From here on others see the lock. The timer waits for nothing but the clock, so that a call that hangs cannot
+	// delay the news.
+	l.mu.Lock()
+	l.timer = time.AfterFunc(time.Until(l.until), l.expire)
+	l.mu.Unlock()
+	m.renewer.add(l, a.start)
+	return l, nil
+}
+
+// expire is called by the timer.
+func (l *RedisLock) expire() {
+	l.mu.Lock()
+	if l.state != stateHeld {
+		l.mu.Unlock()
+		return
+	}
+	if left := time.Until(l.until); left > 0 { // renewed while the timer was firing
+		l.timer.Reset(left)
+		l.mu.Unlock()
+		return
+	}
+	l.mu.Unlock()
+	l.lose(ErrLockExpired)
+}
+
+// extend records a confirmed renewal that was sent at start, and reports whether the lock is still held. A lock whose
+// time was up when the answer came is lost even if Redis has extended the key: its holder has been told.
+func (l *RedisLock) extend(start time.Time, generation uint64) bool {
+	l.mu.Lock()
+	if l.state != stateHeld || l.generation != generation {
+		l.mu.Unlock()
+		return false
+	}
+	if !time.Now().Before(l.until) {
+		l.mu.Unlock()
+		l.lose(ErrLockExpired)
+		return false
+	}
+	if until := start.Add(validity(l.ttl)); until.After(l.until) {
+		l.until = until
+		l.timer.Reset(time.Until(until))
+	}
+	l.mu.Unlock()
+	return true
+}
+
+// lose ends a held lock and tells its holder. It reports false if the lock had ended before.
+func (l *RedisLock) lose(cause error) bool {
+	l.mu.Lock()
+	if l.state != stateHeld {
+		l.mu.Unlock()
+		return false
+	}
+	l.state, l.cause = stateLost, cause
+	l.generation++
+	until := l.until
+	l.end(cause)
+	if l.lost != nil {
+		close(l.lost)
+	}
+	l.mu.Unlock()
+
+	m := l.manager
+	m.forget(l)
+	m.metrics.lost(cause, time.Since(l.acquired))
+	if l.round != nil {
+		l.round.finish()
+	}
+	if cause == ErrManagerClosed { //nolint:errorlint // an identity, not a class: only Close passes it
+		return true // Close releases the keys itself
+	}
+	m.set.logger.Warn("lock: lost", zap.String("resource", l.resource), zap.NamedError("cause", cause),
+		zap.Int64("token", l.token), zap.Time("until", until))
+	// A renewal may have been executed without our hearing of it. The key is of no use to anybody now.
+	for _, n := range m.nodes {
+		m.janitor.add(debris{node: n, keys: l.keys, value: l.value, until: time.Now().Add(l.ttl)})
+	}
+	return true
+}
+
+// end stops the timer and cancels the context. The caller holds mu.
+func (l *RedisLock) end(cause error) {
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+	if l.cancel != nil {
+		l.cancel(cause)
+	}
+}

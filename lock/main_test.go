@@ -1,0 +1,78 @@
+package lock_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/lock"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	// patience is how long a test waits for what should take milliseconds, on a busy machine.
+	patience = 20 * time.Second
+	// tick is how often it looks.
+	tick = 5 * time.Millisecond
+	// longTTL is for locks that should not expire while a test runs.
+	longTTL = 30 * time.Second
+)
+
+// newClient returns a client as package client configures it: contexts are heeded.
+func newClient(t testing.TB, addr string) *redis.Client {
+	t.Helper()
+	c := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true})
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// newManager returns a manager that is closed when the test ends.
+func newManager(t testing.TB, client redis.UniversalClient, opts ...lock.Option) *lock.RedisLockManager {
+	t.Helper()
+	m, err := lock.NewRedisLockManager(client, opts...)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		_ = m.Close(ctx)
+	})
+	return m
+}
+
+// acquire returns a lock that must be free.
+func acquire(t testing.TB, m *lock.RedisLockManager, resource string, ttl time.Duration) *lock.RedisLock {
+	t.Helper()
+	l, err := m.Acquire(t.Context(), resource, ttl)
+	require.NoError(t, err)
+	return concrete(t, l)
+}
+
+func concrete(t testing.TB, l lock.Lock) *lock.RedisLock {
+	t.Helper()
+	r, ok := l.(*lock.RedisLock)
+	require.True(t, ok)
+	return r
+}
+
+// setup returns a server and a manager on it.
+func setup(t testing.TB, opts ...lock.Option) (*redistest.Server, *lock.RedisLockManager) {
+	t.Helper()
+	server := redistest.Start(t)
+	return server, newManager(t, newClient(t, server.Addr()), opts...)
+}
+
+// wait returns when the channel is closed.
+func wait(t testing.TB, ch <-chan struct{}, what string) {
+	t.Helper()
+	select {
+	case <-ch:
+	case <-time.After(patience):
+		require.FailNow(t, "waited in vain", what)
+	}
+}

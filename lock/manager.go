@@ -1,0 +1,200 @@
+package lock
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/go-redsync/redsync/v4"
+	redsyncredis "github.com/go-redsync/redsync/v4/redis"
+	"github.com/redis/go-redis/v9"
+)
+
+// RedisLockManager hands out locks on Redis. It is safe for concurrent use. Make one with [NewRedisLockManager].
+type RedisLockManager struct {
+	set         settings
+	id          string // tells the processes' values apart; the name of the inbox
+	inboxPrefix string
+	nodes       []*node
+	redsync     *redsync.Redsync
+	metrics     *metrics
+	renewer     *renewer
+	janitor     *janitor
+
+	tasks   tasks
+	closing chan struct{} // closed when Close begins: wakes whoever waits
+	// ctx ends when Close has done what it could; calls in the background descend from it.
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	mu   sync.Mutex // guards held
+	held map[*RedisLock]struct{}
+}
+
+// NewRedisLockManager makes a manager whose locks live on client, or on the nodes of [WithNodes]; client may be nil
+// then. It sends nothing and starts nothing: both begin with the first lock. The clients stay the caller's and must be
+// open until Close has returned.
+//
+// It returns an error matching ErrInvalidArgument if an argument cannot be used.
+func NewRedisLockManager(client redis.UniversalClient, opts ...Option) (*RedisLockManager, error) {
+	set, err := collect(client, opts)
+	if err != nil {
+		return nil, err
+	}
+	m := &RedisLockManager{
+		set: set, id: random(9), inboxPrefix: set.prefix + "lock:inbox:",
+		closing: make(chan struct{}), held: make(map[*RedisLock]struct{}),
+		tasks: tasks{idle: make(chan struct{})},
+	}
+	m.ctx, m.cancel = context.WithCancel(context.Background())
+	m.metrics = newMetrics(m)
+	m.renewer = newRenewer(m)
+	m.janitor = &janitor{manager: m}
+	pools := make([]redsyncredis.Pool, len(set.nodes))
+	for i, c := range set.nodes {
+		n := newNode(m, i, c)
+		m.nodes = append(m.nodes, n)
+		pools[i] = pool{node: n}
+	}
+	m.redsync = redsync.New(pools...)
+	return m, nil
+}
+
+// random returns n random bytes as text without colons, which separate the parts of a value.
+func random(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// newValue returns what distinguishes one acquisition from all others, anywhere. It begins with the manager's ID, by
+// which a release finds the inbox of a waiter.
+func (m *RedisLockManager) newValue() string { return m.id + ":" + random(16) }
+
+// newMutex returns redsync's view of a lock. It serves one call only, as it is not safe for concurrent use.
+func (m *RedisLockManager) newMutex(k keys, value string, ttl time.Duration) *redsync.Mutex {
+	return m.redsync.NewMutex(k.lock,
+		redsync.WithExpiry(ttl),
+		redsync.WithValue(value),
+		redsync.WithGenValueFunc(func() (string, error) { return value, nil }),
+		redsync.WithTries(1),
+		// Return when the quorum is decided; the round takes care of the nodes that are late.
+		redsync.WithFailFast(true),
+	)
+}
+
+// hold enters a lock into the books. It fails when the manager is closing.
+func (m *RedisLockManager) hold(l *RedisLock) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.held == nil {
+		return ErrManagerClosed
+	}
+	m.held[l] = struct{}{}
+	return nil
+}
+
+// forget removes a lock from the books.
+func (m *RedisLockManager) forget(l *RedisLock) {
+	m.renewer.remove(l)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.held, l) // also while closing: deleting from a nil map does nothing
+}
+
+// count returns how many locks are held.
+func (m *RedisLockManager) heldCount() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.held)
+}
+
+// takeAll empties the books and keeps them closed.
+func (m *RedisLockManager) takeAll() map[*RedisLock]struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := m.held
+	m.held = nil
+	return all
+}
+
+// Close stops acquisitions, wakes those who wait with ErrManagerClosed, tells the holders of locks that these are lost,
+// and releases them, in pipelines. It returns when all is done and no goroutine is left, or when ctx ends: then with an
+// error matching that of ctx, while keys that could not be deleted end with their TTL. It does not close the clients.
+//
+// Close may be called without a lock ever acquired, concurrently, and again; later calls wait for the first one's end.
+func (m *RedisLockManager) Close(ctx context.Context) error {
+	if ctx == nil {
+		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
+	}
+	var err error
+	// What Close does itself counts as a task as well, so that the others are not taken for the last ones.
+	if m.tasks.begin() {
+		if m.tasks.close() {
+			close(m.closing)
+			m.renewer.stop()
+			err = m.releaseAll(ctx, m.takeAll())
+		}
+		m.tasks.end()
+	}
+	select {
+	case <-m.tasks.idle:
+	case <-ctx.Done():
+		err = fmt.Errorf("lock: close: %w", ctx.Err())
+	}
+	// What is still under way, such as cleaning up, gives up now.
+	m.cancel()
+	return err
+}
+
+// releaseAll ends locks and releases them on all nodes at the same time.
+func (m *RedisLockManager) releaseAll(ctx context.Context, locks map[*RedisLock]struct{}) error {
+	values := make([]*RedisLock, 0, len(locks))
+	calls := make([]call, 0, len(locks))
+	for l := range locks {
+		if !l.lose(ErrManagerClosed) {
+			continue // its holder releases it right now
+		}
+		values = append(values, l)
+		calls = append(calls, call{keys: releaseKeys(l.keys)})
+	}
+	if len(calls) == 0 {
+		return nil
+	}
+	var mu sync.Mutex // guards released
+	released := make([]int, len(calls))
+	var all sync.WaitGroup
+	for _, n := range m.nodes {
+		mine := make([]call, len(calls))
+		for i, c := range calls {
+			mine[i] = call{keys: c.keys, args: n.releaseArgs(values[i].value, false)}
+		}
+		all.Go(func() {
+			n.pipeline(ctx, releaseScript, mine, func(first int, results []result) {
+				mu.Lock()
+				defer mu.Unlock()
+				for i, r := range results {
+					if r.err == nil {
+						released[first+i]++
+					}
+				}
+			})
+		})
+	}
+	all.Wait()
+	left := 0
+	for _, nodes := range released {
+		if nodes < m.quorum() {
+			left++
+		}
+	}
+	m.metrics.releases.Add(int64(len(calls)))
+	if left == 0 {
+		return nil
+	}
+	m.metrics.releasesFailed.Add(int64(left))
+	return fmt.Errorf("lock: close: %d of %d locks not released: %w", left, len(calls), ErrRedis)
+}

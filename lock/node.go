@@ -1,0 +1,71 @@
+package lock
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// node is one Redis that grants locks: the only one, or one of the masters of a quorum. A cluster is one node.
+type node struct {
+	manager *RedisLockManager
+	index   int
+	client  redis.UniversalClient
+	loaded  [scriptCount]atomic.Bool // scripts that this node has been given
+	// renewals is how many pipelines of renewals are under way.
+	renewals atomic.Int32
+	// strict is 1 if PUBLISH counts all subscribers. In a cluster it knows those of its own node only.
+	strict int
+}
+
+func newNode(m *RedisLockManager, index int, client redis.UniversalClient) *node {
+	return &node{manager: m, index: index, client: client}
+}
+
+// send executes a script, in one round trip unless the server has forgotten it. After a failure of the network go-redis
+// repeats it, unless it is to be sent once only.
+func (n *node) send(ctx context.Context, s *script, keys, args []any, single bool) (any, error) {
+	// The first call carries the source, as asking by hash first would cost a round trip to be told that it is unknown.
+	known := n.loaded[s.index].Load()
+	reply, err := n.process(ctx, s.command(ctx, !known, keys, args), single)
+	if known && err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
+		// The server was restarted or flushed, or it is another node of the cluster.
+		reply, err = n.process(ctx, s.command(ctx, true, keys, args), single)
+	}
+	if err == nil && !known {
+		n.loaded[s.index].Store(true)
+	}
+	return reply, err
+}
+
+func (n *node) process(ctx context.Context, cmd *redis.Cmd, single bool) (any, error) {
+	var err error
+	if single {
+		err = n.client.Process(ctx, once{cmd})
+	} else {
+		err = n.client.Process(ctx, cmd)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return cmd.Val(), nil
+}
+
+// number runs a script whose reply is an integer.
+func (n *node) number(ctx context.Context, s *script, keys, args []any, single bool) (int64, error) {
+	reply, err := n.send(ctx, s, keys, args, single)
+	if err != nil {
+		return 0, err
+	}
+	return integer(reply)
+}
+
+// integer converts the reply of a script.
+func integer(reply any) (int64, error) {
+	number, ok := reply.(int64)
+	if !ok {
+		return 0, errUnexpectedReply
+	}
+	return number, nil
+}

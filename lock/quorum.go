@@ -1,0 +1,196 @@
+package lock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// outcome is what a node has answered.
+type outcome uint8
+
+const (
+	pending outcome = iota
+	granted         // it did what was asked
+	missing         // the key is gone
+	refused         // somebody else holds the lock there
+	failed          // nobody knows whether it did what was asked
+)
+
+// vote is the answer of one node.
+type vote struct {
+	outcome outcome
+	token   int64
+	wait    time.Duration // remaining TTL of the other holder
+	err     error
+}
+
+// round is one question put to all nodes, through redsync, which counts the answers. It travels to the nodes in the
+// context and outlives redsync's call: a node that is late still answers into it.
+type round struct {
+	manager *RedisLockManager
+	verb    verb
+	keys    keys
+	value   string
+	ttl     time.Duration
+	call    caller
+
+	// ctx bounds the calls to all nodes. redsync's own context does not: it ends with the quorum's decision, and the
+	// late nodes are to get the lock too.
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	mu    sync.Mutex // guards what follows
+	votes []vote
+	users int // nodes that have not answered, and the caller
+	// over says that the lock is not wanted any more: whoever grants it now has to take it back.
+	over bool
+}
+
+// verb is what a round asks for.
+type verb uint8
+
+const (
+	acquiring verb = iota
+	releasing
+	extending
+)
+
+// caller is how a node is asked in a round; the verbs differ in it.
+type caller func(r *round, n *node) vote
+
+// roundKey finds the round in a context.
+type roundKey struct{}
+
+func (m *RedisLockManager) newRound(ctx context.Context, v verb, k keys, value string, ttl time.Duration, call caller) *round {
+	r := &round{
+		manager: m, verb: v, keys: k, value: value, ttl: ttl, call: call,
+		votes: make([]vote, len(m.nodes)), users: len(m.nodes) + 1,
+	}
+	// What ctx carries, such as a trace, is kept; its end is watched by whoever waits for the round.
+	timeout := m.set.timeout(ttl)
+	if v == releasing {
+		timeout = m.set.releaseTimeout()
+	}
+	r.ctx, r.cancel = context.WithTimeout(context.WithoutCancel(ctx), timeout)
+	return r
+}
+
+// context returns what redsync is called with.
+func (r *round) context() context.Context { return context.WithValue(r.ctx, roundKey{}, r) }
+
+// ask puts the question to one node and records its answer.
+func (r *round) ask(n *node) vote {
+	v := r.call(r, n)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.votes[n.index] = v
+	if r.over {
+		r.takeBack(n, v)
+	}
+	r.drop()
+	return v
+}
+
+// leave is called by the caller, who has what it wants. Late nodes may go on.
+func (r *round) leave() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.drop()
+}
+
+// drop frees the context when nobody needs it any more. The caller holds mu.
+func (r *round) drop() {
+	if r.users--; r.users == 0 {
+		r.cancel()
+	}
+}
+
+// discard ends the interest in the lock: nodes that granted it, may have, or will yet, get it taken back.
+func (r *round) discard() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over {
+		return
+	}
+	r.over = true
+	for i, v := range r.votes {
+		r.takeBack(r.manager.nodes[i], v)
+	}
+}
+
+// finish ends the interest in nodes that have not answered yet; the others are seen to by the caller.
+func (r *round) finish() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.over = true
+}
+
+// takeBack hands a key that a node may have to the janitor. The caller holds mu.
+func (r *round) takeBack(n *node, v vote) {
+	if v.outcome == granted || v.outcome == failed {
+		r.manager.janitor.add(debris{
+			node: n, keys: r.keys, value: r.value, uncertain: v.outcome == failed, until: time.Now().Add(cleanupTime(r.ttl)),
+		})
+	}
+}
+
+// snapshot returns the answers so far.
+func (r *round) snapshot() []vote {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.votes)
+}
+
+// tally is what the answers add up to.
+type tally struct {
+	granted, missing, refused, failed int
+	token                             int64         // the largest among those who granted
+	stored                            int           // how many of those have that token
+	wait                              time.Duration // the longest wait among those who refused
+	errs                              []error
+}
+
+func count(votes []vote) tally {
+	var t tally
+	for i, v := range votes {
+		switch v.outcome {
+		case granted:
+			t.granted++
+			if v.token > t.token {
+				t.token, t.stored = v.token, 0
+			}
+			if v.token == t.token {
+				t.stored++
+			}
+		case missing:
+			t.missing++
+		case refused:
+			t.refused++
+			t.wait = max(t.wait, v.wait)
+		case failed:
+			t.failed++
+			if len(votes) > 1 {
+				t.errs = append(t.errs, fmt.Errorf("node %d: %w", i, v.err))
+			} else {
+				t.errs = append(t.errs, v.err)
+			}
+		case pending:
+		}
+	}
+	return t
+}
+
+// err joins what went wrong.
+func (t *tally) err() error {
+	if len(t.errs) == 1 {
+		return t.errs[0]
+	}
+	return errors.Join(t.errs...)
+}
+
+// quorum is how many nodes have to agree.
+func (m *RedisLockManager) quorum() int { return len(m.nodes)/2 + 1 }

@@ -1,0 +1,120 @@
+package lock
+
+import (
+	"context"
+	"time"
+)
+
+// Refresh makes the lock last for its full TTL from now, in one round trip. It is not needed while renewal is on.
+//
+// It returns an error matching ErrLockNotHeld if the lock was released or lost, also matching ErrLockExpired,
+// ErrLockStolen or ErrManagerClosed after a loss; the error of ctx if that ended first; or one matching ErrRedis, after
+// which the lock is as it was before. Safe for concurrent use.
+func (l *RedisLock) Refresh(ctx context.Context) error {
+	if ctx == nil {
+		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
+	}
+	m := l.manager
+	if !m.tasks.begin() {
+		return l.closedError("refresh")
+	}
+	defer m.tasks.end()
+	err := l.refresh(ctx)
+	m.metrics.refreshed(err)
+	return err
+}
+
+func (l *RedisLock) refresh(ctx context.Context) error {
+	generation, err := l.current("refresh")
+	if err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return contextError(ctx, "refresh", l.resource)
+	}
+	m := l.manager
+	r := m.newRound(ctx, extending, l.keys, l.value, l.ttl, askExtend)
+	mutex := m.newMutex(l.keys, l.value, l.ttl)
+	start := time.Now()
+	done := make(chan struct{})
+	var ok bool
+	m.tasks.spawn(func() {
+		defer r.leave()
+		ok, _ = mutex.ExtendContext(r.context()) // the round has more to say than redsync's error
+		close(done)
+	})
+	select {
+	case <-done:
+	case <-ctx.Done():
+		return contextError(ctx, "refresh", l.resource)
+	case <-r.ctx.Done():
+		select {
+		case <-done: // at the same time
+		default:
+			return &RedisError{Op: "refresh", Resource: l.resource, Err: errNoAnswer}
+		}
+	}
+	if ok {
+		if l.extend(start, generation) {
+			return nil
+		}
+		_, err := l.current("refresh") // lost or released in the meantime
+		return err
+	}
+	t := count(r.snapshot())
+	if cause := m.lossBy(t); cause != nil {
+		l.lose(cause)
+		_, err := l.current("refresh")
+		return err
+	}
+	if err = t.err(); err == nil {
+		err = errTooLate
+	}
+	return &RedisError{Op: "refresh", Resource: l.resource, Err: err}
+}
+
+// current returns the generation of a held lock, or an error that says why it is not held.
+func (l *RedisLock) current(op string) (uint64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.state == stateLost:
+		return 0, lostError(op, l.resource, l.cause)
+	case l.state != stateHeld:
+		return 0, ErrLockNotHeld
+	case !time.Now().Before(l.until):
+		return 0, lostError(op, l.resource, ErrLockExpired) // the timer is late
+	}
+	return l.generation, nil
+}
+
+// lossBy returns why a lock is lost after such answers to an extension, or nil if it is not: a majority may still hold.
+func (m *RedisLockManager) lossBy(t tally) error {
+	if t.missing+t.refused <= len(m.nodes)-m.quorum() {
+		return nil
+	}
+	if t.refused > 0 {
+		return ErrLockStolen
+	}
+	return ErrLockExpired
+}
+
+// askExtend runs the extend script on a node.
+func askExtend(r *round, n *node) vote {
+	reply, err := n.number(r.ctx, extendScript, []any{r.keys.lock}, []any{r.value, r.ttl.Milliseconds()}, false)
+	return extendVote(reply, err)
+}
+
+// extendVote translates the reply of the extend script.
+func extendVote(reply int64, err error) vote {
+	switch {
+	case err != nil:
+		return vote{outcome: failed, err: err}
+	case reply > 0:
+		return vote{outcome: granted}
+	case reply == 0:
+		return vote{outcome: missing}
+	default:
+		return vote{outcome: refused}
+	}
+}

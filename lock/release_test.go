@@ -1,0 +1,110 @@
+package lock_test
+
+import (
+	"context"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/internal/faultproxy"
+	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/lock"
+)
+
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }
+
+func TestReleaseAfterTheContextHasEnded(t *testing.T) {
+	t.Parallel()
+	server, m := setup(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	l, err := m.Acquire(ctx, "job", longTTL)
+	require.NoError(t, err)
+	cancel()
+	assert.True(t, l.IsHeld(), "the acquiring context does not end the lock")
+	require.NoError(t, l.Release(ctx))
+	assert.Zero(t, server.Client(t).Exists(t.Context(), "cache:lock:{job}").Val())
+}
+
+func TestReleaseDeletesOnlyItsOwnValue(t *testing.T) {
+	t.Parallel()
+	server, m := setup(t)
+	client := server.Client(t)
+	l := acquire(t, m, "job", longTTL)
+	require.NoError(t, client.Set(t.Context(), "cache:lock:{job}", "somebody else", 0).Err())
+	err := l.Release(t.Context())
+	require.ErrorIs(t, err, lock.ErrLockNotHeld)
+	require.ErrorIs(t, err, lock.ErrLockStolen)
+	assert.Equal(t, "somebody else", client.Get(t.Context(), "cache:lock:{job}").Val())
+
+	l = acquire(t, m, "gone", longTTL)
+	require.NoError(t, client.Del(t.Context(), "cache:lock:{gone}").Err())
+	err = l.Release(t.Context())
+	require.ErrorIs(t, err, lock.ErrLockNotHeld)
+	require.ErrorIs(t, err, lock.ErrLockExpired)
+}
+
+func TestLostReplyOfReleaseIsNoExpiry(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	proxy := faultproxy.New(t, server.Addr())
+	m := newManager(t, newClient(t, proxy.Addr()))
+	for range 3 {
+		l := acquire(t, m, "job", longTTL)
+		proxy.DropReplies(1)
+		require.NoError(t, l.Release(t.Context()))
+		require.ErrorIs(t, l.Release(t.Context()), lock.ErrLockNotHeld)
+	}
+	assert.Zero(t, server.Client(t).Exists(t.Context(), "cache:lock:{job}").Val())
+}
+
+func TestReleaseCanBeRepeatedAfterRedisFailed(t *testing.T) {
+	t.Parallel()
+	server, m := setup(t, lock.WithNodeTimeout(100*time.Millisecond))
+	l := acquire(t, m, "job", longTTL)
+	server.Stop()
+	require.ErrorIs(t, l.Release(t.Context()), lock.ErrRedis)
+	assert.False(t, l.IsHeld())
+	server.Continue()
+	require.Eventually(t, func() bool { return l.Release(t.Context()) == nil }, patience, tick)
+	assert.Zero(t, server.Client(t).Exists(t.Context(), "cache:lock:{job}").Val())
+	require.ErrorIs(t, l.Release(t.Context()), lock.ErrLockNotHeld)
+}
+
+func TestCloseReleasesAllAndTells(t *testing.T) {
+	t.Parallel()
+	server, m := setup(t)
+	locks := make([]*lock.RedisLock, 1200)
+	for i := range locks {
+		locks[i] = acquire(t, m, "job "+strconv.Itoa(i), longTTL)
+	}
+	assert.Equal(t, len(locks), m.GetMetrics().Held)
+	server.ResetCommands(t)
+	require.NoError(t, m.Close(t.Context()))
+	require.NoError(t, m.Close(t.Context()), "again")
+	for _, l := range locks {
+		wait(t, l.Lost(), "loss")
+		require.ErrorIs(t, context.Cause(l.Context()), lock.ErrManagerClosed)
+		require.ErrorIs(t, l.Release(t.Context()), lock.ErrManagerClosed)
+		require.ErrorIs(t, l.Release(t.Context()), lock.ErrLockNotHeld)
+		assert.False(t, l.IsHeld())
+	}
+	keys, err := server.Client(t).Keys(t.Context(), "cache:lock:{*}").Result()
+	require.NoError(t, err)
+	assert.Empty(t, keys)
+	_, err = m.Acquire(t.Context(), "job", longTTL)
+	require.ErrorIs(t, err, lock.ErrManagerClosed)
+	require.ErrorIs(t, m.HealthCheck(t.Context()), lock.ErrManagerClosed)
+	assert.Zero(t, m.GetMetrics().Held)
+}
+
+func TestCloseWithoutALock(t *testing.T) {
+	t.Parallel()
+	m, err := lock.NewRedisLockManager(newClient(t, "127.0.0.1:1"))
+	require.NoError(t, err)
+	require.NoError(t, m.Alive())
+	require.NoError(t, m.Close(t.Context()))
+	require.NoError(t, m.Close(t.Context()))
+}

@@ -1,0 +1,61 @@
+package lock
+
+import "sync"
+
+// tasks counts what is under way, so that Close can wait for it. Unlike a sync.WaitGroup it may be added to while
+// somebody waits.
+type tasks struct {
+	mu     sync.Mutex // guards what follows
+	count  int
+	closed bool
+	idle   chan struct{} // closed when closed is set and nothing is under way
+}
+
+// begin counts work that comes from outside. It reports false after close; otherwise end must follow.
+func (t *tasks) begin() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return false
+	}
+	t.count++
+	return true
+}
+
+// spawn runs work that follows from other work, which goes on after close until all is done. It reports false when
+// that is so.
+func (t *tasks) spawn(f func()) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed && t.count == 0 {
+		return false
+	}
+	t.count++
+	go func() {
+		defer t.end()
+		f()
+	}()
+	return true
+}
+
+func (t *tasks) end() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.count--; t.closed && t.count == 0 {
+		close(t.idle)
+	}
+}
+
+// close refuses new work from outside. It reports false if it was closed before.
+func (t *tasks) close() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return false
+	}
+	t.closed = true
+	if t.count == 0 {
+		close(t.idle)
+	}
+	return true
+}

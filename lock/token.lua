@@ -1,0 +1,14 @@
+-- Shared beginning of the scripts that grant a lock: counts the fence of a resource up and returns the new token.
+-- A fence that does not exist starts at the server's clock in microseconds, which is above everything an earlier one
+-- can have reached unless locks were granted faster than one per microsecond. It stays below 2^53.
+local function next_token(fence, retention)
+  local token = redis.call('INCR', fence)
+  if token > 1 then
+    redis.call('PEXPIRE', fence, retention)
+    return token
+  end
+  local now = redis.call('TIME')
+  token = tonumber(now[1]) * 1000000 + tonumber(now[2])
+  redis.call('SET', fence, string.format('%.0f', token), 'PX', retention)
+  return token
+end
