@@ -50,7 +50,8 @@
 //   - cache_client_pool_stale_connections_total{pool}: connections removed as broken or too old.
 //   - cache_client_pool_connections{pool,state}: open connections, idle or used.
 //   - cache_client_pool_max_connections{pool}: connections in use at most, per server.
-//   - cache_client_pubsub_connections: open subscribing connections.
+//   - cache_client_pubsub_connections: open subscribing connections; go-redis does
+//     not tell them in a Cluster.
 //
 // The pool is main, pipeline, or lock_nodes (all of them together). Commands
 // beyond the first 128 names, and names that are no plain words, count as "other".

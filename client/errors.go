@@ -93,8 +93,7 @@ func classify(err error) error {
 	case isTLS(err):
 		return ErrTLS
 	}
-	var reply redis.Error
-	if errors.As(err, &reply) {
+	if _, ok := errors.AsType[redis.Error](err); ok {
 		return ErrRefused
 	}
 	return ErrUnreachable
@@ -129,12 +128,12 @@ func isTLS(err error) bool {
 
 // permanent reports whether waiting cannot cure an error of this kind.
 func permanent(kind error) bool {
-	switch kind {
-	case ErrAuth, ErrTLS, ErrRefused, ErrNotStarted, ErrClosed:
-		return true
-	default:
-		return false
+	for _, k := range []error{ErrAuth, ErrTLS, ErrRefused, ErrNotStarted, ErrClosed} {
+		if errors.Is(kind, k) {
+			return true
+		}
 	}
+	return false
 }
 
 // isContext reports whether err only says that a context ended.

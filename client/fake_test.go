@@ -63,9 +63,6 @@ func readNumber(in *bufio.Reader, kind byte) (int, error) {
 	return strconv.Atoi(strings.TrimSpace(line[1:]))
 }
 
-// bulk is a string as RESP.
-func bulk(s string) string { return "$" + strconv.Itoa(len(s)) + "\r\n" + s + "\r\n" }
-
 func TestReadCommand(t *testing.T) {
 	t.Parallel()
 	got, err := readCommand(bufio.NewReader(strings.NewReader("*2\r\n$3\r\nGET\r\n$1\r\nk\r\n")))

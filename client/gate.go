@@ -15,6 +15,8 @@ import (
 // has started and although its start may fail.
 type gate struct {
 	state atomic.Int32
+	// reached tells that a command has succeeded at some time.
+	reached atomic.Bool
 	// done is cancelled by close and ends dials in flight.
 	done   context.Context
 	cancel context.CancelFunc
@@ -40,6 +42,13 @@ func (g *gate) open() bool { return g.state.CompareAndSwap(gateShut, gateOpen) }
 func (g *gate) close() {
 	g.state.Store(gateClosed)
 	g.cancel()
+}
+
+// succeeded notes that the server has answered.
+func (g *gate) succeeded() {
+	if !g.reached.Load() { // reading is cheaper than writing
+		g.reached.Store(true)
+	}
 }
 
 // check returns nil if the gate is open, otherwise the reason why not.

@@ -18,6 +18,7 @@ import (
 // configsFor returns one Config for each kind of deployment, all of them pointing
 // at addr and all of them eager to connect.
 func configsFor(t *testing.T, addr string) map[string]*config.Config {
+	t.Helper()
 	host, port := hostPort(t, addr)
 	return map[string]*config.Config{
 		"host and port": {Host: host, Port: port, MinIdleConns: 5},

@@ -25,16 +25,17 @@ func (r *Redis) HealthCheck(ctx context.Context) error {
 	if c, ok := r.UniversalClient.(*redis.ClusterClient); ok {
 		return r.checkCluster(ctx, c)
 	}
-	if kind, err := checkServer(ctx, r.UniversalClient); kind != nil {
-		return r.fail(kind, err)
+	kind, cause := checkServer(ctx, r.UniversalClient)
+	if kind == nil {
+		return nil
 	}
-	return nil
+	return r.fail(kind, cause)
 }
 
 // checkCluster checks every master, and that they serve all slots between them.
 func (r *Redis) checkCluster(ctx context.Context, c *redis.ClusterClient) error {
 	err := c.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
-		kind, err := checkServer(ctx, node)
+		kind, cause := checkServer(ctx, node)
 		if kind == nil {
 			info, infoErr := node.ClusterInfo(ctx).Result()
 			if infoErr == nil && infoField(info, "cluster_state") == "fail" {
@@ -44,7 +45,7 @@ func (r *Redis) checkCluster(ctx context.Context, c *redis.ClusterClient) error 
 		if kind == nil {
 			return nil
 		}
-		return &Error{Addr: node.Options().Addr, Kind: kind, Err: err}
+		return &Error{Addr: node.Options().Addr, Kind: kind, Err: cause}
 	})
 	var known *Error
 	if err == nil || errors.As(err, &known) {

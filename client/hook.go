@@ -33,6 +33,9 @@ func (h *hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		m := h.metrics.command(cmd.Name())
 		m.seconds.Observe(time.Since(start).Seconds())
 		m.count(err)
+		if err == nil {
+			h.gate.succeeded()
+		}
 		return err
 	}
 }
@@ -93,7 +96,10 @@ const (
 	statuses
 )
 
-var statusNames = [statuses]string{"ok", "error", "timeout", "canceled"}
+// statusName returns the label of a status.
+func statusName(status int) string {
+	return [statuses]string{"ok", "error", "timeout", "canceled"}[status]
+}
 
 // status classifies the outcome of a command.
 func status(err error) int {

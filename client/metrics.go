@@ -30,9 +30,9 @@ type metrics struct {
 	other *commandMetrics
 
 	// set by watch, before the collector is handed out
-	client redis.UniversalClient
-	size   int
-	nodes  []redis.UniversalClient
+	stats func() *redis.PoolStats
+	size  int
+	nodes []redis.UniversalClient
 }
 
 // commandMetrics are the metrics of one command.
@@ -68,9 +68,10 @@ func newMetrics(name string) *metrics {
 	return m
 }
 
-// watch sets the clients whose pools are exported.
-func (m *metrics) watch(c redis.UniversalClient, size int, nodes []redis.UniversalClient) {
-	m.client, m.size, m.nodes = c, size, nodes
+// watch sets what is exported about pools: the main client's statistics, its size,
+// and the lock nodes.
+func (m *metrics) watch(stats func() *redis.PoolStats, size int, nodes []redis.UniversalClient) {
+	m.stats, m.size, m.nodes = stats, size, nodes
 }
 
 // command returns the metrics of the command called name.
@@ -107,7 +108,7 @@ func (m *metrics) learn(name string) *commandMetrics {
 func (m *metrics) create(name string) *commandMetrics {
 	c := &commandMetrics{seconds: m.seconds.WithLabelValues(name)}
 	for i := range c.counts {
-		c.counts[i] = m.commands.WithLabelValues(name, statusNames[i])
+		c.counts[i] = m.commands.WithLabelValues(name, statusName(i))
 	}
 	return c
 }
@@ -135,7 +136,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	m.commands.Collect(ch)
 	m.seconds.Collect(ch)
-	main := m.client.PoolStats()
+	main := m.stats()
 	m.pool.collect(ch, "main", m.size, main)
 	if main.PipelineStats != nil {
 		m.pool.collect(ch, "pipeline", redis.DefaultPipelinePoolSize, (*redis.PoolStats)(main.PipelineStats))

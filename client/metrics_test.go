@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -72,7 +74,7 @@ func TestStatus(t *testing.T) {
 		"canceled": {context.Canceled, fmt.Errorf("wrapped: %w", context.Canceled)},
 	} {
 		for _, err := range errs {
-			require.Equal(t, want, statusNames[status(err)], "%v", err)
+			require.Equal(t, want, statusName(status(err)), "%v", err)
 		}
 	}
 }
@@ -184,7 +186,8 @@ func TestCommandLabelsAreBounded(t *testing.T) {
 	}
 	require.Len(t, *m.known.Load(), maxCommands)
 	require.Same(t, m.other, m.command("newcommand"))
-	require.Same(t, m.command("json.set"), m.command("json.set"))
+	first := m.command("json.set")
+	require.Same(t, first, m.command("json.set"))
 }
 
 func TestMetricsAfterClose(t *testing.T) {
@@ -194,7 +197,33 @@ func TestMetricsAfterClose(t *testing.T) {
 	require.NotEmpty(t, collect(t, r))
 }
 
+// A scrape must not wait for a Cluster that does not answer.
+func TestMetricsOfClusterThatIsAway(t *testing.T) {
+	t.Parallel()
+	var dials atomic.Int64
+	r := open(t, &config.Config{Cluster: true, Dialer: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		dials.Add(1)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}})
+	eventually(t, func() bool { return dials.Load() == 1 }, "the idle keeper's probe")
+	require.Contains(t, collect(t, r), "cache_client_pool_hits_total")
+	require.Equal(t, int64(1), dials.Load())
+}
+
+func TestMetricsOfCluster(t *testing.T) {
+	t.Parallel()
+	set := redistest.StartCluster(t, 3)
+	r := ready(t, &config.Config{Cluster: true, Addrs: set.Addrs(), MinIdleConns: 1})
+	require.NoError(t, r.Set(t.Context(), "k", "v", 0).Err())
+	require.InDelta(t, 1, counted(r, "set", "ok"), 0)
+	idle := regexp.MustCompile(`cache_client_pool_connections\{cache="default",pool="main",state="idle"\} ([3-9])\n`)
+	eventually(t, func() bool { return idle.MatchString(collect(t, r)) }, "connections to every master")
+}
+
 // Not parallel, as testing.AllocsPerRun demands.
+//
+//nolint:paralleltest // see above
 func TestHookAllocatesNothing(t *testing.T) {
 	srv := redistest.Start(t)
 	cfg := &config.Config{URL: srv.URL(), MinIdleConns: -1}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // probe opens a connection to the server, or to any of the seed addresses, and
@@ -13,7 +15,7 @@ import (
 // that fails within its pool and, after as many failures as the pool has places,
 // starts a goroutine that outlives Close by up to a second.
 func (r *Redis) probe(ctx context.Context) error {
-	if r.UniversalClient.PoolStats().TotalConns > 0 {
+	if r.connected() {
 		return nil // a command will tell more
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.PingTimeout)
@@ -47,4 +49,14 @@ func (r *Redis) probe(ctx context.Context) error {
 		return nil
 	}
 	return errors.Join(errs...)
+}
+
+// connected reports whether a command would probably find a connection.
+func (r *Redis) connected() bool {
+	if _, ok := r.UniversalClient.(*redis.ClusterClient); ok {
+		// Its PoolStats looks for the nodes first, on the network, for as long
+		// as that takes.
+		return r.gate.reached.Load()
+	}
+	return r.UniversalClient.PoolStats().TotalConns > 0
 }

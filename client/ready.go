@@ -59,9 +59,13 @@ func (r *Redis) ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.PingTimeout)
 	defer cancel()
 	if c, ok := r.UniversalClient.(*redis.ClusterClient); ok {
-		return c.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+		err := c.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
 			return answered(node.Ping(ctx).Err())
 		})
+		if err == nil {
+			r.gate.succeeded() // the nodes' commands do not pass our hook
+		}
+		return err
 	}
 	return answered(r.UniversalClient.Ping(ctx).Err())
 }

@@ -23,6 +23,7 @@ type Redis struct {
 
 	cfg      *config.Config
 	endpoint *endpoint
+	name     string
 	log      *zap.Logger
 	gate     *gate
 	dial     dialFunc // to the main server, through the gate
@@ -50,7 +51,7 @@ func New(cfg *config.Config, opts ...Option) (*Redis, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Redis{cfg: cfg, endpoint: main, log: set.log, gate: newGate(), metrics: newMetrics(set.name)}
+	r := &Redis{cfg: cfg, endpoint: main, name: set.name, log: set.log, gate: newGate(), metrics: newMetrics(set.name)}
 	r.dial = r.dialer(main)
 	if r.UniversalClient, err = r.build(main, r.dial, set); err != nil {
 		return nil, err
@@ -66,7 +67,7 @@ func New(cfg *config.Config, opts ...Option) (*Redis, error) {
 		}
 		r.nodes = append(r.nodes, c)
 	}
-	r.metrics.watch(r.UniversalClient, main.options.PoolSize, r.nodes)
+	r.metrics.watch(r.poolStats, main.options.PoolSize, r.nodes)
 	r.idle = newIdleKeeper(main, r.UniversalClient, r.probe)
 	return r, nil
 }
@@ -121,6 +122,16 @@ func NewRedis(ctx context.Context, cfg *config.Config) (*Redis, error) {
 	return r, nil
 }
 
+// poolStats returns the statistics of the main client's pools. Those of a Cluster
+// are left out until a command has succeeded: before, go-redis would look for the
+// nodes first, and a scrape would wait for a network that does not answer.
+func (r *Redis) poolStats() *redis.PoolStats {
+	if r.endpoint.mode == modeCluster && !r.gate.reached.Load() {
+		return &redis.PoolStats{}
+	}
+	return r.UniversalClient.PoolStats()
+}
+
 // Open allows the client to connect, and starts to open the idle connections that
 // the configuration asks for. It does not wait and may be repeated; after Close it
 // does nothing.
@@ -131,6 +142,7 @@ func (r *Redis) Open() {
 		return
 	}
 	r.log.Info("redis client opened",
+		zap.String("cache", r.name),
 		zap.String("addr", r.Addr()),
 		zap.String("mode", r.endpoint.mode),
 		zap.Bool("tls", r.endpoint.tls != nil),

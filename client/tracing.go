@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
 
 	"github.com/redis/go-redis/extra/redisotel/v9"
@@ -76,7 +75,7 @@ func discreet(err error) error {
 	switch {
 	case errors.As(err, &reply):
 		code, _, _ := strings.Cut(reply.Error(), " ")
-		if !slices.Contains(replyCodes, code) {
+		if !isReplyCode(code) {
 			code = "ERR" // a script may have put anything there
 		}
 		return replyError(code)
@@ -93,11 +92,16 @@ func discreet(err error) error {
 	}
 }
 
-// replyCodes are the codes of Redis' own error replies that tell more than ERR.
-var replyCodes = []string{
-	"ASK", "BUSY", "BUSYGROUP", "BUSYKEY", "CLUSTERDOWN", "CROSSSLOT", "EXECABORT", "LOADING", "MASTERDOWN",
-	"MISCONF", "MOVED", "NOAUTH", "NOGROUP", "NOPERM", "NOREPLICAS", "NOSCRIPT", "OOM", "READONLY", "TRYAGAIN",
-	"UNBLOCKED", "WRONGPASS", "WRONGTYPE",
+// isReplyCode reports whether code is one of Redis' own that tell more than ERR.
+func isReplyCode(code string) bool {
+	switch code {
+	case "ASK", "BUSY", "BUSYGROUP", "BUSYKEY", "CLUSTERDOWN", "CROSSSLOT", "EXECABORT", "LOADING", "MASTERDOWN",
+		"MISCONF", "MOVED", "NOAUTH", "NOGROUP", "NOPERM", "NOREPLICAS", "NOSCRIPT", "OOM", "READONLY", "TRYAGAIN",
+		"UNBLOCKED", "WRONGPASS", "WRONGTYPE":
+		return true
+	default:
+		return false
+	}
 }
 
 // errFailed stands for errors whose text is not known to be free of user data.

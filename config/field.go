@@ -19,9 +19,6 @@ type field struct {
 	text     bool   // any text is legal, so an @ in it betrays nothing
 }
 
-// durationType tells durations from other 64 bit integers.
-var durationType = reflect.TypeFor[time.Duration]()
-
 // fields lists the fields of Config in their order, without the unexported ones.
 // It is computed on demand: configuration is read once per process, and package
 // state would have to be guarded.
@@ -71,7 +68,7 @@ func allowedFor(t reflect.Type) string {
 		t = t.Elem()
 	}
 	switch {
-	case t == durationType:
+	case t == reflect.TypeFor[time.Duration]():
 		return "a duration such as 500ms, 5s or 1h"
 	case t.Kind() == reflect.Bool:
 		return "true or false"

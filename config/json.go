@@ -84,7 +84,7 @@ func (c *Config) UnmarshalJSON(data []byte) error {
 
 // decodeJSON decodes text into the value that target points to.
 func decodeJSON(text json.RawMessage, target reflect.Value) error {
-	d, ok := target.Interface().(*time.Duration)
+	d, ok := reflect.TypeAssert[*time.Duration](target)
 	if !ok || text[0] != '"' {
 		return json.Unmarshal(text, target.Interface())
 	}

@@ -69,7 +69,7 @@ func decodeEnv(ctx context.Context, f field, env envconfig.Lookuper) (reflect.Va
 		return reflect.Value{}, err
 	}
 	v := target.Elem().Field(0)
-	if list, ok := v.Interface().([]string); ok {
+	if list, ok := reflect.TypeAssert[[]string](v); ok {
 		// "a:1,b:2," is a list of two.
 		v.Set(reflect.ValueOf(slices.DeleteFunc(list, func(s string) bool { return s == "" })))
 	}

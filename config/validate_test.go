@@ -2,7 +2,6 @@ package config
 
 import (
 	"crypto/tls"
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -142,7 +141,7 @@ func TestErrorText(t *testing.T) {
 	t.Parallel()
 	err := (&Config{Port: "x", DB: -1}).Validate()
 	require.EqualError(t, err, `config: invalid: Port (REDIS_PORT) is "x", allowed is a port from 1 to 65535; DB (REDIS_DB) is -1, allowed is 0 or more`)
-	require.True(t, errors.Is(err, FieldError{Field: "DB", Variable: "REDIS_DB", Value: "-1", Allowed: "0 or more"}))
+	require.ErrorIs(t, err, FieldError{Field: "DB", Variable: "REDIS_DB", Value: "-1", Allowed: "0 or more"})
 }
 
 // Long values are cut, so that one typing error does not fill a log.

@@ -1,0 +1,46 @@
+package client
+
+import (
+	"context"
+	"net"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/config"
+)
+
+// A client on an in-memory server lives in a bubble, where time is ours: users test
+// their own expiry that way.
+func TestInBubble(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		mini := miniredis.NewMiniRedis()
+		mini.ClockTTL(true)
+		defer mini.Close()
+		var dials atomic.Int64
+		r, err := New(&config.Config{MinIdleConns: 3, Dialer: func(context.Context, string, string) (net.Conn, error) {
+			dials.Add(1)
+			return mini.Dial()
+		}})
+		require.NoError(t, err)
+		synctest.Wait()
+		require.Zero(t, dials.Load())
+
+		r.Open()
+		require.NoError(t, r.WaitReady(t.Context()))
+		require.NoError(t, r.Set(t.Context(), "k", "v", time.Hour).Err())
+		synctest.Wait()
+		require.Equal(t, uint32(3), r.PoolStats().IdleConns)
+		<-time.After(59 * time.Minute)
+		require.Equal(t, "v", r.Get(t.Context(), "k").Val())
+		<-time.After(2 * time.Minute)
+		require.Zero(t, r.Exists(t.Context(), "k").Val())
+		require.NoError(t, r.HealthCheck(t.Context()))
+		require.NoError(t, r.Close())
+	})
+}
