@@ -21,9 +21,10 @@ const (
 	// maxBatch bounds how long one script keeps the server from other work, to about a millisecond.
 	maxBatch = 128
 
-	publishAttempts = 3
-	minBackoff      = 8 * time.Millisecond
-	maxBackoff      = 512 * time.Millisecond
+	// publishAttempts counts the first one, which is never repeated unseen, and one that go-redis repeats as often as
+	// the client's settings say.
+	publishAttempts = 2
+	publishPause    = 8 * time.Millisecond
 	// searchMargin is how much further than the first attempt a repetition looks back for its own events: go-redis
 	// may repeat it again later, and another server with another clock may have taken over.
 	searchMargin = 30 * time.Second
@@ -33,8 +34,9 @@ const (
 
 // request is one event on its way to Redis. Its outcome is written before done is closed.
 type request struct {
-	own, head, body string
-	channels        []string
+	own        string // the publisher's own ID for it
+	key, value string // what the journal keeps
+	channels   []string
 
 	taken atomic.Bool // set once, by the batch that sends it or by the caller who gave up first
 	done  chan struct{}
@@ -50,6 +52,8 @@ type publisher struct {
 	metrics *metrics
 	journal *script
 	plain   *script
+	size    any // arguments of the script that never change
+	ttl     any
 	own     string        // prefix that makes the IDs of this publisher's events its own
 	counter atomic.Uint64 // number of the last event prepared
 
@@ -62,6 +66,7 @@ func newPublisher(client redis.UniversalClient, set settings, k keys, m *metrics
 	return &publisher{
 		client: client, set: set, keys: k, metrics: m,
 		journal: newScript(publishSource), plain: newScript(publishPlainSource),
+		size: set.history, ttl: set.historyTTL.Milliseconds(),
 		own: rand.Text()[:16],
 	}
 }
@@ -168,7 +173,7 @@ func (p *publisher) send(ctx context.Context, requests []*request) {
 		since := int64(0)
 		if attempt > 0 {
 			lookAround(ctx, p.client)
-			if !sleep(ctx, backoff(attempt, minBackoff, maxBackoff)) {
+			if !sleep(ctx, backoff(attempt, publishPause, publishPause)) {
 				break
 			}
 			since = (time.Since(start) + searchMargin).Milliseconds()
@@ -187,10 +192,10 @@ func (p *publisher) send(ctx context.Context, requests []*request) {
 }
 
 func (p *publisher) arguments(since int64, requests []*request) []any {
-	args := make([]any, 0, 3+8*len(requests))
-	args = append(args, p.set.history, p.set.historyTTL.Milliseconds(), since)
+	args := make([]any, 0, 3+6*len(requests))
+	args = append(args, p.size, p.ttl, since)
 	for _, r := range requests {
-		args = append(args, r.own, r.head, r.body, len(r.channels))
+		args = append(args, r.key, r.value, len(r.channels))
 		for _, channel := range r.channels {
 			args = append(args, channel)
 		}
@@ -230,7 +235,7 @@ func (refusal) RedisError() {}
 func (p *publisher) sendPlain(ctx context.Context, requests []*request) {
 	for _, r := range requests {
 		args := make([]any, 0, 1+len(r.channels))
-		args = append(args, seal(r.own, r.head, r.body))
+		args = append(args, seal(r.own, r.value))
 		for _, channel := range r.channels {
 			args = append(args, channel)
 		}

@@ -139,7 +139,7 @@ func (p *pump) passes(s *session) bool {
 	if d.ours {
 		p.system.metrics.arrived(time.Since(d.envelope.time))
 	}
-	here := place{d.envelope.pos, d.envelope.head}
+	here := place{d.envelope.pos, d.envelope.stamp}
 	if here.pos.isZero() || here == d.highest {
 		return true
 	}
@@ -171,7 +171,7 @@ func newMessage(channel, payload string, e envelope, ours bool) *Message {
 // fanOut offers a message to every subscription of a topic, unless it is a copy of the event before.
 func (p *pump) fanOut(t *topic, m *Message, e envelope) {
 	t.mu.Lock()
-	if !t.live || e.id != "" && e.id == t.last.id && e.head == t.last.head {
+	if !t.live || e.id != "" && e.id == t.last.id && e.stamp == t.last.stamp {
 		t.mu.Unlock()
 		return
 	}

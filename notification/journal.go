@@ -43,7 +43,7 @@ func newJournal(client redis.UniversalClient, k keys) *journal {
 // entry is one event in the journal.
 type entry struct {
 	envelope
-	body     string
+	value    string
 	channels []string
 }
 
@@ -52,7 +52,7 @@ type status struct {
 	beat     uint64   // number of the heartbeat
 	identity identity // whose journal it is
 	length   int      // events in it
-	last     envelope // the last event, with only its position and head; zero if there is none
+	last     envelope // the last event, with only its position and stamp; zero if there is none
 }
 
 // identity tells one history of events from another.
@@ -104,7 +104,7 @@ func parseStatus(text string) (status, bool) {
 	ok := true
 	if fields[6] != "" {
 		s.last.pos, ok = parsePosition(fields[6])
-		s.last.id, s.last.head = fields[6], fields[7]
+		s.last.id, s.last.stamp = fields[6], fields[7]
 	}
 	return s, ok && errBeat == nil && errLength == nil
 }
@@ -119,14 +119,14 @@ type section struct {
 }
 
 // from reads the event at the place given and up to count that follow it. A zero place is the beginning, which is
-// always there. A place without head matches any event at its position.
+// always there. A place without stamp matches any event at its position.
 func (j *journal) from(ctx context.Context, at envelope, count int) (section, error) {
 	entries, origin, err := j.fetch(ctx, at.pos, lastPosition(), count+1)
 	if err != nil {
 		return section{}, err
 	}
 	intact := at.pos.isZero() ||
-		len(entries) > 0 && entries[0].pos == at.pos && (at.head == "" || at.head == entries[0].head)
+		len(entries) > 0 && entries[0].pos == at.pos && (at.stamp == "" || at.stamp == entries[0].stamp)
 	return section{entries: entries, intact: intact, more: len(entries) > count, origin: origin}, nil
 }
 
@@ -186,16 +186,11 @@ func parseEntry(row any) (entry, error) {
 		return entry{}, fmt.Errorf("%w: event ID %q", errProtocol, id)
 	}
 	e.id = id
-	for i := 0; i+1 < len(fields); i += 2 {
-		name, _ := fields[i].(string)
-		value, _ := fields[i+1].(string)
-		switch {
-		case name == "h":
-			e.head = value
-		case name == "b":
-			e.body = value
-		case strings.HasPrefix(name, "c"):
-			e.channels = append(e.channels, value)
+	if len(fields) == 4 {
+		key, _ := fields[1].(string)
+		e.value, _ = fields[3].(string)
+		if _, ok := e.openValue(e.value); ok {
+			e.channels = openKey(key)
 		}
 	}
 	return e, nil
@@ -203,11 +198,8 @@ func parseEntry(row any) (entry, error) {
 
 // message builds the message of the event for one of its channels, as it would have arrived live.
 func (e *entry) message(channel string) *Message {
-	m := &Message{Channel: channel, Payload: seal(e.id, e.head, e.body), EventID: e.id, Recovered: true}
-	var head envelope
-	if rest := e.head; parseHead(&rest, &head, "") {
-		m.Time, m.TraceParent = head.time, head.traceParent
-	}
+	m := newMessage(channel, seal(e.id, e.value), e.envelope, true)
+	m.Recovered = true
 	return m
 }
 

@@ -46,8 +46,8 @@ func parsePosition(id string) (position, bool) {
 	return position{a, b}, errA == nil && errB == nil
 }
 
-// A payload is `{"event_id":"<ID>",` + head + body, where head is `"time":"<time>"` with up to two more fields of
-// ours, and body is the rest of the event's own JSON: "}" or ",<fields>}". The publish script makes the same bytes.
+// A payload is `{"event_id":"<ID>",` and the value of the event: `"time":"<time>"`, up to two more fields of ours,
+// and the rest of the event's own JSON, which is "}" or ",<fields>}". The publish script makes the same bytes.
 const (
 	openEventID     = `{"event_id":"`
 	openTime        = `"time":"`
@@ -57,29 +57,22 @@ const (
 
 // envelope is what the system itself wrote at the start of a payload.
 type envelope struct {
-	id          string   // event ID
-	pos         position // the same as a place in our journal; zero for events that are in none
-	head        string   // everything between the event ID and the event's own fields
+	id  string   // event ID
+	pos position // the same as a place in our journal; zero for events that are in none
+	// stamp is the time as it was written, to the nanosecond. Should two histories of the journal have given the
+	// same ID to two events, they still differ in it.
+	stamp       string
 	time        time.Time
 	traceParent string
 }
 
 // seal builds the payload of an event.
-func seal(id, head, body string) string {
-	var b strings.Builder
-	b.Grow(len(openEventID) + len(id) + 2 + len(head) + len(body))
-	b.WriteString(openEventID)
-	b.WriteString(id)
-	b.WriteString(`",`)
-	b.WriteString(head)
-	b.WriteString(body)
-	return b.String()
-}
+func seal(id, value string) string { return openEventID + id + `",` + value }
 
-// makeHead writes the fields of ours that follow the event ID. The journal is named only if it is not the default
-// one, so that events of two systems with different key prefixes are not taken for each other's.
-func makeHead(now time.Time, journal, traceParent string) string {
-	b := make([]byte, 0, 128)
+// makeValue puts the fields of ours in front of the event's own JSON object. The journal is named only if it is not
+// the default one, so that events of two systems with different key prefixes are not taken for each other's.
+func makeValue(now time.Time, journal, traceParent string, object []byte) string {
+	b := make([]byte, 0, 128+len(journal)+len(traceParent)+len(object))
 	b = append(b, openTime...)
 	b = now.UTC().AppendFormat(b, time.RFC3339Nano)
 	b = append(b, '"')
@@ -93,7 +86,10 @@ func makeHead(now time.Time, journal, traceParent string) string {
 		b = append(b, traceParent...)
 		b = append(b, '"')
 	}
-	return string(b)
+	if len(object) > len("{}") {
+		b = append(b, ',')
+	}
+	return string(append(b, object[1:]...))
 }
 
 // openEnvelope reads the start of a payload. It gives false for anything that no NotificationSystem wrote; then
@@ -107,43 +103,72 @@ func openEnvelope(payload, journal string) (envelope, bool) {
 	if e.id, rest, ok = strings.Cut(rest, `",`); !ok || e.id == "" || strings.ContainsAny(e.id, `"\`) {
 		return envelope{}, false
 	}
-	start := rest
-	if !parseHead(&rest, &e, journal) {
+	name, ok := e.openValue(rest)
+	if !ok {
 		return envelope{}, false
 	}
-	e.head = start[:len(start)-len(rest)]
-	return e, rest != "" && (rest[0] == ',' || rest[0] == '}')
-}
-
-// parseHead consumes the head at the start of rest.
-func parseHead(rest *string, e *envelope, journal string) bool {
-	stamp, ok := cutField(rest, openTime)
-	if !ok {
-		return false
-	}
-	var err error
-	if e.time, err = time.Parse(time.RFC3339Nano, stamp); err != nil {
-		return false
-	}
-	name, _ := cutField(rest, openJournal)
 	if name == journal {
-		// The check is done even for an ID we could parse: it has a meaning only in its own journal.
+		// An ID has a meaning only in its own journal, though any can be parsed.
 		e.pos, _ = parsePosition(e.id)
 	}
-	e.traceParent, _ = cutField(rest, openTraceParent)
-	return true
+	return e, true
 }
 
-// cutField removes `<open><value>"` from the start of s and returns the value. Values of ours contain no escapes.
-func cutField(s *string, open string) (string, bool) {
-	rest, ok := strings.CutPrefix(*s, open)
+// openValue reads the fields of ours at the start of a value, and returns the name of the journal.
+func (e *envelope) openValue(value string) (journal string, ok bool) {
+	stamp, rest, ok := cutField(value, openTime)
 	if !ok {
 		return "", false
 	}
-	value, rest, ok := strings.Cut(rest, `"`)
-	if !ok {
+	at, err := time.Parse(time.RFC3339Nano, stamp)
+	if err != nil {
 		return "", false
 	}
-	*s = rest
-	return value, true
+	e.stamp, e.time = stamp, at
+	journal, rest, _ = cutField(rest, openJournal)
+	e.traceParent, rest, _ = cutField(rest, openTraceParent)
+	return journal, rest != "" && (rest[0] == ',' || rest[0] == '}')
+}
+
+// cutField removes `<open><value>"` from the start of s. Values of ours contain no escapes.
+func cutField(s, open string) (value, rest string, ok bool) {
+	rest, ok = strings.CutPrefix(s, open)
+	if !ok {
+		return "", s, false
+	}
+	value, rest, ok = strings.Cut(rest, `"`)
+	if !ok {
+		return "", s, false
+	}
+	return value, rest, true
+}
+
+// makeKey writes what identifies an event in the journal besides its place: the publisher's own ID for it, which a
+// repetition looks for, and its channels, with their lengths, as a name may contain any byte.
+func makeKey(own string, channels []string) string {
+	b := make([]byte, 0, 64)
+	b = append(b, own...)
+	for _, channel := range channels {
+		b = append(b, '\n')
+		b = strconv.AppendInt(b, int64(len(channel)), 10)
+		b = append(b, ':')
+		b = append(b, channel...)
+	}
+	return string(b)
+}
+
+// openKey returns the channels in a key, none if it is malformed.
+func openKey(key string) []string {
+	_, rest, _ := strings.Cut(key, "\n")
+	var channels []string
+	for rest != "" {
+		digits, after, ok := strings.Cut(rest, ":")
+		length, err := strconv.Atoi(digits)
+		if !ok || err != nil || length < 0 || length > len(after) {
+			return nil
+		}
+		channels = append(channels, after[:length])
+		rest = strings.TrimPrefix(after[length:], "\n")
+	}
+	return channels
 }

@@ -95,32 +95,29 @@ func (n *RedisNotificationSystem) prepare(ctx context.Context, event Outgoing) (
 	if err != nil {
 		return nil, err
 	}
-	body, err := marshalBody(v)
+	object, err := marshalObject(v)
 	if err != nil {
 		return nil, err
 	}
+	own := n.publisher.nextOwnID()
 	return &request{
-		own:      n.publisher.nextOwnID(),
-		head:     makeHead(time.Now(), n.keys.tag, traceParent(ctx)),
-		body:     body,
+		own:      own,
+		key:      makeKey(own, channels),
+		value:    makeValue(time.Now(), n.keys.tag, traceParent(ctx), object),
 		channels: channels,
 	}, nil
 }
 
-// marshalBody returns the JSON of v without its opening brace, ready to follow the fields of ours.
-func marshalBody(v any) (string, error) {
+// marshalObject returns the JSON of v, which must be an object.
+func marshalObject(v any) ([]byte, error) {
 	data, err := json.Marshal(v)
 	if err != nil {
-		return "", &ArgumentError{Argument: dataArgument(v), Reason: "does not marshal to JSON", Err: err}
+		return nil, &ArgumentError{Argument: dataArgument(v), Reason: "does not marshal to JSON", Err: err}
 	}
-	switch {
-	case len(data) < 2 || data[0] != '{':
-		return "", &ArgumentError{Argument: "v", Reason: "is no JSON object but " + kindOf(data)}
-	case len(data) == 2:
-		return "}", nil
+	if len(data) < len("{}") || data[0] != '{' {
+		return nil, &ArgumentError{Argument: "v", Reason: "is no JSON object but " + kindOf(data)}
 	}
-	data[0] = ','
-	return string(data), nil
+	return data, nil
 }
 
 // dataArgument names the argument whose value failed to marshal: of our own events only Data can.

@@ -11,10 +11,10 @@ type seen struct {
 	set  map[place]bool // what is in the ring
 }
 
-// place is an event as the journal knows it: two histories may use the same ID, but not with the same head.
+// place is an event as the journal knows it: two histories may use the same ID, but not with the same stamp.
 type place struct {
-	pos  position
-	head string
+	pos   position
+	stamp string
 }
 
 func (s *seen) add(e envelope) {
@@ -24,7 +24,7 @@ func (s *seen) add(e envelope) {
 	if s.set == nil {
 		s.set = make(map[place]bool, seenSize)
 	}
-	p := place{e.pos, e.head}
+	p := place{e.pos, e.stamp}
 	if s.set[p] {
 		return
 	}
@@ -36,7 +36,7 @@ func (s *seen) add(e envelope) {
 	s.next = (s.next + 1) % seenSize
 }
 
-func (s *seen) has(e envelope) bool { return s.set[place{e.pos, e.head}] }
+func (s *seen) has(e envelope) bool { return s.set[place{e.pos, e.stamp}] }
 
 // oldest returns the lowest position remembered, zero if there is none.
 func (s *seen) oldest() position {

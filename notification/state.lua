@@ -10,7 +10,7 @@
 --
 -- Reply    one string, which is also the heartbeat, with fields separated by newlines: number of the heartbeat,
 --          origin, run ID of the server, its replication ID, its previous replication ID, events in the journal,
---          ID of the last event, head of the last event. What the server does not tell is empty.
+--          ID of the last event, its time. What the server does not tell is empty.
 
 local origin = redis.call('GET', KEYS[2])
 if not origin then
@@ -32,14 +32,12 @@ local run = info('server', {'run_id'})
 local id, previous = info('replication', {'master_replid', 'master_replid2'})
 
 local length = redis.call('XLEN', KEYS[1])
-local last, head = '', ''
+local last, stamp = '', ''
 for _, entry in ipairs(redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)) do
   last = entry[1]
-  for i = 1, #entry[2], 2 do
-    if entry[2][i] == 'h' then head = entry[2][i + 1] end
-  end
+  stamp = string.match(entry[2][4] or '', '^"time":"([^"]*)"') or ''
 end
 
-local state = table.concat({ARGV[4], origin, run, id, previous, length, last, head}, '\n')
+local state = table.concat({ARGV[4], origin, run, id, previous, length, last, stamp}, '\n')
 if ARGV[3] ~= '' then redis.call('PUBLISH', ARGV[3], state) end
 return state

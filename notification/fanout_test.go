@@ -1,0 +1,87 @@
+package notification_test
+
+import (
+	"context"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/notification"
+)
+
+// Not parallel: it counts the goroutines of the whole process.
+//
+//nolint:paralleltest // it counts goroutines
+func TestTenThousandSubscribersOneStuck(t *testing.T) {
+	const subscribers, events = 10_000, 3
+	client := redistest.Start(t).Client(t)
+	n := newSystem(t, client, notification.WithBufferSize(2*events))
+	p := &publisher{system: n}
+	stuck := subscribe(t, n, "k")
+	before := runtime.NumGoroutine()
+	subs := make([]notification.Subscriber, subscribers)
+	for i := range subs {
+		subs[i] = n.Subscribe(t.Context(), "k")
+	}
+	assert.InDelta(t, before, runtime.NumGoroutine(), 5, "subscribers cost no goroutines")
+	assert.Len(t, pubsubClients(t, client), 1)
+
+	// Three buffers' worth of events: the others read, one does not.
+	for round := range 6 {
+		require.Zero(t, p.publish(t.Context(), "k", events))
+		for i, s := range subs {
+			for k := range events {
+				v, err := notification.Decode[numbered](next(t, s))
+				require.NoError(t, err)
+				require.Equal(t, round*events+k+1, v.N, "subscriber %d", i)
+			}
+		}
+	}
+	m := n.GetMetrics()
+	assert.Zero(t, m.DroppedMessages)
+	assert.EqualValues(t, 6*events*subscribers+2*events, m.MessagesReceived)
+	late := record(t, stuck)
+	late.reached(t, p.last)
+	assert.Zero(t, late.verify(t, p.sent))
+}
+
+func TestClosingWhileDelivering(t *testing.T) {
+	t.Parallel()
+	n := newSystem(t, redistest.Start(t).Client(t), notification.WithBufferSize(1), notification.WithUnsubscribeDelay(-1))
+	p := &publisher{system: n}
+	stop := p.traffic(t.Context(), "k")
+	defer stop()
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() {
+			for range 20 {
+				ctx, cancel := context.WithCancel(t.Context())
+				s := n.Subscribe(ctx, []string{"k", "k*", "?"}[rand.IntN(3)])
+				if i%2 == 0 {
+					select {
+					case <-s.Messages():
+					case <-time.After(patience):
+						t.Error("no message")
+					}
+				}
+				start := time.Now()
+				if rand.IntN(2) == 0 {
+					cancel()
+				}
+				assert.NoError(t, s.Close())
+				for range s.Messages() { // until it is closed
+				}
+				assert.Less(t, time.Since(start), patience)
+				cancel()
+			}
+		})
+	}
+	all.Wait()
+	assert.Zero(t, n.GetMetrics().Subscribers)
+}

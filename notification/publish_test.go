@@ -1,0 +1,163 @@
+package notification_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/notification"
+)
+
+func TestPublishIsOneRoundTrip(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	n := newSystem(t, server.Client(t))
+	require.NoError(t, n.Publish(t.Context(), "k", struct{}{})) // the script is loaded now
+	server.ResetCommands(t)
+	p := &publisher{system: n}
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	require.NoError(t, n.PublishBatch(t.Context(), notification.To("a", numbered{1}), notification.To("b", numbered{2})))
+	commands := server.Commands(t)
+	assert.EqualValues(t, 11, commands["evalsha"])
+	assert.EqualValues(t, 12, commands["publish"])
+	assert.EqualValues(t, 12, commands["xadd"])
+	assert.Zero(t, commands["eval"])
+}
+
+func TestManyPublishersShareBatches(t *testing.T) {
+	t.Parallel()
+	const callers, each = 64, 50
+	server := redistest.Start(t)
+	n := newSystem(t, server.Client(t))
+	r := subscribe(t, n, "caller:*")
+	var all sync.WaitGroup
+	server.ResetCommands(t)
+	for caller := range callers {
+		all.Go(func() {
+			for i := range each {
+				assert.NoError(t, n.Publish(t.Context(), "caller:"+string(rune('A'+caller)), numbered{i}))
+			}
+		})
+	}
+	last := map[string]int{}
+	for range callers * each {
+		m := next(t, r)
+		v, err := notification.Decode[numbered](m)
+		require.NoError(t, err)
+		require.Equal(t, last[m.Channel], v.N, "the order of each publisher is kept")
+		last[m.Channel]++
+	}
+	all.Wait()
+	assert.Less(t, server.Commands(t)["evalsha"], int64(callers*each/2))
+}
+
+func TestPublishErrors(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := server.Client(t)
+	n := newSystem(t, client)
+
+	require.NoError(t, client.Set(t.Context(), "cache:{notification}:journal", "not a stream", 0).Err())
+	var failed *notification.PublishError
+	require.ErrorAs(t, n.Publish(t.Context(), "k", struct{}{}), &failed)
+	assert.Equal(t, "k", failed.Channel)
+	assert.False(t, failed.Uncertain, "the server has refused it")
+	assert.ErrorContains(t, failed, "WRONGTYPE")
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, n.Publish(ctx, "k", struct{}{}), context.Canceled)
+
+	server.Kill()
+	require.ErrorAs(t, n.Publish(t.Context(), "k", struct{}{}), &failed)
+	assert.EqualValues(t, 3, n.GetMetrics().PublishErrors)
+	assert.Zero(t, n.GetMetrics().MessagesPublished)
+}
+
+func TestPublishIsGivenUpWithItsContext(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	options := server.Options()
+	options.ContextTimeoutEnabled = true
+	client := redis.NewClient(options)
+	t.Cleanup(func() { _ = client.Close() })
+	n := newSystem(t, client)
+	server.Stop()
+	defer server.Continue()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	var all sync.WaitGroup
+	var failed [20]error
+	for i := range failed {
+		all.Go(func() { failed[i] = n.Publish(ctx, "k", struct{}{}) })
+	}
+	all.Wait()
+	certain := 0
+	for _, err := range failed {
+		var e *notification.PublishError
+		require.ErrorAs(t, err, &e)
+		if !e.Uncertain {
+			assert.ErrorIs(t, err, context.DeadlineExceeded)
+			certain++
+		}
+	}
+	assert.Positive(t, certain, "what waited for a batch was never sent")
+}
+
+func TestJournalIsCappedAndExpires(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	n := newSystem(t, client, notification.WithHistory(100, time.Minute), notification.WithKeyPrefix("app:"))
+	p := &publisher{system: n}
+	require.Zero(t, p.publish(t.Context(), "k", 1000))
+	length, err := client.XLen(t.Context(), "app:{notification}:journal").Result()
+	require.NoError(t, err)
+	assert.GreaterOrEqual(t, length, int64(100))
+	assert.Less(t, length, int64(300), "trimmed in whole nodes of the stream")
+	ttl, err := client.TTL(t.Context(), "app:{notification}:journal").Result()
+	require.NoError(t, err)
+	assert.InDelta(t, time.Minute, ttl, float64(20*time.Second))
+}
+
+func TestSystemsWithOtherPrefixesShareChannelsOnly(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	a := newSystem(t, client)
+	b := newSystem(t, client, notification.WithKeyPrefix("b:"), notification.WithHeartbeat(20*time.Millisecond))
+	s := subscribe(t, b, "k*")
+	pa, pb := &publisher{system: a}, &publisher{system: b}
+	for range 50 {
+		require.Zero(t, pa.publish(t.Context(), "k", 1))
+		require.Zero(t, pb.publish(t.Context(), "k", 1))
+		for range 2 {
+			m := next(t, s)
+			assert.NotEmpty(t, m.EventID)
+			assert.Nil(t, m.Gap)
+		}
+	}
+	assert.Zero(t, b.GetMetrics().Reconnects, "IDs of another journal say nothing about ours")
+}
+
+func TestBatchJoinsErrors(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	n := newSystem(t, client)
+	require.NoError(t, n.PublishBatch(t.Context()))
+	err := n.PublishBatch(t.Context(), notification.To("a", numbered{1}), nil)
+	require.ErrorIs(t, err, notification.ErrInvalidArgument)
+	assert.Zero(t, client.Exists(t.Context(), "cache:{notification}:journal").Val(), "nothing was sent")
+	require.NoError(t, client.Set(t.Context(), "cache:{notification}:journal", "x", 0).Err())
+	err = n.PublishBatch(t.Context(), notification.To("a", numbered{1}), notification.To("b", numbered{2}))
+	var failed *notification.PublishError
+	require.ErrorAs(t, err, &failed)
+	var joined interface{ Unwrap() []error }
+	require.True(t, errors.As(err, &joined))
+	assert.Len(t, joined.Unwrap(), 2)
+}
