@@ -134,14 +134,14 @@ func (r *Redis) poolStats() *redis.PoolStats {
 
 // Open allows the client to connect, and starts to open the idle connections that
 // the configuration asks for. It does not wait and may be repeated; after Close it
-// does nothing.
+// does nothing. It logs one line, at debug level.
 func (r *Redis) Open() {
 	r.opening.Lock()
 	defer r.opening.Unlock()
 	if !r.gate.open() {
 		return
 	}
-	r.log.Info("redis client opened",
+	r.log.Debug("redis client opened",
 		zap.String("cache", r.name),
 		zap.String("addr", r.Addr()),
 		zap.String("mode", r.endpoint.mode),
@@ -157,6 +157,10 @@ func (r *Redis) Addr() string { return r.endpoint.String() }
 
 // Mode is "single", "sentinel" or "cluster".
 func (r *Redis) Mode() string { return r.endpoint.mode }
+
+// Unwrap returns the embedded client, for code that needs what only *redis.Client or
+// *redis.ClusterClient offer. It belongs to r: close r, not it.
+func (r *Redis) Unwrap() redis.UniversalClient { return r.UniversalClient }
 
 // LockNodes returns one client for each of the configured lock nodes, in their
 // order, or nil. They belong to r: Open and Close include them.

@@ -35,6 +35,7 @@ func TestNewRedis(t *testing.T) {
 	works(t, r)
 	require.Equal(t, srv.Addr(), r.Addr())
 	require.Equal(t, "single", r.Mode())
+	require.Same(t, r.UniversalClient, r.Unwrap())
 	name, err := r.ClientGetName(t.Context()).Result()
 	require.NoError(t, err)
 	require.Equal(t, "orders", name)
@@ -297,6 +298,7 @@ func TestLogOfOpen(t *testing.T) {
 	require.Equal(t, 1, logs.Len())
 	entry := logs.All()[0]
 	require.Equal(t, "redis client opened", entry.Message)
+	require.Equal(t, zapcore.DebugLevel, entry.Level)
 	require.Equal(t, map[string]any{"cache": "default", "addr": srv.Addr(), "mode": "single", "tls": false, "lock_nodes": int64(1)}, entry.ContextMap())
 }
 
