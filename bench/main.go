@@ -37,6 +37,9 @@ type section struct {
 func sections() []section {
 	return []section{
 		{"client wrapper", measureClient},
+		{"lock", measureLock},
+		{"lock hand-off", measureHandOff},
+		{"held locks", measureHeld},
 		{"publish", measurePublish},
 		{"notification latency", measureLatency},
 		{"notification fan-out", measureFanOut},
