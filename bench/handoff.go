@@ -18,7 +18,9 @@ const (
 	// oneWay makes a link of 20 ms: 10 ms there and 10 ms back.
 	oneWay = 10 * time.Millisecond
 	// settle is enough for a waiter to be queued, over the link too.
-	settle       = 150 * time.Millisecond
+	settle = 150 * time.Millisecond
+	// keep is how long each of many waiters has the lock.
+	keep         = 20 * time.Millisecond
 	handOffLimit = 30 * time.Second
 	waiters      = 50
 )
@@ -141,7 +143,9 @@ func handOffCommands(ctx context.Context, s *scope) (perHandOff float64, names s
 		go func() {
 			held, err := manager.AcquireWait(ctx, "popular", lockTTL)
 			if err == nil {
-				err = held.Release(ctx)
+				// What is to be done with a new lock, such as extending it,
+				// belongs to the hand-off and must not be cut short.
+				err = errors.Join(pause(ctx, keep), held.Release(ctx))
 			}
 			failures <- err
 		}()
