@@ -22,6 +22,9 @@ func (r *Redis) HealthCheck(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.PingTimeout)
 	defer cancel()
+	if err := r.probe(ctx); err != nil {
+		return r.fail(classify(err), err)
+	}
 	if c, ok := r.UniversalClient.(*redis.ClusterClient); ok {
 		return r.checkCluster(ctx, c)
 	}

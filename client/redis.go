@@ -23,7 +23,6 @@ type Redis struct {
 
 	cfg      *config.Config
 	endpoint *endpoint
-	name     string
 	log      *zap.Logger
 	gate     *gate
 	dial     dialFunc // to the main server, through the gate
@@ -51,7 +50,7 @@ func New(cfg *config.Config, opts ...Option) (*Redis, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Redis{cfg: cfg, endpoint: main, name: set.name, log: set.log, gate: newGate(), metrics: newMetrics(set.name)}
+	r := &Redis{cfg: cfg, endpoint: main, log: set.log, gate: newGate(), metrics: newMetrics(set.name)}
 	r.dial = r.dialer(main)
 	if r.UniversalClient, err = r.build(main, r.dial, set); err != nil {
 		return nil, err
@@ -142,7 +141,6 @@ func (r *Redis) Open() {
 		return
 	}
 	r.log.Debug("redis client opened",
-		zap.String("cache", r.name),
 		zap.String("addr", r.Addr()),
 		zap.String("mode", r.endpoint.mode),
 		zap.Bool("tls", r.endpoint.tls != nil),

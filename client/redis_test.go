@@ -299,7 +299,7 @@ func TestLogOfOpen(t *testing.T) {
 	entry := logs.All()[0]
 	require.Equal(t, "redis client opened", entry.Message)
 	require.Equal(t, zapcore.DebugLevel, entry.Level)
-	require.Equal(t, map[string]any{"cache": "default", "addr": srv.Addr(), "mode": "single", "tls": false, "lock_nodes": int64(1)}, entry.ContextMap())
+	require.Equal(t, map[string]any{"addr": srv.Addr(), "mode": "single", "tls": false, "lock_nodes": int64(1)}, entry.ContextMap())
 }
 
 func TestIdleConnectionsAreKept(t *testing.T) {
