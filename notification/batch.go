@@ -183,7 +183,7 @@ func (p *publisher) send(ctx context.Context, requests []*request) {
 		if attempt > 0 {
 			run = p.journal.run
 		}
-		reply, err = run(ctx, p.client, []string{p.keys.journal}, p.arguments(since, requests)...)
+		reply, err = run(ctx, p.client, p.command(since, requests))
 		if err == nil || !retryable(ctx, err) {
 			break
 		}
@@ -191,22 +191,25 @@ func (p *publisher) send(ctx context.Context, requests []*request) {
 	p.settle(requests, reply, err)
 }
 
-func (p *publisher) arguments(since int64, requests []*request) []any {
-	args := make([]any, 0, 3+6*len(requests))
-	args = append(args, p.size, p.ttl, since)
+func (p *publisher) command(since int64, requests []*request) []any {
+	command := p.journal.call(3+6*len(requests), p.keys.journal)
+	command = append(command, p.size, p.ttl, since)
 	for _, r := range requests {
-		args = append(args, r.key, r.value, len(r.channels))
+		command = append(command, r.key, r.value, len(r.channels))
 		for _, channel := range r.channels {
-			args = append(args, channel)
+			command = append(command, channel)
 		}
 	}
-	return args
+	return command
 }
 
 // settle writes the reply of the script, or the error, into the requests.
 func (p *publisher) settle(requests []*request, reply any, err error) {
 	ids, ok := reply.([]any)
-	if err == nil && (!ok || len(ids) != len(requests)) {
+	if !ok {
+		ids = []any{reply}
+	}
+	if err == nil && len(ids) != len(requests) {
 		err = fmt.Errorf("unexpected reply of the publish script: %T", reply)
 	}
 	for i, r := range requests {
@@ -234,13 +237,12 @@ func (refusal) RedisError() {}
 // sendPlain publishes without history. Nothing is repeated, as nothing could tell a repetition from the original.
 func (p *publisher) sendPlain(ctx context.Context, requests []*request) {
 	for _, r := range requests {
-		args := make([]any, 0, 1+len(r.channels))
-		args = append(args, seal(r.own, r.value))
+		command := append(p.plain.call(1+len(r.channels), p.keys.journal), seal(r.own, r.value))
 		for _, channel := range r.channels {
-			args = append(args, channel)
+			command = append(command, channel)
 		}
 		r.id = r.own
-		_, r.err = p.plain.runOnce(ctx, p.client, []string{p.keys.journal}, args...)
+		_, r.err = p.plain.runOnce(ctx, p.client, command)
 		if r.err != nil && retryable(ctx, r.err) {
 			lookAround(ctx, p.client)
 		}

@@ -23,12 +23,12 @@ const (
 	itemDown                      // the session is over
 )
 
-// dispatcher is the state of the one goroutine that hands messages to subscriptions.
+// dispatcher is the state of handing messages to subscriptions, which one goroutine at a time does.
 type dispatcher struct {
 	system *RedisNotificationSystem
 	abort  atomic.Bool // drop what is queued, Shutdown has run out of time
 
-	// These belong to the goroutine alone.
+	// These belong to whoever handles an item.
 	up       bool     // the session is recovered; what arrives now is delivered
 	early    []string // names confirmed before the session was up
 	base     baseline // what the journal was like when last in touch with it
@@ -89,24 +89,29 @@ func (d *dispatcher) at() envelope {
 func (p *pump) dispatch() {
 	d := p.dispatcher
 	for it := range p.queue {
-		if d.abort.Load() {
-			continue
+		if !d.abort.Load() {
+			p.handle(it)
 		}
-		p.busySince.Store(time.Now().UnixNano())
-		switch it.kind {
-		case itemMessage:
-			p.message(it)
-		case itemBeat:
-			p.beatReturned(it)
-		case itemConfirmed:
-			p.added(it.name)
-		case itemUp:
-			p.recover(it.session)
-		case itemDown:
-			p.down(it.session)
-		}
-		p.busySince.Store(0)
+		p.pending.Add(-1)
 	}
+}
+
+// handle does what an item asks for. It runs in one goroutine at a time.
+func (p *pump) handle(it item) {
+	p.busySince.Store(time.Now().UnixNano())
+	switch it.kind {
+	case itemMessage:
+		p.message(it)
+	case itemBeat:
+		p.beatReturned(it)
+	case itemConfirmed:
+		p.added(it.name)
+	case itemUp:
+		p.recover(it.session)
+	case itemDown:
+		p.down(it.session)
+	}
+	p.busySince.Store(0)
 }
 
 // message delivers one message of the connection.

@@ -77,8 +77,9 @@ func (i identity) continues(later identity) bool {
 // look returns the status of the journal. If a channel is given, the same is sent there as a heartbeat.
 func (j *journal) look(ctx context.Context, channel string, beat uint64) (status, error) {
 	// The mark offered is a new one each time: one used twice would make a wiped data set look like itself.
-	reply, err := j.state.run(ctx, j.client, []string{j.keys.journal, j.keys.origin},
+	command := append(j.state.call(4, j.keys.journal, j.keys.origin),
 		rand.Text()[:16], originTTL.Milliseconds(), channel, beat)
+	reply, err := j.state.run(ctx, j.client, command)
 	if err != nil {
 		return status{}, err
 	}
@@ -150,7 +151,8 @@ func (j *journal) between(ctx context.Context, from, to position, count int) ([]
 
 // fetch is between, with the origin of the data set the events are from.
 func (j *journal) fetch(ctx context.Context, from, to position, count int) (entries []entry, origin string, err error) {
-	reply, err := j.read.run(ctx, j.client, []string{j.keys.journal, j.keys.origin}, from.String(), to.String(), count)
+	command := append(j.read.call(3, j.keys.journal, j.keys.origin), from.String(), to.String(), count)
+	reply, err := j.read.run(ctx, j.client, command)
 	if err != nil {
 		return nil, "", err
 	}

@@ -12,7 +12,7 @@
 --          number of channels
 --          the channels
 --
--- Reply    for each event its place in the journal, or "!" and an error message
+-- Reply    for each event its place in the journal, or "!" and an error message; not as a list if it is only one
 
 local journal, size = KEYS[1], ARGV[1]
 
@@ -58,4 +58,5 @@ while at < last do
   at = at + 3 + count
 end
 redis.call('PEXPIRE', journal, ARGV[2])
-return replies
+if replies[2] then return replies end
+return replies[1]

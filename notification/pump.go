@@ -44,6 +44,7 @@ type pump struct {
 	listening  sync.WaitGroup // listen, control and beat
 	replaying  sync.WaitGroup // replay
 	dispatched chan struct{}  // closed when dispatch has drained the queue
+	pending    atomic.Int64   // items the dispatcher has not finished
 	running    atomic.Int32   // goroutines that have not returned
 	beats      atomic.Uint64  // heartbeats sent
 	lastBeat   atomic.Int64   // when a heartbeat last came back, Unix nanoseconds; 0 before the first session
@@ -330,6 +331,23 @@ func (p *pump) received(s *session, m *redis.Message) {
 	case m.Pattern != "":
 		it.name = m.Pattern
 	}
+	p.pass(it)
+}
+
+// pass hands a message to the dispatcher. If that has nothing to do and the message is for few, the reader does its
+// work at once: waking another goroutine would cost more. Only the reader fills the queue, so while pending is zero
+// the dispatcher cannot come in between.
+func (p *pump) pass(it item) {
+	if p.pending.Load() == 0 && p.system.registry.few.Load() {
+		p.handle(it)
+		return
+	}
+	p.enqueue(it)
+}
+
+// enqueue hands an item to the dispatcher.
+func (p *pump) enqueue(it item) {
+	p.pending.Add(1)
 	p.queue <- it
 }
 
@@ -346,13 +364,13 @@ func (p *pump) confirmed(s *session, m *redis.Subscription) {
 		return
 	}
 	if !s.awaited[m.Channel] {
-		p.queue <- item{kind: itemConfirmed, session: s, name: m.Channel}
+		p.enqueue(item{kind: itemConfirmed, session: s, name: m.Channel})
 		return
 	}
 	delete(s.awaited, m.Channel)
 	if len(s.awaited) == 0 {
 		p.contact(s)
-		p.queue <- item{kind: itemUp, session: s}
+		p.enqueue(item{kind: itemUp, session: s})
 	}
 }
 
@@ -370,7 +388,7 @@ func (p *pump) disconnected(s *session, err error) {
 		p.system.metrics.reconnects.Add(1)
 	}
 	p.note(err)
-	p.queue <- item{kind: itemDown, session: s}
+	p.enqueue(item{kind: itemDown, session: s})
 }
 
 // note remembers why there is no session.

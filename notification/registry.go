@@ -3,6 +3,7 @@ package notification
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/compozy/cache/internal/glob"
@@ -15,7 +16,11 @@ type registry struct {
 	topics   map[string]*topic // guarded by mu
 	patterns []*topic          // the globs among them; guarded by mu
 	count    int               // open subscriptions; guarded by mu
+	few      atomic.Bool       // count is so low that the reader may deliver by itself
 }
+
+// fewSubscriptions is how many subscriptions an event can reach in less time than it takes to wake a goroutine.
+const fewSubscriptions = 64
 
 // topic is one name, an exact channel or a glob, with the local subscriptions to it. In Redis it is subscribed to
 // once, whatever their number.
@@ -56,12 +61,18 @@ func (r *registry) attach(s *Subscription) (t *topic, isNew bool) {
 		}
 	}
 	t.idleSince = time.Time{}
-	r.count++
+	r.counted(+1)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s.topic, s.index = t, len(t.subs)
 	t.subs = append(t.subs, s)
 	return t, isNew
+}
+
+// counted is called with mu held.
+func (r *registry) counted(change int) {
+	r.count += change
+	r.few.Store(r.count <= fewSubscriptions)
 }
 
 // detach removes a subscription and reports whether its name has become idle.
@@ -81,7 +92,7 @@ func (r *registry) detach(s *Subscription) bool {
 	t.subs[last] = nil
 	t.subs = t.subs[:last]
 	s.index = -1
-	r.count--
+	r.counted(-1)
 	if last == 0 {
 		t.idleSince = time.Now()
 	}

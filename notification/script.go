@@ -25,44 +25,47 @@ type once struct{ *redis.Cmd }
 // NoRetry is asked by go-redis before it would send a command again.
 func (once) NoRetry() bool { return true }
 
+// call begins the command that executes the script: the keys, and room for the arguments to be appended.
+func (s *script) call(arguments int, keys ...string) []any {
+	command := make([]any, 0, 3+len(keys)+arguments)
+	command = append(command, "evalsha", s.hash, len(keys))
+	for _, key := range keys {
+		command = append(command, key)
+	}
+	return command
+}
+
 // run executes the script with one round trip, or two when the server has forgotten it. The script may be executed
 // more than once: go-redis repeats what failed.
-func (s *script) run(ctx context.Context, client redis.UniversalClient, keys []string, args ...any) (any, error) {
-	return s.execute(ctx, client, false, keys, args)
+func (s *script) run(ctx context.Context, client redis.UniversalClient, command []any) (any, error) {
+	return s.execute(command, func(cmd *redis.Cmd) error { return client.Process(ctx, cmd) })
 }
 
 // runOnce is run for a script that is executed once at most. An error of the network leaves open whether it was.
-func (s *script) runOnce(ctx context.Context, client redis.UniversalClient, keys []string, args ...any) (any, error) {
-	return s.execute(ctx, client, true, keys, args)
+func (s *script) runOnce(ctx context.Context, client redis.UniversalClient, command []any) (any, error) {
+	return s.execute(command, func(cmd *redis.Cmd) error { return client.Process(ctx, once{cmd}) })
 }
 
-func (s *script) execute(ctx context.Context, client redis.UniversalClient, single bool, keys []string, args []any) (any, error) {
-	reply, err := eval(ctx, client, single, "evalsha", s.hash, keys, args)
+func (s *script) execute(command []any, process func(*redis.Cmd) error) (any, error) {
+	cmd := newCommand(command)
+	err := process(cmd)
 	if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
-		reply, err = eval(ctx, client, single, "eval", s.source, keys, args)
-	}
-	return reply, err
-}
-
-func eval(ctx context.Context, client redis.UniversalClient, single bool, name, what string, keys []string, args []any) (any, error) {
-	all := make([]any, 0, 3+len(keys)+len(args))
-	all = append(all, name, what, len(keys))
-	for _, key := range keys {
-		all = append(all, key)
-	}
-	cmd := redis.NewCmd(ctx, append(all, args...)...)
-	// The first key decides which node of a cluster gets the command.
-	cmd.SetFirstKeyPos(3)
-	var err error
-	if single {
-		err = client.Process(ctx, once{cmd})
-	} else {
-		err = client.Process(ctx, cmd)
+		command[0], command[1] = "eval", s.source
+		cmd = newCommand(command)
+		err = process(cmd)
+		command[0], command[1] = "evalsha", s.hash
 	}
 	if err != nil {
 		return nil, err
 	}
 	return cmd.Val(), nil
+}
+
+func newCommand(command []any) *redis.Cmd {
+	cmd := redis.NewCmd(context.Background(), command...)
+	// The first key decides which node of a cluster gets the command.
+	cmd.SetFirstKeyPos(3)
+	return cmd
 }
 
 // sleep waits for d and reports whether it did: false means that ctx ended first.
