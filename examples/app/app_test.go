@@ -1,0 +1,238 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/internal/redistest"
+)
+
+// batch are the arguments of a process that shares a run.
+func batch(run, name string, workflows int, more ...string) []string {
+	return append([]string{"-run", run, "-name", name, "-workflows", fmt.Sprint(workflows), "-addr", "127.0.0.1:0"}, more...)
+}
+
+func processOf(worker string) string {
+	name, _, _ := strings.Cut(worker, "/")
+	return name
+}
+
+func TestTwoProcessesShareARun(t *testing.T) {
+	t.Parallel()
+	const workflows = 40
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	heard := listen(t, rdb, "shared")
+
+	a := launch(t, server.URL(), batch("shared", "a", workflows, "-step", "80ms")...)
+	b := launch(t, server.URL(), batch("shared", "b", workflows, "-step", "80ms")...)
+
+	assert.Equal(t, 0, a.wait())
+	assert.Equal(t, 0, b.wait())
+	workers := requireRanOnce(t, openStore(rdb, "shared"), heard, workflows)
+	processes := make(map[string]bool)
+	for w := range workers {
+		processes[processOf(w)] = true
+	}
+	assert.Equal(t, map[string]bool{"a": true, "b": true}, processes, "both took part")
+	for _, p := range []*process{a, b} {
+		assert.Contains(t, p.output(), "40 of 40")
+		assert.Contains(t, p.output(), "Every workflow ran, once")
+	}
+}
+
+func TestKilledProcessLeavesItsWorkflowsToTheOther(t *testing.T) {
+	t.Parallel()
+	const workflows = 24
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	store := openStore(rdb, "killed")
+	heard := listen(t, rdb, "killed")
+
+	victim := launch(t, server.URL(), batch("killed", "victim", workflows, "-step", "200ms")...)
+	victim.url()
+	// It stands still while we look, so what it has begun is what it leaves behind.
+	var orphan string
+	require.Eventually(t, func() bool {
+		victim.signal(syscall.SIGSTOP)
+		var err error
+		if orphan, err = begunBy(t.Context(), store, "victim", workflows); err == nil && orphan != "" {
+			return true
+		}
+		victim.signal(syscall.SIGCONT)
+		return false
+	}, patience, 50*time.Millisecond)
+	victim.signal(syscall.SIGKILL)
+	victim.wait()
+	heir := launch(t, server.URL(), batch("killed", "heir", workflows, "-step", "20ms")...)
+
+	assert.Equal(t, 0, heir.wait())
+	requireRanOnce(t, store, heard, workflows)
+	w, err := store.Load(t.Context(), orphan)
+	require.NoError(t, err)
+	assert.GreaterOrEqual(t, w.Takeovers, 1)
+	assert.Equal(t, "heir", processOf(w.Worker))
+}
+
+// A process that stands still until its locks have expired loses its workflows, and what it does when it wakes up
+// does not count.
+func TestSleepingProcessDoesNotRunAnythingTwice(t *testing.T) {
+	t.Parallel()
+	const workflows = 12
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	store := openStore(rdb, "asleep")
+	heard := listen(t, rdb, "asleep")
+
+	sleeper := launch(t, server.URL(), batch("asleep", "sleeper", workflows, "-step", "150ms")...)
+	sleeper.url()
+	require.Eventually(t, func() bool {
+		sleeper.signal(syscall.SIGSTOP)
+		if id, err := begunBy(t.Context(), store, "sleeper", workflows); err == nil && id != "" {
+			return true
+		}
+		sleeper.signal(syscall.SIGCONT)
+		return false
+	}, patience, 50*time.Millisecond)
+	other := launch(t, server.URL(), batch("asleep", "other", workflows, "-step", "20ms")...)
+	assert.Equal(t, 0, other.wait())
+	sleeper.signal(syscall.SIGCONT)
+
+	assert.Equal(t, 0, sleeper.wait())
+	requireRanOnce(t, store, heard, workflows)
+}
+
+func TestExitCodeWhenAWorkflowIsLost(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	store := openStore(rdb, "lost")
+	p := launch(t, server.URL(), batch("lost", "p", 8, "-workers", "2")...)
+
+	var gone string
+	require.Eventually(t, func() bool {
+		for n := range 8 {
+			if w, err := store.Load(t.Context(), store.ID(n+1)); err == nil && w.Status == Waiting {
+				gone = w.ID
+				return rdb.Del(t.Context(), store.stateKey(gone)).Err() == nil
+			}
+		}
+		return false
+	}, patience, time.Millisecond)
+
+	assert.Equal(t, exitFailed, p.wait())
+	assert.Contains(t, p.output(), gone+": lost: its state is not in Redis")
+}
+
+func TestExitCodeWhenAWorkflowStopsForGood(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	store := openStore(rdb, "stuck")
+	// Somebody holds its lock and never lets go.
+	require.NoError(t, store.Submit(t.Context(), store.ID(1)))
+	hold(t, server, store.Resource(store.ID(1)))
+
+	p := launch(t, server.URL(), batch("stuck", "p", 2, "-patience", "4s", "-step", "1ms")...)
+
+	assert.Equal(t, exitFailed, p.wait())
+	assert.Contains(t, p.output(), store.ID(1)+": lost: nobody finished it, it is waiting")
+}
+
+func TestExitCodeWhenAWorkflowRanTwice(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	store := openStore(rdb, "twice")
+	// A fact that no process of this run has put there: a step was done before the run began.
+	id := store.ID(2)
+	require.NoError(t, store.Note(t.Context(), factDone, "stranger/1", 1, newWorkflow("twice", id, time.Now())))
+
+	p := launch(t, server.URL(), batch("twice", "p", 3, "-step", "1ms")...)
+
+	assert.Equal(t, exitFailed, p.wait())
+	assert.Contains(t, p.output(), id+": ran twice: step")
+	assert.Contains(t, p.output(), "was done 2 times")
+}
+
+func TestExitCodeWhenInterrupted(t *testing.T) {
+	t.Parallel()
+	p := launch(t, "", batch("interrupted", "p", 500)...)
+	p.url()
+	p.signal(syscall.SIGINT)
+	assert.Equal(t, exitInterrupted, p.wait())
+}
+
+func TestExitCodeOfMistakes(t *testing.T) {
+	t.Parallel()
+	flags := launch(t, "", "-workers", "0", "-failures", "2")
+	assert.Equal(t, exitUsage, flags.wait())
+	assert.Contains(t, flags.output(), "-workers: 0")
+	assert.Contains(t, flags.output(), "-failures: 2")
+
+	server := redistest.Start(t, redistest.WithPassword("right"))
+	url := strings.Replace(server.URL(), "right", "s3cret-wrong", 1)
+	password := launch(t, url, "-addr", "127.0.0.1:0")
+	assert.Equal(t, exitUsage, password.wait())
+	assert.NotContains(t, password.output(), "s3cret")
+}
+
+func TestPagesAnswer(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	p := launch(t, server.URL(), "-addr", "127.0.0.1:0", "-step", "5ms", "-every", "10ms")
+	base := p.url()
+
+	eventually(t, base+"/", http.StatusOK, "live-0001", "Run live", "steps retried")
+	eventually(t, base+"/state.json", http.StatusOK, `"run":"live"`)
+	eventually(t, base+"/metrics", http.StatusOK,
+		"example_workflows_completed_total ", `cache_client_commands_total{cache="default"`, "go_goroutines ")
+	eventually(t, base+"/livez", http.StatusOK, "locks")
+	eventually(t, base+"/readyz", http.StatusOK, "workers", "redis")
+	eventually(t, base+"/nowhere", http.StatusNotFound)
+
+	server.Kill()
+	eventually(t, base+"/readyz", http.StatusServiceUnavailable)
+	eventually(t, base+"/livez", http.StatusOK)
+	eventually(t, base+"/", http.StatusOK, "failing")
+	server.Restart()
+	eventually(t, base+"/readyz", http.StatusOK)
+
+	p.signal(syscall.SIGTERM)
+	assert.Equal(t, 0, p.wait())
+}
+
+func TestEmbeddedServerByDefault(t *testing.T) {
+	t.Parallel()
+	p := launch(t, "", "-workflows", "5", "-step", "1ms")
+	assert.Equal(t, 0, p.wait())
+	assert.Contains(t, p.output(), "redis embedded")
+	assert.Contains(t, p.output(), "5 of 5")
+}
+
+// eventually waits until a page answers with that code and contains all of the words.
+func eventually(t *testing.T, url string, code int, words ...string) {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		resp, err := client.Get(url)
+		if !assert.NoError(c, err) {
+			return
+		}
+		body, err := io.ReadAll(resp.Body)
+		assert.NoError(c, err)
+		assert.NoError(c, resp.Body.Close())
+		assert.Equal(c, code, resp.StatusCode, "%s", body)
+		for _, w := range words {
+			assert.Contains(c, string(body), w)
+		}
+	}, patience, 20*time.Millisecond, url)
+}
