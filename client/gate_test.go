@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -77,6 +78,10 @@ func TestNothingConnectsBeforeOpen(t *testing.T) {
 					}
 					require.ErrorIs(t, err, ErrNotStarted, how)
 				}
+				if inner, ok := c.(*redis.Client); ok {
+					// Failed dials would shut the pool of go-redis for a while.
+					require.Zero(t, inner.PoolStats().Misses, "the pool was asked")
+				}
 			}
 			require.ErrorIs(t, r.HealthCheck(t.Context()), ErrNotStarted)
 			require.ErrorIs(t, r.WaitReady(t.Context()), ErrNotStarted)
@@ -132,15 +137,16 @@ func TestCloseEndsDials(t *testing.T) {
 	t.Parallel()
 	dialling := make(chan struct{}, 10)
 	ended := make(chan error, 10)
-	r := open(t, &config.Config{
-		DialTimeout: time.Hour, ReadTimeout: time.Hour, MinIdleConns: 1, MaxRetries: -1,
-		Dialer: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			dialling <- struct{}{}
-			<-ctx.Done()
-			ended <- ctx.Err()
-			return nil, ctx.Err()
-		},
-	})
+	cfg := config.Default()
+	cfg.DialTimeout, cfg.ReadTimeout = time.Hour, time.Hour
+	cfg.MinIdleConns = 0 // the only dial is the command's
+	cfg.Dialer = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		dialling <- struct{}{}
+		<-ctx.Done()
+		ended <- ctx.Err()
+		return nil, ctx.Err()
+	}
+	r := open(t, cfg)
 	got := make(chan error, 1)
 	go func() { got <- r.Get(context.Background(), "k").Err() }()
 	<-dialling
@@ -152,6 +158,37 @@ func TestCloseEndsDials(t *testing.T) {
 		t.Fatal("the command still waits for its connection")
 	}
 	require.ErrorIs(t, <-ended, context.Canceled)
+}
+
+// countedConn counts itself out when it is closed.
+type countedConn struct {
+	net.Conn
+	once sync.Once
+	open *atomic.Int64
+}
+
+func (c *countedConn) Close() error {
+	c.once.Do(func() { c.open.Add(-1) })
+	return c.Conn.Close()
+}
+
+// Every connection that was dialled is in a pool or closed.
+func TestNoConnectionIsLost(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	var live atomic.Int64
+	r := ready(t, &config.Config{URL: srv.URL(), MinIdleConns: 3, Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		live.Add(1)
+		return &countedConn{Conn: conn, open: &live}, nil
+	}})
+	eventually(t, func() bool { return r.PoolStats().IdleConns >= 3 }, "idle connections")
+	eventually(t, func() bool { return live.Load() == int64(r.PoolStats().TotalConns) }, "no other connection is open")
+	require.NoError(t, r.Close())
+	require.Zero(t, live.Load())
 }
 
 func TestDialTimeoutHoldsForOwnDialer(t *testing.T) {
