@@ -57,7 +57,7 @@ func (m *RedisLockManager) tryAcquire(ctx context.Context, resource string, ttl 
 	}
 	defer m.tasks.end()
 	k := newKeys(m.set.prefix, resource)
-	a := m.attempt(ctx, k, m.newValue(), ttl, askAcquire)
+	a := m.attempt(m.newRound(ctx, acquiring, k, m.newValue(), ttl, askAcquire))
 	select {
 	case <-a.done:
 	case <-ctx.Done():
@@ -124,15 +124,15 @@ type attempt struct {
 }
 
 // attempt starts one.
-func (m *RedisLockManager) attempt(ctx context.Context, k keys, value string, ttl time.Duration, ask caller) *attempt {
-	a := &attempt{round: m.newRound(ctx, acquiring, k, value, ttl, ask), done: make(chan struct{})}
-	mutex := m.newMutex(k, value, ttl)
+func (m *RedisLockManager) attempt(r *round) *attempt {
+	a := &attempt{round: r, done: make(chan struct{})}
+	mutex := m.newMutex(r.keys, r.value, r.ttl)
 	a.start = time.Now()
 	m.tasks.spawn(func() {
 		token, err := a.run(mutex)
 		a.token, a.err = token, err
 		if !a.fate.decide(delivered) {
-			a.round.discard() // the caller has left
+			a.round.abandon()
 		}
 		close(a.done)
 		a.round.leave()

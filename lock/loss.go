@@ -15,18 +15,39 @@ func validity(ttl time.Duration) time.Duration {
 
 // guard is how much earlier than necessary a loss is told.
 func guard(ttl time.Duration) time.Duration {
-	return min(max(ttl/20, time.Millisecond), 250*time.Millisecond)
+	return min(max(ttl/10, time.Millisecond), 500*time.Millisecond)
 }
 
-// newLock makes the lock of an attempt that succeeded and starts what keeps it.
+// grantOf is what a holder has got.
+type grantOf struct {
+	keys  keys
+	value string
+	token int64
+	until time.Time // until when it is valid
+	due   time.Time // when to renew it
+	round *round    // nodes that may be late; nil on a single node
+}
+
+// newLock makes the lock of an attempt that succeeded.
 func (m *RedisLockManager) newLock(a *attempt, resource string, ttl time.Duration) (*RedisLock, error) {
-	l := &RedisLock{
-		manager: m, resource: resource, keys: a.round.keys, value: a.round.value, ttl: ttl, token: a.token,
-		acquired: time.Now(), index: -1,
-		until: a.start.Add(validity(a.round.ttl)),
+	g := grantOf{
+		keys: a.round.keys, value: a.round.value, token: a.token, until: a.start.Add(validity(a.round.ttl)),
+		due: m.renewer.firstDue(ttl, a.start),
 	}
 	if len(m.nodes) > 1 {
-		l.round = a.round
+		g.round = a.round
+	}
+	if a.round.ttl != ttl { // acquired for a caller with another TTL, who has left
+		g.due = time.Now()
+	}
+	return m.adopt(g, resource, ttl)
+}
+
+// adopt makes a lock and starts what keeps it. It returns ErrManagerClosed if the manager is closing.
+func (m *RedisLockManager) adopt(g grantOf, resource string, ttl time.Duration) (*RedisLock, error) {
+	l := &RedisLock{
+		manager: m, resource: resource, keys: g.keys, value: g.value, ttl: ttl, token: g.token, round: g.round,
+		acquired: time.Now(), index: -1, until: g.until,
 	}
 	if err := m.hold(l); err != nil {
 		return nil, err
@@ -36,7 +57,7 @@ func (m *RedisLockManager) newLock(a *attempt, resource string, ttl time.Duratio
 	l.mu.Lock()
 	l.timer = time.AfterFunc(time.Until(l.until), l.expire)
 	l.mu.Unlock()
-	m.renewer.add(l, a.start)
+	m.renewer.schedule(l, g.due)
 	return l, nil
 }
 

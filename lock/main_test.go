@@ -76,3 +76,6 @@ func wait(t testing.TB, ch <-chan struct{}, what string) {
 		require.FailNow(t, "waited in vain", what)
 	}
 }
+
+// redisClient is newClient for use outside of a test's own goroutine; the caller closes it.
+func redisClient(s *redistest.Server) *redis.Client { return redis.NewClient(s.Options()) }

@@ -23,6 +23,7 @@ type RedisLockManager struct {
 	metrics     *metrics
 	renewer     *renewer
 	janitor     *janitor
+	waiters     *waiters
 
 	tasks   tasks
 	closing chan struct{} // closed when Close begins: wakes whoever waits
@@ -53,6 +54,7 @@ func NewRedisLockManager(client redis.UniversalClient, opts ...Option) (*RedisLo
 	m.metrics = newMetrics(m)
 	m.renewer = newRenewer(m)
 	m.janitor = &janitor{manager: m}
+	m.waiters = &waiters{manager: m, byResource: make(map[string]*contender), byName: make(map[string]*contender)}
 	pools := make([]redsyncredis.Pool, len(set.nodes))
 	for i, c := range set.nodes {
 		n := newNode(m, i, c)

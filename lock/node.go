@@ -17,10 +17,18 @@ type node struct {
 	renewals atomic.Int32
 	// strict is 1 if PUBLISH counts all subscribers. In a cluster it knows those of its own node only.
 	strict int
+	inbox  *inbox
 }
 
 func newNode(m *RedisLockManager, index int, client redis.UniversalClient) *node {
-	return &node{manager: m, index: index, client: client}
+	n := &node{manager: m, index: index, client: client, strict: 1}
+	if _, ok := client.(interface {
+		ForEachShard(context.Context, func(context.Context, *redis.Client) error) error
+	}); ok {
+		n.strict = 0
+	}
+	n.inbox = newInbox(n)
+	return n
 }
 
 // send executes a script, in one round trip unless the server has forgotten it. After a failure of the network go-redis
@@ -68,4 +76,21 @@ func integer(reply any) (int64, error) {
 		return 0, errUnexpectedReply
 	}
 	return number, nil
+}
+
+// integers converts the reply of a script that is a list of numbers.
+func integers(reply any, count int) ([]int64, error) {
+	list, ok := reply.([]any)
+	if !ok || len(list) != count {
+		return nil, errUnexpectedReply
+	}
+	numbers := make([]int64, count)
+	for i, item := range list {
+		number, err := integer(item)
+		if err != nil {
+			return nil, err
+		}
+		numbers[i] = number
+	}
+	return numbers, nil
 }

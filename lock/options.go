@@ -65,8 +65,8 @@ func WithNodeTimeout(d time.Duration) Option {
 	return func(s *settings) { s.nodeTimeout = d }
 }
 
-// WithRenewal(false) switches automatic renewal off: locks end after their TTL unless Refresh is called. Whoever holds
-// one is still told in time. The default is true.
+// WithRenewal says whether locks are renewed automatically; the default is true. Without renewal they end after their
+// TTL unless Refresh is called, and whoever holds one is still told in time.
 func WithRenewal(on bool) Option {
 	return func(s *settings) { s.renewal = on }
 }

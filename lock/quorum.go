@@ -25,6 +25,7 @@ type vote struct {
 	outcome outcome
 	token   int64
 	wait    time.Duration // remaining TTL of the other holder
+	place   placeReply    // for those who wait
 	err     error
 }
 
@@ -36,6 +37,7 @@ type round struct {
 	keys    keys
 	value   string
 	ttl     time.Duration
+	name    string // of the waiter in the queues, if the nodes are to queue it
 	call    caller
 
 	// ctx bounds the calls to all nodes. redsync's own context does not: it ends with the quorum's decision, and the
@@ -48,6 +50,8 @@ type round struct {
 	users int // nodes that have not answered, and the caller
 	// over says that the lock is not wanted any more: whoever grants it now has to take it back.
 	over bool
+	// leaving says that the waiter is not to stay in any queue either.
+	leaving bool
 }
 
 // verb is what a round asks for.
@@ -113,6 +117,27 @@ func (r *round) drop() {
 func (r *round) discard() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.giveUp()
+}
+
+// abandon is discard for when the caller has left. If it was to wait, it leaves the queues too.
+func (r *round) abandon() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.giveUp()
+	if r.name == "" {
+		return
+	}
+	r.leaving = true
+	for i, v := range r.votes {
+		if v.outcome != pending {
+			r.leaveQueue(r.manager.nodes[i])
+		}
+	}
+}
+
+// giveUp is the body of discard. The caller holds mu.
+func (r *round) giveUp() {
 	if r.over {
 		return
 	}
@@ -133,9 +158,20 @@ func (r *round) finish() {
 func (r *round) takeBack(n *node, v vote) {
 	if v.outcome == granted || v.outcome == failed {
 		r.manager.janitor.add(debris{
-			node: n, keys: r.keys, value: r.value, uncertain: v.outcome == failed, until: time.Now().Add(cleanupTime(r.ttl)),
+			node: n, keys: r.keys, value: r.value, queued: r.name == r.value, uncertain: v.outcome == failed,
+			until: time.Now().Add(cleanupTime(r.ttl)),
 		})
 	}
+	if r.leaving && v.outcome != pending {
+		r.leaveQueue(n)
+	}
+}
+
+// leaveQueue has the janitor take the waiter off a node's queue. The caller holds mu.
+func (r *round) leaveQueue(n *node) {
+	r.manager.janitor.add(debris{
+		node: n, keys: r.keys, value: r.name, queued: true, until: time.Now().Add(cleanupTime(liveness)),
+	})
 }
 
 // snapshot returns the answers so far.

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -108,3 +109,5 @@ func TestCloseWithoutALock(t *testing.T) {
 	require.NoError(t, m.Close(t.Context()))
 	require.NoError(t, m.Close(t.Context()))
 }
+
+func z(score float64, member string) redis.Z { return redis.Z{Score: score, Member: member} }

@@ -43,19 +43,17 @@ func newRenewer(m *RedisLockManager) *renewer {
 // interval is how often a lock is renewed: two tries may fail before the third is too late.
 func interval(ttl time.Duration) time.Duration { return ttl / 3 }
 
-// add schedules the first renewal of a lock whose validity counts from start.
-func (r *renewer) add(l *RedisLock, start time.Time) {
-	if !r.manager.set.renewal {
-		return
-	}
-	// Jitter, so that locks taken at the same time do not come back in step for ever.
-	r.schedule(l, start.Add(interval(l.ttl)-rand.N(l.ttl/30+1)))
+// firstDue is when to renew a lock first whose validity counts from start. Jitter keeps locks that were taken at the
+// same time from coming back in step for ever.
+func (r *renewer) firstDue(ttl time.Duration, start time.Time) time.Time {
+	return start.Add(interval(ttl) - rand.N(ttl/30+1))
 }
 
+// schedule arranges for a renewal.
 func (r *renewer) schedule(l *RedisLock, due time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.stopped || l.index >= 0 {
+	if r.stopped || l.index >= 0 || !r.manager.set.renewal {
 		return
 	}
 	l.due = due

@@ -1,0 +1,330 @@
+package lock
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+const (
+	// grantTime is how long a lock that was passed on lasts unless its new holder extends it, which it does at once:
+	// how much a holder that is dead by then costs the others.
+	grantTime = 1500 * time.Millisecond
+	// liveness is how long a waiter keeps its place without asking again; it asks every recheck.
+	liveness = 20 * time.Second
+	recheck  = liveness / 2
+	// recheckNodes is the same for several masters, where waiters are only told of a release.
+	recheckNodes = time.Second
+	// stagger is how much later each waiter looks after a holder than the one ahead of it.
+	stagger = 200 * time.Millisecond
+	// maxPollDelay bounds the pause between two tries when Redis cannot tell us of a release.
+	maxPollDelay = 250 * time.Millisecond
+	// newsDelay is how long to wait for the other masters after the first has told of a release.
+	newsDelay = 10 * time.Millisecond
+)
+
+// contender competes for one resource on behalf of all callers of this process that wait for it. Its goroutine lives as
+// long as it has callers.
+type contender struct {
+	manager  *RedisLockManager
+	resource string
+	keys     keys
+	callers  []*waiter     // guarded by waiters.mu
+	name     string        // in the queue; guarded by waiters.mu, written by run only
+	retired  chan struct{} // closed when the last caller has gone
+	news     chan news
+	again    chan struct{} // holds one request at most to ask again
+
+	// What follows is touched by run only.
+	queued   bool  // the name may be in the queue of a node
+	arrival  int64 // the place in the queue, as Redis gave it
+	sample   sample
+	failures int
+	polls    int
+}
+
+// news is a message of an inbox: the lock was passed on to the one who is told, or, with token 0, has become free.
+type news struct {
+	node  *node
+	value string
+	token int64
+	time  int64 // the server's clock, microseconds
+}
+
+func newContender(m *RedisLockManager, resource string) *contender {
+	return &contender{
+		manager: m, resource: resource, keys: newKeys(m.set.prefix, resource),
+		retired: make(chan struct{}), news: make(chan news, 2*len(m.nodes)), again: make(chan struct{}, 1),
+	}
+}
+
+// run is the goroutine.
+func (c *contender) run() {
+	defer c.leaveQueue()
+	ws := c.manager.waiters
+	for w := ws.first(c); w != nil; w = ws.first(c) {
+		select {
+		case <-c.manager.closing:
+			return // the callers see it too
+		default:
+		}
+		if delay, ok := c.try(w); !ok && !c.idle(delay) {
+			return
+		}
+	}
+}
+
+// try asks for the lock once. If that does not succeed it returns how long to wait for a message.
+func (c *contender) try(w *waiter) (time.Duration, bool) {
+	m := c.manager
+	name := c.name
+	if name == "" {
+		name = m.newValue()
+		m.waiters.rename(c, name)
+	}
+	value := name
+	if len(m.nodes) > 1 {
+		// Each try has its own: a node may be taking the former one back right now.
+		value = m.newValue()
+	}
+	ask := place{name: name, arrival: c.arrival}
+	if m.inboxesUp() {
+		ask.liveness, c.queued = liveness, true
+	}
+	r := m.newRound(w.ctx, acquiring, c.keys, value, w.ttl, ask.call)
+	if c.queued {
+		r.name = name
+	}
+	a := m.attempt(r)
+	var err error
+	select {
+	case <-a.done:
+		err = a.err
+	case <-c.retired:
+		if a.abandon() {
+			return 0, false
+		}
+		err = a.err
+	case <-m.closing:
+		if a.abandon() {
+			return 0, false
+		}
+		err = a.err
+	case <-a.round.ctx.Done():
+		if a.abandon() {
+			err = errNoAnswer
+		} else {
+			err = a.err
+		}
+	}
+	if err == nil {
+		c.leaveOthers(a)
+		c.win(func(w *waiter) (*RedisLock, error) { return m.newLock(a, c.resource, w.ttl) }, a.round.discard)
+		return 0, true
+	}
+	return c.lost(a, err)
+}
+
+// win gives the lock to the caller whose turn it is, or back if all have gone.
+func (c *contender) win(take func(*waiter) (*RedisLock, error), giveBack func()) {
+	m := c.manager
+	c.queued, c.arrival, c.failures, c.polls = false, 0, 0, 0
+	m.waiters.rename(c, "") // what comes next is a new turn, at the end of the queue
+	w := m.waiters.shift(c)
+	if w == nil {
+		giveBack()
+		return
+	}
+	l, err := take(w)
+	if err != nil {
+		giveBack()
+	}
+	w.done <- turn{lock: l, err: err}
+}
+
+// leaveOthers takes the name off the queues of the masters that have not granted the lock.
+func (c *contender) leaveOthers(a *attempt) {
+	if len(c.manager.nodes) == 1 || !c.queued {
+		return
+	}
+	for i, v := range a.round.snapshot() {
+		if v.outcome != granted {
+			c.leave(c.manager.nodes[i])
+		}
+	}
+}
+
+// lost finds out how long to wait after a try that did not succeed.
+func (c *contender) lost(a *attempt, err error) (time.Duration, bool) {
+	m := c.manager
+	votes := a.round.snapshot()
+	t := count(votes)
+	if t.refused == 0 || t.granted+t.failed >= m.quorum() {
+		return c.failed(t, err)
+	}
+	c.failures = 0
+	for _, v := range votes {
+		if v.outcome != refused {
+			continue
+		}
+		if c.arrival == 0 || v.place.arrival < c.arrival {
+			c.arrival = v.place.arrival
+		}
+		c.sample = sample{local: a.start, server: v.place.time}
+	}
+	if !c.queued {
+		if m.openInboxes(c.retired) {
+			return 0, false // queue at once
+		}
+		c.polls++ // Redis cannot tell us, so we have to ask
+		return min(t.wait, retryDelay<<min(c.polls, 10), maxPollDelay) + rand.N(retryDelay), false
+	}
+	if len(m.nodes) > 1 {
+		if t.granted > 0 { // split between several contenders
+			return retryDelay + rand.N(10*retryDelay), false
+		}
+		return min(t.wait+rand.N(10*retryDelay), recheckNodes), false
+	}
+	later := time.Duration(votes[0].place.ahead * int64(stagger))
+	return min(t.wait+rand.N(4*retryDelay)+later, recheck), false
+}
+
+// failed sees to a try that Redis failed.
+func (c *contender) failed(t tally, err error) (time.Duration, bool) {
+	if t.errs != nil {
+		err = t.err()
+	}
+	if c.arrival == 0 { // never got through
+		c.manager.waiters.fail(c, &RedisError{Op: "acquire", Resource: c.resource, Err: err})
+		return 0, false
+	}
+	if len(c.manager.nodes) == 1 {
+		// The janitor takes the value off this node, so it must not be used again. The arrival keeps the place.
+		c.manager.waiters.rename(c, c.manager.newValue())
+	}
+	c.failures++
+	return min(retryDelay<<min(c.failures, 10), maxPollDelay) + rand.N(retryDelay), false
+}
+
+// idle waits for a reason to try again. It reports false when there is nothing more to do.
+func (c *contender) idle(d time.Duration) bool {
+	m := c.manager
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	told := make(map[*node]bool, len(m.nodes))
+	for {
+		select {
+		case <-timer.C:
+			return true
+		case <-c.again:
+			return true
+		case <-c.retired:
+			return false
+		case <-m.closing:
+			return false
+		case msg := <-c.news:
+			if msg.value != c.name {
+				continue // of an earlier turn
+			}
+			if msg.token > 0 {
+				c.inherit(msg)
+				return true
+			}
+			if told[msg.node] = true; len(told) >= m.quorum() {
+				return true
+			}
+			timer.Reset(newsDelay)
+		}
+	}
+}
+
+// inherit takes a lock that was passed on to us. It lasts for a short time only, so the first thing that happens to it
+// is its renewal. Where that time cannot be told, or there is no renewal, nothing is done here: the next try finds the
+// lock in our name and confirms it.
+func (c *contender) inherit(msg news) {
+	m := c.manager
+	start, ok := c.sample.at(msg.time)
+	until := start.Add(validity(grantTime))
+	if now := time.Now(); !ok || start.After(now) || !now.Before(until.Add(-grantTime/3)) || !m.set.renewal {
+		return
+	}
+	value := c.name
+	c.win(func(w *waiter) (*RedisLock, error) {
+		return m.adopt(grantOf{keys: c.keys, value: value, token: msg.token, until: until, due: time.Now()}, c.resource, w.ttl)
+	}, func() {
+		m.janitor.add(debris{node: msg.node, keys: c.keys, value: value, until: until})
+	})
+}
+
+// leaveQueue removes what this contender has in Redis.
+func (c *contender) leaveQueue() {
+	if !c.queued || c.name == "" {
+		return
+	}
+	for _, n := range c.manager.nodes {
+		c.leave(n)
+	}
+}
+
+func (c *contender) leave(n *node) {
+	c.manager.janitor.add(debris{
+		node: n, keys: c.keys, value: c.name, queued: true, until: time.Now().Add(cleanupTime(liveness)),
+	})
+}
+
+// sample is one look at a server's clock: local was before it.
+type sample struct {
+	local  time.Time
+	server int64 // microseconds
+}
+
+// at returns a local time that is not after the given time of the server. Off goes 1% of what has passed since the
+// sample, for clocks of different speed. It reports false without a sample, and if the server's clock was set back.
+func (s sample) at(server int64) (time.Time, bool) {
+	passed := time.Duration(server-s.server) * time.Microsecond
+	if s.server == 0 || passed < 0 {
+		return time.Time{}, false
+	}
+	return s.local.Add(passed - passed/100), true
+}
+
+// place is what the wait script needs beyond what a round has.
+type place struct {
+	name     string
+	arrival  int64
+	liveness time.Duration
+}
+
+// placeReply is what it tells a waiter beyond what a vote has.
+type placeReply struct{ arrival, time, ahead int64 }
+
+// call runs the wait script on a node.
+func (p place) call(r *round, n *node) vote {
+	m := n.manager
+	reply, err := n.send(r.ctx, waitScript, releaseKeys(r.keys), []any{
+		r.value, r.ttl.Milliseconds(), fenceRetention.Milliseconds(), m.inboxPrefix, m.grant().Milliseconds(), n.strict,
+		p.name, p.liveness.Milliseconds(), p.arrival,
+	}, false)
+	if err != nil {
+		return vote{outcome: failed, err: err}
+	}
+	numbers, err := integers(reply, 5)
+	if err != nil {
+		return vote{outcome: failed, err: err}
+	}
+	if numbers[0] > 0 {
+		return vote{outcome: granted, token: numbers[0]}
+	}
+	return vote{
+		outcome: refused, wait: time.Duration(numbers[1]) * time.Millisecond,
+		place: placeReply{arrival: numbers[2], time: numbers[3], ahead: numbers[4]},
+	}
+}
+
+// grant is how long a lock that a release passes on lasts at first. Several masters cannot pass a lock on, as they may
+// have different waiters in their queues: they tell the first one only.
+func (m *RedisLockManager) grant() time.Duration {
+	if len(m.nodes) > 1 {
+		return 0
+	}
+	return grantTime
+}

@@ -1,0 +1,179 @@
+package lock_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/lock"
+)
+
+// setupNodes returns three masters and a function that makes managers on them.
+func setupNodes(t testing.TB) ([]*redistest.Server, func(opts ...lock.Option) *lock.RedisLockManager) {
+	t.Helper()
+	servers := redistest.StartN(t, 3)
+	return servers, func(opts ...lock.Option) *lock.RedisLockManager {
+		clients := make([]redis.UniversalClient, len(servers))
+		for i, s := range servers {
+			clients[i] = newClient(t, s.Addr())
+		}
+		return newManager(t, nil, append(opts, lock.WithNodes(clients...))...)
+	}
+}
+
+// value returns what a server has under the key of "job".
+func value(t testing.TB, server *redistest.Server) string {
+	t.Helper()
+	return server.Client(t).Get(t.Context(), "cache:lock:{job}").Val()
+}
+
+// everywhere waits until "job" is locked on all servers, or on none.
+func everywhere(t testing.TB, servers []*redistest.Server, locked bool) {
+	t.Helper()
+	for _, s := range servers {
+		require.Eventually(t, func() bool { return (value(t, s) != "") == locked }, patience, tick)
+	}
+}
+
+func TestQuorumExcludesAndReleases(t *testing.T) {
+	t.Parallel()
+	servers, manager := setupNodes(t)
+	first, second := manager(), manager()
+	var tokens []int64
+	for range 5 {
+		l := acquire(t, first, "job", longTTL)
+		_, err := second.Acquire(t.Context(), "job", longTTL)
+		require.ErrorIs(t, err, lock.ErrLockNotAcquired)
+		tokens = append(tokens, l.Token())
+		require.NoError(t, l.Refresh(t.Context()))
+		require.NoError(t, l.Release(t.Context()))
+		require.ErrorIs(t, l.Release(t.Context()), lock.ErrLockNotHeld)
+		// Both calls return when two masters have decided; what is late on the third must not refuse the next.
+		everywhere(t, servers, false)
+		first, second = second, first
+	}
+	assert.IsIncreasing(t, tokens)
+}
+
+func TestQuorumIsOneRoundTrip(t *testing.T) {
+	t.Parallel()
+	servers, manager := setupNodes(t)
+	m := manager()
+	cycle := func() int64 {
+		l := acquire(t, m, "job", longTTL)
+		everywhere(t, servers, true)
+		require.NoError(t, l.Release(t.Context()))
+		everywhere(t, servers, false)
+		return l.Token()
+	}
+	// The first fences come from clocks that differ. The largest is written back, and soon all agree.
+	last := cycle()
+	require.Eventually(t, func() bool {
+		last = cycle()
+		for _, s := range servers {
+			if s.Client(t).Get(t.Context(), "cache:lock:{job}:fence").Val() != itoa(last) {
+				return false
+			}
+		}
+		return true
+	}, patience, tick)
+	for _, s := range servers {
+		s.ResetCommands(t)
+	}
+	assert.Equal(t, last+1, cycle())
+	for _, s := range servers {
+		assert.Equal(t, int64(2), s.Commands(t)["evalsha"], "one to acquire, one to release")
+	}
+}
+
+func TestStoppedMinorityCostsNothing(t *testing.T) {
+	t.Parallel()
+	servers, manager := setupNodes(t)
+	m := manager()
+	require.NoError(t, acquire(t, m, "warm", longTTL).Release(t.Context()))
+	servers[1].Stop()
+	begin := time.Now()
+	for range 20 {
+		l := acquire(t, m, "job", longTTL)
+		require.NoError(t, l.Release(t.Context()))
+	}
+	assert.Less(t, time.Since(begin), 1500*time.Millisecond, "below the time-out of a single call")
+	require.NoError(t, m.HealthCheck(t.Context()))
+	servers[1].Continue()
+	require.Eventually(t, func() bool { return value(t, servers[1]) == "" }, patience, tick, "late grants are taken back")
+}
+
+func TestStoppedMajorityIsARedisError(t *testing.T) {
+	t.Parallel()
+	servers, manager := setupNodes(t)
+	m := manager(lock.WithNodeTimeout(300 * time.Millisecond))
+	held := acquire(t, m, "held", 2*time.Second)
+	servers[0].Stop()
+	servers[2].Stop()
+	_, err := m.Acquire(t.Context(), "job", longTTL)
+	require.ErrorIs(t, err, lock.ErrRedis)
+	require.NotErrorIs(t, err, lock.ErrLockNotAcquired)
+	require.ErrorIs(t, m.HealthCheck(t.Context()), lock.ErrRedis)
+	wait(t, held.Lost(), "loss")
+	servers[0].Continue()
+	servers[2].Continue()
+	everywhere(t, servers, false)
+}
+
+func TestMasterRestartedEmptyRejoins(t *testing.T) {
+	t.Parallel()
+	servers, manager := setupNodes(t)
+	first, second := manager(), manager()
+	const ttl = 2 * time.Second
+	l := acquire(t, first, "job", ttl)
+	for i := range 3 { // one after the other: the lock survives as each is filled again before the next
+		servers[i].Restart()
+		require.Eventually(t, func() bool { return value(t, servers[i]) != "" }, patience, tick)
+		require.True(t, l.IsHeld())
+		_, err := second.Acquire(t.Context(), "job", ttl)
+		require.Error(t, err)
+	}
+	require.NoError(t, l.Release(t.Context()))
+	everywhere(t, servers, false)
+	next := acquire(t, second, "job", ttl)
+	assert.Greater(t, next.Token(), l.Token(), "the fence came along")
+}
+
+func TestWaitingOnSeveralMasters(t *testing.T) {
+	t.Parallel()
+	servers, manager := setupNodes(t)
+	l := acquire(t, manager(), "job", longTTL)
+	got := make(chan *lock.RedisLock, 3)
+	for i := range 3 {
+		m := manager()
+		go func() {
+			w, err := m.AcquireWait(t.Context(), "job", longTTL)
+			if assert.NoError(t, err) {
+				got <- w
+			}
+		}()
+		for _, s := range servers {
+			length := queueLength(t, s)
+			require.Eventually(t, func() bool { return length() == int64(i+1) }, patience, tick)
+		}
+	}
+	token := l.Token()
+	for range 3 {
+		require.NoError(t, l.Release(t.Context()))
+		select {
+		case l = <-got:
+		case <-time.After(patience):
+			require.FailNow(t, "nobody got the lock")
+		}
+		assert.Greater(t, l.Token(), token)
+		token = l.Token()
+	}
+	require.NoError(t, l.Release(t.Context()))
+	for _, s := range servers {
+		require.Eventually(t, func() bool { return len(traces(t, s)) == 0 }, patience, tick)
+	}
+}

@@ -1,0 +1,258 @@
+package lock_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/lock"
+)
+
+// queueLength returns how many waiters for "job" a server knows.
+func queueLength(t testing.TB, server *redistest.Server) func() int64 {
+	t.Helper()
+	client := server.Client(t)
+	return func() int64 { return client.ZCard(t.Context(), "cache:lock:{job}:queue").Val() }
+}
+
+// traces returns the keys of "job" that must not outlive its users.
+func traces(t testing.TB, server *redistest.Server) []string {
+	t.Helper()
+	client := server.Client(t)
+	var left []string
+	for _, suffix := range []string{"", ":queue", ":seen"} {
+		key := "cache:lock:{job}" + suffix
+		if client.Exists(t.Context(), key).Val() > 0 {
+			left = append(left, key)
+		}
+	}
+	return left
+}
+
+func TestWaitersAreServedInOrderAcrossManagers(t *testing.T) {
+	t.Parallel()
+	server, holder := setup(t)
+	l := acquire(t, holder, "job", longTTL)
+	length := queueLength(t, server)
+
+	const waiting = 8
+	var mu sync.Mutex
+	var order []int
+	var tokens []int64
+	var all sync.WaitGroup
+	for i := range waiting {
+		m := newManager(t, newClient(t, server.Addr()))
+		all.Go(func() {
+			got, err := m.AcquireWait(t.Context(), "job", longTTL)
+			if !assert.NoError(t, err) {
+				return
+			}
+			mu.Lock()
+			order, tokens = append(order, i), append(tokens, got.Token())
+			mu.Unlock()
+			assert.NoError(t, got.Release(t.Context()))
+		})
+		require.Eventually(t, func() bool { return length() == int64(i+1) }, patience, tick)
+	}
+	begin := time.Now()
+	require.NoError(t, l.Release(t.Context()))
+	all.Wait()
+	assert.Less(t, time.Since(begin), 5*time.Second, "woken, not polling")
+	assert.Equal(t, []int{0, 1, 2, 3, 4, 5, 6, 7}, order)
+	assert.IsIncreasing(t, append([]int64{l.Token()}, tokens...))
+	assert.Empty(t, traces(t, server))
+	assert.Equal(t, int64(1), holder.GetMetrics().HandOffs)
+}
+
+func TestWaitersOfOneProcessTakeTurns(t *testing.T) {
+	t.Parallel()
+	server, m := setup(t)
+	l := acquire(t, m, "job", longTTL)
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	held := 0
+	for range 20 {
+		all.Go(func() {
+			got, err := m.AcquireWait(t.Context(), "job", time.Minute)
+			if !assert.NoError(t, err) {
+				return
+			}
+			mu.Lock()
+			held++
+			assert.Equal(t, 1, held)
+			mu.Unlock()
+			mu.Lock()
+			held--
+			mu.Unlock()
+			assert.NoError(t, got.Release(t.Context()))
+		})
+	}
+	require.Eventually(t, func() bool { return m.GetMetrics().Waiting == 20 }, patience, tick)
+	length := queueLength(t, server)
+	require.Eventually(t, func() bool { return length() == 1 }, patience, tick, "one waiter in Redis for all")
+	require.NoError(t, l.Release(t.Context()))
+	all.Wait()
+	require.Eventually(t, func() bool { return len(traces(t, server)) == 0 }, patience, tick)
+}
+
+func TestCommandsPerHandOff(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	const managers, rounds = 20, 5
+	var all sync.WaitGroup
+	start := make(chan struct{})
+	warm := make(chan struct{}, managers)
+	for range managers {
+		m := newManager(t, newClient(t, server.Addr()))
+		all.Go(func() {
+			for round := range rounds + 1 {
+				if round == 1 {
+					warm <- struct{}{}
+					<-start
+				}
+				got, err := m.AcquireWait(t.Context(), "job", longTTL)
+				if !assert.NoError(t, err) {
+					return
+				}
+				assert.NoError(t, got.Release(t.Context()))
+			}
+		})
+	}
+	for range managers {
+		<-warm
+	}
+	server.ResetCommands(t)
+	close(start)
+	all.Wait()
+	counts := server.Commands(t)
+	perHandOff := float64(counts["evalsha"]+counts["eval"]) / (managers * rounds)
+	t.Logf("%.2f scripts per hand-off", perHandOff)
+	assert.LessOrEqual(t, perHandOff, 3.0)
+}
+
+func TestWaitingEndsWithTheContextAndLeavesNothing(t *testing.T) {
+	t.Parallel()
+	server, holder := setup(t)
+	other := newManager(t, newClient(t, server.Addr()))
+	l := acquire(t, holder, "job", longTTL)
+	length := queueLength(t, server)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		_, err := other.AcquireWait(ctx, "job", longTTL)
+		done <- err
+	}()
+	require.Eventually(t, func() bool { return length() == 1 }, patience, tick)
+	cancel()
+	err := <-done
+	require.ErrorIs(t, err, context.Canceled)
+	require.NotErrorIs(t, err, lock.ErrLockNotAcquired)
+	require.Eventually(t, func() bool { return length() == 0 }, patience, tick)
+	require.NoError(t, l.Release(t.Context()))
+	assert.Empty(t, traces(t, server))
+	assert.Zero(t, holder.GetMetrics().HandOffs)
+}
+
+func TestCloseWakesWaiters(t *testing.T) {
+	t.Parallel()
+	server, holder := setup(t)
+	other := newManager(t, newClient(t, server.Addr()))
+	acquire(t, holder, "job", longTTL)
+	done := make(chan error, 3)
+	for range 3 {
+		go func() {
+			_, err := other.AcquireWait(t.Context(), "job", longTTL)
+			done <- err
+		}()
+	}
+	length := queueLength(t, server)
+	require.Eventually(t, func() bool { return length() == 1 && other.GetMetrics().Waiting == 3 }, patience, tick)
+	require.NoError(t, other.Close(t.Context()))
+	for range 3 {
+		require.ErrorIs(t, <-done, lock.ErrManagerClosed)
+	}
+	assert.Zero(t, length(), "Close takes its waiters off the queues")
+}
+
+func TestDeadWaiterIsSkipped(t *testing.T) {
+	t.Parallel()
+	server, holder := setup(t)
+	other := newManager(t, newClient(t, server.Addr()))
+	l := acquire(t, holder, "job", longTTL)
+	// A waiter whose process was killed: in the queue, but nobody listens to its inbox.
+	client := server.Client(t)
+	require.NoError(t, client.ZAdd(t.Context(), "cache:lock:{job}:queue", z(1, "dead:1")).Err())
+	require.NoError(t, client.HSet(t.Context(), "cache:lock:{job}:seen", "dead:1", "9e15").Err())
+	got := make(chan *lock.RedisLock, 1)
+	go func() {
+		w, err := other.AcquireWait(t.Context(), "job", longTTL)
+		assert.NoError(t, err)
+		got <- w
+	}()
+	length := queueLength(t, server)
+	require.Eventually(t, func() bool { return length() == 2 }, patience, tick)
+	begin := time.Now()
+	require.NoError(t, l.Release(t.Context()))
+	require.NotNil(t, <-got)
+	assert.Less(t, time.Since(begin), 3*time.Second)
+}
+
+func TestDeadHolderIsFollowedByTheFirstWaiter(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := server.Client(t)
+	require.NoError(t, client.Set(t.Context(), "cache:lock:{job}", "killed process", time.Second).Err())
+	length := queueLength(t, server)
+	var mu sync.Mutex
+	var order []int
+	var all sync.WaitGroup
+	for i := range 4 {
+		m := newManager(t, newClient(t, server.Addr()))
+		all.Go(func() {
+			got, err := m.AcquireWait(t.Context(), "job", longTTL)
+			if !assert.NoError(t, err) {
+				return
+			}
+			mu.Lock()
+			order = append(order, i)
+			mu.Unlock()
+			assert.NoError(t, got.Release(t.Context()))
+		})
+		require.Eventually(t, func() bool { return length() == int64(i+1) }, patience, tick)
+	}
+	all.Wait()
+	assert.Equal(t, []int{0, 1, 2, 3}, order)
+}
+
+func TestWithLock(t *testing.T) {
+	t.Parallel()
+	server, m := setup(t)
+	err := m.WithLock(t.Context(), "job", longTTL, func(ctx context.Context, l *lock.RedisLock) error {
+		assert.True(t, l.IsHeld())
+		assert.NoError(t, ctx.Err())
+		_, err := m.Acquire(ctx, "job", longTTL)
+		return err
+	})
+	require.ErrorIs(t, err, lock.ErrLockNotAcquired, "the function's error comes back")
+	assert.Empty(t, traces(t, server))
+
+	err = m.WithLock(t.Context(), "job", 300*time.Millisecond, func(ctx context.Context, _ *lock.RedisLock) error {
+		if err := server.Client(t).FlushAll(ctx).Err(); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return fmt.Errorf("stopped: %w", context.Cause(ctx))
+	})
+	require.ErrorIs(t, err, lock.ErrLockExpired)
+
+	assert.Panics(t, func() {
+		_ = m.WithLock(t.Context(), "job", longTTL, func(context.Context, *lock.RedisLock) error { panic("bug") })
+	})
+	assert.Empty(t, traces(t, server), "released by a panic too")
+}
