@@ -28,6 +28,7 @@ func TestInBubble(t *testing.T) {
 			return mini.Dial()
 		}})
 		require.NoError(t, err)
+		defer func() { require.NoError(t, r.Close()) }()
 		synctest.Wait()
 		require.Zero(t, dials.Load())
 
@@ -35,12 +36,12 @@ func TestInBubble(t *testing.T) {
 		require.NoError(t, r.WaitReady(t.Context()))
 		require.NoError(t, r.Set(t.Context(), "k", "v", time.Hour).Err())
 		synctest.Wait()
-		require.Equal(t, uint32(3), r.PoolStats().IdleConns)
+		// The first command may have opened one more at the same time.
+		require.GreaterOrEqual(t, r.PoolStats().IdleConns, uint32(3))
 		<-time.After(59 * time.Minute)
 		require.Equal(t, "v", r.Get(t.Context(), "k").Val())
 		<-time.After(2 * time.Minute)
 		require.Zero(t, r.Exists(t.Context(), "k").Val())
 		require.NoError(t, r.HealthCheck(t.Context()))
-		require.NoError(t, r.Close())
 	})
 }
