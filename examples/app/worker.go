@@ -17,8 +17,8 @@ import (
 const (
 	// lockTTL is how long the workflows of a process that died wait for another. Locks of living ones are renewed.
 	lockTTL = 3 * time.Second
-	// idle is the average pause of a worker that found nothing to do.
-	idle = 100 * time.Millisecond
+	// A worker that found nothing to do pauses this long on average, the longer the more often in a row.
+	idle, longestIdle = 50 * time.Millisecond, 400 * time.Millisecond
 	// afterError is the pause of a worker whose Redis does not answer.
 	afterError = 500 * time.Millisecond
 	// releaseTimeout bounds the release of a lock, which happens even if the worker was told to stop.
@@ -84,6 +84,7 @@ func (p *Pool) HealthCheck(context.Context) error {
 
 // work is the life of one worker.
 func (p *Pool) work(ctx context.Context, name string) {
+	quiet := idle
 	for ctx.Err() == nil {
 		switch did, err := p.next(ctx, name); {
 		case ctx.Err() != nil:
@@ -94,7 +95,10 @@ func (p *Pool) work(ctx context.Context, name string) {
 			p.log.Warn("worker gave up a workflow", zap.String("worker", name), zap.Error(err))
 			_ = pause(ctx, afterError)
 		case !did:
-			_ = pause(ctx, idle/2+rand.N(idle)) // not all at the same time
+			_ = pause(ctx, quiet/2+rand.N(quiet)) // not all at the same time
+			quiet = min(2*quiet, longestIdle)
+		default:
+			quiet = idle
 		}
 	}
 }
@@ -102,8 +106,11 @@ func (p *Pool) work(ctx context.Context, name string) {
 // next takes one unfinished workflow to its end. It reports whether it did anything.
 func (p *Pool) next(ctx context.Context, worker string) (bool, error) {
 	id, err := p.store.Pick(ctx)
-	if err != nil || id == "" {
-		return false, err
+	if err != nil {
+		return false, fmt.Errorf("choosing one: %w", err)
+	}
+	if id == "" {
+		return false, nil
 	}
 	lock, err := p.locks.Acquire(ctx, p.store.Resource(id), lockTTL)
 	if errors.Is(err, cache.ErrLockNotAcquired) {
@@ -117,11 +124,14 @@ func (p *Pool) next(ctx context.Context, worker string) (bool, error) {
 
 	ctx, token, end := under(ctx, lock)
 	defer end()
-	if err := p.finish(ctx, id, worker, token); err != nil {
-		// The cause tells a lost lock from a worker that was stopped.
-		return true, fmt.Errorf("%s: %w", id, errors.Join(err, context.Cause(ctx)))
+	err = p.finish(ctx, id, worker, token)
+	switch cause := context.Cause(ctx); {
+	case err == nil:
+		return true, nil
+	case cause != nil: // it tells a lost lock from a worker that was stopped
+		return true, fmt.Errorf("%s: %w: %w", id, cause, err)
 	}
-	return true, nil
+	return true, fmt.Errorf("%s: %w", id, err)
 }
 
 // under returns a context that ends with ctx or when the lock is lost, whichever comes first, and the token that
