@@ -37,14 +37,15 @@ type dispatcher struct {
 	trusted  uint64   // heartbeats up to this number are too old to tell anything
 	previous string   // payload of the message before, and
 	envelope envelope // what it contained: copies of one event are read once
-	ours     bool
+	ours     bool     // it was written by a NotificationSystem
+	skip     bool     // it was delivered before a failover already
 
 	mu     sync.Mutex
 	cursor envelope // the last event seen, or the end of the journal if that is later; guarded by mu
 }
 
 func newDispatcher(n *RedisNotificationSystem) *dispatcher {
-	return &dispatcher{system: n}
+	return &dispatcher{system: n, seen: newSeen()}
 }
 
 // stop makes the dispatcher throw away what is queued.
@@ -124,9 +125,13 @@ func (p *pump) message(it item) {
 	if it.payload != d.previous {
 		d.previous = it.payload
 		d.envelope, d.ours = openEnvelope(it.payload, p.system.keys.tag)
+		d.skip = false
 		if !p.passes(it.session) {
 			return
 		}
+	}
+	if d.skip {
+		return
 	}
 	if t := p.system.registry.lookup(it.name); t != nil {
 		m := newMessage(it.channel, it.payload, d.envelope, d.ours)
@@ -156,11 +161,14 @@ func (p *pump) passes(s *session) bool {
 		return false
 	}
 	d.highest = here
-	d.seen.add(d.envelope)
+	value := d.envelope.valueOf(d.previous)
+	repeated := d.seen.repeats(d.envelope, value)
+	d.seen.add(d.envelope, value)
 	// Right after a recovery the journal was read further than the connection has come.
 	if d.at().pos.less(d.envelope.pos) {
 		d.advance(d.envelope)
 	}
+	d.skip = repeated
 	return true
 }
 

@@ -1,3 +1,98 @@
-// Package notification publishes events and subscribes to them through Redis, for many subscribers over one
-// connection.
+// Package notification publishes events and subscribes to them through Redis, for any number of subscribers over
+// one connection, and loses none of them silently.
+//
+// # Publishing
+//
+// PublishWorkflowEvent and PublishTaskEvent publish an event to the channels below; Publish publishes any value that
+// marshals to a JSON object to one channel, PublishBatch many events at once. Each call is one round trip.
+//
+//	event                              published to
+//	workflow event with ID W           workflow:events, workflow:W
+//	task event with ID T, workflow W   task:events, task:T, task:workflow:W
+//
+// The payload is the event's JSON with "event_id" and "time" added, and "traceparent" when the context carries a
+// span. Any Redis client can read it with a plain SUBSCRIBE. An event is kept in the journal, a stream that is
+// capped by number and expires (WithHistory), and its ID is its place there.
+//
+// # Subscribing
+//
+// Subscribe listens to a channel, or to a glob as PSUBSCRIBE knows them. It returns once Redis has confirmed, so
+// that nothing published afterwards is missed. An event that a glob matches on several of its channels arrives once.
+// What other programs publish on the channels arrives as it is. Decode turns a payload into a type, and Handle does
+// so in a loop that survives its handler's errors and panics.
+//
+// A message is shared between all subscriptions to the same name and must not be changed.
+//
+// # Gaps
+//
+// After a cut connection, a restart or a failover, missed events are read from the journal and delivered in order.
+// Where some may be lost for good, the subscription is told: at once through Gaps, and in its place by Message.Gap.
+// GapReason lists why: the journal was trimmed, wiped or rolled back, another server took over, foreign programs
+// publish to the channel, history is off, or the subscriber was too slow for a policy that drops.
+//
+// # Slow subscribers
+//
+// Each subscription has a buffer (WithBufferSize) that only it fills and empties; nobody waits for anybody. When it
+// is full, the Policy acts: Replay leaves live delivery and reads on from the journal as room appears, DropOldest and
+// DropNewest drop, Disconnect closes the subscription. What is dropped is counted and told as a Gap.
+//
+// # Resuming
+//
+// A program that stores Message.EventID after handling a message can go on from there after its own restart with
+// SubscribeFrom. Replay iterates over the journal without subscribing.
+//
+// # The way of an event
+//
+//	publish.go     checks it and writes its JSON
+//	batch.go       sends it: alone when few are in flight, together with others when many are
+//	publish.lua    appends it to the journal and publishes it to its channels, all in one step
+//	pump.go        reads it from the one subscribing connection
+//	dispatch.go    recognises copies and offers it to the subscriptions of its name
+//	policy.go      puts it into a buffer, or does what the policy says
+//	replay.go      feeds subscriptions that are behind from the journal
+//	recovery.go    after a cut, finds where the journal holds what did not pass, and delivers that first
+//	heartbeat.go   goes the same way every few seconds, to notice a dead connection and to move the cursor
+//
+// # Failures
+//
+//   - Redis down: publishing fails with a *PublishError; subscriptions reconnect with growing pauses, at most a
+//     second apart, and recover. HealthCheck fails meanwhile, Alive does not.
+//   - A half-open connection: no heartbeat comes back for three intervals (9 seconds), and it is replaced.
+//   - A lost reply to a publish: it is repeated, and the script looks for the event in the journal before it adds
+//     it. Without history nothing is repeated; PublishError.Uncertain tells that it may have been published.
+//   - A restart without data: GapWiped. A failover, or a restart with data: GapFailover, since replication and
+//     persistence are asynchronous and the last events may be missing; GapRolledBack if some are known to be.
+//   - A cluster or Sentinel failover: the connection follows the journal to its new master. In a cluster all keys
+//     share a hash tag, and the connection is made to the node that owns it.
+//   - A server without INFO, or a user who may not call it: failovers are then noticed only if events are missing
+//     in the journal. The scripts need EVALSHA and EVAL, XADD, XDEL, XRANGE, XREVRANGE, XLEN, PEXPIRE, PTTL, GET,
+//     SET, TIME and PUBLISH; subscribing needs SUBSCRIBE and PSUBSCRIBE on the channels and on the heartbeats.
+//
+// # Names in Redis
+//
+// With the default key prefix, "cache:{notification}:journal" is the stream, "cache:{notification}:origin" marks the
+// data set, and heartbeats go through the channels "cache:{notification}:heartbeat:<system>". A client that listens
+// to "*" sees them; subscriptions of this package do not.
+//
+// # Metrics
+//
+// Collector exports these, all with the label cache, the name of the instance (WithName):
+//
+//	cache_notification_published_total                 events published
+//	cache_notification_publish_errors_total            events that could not be published
+//	cache_notification_publish_duration_seconds        histogram of publishing, waiting in a batch included
+//	cache_notification_delivered_total                 messages put into buffers
+//	cache_notification_delivery_duration_seconds       histogram from publish, by the publisher's clock, to delivery
+//	cache_notification_recovered_total                 of the delivered, those from the journal
+//	cache_notification_dropped_total                   messages dropped because a subscriber was too slow
+//	cache_notification_gaps_total                      gaps told, by reason
+//	cache_notification_handler_errors_total            messages a handler failed or could not decode
+//	cache_notification_subscribe_errors_total          subscriptions refused or confirmed late
+//	cache_notification_reconnects_total                connections replaced
+//	cache_notification_subscribers                     open subscriptions
+//	cache_notification_names                           channels and globs subscribed to in Redis
+//	cache_notification_buffered_messages               messages in all buffers
+//	cache_notification_buffer_use_ratio                fill level of the fullest buffer
+//	cache_notification_replaying_subscribers           subscriptions catching up from the journal
+//	cache_notification_heartbeat_age_seconds           time since a heartbeat last came back
 package notification

@@ -74,6 +74,6 @@ func (p *pump) beatReturned(it item) {
 		return
 	}
 	// An empty journal has expired; the cursor then becomes the beginning.
-	d.seen.add(now.last)
+	d.seen.add(now.last, "")
 	d.advance(now.last)
 }

@@ -114,6 +114,11 @@ func openEnvelope(payload, journal string) (envelope, bool) {
 	return e, true
 }
 
+// valueOf returns the value in a payload that the envelope was read from.
+func (e *envelope) valueOf(payload string) string {
+	return payload[len(openEventID)+len(e.id)+len(`",`):]
+}
+
 // openValue reads the fields of ours at the start of a value, and returns the name of the journal.
 func (e *envelope) openValue(value string) (journal string, ok bool) {
 	stamp, rest, ok := cutField(value, openTime)

@@ -100,6 +100,7 @@ func (p *pump) attempt(s *session) (recovered int, err error) {
 	}
 	if v.reason != "" {
 		p.missed(v.reason)
+		d.seen.historyChanged(time.Now())
 	}
 	if v.forked {
 		p.rewind(v.from)
@@ -246,6 +247,11 @@ var errWiped = errors.New("notification: the journal was wiped during recovery")
 // deliver hands an event of the journal to the topics it matches.
 func (p *pump) deliver(e *entry) {
 	d := p.dispatcher
+	if d.seen.repeats(e.envelope, e.value) {
+		d.seen.add(e.envelope, e.value)
+		d.advance(e.envelope)
+		return
+	}
 	done := make(map[*topic]bool)
 	for _, channel := range e.channels {
 		for _, t := range p.system.registry.matching(channel) {
@@ -260,7 +266,7 @@ func (p *pump) deliver(e *entry) {
 			p.fanOutRecovered(t, m, e.envelope)
 		}
 	}
-	d.seen.add(e.envelope)
+	d.seen.add(e.envelope, e.value)
 	d.advance(e.envelope)
 }
 

@@ -1,14 +1,24 @@
 package notification
 
+import (
+	"hash/maphash"
+	"time"
+)
+
 // seenSize is how many of the last events are remembered. It has to cover what a failover can lose.
 const seenSize = 1024
 
 // seen remembers the last events that passed, so that after a journal was rolled back or wiped it can be told
 // which of its events are new.
 type seen struct {
-	ring [seenSize]place
+	seed maphash.Seed
+	ring [seenSize]memory
 	next int
 	set  map[place]bool // what is in the ring
+
+	// After a change of history: the contents of what passed before it, and until when they matter.
+	before map[uint64]bool
+	until  time.Time
 }
 
 // place is an event as the journal knows it: two histories may use the same ID, but not with the same stamp.
@@ -17,21 +27,29 @@ type place struct {
 	stamp string
 }
 
-func (s *seen) add(e envelope) {
-	if e.pos.isZero() {
-		return
-	}
-	if s.set == nil {
-		s.set = make(map[place]bool, seenSize)
-	}
+type memory struct {
+	place
+	content uint64 // hash of the value, 0 if it is not known
+}
+
+func newSeen() seen {
+	return seen{seed: maphash.MakeSeed(), set: make(map[place]bool, seenSize)}
+}
+
+// add remembers an event. The value is what follows its ID, empty if it is not known.
+func (s *seen) add(e envelope, value string) {
 	p := place{e.pos, e.stamp}
-	if s.set[p] {
+	if e.pos.isZero() || s.set[p] {
 		return
+	}
+	m := memory{place: p}
+	if value != "" {
+		m.content = maphash.String(s.seed, value)
 	}
 	if old := s.ring[s.next]; !old.pos.isZero() {
-		delete(s.set, old)
+		delete(s.set, old.place)
 	}
-	s.ring[s.next] = p
+	s.ring[s.next] = m
 	s.set[p] = true
 	s.next = (s.next + 1) % seenSize
 }
@@ -47,4 +65,32 @@ func (s *seen) oldest() position {
 		}
 	}
 	return low
+}
+
+// doubtful is how long a publisher may keep repeating an event whose reply it lost in a failover.
+const doubtful = 2 * time.Minute
+
+// historyChanged is called when another history of the journal begins. A publisher may have seen its event fail
+// that the old server had delivered already and the new one does not know. It then publishes it again, and only
+// the content, with the time the publisher gave it, tells that it is the same.
+func (s *seen) historyChanged(now time.Time) {
+	s.before = make(map[uint64]bool, seenSize)
+	for _, m := range s.ring {
+		if m.content != 0 {
+			s.before[m.content] = true
+		}
+	}
+	s.until = now.Add(doubtful)
+}
+
+// repeats reports whether an event passed before under another place, in the history before this one.
+func (s *seen) repeats(e envelope, value string) bool {
+	if s.before == nil || s.has(e) {
+		return false
+	}
+	if time.Now().After(s.until) {
+		s.before = nil
+		return false
+	}
+	return s.before[maphash.String(s.seed, value)]
 }

@@ -1,0 +1,157 @@
+package notification
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func FuzzPayload(f *testing.F) {
+	for _, seed := range []string{
+		"", "{}", "null", "[1]", `"x"`, `{"event_id":"1-1"}`, `{"event_id":"1-1","time":"x"}`,
+		seal("1-1", makeValue(time.Unix(0, 1), "", "", []byte("{}"))),
+		seal("1-1", makeValue(time.Unix(0, 1), "j", "00-0-0-00", []byte(`{"id":"w"}`))),
+		`{"event_id":"` + strings.Repeat("9", 40) + `-1","time":"2020-01-01T00:00:00Z"}`,
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, payload string) {
+		e, ours := openEnvelope(payload, "")
+		if ours && !strings.Contains(payload, e.stamp) {
+			t.Errorf("stamp %q is not from the payload", e.stamp)
+		}
+		m := newMessage("c", payload, e, ours)
+		event, err := Decode[WorkflowEvent](m)
+		if err == nil && ours && json.Valid([]byte(payload)) && event.EventID == "" {
+			t.Errorf("no event ID in %q", payload)
+		}
+		if err != nil {
+			var wrong *DecodeError
+			require.ErrorAs(t, err, &wrong)
+			assert.Equal(t, "c", wrong.Channel)
+			assert.Zero(t, event)
+		}
+		_, _ = Decode[map[string]any](m)
+		_, _ = Decode[[]int](m)
+		_, _ = parseStatus(payload)
+		_ = openKey(payload)
+		_, _ = parseTraceParent(payload)
+		_, _ = parsePosition(payload)
+	})
+}
+
+func FuzzSealedPayloadOpens(f *testing.F) {
+	f.Add("w", "running", int64(0), "")
+	f.Add(`"\`+"\x00", "é\xff", int64(1), "tag")
+	f.Fuzz(func(t *testing.T, id, status string, at int64, prefix string) {
+		tag := (&settings{keyPrefix: prefix}).keys().tag
+		object, err := marshalObject(&WorkflowEvent{ID: id, Status: status})
+		require.NoError(t, err)
+		when := time.Unix(0, at).UTC()
+		payload := seal("12-34", makeValue(when, tag, "", object))
+		require.True(t, json.Valid([]byte(payload)), payload)
+		e, ours := openEnvelope(payload, tag)
+		require.True(t, ours)
+		assert.Equal(t, position{12, 34}, e.pos)
+		assert.True(t, when.Equal(e.time))
+		e, ours = openEnvelope(payload, tag+"x")
+		assert.True(t, ours)
+		assert.True(t, e.pos.isZero(), "no place in another journal")
+		event, err := Decode[WorkflowEvent](&Message{Payload: payload})
+		require.NoError(t, err)
+		assert.Equal(t, "12-34", event.EventID)
+	})
+}
+
+func FuzzKey(f *testing.F) {
+	f.Add("a", "b\n3:c")
+	f.Fuzz(func(t *testing.T, a, b string) {
+		channels := []string{a, b, "task:1"}
+		assert.Equal(t, channels, openKey(makeKey("own.1", channels)))
+	})
+}
+
+func TestPositions(t *testing.T) {
+	t.Parallel()
+	ordered := []position{{}, {0, 1}, {1, 0}, {1, 1}, {2, 0}, lastPosition()}
+	for i, p := range ordered {
+		back, ok := parsePosition(p.String())
+		assert.True(t, ok)
+		assert.Equal(t, p, back)
+		for k, q := range ordered {
+			assert.Equal(t, i < k, p.less(q), fmt.Sprint(p, q))
+		}
+	}
+	for _, id := range []string{"", "1", "-", "1-", "-1", "a-b", "1-1-1", "99999999999999999999-0", "+1-0"} {
+		_, ok := parsePosition(id)
+		assert.False(t, ok, id)
+	}
+}
+
+func TestSeenForgetsTheOldest(t *testing.T) {
+	t.Parallel()
+	s := newSeen()
+	assert.True(t, s.oldest().isZero())
+	for i := range uint64(seenSize + 10) {
+		e := envelope{pos: position{i + 1, 0}, stamp: "t"}
+		s.add(e, "x")
+		s.add(e, "x") // once more changes nothing
+		assert.True(t, s.has(e))
+	}
+	assert.Equal(t, position{11, 0}, s.oldest())
+	assert.False(t, s.has(envelope{pos: position{10, 0}, stamp: "t"}))
+	assert.False(t, s.has(envelope{pos: position{500, 0}, stamp: "another history"}))
+	assert.Len(t, s.set, seenSize)
+}
+
+func TestEventsRepeatedAfterAFailover(t *testing.T) {
+	t.Parallel()
+	s := newSeen()
+	at := func(ms uint64) envelope { return envelope{pos: position{ms, 0}, stamp: "t"} }
+	s.add(at(1), "a")
+	assert.False(t, s.repeats(at(2), "a"), "in one history every event is a new one")
+	s.historyChanged(time.Now())
+	assert.True(t, s.repeats(at(2), "a"))
+	assert.False(t, s.repeats(at(1), "a"), "this is the one that passed")
+	assert.False(t, s.repeats(at(2), "b"))
+	s.add(at(3), "c")
+	assert.False(t, s.repeats(at(4), "c"), "both are in the new history")
+	s.historyChanged(time.Now().Add(-2 * doubtful))
+	assert.False(t, s.repeats(at(2), "a"), "long ago")
+}
+
+func TestIdentityContinues(t *testing.T) {
+	t.Parallel()
+	const none = "0000000000000000000000000000000000000000"
+	was := identity{origin: "o", run: "r", repl: "a", before: none}
+	assert.True(t, was.continues(was))
+	assert.True(t, was.continues(identity{"o", "other", "a", none}), "a replica goes on with its master's history")
+	assert.True(t, was.continues(identity{"o", "r", "b", none}), "the first replica came")
+	assert.False(t, was.continues(identity{"o", "r", "b", "x"}), "it was a replica in between")
+	assert.False(t, was.continues(identity{"o", "other", "b", "a"}), "a replica took over, perhaps without the tail")
+	assert.False(t, was.continues(identity{"o", "other", "b", none}), "a new process")
+	assert.True(t, identity{origin: "o"}.continues(identity{origin: "o"}), "nothing is known")
+}
+
+func TestGapsMerge(t *testing.T) {
+	t.Parallel()
+	merged := Gap{Reason: GapFailover, After: "1-0", Missed: 1}.merge(Gap{Reason: GapOverflow, After: "2-0", Before: "3-0", Missed: 2})
+	assert.Equal(t, Gap{Reason: GapFailover, After: "1-0", Before: "3-0", Missed: 3}, merged)
+}
+
+func TestPatternsThatCannotBeMeant(t *testing.T) {
+	t.Parallel()
+	for pattern, valid := range map[string]bool{
+		"a": true, "a*": true, "[ab]": true, `\*`: true, `[\]]`: true, "a]": true, "[]": true, "[^a]*": true,
+		"": false, "[": false, "a[b": false, `\`: false, `[\]`: false, `a\`: false,
+	} {
+		assert.Equal(t, valid, validatePattern(pattern) == nil, pattern)
+	}
+	assert.True(t, slices.ContainsFunc([]string{"*", "?", "[", `\`}, isGlob))
+}

@@ -1,0 +1,98 @@
+package notification_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/notification"
+)
+
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	a := newSystem(t, client, notification.WithName("a"), notification.WithHeartbeat(10*time.Millisecond))
+	b := newSystem(t, client, notification.WithName("b"))
+	registry := prometheus.NewPedanticRegistry()
+	require.NoError(t, registry.Register(a.Collector()))
+	require.NoError(t, registry.Register(b.Collector()), "two instances differ in their label")
+	s := subscribe(t, a, "k")
+	for range 3 {
+		require.NoError(t, a.Publish(t.Context(), "k", struct{}{}))
+	}
+	require.Eventually(t, func() bool { return len(s.Messages()) == 3 }, patience, time.Millisecond)
+	require.NoError(t, testutil.GatherAndCompare(registry, strings.NewReader(`
+# HELP cache_notification_published_total Events published.
+# TYPE cache_notification_published_total counter
+cache_notification_published_total{cache="a"} 3
+cache_notification_published_total{cache="b"} 0
+# HELP cache_notification_delivered_total Messages put into the buffers of subscriptions.
+# TYPE cache_notification_delivered_total counter
+cache_notification_delivered_total{cache="a"} 3
+cache_notification_delivered_total{cache="b"} 0
+# HELP cache_notification_buffer_use_ratio Fill level of the fullest buffer of a subscription, from 0 to 1.
+# TYPE cache_notification_buffer_use_ratio gauge
+cache_notification_buffer_use_ratio{cache="a"} 0.03
+cache_notification_buffer_use_ratio{cache="b"} 0
+`), "cache_notification_published_total", "cache_notification_delivered_total", "cache_notification_buffer_use_ratio"))
+	problems, err := testutil.GatherAndLint(registry)
+	require.NoError(t, err)
+	assert.Empty(t, problems)
+
+	m := a.GetMetrics()
+	assert.EqualValues(t, 3, m.MessagesPublished)
+	assert.EqualValues(t, 3, m.MessagesReceived)
+	assert.Equal(t, 1, m.ActiveChannels)
+	assert.Equal(t, 1, m.Subscribers)
+	assert.Positive(t, m.AverageLatency)
+	assert.Positive(t, m.DeliveryLatency)
+}
+
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	n := newSystem(t, server.Client(t), notification.WithHeartbeat(20*time.Millisecond), notification.WithPingTimeout(50*time.Millisecond))
+	server.Stop()
+	require.NoError(t, n.HealthCheck(t.Context()), "nobody listens, so nothing is wrong")
+	require.NoError(t, n.Alive())
+	server.Continue()
+	subscribe(t, n, "k")
+	require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) == nil }, patience, time.Millisecond)
+	server.Stop()
+	require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) != nil }, patience, time.Millisecond)
+	require.ErrorIs(t, n.HealthCheck(t.Context()), notification.ErrNotLive)
+	require.NoError(t, n.Alive())
+	server.Continue()
+	require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) == nil }, patience, time.Millisecond)
+	require.NoError(t, n.Close())
+	require.ErrorIs(t, n.HealthCheck(t.Context()), notification.ErrClosed)
+	require.NoError(t, n.Alive())
+}
+
+func TestInProcessServer(t *testing.T) {
+	t.Parallel()
+	server := miniredis.RunT(t)
+	client := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	t.Cleanup(func() { _ = client.Close() })
+	n := newSystem(t, client, notification.WithBufferSize(2), notification.WithHeartbeat(10*time.Millisecond))
+	r := record(t, subscribe(t, n, "k*"))
+	p := &publisher{system: n}
+	require.Zero(t, p.publish(t.Context(), "k", 100))
+	r.reached(t, p.last)
+	assert.Zero(t, r.verify(t, p.sent))
+	assert.Empty(t, r.gaps())
+	server.Close()
+	require.NoError(t, server.Restart())
+	require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) == nil }, patience, time.Millisecond)
+	require.Zero(t, p.publish(t.Context(), "k", 100))
+	r.reached(t, p.last)
+	assert.Zero(t, r.verify(t, p.sent))
+}
