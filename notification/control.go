@@ -47,7 +47,7 @@ func (p *pump) reconcile() time.Duration {
 // update drops before it adds, since a name may be in both: dropped when idle, and wanted again just afterwards.
 func (p *pump) update(s *session, idle, added []*topic) error {
 	if len(idle) > 0 {
-		if err := forget(s, idle); err != nil {
+		if err := s.forget(idle); err != nil {
 			return err
 		}
 	}
@@ -55,7 +55,7 @@ func (p *pump) update(s *session, idle, added []*topic) error {
 		return nil
 	}
 	p.notePlace(s, added)
-	return ask(s, added)
+	return s.ask(added)
 }
 
 // notePlace remembers for new names where the journal ends, so that a later recovery gives their subscriptions

@@ -1,6 +1,7 @@
 package notification
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,7 @@ const (
 	itemMessage   itemKind = iota // a message for a name
 	itemBeat                      // one of our own heartbeats came back
 	itemConfirmed                 // a name added to a running session was confirmed
+	itemRefused                   // Redis refused a name; the payload says why
 	itemUp                        // all names a session began with were confirmed
 	itemDown                      // the session is over
 )
@@ -107,6 +109,8 @@ func (p *pump) handle(it item) {
 		p.beatReturned(it)
 	case itemConfirmed:
 		p.added(it.name)
+	case itemRefused:
+		p.refuse(it)
 	case itemUp:
 		p.recover(it.session)
 	case itemDown:
@@ -226,6 +230,26 @@ func (p *pump) added(name string) {
 	}
 	if t := p.system.registry.lookup(name); t != nil {
 		p.goLive(t)
+	}
+}
+
+// refuse closes the subscriptions to a name that Redis does not let us listen to.
+func (p *pump) refuse(it item) {
+	t := p.system.registry.lookup(it.name)
+	if t == nil {
+		return
+	}
+	p.system.registry.drop(t)
+	t.mu.Lock()
+	subs := slices.Clone(t.subs)
+	if !t.live {
+		t.live = true // nobody is to wait for it any more
+		close(t.ready)
+	}
+	t.mu.Unlock()
+	for _, s := range subs {
+		p.system.metrics.subscribeErrors.Add(1)
+		s.shut(refusal(it.payload))
 	}
 }
 

@@ -3,7 +3,6 @@ package notification_test
 import (
 	"context"
 	"fmt"
-	"log"
 	"runtime"
 	"time"
 
@@ -17,12 +16,12 @@ import (
 func inProcess() (*notification.RedisNotificationSystem, func()) {
 	server, err := miniredis.Run()
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	client := redis.NewClient(&redis.Options{Addr: server.Addr()})
 	system, err := notification.NewRedisNotificationSystem(client)
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	return system, func() {
 		_ = system.Close()
@@ -40,11 +39,11 @@ func Example() {
 	workflows := system.Subscribe(ctx, "workflow:*")
 	defer func() { _ = workflows.Close() }()
 	if err := system.PublishWorkflowEvent(ctx, &notification.WorkflowEvent{ID: "42", Status: "running"}); err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
 	}
 	event, err := notification.Decode[notification.WorkflowEvent](<-workflows.Messages())
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
 	}
 	fmt.Println(event.ID, event.Status)
 	// Output: 42 running
@@ -61,7 +60,7 @@ func ExampleRedisNotificationSystem_Publish() {
 	}
 	prices := system.Subscribe(ctx, "prices")
 	if err := system.Publish(ctx, "prices", price{"ACME", 12.5}); err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
 	}
 	p, err := notification.Decode[price](<-prices.Messages())
 	fmt.Println(p, err)
@@ -99,7 +98,7 @@ func ExampleHandle() {
 		runtime.Gosched()
 	}
 	if err := system.PublishTaskEvent(ctx, &notification.TaskEvent{ID: "2", WorkflowID: "42", Status: "done"}); err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
 	}
 	fmt.Println(<-done)
 	// Output:
@@ -114,7 +113,7 @@ func ExampleRedisNotificationSystem_SubscribeFrom() {
 
 	for _, status := range []string{"running", "paused", "done"} {
 		if err := system.PublishWorkflowEvent(ctx, &notification.WorkflowEvent{ID: "42", Status: status}); err != nil {
-			log.Fatal(err)
+			fmt.Println(err)
 		}
 	}
 	// The first run of a program handles one event and remembers its ID.
@@ -140,12 +139,12 @@ func ExampleRedisNotificationSystem_Replay() {
 
 	for _, id := range []string{"1", "2", "3"} {
 		if err := system.PublishWorkflowEvent(ctx, &notification.WorkflowEvent{ID: id, Status: "done"}); err != nil {
-			log.Fatal(err)
+			fmt.Println(err)
 		}
 	}
 	for m, err := range system.Replay(ctx, "workflow:[12]", "", "") {
 		if err != nil {
-			log.Fatal(err)
+			fmt.Println(err)
 		}
 		fmt.Println(m.Channel)
 	}

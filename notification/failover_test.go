@@ -89,7 +89,7 @@ func TestFailoverThatLosesTheTail(t *testing.T) {
 }
 
 // traffic publishes until it is stopped, taking its time over failures.
-func (p *publisher) traffic(ctx context.Context, channel string) (stop func()) {
+func (p *publisher) traffic(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
@@ -97,7 +97,7 @@ func (p *publisher) traffic(ctx context.Context, channel string) (stop func()) {
 		pause := time.NewTicker(2 * time.Millisecond)
 		defer pause.Stop()
 		for ctx.Err() == nil {
-			p.publish(ctx, channel, 1)
+			p.publish(ctx, "k", 1)
 			<-pause.C
 		}
 	}()
@@ -108,11 +108,11 @@ func (p *publisher) traffic(ctx context.Context, channel string) (stop func()) {
 }
 
 // arrived publishes until an event of now has arrived.
-func (p *publisher) arrived(t *testing.T, r *recorder, channel string) {
+func (p *publisher) arrived(t *testing.T, r *recorder) {
 	t.Helper()
 	start := p.last
 	require.Eventually(t, func() bool {
-		p.publish(t.Context(), channel, 1)
+		p.publish(t.Context(), "k", 1)
 		return r.last() > start
 	}, 2*patience, 20*time.Millisecond)
 	r.reached(t, p.sent[len(p.sent)-1])
@@ -120,9 +120,9 @@ func (p *publisher) arrived(t *testing.T, r *recorder, channel string) {
 
 func TestSentinelFailover(t *testing.T) {
 	t.Parallel()
-	for name, failover := range map[string]func(*redistest.Sentinel, *testing.T){
-		"ordered": func(s *redistest.Sentinel, t *testing.T) { t.Helper(); s.Failover(t) },
-		"killed":  func(s *redistest.Sentinel, t *testing.T) { t.Helper(); s.KillMaster(t) },
+	for name, failover := range map[string]func(*redistest.Sentinel, redistest.TB){
+		"ordered": (*redistest.Sentinel).Failover,
+		"killed":  (*redistest.Sentinel).KillMaster,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -135,11 +135,11 @@ func TestSentinelFailover(t *testing.T) {
 			n := newSystem(t, client, notification.WithHeartbeat(200*time.Millisecond))
 			r := record(t, subscribe(t, n, "k*"))
 			p := &publisher{system: n}
-			p.arrived(t, r, "k")
-			stop := p.traffic(t.Context(), "k")
+			p.arrived(t, r)
+			stop := p.traffic(t.Context())
 			failover(s, t)
 			stop()
-			p.arrived(t, r, "k")
+			p.arrived(t, r)
 			missing := r.verify(t, p.sent)
 			t.Logf("%d published, %d missing, gaps %v", len(p.sent), missing, r.gaps())
 			assert.NotEmpty(t, r.gaps(), "a failover may have lost events, so it is told")
@@ -159,25 +159,25 @@ func TestCluster(t *testing.T) {
 	r := record(t, subscribe(t, n, "k*"))
 	task := record(t, subscribe(t, n, "task:workflow:W"))
 	p := &publisher{system: n}
-	p.arrived(t, r, "k")
+	p.arrived(t, r)
 	assert.Len(t, pubsubClients(t, c.MasterOf(t, journal).Client(t)), 1, "the connection is on the journal's node")
 	require.NoError(t, n.PublishTaskEvent(t.Context(), &notification.TaskEvent{ID: "T", WorkflowID: "W", Status: "s"}))
 	require.Eventually(t, func() bool { return task.last() == 0 && len(task.sub.Messages()) == 0 }, patience, time.Millisecond)
 
-	stop := p.traffic(t.Context(), "k")
+	stop := p.traffic(t.Context())
 	c.Failover(t, journal)
 	stop()
-	p.arrived(t, r, "k")
+	p.arrived(t, r)
 	r.verify(t, p.sent)
 	require.Eventually(t, func() bool {
-		p.arrived(t, r, "k")
+		p.arrived(t, r)
 		return len(pubsubClients(t, c.MasterOf(t, journal).Client(t))) == 1
 	}, patience, 50*time.Millisecond, "the connection follows the journal")
 
-	stop = p.traffic(t.Context(), "k")
+	stop = p.traffic(t.Context())
 	c.KillMasterOf(t, journal)
 	stop()
-	p.arrived(t, r, "k")
+	p.arrived(t, r)
 	missing := r.verify(t, p.sent)
 	t.Logf("%d published, %d missing, gaps %v", len(p.sent), missing, r.gaps())
 	assert.NotEmpty(t, r.gaps())

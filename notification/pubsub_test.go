@@ -248,3 +248,36 @@ func TestSubscribeWithoutRedisBecomesLiveByItself(t *testing.T) {
 	require.NoError(t, n.Publish(t.Context(), "x", struct{}{}))
 	assert.Nil(t, next(t, s).Gap)
 }
+
+func TestRefusedNameHarmsNoOther(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	admin := server.Client(t)
+	require.NoError(t, admin.Do(t.Context(), "acl", "setuser", "limited", "on", ">secret", "~*", "+@all",
+		"resetchannels", "&allowed:*", "&cache:*").Err())
+	options := server.Options()
+	options.Username, options.Password = "limited", "secret"
+	client := redis.NewClient(options)
+	t.Cleanup(func() { _ = client.Close() })
+	n := newSystem(t, client)
+	good := subscribe(t, n, "allowed:*")
+	for _, name := range []string{"forbidden", "forbidden:*", "forbidden"} {
+		bad := n.Subscribe(t.Context(), name).(*notification.Subscription)
+		requireClosed(t, bad)
+		assert.ErrorContains(t, bad.Err(), "NOPERM")
+	}
+	require.NoError(t, admin.Do(t.Context(), "client", "kill", "type", "pubsub").Err())
+	require.NoError(t, n.Publish(t.Context(), "allowed:1", struct{}{}))
+	assert.Nil(t, next(t, good).Gap)
+	var failed *notification.PublishError
+	require.ErrorAs(t, n.Publish(t.Context(), "forbidden", struct{}{}), &failed)
+	assert.False(t, failed.Uncertain)
+	assert.EqualValues(t, 1, admin.XLen(t.Context(), "cache:{notification}:journal").Val(), "nothing half done")
+
+	// The first name of a system may be the one.
+	other := newSystem(t, client)
+	bad := other.Subscribe(t.Context(), "forbidden").(*notification.Subscription)
+	requireClosed(t, bad)
+	subscribe(t, other, "allowed:1")
+	require.NoError(t, other.HealthCheck(t.Context()))
+}

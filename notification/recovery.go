@@ -36,6 +36,7 @@ func (p *pump) recover(s *session) {
 		return // the session ended meanwhile, and the next one tries again
 	}
 	for _, t := range s.topics {
+		// Those that were refused are live for nobody.
 		p.goLive(t)
 	}
 	d.up = true

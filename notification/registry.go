@@ -182,6 +182,16 @@ func (r *registry) expire(now time.Time, linger time.Duration) (names []*topic, 
 	return names, next
 }
 
+// drop forgets a name at once. A subscription to it after that begins anew.
+func (r *registry) drop(t *topic) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.topics[t.name] == t {
+		delete(r.topics, t.name)
+		r.patterns = slices.DeleteFunc(r.patterns, func(other *topic) bool { return other == t })
+	}
+}
+
 // names returns how many names are subscribed to.
 func (r *registry) names() int {
 	r.mu.RLock()

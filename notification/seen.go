@@ -75,8 +75,8 @@ const doubtful = 2 * time.Minute
 // the content, with the time the publisher gave it, tells that it is the same.
 func (s *seen) historyChanged(now time.Time) {
 	s.before = make(map[uint64]bool, seenSize)
-	for _, m := range s.ring {
-		if m.content != 0 {
+	for i := range s.ring {
+		if m := &s.ring[i]; m.content != 0 {
 			s.before[m.content] = true
 		}
 	}

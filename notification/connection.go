@@ -1,0 +1,279 @@
+package notification
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+)
+
+const (
+	minReconnect = 10 * time.Millisecond
+	maxReconnect = time.Second
+)
+
+// session is the time between one connect and the cut that ends it.
+type session struct {
+	epoch   uint64
+	pubsub  *redis.PubSub
+	topics  []*topic        // names it began with
+	awaited map[string]bool // those not yet confirmed; only the reader touches it
+	ctx     context.Context // ends with the session
+	cancel  context.CancelFunc
+	dog     *time.Timer // closes the connection unless heartbeats keep it from doing so
+	contact time.Time   // when the last heartbeat came back; read once the session is over
+
+	asking sync.Mutex // held while names are asked for, so that asked is in the order of the commands
+	asked  []string   // names that Redis has not answered for yet; guarded by asking
+}
+
+// listen keeps a session open until the pump is stopped.
+func (p *pump) listen() {
+	for failures := 0; p.ctx.Err() == nil; {
+		began := time.Now()
+		s, err := p.connect()
+		if err == nil {
+			p.system.set.logger.Debug("notification: connected", zap.Uint64("session", s.epoch))
+			err = p.read(s)
+			p.disconnected(s, err)
+		} else {
+			p.note(err)
+		}
+		if p.ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > 2*maxReconnect {
+			failures = 0 // it was up for a while, so this is no series
+		}
+		failures++
+		lookAround(p.ctx, p.system.client)
+		p.system.set.logger.Warn("notification: connection lost, reconnecting", zap.Error(err), zap.Int("failures", failures))
+		sleep(p.ctx, backoff(failures, minReconnect, maxReconnect))
+	}
+}
+
+// dead is a cancelled context. Given to PubSub it keeps go-redis from reconnecting behind our back: reading and
+// writing do not look at it, dialing does.
+func dead() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
+
+// connect opens a connection and asks for every name.
+func (p *pump) connect() (*session, error) {
+	client, err := p.home(p.ctx)
+	if err != nil {
+		return nil, err
+	}
+	ps := client.Subscribe(p.ctx)
+	// The channel of our heartbeats comes first. It has the hash tag of the journal, in case a client we do not
+	// know chooses the node by it.
+	if err := ps.Subscribe(p.ctx, p.beatChannel()); err != nil {
+		_ = ps.Close()
+		return nil, err
+	}
+	s := p.begin(ps)
+	if err := s.ask(s.topics); err != nil {
+		p.disconnected(s, err)
+		return nil, err
+	}
+	return s, nil
+}
+
+// begin makes the session that uses a new connection.
+func (p *pump) begin(ps *redis.PubSub) *session {
+	p.epoch++
+	s := &session{epoch: p.epoch, pubsub: ps, topics: p.system.registry.wanted(p.epoch), awaited: make(map[string]bool)}
+	s.awaited[p.beatChannel()] = true
+	for _, t := range s.topics {
+		s.awaited[t.name] = true
+	}
+	s.ctx, s.cancel = context.WithCancel(p.ctx)
+	s.dog = time.AfterFunc(deadAfter*p.system.set.heartbeat, func() {
+		p.system.set.logger.Warn("notification: no heartbeat came back, reconnecting")
+		p.interrupt(s)
+	})
+	// Only now may control see the session: every name that was live before is among the first ones, which are
+	// recovered together. What control adds later is new.
+	p.mu.Lock()
+	p.session = s
+	p.mu.Unlock()
+	p.wake()
+	if p.ctx.Err() != nil {
+		// interrupt may have looked just before the session was there to be seen.
+		_ = ps.Close()
+	}
+	return s
+}
+
+// ask subscribes to the names in Redis, with one command each: one that the user has no permission for must not take
+// others with it, and the order of the answers tells which it was.
+func (s *session) ask(topics []*topic) error {
+	ctx := dead()
+	s.asking.Lock()
+	defer s.asking.Unlock()
+	for _, t := range topics {
+		subscribe := s.pubsub.Subscribe
+		if t.glob {
+			subscribe = s.pubsub.PSubscribe
+		}
+		s.asked = append(s.asked, t.name)
+		if err := subscribe(ctx, t.name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// answered returns the name that the next answer of Redis is about.
+func (s *session) answered() (name string, ok bool) {
+	s.asking.Lock()
+	defer s.asking.Unlock()
+	if len(s.asked) == 0 {
+		return "", false
+	}
+	name = s.asked[0]
+	s.asked = s.asked[1:]
+	return name, true
+}
+
+// forget unsubscribes from the names in Redis.
+func (s *session) forget(topics []*topic) error {
+	ctx := dead()
+	for _, t := range topics {
+		unsubscribe := s.pubsub.Unsubscribe
+		if t.glob {
+			unsubscribe = s.pubsub.PUnsubscribe
+		}
+		if err := unsubscribe(ctx, t.name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// read passes on what the connection delivers until it breaks.
+func (p *pump) read(s *session) error {
+	ctx := dead()
+	for {
+		received, err := s.pubsub.Receive(ctx)
+		if err != nil {
+			if p.refused(s, err) {
+				continue
+			}
+			return err
+		}
+		switch m := received.(type) {
+		case *redis.Message:
+			p.received(s, m)
+		case *redis.Subscription:
+			p.confirmed(s, m)
+		}
+	}
+}
+
+// received passes a message on. Heartbeats are noted here already: a dispatcher busy with recovery must not make
+// the connection look dead.
+func (p *pump) received(s *session, m *redis.Message) {
+	it := item{kind: itemMessage, session: s, name: m.Channel, channel: m.Channel, payload: m.Payload}
+	switch {
+	case m.Channel == p.beatChannel() && m.Pattern == "":
+		p.contact(s)
+		it.kind = itemBeat
+	case strings.HasPrefix(m.Channel, p.system.keys.heartbeat):
+		return // a glob such as "*" matches heartbeats too, also those of other systems
+	case m.Pattern != "":
+		it.name = m.Pattern
+	}
+	p.pass(it)
+}
+
+// pass hands a message to the dispatcher. If that has nothing to do and the message is for few, the reader does its
+// work at once: waking another goroutine would cost more. Only the reader fills the queue, so while pending is zero
+// the dispatcher cannot come in between.
+func (p *pump) pass(it item) {
+	if p.pending.Load() == 0 && p.system.registry.few.Load() {
+		p.handle(it)
+		return
+	}
+	p.enqueue(it)
+}
+
+// enqueue hands an item to the dispatcher.
+func (p *pump) enqueue(it item) {
+	p.pending.Add(1)
+	p.queue <- it
+}
+
+// contact notes that the connection works in both directions.
+func (p *pump) contact(s *session) {
+	s.contact = time.Now()
+	s.dog.Reset(deadAfter * p.system.set.heartbeat)
+	p.lastBeat.Store(s.contact.UnixNano())
+}
+
+// confirmed handles what Redis says about a name.
+func (p *pump) confirmed(s *session, m *redis.Subscription) {
+	if m.Kind != "subscribe" && m.Kind != "psubscribe" {
+		return
+	}
+	if m.Channel != p.beatChannel() {
+		s.answered()
+	}
+	if !s.awaited[m.Channel] {
+		p.enqueue(item{kind: itemConfirmed, session: s, name: m.Channel})
+		return
+	}
+	p.settled(s, m.Channel)
+}
+
+// refused handles an error that Redis answered, such as a missing permission. It gives false if the connection broke
+// or the error is not about a name.
+func (p *pump) refused(s *session, err error) bool {
+	var reply redis.Error
+	if !errors.As(err, &reply) || !permanent(err) {
+		return false
+	}
+	name, ok := s.answered()
+	if !ok {
+		return false
+	}
+	p.system.set.logger.Error("notification: subscription refused", zap.String("name", name), zap.Error(err))
+	p.enqueue(item{kind: itemRefused, session: s, name: name, payload: err.Error()})
+	p.settled(s, name)
+	return true
+}
+
+// settled notes that one of the names a session began with was answered for. The session is up once all were.
+func (p *pump) settled(s *session, name string) {
+	if !s.awaited[name] {
+		return
+	}
+	delete(s.awaited, name)
+	if len(s.awaited) == 0 {
+		p.contact(s)
+		p.enqueue(item{kind: itemUp, session: s})
+	}
+}
+
+// disconnected tells the dispatcher that a session is over.
+func (p *pump) disconnected(s *session, err error) {
+	s.cancel()
+	s.dog.Stop()
+	_ = s.pubsub.Close()
+	p.mu.Lock()
+	if p.session == s {
+		p.session = nil
+	}
+	p.mu.Unlock()
+	if p.ctx.Err() == nil {
+		p.system.metrics.reconnects.Add(1)
+	}
+	p.note(err)
+	p.enqueue(item{kind: itemDown, session: s})
+}
