@@ -1,0 +1,101 @@
+package providers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.uber.org/fx"
+
+	"github.com/compozy/cache/config"
+)
+
+// Errors of contradictory or empty options. They are returned by fx.New (or its
+// Err method), wrapped with what is wrong.
+var (
+	// ErrConflictingOptions means that two options say where the configuration
+	// comes from.
+	ErrConflictingOptions = errors.New("cache: conflicting options")
+	// ErrInvalidOption means that an option was given an unusable value.
+	ErrInvalidOption = errors.New("cache: invalid option")
+)
+
+// Setting says where an instance gets its configuration from. Settings travel
+// in a value group and not as fx.Replace, since Fx accepts a single replacement
+// of a type: production code would use it up, and tests could not replace the
+// configuration any more.
+type Setting struct {
+	// Source is the call that made the setting, for error messages.
+	Source string
+	// Config is used instead of the environment.
+	Config *config.Config
+	// EnvPrefix stands before the name of every environment variable.
+	EnvPrefix string
+	// Override changes the configuration that the other settings led to.
+	Override func(*config.Config)
+}
+
+// Option is an fx.Option that carries its setting along, so that a named
+// instance can take it for itself.
+type Option struct {
+	fx.Option
+	setting Setting
+}
+
+// WithConfig makes the unnamed instance use cfg instead of the environment.
+func WithConfig(cfg *config.Config) fx.Option {
+	if cfg == nil {
+		return fx.Error(fmt.Errorf("%w: WithConfig: the config is nil", ErrInvalidOption))
+	}
+	return supply(Setting{Source: "WithConfig", Config: cfg})
+}
+
+// WithEnvPrefix makes the unnamed instance read prefix+"REDIS_URL" and so on.
+func WithEnvPrefix(prefix string) fx.Option {
+	if prefix == "" {
+		return fx.Error(fmt.Errorf("%w: WithEnvPrefix: the prefix is empty", ErrInvalidOption))
+	}
+	return supply(Setting{Source: "WithEnvPrefix", EnvPrefix: prefix})
+}
+
+func supply(s Setting) Option {
+	return Option{
+		Option:  fx.Supply(fx.Annotate(s, fx.ResultTags(group(SettingsGroup)))),
+		setting: s,
+	}
+}
+
+// configuration resolves settings, whose order is random, to one valid Config.
+// It names what contradicts instead of letting one setting win by chance.
+func configuration(ctx context.Context, defaultPrefix string, settings []Setting) (*config.Config, error) {
+	base := Setting{EnvPrefix: defaultPrefix}
+	var override Setting
+	for _, s := range settings {
+		slot := &base
+		if s.Override != nil {
+			slot = &override
+		}
+		if slot.Source != "" {
+			return nil, fmt.Errorf("%w: %s and %s: use one of them, and in tests fx.Replace",
+				ErrConflictingOptions, min(slot.Source, s.Source), max(slot.Source, s.Source))
+		}
+		*slot = s
+	}
+
+	var cfg *config.Config
+	if base.Config != nil {
+		cfg = base.Config.WithDefaults()
+	} else {
+		var err error
+		if cfg, err = config.Load(ctx, base.EnvPrefix); err != nil {
+			return nil, err
+		}
+	}
+	if override.Override != nil {
+		override.Override(cfg)
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	return cfg, nil
+}
