@@ -9,18 +9,16 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"os"
 	"path/filepath"
 	"reflect"
 	"strconv"
 	"strings"
+
+	"github.com/compozy/cache/internal/readme"
 )
 
-// The table stands between these two lines of the README.
-const (
-	begin = "<!-- config:begin -->"
-	end   = "<!-- config:end -->"
-)
+// Mark is the name of the section of the README that holds the table.
+const Mark = "config"
 
 // Row is one setting.
 type Row struct {
@@ -101,36 +99,11 @@ func escape(s string) string {
 	return strings.NewReplacer("|", `\|`, "<", "&lt;").Replace(s)
 }
 
-// Replace returns readme with table between the two marks.
-func Replace(readme, table string) (string, error) {
-	head, rest, ok := strings.Cut(readme, begin)
-	if !ok {
-		return "", fmt.Errorf("configdoc: %s is missing", begin)
-	}
-	_, tail, ok := strings.Cut(rest, end)
-	if !ok {
-		return "", fmt.Errorf("configdoc: %s is missing after %s", end, begin)
-	}
-	return head + begin + "\n" + table + end + tail, nil
-}
-
-// Update rewrites the table in the file readme from config.go in the folder dir,
-// and reports whether it was out of date.
-func Update(dir, readme string) (changed bool, err error) {
+// Update rewrites the table in the file at path from config.go in the folder dir.
+func Update(dir, path string) error {
 	rows, err := Rows(dir)
 	if err != nil {
-		return false, err
+		return err
 	}
-	old, err := os.ReadFile(readme)
-	if err != nil {
-		return false, fmt.Errorf("configdoc: %w", err)
-	}
-	text, err := Replace(string(old), Table(rows))
-	if err != nil || text == string(old) {
-		return false, err
-	}
-	if err := os.WriteFile(readme, []byte(text), 0o644); err != nil {
-		return false, fmt.Errorf("configdoc: %w", err)
-	}
-	return true, nil
+	return readme.Update(path, Mark, Table(rows))
 }

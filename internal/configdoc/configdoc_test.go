@@ -10,24 +10,18 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/compozy/cache/config"
+	"github.com/compozy/cache/internal/readme"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const (
-	configDir = "../../config"
-	readme    = "../../README.md"
-)
+const configDir = "../../config"
 
 func TestREADMEIsUpToDate(t *testing.T) {
 	t.Parallel()
 	rows, err := Rows(configDir)
 	require.NoError(t, err)
-	old, err := os.ReadFile(readme)
-	require.NoError(t, err)
-	want, err := Replace(string(old), Table(rows))
-	require.NoError(t, err)
-	require.Equal(t, want, string(old), "the configuration table is stale: run go generate ./config")
+	require.NoError(t, readme.Check("../../README.md", Mark, Table(rows)))
 }
 
 // The rows come from the source, the settings from the compiled struct: both must
@@ -60,43 +54,25 @@ func TestTable(t *testing.T) {
 		"| – | `B` | – | – | no variable |\n", got)
 }
 
-func TestReplace(t *testing.T) {
-	t.Parallel()
-	got, err := Replace("head\n"+begin+"\nold\n"+end+"\ntail\n", "new\n")
-	require.NoError(t, err)
-	require.Equal(t, "head\n"+begin+"\nnew\n"+end+"\ntail\n", got)
-
-	_, err = Replace("no marks", "new")
-	require.ErrorContains(t, err, begin)
-	_, err = Replace(end+begin, "new")
-	require.ErrorContains(t, err, end)
-}
-
 func TestUpdate(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	source := "package config\n\ntype Config struct {\n\t// What it\n\t// means.\n\tHost string `env:\"REDIS_HOST,default=localhost\" json:\"host\"`\n\n\tsecret int\n}\n"
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "config.go"), []byte(source), 0o600))
 	file := filepath.Join(dir, "README.md")
-	require.NoError(t, os.WriteFile(file, []byte(begin+end), 0o600))
+	require.NoError(t, os.WriteFile(file, []byte("<!-- config:begin --><!-- config:end -->"), 0o600))
 
-	changed, err := Update(dir, file)
-	require.NoError(t, err)
-	require.True(t, changed)
+	require.NoError(t, Update(dir, file))
 	text, err := os.ReadFile(file)
 	require.NoError(t, err)
-	require.Contains(t, string(text), "| `REDIS_HOST` | `Host` | `host` | `localhost` | What it means. |\n"+end)
+	require.Contains(t, string(text), "| `REDIS_HOST` | `Host` | `host` | `localhost` | What it means. |\n<!-- config:end -->")
 	require.NotContains(t, string(text), "secret")
 
-	changed, err = Update(dir, file)
-	require.NoError(t, err)
-	require.False(t, changed, "nothing to do the second time")
-
-	_, err = Update(filepath.Join(dir, "missing"), file)
+	err = Update(filepath.Join(dir, "missing"), file)
 	require.Error(t, err)
-	_, err = Update(dir, filepath.Join(dir, "missing"))
+	err = Update(dir, filepath.Join(dir, "missing"))
 	require.Error(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "config.go"), []byte("package config\n"), 0o600))
-	_, err = Update(dir, file)
+	err = Update(dir, file)
 	require.ErrorContains(t, err, "no struct Config")
 }

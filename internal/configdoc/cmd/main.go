@@ -14,7 +14,7 @@ func main() {
 	dir := flag.String("config", ".", "folder of the config package")
 	readme := flag.String("readme", "../README.md", "file that holds the table")
 	flag.Parse()
-	if _, err := configdoc.Update(*dir, *readme); err != nil {
+	if err := configdoc.Update(*dir, *readme); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

@@ -1,0 +1,90 @@
+// Package metricsdoc writes the README's list of metrics from the collectors
+// themselves. There is one place to describe a metric, and a test that fails when
+// the README says something else.
+package metricsdoc
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/compozy/cache/client"
+	"github.com/compozy/cache/config"
+	"github.com/compozy/cache/lock"
+	"github.com/compozy/cache/notification"
+)
+
+// Mark is the name of the section of the README that holds the list.
+const Mark = "metrics"
+
+// described picks what is needed out of the text of a prometheus.Desc, which
+// offers nothing else.
+var described = regexp.MustCompile(
+	`^Desc\{fqName: ("(?:[^"\\]|\\.)*"), help: ("(?:[^"\\]|\\.)*"),.* constLabels: \{.*\}, variableLabels: \{(.*)\}\}$`)
+
+// Table renders all metrics of the module, sorted by name.
+func Table() (string, error) {
+	collectors, err := collectors()
+	if err != nil {
+		return "", err
+	}
+	var rows []string
+	for _, c := range collectors {
+		for d := range descriptions(c) {
+			parts := described.FindStringSubmatch(d)
+			if parts == nil {
+				return "", fmt.Errorf("metricsdoc: cannot read %s", d)
+			}
+			name, err := strconv.Unquote(parts[1])
+			if err != nil {
+				return "", fmt.Errorf("metricsdoc: %w", err)
+			}
+			help, err := strconv.Unquote(parts[2])
+			if err != nil {
+				return "", fmt.Errorf("metricsdoc: %w", err)
+			}
+			labels := "–"
+			if parts[3] != "" {
+				labels = "`" + strings.ReplaceAll(parts[3], ",", "`, `") + "`"
+			}
+			rows = append(rows, "| `"+name+"` | "+labels+" | "+help+" |\n")
+		}
+	}
+	slices.Sort(rows)
+	return "| metric | labels | meaning |\n|---|---|---|\n" + strings.Join(rows, ""), nil
+}
+
+// collectors builds one of everything that has metrics. None of them connects.
+func collectors() ([]prometheus.Collector, error) {
+	rdb, err := client.New(config.Default())
+	if err != nil {
+		return nil, err
+	}
+	locks, err := lock.NewRedisLockManager(rdb)
+	if err != nil {
+		return nil, err
+	}
+	notifications, err := notification.NewRedisNotificationSystem(rdb)
+	if err != nil {
+		return nil, err
+	}
+	return []prometheus.Collector{rdb.Collector(), locks.Collector(), notifications.Collector()}, rdb.Close()
+}
+
+// descriptions yields the text of each description of c.
+func descriptions(c prometheus.Collector) func(yield func(string) bool) {
+	ch := make(chan *prometheus.Desc, 256) // more than any collector has
+	c.Describe(ch)
+	close(ch)
+	return func(yield func(string) bool) {
+		for d := range ch {
+			if !yield(d.String()) {
+				return
+			}
+		}
+	}
+}
