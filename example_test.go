@@ -1,0 +1,186 @@
+package cache_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/fx"
+
+	"github.com/compozy/cache"
+	"github.com/compozy/cache/embedded"
+	"github.com/compozy/cache/notification"
+)
+
+// One line adds Redis to an application. Here an embedded server stands in for
+// the one that REDIS_URL would name.
+func Example() {
+	app := fx.New(fx.NopLogger,
+		cache.Module,
+		embedded.Module(),
+		fx.Invoke(func(lc fx.Lifecycle, rdb *cache.Redis) {
+			lc.Append(fx.StartHook(func(ctx context.Context) {
+				rdb.Set(ctx, "greeting", "hello", 0)
+				fmt.Println(rdb.Get(ctx, "greeting").Val())
+			}))
+		}),
+	)
+	run(app)
+	// Output: hello
+}
+
+// run starts and stops an application, as app.Run does on a signal.
+func run(app *fx.App) {
+	ctx := context.Background()
+	if err := app.Start(ctx); err != nil {
+		fmt.Println(err)
+		return
+	}
+	if err := app.Stop(ctx); err != nil {
+		fmt.Println(err)
+	}
+}
+
+// Programs without Fx get the same parts from SetupCache.
+func ExampleSetupCache() {
+	ctx := context.Background()
+	server := embedded.New()
+	defer server.Close()
+
+	c, err := cache.SetupCache(ctx, server.Config()) // nil: the environment
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer c.Close()
+
+	lock, err := c.LockManager.Acquire(ctx, "invoice-7", 10*time.Second)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(lock.Resource(), lock.IsHeld())
+
+	_, err = c.LockManager.Acquire(ctx, "invoice-7", 10*time.Second)
+	fmt.Println(errors.Is(err, cache.ErrLockNotAcquired))
+	fmt.Println(lock.Release(ctx))
+	// Output:
+	// invoice-7 true
+	// true
+	// <nil>
+}
+
+// A subscription sees what is published after Subscribe has returned.
+func ExampleNotificationSystem() {
+	ctx := context.Background()
+	server := embedded.New()
+	defer server.Close()
+	c, err := cache.SetupCache(ctx, server.Config())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer c.Close()
+
+	sub := c.Notification.Subscribe(ctx, "workflow:*")
+	defer sub.Close()
+	if err := c.Notification.PublishWorkflowEvent(ctx, &cache.WorkflowEvent{ID: "w1", Status: "done"}); err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	event, err := notification.Decode[cache.WorkflowEvent](<-sub.Messages())
+	fmt.Println(event.ID, event.Status, err)
+	// Output: w1 done <nil>
+}
+
+// State is cached with the commands of go-redis.
+func ExampleRedis() {
+	ctx := context.Background()
+	server := embedded.New()
+	defer server.Close()
+	rdb, err := cache.NewRedis(ctx, server.Config())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer rdb.Close()
+
+	type state struct{ Step string }
+	data, err := json.Marshal(state{Step: "charge"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	rdb.Set(ctx, "workflow:state:w1", data, time.Hour)
+
+	var s state
+	_ = json.Unmarshal([]byte(rdb.Get(ctx, "workflow:state:w1").Val()), &s)
+	fmt.Println(s.Step)
+	// Output: charge
+}
+
+// One mux serves the probes of an orchestrator and the metrics.
+func ExampleHealth() {
+	var health *cache.Health
+	app := fx.New(fx.NopLogger,
+		cache.Module, embedded.Module(),
+		cache.RegisterMetrics,
+		fx.Provide(func() prometheus.Registerer { return prometheus.NewRegistry() }),
+		fx.Populate(&health),
+		fx.Invoke(func(lc fx.Lifecycle, _ *cache.Redis) {
+			lc.Append(fx.StartHook(func() {
+				w := httptest.NewRecorder()
+				health.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+				fmt.Println(w.Code)
+			}))
+		}),
+	)
+	run(app)
+	// Output: 200
+}
+
+// A second server is a named instance. Without WithConfig it reads
+// SESSIONS_REDIS_URL and so on.
+func ExampleNamed() {
+	sessions := embedded.New()
+	defer sessions.Close()
+	app := fx.New(fx.NopLogger,
+		cache.Module, embedded.Module(),
+		cache.Named("sessions", cache.WithConfig(sessions.Config())),
+		fx.Invoke(fx.Annotate(func(lc fx.Lifecycle, main, sessions *cache.Redis) {
+			lc.Append(fx.StartHook(func(ctx context.Context) {
+				sessions.Set(ctx, "session:1", "alice", time.Hour)
+				fmt.Println(main.Exists(ctx, "session:1").Val(), sessions.Exists(ctx, "session:1").Val())
+			}))
+		}, fx.ParamTags("", "", `name:"sessions"`))),
+	)
+	run(app)
+	// Output: 0 1
+}
+
+// nobody's lock: a fake is as small as the interface.
+type everythingIsTaken struct{}
+
+func (everythingIsTaken) Acquire(context.Context, string, time.Duration) (cache.Lock, error) {
+	return nil, cache.ErrLockNotAcquired
+}
+
+// Tests replace parts of an application by fakes of their own.
+func ExampleReplaceLockManager() {
+	app := fx.New(fx.NopLogger,
+		cache.Module, embedded.Module(),
+		cache.ReplaceLockManager(everythingIsTaken{}),
+		fx.Invoke(func(locks cache.LockManager) {
+			_, err := locks.Acquire(context.Background(), "invoice-7", time.Second)
+			fmt.Println(err)
+		}),
+	)
+	run(app)
+	// Output: lock: not acquired
+}

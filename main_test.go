@@ -1,0 +1,52 @@
+package cache_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/fx"
+	uberfxtest "go.uber.org/fx/fxtest"
+	"go.uber.org/goleak"
+
+	"github.com/compozy/cache"
+	"github.com/compozy/cache/internal/redistest"
+)
+
+// patience bounds every wait of these tests. It is long, as the tests of all
+// packages share the machine; nothing waits for it to pass.
+const patience = 20 * time.Second
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// configOf is a configuration for a server of the test's own. Its timeouts are
+// short, so that a stopped server is noticed soon.
+func configOf(s *redistest.Server) *cache.Config {
+	return &cache.Config{
+		URL: s.URL(), DialTimeout: time.Second, ReadTimeout: time.Second, WriteTimeout: time.Second,
+	}
+}
+
+// startApp starts an application with the module on s, and stops it when the
+// test is over.
+func startApp(t *testing.T, s *redistest.Server, opts ...fx.Option) {
+	t.Helper()
+	app := uberfxtest.New(t, append([]fx.Option{cache.Module, cache.WithConfig(configOf(s))}, opts...)...)
+	app.RequireStart()
+	t.Cleanup(func() { app.RequireStop() })
+}
+
+// timeout is a context for one call.
+func timeout(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// eventually waits for a condition.
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	require.Eventually(t, condition, patience, 5*time.Millisecond, what)
+}

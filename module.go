@@ -1,0 +1,99 @@
+package cache
+
+import (
+	"fmt"
+
+	"go.uber.org/fx"
+
+	"github.com/compozy/cache/providers"
+)
+
+// Names of the value groups to which the module contributes, and in which an
+// application can put its own.
+const (
+	// HealthGroup holds values of type health.Check.
+	HealthGroup = providers.HealthGroup
+	// MetricsGroup holds values of type prometheus.Collector.
+	MetricsGroup = providers.MetricsGroup
+)
+
+// Errors of module options. They come out of fx.New, that is of app.Err and
+// app.Start.
+var (
+	// ErrConflictingOptions means that two options, such as WithConfig and
+	// WithEnvPrefix, both say where the configuration comes from.
+	ErrConflictingOptions = providers.ErrConflictingOptions
+	// ErrInvalidOption means that an option was given an unusable value, such as
+	// a nil config.
+	ErrInvalidOption = providers.ErrInvalidOption
+)
+
+// Module gives an application a Redis client, locks and notifications,
+// configured from the environment (REDIS_URL and so on).
+//
+// It provides *Config, *Redis, redis.UniversalClient, LockManager,
+// *RedisLockManager, NotificationSystem, *RedisNotificationSystem and *Health,
+// and contributes to the groups [HealthGroup] and [MetricsGroup]. It takes a
+// *zap.Logger and a trace.TracerProvider where there are any.
+//
+// The client connects, and pings, when the application starts. Locks and
+// notifications do nothing before they are first used.
+//
+// Include it once. A second Redis server is a [Named] instance.
+var Module = fx.Options(providers.Module())
+
+// Named is a further instance for another Redis server. It provides what
+// [Module] provides (other than *Health, which covers all instances), under
+// name:"<name>", and adds its checks and collectors to the same groups; their
+// names and the label "cache" tell the instances apart.
+//
+// Among opts may be [WithConfig] or [WithEnvPrefix]. Without them the prefix is
+// the name in upper case: Named("sessions") reads SESSIONS_REDIS_URL.
+func Named(name string, opts ...fx.Option) fx.Option { return providers.Named(name, opts...) }
+
+// WithConfig makes the module use cfg instead of the environment. Zero fields
+// of cfg mean their defaults. It cannot stand together with WithEnvPrefix
+// (ErrConflictingOptions); ReplaceConfig and fx.Replace win over it.
+func WithConfig(cfg *Config) fx.Option { return providers.WithConfig(cfg) }
+
+// WithEnvPrefix makes the module put prefix before the names of its environment
+// variables: with "APP_" it reads APP_REDIS_URL and so on.
+func WithEnvPrefix(prefix string) fx.Option { return providers.WithEnvPrefix(prefix) }
+
+// RegisterMetrics registers all collectors of the group [MetricsGroup] with the
+// prometheus.Registerer in the graph, which the application has to provide.
+// Do not register them a second time by hand.
+var RegisterMetrics = providers.RegisterMetrics()
+
+// ReplaceConfig makes the module use cfg, whatever WithConfig or the
+// environment say. Like every fx.Replace it works where it is passed to
+// fx.New itself, and once.
+func ReplaceConfig(cfg *Config) fx.Option {
+	if cfg == nil {
+		return nilReplacement("ReplaceConfig")
+	}
+	return fx.Replace(cfg)
+}
+
+// ReplaceLockManager makes everybody who asks for a LockManager get m, in tests
+// a fake. A bare fx.Replace(m) would be ignored, as Fx goes by the concrete type.
+// The *RedisLockManager in the graph stays what it was. Whoever made m closes it.
+func ReplaceLockManager(m LockManager) fx.Option {
+	if m == nil {
+		return nilReplacement("ReplaceLockManager")
+	}
+	return fx.Replace(fx.Annotate(m, fx.As(new(LockManager))))
+}
+
+// ReplaceNotificationSystem makes everybody who asks for a NotificationSystem
+// get s, just as ReplaceLockManager does for locks.
+func ReplaceNotificationSystem(s NotificationSystem) fx.Option {
+	if s == nil {
+		return nilReplacement("ReplaceNotificationSystem")
+	}
+	return fx.Replace(fx.Annotate(s, fx.As(new(NotificationSystem))))
+}
+
+func nilReplacement(call string) fx.Option {
+	return fx.Error(fmt.Errorf("%w: %s: the value is nil", ErrInvalidOption, call))
+}

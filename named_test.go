@@ -1,0 +1,117 @@
+package cache_test
+
+import (
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/fx"
+	uberfxtest "go.uber.org/fx/fxtest"
+
+	"github.com/compozy/cache"
+	"github.com/compozy/cache/health"
+	"github.com/compozy/cache/internal/redistest"
+)
+
+// sessions is all that a named instance provides.
+type sessions struct {
+	fx.In
+	Config           *cache.Config                  `name:"sessions"`
+	Redis            *cache.Redis                   `name:"sessions"`
+	Universal        redis.UniversalClient          `name:"sessions"`
+	LockManager      cache.LockManager              `name:"sessions"`
+	RedisLockManager *cache.RedisLockManager        `name:"sessions"`
+	Notification     cache.NotificationSystem       `name:"sessions"`
+	Concrete         *cache.RedisNotificationSystem `name:"sessions"`
+}
+
+func TestNamedIsASecondServer(t *testing.T) {
+	t.Parallel()
+	one, two := redistest.Start(t), redistest.Start(t)
+	var main everything
+	var second sessions
+	var checks struct {
+		fx.In
+		Checks []cache.Check `group:"health"`
+	}
+	reg := prometheus.NewPedanticRegistry()
+	startApp(t, one,
+		cache.Named("sessions", cache.WithConfig(configOf(two))),
+		fx.Supply(fx.Annotate(reg, fx.As(new(prometheus.Registerer)))), cache.RegisterMetrics,
+		fx.Invoke(func(m everything, s sessions) { main, second = m, s }), fx.Populate(&checks))
+	ctx := timeout(t)
+
+	require.NoError(t, second.Redis.Set(ctx, "where", "two", 0).Err())
+	require.ErrorIs(t, main.Redis.Get(ctx, "where").Err(), redis.Nil)
+	assert.Equal(t, "two", two.Client(t).Get(ctx, "where").Val())
+	assert.Same(t, second.RedisLockManager, second.LockManager)
+	assert.NotSame(t, main.RedisLockManager, second.RedisLockManager)
+
+	var names []string
+	for _, c := range checks.Checks {
+		names = append(names, c.Name)
+	}
+	assert.Subset(t, names, []string{"redis", "sessions.redis"})
+	report := main.Health.Run(ctx, health.Readiness)
+	assert.Len(t, report.Checks, 4)
+
+	n, err := testutil.GatherAndCount(reg)
+	require.NoError(t, err)
+	assert.Positive(t, n)
+	families, err := reg.Gather()
+	require.NoError(t, err)
+	instances := map[string]bool{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if l.GetName() == "cache" {
+					instances[l.GetValue()] = true
+				}
+			}
+		}
+	}
+	assert.Equal(t, map[string]bool{"default": true, "sessions": true}, instances)
+}
+
+func TestNamedAloneReadsItsOwnEnvironment(t *testing.T) { // sets the environment, so not in parallel
+	server := redistest.Start(t)
+	t.Setenv("SESSIONS_REDIS_URL", server.URL())
+	var second sessions
+	uberfxtest.New(t, cache.Named("sessions"), fx.Invoke(func(s sessions) { second = s })).
+		RequireStart().RequireStop()
+	assert.Equal(t, server.URL(), second.Config.URL)
+}
+
+func TestReplacingTheUnnamedLeavesTheNamedAlone(t *testing.T) {
+	t.Parallel()
+	one, two := redistest.Start(t), redistest.Start(t)
+	var second sessions
+	nowhere := &cache.Config{Host: "127.0.0.1", Port: "1"}
+	app := uberfxtest.New(t, cache.Module, cache.Named("sessions", cache.WithConfig(nowhere)),
+		cache.ReplaceConfig(configOf(one)),
+		fx.Replace(fx.Annotate(configOf(two), fx.ResultTags(`name:"sessions"`))),
+		fx.Invoke(func(s sessions) { second = s }))
+	app.RequireStart()
+	defer app.RequireStop()
+	require.NoError(t, second.Redis.Set(timeout(t), "k", "v", 0).Err())
+	assert.Equal(t, "v", two.Client(t).Get(timeout(t), "k").Val())
+}
+
+func TestNamedRefusesWhatItCannotUse(t *testing.T) {
+	t.Parallel()
+	for name, opt := range map[string]fx.Option{
+		"empty name":     cache.Named(""),
+		"space in name":  cache.Named("my sessions"),
+		"digit first":    cache.Named("1st"),
+		"foreign option": cache.Named("sessions", fx.Supply(1)),
+		"nil config":     cache.Named("sessions", cache.WithConfig(nil)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			require.ErrorIs(t, fx.New(fx.NopLogger, opt).Err(), cache.ErrInvalidOption)
+		})
+	}
+}

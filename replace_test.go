@@ -1,0 +1,95 @@
+package cache_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/fx"
+	uberfxtest "go.uber.org/fx/fxtest"
+
+	"github.com/compozy/cache"
+	"github.com/compozy/cache/internal/redistest"
+)
+
+// fakeLocks is as small as a fake of a user's is meant to be.
+type fakeLocks struct{}
+
+func (fakeLocks) Acquire(context.Context, string, time.Duration) (cache.Lock, error) {
+	return nil, cache.ErrLockNotAcquired
+}
+
+type fakeNotifications struct{ cache.NotificationSystem }
+
+func TestReplaceWins(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	nowhere := cache.WithConfig(&cache.Config{Host: "127.0.0.1", Port: "1"})
+	for name, replace := range map[string]fx.Option{
+		"ReplaceConfig": cache.ReplaceConfig(configOf(server)),
+		"fx.Replace":    fx.Replace(configOf(server)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var rdb *cache.Redis
+			app := uberfxtest.New(t, cache.Module, nowhere, replace, fx.Populate(&rdb))
+			app.RequireStart()
+			defer app.RequireStop()
+			require.NoError(t, rdb.HealthCheck(timeout(t)))
+		})
+	}
+}
+
+func TestReplaceReachesAUsersModule(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	var got cache.LockManager
+	users := fx.Module("orders", fx.Invoke(func(m cache.LockManager) { got = m }))
+	startApp(t, server, users, cache.ReplaceLockManager(fakeLocks{}))
+	assert.Equal(t, fakeLocks{}, got)
+}
+
+// The documentation says to pass replacements to fx.New: inside a sibling module
+// Fx ignores them. Should Fx change, the documentation has to.
+func TestReplaceInASiblingModuleDoesNothing(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	var got cache.LockManager
+	startApp(t, server, fx.Module("test", cache.ReplaceLockManager(fakeLocks{})),
+		fx.Invoke(func(m cache.LockManager) { got = m }))
+	assert.IsType(t, &cache.RedisLockManager{}, got)
+}
+
+func TestReplacedInterfacesNeverConstructTheOriginals(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	fake := &fakeNotifications{}
+	var locks cache.LockManager
+	var notifications cache.NotificationSystem
+	startApp(t, server, cache.ReplaceLockManager(fakeLocks{}), cache.ReplaceNotificationSystem(fake),
+		fx.Populate(&locks, &notifications))
+
+	_, err := locks.Acquire(t.Context(), "x", time.Second)
+	require.ErrorIs(t, err, cache.ErrLockNotAcquired)
+	assert.Same(t, fake, notifications)
+}
+
+func TestReplacedConcreteTypesShowThroughTheInterfaces(t *testing.T) {
+	t.Parallel()
+	server, other := redistest.Start(t), redistest.Start(t)
+	replacement, err := cache.NewRedis(timeout(t), configOf(other))
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, replacement.Close()) }) // who made it closes it
+	var locks cache.LockManager
+	app := uberfxtest.New(t, cache.Module, cache.WithConfig(configOf(server)), fx.Replace(replacement), fx.Populate(&locks))
+	app.RequireStart()
+
+	other.ResetCommands(t)
+	_, err = locks.Acquire(timeout(t), "x", time.Minute)
+	require.NoError(t, err)
+	assert.Positive(t, other.Commands(t)["evalsha"]+other.Commands(t)["eval"], "the lock lives on the replaced client's server")
+	app.RequireStop()
+	require.NoError(t, replacement.HealthCheck(timeout(t)), "the application does not close what it did not make")
+}

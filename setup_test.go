@@ -1,0 +1,116 @@
+package cache_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache"
+	"github.com/compozy/cache/internal/redistest"
+)
+
+func TestSetupCache(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	ctx := timeout(t)
+	c, err := cache.SetupCache(ctx, configOf(server))
+	require.NoError(t, err)
+
+	require.NoError(t, c.HealthCheck(ctx))
+	require.NoError(t, c.Redis.Set(ctx, "k", "v", 0).Err())
+	_, err = c.LockManager.Acquire(ctx, "held", time.Hour)
+	require.NoError(t, err)
+	sub := c.Notification.Subscribe(ctx, "task:t1")
+	require.NoError(t, c.Notification.PublishTaskEvent(ctx, &cache.TaskEvent{ID: "t1", WorkflowID: "w", Status: "done"}))
+	assert.Contains(t, (<-sub.Messages()).Payload, `"t1"`)
+
+	require.NoError(t, c.Close())
+	require.NoError(t, c.Close(), "closed twice")
+	require.Error(t, c.HealthCheck(ctx))
+	_, open := <-sub.Messages()
+	assert.False(t, open)
+	assert.Zero(t, connections(t, server))
+}
+
+func TestSetupCacheFromTheEnvironment(t *testing.T) { // sets the environment, so not in parallel
+	server := redistest.Start(t, redistest.WithPassword("hunter2"))
+	t.Setenv("REDIS_HOST", server.Host())
+	t.Setenv("REDIS_PORT", server.Port())
+	t.Setenv("REDIS_PASSWORD", "hunter2")
+	c, err := cache.SetupCache(timeout(t), nil)
+	require.NoError(t, err)
+	require.NoError(t, c.Close())
+}
+
+func TestSetupCacheTwoOnOneServerExcludeEachOther(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	ctx := timeout(t)
+	one, err := cache.SetupCache(ctx, configOf(server))
+	require.NoError(t, err)
+	defer one.Close()
+	two, err := cache.SetupCache(ctx, configOf(server))
+	require.NoError(t, err)
+	defer two.Close()
+
+	lock, err := one.LockManager.Acquire(ctx, "shared", time.Minute)
+	require.NoError(t, err)
+	_, err = two.LockManager.Acquire(ctx, "shared", time.Minute)
+	require.ErrorIs(t, err, cache.ErrLockNotAcquired)
+	require.NoError(t, lock.Release(ctx))
+	_, err = two.LockManager.Acquire(ctx, "shared", time.Minute)
+	require.NoError(t, err)
+}
+
+func TestSetupCacheFailsCleanly(t *testing.T) {
+	t.Parallel()
+	t.Run("redis down", func(t *testing.T) {
+		t.Parallel()
+		server := redistest.Start(t)
+		server.Kill()
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		_, err := cache.SetupCache(ctx, configOf(server))
+		require.ErrorContains(t, err, server.Addr())
+		require.NoError(t, ctx.Err())
+	})
+	t.Run("cancelled", func(t *testing.T) {
+		t.Parallel()
+		server := redistest.Start(t)
+		server.Kill()
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(50*time.Millisecond, cancel)
+		_, err := cache.SetupCache(ctx, configOf(server))
+		require.ErrorIs(t, err, context.Canceled)
+	})
+	t.Run("wrong password", func(t *testing.T) {
+		t.Parallel()
+		server := redistest.Start(t, redistest.WithPassword("right"))
+		cfg := &cache.Config{Host: server.Host(), Port: server.Port(), Password: "hunter2"}
+		_, err := cache.SetupCache(timeout(t), cfg)
+		require.ErrorContains(t, err, "WRONGPASS")
+		assert.NotContains(t, err.Error(), "hunter2")
+	})
+	t.Run("bad config", func(t *testing.T) {
+		t.Parallel()
+		_, err := cache.SetupCache(t.Context(), &cache.Config{Port: "x"})
+		var invalid *cache.ConfigError
+		require.ErrorAs(t, err, &invalid)
+	})
+	t.Run("nil context", func(t *testing.T) {
+		t.Parallel()
+		//nolint:staticcheck // a nil context is what is tested
+		_, err := cache.SetupCache(nil, nil)
+		require.ErrorContains(t, err, "context is nil")
+	})
+}
+
+func TestCacheCloseOfTheZeroValue(t *testing.T) {
+	t.Parallel()
+	c := &cache.Cache{}
+	require.NoError(t, c.HealthCheck(t.Context()))
+	require.NoError(t, c.Close())
+}
