@@ -1,0 +1,49 @@
+// Package embedded is an in-process Redis for tests, demos and examples: nothing
+// to install, nothing to clean up, empty at every start. It is built on
+// miniredis, made so that keys expire by the clock and that publish/subscribe
+// behaves like that of Redis.
+//
+// # In an application
+//
+// [Module] next to cache.Module is all:
+//
+//	fx.New(cache.Module, embedded.Module(), …)
+//
+// # As a plain server
+//
+// A new server works in memory at once, through [Server.Dial]:
+//
+//	server := embedded.New()
+//	defer server.Close()
+//	c, err := cache.SetupCache(ctx, server.Config())
+//
+// [Server.Start] opens a TCP port for clients that need an address.
+//
+// # In a testing/synctest bubble
+//
+// Make the server inside the bubble and use [Server.Dial] (Config and Module
+// do), not Start. A whole application then runs on the bubble's clock, and an
+// hour of expiry takes milliseconds. Close the clients and the server before the
+// bubble ends.
+//
+// # What differs from Redis
+//
+// Tests of what is listed here need a real server.
+//
+//   - There are no INFO sections other than "clients" and "stats", hence no INFO
+//     replication, and no ROLE, CLIENT ID, CLIENT LIST, CLIENT KILL, CLIENT
+//     PAUSE, MONITOR, RESET, CONFIG, SLOWLOG, LATENCY, ACL or functions.
+//   - There is no sharded publish/subscribe (SSUBSCRIBE, SPUBLISH) and there are no
+//     keyspace notifications. (P)SUBSCRIBE within MULTI is refused, and a
+//     subscribed connection accepts (P)SUBSCRIBE, (P)UNSUBSCRIBE, PING and QUIT
+//     only, with RESP3 too.
+//   - A blocking command such as BLPOP or XREAD BLOCK notices that its client
+//     has gone only when it wakes up for another reason. Clients that wait for
+//     the same key are served in random order, not first come first served.
+//   - Keys expire when the next command looks, and each command then looks at
+//     every key: thousands of keys are fine, a hundred thousand are slow.
+//   - Nothing is evicted, persisted or replicated; there is no memory limit, no
+//     password, no TLS, no Sentinel and no Cluster.
+//   - Scripts run in another Lua implementation and cannot be interrupted by
+//     SCRIPT KILL or a time limit.
+package embedded
