@@ -1,0 +1,41 @@
+// Package fxtest helps to test code that uses package cache.
+//
+// Fx has a package of the same name, so import this one under another:
+//
+//	import cachetest "github.com/compozy/cache/fxtest"
+//
+// # A whole application
+//
+// [New] starts an application on an embedded server, without a Redis to install,
+// and stops it with the test:
+//
+//	app := cachetest.New(t, fx.Provide(newService), fx.Populate(&service))
+//	app.Redis.Set(t.Context(), "key", "value", 0)
+//
+// [Module] gives the same to tests that build the application themselves.
+//
+// # Fakes
+//
+// [LockManager] and [NotificationSystem] are the two interfaces in memory. They
+// keep the promises of the interfaces, record what happens, and do on request
+// what seldom happens by itself: a lock is lost, Redis fails.
+//
+//	locks := cachetest.NewLockManager()
+//	service := newService(locks)
+//	locks.Lose("job:1")
+//
+// In an application they take the place of the real ones by
+// cache.ReplaceLockManager and cache.ReplaceNotificationSystem.
+//
+// # Contracts
+//
+// [LockManagerContract] and [NotificationSystemContract] check an implementation
+// of one's own against what users of the interfaces rely on. Those of this module
+// and the fakes pass them.
+//
+//	func TestMyLockManager(t *testing.T) {
+//		cachetest.LockManagerContract(t, func(t testing.TB) cache.LockManager {
+//			return newMyLockManager(t)
+//		})
+//	}
+package fxtest

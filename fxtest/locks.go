@@ -1,0 +1,187 @@
+package fxtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/compozy/cache/lock"
+)
+
+// minTTL is the shortest TTL that a lock manager accepts.
+const minTTL = 10 * time.Millisecond
+
+// LockManager is a lock.LockManager in memory, for tests that need no Redis. It
+// keeps the promises of the interface (see LockManagerContract) and lets a test
+// do to locks what production does: Lose, Stall, Fail. Make one with
+// NewLockManager; it is safe for concurrent use, runs no goroutine and works in
+// a testing/synctest bubble.
+type LockManager struct {
+	mu      sync.Mutex // guards what follows and the state of all locks
+	held    map[string]*Lock
+	granted []string
+	failure error
+	stalled bool
+	closed  bool
+	token   int64
+}
+
+var _ lock.LockManager = (*LockManager)(nil)
+
+// NewLockManager returns a lock manager that holds nothing.
+func NewLockManager() *LockManager {
+	return &LockManager{held: map[string]*Lock{}}
+}
+
+// Acquire tries once and returns at once. What it returns is a *Lock, or nil and
+// one of: a *lock.ArgumentError (nil ctx, empty resource, TTL below 10 ms), ctx's
+// own error, lock.ErrManagerClosed, a *lock.RedisError with the error given to
+// Fail, or a *lock.NotAcquiredError if somebody holds the resource.
+//
+// Like that of Redis, the lock is renewed until it is released or lost: its TTL
+// matters only after Stall.
+func (m *LockManager) Acquire(ctx context.Context, resource string, ttl time.Duration) (lock.Lock, error) {
+	switch {
+	case ctx == nil:
+		return nil, &lock.ArgumentError{Argument: "ctx", Reason: "is nil"}
+	case resource == "":
+		return nil, &lock.ArgumentError{Argument: "resource", Reason: "is empty"}
+	case ttl < minTTL:
+		return nil, &lock.ArgumentError{Argument: "ttl", Reason: fmt.Sprintf("%v is below %v", ttl, minTTL)}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case m.closed:
+		return nil, lock.ErrManagerClosed
+	case ctx.Err() != nil:
+		return nil, contextError(ctx, "acquire", resource)
+	case m.failure != nil:
+		return nil, &lock.RedisError{Op: "acquire", Resource: resource, Err: m.failure}
+	}
+	if l := m.held[resource]; l != nil && !l.expire() {
+		return nil, &lock.NotAcquiredError{Resource: resource, RetryAfter: l.remaining()}
+	}
+	m.token++
+	l := &Lock{manager: m, resource: resource, ttl: ttl, token: m.token, lost: make(chan struct{})}
+	// Not ctx's child: the lock outlives the request that asked for it.
+	l.ctx, l.cancel = context.WithCancelCause(context.Background())
+	m.held[resource] = l
+	m.granted = append(m.granted, resource)
+	if m.stalled {
+		l.stall()
+	}
+	return l, nil
+}
+
+// Lose makes the holder of resource lose its lock now, as if it had been cut off
+// for longer than the TTL: IsHeld turns false, Lost closes, Context ends with
+// lock.ErrLockExpired, and others can acquire the resource. It reports whether
+// there was a holder.
+func (m *LockManager) Lose(resource string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l := m.held[resource]
+	if l == nil || l.expire() {
+		return false
+	}
+	l.lose(lock.ErrLockExpired)
+	return true
+}
+
+// Stall stops the renewal of all locks, those to come included, as if this
+// process could not reach Redis: each is lost when its TTL, counted from now or
+// from its acquisition, is over. A successful Refresh gives it another TTL.
+// Stalling a stalled manager changes nothing.
+func (m *LockManager) Stall() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.stalled {
+		return
+	}
+	m.stalled = true
+	for _, l := range m.held {
+		l.stall()
+	}
+}
+
+// Resume ends Stall: locks that are still held are renewed again, lost ones
+// stay lost.
+func (m *LockManager) Resume() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.stalled = false
+	for _, l := range m.held {
+		if !l.expire() && !l.abandoned {
+			l.timer.Stop()
+			l.until = time.Time{}
+		}
+	}
+}
+
+// Fail makes every later Acquire, Refresh and Release fail with an error that
+// matches lock.ErrRedis and err, as if Redis could not be reached, until
+// Fail(nil). Held locks stay held; use Stall to have them expire. A lock whose
+// Release failed is not held any more, but keeps its resource until Fail(nil) or
+// the end of its TTL.
+func (m *LockManager) Fail(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.failure = err
+	if err != nil {
+		return
+	}
+	for _, l := range m.held {
+		if l.abandoned {
+			l.free()
+		}
+	}
+}
+
+// Held returns the resources that others are refused now, sorted.
+func (m *LockManager) Held() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var resources []string
+	for resource, l := range m.held {
+		if l.remaining() > 0 {
+			resources = append(resources, resource)
+		}
+	}
+	slices.Sort(resources)
+	return resources
+}
+
+// Granted returns the resource of every successful Acquire, in order, whether it
+// is still held or not.
+func (m *LockManager) Granted() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.granted)
+}
+
+// Close releases what is held, tells the holders with lock.ErrManagerClosed and
+// refuses further acquisitions. It returns nil, and may be repeated.
+func (m *LockManager) Close(context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
+	for _, l := range m.held {
+		if !l.expire() {
+			l.lose(lock.ErrManagerClosed)
+		}
+	}
+	return nil
+}
+
+// contextError matches ctx's own error and its cause.
+func contextError(ctx context.Context, op, resource string) error {
+	err := ctx.Err()
+	if cause := context.Cause(ctx); !errors.Is(err, cause) {
+		return fmt.Errorf("fxtest: %s %q: %w: %w", op, resource, err, cause)
+	}
+	return fmt.Errorf("fxtest: %s %q: %w", op, resource, err)
+}

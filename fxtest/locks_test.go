@@ -1,0 +1,144 @@
+package fxtest_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	cachetest "github.com/compozy/cache/fxtest"
+	"github.com/compozy/cache/lock"
+)
+
+func acquire(t *testing.T, m *cachetest.LockManager, resource string, ttl time.Duration) *cachetest.Lock {
+	t.Helper()
+	l, err := m.Acquire(t.Context(), resource, ttl)
+	require.NoError(t, err)
+	fake, ok := l.(*cachetest.Lock)
+	require.True(t, ok)
+	return fake
+}
+
+func TestFakeLockIsLost(t *testing.T) {
+	t.Parallel()
+	m := cachetest.NewLockManager()
+	assert.False(t, m.Lose("a"), "nobody holds it")
+	l := acquire(t, m, "a", time.Minute)
+	other := acquire(t, m, "b", time.Minute)
+	assert.Equal(t, []string{"a", "b"}, m.Held())
+
+	assert.True(t, m.Lose("a"))
+	assert.False(t, m.Lose("a"))
+	assert.False(t, l.IsHeld())
+	assert.True(t, other.IsHeld())
+	<-l.Lost()
+	assert.ErrorIs(t, context.Cause(l.Context()), lock.ErrLockExpired)
+	for _, err := range []error{l.Refresh(t.Context()), l.Release(t.Context())} {
+		assert.ErrorIs(t, err, lock.ErrLockNotHeld)
+		assert.ErrorIs(t, err, lock.ErrLockExpired)
+	}
+	assert.Equal(t, []string{"b"}, m.Held())
+
+	next := acquire(t, m, "a", time.Minute)
+	assert.Greater(t, next.Token(), l.Token())
+	assert.Equal(t, []string{"a", "b", "a"}, m.Granted())
+	require.NoError(t, next.Release(t.Context()))
+	assert.ErrorIs(t, context.Cause(next.Context()), lock.ErrLockNotHeld)
+	select {
+	case <-next.Lost():
+		t.Error("released is not lost")
+	default:
+	}
+}
+
+func TestFakeLockExpiresWhileStalled(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := cachetest.NewLockManager()
+		short, long := acquire(t, m, "short", time.Minute), acquire(t, m, "long", time.Hour)
+		time.Sleep(24 * time.Hour) // in a bubble: its clock
+		assert.True(t, short.IsHeld(), "it is renewed")
+
+		m.Stall()
+		m.Stall()
+		late := acquire(t, m, "late", time.Minute)
+		time.Sleep(time.Minute - time.Nanosecond) // in a bubble: its clock
+		assert.True(t, short.IsHeld())
+		_, err := m.Acquire(t.Context(), "short", time.Minute)
+		var refused *lock.NotAcquiredError
+		require.ErrorAs(t, err, &refused)
+		assert.Equal(t, time.Nanosecond, refused.RetryAfter)
+		require.NoError(t, late.Refresh(t.Context()))
+		time.Sleep(time.Nanosecond) // in a bubble: its clock
+		assert.False(t, short.IsHeld())
+		synctest.Wait()
+		assert.ErrorIs(t, context.Cause(short.Context()), lock.ErrLockExpired, "told without being asked")
+		assert.ErrorIs(t, short.Release(t.Context()), lock.ErrLockExpired)
+		assert.Equal(t, []string{"late", "long"}, m.Held())
+
+		again := acquire(t, m, "short", time.Minute)
+		m.Resume()
+		time.Sleep(24 * time.Hour) // in a bubble: its clock
+		assert.False(t, short.IsHeld(), "a lost lock stays lost")
+		assert.Equal(t, []string{"late", "long", "short"}, m.Held())
+		for _, l := range []*cachetest.Lock{late, long, again} {
+			require.NoError(t, l.Release(t.Context()))
+		}
+		assert.Empty(t, m.Held())
+	})
+}
+
+func TestFakeLocksFail(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := cachetest.NewLockManager()
+		held, released, expired := acquire(t, m, "a", time.Minute), acquire(t, m, "b", time.Hour), acquire(t, m, "c", time.Minute)
+		down := errors.New("connection refused")
+		m.Fail(down)
+		_, err := m.Acquire(t.Context(), "d", time.Minute)
+		for _, err := range []error{err, held.Refresh(t.Context()), released.Release(t.Context()), expired.Release(t.Context())} {
+			require.ErrorIs(t, err, down)
+			require.ErrorIs(t, err, lock.ErrRedis)
+			require.NotErrorIs(t, err, lock.ErrLockNotAcquired)
+		}
+		assert.True(t, held.IsHeld())
+		assert.False(t, released.IsHeld(), "who released it relies on it no longer")
+		assert.Equal(t, []string{"a", "b", "c"}, m.Held(), "but Redis does not know")
+		require.ErrorIs(t, released.Release(t.Context()), down, "it can be tried again")
+		require.ErrorIs(t, released.Refresh(t.Context()), lock.ErrLockNotHeld)
+
+		time.Sleep(time.Minute) // in a bubble: its clock
+		assert.Equal(t, []string{"a", "b"}, m.Held(), "the TTL is over")
+		m.Fail(nil)
+		assert.Equal(t, []string{"a"}, m.Held())
+		for _, l := range []*cachetest.Lock{released, expired} {
+			require.NoError(t, l.Release(t.Context()), "the try before had its effect")
+			require.ErrorIs(t, l.Release(t.Context()), lock.ErrLockNotHeld)
+		}
+		require.NoError(t, held.Refresh(t.Context()))
+		ended, cancel := context.WithCancelCause(t.Context())
+		cancel(down)
+		require.ErrorIs(t, held.Refresh(ended), context.Canceled)
+		require.ErrorIs(t, held.Refresh(ended), down)
+		require.NoError(t, held.Release(ended))
+	})
+}
+
+func TestFakeLockManagerCloses(t *testing.T) {
+	t.Parallel()
+	m := cachetest.NewLockManager()
+	l := acquire(t, m, "a", time.Minute)
+	require.NoError(t, m.Close(t.Context()))
+	require.NoError(t, m.Close(t.Context()))
+	assert.False(t, l.IsHeld())
+	assert.ErrorIs(t, context.Cause(l.Context()), lock.ErrManagerClosed)
+	assert.ErrorIs(t, l.Release(t.Context()), lock.ErrManagerClosed)
+	assert.ErrorIs(t, l.Release(t.Context()), lock.ErrLockNotHeld)
+	_, err := m.Acquire(t.Context(), "a", time.Minute)
+	require.ErrorIs(t, err, lock.ErrManagerClosed)
+	assert.Empty(t, m.Held())
+}

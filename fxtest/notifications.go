@@ -1,0 +1,287 @@
+package fxtest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/compozy/cache/internal/glob"
+	"github.com/compozy/cache/notification"
+)
+
+// unreadLimit is how many messages a subscriber of the fake may leave unread.
+const unreadLimit = 1024
+
+// Event is one event that was published to a NotificationSystem.
+type Event struct {
+	ID       string    // the event_id in the payload, larger than every earlier one
+	Time     time.Time // the time in the payload
+	Channels []string  // what it was published to
+	Payload  string    // what subscribers get
+
+	// A copy of what was given to PublishWorkflowEvent, PublishTaskEvent or
+	// Publish; the others are nil.
+	Workflow *notification.WorkflowEvent
+	Task     *notification.TaskEvent
+	Value    any
+}
+
+// NotificationSystem is a notification.NotificationSystem in memory, for tests
+// that need no Redis. It keeps the promises of the interface (see
+// NotificationSystemContract), records what is published and can be made to fail.
+// Make one with NewNotificationSystem; it is safe for concurrent use, runs no
+// goroutine and works in a testing/synctest bubble.
+//
+// A message is in the subscriber's channel when the publishing call returns. A
+// subscriber with 1024 unread messages misses further ones, see Dropped.
+type NotificationSystem struct {
+	mu          sync.Mutex // guards what follows and the state of all subscribers
+	subscribers []*Subscriber
+	published   []Event
+	failure     error
+	closed      bool
+	last        eventID
+	dropped     int
+}
+
+var _ notification.NotificationSystem = (*NotificationSystem)(nil)
+
+// NewNotificationSystem returns a system without subscribers and events.
+func NewNotificationSystem() *NotificationSystem { return &NotificationSystem{} }
+
+// PublishWorkflowEvent delivers event to the channels "workflow:events" and
+// "workflow:<ID>" and records it. It returns a *notification.ArgumentError (nil
+// ctx or event, empty ID, data that is no JSON), ctx's own error,
+// notification.ErrClosed, or a *notification.PublishError with the error given
+// to Fail; nothing is delivered or recorded then.
+func (s *NotificationSystem) PublishWorkflowEvent(ctx context.Context, event *notification.WorkflowEvent) error {
+	switch {
+	case event == nil:
+		return &notification.ArgumentError{Argument: "event", Reason: "is nil"}
+	case event.ID == "":
+		return &notification.ArgumentError{Argument: "event.ID", Reason: "is empty"}
+	}
+	sent := *event
+	sent.EventID, sent.Time = "", time.Time{} // ours to give
+	return s.publish(ctx, "event.Data", sent, Event{
+		Channels: []string{"workflow:events", "workflow:" + event.ID},
+		Workflow: &sent,
+	})
+}
+
+// PublishTaskEvent is like PublishWorkflowEvent; the channels are "task:events",
+// "task:<ID>" and "task:workflow:<workflow ID>".
+func (s *NotificationSystem) PublishTaskEvent(ctx context.Context, event *notification.TaskEvent) error {
+	switch {
+	case event == nil:
+		return &notification.ArgumentError{Argument: "event", Reason: "is nil"}
+	case event.ID == "":
+		return &notification.ArgumentError{Argument: "event.ID", Reason: "is empty"}
+	case event.WorkflowID == "":
+		return &notification.ArgumentError{Argument: "event.WorkflowID", Reason: "is empty"}
+	}
+	sent := *event
+	sent.EventID, sent.Time = "", time.Time{}
+	return s.publish(ctx, "event.Data", sent, Event{
+		Channels: []string{"task:events", "task:" + event.ID, "task:workflow:" + event.WorkflowID},
+		Task:     &sent,
+	})
+}
+
+// Publish delivers v, which must marshal to a JSON object, to one channel and
+// records it. Its errors are those of PublishWorkflowEvent. It is not part of
+// the interface, but of *notification.RedisNotificationSystem.
+func (s *NotificationSystem) Publish(ctx context.Context, channel string, v any) error {
+	if channel == "" {
+		return &notification.ArgumentError{Argument: "channel", Reason: "is empty"}
+	}
+	return s.publish(ctx, "v", v, Event{Channels: []string{channel}, Value: v})
+}
+
+// publish completes event with the JSON of v, delivers and records it.
+func (s *NotificationSystem) publish(ctx context.Context, argument string, v any, event Event) error {
+	if ctx == nil {
+		return &notification.ArgumentError{Argument: "ctx", Reason: "is nil"}
+	}
+	body, err := json.Marshal(v)
+	switch {
+	case err != nil:
+		return &notification.ArgumentError{Argument: argument, Reason: "does not marshal to JSON", Err: err}
+	case body[0] != '{':
+		return &notification.ArgumentError{Argument: argument, Reason: "is no JSON object"}
+	}
+	event.Channels = distinct(event.Channels)
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return notification.ErrClosed
+	case ctx.Err() != nil:
+		return &notification.PublishError{Channel: event.Channels[0], Err: context.Cause(ctx)}
+	case s.failure != nil:
+		return &notification.PublishError{Channel: event.Channels[0], Err: s.failure}
+	}
+	event.Time = time.Now().UTC()
+	s.last = s.last.next(event.Time)
+	event.ID = s.last.String()
+	event.Payload = fmt.Sprintf(`{"event_id":%q,"time":%q`, event.ID, event.Time.Format(time.RFC3339Nano))
+	if len(body) > 2 {
+		event.Payload += ","
+	}
+	event.Payload += string(body[1:])
+	s.published = append(s.published, event)
+	s.deliver(event)
+	return nil
+}
+
+// distinct drops repeated channels, which IDs such as "events" produce.
+func distinct(channels []string) []string {
+	var out []string
+	for _, channel := range channels {
+		if !slices.Contains(out, channel) {
+			out = append(out, channel)
+		}
+	}
+	return out
+}
+
+// Inject delivers payload as it is, as if another program had published it to
+// channel with plain PUBLISH, and returns how many subscribers got it. It is not
+// recorded and has no event ID.
+func (s *NotificationSystem) Inject(channel, payload string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.deliver(Event{Channels: []string{channel}, Payload: payload})
+}
+
+// deliver hands event to each subscriber that matches one of its channels, once.
+// s.mu is held.
+func (s *NotificationSystem) deliver(event Event) (receivers int) {
+	for _, sub := range s.subscribers {
+		i := slices.IndexFunc(event.Channels, sub.matches)
+		if i < 0 {
+			continue
+		}
+		message := &notification.Message{
+			Channel: event.Channels[i], Payload: event.Payload, EventID: event.ID, Time: event.Time,
+		}
+		if sub.glob {
+			message.Pattern = sub.pattern
+		}
+		select {
+		case sub.messages <- message:
+			receivers++
+		default:
+			s.dropped++
+		}
+	}
+	return receivers
+}
+
+// Subscribe returns a *Subscriber to one channel or, if pattern has one of
+// *?[\ in it, to a Redis glob. It is closed when ctx ends. A subscription that
+// is refused (nil or ended ctx, empty pattern, unclosed class, backslash at the
+// end, closed system) is closed already, and Err says why.
+func (s *NotificationSystem) Subscribe(ctx context.Context, pattern string) notification.Subscriber {
+	sub := &Subscriber{
+		system: s, pattern: pattern, glob: strings.ContainsAny(pattern, `*?[\`),
+		messages: make(chan *notification.Message, unreadLimit),
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.admit(ctx, pattern); err != nil {
+		sub.end(err)
+		return sub
+	}
+	s.subscribers = append(s.subscribers, sub)
+	sub.detach = context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		sub.end(context.Cause(ctx))
+	})
+	return sub
+}
+
+// admit returns why a subscription is refused, or nil. s.mu is held.
+func (s *NotificationSystem) admit(ctx context.Context, pattern string) error {
+	switch {
+	case ctx == nil:
+		return &notification.ArgumentError{Argument: "ctx", Reason: "is nil"}
+	case pattern == "":
+		return &notification.ArgumentError{Argument: "pattern", Reason: "is empty"}
+	case !glob.Complete(pattern):
+		return &notification.ArgumentError{Argument: "pattern", Reason: "has an unclosed class or a backslash at its end"}
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case s.closed:
+		return notification.ErrClosed
+	}
+	return nil
+}
+
+// Published returns every event that was published, in order.
+func (s *NotificationSystem) Published() []Event {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.published)
+}
+
+// Subscribers returns the patterns of the open subscriptions, sorted.
+func (s *NotificationSystem) Subscribers() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var patterns []string
+	for _, sub := range s.subscribers {
+		patterns = append(patterns, sub.pattern)
+	}
+	slices.Sort(patterns)
+	return patterns
+}
+
+// Dropped returns how many messages did not fit into the buffer of a subscriber.
+func (s *NotificationSystem) Dropped() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dropped
+}
+
+// Fail makes publishing fail with an error that matches err, as if Redis could
+// not be reached, until Fail(nil).
+func (s *NotificationSystem) Fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failure = err
+}
+
+// Close closes all subscribers, which can still read what they have not read
+// yet, and refuses further calls with notification.ErrClosed. It returns nil,
+// and may be repeated.
+func (s *NotificationSystem) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for _, sub := range slices.Clone(s.subscribers) {
+		sub.end(notification.ErrClosed)
+	}
+	return nil
+}
+
+// eventID looks like the ID of an entry of a Redis stream and grows like one.
+type eventID struct {
+	ms  int64
+	seq int
+}
+
+func (id eventID) String() string { return fmt.Sprintf("%d-%d", id.ms, id.seq) }
+
+func (id eventID) next(now time.Time) eventID {
+	if ms := now.UnixMilli(); ms > id.ms {
+		return eventID{ms: ms}
+	}
+	return eventID{ms: id.ms, seq: id.seq + 1}
+}
