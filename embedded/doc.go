@@ -40,8 +40,11 @@
 //   - A blocking command such as BLPOP or XREAD BLOCK notices that its client
 //     has gone only when it wakes up for another reason. Clients that wait for
 //     the same key are served in random order, not first come first served.
-//   - Keys expire when the next command looks, and each command then looks at
-//     every key: thousands of keys are fine, a hundred thousand are slow.
+//   - Patterns of KEYS and SCAN become Go regular expressions; a class that these
+//     do not know, such as "[z-a]", is a panic. Patterns of PSUBSCRIBE are globs
+//     exactly as in Redis.
+//   - Keys expire when the next command looks, and every command looks at every
+//     key: with 1,000 keys it takes some 0.2 ms, with 10,000 some 2 ms.
 //   - Nothing is evicted, persisted or replicated; there is no memory limit, no
 //     password, no TLS, no Sentinel and no Cluster.
 //   - Scripts run in another Lua implementation and cannot be interrupted by
