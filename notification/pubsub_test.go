@@ -3,6 +3,7 @@ package notification_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"math"
 	"testing"
 	"time"
@@ -101,6 +102,33 @@ func TestForeignMessagesArriveAsTheyAre(t *testing.T) {
 		assert.Equal(t, payload, m.Payload)
 		assert.Empty(t, m.EventID)
 	}
+}
+
+func TestHeartbeatsAreNoMessages(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	n := newSystem(t, client, notification.WithHeartbeat(10*time.Millisecond))
+	other := newSystem(t, client, notification.WithHeartbeat(10*time.Millisecond))
+	subscribe(t, other, "x")
+	s := subscribe(t, n, "*")
+	for range 20 {
+		// Whatever happens to come in between would be received first.
+		beats := calls(t, client, "xrevrange")
+		require.Eventually(t, func() bool { return calls(t, client, "xrevrange") > beats+4 }, patience, time.Millisecond)
+		require.NoError(t, n.Publish(t.Context(), "k", struct{}{}))
+		require.Equal(t, "k", next(t, s).Channel)
+	}
+}
+
+// calls returns how often the server has executed a command, those of scripts included.
+func calls(tb testing.TB, client redis.UniversalClient, command string) int {
+	tb.Helper()
+	stats, err := client.InfoMap(tb.Context(), "commandstats").Result()
+	require.NoError(tb, err)
+	var count int
+	_, err = fmt.Sscanf(stats["Commandstats"]["cmdstat_"+command], "calls=%d", &count)
+	require.NoError(tb, err)
+	return count
 }
 
 func TestOneConnectionForAllSubscribers(t *testing.T) {

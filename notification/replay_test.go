@@ -38,6 +38,34 @@ func TestSlowSubscriberCatchesUp(t *testing.T) {
 	}, patience, time.Millisecond)
 }
 
+func TestNoHoleBetweenReplayAndLive(t *testing.T) {
+	t.Parallel()
+	// With room for one message and events in twos, the second always comes from the journal, and the next two are
+	// published while the subscription is on its way back to live delivery.
+	n := newSystem(t, redistest.Start(t).Client(t), notification.WithBufferSize(1))
+	s := subscribe(t, n, "k")
+	const events = 1000
+	last := 0
+	read := func(until int) {
+		for last < until {
+			m := next(t, s)
+			v, err := notification.Decode[numbered](m)
+			require.NoError(t, err)
+			require.Equal(t, last+1, v.N)
+			require.Nil(t, m.Gap)
+			last = v.N
+		}
+	}
+	for i := 1; i < events; i += 2 {
+		require.NoError(t, n.PublishBatch(t.Context(), notification.To("k", numbered{i}), notification.To("k", numbered{i + 1})))
+		read(i)
+	}
+	read(events)
+	recovered := n.GetMetrics().MessagesRecovered
+	assert.Positive(t, recovered)
+	assert.Less(t, recovered, int64(events), "it was live in between")
+}
+
 func TestSlowSubscriberBeyondTheJournal(t *testing.T) {
 	t.Parallel()
 	n := newSystem(t, redistest.Start(t).Client(t), notification.WithBufferSize(4), notification.WithHistory(100, 0))
