@@ -31,6 +31,23 @@ type (
 	Redis = client.Redis
 	// RedisInterface is what a *Redis and every go-redis client have in common.
 	RedisInterface = redis.UniversalClient
+	// ClientError says what is wrong with which server.
+	ClientError = client.Error
+)
+
+// Errors of the client. HealthCheck and NewRedis return them inside a
+// *ClientError, which names the address.
+var (
+	ErrClientNotStarted = client.ErrNotStarted
+	ErrClientClosed     = client.ErrClosed
+	ErrUnreachable      = client.ErrUnreachable
+	ErrTLS              = client.ErrTLS
+	ErrAuth             = client.ErrAuth
+	ErrLoading          = client.ErrLoading
+	ErrReadOnly         = client.ErrReadOnly
+	ErrOutOfMemory      = client.ErrOutOfMemory
+	ErrClusterDown      = client.ErrClusterDown
+	ErrRefused          = client.ErrRefused
 )
 
 // NewRedis connects to Redis and pings it. A nil cfg means defaults and
@@ -53,6 +70,10 @@ var (
 	ErrLockExpired     = lock.ErrLockExpired
 	ErrLockStolen      = lock.ErrLockStolen
 	ErrManagerClosed   = lock.ErrManagerClosed
+	// ErrLockRedis means that Redis failed, and says nothing about the lock.
+	ErrLockRedis = lock.ErrRedis
+	// ErrLockArgument means that an argument was unusable.
+	ErrLockArgument = lock.ErrInvalidArgument
 )
 
 // Notifications. See package notification.
@@ -67,6 +88,19 @@ type (
 	WorkflowEvent           = notification.WorkflowEvent
 	TaskEvent               = notification.TaskEvent
 )
+
+// Errors of notifications.
+var (
+	ErrNotificationsClosed  = notification.ErrClosed
+	ErrNotificationArgument = notification.ErrInvalidArgument
+	ErrSlowSubscriber       = notification.ErrSlowSubscriber
+	ErrNotLive              = notification.ErrNotLive
+	ErrNoHistory            = notification.ErrNoHistory
+)
+
+// Decode reads the payload of a message as JSON. A payload that is none gives an
+// error that names the channel.
+func Decode[T any](m *Message) (T, error) { return notification.Decode[T](m) }
 
 // Health. See package health.
 type (

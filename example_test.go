@@ -14,7 +14,6 @@ import (
 
 	"github.com/compozy/cache"
 	"github.com/compozy/cache/embedded"
-	"github.com/compozy/cache/notification"
 )
 
 // One line adds Redis to an application. Here an embedded server stands in for
@@ -94,7 +93,7 @@ func ExampleNotificationSystem() {
 		return
 	}
 
-	event, err := notification.Decode[cache.WorkflowEvent](<-sub.Messages())
+	event, err := cache.Decode[cache.WorkflowEvent](<-sub.Messages())
 	fmt.Println(event.ID, event.Status, err)
 	// Output: w1 done <nil>
 }

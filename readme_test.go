@@ -32,7 +32,6 @@ import (
 	"github.com/compozy/cache"
 	cachetest "github.com/compozy/cache/fxtest"
 	"github.com/compozy/cache/health"
-	"github.com/compozy/cache/notification"
 )
 
 var (
@@ -46,7 +45,6 @@ var (
 	_ = cachetest.New
 	_ = require.NoError
 	_ = health.New
-	_ notification.Message
 
 	ctx       context.Context
 	locks     cache.LockManager
