@@ -7,6 +7,8 @@ SHELL := bash
 
 GO       ?= go
 FUZZTIME ?= 10s
+PKG      ?= ./...
+RUN      ?=
 BIN      := $(CURDIR)/bin
 # The modules with Go code. A go.work would join them too, but would let the peers of bench/ choose our versions.
 CODE     := . $(patsubst %/go.mod,%,$(wildcard bench/go.mod))
@@ -19,13 +21,11 @@ LINTER   := $(BIN)/golangci-lint
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  Variables: ARGS (for run and bench), FUZZTIME=$(FUZZTIME), PKG and RUN (for test), REDIS_URL (for run)"
+	@echo "  Variables: ARGS (for run and bench), FUZZTIME=$(FUZZTIME), PKG (for test and cover), RUN (for test), REDIS_URL (for run)"
 
 run: ## Start the example: embedded server, or the one REDIS_URL names (ARGS="-workflows 20")
 	@$(GO) run ./examples/app $(ARGS)
 
-PKG ?= ./...
-RUN ?=
 test: redis ## Run all tests under the race detector (PKG=./lock RUN=TestName narrows)
 	$(GO) test -race -count=1 $(if $(RUN),-run '$(RUN)') $(PKG)
 
@@ -68,7 +68,7 @@ fuzz: redis ## Run every fuzz target for FUZZTIME
 	@GO='$(GO)' tools/fuzz.sh $(FUZZTIME)
 
 cover: redis ## Write coverage.out and coverage.html
-	$(GO) test -count=1 -coverpkg=./... -coverprofile=coverage.out ./...
+	$(GO) test -count=1 -coverpkg=./... -coverprofile=coverage.out $(PKG)
 	@$(GO) tool cover -html=coverage.out -o coverage.html
 	@$(GO) tool cover -func=coverage.out | tail -1
 
