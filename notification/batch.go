@@ -38,7 +38,8 @@ type request struct {
 	key, value string // what the journal keeps
 	channels   []string
 
-	taken atomic.Bool // set once, by the batch that sends it or by the caller who gave up first
+	gone  func() error // the caller's ctx.Err, for those that wait for a batch
+	taken atomic.Bool  // set once, by the batch that sends it or by the caller who gave up first
 	done  chan struct{}
 	id    string
 	err   error
@@ -89,7 +90,7 @@ func (p *publisher) one(ctx context.Context, r *request) error {
 		p.landed()
 		return p.outcome(r, start)
 	}
-	r.done = make(chan struct{})
+	r.done, r.gone = make(chan struct{}), ctx.Err
 	p.waiting = append(p.waiting, r)
 	p.mu.Unlock()
 	select {
@@ -141,7 +142,8 @@ func (p *publisher) flush() {
 		}
 		batch := make([]*request, 0, count)
 		for _, r := range p.waiting[:count] {
-			if !r.taken.Swap(true) {
+			// A caller who is about to give up shall know for certain that nothing was sent.
+			if r.gone() == nil && !r.taken.Swap(true) {
 				batch = append(batch, r)
 			}
 		}

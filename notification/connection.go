@@ -88,7 +88,7 @@ func (p *pump) connect() (*session, error) {
 // begin makes the session that uses a new connection.
 func (p *pump) begin(ps *redis.PubSub) *session {
 	p.epoch++
-	s := &session{epoch: p.epoch, pubsub: ps, topics: p.system.registry.wanted(p.epoch), awaited: make(map[string]bool)}
+	s := &session{epoch: p.epoch, pubsub: ps, topics: p.system.registry.everything(), awaited: make(map[string]bool)}
 	s.awaited[p.beatChannel()] = true
 	for _, t := range s.topics {
 		s.awaited[t.name] = true

@@ -25,10 +25,15 @@ func (p *pump) control() {
 // reconcile returns when it should be called again at the latest.
 func (p *pump) reconcile() time.Duration {
 	next := time.Hour
+	// Names are taken for a session while it is certainly the current one: what the next begins with was counted
+	// after this one had ended.
+	var added []*topic
 	p.mu.Lock()
 	s := p.session
+	if s != nil {
+		added = p.system.registry.added()
+	}
 	p.mu.Unlock()
-	// Idle names are forgotten even without a session, so that the next one does not ask for them.
 	idle, wait := p.system.registry.expire(time.Now(), p.system.set.linger)
 	if wait > 0 {
 		next = wait
@@ -36,7 +41,6 @@ func (p *pump) reconcile() time.Duration {
 	if s == nil {
 		return next
 	}
-	added := p.system.registry.wanted(s.epoch)
 	if err := p.update(s, idle, added); err != nil && p.ctx.Err() == nil {
 		p.system.set.logger.Debug("notification: changing subscriptions failed", zap.Error(err))
 		p.interrupt(s)
@@ -44,7 +48,8 @@ func (p *pump) reconcile() time.Duration {
 	return next
 }
 
-// update drops before it adds, since a name may be in both: dropped when idle, and wanted again just afterwards.
+// update tells Redis. A name that is wanted again just after it was dropped is not among those added now but with
+// the next call, so the order on the connection is right.
 func (p *pump) update(s *session, idle, added []*topic) error {
 	if len(idle) > 0 {
 		if err := s.forget(idle); err != nil {

@@ -2,6 +2,7 @@ package notification_test
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"runtime"
 	"sync"
@@ -84,4 +85,43 @@ func TestClosingWhileDelivering(t *testing.T) {
 	}
 	all.Wait()
 	assert.Zero(t, n.GetMetrics().Subscribers)
+}
+
+func TestManyNames(t *testing.T) {
+	t.Parallel()
+	const names = 3000
+	client := redistest.Start(t).Client(t)
+	n := newSystem(t, client, notification.WithUnsubscribeDelay(-1))
+	var subs sync.Map
+	var all sync.WaitGroup
+	for worker := range 10 {
+		all.Go(func() {
+			for i := worker; i < names; i += 10 {
+				name := fmt.Sprint("name:", i)
+				subs.Store(name, n.Subscribe(t.Context(), name))
+			}
+		})
+	}
+	all.Wait()
+	assert.Equal(t, names, n.GetMetrics().ActiveChannels)
+	deliver := func() {
+		var batch []notification.Outgoing
+		for i := range names {
+			batch = append(batch, notification.To(fmt.Sprint("name:", i), numbered{i}))
+		}
+		require.NoError(t, n.PublishBatch(t.Context(), batch...))
+		subs.Range(func(name, s any) bool {
+			m := next(t, s.(notification.Subscriber))
+			assert.Equal(t, name, m.Channel)
+			return assert.Nil(t, m.Gap)
+		})
+	}
+	deliver()
+	require.NoError(t, client.Do(t.Context(), "client", "kill", "type", "pubsub").Err())
+	deliver()
+	subs.Range(func(_, s any) bool { return assert.NoError(t, s.(notification.Subscriber).Close()) })
+	require.Eventually(t, func() bool {
+		left, err := client.PubSubChannels(t.Context(), "name:*").Result()
+		return err == nil && len(left) == 0 && n.GetMetrics().ActiveChannels == 0
+	}, patience, 5*time.Millisecond)
 }

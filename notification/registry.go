@@ -1,6 +1,7 @@
 package notification
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -17,6 +18,10 @@ type registry struct {
 	patterns []*topic          // the globs among them; guarded by mu
 	count    int               // open subscriptions; guarded by mu
 	few      atomic.Bool       // count is so low that the reader may deliver by itself
+
+	// With ten thousand names, a change of one must not look at all of them.
+	fresh []*topic            // names Redis was not asked for yet; guarded by mu
+	idle  map[*topic]struct{} // names without subscriptions; guarded by mu
 }
 
 // fewSubscriptions is how many subscriptions an event can reach in less time than it takes to wake a goroutine.
@@ -29,8 +34,7 @@ type topic struct {
 	glob bool
 
 	// Guarded by registry.mu.
-	idleSince time.Time // when the last subscription left; zero while there are some
-	session   uint64    // the session in which Redis was asked for this name
+	idleSince time.Time // when the last subscription left
 
 	mu       sync.Mutex
 	subs     []*Subscription // guarded by mu, as is all below
@@ -44,7 +48,7 @@ type topic struct {
 }
 
 func newRegistry() *registry {
-	return &registry{topics: make(map[string]*topic)}
+	return &registry{topics: make(map[string]*topic), idle: make(map[*topic]struct{})}
 }
 
 // attach adds a subscription under its name. The second result tells that Redis must be asked for the name.
@@ -56,11 +60,12 @@ func (r *registry) attach(s *Subscription) (t *topic, isNew bool) {
 		isNew = true
 		t = &topic{name: s.pattern, glob: isGlob(s.pattern), ready: make(chan struct{})}
 		r.topics[t.name] = t
+		r.fresh = append(r.fresh, t)
 		if t.glob {
 			r.patterns = append(r.patterns, t)
 		}
 	}
-	t.idleSince = time.Time{}
+	delete(r.idle, t)
 	r.counted(+1)
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -95,6 +100,9 @@ func (r *registry) detach(s *Subscription) bool {
 	r.counted(-1)
 	if last == 0 {
 		t.idleSince = time.Now()
+		if r.topics[t.name] == t { // not dropped meanwhile
+			r.idle[t] = struct{}{}
+		}
 	}
 	return last == 0
 }
@@ -132,25 +140,24 @@ func (r *registry) matching(channel string) []*topic {
 func (r *registry) all() []*topic {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	topics := make([]*topic, 0, len(r.topics))
-	for _, t := range r.topics {
-		topics = append(topics, t)
-	}
-	return topics
+	return slices.Collect(maps.Values(r.topics))
 }
 
-// wanted marks the names that have not been asked for in this session as asked for, and returns them.
-func (r *registry) wanted(session uint64) []*topic {
+// everything returns every name, for a session that begins with them.
+func (r *registry) everything() []*topic {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var topics []*topic
-	for _, t := range r.topics {
-		if t.session != session {
-			t.session = session
-			topics = append(topics, t)
-		}
-	}
-	return topics
+	r.fresh = nil
+	return slices.Collect(maps.Values(r.topics))
+}
+
+// added returns the names that came since everything or added was called.
+func (r *registry) added() []*topic {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	fresh := r.fresh
+	r.fresh = nil
+	return slices.DeleteFunc(fresh, func(t *topic) bool { return r.topics[t.name] != t })
 }
 
 // expire forgets the names that have been idle for longer than linger and returns them. The second result is how
@@ -159,10 +166,7 @@ func (r *registry) wanted(session uint64) []*topic {
 func (r *registry) expire(now time.Time, linger time.Duration) (names []*topic, next time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for name, t := range r.topics {
-		if t.idleSince.IsZero() {
-			continue
-		}
+	for t := range r.idle {
 		left := linger - now.Sub(t.idleSince)
 		if left <= 0 && !t.isLive() {
 			left = max(linger, time.Second)
@@ -173,11 +177,8 @@ func (r *registry) expire(now time.Time, linger time.Duration) (names []*topic, 
 			}
 			continue
 		}
-		delete(r.topics, name)
+		r.remove(t)
 		names = append(names, t)
-	}
-	if len(names) > 0 {
-		r.patterns = slices.DeleteFunc(r.patterns, func(t *topic) bool { return r.topics[t.name] != t })
 	}
 	return names, next
 }
@@ -187,7 +188,15 @@ func (r *registry) drop(t *topic) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.topics[t.name] == t {
-		delete(r.topics, t.name)
+		r.remove(t)
+	}
+}
+
+// remove is called with mu held.
+func (r *registry) remove(t *topic) {
+	delete(r.topics, t.name)
+	delete(r.idle, t)
+	if t.glob {
 		r.patterns = slices.DeleteFunc(r.patterns, func(other *topic) bool { return other == t })
 	}
 }
