@@ -57,15 +57,23 @@ func (m *RedisLockManager) tryAcquire(ctx context.Context, resource string, ttl 
 	}
 	defer m.tasks.end()
 	k := newKeys(m.set.prefix, resource)
-	a := m.attempt(m.newRound(ctx, acquiring, k, m.newValue(), ttl, askAcquire))
+	r := m.newRound(ctx, acquiring, k, m.newValue(), ttl, askAcquire)
+	if m.heeds && ctx.Done() == nil {
+		a := newAttempt(r)
+		a.token, a.err = a.run() // nothing to watch: save the switch to another goroutine
+		return m.conclude(a, resource, ttl)
+	}
+	a := m.attempt(r)
+	timer := time.NewTimer(r.left())
+	defer timer.Stop()
 	select {
 	case <-a.done:
 	case <-ctx.Done():
 		if a.abandon() {
 			return nil, contextError(ctx, "acquire", resource)
 		}
-	case <-a.round.ctx.Done():
-		// The time is up. Clients that do not heed contexts go on, in the background.
+	case <-timer.C:
+		// Clients that do not heed contexts go on, in the background.
 		if a.abandon() {
 			return nil, &RedisError{Op: "acquire", Resource: resource, Err: errNoAnswer}
 		}
@@ -101,7 +109,7 @@ func (m *RedisLockManager) conclude(a *attempt, resource string, ttl time.Durati
 // askAcquire runs the acquire script on a node.
 func askAcquire(r *round, n *node) vote {
 	reply, err := n.number(r.ctx, acquireScript,
-		[]any{r.keys.lock, r.keys.fence}, []any{r.value, r.ttl.Milliseconds(), fenceRetention.Milliseconds()}, false)
+		[]any{r.keys.lock, r.keys.fence}, []any{r.value, r.ttl.Milliseconds(), fenceRetention}, false)
 	switch {
 	case err != nil:
 		return vote{outcome: failed, err: err}
@@ -123,35 +131,36 @@ type attempt struct {
 	fate fate
 }
 
-// attempt starts one.
+func newAttempt(r *round) *attempt { return &attempt{round: r, start: time.Now()} }
+
+// attempt starts one in the background.
 func (m *RedisLockManager) attempt(r *round) *attempt {
-	a := &attempt{round: r, done: make(chan struct{})}
-	mutex := m.newMutex(r.keys, r.value, r.ttl)
-	a.start = time.Now()
+	a := newAttempt(r)
+	a.done = make(chan struct{})
 	m.tasks.spawn(func() {
-		token, err := a.run(mutex)
+		token, err := a.run()
 		a.token, a.err = token, err
 		if !a.fate.decide(delivered) {
 			a.round.abandon()
 		}
 		close(a.done)
-		a.round.leave()
 	})
 	return a
 }
 
 // run asks the nodes and makes the majority agree on the token.
-func (a *attempt) run(mutex *redsync.Mutex) (int64, error) {
-	if err := mutex.TryLockContext(a.round.context()); err != nil {
-		a.round.discard()
-		return 0, err
+func (a *attempt) run() (int64, error) {
+	r := a.round
+	err := r.decide(func(mutex *redsync.Mutex) error { return mutex.TryLockContext(r.context()) })
+	var token int64
+	if err == nil {
+		token, err = r.agree()
 	}
-	token, err := a.round.agree()
-	if err == nil && !time.Now().Before(a.start.Add(validity(a.round.ttl))) {
+	if err == nil && !time.Now().Before(a.start.Add(validity(r.ttl))) {
 		err = errTooLate
 	}
 	if err != nil {
-		a.round.discard()
+		r.discard()
 		return 0, err
 	}
 	return token, nil

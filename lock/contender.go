@@ -53,7 +53,7 @@ type news struct {
 func newContender(m *RedisLockManager, resource string) *contender {
 	return &contender{
 		manager: m, resource: resource, keys: newKeys(m.set.prefix, resource),
-		retired: make(chan struct{}), news: make(chan news, 2*len(m.nodes)), again: make(chan struct{}, 1),
+		retired: make(chan struct{}), news: make(chan news, 2*len(m.set.nodes)), again: make(chan struct{}, 1),
 	}
 }
 
@@ -82,7 +82,7 @@ func (c *contender) try(w *waiter) (time.Duration, bool) {
 		m.waiters.rename(c, name)
 	}
 	value := name
-	if len(m.nodes) > 1 {
+	if len(m.set.nodes) > 1 {
 		// Each try has its own: a node may be taking the former one back right now.
 		value = m.newValue()
 	}
@@ -95,6 +95,8 @@ func (c *contender) try(w *waiter) (time.Duration, bool) {
 		r.name = name
 	}
 	a := m.attempt(r)
+	timer := time.NewTimer(r.left())
+	defer timer.Stop()
 	var err error
 	select {
 	case <-a.done:
@@ -109,7 +111,7 @@ func (c *contender) try(w *waiter) (time.Duration, bool) {
 			return 0, false
 		}
 		err = a.err
-	case <-a.round.ctx.Done():
+	case <-timer.C:
 		if a.abandon() {
 			err = errNoAnswer
 		} else {
@@ -178,7 +180,7 @@ func (c *contender) lost(a *attempt, err error) (time.Duration, bool) {
 		c.polls++ // Redis cannot tell us, so we have to ask
 		return min(t.wait, retryDelay<<min(c.polls, 10), maxPollDelay) + rand.N(retryDelay), false
 	}
-	if len(m.nodes) > 1 {
+	if len(m.set.nodes) > 1 {
 		if t.granted > 0 { // split between several contenders
 			return retryDelay + rand.N(10*retryDelay), false
 		}
@@ -210,7 +212,7 @@ func (c *contender) idle(d time.Duration) bool {
 	m := c.manager
 	timer := time.NewTimer(d)
 	defer timer.Stop()
-	told := make(map[*node]bool, len(m.nodes))
+	told := make(map[*node]bool, len(m.set.nodes))
 	for {
 		select {
 		case <-timer.C:
@@ -301,7 +303,7 @@ type placeReply struct{ arrival, time, ahead int64 }
 func (p place) call(r *round, n *node) vote {
 	m := n.manager
 	reply, err := n.send(r.ctx, waitScript, releaseKeys(r.keys), []any{
-		r.value, r.ttl.Milliseconds(), fenceRetention.Milliseconds(), m.inboxPrefix, m.grant().Milliseconds(), n.strict,
+		r.value, r.ttl.Milliseconds(), fenceRetention, m.inboxPrefix, m.grant().Milliseconds(), n.strict,
 		p.name, p.liveness.Milliseconds(), p.arrival,
 	}, false)
 	if err != nil {
@@ -323,7 +325,7 @@ func (p place) call(r *round, n *node) vote {
 // grant is how long a lock that a release passes on lasts at first. Several masters cannot pass a lock on, as they may
 // have different waiters in their queues: they tell the first one only.
 func (m *RedisLockManager) grant() time.Duration {
-	if len(m.nodes) > 1 {
+	if len(m.set.nodes) > 1 {
 		return 0
 	}
 	return grantTime

@@ -25,9 +25,10 @@ var (
 	// ErrRedis means that Redis could not be reached or refused a command. The error is a [*RedisError].
 	ErrRedis = errors.New("lock: redis failed")
 
-	errNoAnswer = errors.New("no answer in time")
-	errTooLate  = errors.New("the answers took longer than the lock lives")
-	errNoTokens = errors.New("the fencing token was not accepted by a majority")
+	errNoAnswer   = errors.New("no answer in time")
+	errTooLate    = errors.New("the answers took longer than the lock lives")
+	errNoMajority = errors.New("no majority")
+	errNoTokens   = errors.New("the fencing token was not accepted by a majority")
 )
 
 // NotAcquiredError says that somebody else holds the lock. It matches [ErrLockNotAcquired].

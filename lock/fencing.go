@@ -2,9 +2,10 @@ package lock
 
 import "time"
 
-// fenceRetention is how long a resource's counter outlives its last acquisition. After that the counter starts again at
-// the server's clock, which is larger than any counter, so that resources which never come back cost nothing for ever.
-const fenceRetention = 24 * time.Hour
+// fenceRetention is how long, in milliseconds, a resource's counter outlives its last acquisition: a day. After that the
+// counter starts again at the server's clock, which is larger than any counter, so that resources which never come back
+// cost nothing for ever. It is text as it is the argument of scripts only.
+const fenceRetention = "86400000"
 
 // agree settles the token of a lock that a majority has granted: the largest that one of them gave, stored on a
 // majority before anybody sees it. Every later majority then contains a node that counts on from it.
@@ -12,6 +13,9 @@ const fenceRetention = 24 * time.Hour
 // Most often the nodes agree already. If not, the token is written back, but only where our value still holds the lock:
 // elsewhere another holder may have been given a larger one, or the same.
 func (r *round) agree() (int64, error) {
+	if len(r.votes) == 1 {
+		return r.votes[0].token, nil // nobody else can vote any more
+	}
 	votes := r.snapshot()
 	t := count(votes)
 	if t.stored >= r.manager.quorum() {
@@ -26,11 +30,13 @@ func (r *round) agree() (int64, error) {
 		behind++
 		n := r.manager.nodes[i]
 		r.manager.tasks.spawn(func() {
-			reply, err := n.number(r.manager.ctx, raiseScript, []any{r.keys.lock, r.keys.fence},
-				[]any{r.value, t.token, fenceRetention.Milliseconds()}, false)
+			reply, err := n.number(r.ctx, raiseScript, []any{r.keys.lock, r.keys.fence},
+				[]any{r.value, t.token, fenceRetention}, false)
 			answers <- err == nil && reply == 1
 		})
 	}
+	late := time.NewTimer(r.left())
+	defer late.Stop()
 	for stored := t.stored; behind > 0; behind-- {
 		select {
 		case ok := <-answers:
@@ -40,7 +46,7 @@ func (r *round) agree() (int64, error) {
 			if stored++; stored >= r.manager.quorum() {
 				return t.token, nil
 			}
-		case <-r.ctx.Done():
+		case <-late.C:
 			return 0, errNoAnswer
 		}
 	}

@@ -18,6 +18,10 @@ type node struct {
 	// strict is 1 if PUBLISH counts all subscribers. In a cluster it knows those of its own node only.
 	strict int
 	inbox  *inbox
+	// releaseTail and leaveTail are the constant arguments of the release script.
+	releaseTail, leaveTail []any
+	// batches join commands that are sent at the same time: those that go-redis may repeat, and those it may not.
+	batches [2]batcher
 }
 
 func newNode(m *RedisLockManager, index int, client redis.UniversalClient) *node {
@@ -28,12 +32,14 @@ func newNode(m *RedisLockManager, index int, client redis.UniversalClient) *node
 		n.strict = 0
 	}
 	n.inbox = newInbox(n)
+	n.releaseTails()
+	n.batches[0].client, n.batches[1].client = client, client
 	return n
 }
 
 // send executes a script, in one round trip unless the server has forgotten it. After a failure of the network go-redis
 // repeats it, unless it is to be sent once only.
-func (n *node) send(ctx context.Context, s *script, keys, args []any, single bool) (any, error) {
+func (n *node) send(ctx bounded, s *script, keys, args []any, single bool) (any, error) {
 	// The first call carries the source, as asking by hash first would cost a round trip to be told that it is unknown.
 	known := n.loaded[s.index].Load()
 	reply, err := n.process(ctx, s.command(ctx, !known, keys, args), single)
@@ -47,12 +53,13 @@ func (n *node) send(ctx context.Context, s *script, keys, args []any, single boo
 	return reply, err
 }
 
-func (n *node) process(ctx context.Context, cmd *redis.Cmd, single bool) (any, error) {
+// process sends one command, together with others if many are under way.
+func (n *node) process(ctx bounded, cmd *redis.Cmd, single bool) (any, error) {
 	var err error
 	if single {
-		err = n.client.Process(ctx, once{cmd})
+		err = n.batches[1].process(ctx, once{cmd})
 	} else {
-		err = n.client.Process(ctx, cmd)
+		err = n.batches[0].process(ctx, cmd)
 	}
 	if err != nil {
 		return nil, err
@@ -61,7 +68,7 @@ func (n *node) process(ctx context.Context, cmd *redis.Cmd, single bool) (any, e
 }
 
 // number runs a script whose reply is an integer.
-func (n *node) number(ctx context.Context, s *script, keys, args []any, single bool) (int64, error) {
+func (n *node) number(ctx bounded, s *script, keys, args []any, single bool) (int64, error) {
 	reply, err := n.send(ctx, s, keys, args, single)
 	if err != nil {
 		return 0, err

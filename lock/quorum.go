@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/go-redsync/redsync/v4"
 )
 
 // outcome is what a node has answered.
@@ -42,12 +44,11 @@ type round struct {
 
 	// ctx bounds the calls to all nodes. redsync's own context does not: it ends with the quorum's decision, and the
 	// late nodes are to get the lock too.
-	ctx    context.Context
-	cancel context.CancelFunc
+	ctx bounded
 
 	mu    sync.Mutex // guards what follows
 	votes []vote
-	users int // nodes that have not answered, and the caller
+	only  [1]vote // what votes points to on a single node
 	// over says that the lock is not wanted any more: whoever grants it now has to take it back.
 	over bool
 	// leaving says that the waiter is not to stay in any queue either.
@@ -70,21 +71,35 @@ type caller func(r *round, n *node) vote
 type roundKey struct{}
 
 func (m *RedisLockManager) newRound(ctx context.Context, v verb, k keys, value string, ttl time.Duration, call caller) *round {
-	r := &round{
-		manager: m, verb: v, keys: k, value: value, ttl: ttl, call: call,
-		votes: make([]vote, len(m.nodes)), users: len(m.nodes) + 1,
+	r := &round{manager: m, verb: v, keys: k, value: value, ttl: ttl, call: call}
+	if r.votes = r.only[:]; len(m.nodes) > 1 {
+		r.votes = make([]vote, len(m.nodes))
 	}
-	// What ctx carries, such as a trace, is kept; its end is watched by whoever waits for the round.
 	timeout := m.set.timeout(ttl)
 	if v == releasing {
 		timeout = m.set.releaseTimeout()
 	}
-	r.ctx, r.cancel = context.WithTimeout(context.WithoutCancel(ctx), timeout)
+	r.ctx = bounded{Context: ctx, deadline: time.Now().Add(timeout)}
 	return r
 }
 
+// left returns how much time the nodes have.
+func (r *round) left() time.Duration { return time.Until(r.ctx.deadline) }
+
 // context returns what redsync is called with.
 func (r *round) context() context.Context { return context.WithValue(r.ctx, roundKey{}, r) }
+
+// decide puts the question to all nodes, through redsync, and reports whether a majority did what was asked. A single
+// node needs no counting.
+func (r *round) decide(count func(*redsync.Mutex) error) error {
+	if len(r.manager.nodes) > 1 {
+		return count(r.manager.newMutex(r.keys, r.value, r.ttl))
+	}
+	if v := r.ask(r.manager.nodes[0]); v.outcome != granted {
+		return errNoMajority
+	}
+	return nil
+}
 
 // ask puts the question to one node and records its answer.
 func (r *round) ask(n *node) vote {
@@ -95,22 +110,7 @@ func (r *round) ask(n *node) vote {
 	if r.over {
 		r.takeBack(n, v)
 	}
-	r.drop()
 	return v
-}
-
-// leave is called by the caller, who has what it wants. Late nodes may go on.
-func (r *round) leave() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.drop()
-}
-
-// drop frees the context when nobody needs it any more. The caller holds mu.
-func (r *round) drop() {
-	if r.users--; r.users == 0 {
-		r.cancel()
-	}
 }
 
 // discard ends the interest in the lock: nodes that granted it, may have, or will yet, get it taken back.

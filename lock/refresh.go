@@ -3,6 +3,8 @@ package lock
 import (
 	"context"
 	"time"
+
+	"github.com/go-redsync/redsync/v4"
 )
 
 // Refresh makes the lock last for its full TTL from now, in one round trip. It is not needed while renewal is on.
@@ -34,30 +36,19 @@ func (l *RedisLock) refresh(ctx context.Context) error {
 	}
 	m := l.manager
 	r := m.newRound(ctx, extending, l.keys, l.value, l.ttl, askExtend)
-	mutex := m.newMutex(l.keys, l.value, l.ttl)
 	start := time.Now()
-	done := make(chan struct{})
-	var ok bool
-	m.tasks.spawn(func() {
-		defer r.leave()
-		ok, _ = mutex.ExtendContext(r.context()) // the round has more to say than redsync's error
-		close(done)
+	var failure error
+	inTime := m.await(ctx, r, func() {
+		failure = r.decide(func(mutex *redsync.Mutex) error { return orNoMajority(mutex.ExtendContext(r.context())) })
 	})
-	select {
-	case <-done:
-	case <-ctx.Done():
+	switch {
+	case !inTime && ctx.Err() != nil:
 		return contextError(ctx, "refresh", l.resource)
-	case <-r.ctx.Done():
-		select {
-		case <-done: // at the same time
-		default:
-			return &RedisError{Op: "refresh", Resource: l.resource, Err: errNoAnswer}
-		}
-	}
-	if ok {
-		if l.extend(start, generation) {
-			return nil
-		}
+	case !inTime:
+		return &RedisError{Op: "refresh", Resource: l.resource, Err: errNoAnswer}
+	case failure == nil && l.extend(start, generation):
+		return nil
+	case failure == nil:
 		_, err := l.current("refresh") // lost or released in the meantime
 		return err
 	}

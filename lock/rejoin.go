@@ -1,9 +1,6 @@
 package lock
 
-import (
-	"context"
-	"time"
-)
+import "time"
 
 // rejoin sets a lock on a master that does not have it, which was restarted empty or unreachable when the lock was
 // acquired. A majority of the others has just confirmed the lock, and its time is not up: so nothing is revived, the
@@ -14,10 +11,9 @@ func (m *RedisLockManager) rejoin(n *node, l *RedisLock, generation uint64) {
 		return
 	}
 	m.tasks.spawn(func() {
-		ctx, cancel := context.WithTimeout(m.ctx, m.set.timeout(l.ttl))
-		defer cancel()
+		ctx := bounded{Context: m.ctx, deadline: time.Now().Add(m.set.timeout(l.ttl))}
 		_, err := n.number(ctx, joinScript, []any{l.keys.lock, l.keys.fence},
-			[]any{l.value, left.Milliseconds(), l.token, fenceRetention.Milliseconds()}, false)
+			[]any{l.value, left.Milliseconds(), l.token, fenceRetention}, false)
 		if !l.isGeneration(generation) {
 			// Released or lost while this was under way: it may have come after the release.
 			m.janitor.add(debris{

@@ -3,7 +3,10 @@ package lock
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
+
+	"github.com/go-redsync/redsync/v4"
 )
 
 // releaseTries is how often a release is sent when replies get lost.
@@ -99,25 +102,17 @@ func (l *RedisLock) endRelease(err error) {
 // release asks the nodes to release a lock and waits for the majority.
 func (m *RedisLockManager) release(ctx context.Context, l *RedisLock) error {
 	r := m.newRound(ctx, releasing, l.keys, l.value, l.ttl, askRelease)
-	mutex := m.newMutex(l.keys, l.value, l.ttl)
-	done := make(chan struct{})
-	var ok bool
-	m.tasks.spawn(func() {
-		defer r.leave()
-		ok, _ = mutex.UnlockContext(r.context()) // the round has more to say than redsync's error
-		close(done)
+	var err error
+	inTime := m.await(context.WithoutCancel(ctx), r, func() {
+		err = r.decide(func(mutex *redsync.Mutex) error {
+			return orNoMajority(mutex.UnlockContext(r.context()))
+		})
 	})
-	select {
-	case <-done:
-	case <-r.ctx.Done():
-		select {
-		case <-done: // at the same time
-		default:
-			r.sweep()
-			return &RedisError{Op: "release", Resource: l.resource, Err: errNoAnswer}
-		}
+	if !inTime {
+		r.sweep()
+		return &RedisError{Op: "release", Resource: l.resource, Err: errNoAnswer}
 	}
-	if ok {
+	if err == nil {
 		return nil
 	}
 	t := count(r.snapshot())
@@ -130,6 +125,14 @@ func (m *RedisLockManager) release(ctx context.Context, l *RedisLock) error {
 	default:
 		return lostError("release", l.resource, ErrLockExpired)
 	}
+}
+
+// orNoMajority translates the results of redsync's calls. Its errors are dropped, as the round has more to say.
+func orNoMajority(ok bool, _ error) error {
+	if !ok {
+		return errNoMajority
+	}
+	return nil
 }
 
 // sweep leaves the nodes that failed to release to the janitor.
@@ -178,12 +181,19 @@ func releaseKeys(k keys) []any { return []any{k.lock, k.fence, k.queue(), k.seen
 
 // releaseArgs returns the arguments of the release script; leave takes a waiter off the queue as well.
 func (n *node) releaseArgs(value string, leave bool) []any {
-	m := n.manager
-	flag := 0
+	tail := n.releaseTail
 	if leave {
-		flag = 1
+		tail = n.leaveTail
 	}
-	return []any{value, m.inboxPrefix, m.grant().Milliseconds(), fenceRetention.Milliseconds(), n.strict, flag}
+	return append([]any{value}, tail...)
+}
+
+// releaseTails prepares what follows the value in the arguments, which is always the same.
+func (n *node) releaseTails() {
+	m := n.manager
+	tail := []any{m.inboxPrefix, m.grant().Milliseconds(), fenceRetention, n.strict}
+	n.releaseTail = append(slices.Clone(tail), 0)
+	n.leaveTail = append(slices.Clone(tail), 1)
 }
 
 // retryDelay is the pause before something that failed is sent again.
