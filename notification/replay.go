@@ -79,8 +79,11 @@ func (r *replayer) work() {
 
 // round gives every subscription one turn. It reports whether any is left, and whether any got further.
 func (r *replayer) round() (busy, progress bool) {
+	// Each is taken out before its turn and put back if it needs another one. The other way round, one that became
+	// live and fell behind again just then would be removed when it had just been added.
 	r.mu.Lock()
 	subs := slices.Collect(maps.Keys(r.subs))
+	clear(r.subs)
 	r.mu.Unlock()
 	up, _, _ := r.pump.status()
 	stopping := r.pump.system.closed()
@@ -90,10 +93,10 @@ func (r *replayer) round() (busy, progress bool) {
 		}
 		moved, done := r.turn(s, up, stopping)
 		progress = progress || moved
-		busy = busy || !done
-		if done {
+		if !done {
+			busy = true
 			r.mu.Lock()
-			delete(r.subs, s)
+			r.subs[s] = struct{}{}
 			r.mu.Unlock()
 		}
 	}
