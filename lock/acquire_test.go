@@ -2,6 +2,7 @@ package lock_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -190,4 +191,38 @@ func TestLostReplyOfAcquireIsNoRefusal(t *testing.T) {
 	l := acquire(t, m, "job", longTTL)
 	assert.True(t, l.IsHeld())
 	assert.Equal(t, server.Client(t).Get(t.Context(), "cache:lock:{job}:fence").Val(), itoa(l.Token()))
+}
+
+func TestAnyResourceNameWorks(t *testing.T) {
+	t.Parallel()
+	server, m := setup(t)
+	other := newManager(t, newClient(t, server.Addr()))
+	all := make([]byte, 256)
+	for i := range all {
+		all[i] = byte(i)
+	}
+	for _, resource := range []string{
+		" ", "\x00", "\xff\xfe", "}", "{", "{}", "}{", "%", "a b\r\nSET x y", "a}:fence", string(all), strings.Repeat("long", 4096),
+	} {
+		l := acquire(t, m, resource, longTTL)
+		assert.Equal(t, resource, l.Resource())
+		_, err := other.Acquire(t.Context(), resource, longTTL)
+		require.ErrorIs(t, err, lock.ErrLockNotAcquired, "%q", resource)
+		done := make(chan error, 1)
+		go func() {
+			w, err := other.AcquireWait(t.Context(), resource, longTTL)
+			if err == nil {
+				err = w.Release(t.Context())
+			}
+			done <- err
+		}()
+		require.Eventually(t, func() bool { return other.GetMetrics().Waiting == 1 }, patience, tick)
+		require.NoError(t, l.Release(t.Context()))
+		require.NoError(t, <-done, "%q", resource)
+	}
+	keys, err := server.Client(t).Keys(t.Context(), "*").Result()
+	require.NoError(t, err)
+	for _, key := range keys {
+		assert.True(t, strings.HasSuffix(key, ":fence"), "%q", key)
+	}
 }
