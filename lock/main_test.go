@@ -2,6 +2,7 @@ package lock_test
 
 import (
 	"context"
+	"os"
 	"testing"
 	"time"
 
@@ -13,7 +14,13 @@ import (
 	"github.com/compozy/cache/lock"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if addr := os.Getenv(holderEnv); addr != "" {
+		holdInProcess(addr)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const (
 	// patience is how long a test waits for what should take milliseconds, on a busy machine.

@@ -1,0 +1,140 @@
+package lock_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/lock"
+)
+
+// holderEnv makes the test binary a process that holds a lock on the server it names.
+const holderEnv = "LOCK_TEST_HOLDER"
+
+// holdInProcess is what that process does: it takes "job", looks at it all the time, and says when it knew last that it
+// held it. It ends with its input.
+func holdInProcess(addr string) {
+	client := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true})
+	m, err := lock.NewRedisLockManager(client)
+	if err != nil {
+		panic(err)
+	}
+	l, err := m.AcquireWait(context.Background(), "job", holderTTL)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(l.Token())
+	var last, until time.Time
+	for {
+		deadline := l.Until()
+		now := time.Now()
+		if !l.IsHeld() {
+			break
+		}
+		last, until = now, deadline
+		select {
+		case <-l.Lost():
+		case <-time.After(time.Millisecond):
+		}
+	}
+	told := time.Now()
+	fmt.Println(last.UnixNano(), until.UnixNano(), told.UnixNano())
+	_, _ = io.Copy(io.Discard, os.Stdin)
+}
+
+const holderTTL = 1500 * time.Millisecond
+
+// holder is such a process.
+type holder struct {
+	cmd   *exec.Cmd
+	out   *bufio.Reader
+	token int64
+}
+
+// startHolder returns a process that holds "job".
+func startHolder(t testing.TB, server *redistest.Server) *holder {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^$")
+	cmd.Env = append(os.Environ(), holderEnv+"="+server.Addr())
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	h := &holder{cmd: cmd, out: bufio.NewReader(out)}
+	t.Cleanup(func() {
+		_ = in.Close()
+		_ = cmd.Process.Signal(syscall.SIGCONT)
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	_, err = fmt.Fscanln(h.out, &h.token)
+	require.NoError(t, err)
+	return h
+}
+
+func TestStoppedHolderKnowsAtOnceWhenItGoesOn(t *testing.T) {
+	t.Parallel()
+	server, m := setup(t)
+	h := startHolder(t, server)
+	require.NoError(t, h.cmd.Process.Signal(syscall.SIGSTOP))
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	l, err := m.AcquireWait(ctx, "job", longTTL)
+	require.NoError(t, err)
+	start := time.Now()
+	require.NoError(t, h.cmd.Process.Signal(syscall.SIGCONT))
+
+	var last, until, told int64
+	_, err = fmt.Fscanln(h.out, &last, &until, &told)
+	require.NoError(t, err)
+	assert.Less(t, last, until, "it never believed beyond Until")
+	assert.Less(t, until, start.UnixNano(), "which was over when the next one got the lock")
+	assert.Greater(t, told, start.UnixNano(), "it was stopped in between")
+	assert.Greater(t, l.Token(), h.token)
+	assert.True(t, l.IsHeld(), "the former holder's renewal changed nothing")
+	require.NoError(t, l.Refresh(t.Context()))
+	require.NoError(t, l.Release(t.Context()))
+}
+
+func TestKilledHolderIsFollowedAfterItsTTL(t *testing.T) {
+	t.Parallel()
+	server, m := setup(t)
+	h := startHolder(t, server)
+	require.NoError(t, h.cmd.Process.Kill())
+	killed := time.Now()
+	_, err := m.Acquire(t.Context(), "job", longTTL)
+	require.ErrorIs(t, err, lock.ErrLockNotAcquired)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	l, err := m.AcquireWait(ctx, "job", longTTL)
+	require.NoError(t, err)
+	assert.Less(t, time.Since(killed), holderTTL+2*time.Second)
+	assert.Greater(t, l.Token(), h.token)
+}
+
+func TestStoppedHolderIsToldBeforeRedisForgets(t *testing.T) {
+	t.Parallel()
+	server, _ := setup(t)
+	h := startHolder(t, server)
+	server.Stop()
+	stopped := time.Now()
+	var last, until, told int64
+	_, err := fmt.Fscanln(h.out, &last, &until, &told)
+	require.NoError(t, err)
+	assert.Less(t, until, stopped.Add(holderTTL).UnixNano())
+	assert.Less(t, last, until)
+	assert.Less(t, time.Duration(told-until), schedulingMargin)
+}

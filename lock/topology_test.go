@@ -1,0 +1,127 @@
+package lock_test
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/lock"
+)
+
+// failoverClient returns a client that follows the master.
+func failoverClient(t testing.TB, s *redistest.Sentinel) *redis.Client {
+	t.Helper()
+	c := redis.NewFailoverClient(&redis.FailoverOptions{
+		MasterName: s.MasterName(), SentinelAddrs: s.Addrs(), ContextTimeoutEnabled: true, MaxRetries: 10,
+	})
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func TestLocksAndQueueSurviveAFailover(t *testing.T) {
+	t.Parallel()
+	sentinel := redistest.StartSentinel(t)
+	first := newManager(t, failoverClient(t, sentinel))
+	second := newManager(t, failoverClient(t, sentinel))
+	l := acquire(t, first, "job", longTTL)
+	got := make(chan *lock.RedisLock, 1)
+	go func() {
+		w, err := second.AcquireWait(context.Background(), "job", longTTL)
+		if assert.NoError(t, err) {
+			got <- w
+		}
+	}()
+	length := queueLength(t, sentinel.Master())
+	require.Eventually(t, func() bool { return length() == 1 }, patience, tick)
+	sentinel.Failover(t)
+	require.Eventually(t, func() bool { return l.Refresh(t.Context()) == nil }, patience, tick)
+	assert.True(t, l.IsHeld())
+	require.NoError(t, l.Release(t.Context()))
+	select {
+	case w := <-got:
+		assert.Greater(t, w.Token(), l.Token())
+		require.NoError(t, w.Release(t.Context()))
+	case <-time.After(2 * patience):
+		require.FailNow(t, "the waiter got lost in the failover")
+	}
+}
+
+// TestFailoverCanLoseALock shows what asynchronous replication cannot promise: a replica that had not heard of a lock
+// becomes master, and a second holder gets the lock while the first one still believes in it. What helps is that the
+// token grows even so, and that the first one learns of it with its next renewal.
+func TestFailoverCanLoseALock(t *testing.T) {
+	t.Parallel()
+	sentinel := redistest.StartSentinel(t)
+	m := newManager(t, failoverClient(t, sentinel))
+	// The replica stands still and its link is cut while the lock is taken, so it never hears of it.
+	master, replica := sentinel.Master(), sentinel.Replica()
+	replica.Stop()
+	require.NoError(t, master.Client(t).Do(t.Context(), "CLIENT", "KILL", "TYPE", "replica").Err())
+	l := acquire(t, m, "job", time.Minute)
+	master.Kill()
+	replica.Continue()
+	client := replica.Client(t)
+	require.Eventually(t, func() bool { return client.ReplicaOf(t.Context(), "NO", "ONE").Err() == nil }, patience, tick)
+
+	other := newManager(t, newClient(t, replica.Addr()))
+	second := acquire(t, other, "job", time.Minute)
+	assert.True(t, l.IsHeld(), "two holders: this is what is not promised")
+	assert.Greater(t, second.Token(), l.Token(), "but the fence tells them apart")
+}
+
+func TestCluster(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t, 3)
+	managers := make([]*lock.RedisLockManager, 2)
+	for i := range managers {
+		c := redis.NewClusterClient(&redis.ClusterOptions{Addrs: cluster.Addrs(), ContextTimeoutEnabled: true})
+		t.Cleanup(func() { _ = c.Close() })
+		managers[i] = newManager(t, c)
+	}
+	first, second := managers[0], managers[1]
+	// Many resources, so that each node has some, and names that are hard for hash tags.
+	resources := []string{"}", "{}", "a}b", "{a}{b}", "%", "}{"}
+	for i := range 30 {
+		resources = append(resources, "job "+strconv.Itoa(i))
+	}
+	var all sync.WaitGroup
+	for _, resource := range resources {
+		all.Go(func() {
+			l, err := first.Acquire(t.Context(), resource, 3*time.Second)
+			if !assert.NoError(t, err, resource) {
+				return
+			}
+			_, err = second.Acquire(t.Context(), resource, longTTL)
+			assert.ErrorIs(t, err, lock.ErrLockNotAcquired, resource)
+			done := make(chan *lock.RedisLock, 1)
+			go func() {
+				w, err := second.AcquireWait(t.Context(), resource, longTTL)
+				assert.NoError(t, err, resource)
+				done <- w
+			}()
+			assert.NoError(t, l.Refresh(t.Context()))
+			assert.NoError(t, l.Release(t.Context()))
+			if w := <-done; assert.NotNil(t, w) {
+				assert.Greater(t, w.Token(), concrete(t, l).Token())
+				assert.NoError(t, w.Release(t.Context()))
+			}
+		})
+	}
+	all.Wait()
+	for _, resource := range resources { // renewed by pipelines that go to several nodes
+		acquire(t, first, resource, 3*time.Second)
+	}
+	require.Eventually(t, func() bool { return first.GetMetrics().RenewalsTotal >= int64(2*len(resources)) }, patience, tick)
+	assert.Equal(t, len(resources), first.GetMetrics().Held)
+	require.NoError(t, first.Close(t.Context()))
+	for _, resource := range resources {
+		acquire(t, second, resource, longTTL)
+	}
+}
