@@ -75,7 +75,7 @@ func envPrefix(name string) (string, error) {
 			prefix[i] = '_'
 		case 'A' <= c && c <= 'Z', '0' <= c && c <= '9' && i > 0, c == '_':
 		default:
-			return "", fmt.Errorf("%w: Named: the name %q may contain letters, digits, - and _ only, and begins with a letter",
+			return "", fmt.Errorf("%w: Named: the name %q may contain letters, digits, - and _ only, and must not begin with a digit",
 				ErrInvalidOption, name)
 		}
 	}
