@@ -32,6 +32,7 @@ import (
 	"github.com/compozy/cache"
 	cachetest "github.com/compozy/cache/fxtest"
 	"github.com/compozy/cache/health"
+	"github.com/compozy/cache/notification"
 )
 
 var (
@@ -44,6 +45,7 @@ var (
 	_ = promhttp.HandlerFor
 	_ = cachetest.New
 	_ = require.NoError
+	_ notification.Policy
 	_ = health.New
 
 	ctx       context.Context
@@ -59,6 +61,9 @@ var (
 	workflow  struct{ ID string }
 	store     interface{ Save(context.Context, any, int64) error }
 	checkDisk func(context.Context) error
+	handle    func(context.Context, cache.TaskEvent) error
+
+	lastEventID string
 )
 
 `
