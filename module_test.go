@@ -192,32 +192,26 @@ func TestOneStartUpLineAndTracing(t *testing.T) {
 	}
 }
 
-func TestStartFailsWhileRedisIsDown(t *testing.T) {
+func TestStartFailsInsideItsBudgetWithoutRedis(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
-	server.Kill()
-	app := uberfxtest.New(t, cache.Module, cache.WithConfig(configOf(server)))
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
-	defer cancel()
+	for name, breakIt := range map[string]func(*redistest.Server){
+		"down":    (*redistest.Server).Kill,
+		"hanging": (*redistest.Server).Stop,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			breakIt(server)
+			app := uberfxtest.New(t, cache.Module, cache.WithConfig(configOf(server)))
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			defer cancel()
 
-	err := app.Start(ctx)
+			err := app.Start(ctx)
 
-	require.ErrorContains(t, err, server.Addr())
-	require.NoError(t, ctx.Err(), "the error comes inside the budget")
-}
-
-func TestStartFailsWhileRedisHangs(t *testing.T) {
-	t.Parallel()
-	server := redistest.Start(t)
-	server.Stop()
-	app := uberfxtest.New(t, cache.Module, cache.WithConfig(configOf(server)))
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
-	defer cancel()
-
-	err := app.Start(ctx)
-
-	require.ErrorContains(t, err, server.Addr())
-	require.NoError(t, ctx.Err(), "the error comes inside the budget")
+			require.ErrorContains(t, err, server.Addr())
+			require.NoError(t, ctx.Err(), "the error comes inside the budget")
+		})
+	}
 }
 
 func TestStartNamesAWrongPasswordWithoutShowingIt(t *testing.T) {
