@@ -55,8 +55,11 @@ func StartSentinel(t TB, opts ...Option) *Sentinel {
 	for _, sentinel := range s.sentinels {
 		// By default sentinels greet each other every 2 s and look at the
 		// servers every 10 s. Should a server not know this command, wiring
-		// only takes longer.
-		_, _ = sentinel.send("SENTINEL", "DEBUG", "publish-period", "100", "info-period", "200", "ping-period", "100")
+		// only takes longer. The ping period is also the measure of what a
+		// sentinel knows: while the master is down it asks the replica once a
+		// second, whatever the info period, and takes what it heard more than
+		// five ping periods ago for too old to promote it.
+		_, _ = sentinel.send("SENTINEL", "DEBUG", "publish-period", "100", "info-period", "200", "ping-period", "500")
 	}
 	s.wait("sentinels find each other", s.wired)
 	for _, sentinel := range s.sentinels {
