@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -62,6 +63,12 @@ func TestBadInputSendsNothing(t *testing.T) {
 	require.ErrorIs(t, err, lock.ErrInvalidArgument)
 	_, err = lock.NewRedisLockManager(nil, lock.WithNodes())
 	require.ErrorIs(t, err, lock.ErrInvalidArgument)
+	ring := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": server.Addr()}})
+	defer func() { require.NoError(t, ring.Close()) }()
+	_, err = lock.NewRedisLockManager(ring)
+	require.ErrorContains(t, err, "invalid argument: client is a *redis.Ring")
+	_, err = lock.NewRedisLockManager(nil, lock.WithNodes(newClient(t, server.Addr()), ring))
+	require.ErrorContains(t, err, "invalid argument: WithNodes contains a *redis.Ring")
 	_, err = lock.NewRedisLockManager(newClient(t, server.Addr()), lock.WithKeyPrefix("a{}b:"))
 	require.ErrorIs(t, err, lock.ErrInvalidArgument)
 }

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/cache/internal/unwrap"
 )
 
 // bounded carries what another context carries, such as a trace, but not its end: it has a deadline of its own, for
@@ -61,12 +63,11 @@ func (m *RedisLockManager) await(ctx context.Context, r *round, f func()) bool {
 
 // heeds reports whether a client is known to stop waiting when the deadline of a context is over.
 func heeds(client redis.UniversalClient) bool {
-	switch c := client.(type) {
-	case *redis.Client:
+	if c, ok := unwrap.As[*redis.Client](client); ok {
 		return c.Options().ContextTimeoutEnabled
-	case *redis.ClusterClient:
-		return c.Options().ContextTimeoutEnabled
-	default:
-		return false
 	}
+	if c, ok := unwrap.As[*redis.ClusterClient](client); ok {
+		return c.Options().ContextTimeoutEnabled
+	}
+	return false
 }

@@ -40,7 +40,7 @@ type RedisLockManager struct {
 // then. It sends nothing and starts nothing: both begin with the first lock. The clients stay the caller's and must be
 // open until Close has returned.
 //
-// It returns an error matching ErrInvalidArgument if an argument cannot be used.
+// It returns an error matching ErrInvalidArgument if an argument cannot be used. A *redis.Ring cannot.
 func NewRedisLockManager(client redis.UniversalClient, opts ...Option) (*RedisLockManager, error) {
 	set, err := collect(client, opts)
 	if err != nil {

@@ -1,10 +1,11 @@
 package lock
 
 import (
-	"context"
 	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/cache/internal/unwrap"
 )
 
 // node is one Redis that grants locks: the only one, or one of the masters of a quorum. A cluster is one node.
@@ -26,9 +27,7 @@ type node struct {
 
 func newNode(m *RedisLockManager, index int, client redis.UniversalClient) *node {
 	n := &node{manager: m, index: index, client: client, strict: 1}
-	if _, ok := client.(interface {
-		ForEachShard(context.Context, func(context.Context, *redis.Client) error) error
-	}); ok {
+	if _, ok := unwrap.As[*redis.ClusterClient](client); ok {
 		n.strict = 0
 	}
 	n.inbox = newInbox(n)

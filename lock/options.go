@@ -6,6 +6,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
+
+	"github.com/compozy/cache/internal/unwrap"
 )
 
 const (
@@ -83,13 +85,17 @@ func collect(client redis.UniversalClient, opts []Option) (settings, error) {
 	if len(s.nodes) == 0 {
 		return s, &ArgumentError{Argument: "WithNodes", Reason: "names no node"}
 	}
+	argument, where := "client", "is"
+	if s.nodesGiven {
+		argument, where = "WithNodes", "contains"
+	}
 	for _, node := range s.nodes {
-		switch {
-		case node != nil:
-		case s.nodesGiven:
-			return s, &ArgumentError{Argument: "WithNodes", Reason: "contains nil"}
-		default:
-			return s, &ArgumentError{Argument: "client", Reason: "is nil"}
+		if node == nil {
+			return s, &ArgumentError{Argument: argument, Reason: where + " nil"}
+		}
+		if _, ok := unwrap.As[*redis.Ring](node); ok {
+			return s, &ArgumentError{Argument: argument, Reason: where + " a *redis.Ring, which moves keys to another " +
+				"server when one seems down: two would hold the same lock"}
 		}
 	}
 	if s.nodeTimeout < 0 {

@@ -11,6 +11,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/compozy/cache/client"
+	"github.com/compozy/cache/config"
 	"github.com/compozy/cache/internal/redistest"
 	"github.com/compozy/cache/lock"
 )
@@ -67,8 +69,8 @@ func TestFailoverCanLoseALock(t *testing.T) {
 	l := acquire(t, m, "job", time.Minute)
 	master.Kill()
 	replica.Continue()
-	client := replica.Client(t)
-	require.Eventually(t, func() bool { return client.ReplicaOf(t.Context(), "NO", "ONE").Err() == nil }, patience, tick)
+	promoted := replica.Client(t)
+	require.Eventually(t, func() bool { return promoted.ReplicaOf(t.Context(), "NO", "ONE").Err() == nil }, patience, tick)
 
 	other := newManager(t, newClient(t, replica.Addr()))
 	second := acquire(t, other, "job", time.Minute)
@@ -76,16 +78,21 @@ func TestFailoverCanLoseALock(t *testing.T) {
 	assert.Greater(t, second.Token(), l.Token(), "but the fence tells them apart")
 }
 
+// clusterClient returns what applications of the module have: a cluster client inside another one.
+func clusterClient(t testing.TB, c *redistest.Cluster) *client.Redis {
+	t.Helper()
+	r, err := client.NewRedis(t.Context(), &config.Config{Cluster: true, Addrs: c.Addrs()})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = r.Close() })
+	return r
+}
+
 func TestCluster(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.StartCluster(t, 3)
-	managers := make([]*lock.RedisLockManager, 2)
-	for i := range managers {
-		c := redis.NewClusterClient(&redis.ClusterOptions{Addrs: cluster.Addrs(), ContextTimeoutEnabled: true})
-		t.Cleanup(func() { _ = c.Close() })
-		managers[i] = newManager(t, c)
-	}
-	first, second := managers[0], managers[1]
+	bare := redis.NewClusterClient(&redis.ClusterOptions{Addrs: cluster.Addrs(), ContextTimeoutEnabled: true})
+	t.Cleanup(func() { _ = bare.Close() })
+	first, second := newManager(t, bare), newManager(t, clusterClient(t, cluster))
 	// Many resources, so that each node has some, and names that are hard for hash tags.
 	resources := []string{"}", "{}", "a}b", "{a}{b}", "%", "}{"}
 	for i := range 30 {
@@ -124,4 +131,32 @@ func TestCluster(t *testing.T) {
 	for _, resource := range resources {
 		acquire(t, second, resource, longTTL)
 	}
+}
+
+// TestHandOffInACluster: the inbox of a waiter is on one node, the locks are on all of them. A node that counts its own
+// listeners only must not take the waiters on other nodes for dead.
+func TestHandOffInACluster(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t, 3)
+	rdb := clusterClient(t, cluster)
+	holder, waiter := newManager(t, rdb), newManager(t, clusterClient(t, cluster))
+	const resources = 12
+	for i := range resources {
+		resource := "job " + strconv.Itoa(i)
+		l := acquire(t, holder, resource, longTTL)
+		done := make(chan *lock.RedisLock, 1)
+		go func() {
+			w, err := waiter.AcquireWait(t.Context(), resource, longTTL)
+			assert.NoError(t, err)
+			done <- w
+		}()
+		require.Eventually(t, func() bool {
+			return rdb.ZCard(t.Context(), "cache:lock:{"+resource+"}:queue").Val() == 1
+		}, patience, tick)
+		require.NoError(t, l.Release(t.Context()))
+		w := <-done
+		require.NotNil(t, w)
+		assert.Greater(t, w.Token(), l.Token())
+	}
+	assert.EqualValues(t, resources, holder.GetMetrics().HandOffs, "none of them had to look by itself")
 }

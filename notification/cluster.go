@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/cache/internal/unwrap"
 )
 
 // cluster is what a *redis.ClusterClient can do beyond the common interface.
@@ -12,24 +14,10 @@ type cluster interface {
 	MasterForKey(ctx context.Context, key string) (*redis.Client, error)
 }
 
-// clusterOf returns the cluster client that a client is or, by a method Unwrap, contains.
-func clusterOf(client redis.UniversalClient) (cluster, bool) {
-	for {
-		if c, ok := client.(cluster); ok {
-			return c, true
-		}
-		wrapper, ok := client.(interface{ Unwrap() redis.UniversalClient })
-		if !ok {
-			return nil, false
-		}
-		client = wrapper.Unwrap()
-	}
-}
-
 // lookAround makes a cluster client ask who the masters are now. By itself it does so when a node sends it
 // elsewhere, which a dead one never does, or when what it knows is ten seconds old.
 func lookAround(ctx context.Context, client redis.UniversalClient) {
-	if c, ok := clusterOf(client); ok {
+	if c, ok := unwrap.As[cluster](client); ok {
 		c.ReloadState(ctx)
 	}
 }
@@ -37,7 +25,7 @@ func lookAround(ctx context.Context, client redis.UniversalClient) {
 // home returns the client to subscribe with. In a cluster it is that of the node with the journal: other nodes
 // deliver too, but the bus between them may lose messages, and nobody would know.
 func (p *pump) home(ctx context.Context) (redis.UniversalClient, error) {
-	c, ok := clusterOf(p.system.client)
+	c, ok := unwrap.As[cluster](p.system.client)
 	if !ok {
 		return p.system.client, nil
 	}

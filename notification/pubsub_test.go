@@ -253,6 +253,10 @@ func TestBadInputIsRefusedBeforeAnyCommand(t *testing.T) {
 	}
 	_, err := notification.NewRedisNotificationSystem(nil)
 	require.ErrorIs(t, err, notification.ErrInvalidArgument)
+	ring := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": "127.0.0.1:1"}})
+	defer func() { require.NoError(t, ring.Close()) }()
+	_, err = notification.NewRedisNotificationSystem(ring)
+	require.ErrorIs(t, err, notification.ErrInvalidArgument)
 	_, err = notification.NewRedisNotificationSystem(client, notification.WithPolicy("x"))
 	require.ErrorIs(t, err, notification.ErrInvalidArgument)
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/cache/internal/unwrap"
 )
 
 // closeBudget is how long Close lets subscribers take what is buffered.
@@ -41,11 +43,14 @@ type RedisNotificationSystem struct {
 }
 
 // NewRedisNotificationSystem returns a system that uses the client, which stays the caller's to close. It talks to
-// nobody and starts nothing: the shared connection and its goroutines begin with the first Subscribe. A nil client
-// or a senseless option gives an *ArgumentError.
+// nobody and starts nothing: the shared connection and its goroutines begin with the first Subscribe. A nil client, a
+// *redis.Ring or a senseless option gives an *ArgumentError.
 func NewRedisNotificationSystem(client redis.UniversalClient, opts ...Option) (*RedisNotificationSystem, error) {
 	if client == nil {
 		return nil, &ArgumentError{Argument: "client", Reason: "is nil"}
+	}
+	if _, ok := unwrap.As[*redis.Ring](client); ok {
+		return nil, &ArgumentError{Argument: "client", Reason: "is a *redis.Ring, whose servers do not share channels"}
 	}
 	set, err := newSettings(opts)
 	if err != nil {
