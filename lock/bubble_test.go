@@ -1,0 +1,102 @@
+package lock_test
+
+import (
+	"context"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/lock"
+)
+
+// inBubble runs a test in which time costs nothing, on an in-memory server whose keys expire.
+func inBubble(t *testing.T, test func(t *testing.T, server *miniredis.Miniredis, client *redis.Client)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		server := miniredis.NewMiniRedis()
+		server.ClockTTL(true)
+		defer server.Close()
+		client := redis.NewClient(&redis.Options{
+			ContextTimeoutEnabled:    true,
+			Dialer:                   func(context.Context, string, string) (net.Conn, error) { return server.Dial() },
+			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		})
+		defer func() { _ = client.Close() }()
+		test(t, server, client)
+	})
+}
+
+func TestAnHourOfRenewals(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, _ *miniredis.Miniredis, client *redis.Client) {
+		m, err := lock.NewRedisLockManager(client)
+		require.NoError(t, err)
+		defer func() { _ = m.Close(t.Context()) }()
+		const ttl = 30 * time.Second
+		l := acquire(t, m, "job", ttl)
+		time.Sleep(time.Hour) // in a bubble: it costs milliseconds
+		assert.True(t, l.IsHeld())
+		assert.InDelta(t, 3600/10, m.GetMetrics().RenewalsTotal, 10, "one every third of the TTL")
+		require.NoError(t, m.Alive())
+		require.NoError(t, l.Release(t.Context()))
+	})
+}
+
+func TestLossIsToldExactlyInTime(t *testing.T) {
+	t.Parallel()
+	for ttl, told := range map[time.Duration]time.Duration{
+		// TTL less 1%, 2ms and a tenth, which is at least 1ms and at most 500ms.
+		10 * time.Millisecond: 6900 * time.Microsecond,
+		time.Second:           888 * time.Millisecond,
+		time.Minute:           58898 * time.Millisecond,
+	} {
+		t.Run(ttl.String(), func(t *testing.T) {
+			t.Parallel()
+			inBubble(t, func(t *testing.T, server *miniredis.Miniredis, client *redis.Client) {
+				m, err := lock.NewRedisLockManager(client)
+				require.NoError(t, err)
+				defer func() { _ = m.Close(t.Context()) }()
+				start := time.Now()
+				l := acquire(t, m, "job", ttl)
+				server.SetError("LOADING gone")
+				assert.Equal(t, told, l.Until().Sub(start))
+				<-l.Lost()
+				assert.Equal(t, told, time.Since(start))
+				assert.False(t, l.IsHeld())
+				require.ErrorIs(t, context.Cause(l.Context()), lock.ErrLockExpired)
+				server.SetError("")
+				require.ErrorIs(t, l.Refresh(t.Context()), lock.ErrLockExpired)
+			})
+		})
+	}
+}
+
+// TestWaitersSurviveALostMessage: whoever is not told finds out by the holder's expiry.
+func TestWaitersSurviveALostMessage(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, _ *miniredis.Miniredis, client *redis.Client) {
+		m, err := lock.NewRedisLockManager(client)
+		require.NoError(t, err)
+		defer func() { _ = m.Close(t.Context()) }()
+		start := time.Now()
+		require.NoError(t, client.Set(t.Context(), "cache:lock:{job}", "somebody", 5*time.Second).Err())
+		l, err := m.AcquireWait(t.Context(), "job", longTTL)
+		require.NoError(t, err)
+		assert.WithinDuration(t, start.Add(5*time.Second), time.Now(), 200*time.Millisecond)
+
+		start = time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err = m.AcquireWait(ctx, "job", longTTL)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.Equal(t, time.Minute, time.Since(start))
+		require.NoError(t, l.Release(t.Context()))
+	})
+}
