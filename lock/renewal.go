@@ -62,7 +62,9 @@ func (r *renewer) schedule(l *RedisLock, due time.Time) {
 		r.started = r.manager.tasks.spawn(r.run)
 		return
 	}
-	if l.index == 0 {
+	// Waking the goroutine costs about as much as a call to Redis on the same machine, so only if it would sleep too
+	// long. Should the lock it sleeps for be gone by then, it goes on sleeping.
+	if due.Before(r.sleeps) {
 		r.poke()
 	}
 }
