@@ -29,7 +29,7 @@ type pipelineTimer struct {
 	active   int
 	since    time.Time // when active became 1
 	busy     time.Duration
-	commands int
+	renewals int
 }
 
 // DialHook makes it a redis.Hook.
@@ -38,7 +38,7 @@ func (p *pipelineTimer) DialHook(next redis.DialHook) redis.DialHook { return ne
 // ProcessHook leaves single commands alone.
 func (p *pipelineTimer) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
 
-// ProcessPipelineHook adds up time and commands. Pipelines at the same time
+// ProcessPipelineHook adds up time and renewals. Pipelines at the same time
 // count once.
 func (p *pipelineTimer) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
@@ -53,7 +53,12 @@ func (p *pipelineTimer) ProcessPipelineHook(next redis.ProcessPipelineHook) redi
 		if p.active--; p.active == 0 {
 			p.busy += time.Since(p.since)
 		}
-		p.commands += len(cmds)
+		for _, cmd := range cmds {
+			// EVALSHA, hash, number of keys: one key is one lock.
+			if n, ok := cmd.Args()[2].(int); ok {
+				p.renewals += n
+			}
+		}
 		return err
 	}
 }
@@ -62,14 +67,14 @@ func (p *pipelineTimer) ProcessPipelineHook(next redis.ProcessPipelineHook) redi
 func (p *pipelineTimer) reset() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.busy, p.commands = 0, 0
+	p.busy, p.renewals = 0, 0
 }
 
-// total returns the busy time and the number of commands since reset.
-func (p *pipelineTimer) total() (busy time.Duration, commands int) {
+// total returns the busy time and the number of renewals since reset.
+func (p *pipelineTimer) total() (busy time.Duration, renewals int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.busy, p.commands
+	return p.busy, p.renewals
 }
 
 // measureHeld holds 10,000 locks with one manager.

@@ -66,7 +66,7 @@ func main() {
 
 // measureAll measures the sections one after the other and prints the table.
 func measureAll(ctx context.Context, only string, quick bool) ([]row, error) {
-	e := effort{rounds: 61, turn: 25 * time.Millisecond}
+	e := effort{rounds: 41, turn: 50 * time.Millisecond}
 	if quick {
 		e = effort{rounds: 5, turn: 5 * time.Millisecond}
 	}

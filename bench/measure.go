@@ -29,13 +29,16 @@ type race struct {
 	nanos [][]float64
 }
 
-// runRace lets the contenders take turns, in another order each round. All do
-// the same number of operations per turn, chosen so that the slowest needs
-// about the effort's time for it.
+// runRace lets the contenders take turns, in another order each round. Each
+// does as many operations per turn as take it about the effort's time: with
+// fewer, a fast one would be measured while it gets going and while it ends.
 func (e effort) runRace(ctx context.Context, callers int, contenders ...contender) (*race, error) {
-	perCaller, err := e.calibrate(ctx, callers, contenders)
-	if err != nil {
-		return nil, err
+	perCaller := make([]int, len(contenders))
+	for i, c := range contenders {
+		var err error
+		if perCaller[i], err = e.calibrate(ctx, callers, c); err != nil {
+			return nil, err
+		}
 	}
 	result := &race{nanos: make([][]float64, len(contenders))}
 	for _, c := range contenders {
@@ -46,32 +49,28 @@ func (e effort) runRace(ctx context.Context, callers int, contenders ...contende
 			i := (round + turn) % len(contenders)
 			// Nobody shall pay for what somebody else left behind.
 			runtime.GC()
-			elapsed, err := takeTurn(ctx, callers, perCaller, contenders[i])
+			elapsed, err := takeTurn(ctx, callers, perCaller[i], contenders[i])
 			if err != nil {
 				return nil, err
 			}
-			result.nanos[i] = append(result.nanos[i], float64(elapsed)/float64(callers*perCaller))
+			result.nanos[i] = append(result.nanos[i], float64(elapsed)/float64(callers*perCaller[i]))
 		}
 	}
 	return result, nil
 }
 
-// calibrate warms everything up and returns how many operations each caller
+// calibrate warms a contender up and returns how many operations each caller
 // does per turn.
-func (e effort) calibrate(ctx context.Context, callers int, contenders []contender) (int, error) {
+func (e effort) calibrate(ctx context.Context, callers int, c contender) (int, error) {
 	const warmUp = 20
-	var slowest time.Duration
-	for _, c := range contenders {
-		if _, err := takeTurn(ctx, callers, warmUp, c); err != nil {
-			return 0, err
-		}
-		elapsed, err := takeTurn(ctx, callers, warmUp, c)
-		if err != nil {
-			return 0, err
-		}
-		slowest = max(slowest, elapsed/warmUp)
+	if _, err := takeTurn(ctx, callers, warmUp, c); err != nil {
+		return 0, err
 	}
-	return max(1, int(e.turn/max(slowest, 1))), nil
+	elapsed, err := takeTurn(ctx, callers, warmUp, c)
+	if err != nil {
+		return 0, err
+	}
+	return max(1, int(e.turn/max(elapsed/warmUp, 1))), nil
 }
 
 // takeTurn lets all callers do n operations each and returns how long it took.

@@ -62,7 +62,9 @@ func TestRaceTakesTurns(t *testing.T) {
 	result, err := effort{rounds: 3, turn: time.Microsecond}.runRace(t.Context(), 1,
 		contender{"a", op(0)}, contender{"b", op(1)})
 	require.NoError(t, err)
-	require.Equal(t, calls[0], calls[1], "all do the same number of operations")
+	for i := range calls {
+		require.GreaterOrEqual(t, calls[i], 3, "each has its turn in each round")
+	}
 	require.Len(t, result.nanos[0], 3)
 	require.Len(t, result.nanos[1], 3)
 }

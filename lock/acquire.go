@@ -2,6 +2,7 @@ package lock
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/go-redsync/redsync/v4"
@@ -56,49 +57,25 @@ func (m *RedisLockManager) tryAcquire(ctx context.Context, resource string, ttl 
 		return nil, ErrManagerClosed
 	}
 	defer m.tasks.end()
-	k := newKeys(m.set.prefix, resource)
-	r := m.newRound(ctx, acquiring, k, m.newValue(), ttl, askAcquire)
-	if m.heeds && ctx.Done() == nil {
-		a := newAttempt(r)
-		a.token, a.err = a.run() // nothing to watch: save the switch to another goroutine
-		return m.conclude(a, resource, ttl)
-	}
-	a := m.attempt(r)
-	timer := time.NewTimer(r.left())
-	defer timer.Stop()
-	select {
-	case <-a.done:
-	case <-ctx.Done():
-		if a.abandon() {
-			return nil, contextError(ctx, "acquire", resource)
-		}
-	case <-timer.C:
-		// Clients that do not heed contexts go on, in the background.
-		if a.abandon() {
-			return nil, &RedisError{Op: "acquire", Resource: resource, Err: errNoAnswer}
-		}
-	case <-m.closing:
-		if a.abandon() {
-			return nil, ErrManagerClosed
-		}
-	}
-	return m.conclude(a, resource, ttl)
-}
-
-// conclude turns the result of an attempt into a lock or an error.
-func (m *RedisLockManager) conclude(a *attempt, resource string, ttl time.Duration) (*RedisLock, error) {
+	r := m.newRound(ctx, acquiring, newKeys(m.set.prefix, resource), m.newValue(), ttl, askAcquire)
+	r.quit, r.closing = ctx.Done(), m.closing
+	a := r.acquire()
 	if a.err == nil {
 		l, err := m.newLock(a, resource, ttl)
 		if err != nil {
-			a.round.discard()
+			r.discard()
 		}
 		return l, err
 	}
-	t := count(a.round.snapshot())
+	t := count(r.snapshot())
 	switch {
 	// Somebody holds it if the failed nodes could not have made a majority of ours.
 	case t.refused > 0 && t.granted+t.failed < m.quorum():
 		return nil, &NotAcquiredError{Resource: resource, RetryAfter: t.wait}
+	case ctx.Err() != nil:
+		return nil, contextError(ctx, "acquire", resource)
+	case errors.Is(r.ended(), ErrManagerClosed):
+		return nil, ErrManagerClosed
 	case len(t.errs) > 0:
 		return nil, &RedisError{Op: "acquire", Resource: resource, Err: t.err()}
 	default:
@@ -108,8 +85,8 @@ func (m *RedisLockManager) conclude(a *attempt, resource string, ttl time.Durati
 
 // askAcquire runs the acquire script on a node.
 func askAcquire(r *round, n *node) vote {
-	reply, err := n.number(r.ctx, acquireScript,
-		[]any{r.keys.lock, r.keys.fence}, []any{r.value, r.ttl.Milliseconds(), fenceRetention}, false)
+	reply, err := n.number(r, acquireScript,
+		[]any{r.keys.lock, r.keys.fence}, append([]any{r.value, r.ttl.Milliseconds()}, n.retention...), false)
 	switch {
 	case err != nil:
 		return vote{outcome: failed, err: err}
@@ -120,58 +97,27 @@ func askAcquire(r *round, n *node) vote {
 	}
 }
 
-// attempt is one try to acquire a lock, which goes on in the background when its caller has left.
+// attempt is how a try to acquire a lock went.
 type attempt struct {
 	round *round
-	start time.Time     // before anything was sent: validity counts from here
-	done  chan struct{} // closed when what follows is set
-	err   error
+	start time.Time // before anything was sent: validity counts from here
 	token int64
-
-	fate fate
+	err   error
 }
 
-func newAttempt(r *round) *attempt { return &attempt{round: r, start: time.Now()} }
-
-// attempt starts one in the background.
-func (m *RedisLockManager) attempt(r *round) *attempt {
-	a := newAttempt(r)
-	a.done = make(chan struct{})
-	m.tasks.spawn(func() {
-		token, err := a.run()
-		a.token, a.err = token, err
-		if !a.fate.decide(delivered) {
-			a.round.abandon()
-		}
-		close(a.done)
-	})
-	return a
-}
-
-// run asks the nodes and makes the majority agree on the token.
-func (a *attempt) run() (int64, error) {
-	r := a.round
-	err := r.decide(func(mutex *redsync.Mutex) error { return mutex.TryLockContext(r.context()) })
-	var token int64
-	if err == nil {
-		token, err = r.agree()
+// acquire asks the nodes and makes the majority agree on the token. After an error nothing stays behind: what a node
+// has granted, or may have, is taken back in the background.
+func (r *round) acquire() *attempt {
+	a := &attempt{round: r, start: time.Now()}
+	a.err = r.decide(func(mutex *redsync.Mutex) error { return mutex.TryLockContext(r.context()) })
+	if a.err == nil {
+		a.token, a.err = r.agree()
 	}
-	if err == nil && !time.Now().Before(a.start.Add(validity(r.ttl))) {
-		err = errTooLate
+	if a.err == nil && !time.Now().Before(a.start.Add(validity(r.ttl))) {
+		a.err = errTooLate
 	}
-	if err != nil {
+	if a.err != nil {
 		r.discard()
-		return 0, err
 	}
-	return token, nil
-}
-
-// abandon gives an attempt up, so that whatever it acquires is given back. It reports false if the attempt has come to
-// an end before; its result counts then.
-func (a *attempt) abandon() bool {
-	if a.fate.decide(abandoned) {
-		return true
-	}
-	<-a.done
-	return false
+	return a
 }

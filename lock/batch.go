@@ -1,113 +1,207 @@
 package lock
 
 import (
+	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
 const (
-	// directCommands is how many commands travel alone, each on a connection of its own, before others join up.
-	// Sending them together saves system calls, which only pays when there are many: a single caller would wait.
-	directCommands = 3
-	// batchedPipelines is how many pipelines are under way at the same time.
-	batchedPipelines = 2
 	// maxBatch is how many commands a pipeline has at most.
 	maxBatch = 128
+	// nearPipelines and farPipelines are how many pipelines are under way at the same time. To a near node few, as
+	// fuller ones cost less; to a far one enough that nobody waits for the return of another's.
+	nearPipelines = 2
+	farPipelines  = 8
+	// nearTime is how fast a node has to answer to count as near.
+	nearTime = 10 * time.Millisecond
+
+	// maxInline is how many callers may use a connection by themselves at the same time.
+	maxInline = 3
+	// inlineTime is how long they try, and by how much the end of a caller's context may go unnoticed when a near
+	// node suddenly hangs.
+	inlineTime = 200 * time.Millisecond
 )
 
-// batcher sends commands of concurrent callers together. There is no goroutine for it: of the callers who wait, one
-// sends for all. It works on any client, and does not touch the client's own autopipelining, which belongs to the
-// application.
+// batcher sends the commands of concurrent callers, on any client, and lets each of them leave when it likes.
+//
+// A command usually rides in a pipeline, with whatever else waits to be sent: a goroutine writes and reads, and the
+// caller waits for it or for the end of its interest. Waking goroutines costs as much as a round trip on the same
+// machine, however. So a caller that is alone with a near node does the writing and reading itself, without being
+// able to leave, but for a short time only.
 type batcher struct {
-	client redis.UniversalClient
+	node   *node
+	single bool // the commands must not be sent again by go-redis
 
 	mu      sync.Mutex // guards what follows
-	alone   int        // commands under way alone
-	leaders int        // pipelines under way, or about to be
+	near    bool
+	inline  int // callers that use a connection by themselves
+	flying  int // pipelines under way, or about to be
 	waiting []*ride
 }
 
-// ride is a command that waits to be sent.
+// ride is a command that waits for its reply.
 type ride struct {
-	cmd      redis.Cmder
-	deadline time.Time
-	// wake is told when the command was sent, or with lead set, that it is up to this caller to send what waits.
-	wake chan struct{}
-	lead bool // written before wake, read after it
+	cmd   *redis.Cmd
+	round *round
+	state atomic.Uint32
+	done  chan struct{} // closed when the command was answered or has failed
 }
 
-// process sends a command and waits for the reply.
-func (b *batcher) process(ctx bounded, cmd redis.Cmder) error {
+// A ride ends once: with the reply, or with its caller leaving.
+const (
+	riding uint32 = iota
+	arrived
+	left
+)
+
+// process sends a command and waits for the reply, at most until the round's deadline or the end of its interest.
+func (b *batcher) process(r *round, cmd *redis.Cmd) error {
 	b.mu.Lock()
-	if b.alone < directCommands {
-		b.alone++
+	if b.near && b.inline < maxInline && b.flying == 0 && b.node.heeds {
+		b.inline++
 		b.mu.Unlock()
-		err := b.client.Process(ctx, cmd)
-		b.mu.Lock()
-		b.alone--
-		b.mu.Unlock()
-		return err
-	}
-	r := &ride{cmd: cmd, deadline: ctx.deadline}
-	if b.leaders >= batchedPipelines {
-		r.wake = make(chan struct{}, 1)
-		b.waiting = append(b.waiting, r)
-		b.mu.Unlock()
-		<-r.wake
-		if !r.lead {
-			return cmd.Err()
+		err := b.processInline(r, cmd)
+		if err == nil || b.single || redis.HasErrorPrefix(err, "NOSCRIPT") || r.ended() != nil {
+			return err
 		}
+		cmd.SetErr(nil) // once more, with the patience and the repetitions of a pipeline
 		b.mu.Lock()
-	} else {
-		b.leaders++
 	}
-	b.lead(ctx, r)
-	return cmd.Err()
+	own := &ride{cmd: cmd, round: r, done: make(chan struct{})}
+	b.waiting = append(b.waiting, own)
+	limit := farPipelines
+	if b.near {
+		limit = nearPipelines
+	}
+	if b.flying < limit && b.node.manager.tasks.spawn(b.fly) {
+		b.flying++
+	}
+	b.mu.Unlock()
+	return own.wait()
 }
 
-// lead sends the caller's own command and what waits, and passes the lead on. It is called with mu held and releases it.
-func (b *batcher) lead(ctx bounded, own *ride) {
-	batch := b.take(own)
-	b.mu.Unlock()
-	pipe := b.client.Pipeline()
-	for _, r := range batch {
-		_ = pipe.Process(ctx, r.cmd) // only queues
-		if r.deadline.After(ctx.deadline) {
-			ctx.deadline = r.deadline // whoever has less time leaves earlier
-		}
+// processInline sends a command from the caller's goroutine.
+func (b *batcher) processInline(r *round, cmd *redis.Cmd) error {
+	start := time.Now()
+	deadline := start.Add(inlineTime)
+	if r.deadline.Before(deadline) {
+		deadline = r.deadline
 	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
-	for _, r := range batch {
-		if r != own {
-			r.wake <- struct{}{}
-		}
+	ctx := r.ctx
+	if r.quit == nil {
+		ctx = context.WithoutCancel(ctx)
 	}
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	err := b.node.client.Process(ctx, once{cmd})
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.waiting) == 0 {
-		b.leaders--
-		return
-	}
-	// Whoever leads waits no more: nobody else may send its command.
-	next := b.waiting[0]
-	b.waiting[0] = nil
-	b.waiting = b.waiting[1:]
-	next.lead = true
-	next.wake <- struct{}{}
+	b.inline--
+	b.near = time.Since(start) < nearTime
+	return err
 }
 
-// take removes up to maxBatch commands from those that wait and puts own before them. The caller holds mu.
-func (b *batcher) take(own *ride) []*ride {
-	count := min(len(b.waiting), maxBatch-1)
-	batch := append(append(make([]*ride, 0, count+1), own), b.waiting[:count]...)
-	if count == len(b.waiting) {
-		clear(b.waiting)
-		b.waiting = b.waiting[:0]
-	} else {
-		clear(b.waiting[:count])
-		b.waiting = b.waiting[count:]
+// fly sends what waits, until nothing does.
+func (b *batcher) fly() {
+	for {
+		b.mu.Lock()
+		batch := b.take()
+		if len(batch) == 0 {
+			b.flying--
+			b.mu.Unlock()
+			return
+		}
+		b.mu.Unlock()
+		start := time.Now()
+		b.send(batch)
+		took := time.Since(start)
+		for _, r := range batch {
+			r.arrive(b.node)
+		}
+		b.mu.Lock()
+		b.near = took < nearTime
+		b.mu.Unlock()
 	}
-	return batch
+}
+
+// take removes up to maxBatch rides from those that wait and returns them, less those whose callers have left. The
+// caller holds mu.
+func (b *batcher) take() []*ride {
+	for len(b.waiting) > 0 {
+		count := min(len(b.waiting), maxBatch)
+		batch := make([]*ride, 0, count)
+		for _, r := range b.waiting[:count] {
+			if r.state.Load() == riding {
+				batch = append(batch, r)
+			}
+		}
+		rest := copy(b.waiting, b.waiting[count:])
+		clear(b.waiting[rest:])
+		b.waiting = b.waiting[:rest]
+		if len(batch) > 0 {
+			return batch
+		}
+	}
+	return nil
+}
+
+// send executes the commands of a batch. Each has its own error then.
+func (b *batcher) send(batch []*ride) {
+	var deadline time.Time
+	for _, r := range batch {
+		if r.round.deadline.After(deadline) {
+			deadline = r.round.deadline // whoever has less time leaves earlier
+		}
+	}
+	// What the first one's context carries, such as a trace, goes for all; its end for none.
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(batch[0].round.ctx), deadline)
+	defer cancel()
+	if len(batch) == 1 {
+		_ = b.node.client.Process(ctx, b.command(batch[0]))
+		return
+	}
+	pipe := b.node.client.Pipeline()
+	for _, r := range batch {
+		_ = pipe.Process(ctx, b.command(r)) // only queues
+	}
+	_, _ = pipe.Exec(ctx)
+}
+
+// command returns the command as go-redis gets it.
+func (b *batcher) command(r *ride) redis.Cmder {
+	if b.single {
+		return once{r.cmd}
+	}
+	return r.cmd
+}
+
+// wait returns when the command was answered or its caller's interest has ended; then its fate is unknown.
+func (r *ride) wait() error {
+	timer := time.NewTimer(r.round.left())
+	defer timer.Stop()
+	select {
+	case <-r.done:
+		return r.cmd.Err()
+	case <-r.round.quit:
+	case <-r.round.closing:
+	case <-timer.C:
+	}
+	if r.state.CompareAndSwap(riding, left) {
+		return errNoAnswer
+	}
+	<-r.done
+	return r.cmd.Err()
+}
+
+// arrive tells the caller that the command was answered, or its round if the caller has left.
+func (r *ride) arrive(n *node) {
+	if r.state.CompareAndSwap(riding, arrived) {
+		close(r.done)
+		return
+	}
+	r.round.answeredLate(n)
 }

@@ -213,7 +213,7 @@ func TestOneProcessorUnderLoad(t *testing.T) {
 
 func TestTenThousandLocks(t *testing.T) {
 	t.Parallel()
-	_, m := setup(t)
+	server, m := setup(t)
 	warm := acquire(t, m, "warm", longTTL)
 	before := runtime.NumGoroutine()
 	const locks, ttl = 10_000, 15 * time.Second
@@ -227,7 +227,9 @@ func TestTenThousandLocks(t *testing.T) {
 		})
 	}
 	all.Wait()
+	server.ResetCommands(t)
 	require.Eventually(t, func() bool { return m.GetMetrics().RenewalsTotal >= locks }, patience, tick)
+	assert.Less(t, server.Commands(t)["evalsha"], int64(locks/10), "they travel together")
 	assert.Less(t, runtime.NumGoroutine(), before+500, "no goroutine for each lock; other tests run too")
 	assert.Zero(t, m.GetMetrics().LostExpired)
 	assert.Equal(t, locks+1, m.GetMetrics().Held)

@@ -94,36 +94,23 @@ func (c *contender) try(w *waiter) (time.Duration, bool) {
 	if c.queued {
 		r.name = name
 	}
-	a := m.attempt(r)
-	timer := time.NewTimer(r.left())
-	defer timer.Stop()
-	var err error
-	select {
-	case <-a.done:
-		err = a.err
-	case <-c.retired:
-		if a.abandon() {
-			return 0, false
-		}
-		err = a.err
-	case <-m.closing:
-		if a.abandon() {
-			return 0, false
-		}
-		err = a.err
-	case <-timer.C:
-		if a.abandon() {
-			err = errNoAnswer
-		} else {
-			err = a.err
-		}
-	}
-	if err == nil {
+	r.quit, r.closing = c.retired, m.closing
+	a := r.acquire()
+	if a.err == nil {
 		c.leaveOthers(a)
-		c.win(func(w *waiter) (*RedisLock, error) { return m.newLock(a, c.resource, w.ttl) }, a.round.discard)
+		c.win(func(w *waiter) (*RedisLock, error) { return m.newLock(a, c.resource, w.ttl) }, r.discard)
 		return 0, true
 	}
-	return c.lost(a, err)
+	select {
+	case <-c.retired:
+		r.leave()
+		return 0, false
+	case <-m.closing:
+		r.leave()
+		return 0, false
+	default:
+		return c.lost(a, a.err)
+	}
 }
 
 // win gives the lock to the caller whose turn it is, or back if all have gone.
@@ -301,10 +288,8 @@ type placeReply struct{ arrival, time, ahead int64 }
 
 // call runs the wait script on a node.
 func (p place) call(r *round, n *node) vote {
-	m := n.manager
-	reply, err := n.send(r.ctx, waitScript, releaseKeys(r.keys), []any{
-		r.value, r.ttl.Milliseconds(), fenceRetention, m.inboxPrefix, m.grant().Milliseconds(), n.strict,
-		p.name, p.liveness.Milliseconds(), p.arrival,
+	reply, err := n.send(r, waitScript, releaseKeys(r.keys), []any{
+		r.value, r.ttl.Milliseconds(), n.rules, p.name, p.liveness.Milliseconds(), p.arrival,
 	}, false)
 	if err != nil {
 		return vote{outcome: failed, err: err}

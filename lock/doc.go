@@ -38,8 +38,8 @@
 //
 //	UPDATE account SET balance = $1, fence = $2 WHERE id = $3 AND fence <= $2
 //
-// The counter of a resource starts at the server's clock in microseconds and counts up from there. It lives for a day
-// after the last acquisition. If it gets lost, tokens grow on as long as clocks do.
+// The counter of a resource starts at the server's clock in microseconds and counts up from there. It is kept for a day
+// and then begins anew. If it gets lost, tokens grow on as long as clocks do.
 //
 // # Quorum
 //

@@ -26,6 +26,7 @@ var (
 	ErrRedis = errors.New("lock: redis failed")
 
 	errNoAnswer   = errors.New("no answer in time")
+	errGivenUp    = errors.New("given up by the caller")
 	errTooLate    = errors.New("the answers took longer than the lock lives")
 	errNoMajority = errors.New("no majority")
 	errNoTokens   = errors.New("the fencing token was not accepted by a majority")

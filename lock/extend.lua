@@ -1,13 +1,20 @@
--- Makes a lock last for another TTL from now, if the value still holds it.
+-- Makes locks last for another TTL from now, each if its value still holds it.
 --
--- KEYS  1 lock
--- ARGV  1 value  2 TTL, ms
--- Reply 1 if it does, 0 if the key is gone, -1 if somebody else holds it.
-local held = redis.call('GET', KEYS[1])
-if held == ARGV[1] then
-  redis.call('PEXPIRE', KEYS[1], ARGV[2])
-  return 1
-elseif held then
-  return -1
+-- KEYS  the locks
+-- ARGV  for each lock: its value, and its TTL in ms
+-- Reply for each lock 1 if it does, 0 if the key is gone, -1 if somebody else holds it.
+local replies = {}
+for i, lock in ipairs(KEYS) do
+  local held = redis.pcall('GET', lock)
+  if held == ARGV[2 * i - 1] then
+    redis.call('PEXPIRE', lock, ARGV[2 * i])
+    replies[i] = 1
+  elseif not held then
+    replies[i] = 0
+  elseif type(held) == 'table' and string.sub(held.err, 1, 9) ~= 'WRONGTYPE' then
+    return held
+  else
+    replies[i] = -1
+  end
 end
-return 0
+return replies

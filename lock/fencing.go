@@ -1,10 +1,8 @@
 package lock
 
-import "time"
-
-// fenceRetention is how long, in milliseconds, a resource's counter outlives its last acquisition: a day. After that the
-// counter starts again at the server's clock, which is larger than any counter, so that resources which never come back
-// cost nothing for ever. It is text as it is the argument of scripts only.
+// fenceRetention is how long, in milliseconds, a resource's counter lives: a day. After that it starts again at the
+// server's clock, which is larger than any counter, so that resources which never come back cost nothing for ever. It
+// is text as it is the argument of scripts only.
 const fenceRetention = "86400000"
 
 // agree settles the token of a lock that a majority has granted: the largest that one of them gave, stored on a
@@ -30,24 +28,17 @@ func (r *round) agree() (int64, error) {
 		behind++
 		n := r.manager.nodes[i]
 		r.manager.tasks.spawn(func() {
-			reply, err := n.number(r.ctx, raiseScript, []any{r.keys.lock, r.keys.fence},
+			reply, err := n.number(r, raiseScript, []any{r.keys.lock, r.keys.fence},
 				[]any{r.value, t.token, fenceRetention}, false)
 			answers <- err == nil && reply == 1
 		})
 	}
-	late := time.NewTimer(r.left())
-	defer late.Stop()
 	for stored := t.stored; behind > 0; behind-- {
-		select {
-		case ok := <-answers:
-			if !ok {
-				continue
-			}
-			if stored++; stored >= r.manager.quorum() {
-				return t.token, nil
-			}
-		case <-late.C:
-			return 0, errNoAnswer
+		if !<-answers {
+			continue
+		}
+		if stored++; stored >= r.manager.quorum() {
+			return t.token, nil
 		}
 	}
 	return 0, errNoTokens

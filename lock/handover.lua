@@ -1,5 +1,11 @@
--- Shared beginning of the scripts that may find a lock free while others wait for it.
+-- Shared part of the scripts that may find a lock free while others wait for it. Their keys are the same.
 --
+-- read_rules takes apart what a manager's scripts have in common, which is one argument as most calls do not need it:
+-- grant, retention of the fence (both ms), '1' if PUBLISH counts all subscribers, prefix of inboxes.
+local function read_rules(rules)
+  return string.match(rules, '^(%d+) (%d+) (%d) (.*)$')
+end
+
 -- hand_over gives the lock to the first waiter that is alive: its value becomes the lock's, for a short time in which
 -- the waiter must extend it, and its process is told through its inbox. With a grant of 0 ms the waiter is told only,
 -- and has to acquire for itself. Waiters are taken off the queue whether they are alive or not. It returns the value of
@@ -7,7 +13,8 @@
 --
 -- A waiter counts as dead when it has not asked again for its liveness time, or, where PUBLISH counts all subscribers
 -- (strict, not in a cluster), when nobody listens to its inbox.
-local function hand_over(lock, fence, queue, seen, me, inbox, grant, retention, strict)
+local function hand_over(me, grant, retention, strict, inbox)
+  local lock, fence, queue, seen = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
   local time = redis.call('TIME')
   local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
   while true do
@@ -20,7 +27,7 @@ local function hand_over(lock, fence, queue, seen, me, inbox, grant, retention, 
     redis.call('HDEL', seen, first)
     if alive then
       local token = 0
-      if tonumber(grant) > 0 then
+      if grant ~= '0' then
         token = next_token(fence, retention)
       end
       local heard = redis.pcall('PUBLISH', inbox .. string.match(first, '^[^:]*'),

@@ -144,7 +144,9 @@ func TestLossByOthersIsToldWithItsCause(t *testing.T) {
 	}{
 		"overwritten": {[]any{"SET", "cache:lock:{job}", "thief"}, lock.ErrLockStolen},
 		"deleted":     {[]any{"DEL", "cache:lock:{job}"}, lock.ErrLockExpired},
-		"flushed":     {[]any{"FLUSHALL"}, lock.ErrLockExpired},
+		"replaced": {[]any{"EVAL", "redis.call('DEL', KEYS[1]) return redis.call('RPUSH', KEYS[1], 'x')", 1, "cache:lock:{job}"},
+			lock.ErrLockStolen},
+		"flushed": {[]any{"FLUSHALL"}, lock.ErrLockExpired},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -156,7 +158,7 @@ func TestLossByOthersIsToldWithItsCause(t *testing.T) {
 			assert.False(t, told.After(l.Until().Add(schedulingMargin)))
 			require.ErrorIs(t, context.Cause(l.Context()), test.cause)
 			require.ErrorIs(t, l.Release(t.Context()), test.cause)
-			if test.cause == lock.ErrLockStolen { //nolint:errorlint // the very value
+			if name == "overwritten" {
 				assert.Equal(t, "thief", server.Client(t).Get(t.Context(), "cache:lock:{job}").Val())
 			}
 		})

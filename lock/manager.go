@@ -20,7 +20,6 @@ type RedisLockManager struct {
 	inboxPrefix string
 	nodes       []*node
 	redsync     *redsync.Redsync
-	heeds       bool // all clients are known to heed the deadlines of contexts
 	metrics     *metrics
 	renewer     *renewer
 	janitor     *janitor
@@ -48,7 +47,7 @@ func NewRedisLockManager(client redis.UniversalClient, opts ...Option) (*RedisLo
 	}
 	m := &RedisLockManager{
 		set: set, id: random(9), inboxPrefix: set.prefix + "lock:inbox:",
-		heeds: true, closing: make(chan struct{}), held: make(map[*RedisLock]struct{}),
+		closing: make(chan struct{}), held: make(map[*RedisLock]struct{}),
 		tasks: tasks{idle: make(chan struct{})},
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
@@ -61,7 +60,6 @@ func NewRedisLockManager(client redis.UniversalClient, opts ...Option) (*RedisLo
 		n := newNode(m, i, c)
 		m.nodes = append(m.nodes, n)
 		pools[i] = pool{node: n}
-		m.heeds = m.heeds && heeds(c)
 	}
 	m.redsync = redsync.New(pools...)
 	return m, nil

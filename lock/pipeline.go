@@ -11,7 +11,11 @@ import (
 // other clients of the server waiting.
 const pipelineSize = 500
 
-// call is one run of a script.
+// extendTogether is how many locks one run of the extend script deals with: a command for each would cost more than what
+// it does. It keeps the server busy for a tenth of a millisecond.
+const extendTogether = 100
+
+// call is what a script is to do once.
 type call struct{ keys, args []any }
 
 // result is what came back.
@@ -72,23 +76,55 @@ func (n *node) exec(ctx context.Context, s *script, calls []call) []result {
 
 // execKnown sends one part and returns the results and the places of those that the server had no script for.
 func (n *node) execKnown(ctx context.Context, s *script, calls []call) (results []result, unknown []int) {
+	together := 1
+	if s == extendScript && !n.cluster { // in a cluster the keys are on different nodes
+		together = extendTogether
+	}
 	pipe := n.client.Pipeline()
-	cmds := make([]*redis.Cmd, len(calls))
-	for i, c := range calls {
-		cmds[i] = s.command(ctx, false, c.keys, c.args)
-		_ = pipe.Process(ctx, cmds[i]) // only queues
+	var cmds []*redis.Cmd
+	for group := range slices.Chunk(calls, together) {
+		var keys, args []any
+		for _, c := range group {
+			keys, args = append(keys, c.keys...), append(args, c.args...)
+		}
+		cmd := s.command(ctx, false, keys, args)
+		cmds = append(cmds, cmd)
+		_ = pipe.Process(ctx, cmd) // only queues
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
-	results = make([]result, len(calls))
 	for i, cmd := range cmds {
-		if err := cmd.Err(); err != nil {
-			results[i].err = err
-			if redis.HasErrorPrefix(err, "NOSCRIPT") {
-				unknown = append(unknown, i)
+		first := i * together
+		group := replies(cmd, s, min(together, len(calls)-first))
+		if redis.HasErrorPrefix(group[0].err, "NOSCRIPT") {
+			for place := range group {
+				unknown = append(unknown, first+place)
 			}
-			continue
 		}
-		results[i].reply, results[i].err = integer(cmd.Val())
+		results = append(results, group...)
 	}
 	return results, unknown
+}
+
+// replies takes apart what the server has said of a number of calls.
+func replies(cmd *redis.Cmd, s *script, count int) []result {
+	results := make([]result, count)
+	reply, err := cmd.Result()
+	switch {
+	case err != nil:
+	case s == extendScript:
+		var numbers []int64
+		if numbers, err = integers(reply, count); err == nil {
+			for i, number := range numbers {
+				results[i].reply = number
+			}
+		}
+	default:
+		results[0].reply, err = integer(reply)
+	}
+	if err != nil {
+		for i := range results {
+			results[i].err = err
+		}
+	}
+	return results
 }

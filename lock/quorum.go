@@ -42,9 +42,12 @@ type round struct {
 	name    string // of the waiter in the queues, if the nodes are to queue it
 	call    caller
 
-	// ctx bounds the calls to all nodes. redsync's own context does not: it ends with the quorum's decision, and the
-	// late nodes are to get the lock too.
-	ctx bounded
+	// ctx is what the calls to all nodes carry, such as a trace, and deadline when they end. redsync's own context does
+	// not bound them: it ends with the quorum's decision, and the late nodes are to get the lock too.
+	ctx      context.Context
+	deadline time.Time
+	// quit and closing, where they are not nil, end the caller's interest in answers.
+	quit, closing <-chan struct{}
 
 	mu    sync.Mutex // guards what follows
 	votes []vote
@@ -71,7 +74,7 @@ type caller func(r *round, n *node) vote
 type roundKey struct{}
 
 func (m *RedisLockManager) newRound(ctx context.Context, v verb, k keys, value string, ttl time.Duration, call caller) *round {
-	r := &round{manager: m, verb: v, keys: k, value: value, ttl: ttl, call: call}
+	r := &round{manager: m, verb: v, keys: k, value: value, ttl: ttl, call: call, ctx: ctx}
 	if r.votes = r.only[:]; len(m.nodes) > 1 {
 		r.votes = make([]vote, len(m.nodes))
 	}
@@ -79,15 +82,32 @@ func (m *RedisLockManager) newRound(ctx context.Context, v verb, k keys, value s
 	if v == releasing {
 		timeout = m.set.releaseTimeout()
 	}
-	r.ctx = bounded{Context: ctx, deadline: time.Now().Add(timeout)}
+	r.deadline = time.Now().Add(timeout)
 	return r
 }
 
 // left returns how much time the nodes have.
-func (r *round) left() time.Duration { return time.Until(r.ctx.deadline) }
+func (r *round) left() time.Duration { return time.Until(r.deadline) }
+
+// ended returns why there is no point in asking any further, nil if there is.
+func (r *round) ended() error {
+	select {
+	case <-r.quit:
+		return errGivenUp
+	case <-r.closing:
+		return ErrManagerClosed
+	default:
+	}
+	if r.left() <= 0 {
+		return errNoAnswer
+	}
+	return nil
+}
 
 // context returns what redsync is called with.
-func (r *round) context() context.Context { return context.WithValue(r.ctx, roundKey{}, r) }
+func (r *round) context() context.Context {
+	return context.WithValue(context.WithoutCancel(r.ctx), roundKey{}, r)
+}
 
 // decide puts the question to all nodes, through redsync, and reports whether a majority did what was asked. A single
 // node needs no counting.
@@ -104,27 +124,40 @@ func (r *round) decide(count func(*redsync.Mutex) error) error {
 // ask puts the question to one node and records its answer.
 func (r *round) ask(n *node) vote {
 	v := r.call(r, n)
+	r.record(n, v)
+	return v
+}
+
+func (r *round) record(n *node, v vote) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.votes[n.index] = v
 	if r.over {
 		r.takeBack(n, v)
 	}
-	return v
 }
+
+// answeredLate is called when a command has come to its end whose caller had left: its fate was unknown then, so
+// whatever it has done can be taken back for certain only now.
+func (r *round) answeredLate(n *node) { r.record(n, vote{outcome: failed, err: errNoAnswer}) }
 
 // discard ends the interest in the lock: nodes that granted it, may have, or will yet, get it taken back.
 func (r *round) discard() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.giveUp()
+	if r.over {
+		return
+	}
+	r.over = true
+	for i, v := range r.votes {
+		r.takeBack(r.manager.nodes[i], v)
+	}
 }
 
-// abandon is discard for when the caller has left. If it was to wait, it leaves the queues too.
-func (r *round) abandon() {
+// leave ends the interest in a place in the queues too, if there is one. It comes after discard.
+func (r *round) leave() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.giveUp()
 	if r.name == "" {
 		return
 	}
@@ -133,17 +166,6 @@ func (r *round) abandon() {
 		if v.outcome != pending {
 			r.leaveQueue(r.manager.nodes[i])
 		}
-	}
-}
-
-// giveUp is the body of discard. The caller holds mu.
-func (r *round) giveUp() {
-	if r.over {
-		return
-	}
-	r.over = true
-	for i, v := range r.votes {
-		r.takeBack(r.manager.nodes[i], v)
 	}
 }
 

@@ -36,19 +36,13 @@ func (l *RedisLock) refresh(ctx context.Context) error {
 	}
 	m := l.manager
 	r := m.newRound(ctx, extending, l.keys, l.value, l.ttl, askExtend)
+	r.quit = ctx.Done()
 	start := time.Now()
-	var failure error
-	inTime := m.await(ctx, r, func() {
-		failure = r.decide(func(mutex *redsync.Mutex) error { return orNoMajority(mutex.ExtendContext(r.context())) })
-	})
-	switch {
-	case !inTime && ctx.Err() != nil:
-		return contextError(ctx, "refresh", l.resource)
-	case !inTime:
-		return &RedisError{Op: "refresh", Resource: l.resource, Err: errNoAnswer}
-	case failure == nil && l.extend(start, generation):
-		return nil
-	case failure == nil:
+	failure := r.decide(func(mutex *redsync.Mutex) error { return orNoMajority(mutex.ExtendContext(r.context())) })
+	if failure == nil {
+		if l.extend(start, generation) {
+			return nil
+		}
 		_, err := l.current("refresh") // lost or released in the meantime
 		return err
 	}
@@ -57,6 +51,9 @@ func (l *RedisLock) refresh(ctx context.Context) error {
 		l.lose(cause)
 		_, err := l.current("refresh")
 		return err
+	}
+	if ctx.Err() != nil {
+		return contextError(ctx, "refresh", l.resource)
 	}
 	if err = t.err(); err == nil {
 		err = errTooLate
@@ -92,15 +89,20 @@ func (m *RedisLockManager) lossBy(t tally) error {
 
 // askExtend runs the extend script on a node.
 func askExtend(r *round, n *node) vote {
-	reply, err := n.number(r.ctx, extendScript, []any{r.keys.lock}, []any{r.value, r.ttl.Milliseconds()}, false)
-	return extendVote(reply, err)
+	reply, err := n.send(r, extendScript, []any{r.keys.lock}, []any{r.value, r.ttl.Milliseconds()}, false)
+	if err != nil {
+		return vote{outcome: failed, err: err}
+	}
+	numbers, err := integers(reply, 1)
+	if err != nil {
+		return vote{outcome: failed, err: err}
+	}
+	return extendVote(numbers[0])
 }
 
-// extendVote translates the reply of the extend script.
-func extendVote(reply int64, err error) vote {
+// extendVote translates what the extend script says of a lock.
+func extendVote(reply int64) vote {
 	switch {
-	case err != nil:
-		return vote{outcome: failed, err: err}
 	case reply > 0:
 		return vote{outcome: granted}
 	case reply == 0:

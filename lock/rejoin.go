@@ -11,8 +11,8 @@ func (m *RedisLockManager) rejoin(n *node, l *RedisLock, generation uint64) {
 		return
 	}
 	m.tasks.spawn(func() {
-		ctx := bounded{Context: m.ctx, deadline: time.Now().Add(m.set.timeout(l.ttl))}
-		_, err := n.number(ctx, joinScript, []any{l.keys.lock, l.keys.fence},
+		r := m.newRound(m.ctx, extending, l.keys, l.value, l.ttl, nil)
+		_, err := n.number(r, joinScript, []any{l.keys.lock, l.keys.fence},
 			[]any{l.value, left.Milliseconds(), l.token, fenceRetention}, false)
 		if !l.isGeneration(generation) {
 			// Released or lost while this was under way: it may have come after the release.

@@ -3,7 +3,6 @@ package lock
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/go-redsync/redsync/v4"
@@ -102,16 +101,7 @@ func (l *RedisLock) endRelease(err error) {
 // release asks the nodes to release a lock and waits for the majority.
 func (m *RedisLockManager) release(ctx context.Context, l *RedisLock) error {
 	r := m.newRound(ctx, releasing, l.keys, l.value, l.ttl, askRelease)
-	var err error
-	inTime := m.await(context.WithoutCancel(ctx), r, func() {
-		err = r.decide(func(mutex *redsync.Mutex) error {
-			return orNoMajority(mutex.UnlockContext(r.context()))
-		})
-	})
-	if !inTime {
-		r.sweep()
-		return &RedisError{Op: "release", Resource: l.resource, Err: errNoAnswer}
-	}
+	err := r.decide(func(mutex *redsync.Mutex) error { return orNoMajority(mutex.UnlockContext(r.context())) })
 	if err == nil {
 		return nil
 	}
@@ -152,11 +142,11 @@ func askRelease(r *round, n *node) vote {
 	args := n.releaseArgs(r.value, false)
 	var err error
 	for try := range releaseTries {
-		if try > 0 && !pause(r.ctx, retryDelay) {
+		if try > 0 && !r.pause(retryDelay) {
 			break
 		}
 		var reply int64
-		if reply, err = n.number(r.ctx, releaseScript, releaseKeys(r.keys), args, true); err != nil {
+		if reply, err = n.number(r, releaseScript, releaseKeys(r.keys), args, true); err != nil {
 			continue
 		}
 		switch {
@@ -181,23 +171,26 @@ func releaseKeys(k keys) []any { return []any{k.lock, k.fence, k.queue(), k.seen
 
 // releaseArgs returns the arguments of the release script; leave takes a waiter off the queue as well.
 func (n *node) releaseArgs(value string, leave bool) []any {
-	tail := n.releaseTail
 	if leave {
-		tail = n.leaveTail
+		return []any{value, n.rules, "1"}
 	}
-	return append([]any{value}, tail...)
-}
-
-// releaseTails prepares what follows the value in the arguments, which is always the same.
-func (n *node) releaseTails() {
-	m := n.manager
-	tail := []any{m.inboxPrefix, m.grant().Milliseconds(), fenceRetention, n.strict}
-	n.releaseTail = append(slices.Clone(tail), 0)
-	n.leaveTail = append(slices.Clone(tail), 1)
+	return []any{value, n.rules}
 }
 
 // retryDelay is the pause before something that failed is sent again.
 const retryDelay = 5 * time.Millisecond
+
+// pause waits and reports whether there is still time, and interest, after it.
+func (r *round) pause(d time.Duration) bool {
+	timer := time.NewTimer(min(d, r.left()))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-r.quit:
+	case <-r.closing:
+	}
+	return r.ended() == nil
+}
 
 // pause waits and reports whether it did: false means that ctx ended first.
 func pause(ctx context.Context, d time.Duration) bool {

@@ -32,6 +32,7 @@ type renewer struct {
 	started bool
 	stopped bool
 	sleeps  time.Time // until when the goroutine means to sleep; zero if there is nothing due
+	blocked bool      // it waits for a node that is free
 }
 
 func newRenewer(m *RedisLockManager) *renewer {
@@ -94,6 +95,17 @@ func (r *renewer) poke() {
 	}
 }
 
+// freed tells that a node has become free. It wakes the goroutine only if that waits for one: otherwise it would take
+// what is due a little earlier, in more and smaller pipelines.
+func (r *renewer) freed() {
+	r.mu.Lock()
+	blocked := r.blocked
+	r.mu.Unlock()
+	if blocked {
+		r.poke()
+	}
+}
+
 // run is the goroutine.
 func (r *renewer) run() {
 	timer := time.NewTimer(0)
@@ -103,8 +115,7 @@ func (r *renewer) run() {
 		case <-timer.C:
 		case <-r.wake:
 		}
-		nodes := r.free()
-		due, next, stopped := r.takeDue(len(nodes) >= r.manager.quorum())
+		due, nodes, next, stopped := r.takeDue()
 		if stopped {
 			return
 		}
@@ -126,13 +137,15 @@ func (r *renewer) free() []*node {
 	return free
 }
 
-// takeDue returns the locks to renew now, none if nothing can be sent, and for how long to sleep then.
-func (r *renewer) takeDue(able bool) (due []*RedisLock, next time.Duration, stopped bool) {
+// takeDue returns the locks to renew now and the nodes to send that to, no locks if too few nodes are free, and for how
+// long to sleep then.
+func (r *renewer) takeDue() (due []*RedisLock, nodes []*node, next time.Duration, stopped bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	next = time.Hour
 	now := time.Now()
-	if !able {
+	nodes = r.free()
+	if r.blocked = len(nodes) < r.manager.quorum(); r.blocked {
 		next = aliveMargin / 2 // whoever returns first wakes us
 	} else {
 		for len(r.heap) > 0 {
@@ -147,7 +160,7 @@ func (r *renewer) takeDue(able bool) (due []*RedisLock, next time.Duration, stop
 		}
 	}
 	r.sleeps = now.Add(next)
-	return due, next, r.stopped
+	return due, nodes, next, r.stopped
 }
 
 // late returns how late the goroutine is, if it is.
@@ -187,7 +200,7 @@ func (r *renewer) renew(due []*RedisLock, nodes []*node) {
 			n.pipeline(ctx, extendScript, calls, func(first int, results []result) { b.record(n, first, results) })
 			n.renewals.Add(-1)
 			b.leave()
-			r.poke()
+			r.freed()
 		})
 	}
 }
@@ -224,7 +237,11 @@ func (b *batch) leave() {
 // record takes down a node's answers and acts where they decide a lock's fate.
 func (b *batch) record(n *node, first int, results []result) {
 	for i, res := range results {
-		b.recordOne(n, first+i, extendVote(res.reply, res.err))
+		v := vote{outcome: failed, err: res.err}
+		if res.err == nil {
+			v = extendVote(res.reply)
+		}
+		b.recordOne(n, first+i, v)
 	}
 }
 

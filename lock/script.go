@@ -18,6 +18,8 @@ var (
 	acquireLua string
 	//go:embed wait.lua
 	waitLua string
+	//go:embed release_free.lua
+	releaseFreeLua string
 	//go:embed release.lua
 	releaseLua string
 	//go:embed extend.lua
@@ -45,7 +47,7 @@ func newScript(index int, source string) *script {
 var (
 	acquireScript = newScript(0, tokenLua+acquireLua)
 	waitScript    = newScript(1, tokenLua+handOverLua+waitLua)
-	releaseScript = newScript(2, tokenLua+handOverLua+releaseLua)
+	releaseScript = newScript(2, releaseFreeLua+tokenLua+handOverLua+releaseLua)
 	extendScript  = newScript(3, extendLua)
 	raiseScript   = newScript(4, raiseLua)
 	joinScript    = newScript(5, joinLua)
