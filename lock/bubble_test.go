@@ -35,7 +35,7 @@ func inBubble(t *testing.T, test func(t *testing.T, server *miniredis.Miniredis,
 
 func TestAnHourOfRenewals(t *testing.T) {
 	t.Parallel()
-	inBubble(t, func(t *testing.T, _ *miniredis.Miniredis, client *redis.Client) {
+	inBubble(t, func(t *testing.T, _ *miniredis.Miniredis, client *redis.Client) { //nolint:thelper // a test
 		m, err := lock.NewRedisLockManager(client)
 		require.NoError(t, err)
 		defer func() { _ = m.Close(t.Context()) }()
@@ -59,7 +59,7 @@ func TestLossIsToldExactlyInTime(t *testing.T) {
 	} {
 		t.Run(ttl.String(), func(t *testing.T) {
 			t.Parallel()
-			inBubble(t, func(t *testing.T, server *miniredis.Miniredis, client *redis.Client) {
+			inBubble(t, func(t *testing.T, server *miniredis.Miniredis, client *redis.Client) { //nolint:thelper // a test
 				m, err := lock.NewRedisLockManager(client)
 				require.NoError(t, err)
 				defer func() { _ = m.Close(t.Context()) }()
@@ -81,7 +81,7 @@ func TestLossIsToldExactlyInTime(t *testing.T) {
 // TestWaitersSurviveALostMessage: whoever is not told finds out by the holder's expiry.
 func TestWaitersSurviveALostMessage(t *testing.T) {
 	t.Parallel()
-	inBubble(t, func(t *testing.T, _ *miniredis.Miniredis, client *redis.Client) {
+	inBubble(t, func(t *testing.T, _ *miniredis.Miniredis, client *redis.Client) { //nolint:thelper // a test
 		m, err := lock.NewRedisLockManager(client)
 		require.NoError(t, err)
 		defer func() { _ = m.Close(t.Context()) }()
