@@ -32,6 +32,9 @@ const (
 // caller waits for it or for the end of its interest. Waking goroutines costs as much as a round trip on the same
 // machine, however. So a caller that is alone with a near node does the writing and reading itself, without being
 // able to leave, but for a short time only.
+//
+// go-redis' AutoPipeline, which is experimental, was as fast with 64 callers, but minds neither deadlines nor the end of
+// contexts, and repeats a batch as a whole.
 type batcher struct {
 	node   *node
 	single bool // the commands must not be sent again by go-redis
