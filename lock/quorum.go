@@ -101,6 +101,11 @@ func (r *round) ended() error {
 	if r.left() <= 0 {
 		return errNoAnswer
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over {
+		return errGivenUp // the others have decided already
+	}
 	return nil
 }
 
