@@ -44,8 +44,8 @@ func (p *pump) sendBeat(ctx context.Context) error {
 		return err
 	}
 	// A script for the same reason as with events: in a cluster it runs on the node we listen to.
-	plain := p.system.publisher.plain
-	_, err := plain.run(ctx, p.system.client, append(plain.call(2, p.system.keys.journal), number, p.beatChannel()))
+	plain := p.system.publisher.scripts.plain
+	_, err := plain.run(ctx, p.system.client, append(plain.call(3, p.system.keys.journal), number, 1, p.beatChannel()))
 	return err
 }
 

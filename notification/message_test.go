@@ -15,8 +15,8 @@ import (
 func FuzzPayload(f *testing.F) {
 	for _, seed := range []string{
 		"", "{}", "null", "[1]", `"x"`, `{"event_id":"1-1"}`, `{"event_id":"1-1","time":"x"}`,
-		seal("1-1", makeValue(time.Unix(0, 1), "", "", []byte("{}"))),
-		seal("1-1", makeValue(time.Unix(0, 1), "j", "00-0-0-00", []byte(`{"id":"w"}`))),
+		seal("1-1", string(makeValue(time.Unix(0, 1), "", "", []byte("{}")))),
+		seal("1-1", string(makeValue(time.Unix(0, 1), "j", "00-0-0-00", []byte(`{"id":"w"}`)))),
 		`{"event_id":"` + strings.Repeat("9", 40) + `-1","time":"2020-01-01T00:00:00Z"}`,
 	} {
 		f.Add(seed)
@@ -54,7 +54,7 @@ func FuzzSealedPayloadOpens(f *testing.F) {
 		object, err := marshalObject(&WorkflowEvent{ID: id, Status: status})
 		require.NoError(t, err)
 		when := time.Unix(0, at).UTC()
-		payload := seal("12-34", makeValue(when, tag, "", object))
+		payload := seal("12-34", string(makeValue(when, tag, "", object)))
 		require.True(t, json.Valid([]byte(payload)), payload)
 		e, ours := openEnvelope(payload, tag)
 		require.True(t, ours)
@@ -73,7 +73,9 @@ func FuzzKey(f *testing.F) {
 	f.Add("a", "b\n3:c")
 	f.Fuzz(func(t *testing.T, a, b string) {
 		channels := []string{a, b, "task:1"}
-		assert.Equal(t, channels, openKey(makeKey("own.1", channels)))
+		key := makeKey("own", 1, channels)
+		assert.Equal(t, channels, openKey(string(key)))
+		assert.Equal(t, "own.1", string(ownID(key)))
 	})
 }
 

@@ -76,7 +76,8 @@ func WithPingTimeout(d time.Duration) Option {
 
 // WithHistory sets how many events the journal keeps and how long it outlives the last event, overriding the
 // defaults of 10000 and 1h. A size of 0 switches history off: plain publish and subscribe, where a cut connection
-// means a Gap. A ttl of 0 means the default.
+// means a Gap. A ttl of 0 means the default. Redis trims in blocks, and the expiry is not moved with each event: a
+// journal may hold some hundred events more and live for a sixtieth longer.
 func WithHistory(size int, ttl time.Duration) Option {
 	return func(s *settings) { s.history, s.historyTTL = size, ttl }
 }
