@@ -166,13 +166,12 @@ func (p *pump) passes(s *session) bool {
 	}
 	d.highest = here
 	value := d.envelope.valueOf(d.previous)
-	repeated := d.seen.repeats(d.envelope, value)
-	d.seen.add(d.envelope, value)
+	d.skip = d.seen.repeats(d.envelope, value)
 	// Right after a recovery the journal was read further than the connection has come.
 	if d.at().pos.less(d.envelope.pos) {
+		d.seen.add(d.envelope, value)
 		d.advance(d.envelope)
 	}
-	d.skip = repeated
 	return true
 }
 

@@ -172,13 +172,14 @@ func (p *pump) judge(ctx context.Context, now status) (v verdict, err error) {
 // fork finds the last event of the journal that has passed already. A journal only grows at its end, so all before
 // it is common history, and all after it is new.
 func (p *pump) fork(ctx context.Context, from position) (last envelope, err error) {
+	passed := p.dispatcher.seen.places()
 	for {
 		entries, err := p.system.journal.between(ctx, from, lastPosition(), recoveryBatch)
 		if err != nil {
 			return envelope{}, err
 		}
 		for _, e := range entries {
-			if p.dispatcher.seen.has(e.envelope) {
+			if passed[place{e.pos, e.stamp}] {
 				last = e.envelope
 			}
 		}
