@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,8 +66,8 @@ func (p *publisher) nextKey(channels []string) []byte {
 // one publishes a single event, which comes as a list of one.
 func (p *publisher) one(ctx context.Context, requests []*request) error {
 	r := requests[0]
-	if err := ctx.Err(); err != nil {
-		return p.failed(r, err, false)
+	if ctx.Err() != nil {
+		return p.failed(r, context.Cause(ctx), false)
 	}
 	start := time.Now()
 	p.mu.Lock()
@@ -96,6 +97,12 @@ func (p *publisher) many(ctx context.Context, requests []*request) error {
 	for len(requests) > 0 {
 		part := requests[:min(maxBatch, len(requests))]
 		requests = requests[len(part):]
+		if ctx.Err() != nil {
+			for _, r := range part {
+				errs = append(errs, p.failed(r, context.Cause(ctx), false))
+			}
+			continue
+		}
 		p.send(ctx, part)
 		for _, r := range part {
 			errs = append(errs, p.outcome(r, start))
@@ -134,7 +141,7 @@ func (p *publisher) flush() {
 				batch = append(batch, r)
 			}
 		}
-		p.waiting = append(p.waiting[:0], p.waiting[count:]...)
+		p.waiting = slices.Delete(p.waiting, 0, count)
 		p.mu.Unlock()
 		if len(batch) == 0 {
 			continue
