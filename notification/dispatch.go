@@ -150,20 +150,24 @@ func (p *pump) message(it item) {
 // the journal was replaced under a connection that did not notice.
 func (p *pump) passes(s *session) bool {
 	d := p.dispatcher
-	if d.ours {
-		p.system.metrics.arrived(time.Since(d.envelope.time))
-	}
 	here := place{d.envelope.pos, d.envelope.stamp}
 	if here.pos.isZero() || here == d.highest {
+		p.aged()
 		return true
 	}
 	if !d.highest.pos.less(here.pos) {
+		if d.seen.has(here) {
+			// Somebody passed on what was delivered already: a foreign message, not another history.
+			d.envelope, d.ours = envelope{}, false
+			return true
+		}
 		p.system.set.logger.Warn("notification: event IDs went backwards, recovering")
 		d.up = false
 		p.setUp(false)
 		p.interrupt(s)
 		return false
 	}
+	p.aged()
 	d.highest = here
 	value := d.envelope.valueOf(d.previous)
 	d.skip = d.seen.repeats(d.envelope, value)
@@ -173,6 +177,13 @@ func (p *pump) passes(s *session) bool {
 		d.advance(d.envelope)
 	}
 	return true
+}
+
+// aged observes how long the message at hand was under way.
+func (p *pump) aged() {
+	if d := p.dispatcher; d.ours {
+		p.system.metrics.arrived(time.Since(d.envelope.time))
+	}
 }
 
 // newMessage makes the message that all subscriptions of one name share.

@@ -49,6 +49,16 @@ func (s *seen) add(e envelope, value string) {
 	s.ring[s.last] = m
 }
 
+// has reports whether an event is remembered. It looks at all of them, so it is for rare occasions.
+func (s *seen) has(p place) bool {
+	for i := range s.ring {
+		if s.ring[i].place == p {
+			return true
+		}
+	}
+	return false
+}
+
 // places returns what is remembered.
 func (s *seen) places() map[place]bool {
 	places := make(map[place]bool, seenSize)
@@ -96,5 +106,5 @@ func (s *seen) repeats(e envelope, value string) bool {
 		s.before = nil
 		return false
 	}
-	return s.before[maphash.String(s.seed, value)] && !s.places()[place{e.pos, e.stamp}]
+	return s.before[maphash.String(s.seed, value)] && !s.has(place{e.pos, e.stamp})
 }
