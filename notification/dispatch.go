@@ -150,30 +150,40 @@ func (p *pump) message(it item) {
 // the journal was replaced under a connection that did not notice.
 func (p *pump) passes(s *session) bool {
 	d := p.dispatcher
-	if d.ours {
-		p.system.metrics.arrived(time.Since(d.envelope.time))
-	}
 	here := place{d.envelope.pos, d.envelope.stamp}
 	if here.pos.isZero() || here == d.highest {
+		p.aged()
 		return true
 	}
 	if !d.highest.pos.less(here.pos) {
+		if d.seen.has(here) {
+			// Somebody passed on what was delivered already: a foreign message, not another history.
+			d.envelope, d.ours = envelope{}, false
+			return true
+		}
 		p.system.set.logger.Warn("notification: event IDs went backwards, recovering")
 		d.up = false
 		p.setUp(false)
 		p.interrupt(s)
 		return false
 	}
+	p.aged()
 	d.highest = here
 	value := d.envelope.valueOf(d.previous)
-	repeated := d.seen.repeats(d.envelope, value)
-	d.seen.add(d.envelope, value)
+	d.skip = d.seen.repeats(d.envelope, value)
 	// Right after a recovery the journal was read further than the connection has come.
 	if d.at().pos.less(d.envelope.pos) {
+		d.seen.add(d.envelope, value)
 		d.advance(d.envelope)
 	}
-	d.skip = repeated
 	return true
+}
+
+// aged observes how long the message at hand was under way.
+func (p *pump) aged() {
+	if d := p.dispatcher; d.ours {
+		p.system.metrics.arrived(time.Since(d.envelope.time))
+	}
 }
 
 // newMessage makes the message that all subscriptions of one name share.

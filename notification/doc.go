@@ -44,7 +44,8 @@
 // # The way of an event
 //
 //	publish.go     checks it and writes its JSON
-//	batch.go       sends it: alone when few are in flight, together with others when many are
+//	batch.go       lets it go: alone when few are in flight, together with others when many are
+//	send.go        sends it, and again if the reply is lost
 //	publish.lua    appends it to the journal and publishes it to its channels, all in one step
 //	pump.go        reads it from the one subscribing connection
 //	dispatch.go    recognises copies and offers it to the subscriptions of its name

@@ -149,11 +149,26 @@ func TestSentinelFailover(t *testing.T) {
 
 func TestCluster(t *testing.T) {
 	t.Parallel()
+	for name, connect := range map[string]func(testing.TB, []string) redis.UniversalClient{
+		"go-redis": func(_ testing.TB, addrs []string) redis.UniversalClient {
+			return redis.NewClusterClient(&redis.ClusterOptions{
+				Addrs: addrs, ContextTimeoutEnabled: true, DialTimeout: time.Second, ReadTimeout: time.Second,
+			})
+		},
+		"package client": wrappedCluster,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testCluster(t, connect)
+		})
+	}
+}
+
+func testCluster(t *testing.T, connect func(testing.TB, []string) redis.UniversalClient) {
+	t.Helper()
 	const journal = "cache:{notification}:journal"
 	c := redistest.StartCluster(t, 3, redistest.WithReplicas(1))
-	client := redis.NewClusterClient(&redis.ClusterOptions{
-		Addrs: c.Addrs(), ContextTimeoutEnabled: true, DialTimeout: time.Second, ReadTimeout: time.Second,
-	})
+	client := connect(t, c.Addrs())
 	t.Cleanup(func() { _ = client.Close() })
 	n := newSystem(t, client, notification.WithHeartbeat(200*time.Millisecond))
 	r := record(t, subscribe(t, n, "k*"))

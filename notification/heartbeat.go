@@ -44,9 +44,11 @@ func (p *pump) sendBeat(ctx context.Context) error {
 		return err
 	}
 	// A script for the same reason as with events: in a cluster it runs on the node we listen to.
-	plain := p.system.publisher.plain
-	_, err := plain.run(ctx, p.system.client, append(plain.call(2, p.system.keys.journal), number, p.beatChannel()))
-	return err
+	plain := p.system.publisher.scripts.plain
+	reply, err := plain.run(ctx, p.system.client, append(plain.call(3, p.system.keys.journal), number, 1, p.beatChannel()))
+	beat := new(request)
+	settle([]*request{beat}, reply, err)
+	return beat.err
 }
 
 // beatReturned learns from a heartbeat. It comes after every event published before it, so all events up to the

@@ -1,6 +1,7 @@
 package notification
 
 import (
+	"bytes"
 	"strconv"
 	"strings"
 	"time"
@@ -71,8 +72,8 @@ func seal(id, value string) string { return openEventID + id + `",` + value }
 
 // makeValue puts the fields of ours in front of the event's own JSON object. The journal is named only if it is not
 // the default one, so that events of two systems with different key prefixes are not taken for each other's.
-func makeValue(now time.Time, journal, traceParent string, object []byte) string {
-	b := make([]byte, 0, 128+len(journal)+len(traceParent)+len(object))
+func makeValue(now time.Time, journal, traceParent string, object []byte) []byte {
+	b := make([]byte, 0, 64+len(journal)+len(traceParent)+len(object))
 	b = append(b, openTime...)
 	b = now.UTC().AppendFormat(b, time.RFC3339Nano)
 	b = append(b, '"')
@@ -89,7 +90,7 @@ func makeValue(now time.Time, journal, traceParent string, object []byte) string
 	if len(object) > len("{}") {
 		b = append(b, ',')
 	}
-	return string(append(b, object[1:]...))
+	return append(b, object[1:]...)
 }
 
 // openEnvelope reads the start of a payload. It gives false for anything that no NotificationSystem wrote; then
@@ -150,16 +151,24 @@ func cutField(s, open string) (value, rest string, ok bool) {
 
 // makeKey writes what identifies an event in the journal besides its place: the publisher's own ID for it, which a
 // repetition looks for, and its channels, with their lengths, as a name may contain any byte.
-func makeKey(own string, channels []string) string {
-	b := make([]byte, 0, 64)
-	b = append(b, own...)
+func makeKey(publisher string, number uint64, channels []string) []byte {
+	b := make([]byte, 0, 96)
+	b = append(b, publisher...)
+	b = append(b, '.')
+	b = strconv.AppendUint(b, number, 10)
 	for _, channel := range channels {
 		b = append(b, '\n')
 		b = strconv.AppendInt(b, int64(len(channel)), 10)
 		b = append(b, ':')
 		b = append(b, channel...)
 	}
-	return string(b)
+	return b
+}
+
+// ownID returns the publisher's own ID in a key.
+func ownID(key []byte) []byte {
+	id, _, _ := bytes.Cut(key, []byte{'\n'})
+	return id
 }
 
 // openKey returns the channels in a key, none if it is malformed.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -63,7 +64,8 @@ func WithBufferSize(messages int) Option {
 }
 
 // WithKeyPrefix sets what the keys of the journal start with, overriding the default of "cache:". Systems that
-// are to see each other's events with recovery need the same prefix. Channel names carry no prefix.
+// are to see each other's events with recovery need the same prefix. Channel names carry no prefix. It must not
+// begin a hash tag with "{}".
 func WithKeyPrefix(prefix string) Option {
 	return func(s *settings) { s.keyPrefix = prefix }
 }
@@ -76,7 +78,8 @@ func WithPingTimeout(d time.Duration) Option {
 
 // WithHistory sets how many events the journal keeps and how long it outlives the last event, overriding the
 // defaults of 10000 and 1h. A size of 0 switches history off: plain publish and subscribe, where a cut connection
-// means a Gap. A ttl of 0 means the default.
+// means a Gap. A ttl of 0 means the default. Redis trims in blocks, and the expiry is not moved with each event: a
+// journal may hold some hundred events more and live for a sixtieth longer.
 func WithHistory(size int, ttl time.Duration) Option {
 	return func(s *settings) { s.history, s.historyTTL = size, ttl }
 }
@@ -154,6 +157,8 @@ func (s *settings) validate() error {
 	switch {
 	case s.bufferSize < 1 || s.bufferSize > maxBufferSize:
 		return refuse("WithBufferSize", "%d is not between 1 and %d", s.bufferSize, maxBufferSize)
+	case emptyTag(s.keyPrefix):
+		return refuse("WithKeyPrefix", `contains the empty hash tag "{}"`)
 	case s.pingTimeout < 0:
 		return refuse("WithPingTimeout", "%v is negative", s.pingTimeout)
 	case s.history < 0:
@@ -169,6 +174,13 @@ func (s *settings) validate() error {
 	default:
 		return refuse("WithPolicy", "%q is no policy", s.policy)
 	}
+}
+
+// emptyTag reports whether the first brace of a prefix, the only one Redis looks at, begins a hash tag without
+// content. The keys would then be on different nodes of a cluster.
+func emptyTag(prefix string) bool {
+	open := strings.IndexByte(prefix, '{')
+	return open >= 0 && strings.HasPrefix(prefix[open:], "{}")
 }
 
 // keys are the names a system uses in Redis besides its users' channels. All share one hash tag, so that a

@@ -88,6 +88,9 @@ func (s *Subscription) send(m *Message, pos position) bool {
 		copied := *m
 		gap := *s.gap
 		gap.Before = m.EventID
+		if m.Gap != nil {
+			gap = gap.merge(*m.Gap)
+		}
 		copied.Gap = &gap
 		out = &copied
 	}

@@ -2,7 +2,6 @@ package notification
 
 import (
 	"context"
-	_ "embed"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -10,12 +9,6 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 )
-
-//go:embed publish.lua
-var publishSource string
-
-//go:embed publish_plain.lua
-var publishPlainSource string
 
 // PublishWorkflowEvent publishes the event to "workflow:events" and "workflow:<ID>" in one round trip. It returns
 // an *ArgumentError for a nil event, an empty ID or data that does not marshal, an error matching ErrClosed after
@@ -81,7 +74,7 @@ func (n *RedisNotificationSystem) publishAll(ctx context.Context, events ...Outg
 		return ErrClosed
 	}
 	if len(requests) == 1 {
-		return n.publisher.one(ctx, requests[0])
+		return n.publisher.one(ctx, requests)
 	}
 	return n.publisher.many(ctx, requests)
 }
@@ -99,10 +92,8 @@ func (n *RedisNotificationSystem) prepare(ctx context.Context, event Outgoing) (
 	if err != nil {
 		return nil, err
 	}
-	own := n.publisher.nextOwnID()
 	return &request{
-		own:      own,
-		key:      makeKey(own, channels),
+		key:      n.publisher.nextKey(channels),
 		value:    makeValue(time.Now(), n.keys.tag, traceParent(ctx), object),
 		channels: channels,
 	}, nil

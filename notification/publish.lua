@@ -1,62 +1,35 @@
--- Appends events to the journal and publishes each to all of its channels, with its place in the journal spliced
+-- Appends one event to the journal and publishes it to all of its channels, with its place in the journal spliced
 -- into the JSON. Everything happens in one script, so the copies of an event are adjacent on every connection.
--- Written to be fast rather than tidy: all of Redis waits for it.
+-- It does no more than that, since all of Redis waits for it; publish_many.lua is for everything else.
 --
 -- KEYS[1]  the journal, a stream
 -- ARGV[1]  how many events the journal keeps, about
--- ARGV[2]  milliseconds the journal outlives its last event
--- ARGV[3]  0 on the first attempt; on a repetition, the milliseconds since the first attempt plus a margin
--- then for each event:
---          key: an ID of the publisher's own, and the channels; see makeKey
---          value: the JSON object behind "event_id", without its opening brace
---          number of channels
---          the channels
+-- ARGV[2]  key: an ID of the publisher's own, and the channels; see makeKey
+-- ARGV[3]  value: the JSON object behind "event_id", without its opening brace
+-- ARGV[4]  milliseconds until the journal expires
+-- ARGV[5]  1 to count these from now on, 0 if that was done a short while ago
+-- ARGV[6]  and all that follow: the channels
 --
--- Reply    for each event its place in the journal, or "!" and an error message; not as a list if it is only one
+-- Reply    the event's place in the journal
 
-local journal, size = KEYS[1], ARGV[1]
+local journal, value = KEYS[1], ARGV[3]
 
--- On a repetition the earlier attempt may have been executed. Its events are then at the end of the journal, and
--- no older than the first attempt by the server's own clock.
-local known
-if ARGV[3] ~= '0' then
-  known = {}
-  local now = redis.call('TIME')
-  local oldest = math.max(0, now[1] * 1000 + math.floor(now[2] / 1000) - ARGV[3])
-  local upper = '+'
-  while upper do
-    local entries = redis.call('XREVRANGE', journal, upper, string.format('%.0f', oldest), 'COUNT', 100)
-    upper = nil
-    for _, entry in ipairs(entries) do known[entry[2][2]] = entry[1] end
-    if #entries == 100 then upper = '(' .. entries[100][1] end
-  end
+local id = redis.call('XADD', journal, 'NOMKSTREAM', 'MAXLEN', '~', ARGV[1], '*', 'k', ARGV[2], 'v', value)
+local new = not id
+if new then
+  id = redis.call('XADD', journal, '*', 'k', ARGV[2], 'v', value)
+end
+if new or ARGV[5] == '1' then
+  redis.call('PEXPIRE', journal, ARGV[4])
 end
 
-local replies = {}
-local at, last = 4, #ARGV
-while at < last do
-  local key, value, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
-  local id = known and known[key]
-  if not id then
-    id = redis.pcall('XADD', journal, 'MAXLEN', '~', size, '*', 'k', key, 'v', value)
-    if type(id) == 'table' then
-      id = '!' .. id.err
-    else
-      local payload = '{"event_id":"' .. id .. '",' .. value
-      for i = at + 3, at + 2 + count do
-        local reply = redis.pcall('PUBLISH', ARGV[i], payload)
-        if type(reply) == 'table' then
-          -- A refused first channel leaves no trace. A later one differs only in its permissions.
-          if i == at + 3 then redis.call('XDEL', journal, id) end
-          id = '!' .. reply.err
-          break
-        end
-      end
-    end
+local payload = '{"event_id":"' .. id .. '",' .. value
+for i = 6, #ARGV do
+  local reply = redis.pcall('PUBLISH', ARGV[i], payload)
+  if type(reply) == 'table' then
+    -- A refused first channel leaves no trace. A later one differs only in its permissions.
+    if i == 6 then redis.call('XDEL', journal, id) end
+    return reply
   end
-  replies[#replies + 1] = id
-  at = at + 3 + count
 end
-redis.call('PEXPIRE', journal, ARGV[2])
-if replies[2] then return replies end
-return replies[1]
+return id

@@ -18,11 +18,13 @@ func TestPublishIsOneRoundTrip(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	n := newSystem(t, server.Client(t))
-	require.NoError(t, n.Publish(t.Context(), "k", struct{}{})) // the script is loaded now
+	twice := []notification.Outgoing{notification.To("a", numbered{1}), notification.To("b", numbered{2})}
+	require.NoError(t, n.Publish(t.Context(), "k", struct{}{}))
+	require.NoError(t, n.PublishBatch(t.Context(), twice...)) // the scripts are loaded now
 	server.ResetCommands(t)
 	p := &publisher{system: n}
 	require.Zero(t, p.publish(t.Context(), "k", 10))
-	require.NoError(t, n.PublishBatch(t.Context(), notification.To("a", numbered{1}), notification.To("b", numbered{2})))
+	require.NoError(t, n.PublishBatch(t.Context(), twice...))
 	commands := server.Commands(t)
 	assert.EqualValues(t, 11, commands["evalsha"])
 	assert.EqualValues(t, 12, commands["publish"])
@@ -127,6 +129,68 @@ func TestJournalIsCappedAndExpires(t *testing.T) {
 	ttl, err := client.TTL(t.Context(), "app:{notification}:journal").Result()
 	require.NoError(t, err)
 	assert.InDelta(t, time.Minute, ttl, float64(20*time.Second))
+}
+
+func TestJournalAlwaysExpires(t *testing.T) {
+	t.Parallel()
+	const journal = "cache:{notification}:journal"
+	client := redistest.Start(t).Client(t)
+	n := newSystem(t, client)
+	publish := map[string]func() error{
+		"alone": func() error { return n.Publish(t.Context(), "k", numbered{1}) },
+		"batch": func() error {
+			return n.PublishBatch(t.Context(), notification.To("k", numbered{1}), notification.To("k", numbered{2}))
+		},
+	}
+	for name, publish := range publish {
+		require.NoError(t, publish(), name)
+		require.NoError(t, client.Del(t.Context(), journal).Err())
+		// The publisher has set the time to live a moment ago and knows nothing of a new journal.
+		require.NoError(t, publish(), name)
+		assert.Positive(t, client.PTTL(t.Context(), journal).Val(), name)
+	}
+}
+
+func TestBatchWithoutHistoryIsOneRoundTrip(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	n := newSystem(t, server.Client(t), notification.WithHistory(0, 0))
+	r := record(t, subscribe(t, n, "k*"))
+	p := &publisher{system: n}
+	require.Zero(t, p.publish(t.Context(), "k", 1)) // the script is loaded now
+	server.ResetCommands(t)
+	var batch []notification.Outgoing
+	for i := range 100 {
+		batch = append(batch, notification.To("k", numbered{i + 2}))
+	}
+	require.NoError(t, n.PublishBatch(t.Context(), batch...))
+	r.reached(t, 101)
+	assert.EqualValues(t, 1, server.Commands(t)["evalsha"])
+	require.Len(t, r.messages, 101)
+	assert.NotEqual(t, r.messages[0].EventID, r.messages[100].EventID)
+}
+
+// A master that was made a replica answers, but refuses. That is a failover, not a refusal for good.
+func TestPublishFollowsTheMaster(t *testing.T) {
+	t.Parallel()
+	for name, count := range map[string]int{"alone": 1, "batch": 3} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			before, after := redistest.Start(t), redistest.Start(t)
+			client, target := switched(t, before)
+			n := newSystem(t, client)
+			require.NoError(t, n.Publish(t.Context(), "k", numbered{1}))
+			require.NoError(t, before.Client(t).Do(t.Context(), "replicaof", after.Host(), after.Port()).Err())
+			addr := after.Addr()
+			target.Store(&addr)
+			var batch []notification.Outgoing
+			for i := range count {
+				batch = append(batch, notification.To("k", numbered{i}))
+			}
+			require.NoError(t, n.PublishBatch(t.Context(), batch...))
+			assert.EqualValues(t, count, after.Client(t).XLen(t.Context(), "cache:{notification}:journal").Val())
+		})
+	}
 }
 
 func TestSystemsWithOtherPrefixesShareChannelsOnly(t *testing.T) {

@@ -257,6 +257,8 @@ func TestBadInputIsRefusedBeforeAnyCommand(t *testing.T) {
 	defer func() { require.NoError(t, ring.Close()) }()
 	_, err = notification.NewRedisNotificationSystem(ring)
 	require.ErrorIs(t, err, notification.ErrInvalidArgument)
+	_, err = notification.NewRedisNotificationSystem(client, notification.WithKeyPrefix("a{}:"))
+	require.ErrorIs(t, err, notification.ErrInvalidArgument)
 	_, err = notification.NewRedisNotificationSystem(client, notification.WithPolicy("x"))
 	require.ErrorIs(t, err, notification.ErrInvalidArgument)
 }

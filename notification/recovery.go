@@ -31,7 +31,7 @@ func (p *pump) recover(s *session) {
 	d := p.dispatcher
 	d.highest = place{}
 	if p.system.set.history == 0 {
-		p.missed(GapReconnected)
+		p.missed(GapReconnected, position{})
 	} else if !p.catchUp(s) {
 		return // the session ended meanwhile, and the next one tries again
 	}
@@ -74,7 +74,7 @@ func (p *pump) catchUp(s *session) bool {
 		p.system.set.logger.Warn("notification: recovery failed", zap.Error(err))
 		if permanent(err) {
 			// Live delivery is worth more than none, and the subscribers know.
-			p.missed(GapUnreadable)
+			p.missed(GapUnreadable, d.at().pos)
 			return true
 		}
 		if !sleep(s.ctx, backoff(failures, minReconnect, maxReconnect)) {
@@ -100,7 +100,7 @@ func (p *pump) attempt(s *session) (recovered int, err error) {
 		return 0, err
 	}
 	if v.reason != "" {
-		p.missed(v.reason)
+		p.missed(v.reason, v.from.pos)
 		d.seen.historyChanged(time.Now())
 	}
 	if v.forked {
@@ -172,13 +172,14 @@ func (p *pump) judge(ctx context.Context, now status) (v verdict, err error) {
 // fork finds the last event of the journal that has passed already. A journal only grows at its end, so all before
 // it is common history, and all after it is new.
 func (p *pump) fork(ctx context.Context, from position) (last envelope, err error) {
+	passed := p.dispatcher.seen.places()
 	for {
 		entries, err := p.system.journal.between(ctx, from, lastPosition(), recoveryBatch)
 		if err != nil {
 			return envelope{}, err
 		}
 		for _, e := range entries {
-			if p.dispatcher.seen.has(e.envelope) {
+			if passed[place{e.pos, e.stamp}] {
 				last = e.envelope
 			}
 		}
@@ -204,11 +205,11 @@ func (p *pump) rewind(to envelope) {
 	}
 }
 
-// missed tells every subscription that was live before the cut that events may be missing.
-func (p *pump) missed(reason GapReason) {
+// missed tells every subscription that was live before the cut that events may be missing behind a place.
+func (p *pump) missed(reason GapReason, behind position) {
 	told := 0
 	for _, s := range p.system.registry.subscriptions() {
-		if s.missed(reason) {
+		if s.missed(reason, behind) {
 			told++
 		}
 	}
@@ -230,7 +231,7 @@ func (p *pump) readOn(ctx context.Context) (count int, err error) {
 			return count, errWiped
 		}
 		if !part.intact {
-			p.missed(GapTrimmed) // the journal is trimmed faster than it is read
+			p.missed(GapTrimmed, p.dispatcher.at().pos) // the journal is trimmed faster than it is read
 		}
 		for i := range part.entries {
 			p.deliver(&part.entries[i])
@@ -296,7 +297,7 @@ func (p *pump) foreignMissed() {
 		t.mu.Lock()
 		if t.foreign && t.everLive {
 			for _, s := range t.subs {
-				s.missed(GapForeign)
+				s.missed(GapForeign, p.dispatcher.at().pos)
 			}
 		}
 		t.mu.Unlock()

@@ -110,15 +110,21 @@ func (r *replayer) turn(s *Subscription, up, stopping bool) (moved, done bool) {
 	before := len(s.backlog)
 	empty := r.move(s)
 	moved = len(s.backlog) < before
+	full := len(s.messages) == cap(s.messages)
 	at, rewinds, closed := s.last, s.rewinds, s.closed
 	s.mu.Unlock()
 	if closed {
 		return moved, true
 	}
 	// While the connection is cut the journal may be about to change under us. Shutdown cuts it too, but for good.
-	if !empty || !up && !stopping {
+	// Without room there is no hurry: whoever never reads shall not have a piece of the journal in our memory.
+	if !empty || full || !up && !stopping {
 		return moved, false
 	}
+	// Before reading: what the dispatcher passes from here on is in what is read or comes later.
+	s.topic.mu.Lock()
+	passed := s.topic.passed
+	s.topic.mu.Unlock()
 	part, err := r.pump.system.journal.after(r.ctx, envelope{pos: at}, replayBatch)
 	if err != nil {
 		if r.ctx.Err() == nil {
@@ -126,16 +132,20 @@ func (r *replayer) turn(s *Subscription, up, stopping bool) (moved, done bool) {
 		}
 		return moved, false
 	}
-	s.topic.mu.Lock()
-	passed := s.topic.passed
-	s.topic.mu.Unlock()
 	s.mu.Lock()
 	if s.rewinds != rewinds {
 		s.mu.Unlock()
 		return moved, false
 	}
-	if !part.intact {
-		r.broken(s, len(part.entries) == 0, passed)
+	nothingLeft := len(part.entries) == 0
+	switch {
+	case !part.intact:
+		if again := r.broken(s, nothingLeft, passed); again {
+			s.mu.Unlock()
+			return true, false
+		}
+	case at.isZero() && nothingLeft:
+		s.advance(passed) // an empty journal has nothing of it any more
 	}
 	r.store(s, part.entries)
 	r.move(s)
@@ -147,16 +157,26 @@ func (r *replayer) turn(s *Subscription, up, stopping bool) (moved, done bool) {
 	return len(part.entries) > 0, r.caughtUp(s, stopping)
 }
 
-// broken handles a journal that does not reach back to where the subscription is. The caller holds s.mu.
-func (r *replayer) broken(s *Subscription, nothingLeft bool, passed position) {
+// broken handles a journal that does not reach back to where the subscription is. It reports whether the journal has
+// to be read again from another place. The caller holds s.mu.
+func (r *replayer) broken(s *Subscription, nothingLeft bool, passed position) (again bool) {
 	if s.brokenAt != s.last {
 		s.brokenAt = s.last
 		s.tell(Gap{Reason: GapTrimmed})
 	}
-	if nothingLeft {
+	switch {
+	case !nothingLeft:
+		return false
+	case s.last == s.from:
+		// Nothing of this journal was delivered yet. If it is not empty it is a younger one that has not come as far
+		// as the one the subscriber knew, and all of it is new.
+		s.last, s.from = position{}, position{}
+		return true
+	default:
 		// The journal has expired or was wiped. All the dispatcher has passed until now is gone with it.
 		s.advance(passed)
 		s.brokenAt = s.last
+		return false
 	}
 }
 
@@ -169,6 +189,7 @@ func (r *replayer) store(s *Subscription, entries []entry) {
 			if s.topic.glob {
 				m.Pattern = s.pattern
 			}
+			s.release(m, e.pos)
 			s.backlog = append(s.backlog, m)
 		}
 		s.last = e.pos
@@ -206,5 +227,6 @@ func (r *replayer) caughtUp(s *Subscription, stopping bool) bool {
 		return false
 	}
 	s.state = live
+	s.releaseAll()
 	return true
 }

@@ -11,7 +11,10 @@ import (
 )
 
 // script is a Lua script that Redis is asked for by its hash, and given in full when it does not know it yet.
-type script struct{ source, hash string }
+type script struct {
+	source string
+	hash   any // a string, as the argument it becomes with each call
+}
 
 func newScript(source string) *script {
 	sum := sha1.Sum([]byte(source)) //nolint:gosec // see the import

@@ -9,12 +9,11 @@ import (
 const seenSize = 1024
 
 // seen remembers the last events that passed, so that after a journal was rolled back or wiped it can be told
-// which of its events are new.
+// which of its events are new. Every event is added, but hardly any is ever asked for: adding has to be cheap.
 type seen struct {
 	seed maphash.Seed
 	ring [seenSize]memory
-	next int
-	set  map[place]bool // what is in the ring
+	last int // index of the memory added last
 
 	// After a change of history: the contents of what passed before it, and until when they matter.
 	before map[uint64]bool
@@ -33,33 +32,48 @@ type memory struct {
 }
 
 func newSeen() seen {
-	return seen{seed: maphash.MakeSeed(), set: make(map[place]bool, seenSize)}
+	return seen{seed: maphash.MakeSeed()}
 }
 
-// add remembers an event. The value is what follows its ID, empty if it is not known.
+// add remembers an event. The value is what follows its ID, empty if it is not known. An event added several times
+// in a row is remembered once, such as the last one of the journal that each heartbeat names.
 func (s *seen) add(e envelope, value string) {
-	p := place{e.pos, e.stamp}
-	if e.pos.isZero() || s.set[p] {
+	m := memory{place: place{e.pos, e.stamp}}
+	if e.pos.isZero() || m.place == s.ring[s.last].place {
 		return
 	}
-	m := memory{place: p}
 	if value != "" {
 		m.content = maphash.String(s.seed, value)
 	}
-	if old := s.ring[s.next]; !old.pos.isZero() {
-		delete(s.set, old.place)
-	}
-	s.ring[s.next] = m
-	s.set[p] = true
-	s.next = (s.next + 1) % seenSize
+	s.last = (s.last + 1) % seenSize
+	s.ring[s.last] = m
 }
 
-func (s *seen) has(e envelope) bool { return s.set[place{e.pos, e.stamp}] }
+// has reports whether an event is remembered. It looks at all of them, so it is for rare occasions.
+func (s *seen) has(p place) bool {
+	for i := range s.ring {
+		if s.ring[i].place == p {
+			return true
+		}
+	}
+	return false
+}
+
+// places returns what is remembered.
+func (s *seen) places() map[place]bool {
+	places := make(map[place]bool, seenSize)
+	for i := range s.ring {
+		if p := s.ring[i].place; !p.pos.isZero() {
+			places[p] = true
+		}
+	}
+	return places
+}
 
 // oldest returns the lowest position remembered, zero if there is none.
 func (s *seen) oldest() position {
 	var low position
-	for p := range s.set {
+	for p := range s.places() {
 		if low.isZero() || p.pos.less(low) {
 			low = p.pos
 		}
@@ -85,12 +99,12 @@ func (s *seen) historyChanged(now time.Time) {
 
 // repeats reports whether an event passed before under another place, in the history before this one.
 func (s *seen) repeats(e envelope, value string) bool {
-	if s.before == nil || s.has(e) {
+	if s.before == nil {
 		return false
 	}
 	if time.Now().After(s.until) {
 		s.before = nil
 		return false
 	}
-	return s.before[maphash.String(s.seed, value)]
+	return s.before[maphash.String(s.seed, value)] && !s.has(place{e.pos, e.stamp})
 }

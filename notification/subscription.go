@@ -43,12 +43,14 @@ type Subscription struct {
 	state    state
 	resumes  bool       // made by SubscribeFrom: begins in the journal, after last
 	late     bool       // Subscribe gave up waiting, so the first thing to tell is a gap
+	from     position   // the place given to SubscribeFrom, for as long as the journal did not contradict
 	last     position   // the last event delivered, read from the journal, or known not to be ours
 	lastID   string     // ID of the last message delivered
 	backlog  []*Message // read from the journal, but not in the buffer yet
 	brokenAt position   // where the journal did not reach back to, once that was told
 	rewinds  int        // how often last was set back
 	gap      *Gap       // told with the next message
+	held     []heldGap  // told with later ones
 	flood    bool       // messages are being dropped since the last delivery
 	droppedN uint64
 }
@@ -176,24 +178,35 @@ func (s *Subscription) goLive(from position) (behind bool) {
 	return false
 }
 
-// missed tells of a gap, unless the subscription was not live yet. It reports whether it did.
-func (s *Subscription) missed(reason GapReason) bool {
+// missed tells of a gap behind a place in the journal, unless the subscription was not live yet. It reports whether it
+// did.
+func (s *Subscription) missed(reason GapReason, behind position) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.state == pending {
+	switch {
+	case s.closed || s.state == pending:
 		return false
+	case s.state == replaying:
+		s.hold(Gap{Reason: reason}, behind)
+	default:
+		s.tell(Gap{Reason: reason})
 	}
-	s.tell(Gap{Reason: reason})
 	return true
 }
 
-// rewind sets the subscription back to an event that the journal of now has in common with the one before.
+// rewind sets the subscription back to an event that the journal of now has in common with the one before. One that
+// has not begun yet stays where its subscriber wants to begin: it is told if that place is gone.
 func (s *Subscription) rewind(to position) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if to.less(s.last) {
+	if s.state != pending && to.less(s.last) {
 		s.last = to
 		s.rewinds++
+	}
+	for i := range s.held {
+		if to.less(s.held[i].behind) {
+			s.held[i].behind = to
+		}
 	}
 }
 
@@ -205,10 +218,7 @@ func (s *Subscription) tell(g Gap) {
 	s.system.metrics.gap(g.Reason)
 	g.After, g.Time = s.lastID, time.Now()
 	s.push(g)
-	if s.gap != nil {
-		g = s.gap.merge(g)
-	}
-	s.gap = &g
+	s.add(g)
 }
 
 // push hands a gap to the reader of Gaps; if there is none, earlier gaps are merged into it. The caller holds mu

@@ -80,8 +80,9 @@ func (n *RedisNotificationSystem) Subscribe(ctx context.Context, pattern string)
 
 // SubscribeFrom is Subscribe for a subscriber that has handled everything up to an event and wants what came after
 // it: first from the journal, then live. An empty event ID means everything the journal still has. If the journal
-// does not reach back to the event, the first message carries a Gap with the reason GapTrimmed. An event ID that is
-// none, or history switched off, gives a closed subscription whose Err says so.
+// does not reach back to the event, or has not come as far because it is another one by now, the subscription begins
+// with what the journal has and the first message carries a Gap with the reason GapTrimmed. An event ID that is none,
+// or history switched off, gives a closed subscription whose Err says so.
 func (n *RedisNotificationSystem) SubscribeFrom(ctx context.Context, pattern, eventID string) *Subscription {
 	s := newSubscription(n, pattern)
 	s.resumes = true
@@ -98,7 +99,7 @@ func (n *RedisNotificationSystem) SubscribeFrom(ctx context.Context, pattern, ev
 		if !ok {
 			return refuse(&ArgumentError{Argument: "eventID", Reason: fmt.Sprintf("%q is no event ID", eventID)})
 		}
-		s.last, s.lastID = pos, eventID
+		s.from, s.last, s.lastID = pos, pos, eventID
 	}
 	return n.subscribe(ctx, s)
 }

@@ -1,0 +1,203 @@
+package notification_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/notification"
+)
+
+// A subscription that is behind when the data is lost still has events from before in front of it. The hole comes
+// after them, and so must the gap.
+func TestGapOfASubscriptionThatIsBehind(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := server.Client(t)
+	n := newSystem(t, client, notification.WithBufferSize(4))
+	slow, other := subscribe(t, n, "k"), record(t, subscribe(t, n, "k*"))
+	p := &publisher{system: n}
+	require.Zero(t, p.publish(t.Context(), "k", 500))
+	other.reached(t, p.last)
+	// It makes the subscription read on from the journal, so that a part of it waits outside the buffer.
+	before := n.GetMetrics().MessagesRecovered
+	first := next(t, slow)
+	require.Eventually(t, func() bool { return n.GetMetrics().MessagesRecovered > before }, patience, time.Millisecond)
+
+	reconnects := n.GetMetrics().Reconnects
+	require.NoError(t, client.FlushAll(t.Context()).Err())
+	require.NoError(t, client.Do(t.Context(), "client", "kill", "type", "pubsub").Err())
+	require.Eventually(t, func() bool {
+		return n.GetMetrics().Reconnects > reconnects && n.HealthCheck(t.Context()) == nil
+	}, patience, time.Millisecond)
+	require.Zero(t, p.publish(t.Context(), "k", 50))
+	late := record(t, slow)
+	late.reached(t, p.last)
+	v, err := notification.Decode[numbered](first)
+	require.NoError(t, err)
+	require.Equal(t, 1, v.N)
+	assert.Positive(t, late.verify(t, p.sent[1:]))
+	assert.Equal(t, []notification.GapReason{notification.GapWiped}, late.gaps())
+}
+
+// A subscription that resumes while Redis is away learns that its place is gone.
+func TestResumingIntoAWipedJournal(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := server.Client(t)
+	n := newSystem(t, client, notification.WithPingTimeout(20*time.Millisecond))
+	r := record(t, subscribe(t, n, "k"))
+	p := &publisher{system: n}
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	r.reached(t, p.last)
+	server.Kill()
+	require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) != nil }, patience, time.Millisecond)
+	resumed := record(t, n.SubscribeFrom(t.Context(), "k", r.sub.LastEventID()))
+	server.Restart()
+	require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) == nil }, patience, time.Millisecond)
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	resumed.reached(t, p.last)
+	assert.Len(t, resumed.gaps(), 1)
+}
+
+// The place a subscription resumes from may lie in the future: of a journal that is gone, made by a server whose
+// clock was ahead. What comes then is new all the same.
+func TestResumingFromTheFuture(t *testing.T) {
+	t.Parallel()
+	for name, published := range map[string]int{"empty journal": 0, "journal with events": 10} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := newSystem(t, redistest.Start(t).Client(t))
+			p := &publisher{system: n}
+			require.Zero(t, p.publish(t.Context(), "k", published))
+			r := record(t, n.SubscribeFrom(t.Context(), "k", "99999999999999-0"))
+			require.Zero(t, p.publish(t.Context(), "k", 10))
+			r.reached(t, p.last)
+			assert.Zero(t, r.verify(t, p.sent))
+			require.Len(t, r.gaps(), 1)
+			assert.NotNil(t, r.messages[0].Gap)
+		})
+	}
+}
+
+// All that was published is gone with the journal. A subscription that wants everything has nothing to wait for.
+func TestResumingInAnExpiredJournalIsLive(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	n := newSystem(t, client)
+	r := record(t, subscribe(t, n, "k"))
+	p := &publisher{system: n}
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	r.reached(t, p.last)
+	require.NoError(t, client.Del(t.Context(), "cache:{notification}:journal").Err())
+	s := n.SubscribeFrom(t.Context(), "k", "")
+	// What other programs publish arrives only live.
+	require.Eventually(t, func() bool {
+		require.NoError(t, client.Publish(t.Context(), "k", "foreign").Err())
+		select {
+		case m := <-s.Messages():
+			return m.Payload == "foreign"
+		default:
+			return false
+		}
+	}, patience, time.Millisecond)
+}
+
+// A program that passes our events on to another channel is a foreign publisher like any other.
+func TestForwardedEventsArriveAsTheyAre(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	n := newSystem(t, client)
+	r, mirror := record(t, subscribe(t, n, "k")), subscribe(t, n, "mirror")
+	p := &publisher{system: n}
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	r.reached(t, p.last)
+	require.NoError(t, client.Publish(t.Context(), "mirror", r.messages[2].Payload).Err())
+	m := next(t, mirror)
+	assert.Equal(t, r.messages[2].Payload, m.Payload)
+	assert.Empty(t, m.EventID)
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	r.reached(t, p.last)
+	assert.Zero(t, r.verify(t, p.sent))
+	assert.Empty(t, r.gaps())
+	assert.Zero(t, n.GetMetrics().Reconnects)
+}
+
+func TestBatchOfACancelledCallerIsNotSent(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	n := newSystem(t, client)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(assert.AnError)
+	for name, err := range map[string]error{
+		"alone": n.Publish(ctx, "a", numbered{1}),
+		"batch": n.PublishBatch(ctx, notification.To("a", numbered{1}), notification.To("b", numbered{2})),
+	} {
+		var failed *notification.PublishError
+		require.ErrorAs(t, err, &failed, name)
+		assert.False(t, failed.Uncertain, name)
+		require.ErrorIs(t, err, assert.AnError, name)
+	}
+	assert.Zero(t, client.Exists(t.Context(), "cache:{notification}:journal").Val())
+	assert.EqualValues(t, 3, n.GetMetrics().PublishErrors)
+}
+
+// A server that pauses its clients for longer than three heartbeats looks dead, and nothing is lost by that.
+func TestPausedServerLosesNothing(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client, _ := through(t, server) // with short timeouts
+	n := newSystem(t, client, notification.WithHeartbeat(30*time.Millisecond))
+	outside := newSystem(t, server.Client(t))
+	r := record(t, subscribe(t, n, "k"))
+	p := &publisher{system: outside}
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	require.NoError(t, server.Client(t).Do(t.Context(), "client", "pause", 1000, "all").Err())
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	r.reached(t, p.last)
+	assert.Zero(t, r.verify(t, p.sent))
+	assert.Empty(t, r.gaps())
+	assert.Positive(t, n.GetMetrics().Reconnects)
+}
+
+// A repetition that overtakes nothing: the server stands still for longer than the client waits.
+func TestStoppedServerDoublesNothing(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client, proxy := through(t, server)
+	n := newSystem(t, client)
+	r := record(t, subscribe(t, newSystem(t, server.Client(t)), "k"))
+	p := &publisher{system: n}
+	require.Zero(t, p.publish(t.Context(), "k", 1))
+	for range 3 {
+		server.Stop()
+		accepted := proxy.Accepted()
+		done := make(chan int)
+		go func() { done <- p.publish(t.Context(), "k", 1) }()
+		// The first attempt has timed out when the second one connects.
+		require.Eventually(t, func() bool { return proxy.Accepted() > accepted }, patience, time.Millisecond)
+		server.Continue()
+		require.Zero(t, <-done)
+	}
+	r.reached(t, p.last)
+	assert.Zero(t, r.verify(t, p.sent))
+	assert.EqualValues(t, len(p.sent), server.Client(t).XLen(t.Context(), "cache:{notification}:journal").Val())
+}
+
+func TestHeartbeatsWithoutHistory(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	n := newSystem(t, client, notification.WithHistory(0, 0), notification.WithHeartbeat(20*time.Millisecond),
+		notification.WithKeyPrefix("*[?]\\ \"é\x00\n{a:"))
+	subscribe(t, n, "k")
+	require.NoError(t, n.Publish(t.Context(), "k", struct{}{}))
+	require.NoError(t, n.Publish(t.Context(), "k", struct{}{})) // so that there is something to count
+	beats := calls(t, client, "evalsha")
+	require.Eventually(t, func() bool { return calls(t, client, "evalsha") > beats+10 }, patience, time.Millisecond)
+	require.NoError(t, n.HealthCheck(t.Context()))
+	assert.Zero(t, n.GetMetrics().Reconnects)
+}

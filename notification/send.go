@@ -1,0 +1,146 @@
+package notification
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"strings"
+	"time"
+)
+
+//go:embed publish.lua
+var publishSource string
+
+//go:embed publish_many.lua
+var publishManySource string
+
+//go:embed publish_plain.lua
+var publishPlainSource string
+
+const (
+	// publishPause is how long to wait before a repetition.
+	publishPause = 8 * time.Millisecond
+	// searchMargin is how much further than the first attempt a repetition looks back for its own events: go-redis
+	// may repeat it again later, and another server with another clock may have taken over.
+	searchMargin = 30 * time.Second
+)
+
+// publishScripts are the ways to publish.
+type publishScripts struct {
+	one   *script // one event, for the first time
+	many  *script // everything else
+	plain *script // without history
+}
+
+func newPublishScripts() publishScripts {
+	return publishScripts{newScript(publishSource), newScript(publishManySource), newScript(publishPlainSource)}
+}
+
+// send publishes the requests with one script and fills in their outcomes.
+func (p *publisher) send(ctx context.Context, requests []*request) {
+	var reply any
+	var err error
+	if p.set.history == 0 {
+		reply, err = p.sendPlain(ctx, requests)
+	} else {
+		reply, err = p.sendSafely(ctx, requests)
+	}
+	settle(requests, reply, err)
+}
+
+// sendSafely repeats the requests after a lost reply. The first attempt is executed once at most. The second one may
+// be executed as often as the client's settings say, as it looks for what earlier ones have left.
+func (p *publisher) sendSafely(ctx context.Context, requests []*request) (reply any, err error) {
+	start := time.Now()
+	if len(requests) == 1 {
+		reply, err = p.sendOne(ctx, requests[0], start)
+	} else {
+		reply, err = p.scripts.many.runOnce(ctx, p.client, p.manyCommand(0, requests))
+	}
+	if err == nil || !retryable(ctx, err) {
+		return reply, err
+	}
+	lookAround(ctx, p.client)
+	if !sleep(ctx, backoff(1, publishPause, publishPause)) {
+		return nil, err
+	}
+	since := time.Since(start) + searchMargin
+	return p.scripts.many.run(ctx, p.client, p.manyCommand(since, requests))
+}
+
+// sendOne is the first attempt for an event that goes alone.
+func (p *publisher) sendOne(ctx context.Context, r *request, now time.Time) (reply any, err error) {
+	renew := p.expiry.due(now)
+	flag := "0"
+	if renew {
+		flag = "1"
+	}
+	command := p.scripts.one.call(5+len(r.channels), p.keys.journal)
+	command = append(command, p.size, r.key, r.value, p.expiry.milliseconds, flag)
+	for _, channel := range r.channels {
+		command = append(command, channel)
+	}
+	reply, err = p.scripts.one.runOnce(ctx, p.client, command)
+	if err == nil && renew {
+		p.expiry.renewed(now)
+	}
+	return reply, err
+}
+
+// manyCommand is for events that may have been published in the time since the first attempt, 0 if this is it.
+func (p *publisher) manyCommand(since time.Duration, requests []*request) []any {
+	command := p.scripts.many.call(3+6*len(requests), p.keys.journal)
+	command = append(command, p.size, p.expiry.milliseconds, since.Milliseconds())
+	for _, r := range requests {
+		command = append(command, r.key, r.value, len(r.channels))
+		for _, channel := range r.channels {
+			command = append(command, channel)
+		}
+	}
+	return command
+}
+
+// sendPlain publishes without history. Nothing is repeated, as nothing could tell a repetition from the original.
+func (p *publisher) sendPlain(ctx context.Context, requests []*request) (reply any, err error) {
+	command := p.scripts.plain.call(5*len(requests), p.keys.journal)
+	for _, r := range requests {
+		command = append(command, seal(string(ownID(r.key)), string(r.value)), len(r.channels))
+		for _, channel := range r.channels {
+			command = append(command, channel)
+		}
+	}
+	reply, err = p.scripts.plain.runOnce(ctx, p.client, command)
+	if err != nil && retryable(ctx, err) {
+		lookAround(ctx, p.client)
+	}
+	return reply, err
+}
+
+// settle writes the reply of a script, or the error, into the requests.
+func settle(requests []*request, reply any, err error) {
+	results, ok := reply.([]any)
+	if !ok {
+		results = []any{reply}
+	}
+	if err == nil && len(results) != len(requests) {
+		err = fmt.Errorf("%w: %d results for %d events", errProtocol, len(results), len(requests))
+	}
+	for i, r := range requests {
+		if err != nil {
+			r.err = err
+			continue
+		}
+		text, _ := results[i].(string)
+		if text, refused := strings.CutPrefix(text, "!"); refused {
+			r.err = refusal(text)
+		}
+	}
+}
+
+// refusal is an error the server answered inside the reply of a script.
+type refusal string
+
+func (e refusal) Error() string { return string(e) }
+
+// RedisError marks it as an answer of the server: the event was certainly not published.
+func (refusal) RedisError() {}

@@ -1,0 +1,22 @@
+package notification_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/client"
+	"github.com/compozy/cache/config"
+)
+
+// wrappedCluster returns the client that applications use, for a cluster.
+func wrappedCluster(tb testing.TB, addrs []string) redis.UniversalClient {
+	tb.Helper()
+	c, err := client.NewRedis(tb.Context(), &config.Config{
+		Cluster: true, Addrs: addrs, DialTimeout: time.Second, ReadTimeout: time.Second,
+	})
+	require.NoError(tb, err)
+	return c
+}
