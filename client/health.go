@@ -22,7 +22,7 @@ func (r *Redis) HealthCheck(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.PingTimeout)
 	defer cancel()
-	if err := r.probe(ctx); err != nil {
+	if err := r.main.probe(ctx); err != nil {
 		return r.fail(classify(err), err)
 	}
 	if c, ok := r.UniversalClient.(*redis.ClusterClient); ok {
