@@ -72,7 +72,7 @@ func New(cfg *config.Config, opts ...Option) (*Redis, error) {
 
 // build makes one go-redis client behind the gate, with metrics and tracing.
 func (r *Redis) build(e *endpoint, set settings) (*server, error) {
-	dial := r.gate.dialer(r.cfg.Dialer, e.tls, e.options.DialTimeout)
+	dial := r.gate.dialer(r.cfg.Dialer, e.tls, e.options.DialTimeout, e.mode == modeSentinel)
 	c := e.connect(dial)
 	// The first hook is the outermost: what the gate refuses is neither
 	// counted nor traced.
