@@ -2,6 +2,7 @@ package cache_test
 
 import (
 	"context"
+	"os"
 	"testing"
 	"time"
 
@@ -18,7 +19,13 @@ import (
 // packages share the machine; nothing waits for it to pass.
 const patience = 20 * time.Second
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(holderEnv) != "" {
+		holdInProcess()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // configOf is a configuration for a server of the test's own. Its timeouts are
 // short, so that a stopped server is noticed soon.
