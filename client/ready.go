@@ -21,9 +21,12 @@ const (
 // It returns nil, or an *Error with the address that wraps the last thing Redis or
 // the network said, and the context's error if that is why it gave up. A wrong
 // password, a failed TLS handshake and other answers that time does not change
-// make it return at once. It returns ErrNotStarted before Open and ErrClosed after
-// Close.
+// make it return at once. It returns ErrInvalidArgument without a ctx,
+// ErrNotStarted before Open and ErrClosed after Close.
 func (r *Redis) WaitReady(ctx context.Context) error {
+	if err := checkContext(ctx); err != nil {
+		return err
+	}
 	var last error
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		if err := r.usable(); err != nil {

@@ -90,9 +90,13 @@ func (r *Redis) build(e *endpoint, set settings) (*server, error) {
 // cfg is loaded from the environment. Without a deadline in ctx it waits for the
 // dial timeout and the ping timeout together at most.
 //
-// It returns a *config.Error if the Config is not valid, and an *Error naming the
-// address and the cause if the server does not answer; nothing is left open then.
+// It returns ErrInvalidArgument without a ctx, a *config.Error if the Config is not
+// valid, and an *Error naming the address and the cause if the server does not
+// answer; nothing is left open then.
 func NewRedis(ctx context.Context, cfg *config.Config) (*Redis, error) {
+	if err := checkContext(ctx); err != nil {
+		return nil, err
+	}
 	if cfg == nil {
 		loaded, err := config.Load(ctx, "")
 		if err != nil {
