@@ -58,7 +58,8 @@ func TestLocksAndPublishingCostOneRoundTrip(t *testing.T) {
 	}
 }
 
-func TestTenThousandSubscribersShareOneConnection(t *testing.T) { // counts goroutines, so not in parallel
+//nolint:paralleltest // it counts goroutines
+func TestTenThousandSubscribersShareOneConnection(t *testing.T) {
 	server := redistest.Start(t)
 	var parts everything
 	startApp(t, server, fx.Invoke(func(p everything) { parts = p }))

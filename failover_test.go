@@ -20,10 +20,12 @@ func TestApplicationSurvivesTheMaster(t *testing.T) {
 	t.Parallel()
 	for name, start := range map[string]func(t *testing.T) (cfg *cache.Config, kill func()){
 		"Sentinel": func(t *testing.T) (*cache.Config, func()) {
+			t.Helper()
 			s := redistest.StartSentinel(t)
 			return &cache.Config{MasterName: s.MasterName(), Addrs: s.Addrs()}, func() { s.KillMaster(t) }
 		},
 		"Cluster": func(t *testing.T) (*cache.Config, func()) {
+			t.Helper()
 			s := redistest.StartCluster(t, 3, redistest.WithReplicas(1))
 			return &cache.Config{Cluster: true, Addrs: s.Addrs()}, func() { s.KillMasterOf(t, "{notification}") }
 		},

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -31,9 +30,6 @@ func prints(v any) string {
 	}
 	logger(&out).Info("zap", zap.Any("any", v), zap.Reflect("reflect", v))
 	logger(&out).Sugar().Infow("sugar", "v", v)
-	for _, h := range []slog.Handler{slog.NewJSONHandler(&out, nil), slog.NewTextHandler(&out, nil)} {
-		slog.New(h).Info("slog", "v", v)
-	}
 	return out.String()
 }
 

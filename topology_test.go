@@ -17,8 +17,12 @@ import (
 
 // topologies are the ways in which Redis can be deployed, as configurations.
 var topologies = map[string]func(t *testing.T) *cache.Config{
-	"single": func(t *testing.T) *cache.Config { return configOf(redistest.Start(t)) },
+	"single": func(t *testing.T) *cache.Config {
+		t.Helper()
+		return configOf(redistest.Start(t))
+	},
 	"ACL user, TLS with own CA and client certificate": func(t *testing.T) *cache.Config {
+		t.Helper()
 		s := redistest.Start(t, redistest.WithUser("app", "hunter2"), redistest.WithTLS(), redistest.WithConfig("tls-auth-clients", "yes"))
 		return &cache.Config{
 			Host: s.Host(), Port: s.Port(), Username: "app", Password: "hunter2",
@@ -26,16 +30,19 @@ var topologies = map[string]func(t *testing.T) *cache.Config{
 		}
 	},
 	"Sentinel": func(t *testing.T) *cache.Config {
+		t.Helper()
 		s := redistest.StartSentinel(t, redistest.WithPassword("hunter2"), redistest.WithSentinelPassword("hunter3"))
 		return &cache.Config{
 			MasterName: s.MasterName(), Addrs: s.Addrs(), Password: "hunter2", SentinelPassword: "hunter3", PingTimeout: 3 * time.Second,
 		}
 	},
 	"Cluster": func(t *testing.T) *cache.Config {
+		t.Helper()
 		s := redistest.StartCluster(t, 3, redistest.WithPassword("hunter2"))
 		return &cache.Config{Cluster: true, Addrs: s.Addrs(), Password: "hunter2", PingTimeout: 3 * time.Second}
 	},
 	"three lock nodes, one stopped": func(t *testing.T) *cache.Config {
+		t.Helper()
 		nodes := redistest.StartN(t, 3, redistest.WithPassword("hunter2"))
 		nodes[1].Stop()
 		main := redistest.Start(t, redistest.WithPassword("hunter2"))

@@ -27,11 +27,11 @@ func TestClientNeverPrintsSecrets(t *testing.T) {
 				require.NotContains(t, fmt.Sprintf(verb, v), "hunter2", "%s of a %s", verb, name)
 			}
 		}
-		require.Contains(t, fmt.Sprint(r), "redis.internal:6380")
+		require.Contains(t, fmt.Sprintf("%+v", r), "redis.internal:6380")
 		field := zap.Any("redis", r)
 		enc := zapcore.NewMapObjectEncoder()
 		field.AddTo(enc)
 		require.Equal(t, r.String(), enc.Fields["redis"])
 	}
-	require.Equal(t, "<nil>", fmt.Sprint((*Redis)(nil)))
+	require.Equal(t, "<nil>", fmt.Sprintf("%+v", (*Redis)(nil)))
 }
