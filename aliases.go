@@ -48,6 +48,8 @@ var (
 	ErrOutOfMemory      = client.ErrOutOfMemory
 	ErrClusterDown      = client.ErrClusterDown
 	ErrRefused          = client.ErrRefused
+	// ErrClientArgument means that a call had no context.
+	ErrClientArgument = client.ErrInvalidArgument
 )
 
 // NewRedis connects to Redis and pings it. A nil cfg means defaults and

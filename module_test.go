@@ -68,6 +68,21 @@ func TestModuleTwiceIsAnError(t *testing.T) {
 	require.ErrorContains(t, app.Err(), "already provided")
 }
 
+// The documentation tells to write WithConfig instead.
+func TestConfigSuppliedBesideTheModuleIsAnError(t *testing.T) {
+	t.Parallel()
+	app := fx.New(fx.NopLogger, cache.Module, fx.Supply(&cache.Config{}))
+	require.ErrorContains(t, app.Err(), "already provided")
+}
+
+func TestModuleLeavesTheTimeoutsOfTheApplicationAlone(t *testing.T) {
+	t.Parallel()
+	app := fx.New(fx.NopLogger, fx.StartTimeout(time.Minute), fx.StopTimeout(time.Hour), cache.Module)
+	require.NoError(t, app.Err())
+	assert.Equal(t, time.Minute, app.StartTimeout())
+	assert.Equal(t, time.Hour, app.StopTimeout())
+}
+
 func TestModuleValidates(t *testing.T) {
 	t.Parallel()
 	require.NoError(t, fx.ValidateApp(fx.NopLogger, cache.Module, fx.Invoke(func(everything) {})))
@@ -112,6 +127,8 @@ func TestInvalidConfigIsATypedErrorBeforeAnyConnection(t *testing.T) {
 	app := fx.New(fx.NopLogger, cache.Module,
 		cache.WithConfig(&cache.Config{Port: "99999", PoolSize: -1, Password: "hunter2"}))
 
+	require.ErrorIs(t, fx.New(fx.NopLogger, cache.Module, cache.ReplaceConfig(&cache.Config{Port: "99999"})).Err(),
+		cache.ErrInvalidConfig, "a replacement is judged as well")
 	var invalid *cache.ConfigError
 	require.ErrorAs(t, app.Err(), &invalid)
 	require.ErrorIs(t, app.Err(), cache.ErrInvalidConfig)

@@ -58,9 +58,9 @@ func TestNamedIsASecondServer(t *testing.T) {
 	report := main.Health.Run(ctx, health.Readiness)
 	assert.Len(t, report.Checks, 4)
 
-	n, err := testutil.GatherAndCount(reg)
+	problems, err := testutil.GatherAndLint(reg)
 	require.NoError(t, err)
-	assert.Positive(t, n)
+	assert.Empty(t, problems)
 	families, err := reg.Gather()
 	require.NoError(t, err)
 	instances := map[string]bool{}
@@ -107,6 +107,7 @@ func TestNamedRefusesWhatItCannotUse(t *testing.T) {
 		"space in name":  cache.Named("my sessions"),
 		"digit first":    cache.Named("1st"),
 		"foreign option": cache.Named("sessions", fx.Supply(1)),
+		"reserved name":  cache.Named("default"),
 		"nil config":     cache.Named("sessions", cache.WithConfig(nil)),
 	} {
 		t.Run(name, func(t *testing.T) {

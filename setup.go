@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -32,10 +33,11 @@ type Cache struct {
 // It returns when Redis answers. It gives up after half of the time that ctx
 // has left (of 15 s where ctx has no deadline), with an error that names the
 // address, or when ctx is cancelled; nothing is left running then. A bad
-// configuration is a *ConfigError, before anything is dialed.
+// configuration is a *ConfigError, a nil ctx ErrClientArgument, before anything is
+// dialed.
 func SetupCache(ctx context.Context, cfg *Config) (*Cache, error) {
 	if ctx == nil {
-		return nil, errors.New("cache: SetupCache: the context is nil")
+		return nil, fmt.Errorf("cache: SetupCache: %w: ctx is nil", ErrClientArgument)
 	}
 	cfg, err := loaded(ctx, cfg)
 	if err != nil {

@@ -8,8 +8,8 @@
 //
 // [New] checks the configuration and builds the client without any I/O: nothing
 // is dialled, looked up or started before [Redis.Open]. Commands sent earlier
-// fail at once with [ErrNotStarted]. [Redis.WaitReady] then waits for the server,
-// and [Redis.Close] ends it all. A client that is dropped without Open and
+// fail at once with [ErrNotStarted]. [Redis.WaitReady] then waits for the server
+// and a majority of the lock nodes, and [Redis.Close] ends it all. A client that is dropped without Open and
 // without Close leaves nothing behind.
 //
 // [NewRedis] does all of it for programs without a life cycle of their own:

@@ -216,7 +216,7 @@ func TestConfigIsCopied(t *testing.T) {
 	before := *cfg
 	r := build(t, cfg)
 	require.Equal(t, before, *cfg)
-	require.NotSame(t, cfg.TLSConfig, r.endpoint.tls)
+	require.NotSame(t, cfg.TLSConfig, r.main.endpoint.tls)
 	cfg.Host = "changed"
 	require.Equal(t, "a:6379", r.Addr())
 }
@@ -227,18 +227,18 @@ func TestTLSSettings(t *testing.T) {
 	r := build(t, &config.Config{
 		TLSEnabled: true, TLSCAFile: srv.CAFile(), TLSCertFile: srv.CertFile(), TLSKeyFile: srv.KeyFile(), TLSServerName: "localhost",
 	})
-	require.NotNil(t, r.endpoint.tls.RootCAs)
-	require.Len(t, r.endpoint.tls.Certificates, 1)
-	require.Equal(t, "localhost", r.endpoint.tls.ServerName)
-	require.Equal(t, uint16(tls.VersionTLS12), r.endpoint.tls.MinVersion)
+	require.NotNil(t, r.main.endpoint.tls.RootCAs)
+	require.Len(t, r.main.endpoint.tls.Certificates, 1)
+	require.Equal(t, "localhost", r.main.endpoint.tls.ServerName)
+	require.Equal(t, uint16(tls.VersionTLS12), r.main.endpoint.tls.MinVersion)
 
 	r = build(t, &config.Config{TLSConfig: &tls.Config{ServerName: "mine", MinVersion: tls.VersionTLS13}, TLSServerName: "not this"})
-	require.Equal(t, "mine", r.endpoint.tls.ServerName)
-	require.Equal(t, uint16(tls.VersionTLS13), r.endpoint.tls.MinVersion)
+	require.Equal(t, "mine", r.main.endpoint.tls.ServerName)
+	require.Equal(t, uint16(tls.VersionTLS13), r.main.endpoint.tls.MinVersion)
 
 	r = build(t, &config.Config{URL: "rediss://redis.internal?skip_verify=true"})
-	require.True(t, r.endpoint.tls.InsecureSkipVerify)
-	require.False(t, build(t, &config.Config{URL: "rediss://redis.internal"}).endpoint.tls.InsecureSkipVerify)
-	require.Equal(t, "redis.internal", withServerName(r.endpoint.tls, "redis.internal:6379").ServerName)
-	require.Equal(t, "/socket", withServerName(r.endpoint.tls, "/socket").ServerName)
+	require.True(t, r.main.endpoint.tls.InsecureSkipVerify)
+	require.False(t, build(t, &config.Config{URL: "rediss://redis.internal"}).main.endpoint.tls.InsecureSkipVerify)
+	require.Equal(t, "redis.internal", withServerName(r.main.endpoint.tls, "redis.internal:6379").ServerName)
+	require.Equal(t, "/socket", withServerName(r.main.endpoint.tls, "/socket").ServerName)
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 
@@ -19,6 +20,17 @@ var (
 	// return redis.ErrClosed, as with any go-redis client.
 	ErrClosed = errors.New("client: closed")
 )
+
+// ErrInvalidArgument is returned by calls without a context. Nothing was sent.
+var ErrInvalidArgument = errors.New("client: invalid argument")
+
+// checkContext refuses a nil context, which would be a panic further down.
+func checkContext(ctx context.Context) error {
+	if ctx == nil {
+		return fmt.Errorf("%w: ctx is nil", ErrInvalidArgument)
+	}
+	return nil
+}
 
 // Kinds of trouble with the server, found in an [Error].
 var (

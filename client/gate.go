@@ -81,7 +81,9 @@ type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 // dialer returns the only way to the network. It fails at once while the gate is
 // shut: a dial that waited would hold a goroutine of go-redis until Close, and
 // nobody calls Close on an application that could not be built.
-func (g *gate) dialer(dial dialFunc, tlsConfig *tls.Config, timeout time.Duration) dialFunc {
+//
+// Connections that are tied end with the gate; the others are go-redis' to close.
+func (g *gate) dialer(dial dialFunc, tlsConfig *tls.Config, timeout time.Duration, tied bool) dialFunc {
 	if dial == nil {
 		d := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
 			// Notices a vanished peer in about 45 s, before most firewalls
@@ -100,6 +102,9 @@ func (g *gate) dialer(dial dialFunc, tlsConfig *tls.Config, timeout time.Duratio
 		conn, err := dial(ctx, network, addr)
 		if err != nil {
 			return nil, g.blame(err)
+		}
+		if tied {
+			conn = g.tie(conn)
 		}
 		if tlsConfig == nil {
 			return conn, nil

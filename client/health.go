@@ -12,17 +12,20 @@ import (
 // HealthCheck asks the server whether it is fit for use, within the ping timeout
 // and ctx. In a Cluster it asks every master. It writes nothing.
 //
-// It returns nil, ErrNotStarted, ErrClosed, or an *Error whose kind tells what is
+// It returns nil, ErrInvalidArgument without a ctx, ErrNotStarted, ErrClosed, or an *Error whose kind tells what is
 // wrong: ErrUnreachable, ErrTLS, ErrAuth, ErrLoading, ErrReadOnly, ErrOutOfMemory,
 // ErrClusterDown or ErrRefused. What a server does not tell, because it does not
 // know INFO or the user may not ask, counts as healthy.
 func (r *Redis) HealthCheck(ctx context.Context) error {
+	if err := checkContext(ctx); err != nil {
+		return err
+	}
 	if err := r.usable(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.PingTimeout)
 	defer cancel()
-	if err := r.probe(ctx); err != nil {
+	if err := r.main.probe(ctx); err != nil {
 		return r.fail(classify(err), err)
 	}
 	if c, ok := r.UniversalClient.(*redis.ClusterClient); ok {

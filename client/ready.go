@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 const (
@@ -15,24 +13,28 @@ const (
 	longestPause = 500 * time.Millisecond
 )
 
-// WaitReady pings until the server answers, or until ctx ends; without an end of
-// ctx it waits as long as it takes. Each ping has the ping timeout at most. In a
-// Cluster every master must answer.
+// WaitReady pings until the server answers, and a majority of the lock nodes where
+// there are any, or until ctx ends; without an end of ctx it waits as long as it
+// takes. Each ping has the ping timeout at most. In a Cluster every master must
+// answer.
 //
 // It returns nil, or an *Error with the address that wraps the last thing Redis or
 // the network said, and the context's error if that is why it gave up. A wrong
 // password, a failed TLS handshake and other answers that time does not change
-// make it return at once. It returns ErrNotStarted before Open and ErrClosed after
-// Close.
+// make it return at once. It returns ErrInvalidArgument without a ctx,
+// ErrNotStarted before Open and ErrClosed after Close.
 func (r *Redis) WaitReady(ctx context.Context) error {
+	if err := checkContext(ctx); err != nil {
+		return err
+	}
 	var last error
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		if err := r.usable(); err != nil {
 			return err
 		}
-		err := r.probe(ctx)
+		err := r.main.ask(ctx)
 		if err == nil {
-			err = r.ping(ctx)
+			err = r.askLockNodes(ctx)
 		}
 		if err == nil {
 			return nil
@@ -54,30 +56,6 @@ func (r *Redis) WaitReady(ctx context.Context) error {
 	}
 }
 
-// ping sends one PING to the server, or to every master of a Cluster.
-func (r *Redis) ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, r.cfg.PingTimeout)
-	defer cancel()
-	if c, ok := r.UniversalClient.(*redis.ClusterClient); ok {
-		err := c.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
-			return answered(node.Ping(ctx).Err())
-		})
-		if err == nil {
-			r.gate.succeeded() // the nodes' commands do not pass our hook
-		}
-		return err
-	}
-	return answered(r.UniversalClient.Ping(ctx).Err())
-}
-
-// answered forgives a user who may not PING: that, too, is an answer.
-func answered(err error) error {
-	if err != nil && redis.IsPermissionError(err) {
-		return nil
-	}
-	return err
-}
-
 // usable returns ErrNotStarted or ErrClosed when there is no point in asking Redis.
 func (r *Redis) usable() error {
 	switch r.gate.state.Load() {
@@ -95,7 +73,11 @@ func (r *Redis) fail(kind, err error) error {
 	if errors.Is(kind, ErrNotStarted) || errors.Is(kind, ErrClosed) {
 		return kind
 	}
-	return &Error{Addr: r.Addr(), Kind: kind, Err: err}
+	addr := r.Addr()
+	if node, ok := errors.AsType[*nodeError](err); ok {
+		addr = "lock node " + node.addr
+	}
+	return &Error{Addr: addr, Kind: kind, Err: err}
 }
 
 // sleep waits for d and returns the context's error if it ends before.

@@ -21,14 +21,13 @@ import (
 type Redis struct {
 	redis.UniversalClient
 
-	cfg      *config.Config
-	endpoint *endpoint
-	log      *zap.Logger
-	gate     *gate
-	dial     dialFunc // to the main server, through the gate
-	nodes    []redis.UniversalClient
-	metrics  *metrics
-	idle     *idleKeeper
+	cfg     *config.Config
+	main    *server
+	nodes   []*server // those of LockNodes
+	log     *zap.Logger
+	gate    *gate
+	metrics *metrics
+	idle    *idleKeeper
 
 	// opening keeps Open from starting a goroutine that Close no longer sees.
 	opening  sync.Mutex
@@ -50,34 +49,30 @@ func New(cfg *config.Config, opts ...Option) (*Redis, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Redis{cfg: cfg, endpoint: main, log: set.log, gate: newGate(), metrics: newMetrics(set.name)}
-	r.dial = r.dialer(main)
-	if r.UniversalClient, err = r.build(main, r.dial, set); err != nil {
+	r := &Redis{cfg: cfg, log: set.log, gate: newGate(), metrics: newMetrics(set.name)}
+	if r.main, err = r.build(main, set); err != nil {
 		return nil, err
 	}
+	r.UniversalClient = r.main.client
 	for _, node := range cfg.LockNodes {
 		e, err := lockEndpoint(cfg, node, main)
 		if err != nil {
 			return nil, errors.Join(err, r.Close())
 		}
-		c, err := r.build(e, r.dialer(e), set)
+		n, err := r.build(e, set)
 		if err != nil {
 			return nil, errors.Join(err, r.Close())
 		}
-		r.nodes = append(r.nodes, c)
+		r.nodes = append(r.nodes, n)
 	}
-	r.metrics.watch(r.poolStats, main.options.PoolSize, r.nodes)
-	r.idle = newIdleKeeper(main, r.UniversalClient, r.probe)
+	r.metrics.watch(r.poolStats, main.options.PoolSize, r.LockNodes())
+	r.idle = newIdleKeeper(main, r.UniversalClient, r.main.probe)
 	return r, nil
 }
 
-// dialer returns how connections to an endpoint are opened.
-func (r *Redis) dialer(e *endpoint) dialFunc {
-	return r.gate.dialer(r.cfg.Dialer, e.tls, e.options.DialTimeout)
-}
-
 // build makes one go-redis client behind the gate, with metrics and tracing.
-func (r *Redis) build(e *endpoint, dial dialFunc, set settings) (redis.UniversalClient, error) {
+func (r *Redis) build(e *endpoint, set settings) (*server, error) {
+	dial := r.gate.dialer(r.cfg.Dialer, e.tls, e.options.DialTimeout, e.mode == modeSentinel)
 	c := e.connect(dial)
 	// The first hook is the outermost: what the gate refuses is neither
 	// counted nor traced.
@@ -88,16 +83,20 @@ func (r *Redis) build(e *endpoint, dial dialFunc, set settings) (redis.Universal
 	if err := instrument(c, set.tracer); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	return c, nil
+	return &server{client: c, endpoint: e, dial: dial, gate: r.gate, patience: r.cfg.PingTimeout}, nil
 }
 
 // NewRedis builds a client, connects and waits until the server answers. A nil
 // cfg is loaded from the environment. Without a deadline in ctx it waits for the
 // dial timeout and the ping timeout together at most.
 //
-// It returns a *config.Error if the Config is not valid, and an *Error naming the
-// address and the cause if the server does not answer; nothing is left open then.
+// It returns ErrInvalidArgument without a ctx, a *config.Error if the Config is not
+// valid, and an *Error naming the address and the cause if the server does not
+// answer; nothing is left open then.
 func NewRedis(ctx context.Context, cfg *config.Config) (*Redis, error) {
+	if err := checkContext(ctx); err != nil {
+		return nil, err
+	}
 	if cfg == nil {
 		loaded, err := config.Load(ctx, "")
 		if err != nil {
@@ -125,7 +124,7 @@ func NewRedis(ctx context.Context, cfg *config.Config) (*Redis, error) {
 // are left out until a command has succeeded: before, go-redis would look for the
 // nodes first, and a scrape would wait for a network that does not answer.
 func (r *Redis) poolStats() *redis.PoolStats {
-	if r.endpoint.mode == modeCluster && !r.gate.reached.Load() {
+	if r.main.endpoint.mode == modeCluster && !r.gate.reached.Load() {
 		return &redis.PoolStats{}
 	}
 	return r.UniversalClient.PoolStats()
@@ -142,8 +141,8 @@ func (r *Redis) Open() {
 	}
 	r.log.Debug("redis client opened",
 		zap.String("addr", r.Addr()),
-		zap.String("mode", r.endpoint.mode),
-		zap.Bool("tls", r.endpoint.tls != nil),
+		zap.String("mode", r.main.endpoint.mode),
+		zap.Bool("tls", r.main.endpoint.tls != nil),
 		zap.Int("lock_nodes", len(r.nodes)),
 	)
 	r.idle.start(r.gate.done)
@@ -151,10 +150,10 @@ func (r *Redis) Open() {
 
 // Addr is the address for logs and errors, without credentials: host:port, the
 // path of a socket, several addresses of a Cluster, or master and sentinels.
-func (r *Redis) Addr() string { return r.endpoint.String() }
+func (r *Redis) Addr() string { return r.main.endpoint.String() }
 
 // Mode is "single", "sentinel" or "cluster".
-func (r *Redis) Mode() string { return r.endpoint.mode }
+func (r *Redis) Mode() string { return r.main.endpoint.mode }
 
 // Unwrap returns the embedded client, for code that needs what only *redis.Client or
 // *redis.ClusterClient offer. It belongs to r: close r, not it.
@@ -163,7 +162,11 @@ func (r *Redis) Unwrap() redis.UniversalClient { return r.UniversalClient }
 // LockNodes returns one client for each of the configured lock nodes, in their
 // order, or nil. They belong to r: Open and Close include them.
 func (r *Redis) LockNodes() []redis.UniversalClient {
-	return append([]redis.UniversalClient(nil), r.nodes...)
+	var clients []redis.UniversalClient
+	for _, node := range r.nodes {
+		clients = append(clients, node.client)
+	}
+	return clients
 }
 
 // Collector returns the metrics described in the package comment, for a
@@ -195,8 +198,8 @@ func (r *Redis) close() error {
 			errs = append(errs, fmt.Errorf("client: close %s: %w", r.Addr(), err))
 		}
 	}
-	for i, c := range r.nodes {
-		if err := c.Close(); err != nil && !errors.Is(err, redis.ErrClosed) {
+	for i, node := range r.nodes {
+		if err := node.client.Close(); err != nil && !errors.Is(err, redis.ErrClosed) {
 			errs = append(errs, fmt.Errorf("client: close lock node %d: %w", i, err))
 		}
 	}

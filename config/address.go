@@ -23,6 +23,10 @@ func checkURL(raw string) (*redis.Options, string) {
 	if err != nil {
 		return nil, allowedURL + " with special characters of user and password percent-encoded"
 	}
+	if u.Opaque != "" {
+		// "redis:host:6380": go-redis would go to localhost without a word.
+		return nil, allowedURL
+	}
 	switch u.Scheme {
 	case "redis", "rediss":
 		if u.Hostname() == "" && u.Port() == "" && u.Host != "" {

@@ -81,6 +81,8 @@ func TestValidateRejects(t *testing.T) {
 		"short history":               {Config{NotificationHistoryTTL: time.Millisecond}, "NotificationHistoryTTL"},
 		"URL of another scheme":       {Config{URL: "http://localhost:6379"}, "URL"},
 		"URL without a scheme":        {Config{URL: "localhost:6379"}, "URL"},
+		"URL without slashes":         {Config{URL: "redis:app:secret@redis.internal:6380"}, "URL"},
+		"URL with one slash":          {Config{URL: "redis:/redis.internal:6380"}, "URL"},
 		"URL with a bad port":         {Config{URL: "redis://localhost:99999"}, "URL"},
 		"URL with a bad escape":       {Config{URL: "redis://user:%zz@localhost"}, "URL"},
 		"URL with a bad database":     {Config{URL: "redis://localhost/first"}, "URL"},

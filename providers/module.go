@@ -79,8 +79,11 @@ func envPrefix(name string) (string, error) {
 				ErrInvalidOption, name)
 		}
 	}
-	if len(prefix) == 0 {
+	switch name {
+	case "":
 		return "", fmt.Errorf("%w: Named: the name is empty", ErrInvalidOption)
+	case defaultLabel:
+		return "", fmt.Errorf("%w: Named: %q is what metrics and logs call the unnamed instance", ErrInvalidOption, name)
 	}
 	return string(prefix) + "_", nil
 }

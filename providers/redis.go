@@ -19,10 +19,13 @@ type Instance struct {
 	Name string
 }
 
+// defaultLabel is what metrics and logs call the unnamed instance.
+const defaultLabel = "default"
+
 // label is the name in metrics and logs.
 func (i Instance) label() string {
 	if i.Name == "" {
-		return "default"
+		return defaultLabel
 	}
 	return i.Name
 }

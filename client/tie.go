@@ -1,0 +1,38 @@
+package client
+
+import (
+	"context"
+	"net"
+	"syscall"
+)
+
+// tied is a connection that ends when its gate closes.
+//
+// With Sentinel the Close of go-redis waits for questions to sentinels that are
+// under way, and does not end them: where the sentinels hang it takes as long as
+// their timeouts.
+type tied struct {
+	net.Conn
+	release func() bool
+}
+
+// tie makes conn end with the gate.
+func (g *gate) tie(conn net.Conn) net.Conn {
+	t := &tied{conn, context.AfterFunc(g.done, func() { _ = conn.Close() })}
+	if raw, ok := conn.(syscall.Conn); ok {
+		// go-redis looks through it whether an idle connection still lives.
+		return struct {
+			*tied
+			syscall.Conn
+		}{t, raw}
+	}
+	return t
+}
+
+// Close closes the connection. It may be repeated.
+func (t *tied) Close() error {
+	if !t.release() {
+		return nil // it is closed already
+	}
+	return t.Conn.Close()
+}

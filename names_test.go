@@ -1,0 +1,114 @@
+package cache_test
+
+import (
+	"context"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"go.uber.org/fx"
+
+	"github.com/compozy/cache"
+)
+
+// What users compile against, with its exact types. A line that does not compile
+// any more is a breaking change.
+var (
+	_ fx.Option                                                       = cache.Module
+	_ fx.Option                                                       = cache.RegisterMetrics
+	_ func(*cache.Config) fx.Option                                   = cache.WithConfig
+	_ func(string) fx.Option                                          = cache.WithEnvPrefix
+	_ func(*cache.Config) fx.Option                                   = cache.ReplaceConfig
+	_ func(cache.LockManager) fx.Option                               = cache.ReplaceLockManager
+	_ func(cache.NotificationSystem) fx.Option                        = cache.ReplaceNotificationSystem
+	_ func(string, ...fx.Option) fx.Option                            = cache.Named
+	_ func(context.Context, *cache.Config) (*cache.Cache, error)      = cache.SetupCache
+	_ func(context.Context, *cache.Config) (*cache.Redis, error)      = cache.NewRedis
+	_ func(*cache.Message) (cache.TaskEvent, error)                   = cache.Decode[cache.TaskEvent]
+	_ func(*cache.RedisLockManager) *cache.LockMetrics                = (*cache.RedisLockManager).GetMetrics
+	_ func(*cache.RedisNotificationSystem) *cache.NotificationMetrics = (*cache.RedisNotificationSystem).GetMetrics
+
+	_ cache.RedisInterface     = (*cache.Redis)(nil)
+	_ redis.UniversalClient    = cache.RedisInterface(nil)
+	_ cache.LockManager        = (*cache.RedisLockManager)(nil)
+	_ cache.NotificationSystem = (*cache.RedisNotificationSystem)(nil)
+
+	_ interface {
+		cache.Lock
+		Token() int64
+		Lost() <-chan struct{}
+		Context() context.Context
+		Until() time.Time
+	} = (*cache.RedisLock)(nil)
+	_ interface {
+		AcquireWait(ctx context.Context, resource string, ttl time.Duration) (*cache.RedisLock, error)
+		WithLock(ctx context.Context, resource string, ttl time.Duration, fn func(context.Context, *cache.RedisLock) error) error
+		Close(ctx context.Context) error
+	} = (*cache.RedisLockManager)(nil)
+	_ interface {
+		Publish(ctx context.Context, channel string, v any) error
+		SubscribeFrom(ctx context.Context, pattern, eventID string) *cache.Subscription
+	} = (*cache.RedisNotificationSystem)(nil)
+	_ interface {
+		cache.Subscriber
+		Err() error
+		Gaps() <-chan cache.Gap
+		Dropped() uint64
+	} = (*cache.Subscription)(nil)
+	_ interface {
+		Close() error
+		HealthCheck(ctx context.Context) error
+	} = (*cache.Cache)(nil)
+
+	_ = cache.Cache{Redis: (*cache.Redis)(nil), LockManager: cache.LockManager(nil), Notification: cache.NotificationSystem(nil)}
+	_ = cache.LockMetrics{
+		AcquisitionsTotal: int64(0), AcquisitionsFailed: int64(0), ReleasesTotal: int64(0), ReleasesFailed: int64(0),
+		RefreshesTotal: int64(0), RefreshesFailed: int64(0), AcquisitionTime: time.Duration(0),
+	}
+	_ = cache.NotificationMetrics{
+		MessagesPublished: int64(0), MessagesReceived: int64(0), PublishErrors: int64(0), SubscribeErrors: int64(0),
+		DroppedMessages: int64(0), ActiveChannels: int(0), AverageLatency: time.Duration(0),
+	}
+)
+
+// TestInterfacesStaySmall keeps users' fakes at these methods.
+func TestInterfacesStaySmall(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		of      reflect.Type
+		methods []string
+	}{
+		{reflect.TypeFor[cache.LockManager](), []string{"Acquire"}},
+		{reflect.TypeFor[cache.Lock](), []string{"IsHeld", "Refresh", "Release", "Resource"}},
+		{reflect.TypeFor[cache.NotificationSystem](), []string{"Close", "PublishTaskEvent", "PublishWorkflowEvent", "Subscribe"}},
+		{reflect.TypeFor[cache.Subscriber](), []string{"Close", "Messages"}},
+	} {
+		var methods []string
+		for m := range c.of.Methods() {
+			methods = append(methods, m.Name)
+		}
+		assert.Equal(t, c.methods, methods, c.of)
+	}
+}
+
+// TestWireNames covers the JSON that other programs read.
+func TestWireNames(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		of   reflect.Type
+		tags map[string]string
+	}{
+		{reflect.TypeFor[cache.WorkflowEvent](), map[string]string{"ID": "id", "Status": "status", "Data": "data,omitempty"}},
+		{reflect.TypeFor[cache.TaskEvent](), map[string]string{
+			"ID": "id", "WorkflowID": "workflow_id", "Status": "status", "Data": "data,omitempty",
+		}},
+	} {
+		for name, tag := range c.tags {
+			field, ok := c.of.FieldByName(name)
+			assert.True(t, ok, name)
+			assert.Equal(t, tag, field.Tag.Get("json"), name)
+		}
+	}
+}

@@ -1,0 +1,117 @@
+package cache_test
+
+import (
+	"context"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/fx"
+
+	"github.com/compozy/cache"
+	"github.com/compozy/cache/internal/redistest"
+)
+
+func TestHolderIsToldBeforeTheTTLWhenRedisStops(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	var parts everything
+	startApp(t, server, fx.Invoke(func(p everything) { parts = p }))
+	const ttl = 5 * time.Second
+	acquired, err := parts.LockManager.Acquire(timeout(t), "job", ttl)
+	require.NoError(t, err)
+	lock := acquired.(*cache.RedisLock)
+
+	server.Stop()
+	// Redis has seen nothing that could make the key live longer than this.
+	expiry := time.Now().Add(ttl)
+
+	select {
+	case <-lock.Lost():
+	case <-timeout(t).Done():
+		require.FailNow(t, "the holder was never told")
+	}
+	assert.True(t, time.Now().Before(expiry), "told before the key can expire")
+	assert.False(t, lock.IsHeld())
+	require.ErrorIs(t, context.Cause(lock.Context()), cache.ErrLockExpired)
+	require.ErrorIs(t, lock.Release(timeout(t)), cache.ErrLockNotHeld)
+}
+
+// TestRedisKilledAndRestarted is the life of an application during an outage:
+// commands fail, readiness tells, and everything comes back by itself.
+func TestRedisKilledAndRestarted(t *testing.T) {
+	t.Parallel()
+	for name, options := range map[string][]redistest.Option{
+		"empty": nil, "with its data": {redistest.WithPersistence()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t, options...)
+			var parts everything
+			startApp(t, server, fx.Invoke(func(p everything) { parts = p }))
+			ctx := timeout(t)
+			probes := parts.Health.Handler()
+			sub := parts.Notification.Subscribe(ctx, "workflow:*")
+			publish := func(id string) error {
+				return parts.Notification.PublishWorkflowEvent(ctx, &cache.WorkflowEvent{ID: id, Status: "s"})
+			}
+			require.NoError(t, publish("before"))
+			assert.Equal(t, "workflow:events", receive(ctx, t, sub).Channel)
+			require.Equal(t, http.StatusOK, status(probes, "/readyz"))
+
+			server.Kill()
+			require.Error(t, publish("lost"))
+			_, err := parts.LockManager.Acquire(ctx, "job", time.Minute)
+			require.ErrorIs(t, err, cache.ErrLockRedis)
+			require.NotErrorIs(t, err, cache.ErrLockNotAcquired)
+			assert.Equal(t, http.StatusServiceUnavailable, status(probes, "/readyz"))
+			assert.Equal(t, http.StatusServiceUnavailable, status(probes, "/healthz"))
+			assert.Equal(t, http.StatusOK, status(probes, "/livez"))
+
+			server.Restart()
+			eventually(t, "ready again", func() bool {
+				assert.Equal(t, http.StatusOK, status(probes, "/livez"))
+				return status(probes, "/readyz") == http.StatusOK
+			})
+			require.NoError(t, publish("after"))
+			msg := receive(ctx, t, sub)
+			assert.Contains(t, msg.Payload, `"after"`)
+			assert.NotNil(t, msg.Gap, "the server may not have had everything")
+			_, err = parts.LockManager.Acquire(ctx, "job", time.Minute)
+			require.NoError(t, err)
+		})
+	}
+}
+
+// TestStartWithoutRedis covers the topologies that have no server of their own to
+// ask: the error names who was asked, and comes inside the budget. That no
+// goroutine is left is what goleak finds out.
+func TestStartWithoutRedis(t *testing.T) {
+	t.Parallel()
+	down, hanging := redistest.Start(t), redistest.Start(t)
+	down.Kill()
+	hanging.Stop()
+	for name, addr := range map[string]string{"down": down.Addr(), "hanging": hanging.Addr()} {
+		for kind, cfg := range map[string]*cache.Config{
+			"Sentinel":   {MasterName: "m", Addrs: []string{addr}},
+			"Cluster":    {Cluster: true, Addrs: []string{addr}},
+			"TLS":        {URL: "rediss://" + addr},
+			"lock nodes": {URL: redistest.Start(t).URL(), LockNodes: []string{addr}},
+		} {
+			t.Run(kind+" "+name, func(t *testing.T) {
+				t.Parallel()
+				ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+				defer cancel()
+				app := fx.New(fx.NopLogger, cache.Module, cache.WithConfig(cfg), fx.Invoke(func(everything) {}))
+
+				err := app.Start(ctx)
+
+				require.ErrorIs(t, err, cache.ErrUnreachable)
+				require.ErrorContains(t, err, addr)
+				require.NoError(t, ctx.Err(), "the error comes inside the budget")
+			})
+		}
+	}
+}
