@@ -64,10 +64,10 @@ func TestTwoApplicationsOnEveryTopology(t *testing.T) {
 			var one everything
 			app := uberfxtest.New(t, cache.Module, cache.WithConfig(cfg), fx.Invoke(func(p everything) { one = p }))
 			app.RequireStart()
-			t.Cleanup(func() { _ = app.Stop(context.WithoutCancel(ctx)) })
+			t.Cleanup(func() { assert.NoError(t, app.Stop(context.WithoutCancel(ctx))) })
 			two, err := cache.SetupCache(ctx, cfg)
 			require.NoError(t, err)
-			t.Cleanup(func() { _ = two.Close() })
+			t.Cleanup(func() { assert.NoError(t, two.Close()) })
 
 			shareState(ctx, t, one, two)
 			shareLock(ctx, t, one, two)

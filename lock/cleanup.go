@@ -15,6 +15,8 @@ const (
 	doubtTime = 500 * time.Millisecond
 	// maxCleanupDelay is the longest pause between two tries.
 	maxCleanupDelay = time.Second
+	// lastCleanupTime is how long a node has for the last try, when the manager is being closed: Close waits for it.
+	lastCleanupTime = 200 * time.Millisecond
 )
 
 // cleanupTime is how long cleaning up is tried: beyond the life of the key, as a Redis that was stopped may execute what
@@ -108,7 +110,13 @@ func (j *janitor) take() []debris {
 // sweep tries to remove debris once, on all nodes side by side, and returns what has to be tried again.
 func (j *janitor) sweep(work []debris) []debris {
 	m := j.manager
-	ctx, cancel := context.WithTimeout(m.ctx, maxNodeTimeout)
+	timeout := maxNodeTimeout
+	select {
+	case <-m.closing:
+		timeout = lastCleanupTime
+	default:
+	}
+	ctx, cancel := context.WithTimeout(m.ctx, timeout)
 	defer cancel()
 	var mu sync.Mutex // guards left
 	var left []debris

@@ -2,6 +2,7 @@ package lock
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -71,6 +72,9 @@ const (
 
 // Resource returns the name given to Acquire.
 func (l *RedisLock) Resource() string { return l.resource }
+
+// String names the lock for logs and for fmt, which would otherwise read what is changing. Safe for concurrent use.
+func (l *RedisLock) String() string { return fmt.Sprintf("lock %q with token %d", l.resource, l.token) }
 
 // Token returns the fencing token of this acquisition: larger than that of every earlier acquisition of the resource,
 // positive, and below 2^53. Pass it to whatever the lock protects, and let that refuse tokens smaller than the largest

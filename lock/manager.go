@@ -65,6 +65,11 @@ func NewRedisLockManager(client redis.UniversalClient, opts ...Option) (*RedisLo
 	return m, nil
 }
 
+// String names the manager for fmt, which would otherwise read what is changing. Safe for concurrent use.
+func (m *RedisLockManager) String() string {
+	return fmt.Sprintf("lock manager %q on %d nodes", m.set.name, len(m.nodes))
+}
+
 // random returns n random bytes as text without colons, which separate the parts of a value.
 func random(n int) string {
 	b := make([]byte, n)
@@ -166,6 +171,9 @@ func (m *RedisLockManager) releaseAll(ctx context.Context, locks map[*RedisLock]
 	if len(calls) == 0 {
 		return nil
 	}
+	// A node that hangs must not use up the time of a caller to whom the majority suffices.
+	ctx, cancel := context.WithTimeout(ctx, m.set.releaseTimeout())
+	defer cancel()
 	var mu sync.Mutex // guards released
 	released := make([]int, len(calls))
 	var all sync.WaitGroup

@@ -1,6 +1,7 @@
 package lock_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -178,5 +179,27 @@ func TestWaitingOnSeveralMasters(t *testing.T) {
 	require.NoError(t, l.Release(t.Context()))
 	for _, s := range servers {
 		require.Eventually(t, func() bool { return len(traces(t, s)) == 0 }, patience, tick)
+	}
+}
+
+// TestCloseDoesNotWaitForAStoppedMinority: what it may have left there ends with its TTL.
+func TestCloseDoesNotWaitForAStoppedMinority(t *testing.T) {
+	t.Parallel()
+	servers, manager := setupNodes(t)
+	m := manager()
+	servers[1].Stop()
+	l := acquire(t, m, "job", longTTL)
+	acquire(t, m, "another", longTTL)
+	for range 3 { // each leaves something to be cleaned up on the node that is stopped
+		_, err := m.Acquire(t.Context(), "job", longTTL)
+		require.ErrorIs(t, err, lock.ErrLockNotAcquired)
+	}
+	// Shorter than the stop budget of an application, longer than a node has to answer.
+	ctx, cancel := context.WithTimeout(t.Context(), 3500*time.Millisecond)
+	defer cancel()
+	require.NoError(t, m.Close(ctx))
+	require.ErrorIs(t, l.Release(t.Context()), lock.ErrManagerClosed)
+	for _, i := range []int{0, 2} {
+		assert.Empty(t, value(t, servers[i]))
 	}
 }

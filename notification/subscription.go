@@ -2,6 +2,7 @@ package notification
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -74,6 +75,9 @@ func (s *Subscription) Gaps() <-chan Gap { return s.gaps }
 
 // Pattern returns the channel or glob that was subscribed to.
 func (s *Subscription) Pattern() string { return s.pattern }
+
+// String names the subscription for fmt, which would otherwise read what is changing.
+func (s *Subscription) String() string { return fmt.Sprintf("subscription to %q", s.pattern) }
 
 // Err returns why the subscription was closed: an *ArgumentError if it was refused, the cause of its context,
 // ErrSlowSubscriber, or ErrClosed when the system was closed. It returns nil while the subscription is open and

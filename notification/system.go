@@ -67,6 +67,11 @@ func NewRedisNotificationSystem(client redis.UniversalClient, opts ...Option) (*
 	return n, nil
 }
 
+// String names the system for fmt, which would otherwise read what is changing.
+func (n *RedisNotificationSystem) String() string {
+	return fmt.Sprintf("notification system %q", n.set.name)
+}
+
 // Subscribe listens to a channel, or to a glob if the name contains *, ?, [ or \. What it returns is always a
 // *Subscription. It returns when Redis has confirmed, so that whatever is published afterwards arrives. If Redis
 // does not confirm before ctx or the ping timeout ends, the subscription becomes live by itself later and its first
