@@ -32,6 +32,7 @@ type renewer struct {
 	started bool
 	stopped bool
 	sleeps  time.Time // until when the goroutine means to sleep; zero if there is nothing due
+	awaited time.Time // for which due time it was woken last
 	blocked bool      // it waits for a node that is free
 }
 
@@ -66,6 +67,7 @@ func (r *renewer) schedule(l *RedisLock, due time.Time) {
 	// Waking the goroutine costs about as much as a call to Redis on the same machine, so only if it would sleep too
 	// long. Should the lock it sleeps for be gone by then, it goes on sleeping.
 	if due.Before(r.sleeps) {
+		r.sleeps, r.awaited = due, due
 		r.poke()
 	}
 }
@@ -157,6 +159,11 @@ func (r *renewer) takeDue() (due []*RedisLock, nodes []*node, next time.Duration
 			}
 			heap.Pop(&r.heap)
 			due = append(due, l)
+		}
+		// The lock it was woken for may be gone already, where locks are held for a moment only. Who sleeps until that
+		// would have been due need not be woken for the next one.
+		if r.awaited.After(now) {
+			next = min(next, r.awaited.Sub(now))
 		}
 	}
 	r.sleeps = now.Add(next)
