@@ -191,6 +191,7 @@ func (r *ride) wait() error {
 		return r.cmd.Err()
 	case <-r.round.quit:
 	case <-r.round.closing:
+	case <-r.round.hurry:
 	case <-timer.C:
 	}
 	if r.state.CompareAndSwap(riding, left) {

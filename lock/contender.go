@@ -147,7 +147,8 @@ func (c *contender) lost(a *attempt, err error) (time.Duration, bool) {
 	m := c.manager
 	votes := a.round.snapshot()
 	t := count(votes)
-	if t.refused == 0 || t.granted+t.failed >= m.quorum() {
+	// With answers of a majority Redis works: they were split, if they are not all refusals.
+	if t.refused == 0 || t.granted+t.refused < m.quorum() {
 		return c.failed(t, err)
 	}
 	c.failures = 0

@@ -11,6 +11,9 @@ import (
 	"github.com/go-redsync/redsync/v4"
 )
 
+// minHurry is how long nodes that are late are waited for at least when the others could not decide.
+const minHurry = 50 * time.Millisecond
+
 // outcome is what a node has answered.
 type outcome uint8
 
@@ -44,12 +47,15 @@ type round struct {
 
 	// ctx is what the calls to all nodes carry, such as a trace, and deadline when they end. redsync's own context does
 	// not bound them: it ends with the quorum's decision, and the late nodes are to get the lock too.
-	ctx      context.Context
-	deadline time.Time
+	ctx             context.Context
+	start, deadline time.Time
 	// quit and closing, where they are not nil, end the caller's interest in answers.
 	quit, closing <-chan struct{}
+	// hurry, on several nodes, is closed when those that have not answered are not waited for any longer.
+	hurry chan struct{}
 
 	mu    sync.Mutex // guards what follows
+	split bool       // a majority has answered, and not decided
 	votes []vote
 	only  [1]vote // what votes points to on a single node
 	// over says that the lock is not wanted any more: whoever grants it now has to take it back.
@@ -77,12 +83,14 @@ func (m *RedisLockManager) newRound(ctx context.Context, v verb, k keys, value s
 	r := &round{manager: m, verb: v, keys: k, value: value, ttl: ttl, call: call, ctx: ctx}
 	if r.votes = r.only[:]; len(m.nodes) > 1 {
 		r.votes = make([]vote, len(m.nodes))
+		r.hurry = make(chan struct{})
 	}
 	timeout := m.set.timeout(ttl)
 	if v == releasing {
 		timeout = m.set.releaseTimeout()
 	}
-	r.deadline = time.Now().Add(timeout)
+	r.start = time.Now()
+	r.deadline = r.start.Add(timeout)
 	return r
 }
 
@@ -96,6 +104,8 @@ func (r *round) ended() error {
 		return errGivenUp
 	case <-r.closing:
 		return ErrManagerClosed
+	case <-r.hurry:
+		return errNoAnswer
 	default:
 	}
 	if r.left() <= 0 {
@@ -139,7 +149,25 @@ func (r *round) record(n *node, v vote) {
 	r.votes[n.index] = v
 	if r.over {
 		r.takeBack(n, v)
+	} else {
+		r.hurryUp()
 	}
+}
+
+// hurryUp ends the waiting for nodes that are down where the others are split between several who acquire: they all
+// would wait until the deadline, each for the node that could make its majority. The late have as long again as the
+// majority took, but at least minHurry. The caller holds mu.
+func (r *round) hurryUp() {
+	if r.verb != acquiring || r.split || len(r.votes) == 1 {
+		return
+	}
+	t := count(r.votes)
+	quorum := r.manager.quorum()
+	if t.granted >= quorum || t.granted+t.refused < quorum || t.granted+t.refused+t.failed == len(r.votes) {
+		return
+	}
+	r.split = true
+	time.AfterFunc(max(time.Since(r.start), minHurry), func() { close(r.hurry) })
 }
 
 // answeredLate is called when a command has come to its end whose caller had left: its fate was unknown then, so

@@ -182,6 +182,37 @@ func TestWaitingOnSeveralMasters(t *testing.T) {
 	}
 }
 
+// TestSplitWithAStoppedMinority: of the two masters that answer one grants and one refuses, as happens while a lock is
+// being released or when several acquire at the same time.
+func TestSplitWithAStoppedMinority(t *testing.T) {
+	t.Parallel()
+	servers, manager := setupNodes(t)
+	m := manager()
+	servers[1].Stop()
+	client := servers[2].Client(t)
+	require.NoError(t, client.Set(t.Context(), "cache:lock:{job}", "somebody", 0).Err())
+
+	// The stopped node would have 2s to answer; waiting for it cannot be told from this context's end.
+	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+	defer cancel()
+	_, err := m.Acquire(ctx, "job", longTTL)
+	require.ErrorIs(t, err, lock.ErrRedis, "nobody knows whether the third would have granted it")
+	everywhere(t, servers[:1], false)
+
+	done := make(chan *lock.RedisLock, 1)
+	go func() {
+		l, err := m.AcquireWait(t.Context(), "job", longTTL)
+		assert.NoError(t, err, "a majority answers, so Redis works")
+		done <- l
+	}()
+	require.Eventually(t, func() bool { return queueLength(t, servers[2])() == 1 }, patience, tick)
+	require.NoError(t, client.Del(t.Context(), "cache:lock:{job}").Err())
+	l := <-done
+	require.NotNil(t, l)
+	require.True(t, l.IsHeld())
+	require.NoError(t, l.Release(t.Context()))
+}
+
 // TestCloseDoesNotWaitForAStoppedMinority: what it may have left there ends with its TTL.
 func TestCloseDoesNotWaitForAStoppedMinority(t *testing.T) {
 	t.Parallel()
