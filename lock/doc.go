@@ -74,6 +74,20 @@
 //
 // [RedisLockManager.GetMetrics] returns the same numbers as a struct.
 //
+// # The way of a lock
+//
+//	acquire.go    tries once, and tells refusal, failure and the caller's end apart
+//	quorum.go     puts a question to all nodes through redsync (pool.go), and takes back what came to nothing; votes.go counts
+//	batch.go      sends one command: at once, or together with those of other callers
+//	fencing.go    makes a majority agree on the token
+//	loss.go       makes the lock, and ends it in time
+//	renewal.go    extends all that are held, renewalbatch.go reads the answers; rejoin.go brings one back to a master that has forgotten it
+//	wait.go       is the queue within the process, contender.go competes for it, inbox.go hears of releases
+//	release.go    gives it back or passes it on
+//	cleanup.go    removes what commands of unknown fate may have left
+//
+// The scripts beside them say what Redis does.
+//
 // # Failure
 //
 //   - Redis down: Acquire fails within the node timeout ([WithNodeTimeout]) with ErrRedis. Held locks are lost on time.

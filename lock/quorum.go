@@ -2,8 +2,6 @@ package lock
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -13,26 +11,6 @@ import (
 
 // minHurry is how long nodes that are late are waited for at least when the others could not decide.
 const minHurry = 50 * time.Millisecond
-
-// outcome is what a node has answered.
-type outcome uint8
-
-const (
-	pending outcome = iota
-	granted         // it did what was asked
-	missing         // the key is gone
-	refused         // somebody else holds the lock there
-	failed          // nobody knows whether it did what was asked
-)
-
-// vote is the answer of one node.
-type vote struct {
-	outcome outcome
-	token   int64
-	wait    time.Duration // remaining TTL of the other holder
-	place   placeReply    // for those who wait
-	err     error
-}
 
 // round is one question put to all nodes, through redsync, which counts the answers. It travels to the nodes in the
 // context and outlives redsync's call: a node that is late still answers into it.
@@ -234,53 +212,6 @@ func (r *round) snapshot() []vote {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.votes)
-}
-
-// tally is what the answers add up to.
-type tally struct {
-	granted, missing, refused, failed int
-	token                             int64         // the largest among those who granted
-	stored                            int           // how many of those have that token
-	wait                              time.Duration // the longest wait among those who refused
-	errs                              []error
-}
-
-func count(votes []vote) tally {
-	var t tally
-	for i, v := range votes {
-		switch v.outcome {
-		case granted:
-			t.granted++
-			if v.token > t.token {
-				t.token, t.stored = v.token, 0
-			}
-			if v.token == t.token {
-				t.stored++
-			}
-		case missing:
-			t.missing++
-		case refused:
-			t.refused++
-			t.wait = max(t.wait, v.wait)
-		case failed:
-			t.failed++
-			if len(votes) > 1 {
-				t.errs = append(t.errs, fmt.Errorf("node %d: %w", i, v.err))
-			} else {
-				t.errs = append(t.errs, v.err)
-			}
-		case pending:
-		}
-	}
-	return t
-}
-
-// err joins what went wrong.
-func (t *tally) err() error {
-	if len(t.errs) == 1 {
-		return t.errs[0]
-	}
-	return errors.Join(t.errs...)
 }
 
 // quorum is how many nodes have to agree.
