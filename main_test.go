@@ -9,7 +9,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/fx"
 	uberfxtest "go.uber.org/fx/fxtest"
-	"go.uber.org/goleak"
 
 	"github.com/compozy/cache"
 	"github.com/compozy/cache/internal/redistest"
@@ -24,22 +23,7 @@ func TestMain(m *testing.M) {
 		holdInProcess()
 		return
 	}
-	goleak.VerifyTestMain(settling{m})
-}
-
-// settling gives go-redis time after the tests: where a server was away, it has a
-// goroutine that tries every second to reach it, and notices only then that its
-// client was closed.
-type settling struct{ *testing.M }
-
-func (m settling) Run() int {
-	code := m.M.Run()
-	for range 5 { // each look takes about half a second, if there is something to wait for
-		if goleak.Find() == nil {
-			break
-		}
-	}
-	return code
+	redistest.VerifyTestMain(m)
 }
 
 // configOf is a configuration for a server of the test's own. Its timeouts are

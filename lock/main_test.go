@@ -8,7 +8,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/compozy/cache/internal/redistest"
 	"github.com/compozy/cache/lock"
@@ -19,7 +18,7 @@ func TestMain(m *testing.M) {
 		holdInProcess(addr)
 		return
 	}
-	goleak.VerifyTestMain(m)
+	redistest.VerifyTestMain(m)
 }
 
 const (

@@ -208,14 +208,9 @@ func (p *pump) fanOut(t *topic, m *Message, e envelope) {
 	} else if t.passed.less(e.pos) {
 		t.passed = e.pos
 	}
-	var delivered int64
 	var slow []*Subscription
 	for _, s := range t.subs {
-		ok, next := s.offer(m, e.pos)
-		if ok {
-			delivered++
-		}
-		switch next {
+		switch s.offer(m, e.pos) {
 		case catchUp:
 			p.replayer.add(s)
 		case disconnect:
@@ -223,7 +218,6 @@ func (p *pump) fanOut(t *topic, m *Message, e envelope) {
 		}
 	}
 	t.mu.Unlock()
-	p.system.metrics.delivered.Add(delivered)
 	// Closing takes the topic's lock, so it has to wait until here.
 	for _, s := range slow {
 		s.shut(ErrSlowSubscriber)

@@ -9,12 +9,12 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
+	"github.com/compozy/cache/internal/redistest"
 	"github.com/compozy/cache/notification"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { redistest.VerifyTestMain(m) }
 
 // patience is how long a test waits for what should take milliseconds, on a busy machine.
 const patience = 20 * time.Second

@@ -1,25 +1,24 @@
 package notification
 
-// offer is what the dispatcher does with a live message for one subscription. It never blocks. It reports whether
-// the message was put into the buffer, and whether the subscription now has to catch up from the journal or be
-// closed. The message is shared and must not be changed.
-func (s *Subscription) offer(m *Message, pos position) (delivered bool, next action) {
+// offer is what the dispatcher does with a live message for one subscription. It never blocks. It reports whether the
+// subscription now has to catch up from the journal or be closed. The message is shared and must not be changed.
+func (s *Subscription) offer(m *Message, pos position) action {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.closed || s.state == pending:
-		return false, nothing
+		return nothing
 	case !pos.isZero() && !s.last.less(pos):
 		// Already delivered: a copy of the same event, or the journal was read ahead of the connection.
-		return false, nothing
+		return nothing
 	case s.state == replaying:
 		// The journal has the event, and the replay will come to it. It never has foreign messages.
 		if pos.isZero() {
 			s.drop()
 		}
-		return false, nothing
+		return nothing
 	case s.send(m, pos):
-		return true, nothing
+		return nothing
 	default:
 		return s.overflow(m, pos)
 	}
@@ -27,17 +26,14 @@ func (s *Subscription) offer(m *Message, pos position) (delivered bool, next act
 
 // offerRecovered is offer for an event read from the journal after a cut. What does not fit is left to the replay
 // under every policy: it comes at the speed of memory, which says nothing about the subscriber's.
-func (s *Subscription) offerRecovered(m *Message, pos position) (delivered, behind bool) {
+func (s *Subscription) offerRecovered(m *Message, pos position) action {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.state != live || !s.last.less(pos) {
-		return false, false
-	}
-	if s.send(m, pos) {
-		return true, false
+	if s.closed || s.state != live || !s.last.less(pos) || s.send(m, pos) {
+		return nothing
 	}
 	s.state = replaying
-	return false, true
+	return catchUp
 }
 
 // action is what remains to be done for a subscription after its locks were released.
@@ -50,15 +46,15 @@ const (
 )
 
 // overflow applies the policy to a message that found the buffer full. The caller holds mu.
-func (s *Subscription) overflow(m *Message, pos position) (delivered bool, next action) {
+func (s *Subscription) overflow(m *Message, pos position) action {
 	switch s.system.set.policy {
 	case Replay:
 		if pos.isZero() {
 			s.drop()
-			return false, nothing
+			return nothing
 		}
 		s.state = replaying
-		return false, catchUp
+		return catchUp
 	case DropOldest:
 		// This goroutine is the only sender, so after one receive there is room, unless the reader made some.
 		select {
@@ -69,20 +65,26 @@ func (s *Subscription) overflow(m *Message, pos position) (delivered bool, next 
 			s.drop()
 		default:
 		}
-		return s.send(m, pos), nothing
+		s.send(m, pos)
+		return nothing
 	case Disconnect:
 		s.drop()
-		return false, disconnect
+		return disconnect
 	default:
 		s.drop()
 		// What was dropped on purpose must not come back from the journal.
 		s.advance(pos)
-		return false, nothing
+		return nothing
 	}
 }
 
 // send puts a message into the buffer if there is room. The caller holds mu and has checked closed.
 func (s *Subscription) send(m *Message, pos position) bool {
+	// Whoever holds mu is the only sender, so what is free stays free. It is counted first: who has received it, finds
+	// it in the metrics.
+	if len(s.messages) == cap(s.messages) {
+		return false
+	}
 	out := m
 	if s.gap != nil {
 		copied := *m
@@ -94,11 +96,11 @@ func (s *Subscription) send(m *Message, pos position) bool {
 		copied.Gap = &gap
 		out = &copied
 	}
-	select {
-	case s.messages <- out:
-	default:
-		return false
+	s.system.metrics.delivered.Add(1)
+	if m.Recovered {
+		s.system.metrics.recovered.Add(1)
 	}
+	s.messages <- out
 	if s.flood && s.gap != nil && s.gap.Missed > 1 {
 		s.push(*out.Gap) // the first drop was told at once; this is how many there were in the end
 	}

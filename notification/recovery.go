@@ -281,11 +281,7 @@ func (p *pump) fanOutRecovered(t *topic, m *Message, e envelope) {
 	}
 	t.last, t.passed = e, e.pos
 	for _, s := range t.subs {
-		switch delivered, behind := s.offerRecovered(m, e.pos); {
-		case delivered:
-			p.system.metrics.delivered.Add(1)
-			p.system.metrics.recovered.Add(1)
-		case behind:
+		if s.offerRecovered(m, e.pos) == catchUp {
 			p.replayer.add(s)
 		}
 	}

@@ -204,8 +204,6 @@ func (r *replayer) move(s *Subscription) bool {
 	}
 	for len(s.backlog) > 0 && s.send(s.backlog[0], position{}) {
 		s.backlog = s.backlog[1:]
-		r.pump.system.metrics.delivered.Add(1)
-		r.pump.system.metrics.recovered.Add(1)
 	}
 	if len(s.backlog) == 0 {
 		s.backlog = nil

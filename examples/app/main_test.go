@@ -5,7 +5,7 @@ import (
 	"os"
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/compozy/cache/internal/redistest"
 )
 
 // asApp makes the test binary be the program itself: the tests start real processes of it, built as the tests are,
@@ -20,5 +20,5 @@ func TestMain(m *testing.M) {
 		}()
 		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 	}
-	goleak.VerifyTestMain(m)
+	redistest.VerifyTestMain(m)
 }
