@@ -192,6 +192,7 @@ func (r *ride) wait() error {
 	case <-r.round.quit:
 	case <-r.round.closing:
 	case <-r.round.hurry:
+	case <-r.round.manager.ctx.Done(): // Close has returned: a node that is late with a release is given up
 	case <-timer.C:
 	}
 	if r.state.CompareAndSwap(riding, left) {

@@ -82,6 +82,8 @@ func (r *round) ended() error {
 		return errGivenUp
 	case <-r.closing:
 		return ErrManagerClosed
+	case <-r.manager.ctx.Done():
+		return ErrManagerClosed
 	case <-r.hurry:
 		return errNoAnswer
 	default:
