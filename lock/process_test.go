@@ -34,13 +34,15 @@ func holdInProcess(addr string) {
 	if err != nil {
 		panic(err)
 	}
-	fmt.Println(l.Token())
 	var last, until time.Time
 	for {
 		deadline := l.Until()
 		now := time.Now()
 		if !l.IsHeld() {
 			break
+		}
+		if last.IsZero() {
+			fmt.Println(l.Token()) // only now may it be stopped: it has seen once that it holds the lock
 		}
 		last, until = now, deadline
 		select {
