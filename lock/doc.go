@@ -45,7 +45,8 @@
 //
 // With [WithNodes] a lock lives on several independent masters and is held when a majority has granted it, as Redlock
 // describes. All are asked in parallel, and the answer is there when the majority has decided: a minority that is down
-// costs no time. The token is the largest that a granting master gave, and is on a majority before the holder sees it.
+// costs no time, unless those that answer are split between several who acquire. Then it is waited for as long again as
+// they took, at least 50ms. The token is the largest that a granting master gave, and is on a majority before the holder sees it.
 // A master that was restarted empty gets the locks back that a majority confirms. Both Acquire and Release return when
 // the majority has decided, so a try right after a release may still be refused by what is late; waiting copes with it.
 //
