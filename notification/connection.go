@@ -73,7 +73,7 @@ func (p *pump) connect() (*session, error) {
 	ps := client.Subscribe(p.ctx)
 	// The channel of our heartbeats comes first. It has the hash tag of the journal, in case a client we do not
 	// know chooses the node by it.
-	if err := ps.Subscribe(p.ctx, p.beatChannel()); err != nil {
+	if err := ps.Subscribe(p.ctx, p.beatChannel); err != nil {
 		_ = ps.Close()
 		return nil, err
 	}
@@ -89,7 +89,7 @@ func (p *pump) connect() (*session, error) {
 func (p *pump) begin(ps *redis.PubSub) *session {
 	p.epoch++
 	s := &session{epoch: p.epoch, pubsub: ps, topics: p.system.registry.everything(), awaited: make(map[string]bool)}
-	s.awaited[p.beatChannel()] = true
+	s.awaited[p.beatChannel] = true
 	for _, t := range s.topics {
 		s.awaited[t.name] = true
 	}
@@ -182,7 +182,7 @@ func (p *pump) read(s *session) error {
 func (p *pump) received(s *session, m *redis.Message) {
 	it := item{kind: itemMessage, session: s, name: m.Channel, channel: m.Channel, payload: m.Payload}
 	switch {
-	case m.Channel == p.beatChannel() && m.Pattern == "":
+	case m.Channel == p.beatChannel && m.Pattern == "":
 		p.contact(s)
 		it.kind = itemBeat
 	case strings.HasPrefix(m.Channel, p.system.keys.heartbeat):
@@ -222,7 +222,7 @@ func (p *pump) confirmed(s *session, m *redis.Subscription) {
 	if m.Kind != "subscribe" && m.Kind != "psubscribe" {
 		return
 	}
-	if m.Channel != p.beatChannel() {
+	if m.Channel != p.beatChannel {
 		s.answered()
 	}
 	if !s.awaited[m.Channel] {

@@ -81,6 +81,18 @@ func (d *dispatcher) advance(e envelope) {
 	d.cursor = e
 }
 
+// pass is advance for an event that the connection brings. It reports whether that moved the cursor: right after a
+// recovery the journal was read further than the connection has come.
+func (d *dispatcher) pass(e envelope) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.cursor.pos.less(e.pos) {
+		return false
+	}
+	d.cursor = e
+	return true
+}
+
 // at returns the cursor.
 func (d *dispatcher) at() envelope {
 	d.mu.Lock()
@@ -101,10 +113,11 @@ func (p *pump) dispatch() {
 
 // handle does what an item asks for. It runs in one goroutine at a time.
 func (p *pump) handle(it item) {
-	p.busySince.Store(time.Now().UnixNano())
+	now := time.Now()
+	p.busySince.Store(now.UnixNano())
 	switch it.kind {
 	case itemMessage:
-		p.message(it)
+		p.message(it, now)
 	case itemBeat:
 		p.beatReturned(it)
 	case itemConfirmed:
@@ -120,7 +133,7 @@ func (p *pump) handle(it item) {
 }
 
 // message delivers one message of the connection.
-func (p *pump) message(it item) {
+func (p *pump) message(it item, now time.Time) {
 	d := p.dispatcher
 	if !d.up {
 		// The journal has it, and the recovery that is to come will find it there.
@@ -130,7 +143,7 @@ func (p *pump) message(it item) {
 		d.previous = it.payload
 		d.envelope, d.ours = openEnvelope(it.payload, p.system.keys.tag)
 		d.skip = false
-		if !p.passes(it.session) {
+		if !p.passes(it.session, now) {
 			return
 		}
 	}
@@ -148,11 +161,11 @@ func (p *pump) message(it item) {
 
 // passes notes a new event. It gives false if the event cannot follow the one before it in the same journal: then
 // the journal was replaced under a connection that did not notice.
-func (p *pump) passes(s *session) bool {
+func (p *pump) passes(s *session, now time.Time) bool {
 	d := p.dispatcher
 	here := place{d.envelope.pos, d.envelope.stamp}
 	if here.pos.isZero() || here == d.highest {
-		p.aged()
+		p.aged(now)
 		return true
 	}
 	if !d.highest.pos.less(here.pos) {
@@ -167,22 +180,20 @@ func (p *pump) passes(s *session) bool {
 		p.interrupt(s)
 		return false
 	}
-	p.aged()
+	p.aged(now)
 	d.highest = here
 	value := d.envelope.valueOf(d.previous)
 	d.skip = d.seen.repeats(d.envelope, value)
-	// Right after a recovery the journal was read further than the connection has come.
-	if d.at().pos.less(d.envelope.pos) {
+	if d.pass(d.envelope) {
 		d.seen.add(d.envelope, value)
-		d.advance(d.envelope)
 	}
 	return true
 }
 
-// aged observes how long the message at hand was under way.
-func (p *pump) aged() {
+// aged observes how long the message at hand, which is being handled since now, was under way.
+func (p *pump) aged(now time.Time) {
 	if d := p.dispatcher; d.ours {
-		p.system.metrics.arrived(time.Since(d.envelope.time))
+		p.system.metrics.arrived(now.Sub(d.envelope.time))
 	}
 }
 

@@ -7,9 +7,6 @@ import (
 	"go.uber.org/zap"
 )
 
-// beatChannel is the channel of this system's own heartbeats.
-func (p *pump) beatChannel() string { return p.system.keys.heartbeat + p.system.publisher.own }
-
 // beat sends heartbeats. They go out on an ordinary connection and have to come back on the subscribing one: only
 // that shows that the server still delivers to it. The reader notes their return, and the session's timer closes
 // a connection on which none returned for too long.
@@ -40,12 +37,12 @@ func (p *pump) beat() {
 func (p *pump) sendBeat(ctx context.Context) error {
 	number := p.beats.Add(1)
 	if p.system.set.history > 0 {
-		_, err := p.system.journal.look(ctx, p.beatChannel(), number)
+		_, err := p.system.journal.look(ctx, p.beatChannel, number)
 		return err
 	}
 	// A script for the same reason as with events: in a cluster it runs on the node we listen to.
 	plain := p.system.publisher.scripts.plain
-	reply, err := plain.run(ctx, p.system.client, append(plain.call(3, p.system.keys.journal), number, 1, p.beatChannel()))
+	reply, err := plain.run(ctx, p.system.client, append(plain.call(3, p.system.keys.journal), number, 1, p.beatChannel))
 	beat := new(request)
 	settle([]*request{beat}, reply, err)
 	return beat.err

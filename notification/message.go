@@ -101,7 +101,11 @@ func openEnvelope(payload, journal string) (envelope, bool) {
 		return envelope{}, false
 	}
 	var e envelope
-	if e.id, rest, ok = strings.Cut(rest, `",`); !ok || e.id == "" || strings.ContainsAny(e.id, `"\`) {
+	if e.id, rest, ok = strings.Cut(rest, `",`); !ok || e.id == "" {
+		return envelope{}, false
+	}
+	pos, ok := parsePosition(e.id)
+	if !ok && strings.ContainsAny(e.id, `"\`) {
 		return envelope{}, false
 	}
 	name, ok := e.openValue(rest)
@@ -110,7 +114,7 @@ func openEnvelope(payload, journal string) (envelope, bool) {
 	}
 	if name == journal {
 		// An ID has a meaning only in its own journal, though any can be parsed.
-		e.pos, _ = parsePosition(e.id)
+		e.pos = pos
 	}
 	return e, true
 }

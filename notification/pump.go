@@ -26,9 +26,10 @@ const (
 //	dispatch   recovers after cuts and hands messages to subscriptions
 //	replay     feeds the subscriptions that could not keep up
 type pump struct {
-	system *RedisNotificationSystem
-	queue  chan item
-	poke   chan struct{} // wakes control; never holds more than one
+	system      *RedisNotificationSystem
+	beatChannel string // where this system's own heartbeats go
+	queue       chan item
+	poke        chan struct{} // wakes control; never holds more than one
 
 	startOnce  sync.Once
 	started    atomic.Bool
@@ -59,7 +60,8 @@ const goroutines = 5
 
 func newPump(n *RedisNotificationSystem) *pump {
 	p := &pump{
-		system: n, queue: make(chan item, queueSize), poke: make(chan struct{}, 1),
+		system: n, beatChannel: n.keys.heartbeat + n.publisher.own,
+		queue: make(chan item, queueSize), poke: make(chan struct{}, 1),
 		dispatched: make(chan struct{}), changed: make(chan struct{}),
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
