@@ -25,13 +25,38 @@ const (
 
 // request is one event on its way to Redis. Its outcome is written before done is closed.
 type request struct {
-	key, value []byte // what the journal keeps
-	channels   []string
+	key, value string    // what the journal keeps
+	room       [3]string // for the channels, as no event of ours has more
+	count      int       // how many it has
+	at         time.Time // when it was prepared
 
 	gone  func() error // the caller's ctx.Err, for those that wait for a batch
 	taken atomic.Bool  // set once, by the batch that sends it or by the caller who gave up first
 	done  chan struct{}
 	err   error
+}
+
+// channels returns the channels the event is published to. They are not kept as a slice, since the request would
+// then point to itself, and that would cost it its place on the stack.
+func (r *request) channels() []string { return r.room[:r.count] }
+
+// to sets the channels. A name is dropped when it is repeated, which IDs such as "events" produce: a channel must get
+// one copy of an event.
+func (r *request) to(names ...string) {
+	for _, name := range names {
+		if !slices.Contains(r.channels(), name) {
+			r.room[r.count] = name
+			r.count++
+		}
+	}
+}
+
+// waiting returns a copy that others may get hold of. An event that goes at once does without, and without the heap.
+func (r *request) waiting(ctx context.Context) *request {
+	return &request{
+		key: r.key, value: r.value, room: r.room, count: r.count, at: r.at,
+		gone: ctx.Err, done: make(chan struct{}),
+	}
 }
 
 // publisher sends events: alone when few are in flight, batched when many are.
@@ -41,7 +66,9 @@ type publisher struct {
 	keys    keys
 	metrics *metrics
 	scripts publishScripts
-	size    any // of the journal, an argument that never changes
+	drafts  drafts
+	journal any // its key, and
+	size    any // how many events it keeps: arguments that never change
 	expiry  expiry
 	own     string        // prefix that makes the IDs of this publisher's events its own
 	counter atomic.Uint64 // number of the last event prepared
@@ -52,41 +79,36 @@ type publisher struct {
 }
 
 func newPublisher(client redis.UniversalClient, set settings, k keys, m *metrics) *publisher {
-	return &publisher{
-		client: client, set: set, keys: k, metrics: m,
-		scripts: newPublishScripts(), size: set.history, expiry: newExpiry(set.historyTTL),
-		own: rand.Text()[:16],
+	p := &publisher{
+		client: client, set: set, keys: k, metrics: m, journal: k.journal, size: set.history,
+		expiry: newExpiry(set.historyTTL), own: rand.Text()[:16],
 	}
+	p.scripts = newPublishScripts(p.size, p.expiry.milliseconds)
+	return p
 }
 
-func (p *publisher) nextKey(channels []string) []byte {
-	return makeKey(p.own, p.counter.Add(1), channels)
-}
-
-// one publishes a single event, which comes as a list of one.
-func (p *publisher) one(ctx context.Context, requests []*request) error {
-	r := requests[0]
+// one publishes a single event.
+func (p *publisher) one(ctx context.Context, r *request) error {
 	if ctx.Err() != nil {
 		return p.failed(r, context.Cause(ctx), false)
 	}
-	start := time.Now()
 	p.mu.Lock()
 	if p.flying < maxDirect {
 		p.flying++
 		p.mu.Unlock()
-		p.send(ctx, requests)
+		p.send(ctx, []*request{r}, r.at)
 		p.landed()
-		return p.outcome(r, start)
+		return p.outcome(r, r.at)
 	}
-	r.done, r.gone = make(chan struct{}), ctx.Err
-	p.waiting = append(p.waiting, r)
+	w := r.waiting(ctx)
+	p.waiting = append(p.waiting, w)
 	p.mu.Unlock()
 	select {
-	case <-r.done:
-		return p.outcome(r, start)
+	case <-w.done:
+		return p.outcome(w, w.at)
 	case <-ctx.Done():
 		// If no batch has taken the event yet it will never be sent; otherwise nobody can tell.
-		return p.failed(r, context.Cause(ctx), r.taken.Swap(true))
+		return p.failed(w, context.Cause(ctx), w.taken.Swap(true))
 	}
 }
 
@@ -103,7 +125,7 @@ func (p *publisher) many(ctx context.Context, requests []*request) error {
 			}
 			continue
 		}
-		p.send(ctx, part)
+		p.send(ctx, part, time.Now())
 		for _, r := range part {
 			errs = append(errs, p.outcome(r, start))
 		}
@@ -148,7 +170,7 @@ func (p *publisher) flush() {
 		}
 		// The batch outlives each of its callers' contexts, since it carries the others' events too.
 		ctx, cancel := context.WithTimeout(context.Background(), batchTimeout)
-		p.send(ctx, batch)
+		p.send(ctx, batch, time.Now())
 		cancel()
 		for _, r := range batch {
 			close(r.done)
@@ -169,5 +191,5 @@ func (p *publisher) outcome(r *request, start time.Time) error {
 
 func (p *publisher) failed(r *request, err error, uncertain bool) error {
 	p.metrics.publishErrors.Add(1)
-	return &PublishError{Channel: r.channels[0], Uncertain: uncertain, Err: err}
+	return &PublishError{Channel: r.room[0], Uncertain: uncertain, Err: err}
 }

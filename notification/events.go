@@ -1,7 +1,6 @@
 package notification
 
 import (
-	"slices"
 	"strings"
 	"time"
 )
@@ -43,41 +42,32 @@ type TaskEvent struct {
 
 // outgoing returns the event as it is marshalled: without the two fields the system itself adds, which would
 // otherwise be in the payload twice.
-func (e *WorkflowEvent) outgoing() (channels []string, v any, err error) {
+func (e *WorkflowEvent) outgoing(r *request) (v any, err error) {
 	switch {
 	case e == nil:
-		return nil, nil, &ArgumentError{Argument: "event", Reason: "is nil"}
+		return nil, &ArgumentError{Argument: "event", Reason: "is nil"}
 	case e.ID == "":
-		return nil, nil, &ArgumentError{Argument: "event.ID", Reason: "is empty"}
+		return nil, &ArgumentError{Argument: "event.ID", Reason: "is empty"}
 	}
 	copied := *e
 	copied.EventID, copied.Time = "", time.Time{}
-	return distinct(WorkflowEvents, workflowPrefix+e.ID), &copied, nil
+	r.to(WorkflowEvents, workflowPrefix+e.ID)
+	return &copied, nil
 }
 
-func (e *TaskEvent) outgoing() (channels []string, v any, err error) {
+func (e *TaskEvent) outgoing(r *request) (v any, err error) {
 	switch {
 	case e == nil:
-		return nil, nil, &ArgumentError{Argument: "event", Reason: "is nil"}
+		return nil, &ArgumentError{Argument: "event", Reason: "is nil"}
 	case e.ID == "":
-		return nil, nil, &ArgumentError{Argument: "event.ID", Reason: "is empty"}
+		return nil, &ArgumentError{Argument: "event.ID", Reason: "is empty"}
 	case e.WorkflowID == "":
-		return nil, nil, &ArgumentError{Argument: "event.WorkflowID", Reason: "is empty"}
+		return nil, &ArgumentError{Argument: "event.WorkflowID", Reason: "is empty"}
 	}
 	copied := *e
 	copied.EventID, copied.Time = "", time.Time{}
-	return distinct(TaskEvents, taskPrefix+e.ID, taskWorkflowPrefix+e.WorkflowID), &copied, nil
-}
-
-// distinct drops repeated names, which IDs such as "events" produce: a channel must get one copy of an event.
-func distinct(names ...string) []string {
-	out := make([]string, 0, len(names))
-	for _, name := range names {
-		if !slices.Contains(out, name) {
-			out = append(out, name)
-		}
-	}
-	return out
+	r.to(TaskEvents, taskPrefix+e.ID, taskWorkflowPrefix+e.WorkflowID)
+	return &copied, nil
 }
 
 // validatePattern returns why a subscription to this name could never mean what its author intended.

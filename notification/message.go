@@ -1,7 +1,6 @@
 package notification
 
 import (
-	"bytes"
 	"strconv"
 	"strings"
 	"time"
@@ -70,10 +69,10 @@ type envelope struct {
 // seal builds the payload of an event.
 func seal(id, value string) string { return openEventID + id + `",` + value }
 
-// makeValue puts the fields of ours in front of the event's own JSON object. The journal is named only if it is not
-// the default one, so that events of two systems with different key prefixes are not taken for each other's.
-func makeValue(now time.Time, journal, traceParent string, object []byte) []byte {
-	b := make([]byte, 0, 64+len(journal)+len(traceParent)+len(object))
+// appendFields writes the fields of ours that come in front of the event's own JSON object. The journal is named only
+// if it is not the default one, so that events of two systems with different key prefixes are not taken for each
+// other's.
+func appendFields(b []byte, now time.Time, journal, traceParent string) []byte {
 	b = append(b, openTime...)
 	b = now.UTC().AppendFormat(b, time.RFC3339Nano)
 	b = append(b, '"')
@@ -87,10 +86,19 @@ func makeValue(now time.Time, journal, traceParent string, object []byte) []byte
 		b = append(b, traceParent...)
 		b = append(b, '"')
 	}
+	return b
+}
+
+// join puts what appendFields wrote, and what may be in front of it, together with the event's own JSON object.
+func join(head, object []byte) string {
+	var text strings.Builder
+	text.Grow(len(head) + len(object))
+	text.Write(head)
 	if len(object) > len("{}") {
-		b = append(b, ',')
+		text.WriteByte(',')
 	}
-	return append(b, object[1:]...)
+	text.Write(object[1:])
+	return text.String()
 }
 
 // openEnvelope reads the start of a payload. It gives false for anything that no NotificationSystem wrote; then
@@ -153,10 +161,9 @@ func cutField(s, open string) (value, rest string, ok bool) {
 	return value, rest, true
 }
 
-// makeKey writes what identifies an event in the journal besides its place: the publisher's own ID for it, which a
+// appendKey writes what identifies an event in the journal besides its place: the publisher's own ID for it, which a
 // repetition looks for, and its channels, with their lengths, as a name may contain any byte.
-func makeKey(publisher string, number uint64, channels []string) []byte {
-	b := make([]byte, 0, 96)
+func appendKey(b []byte, publisher string, number uint64, channels []string) []byte {
 	b = append(b, publisher...)
 	b = append(b, '.')
 	b = strconv.AppendUint(b, number, 10)
@@ -170,8 +177,8 @@ func makeKey(publisher string, number uint64, channels []string) []byte {
 }
 
 // ownID returns the publisher's own ID in a key.
-func ownID(key []byte) []byte {
-	id, _, _ := bytes.Cut(key, []byte{'\n'})
+func ownID(key string) string {
+	id, _, _ := strings.Cut(key, "\n")
 	return id
 }
 

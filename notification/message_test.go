@@ -15,8 +15,8 @@ import (
 func FuzzPayload(f *testing.F) {
 	for _, seed := range []string{
 		"", "{}", "null", "[1]", `"x"`, `{"event_id":"1-1"}`, `{"event_id":"1-1","time":"x"}`,
-		seal("1-1", string(makeValue(time.Unix(0, 1), "", "", []byte("{}")))),
-		seal("1-1", string(makeValue(time.Unix(0, 1), "j", "00-0-0-00", []byte(`{"id":"w"}`)))),
+		seal("1-1", join(appendFields(nil, time.Unix(0, 1), "", ""), []byte("{}"))),
+		seal("1-1", join(appendFields(nil, time.Unix(0, 1), "j", "00-0-0-00"), []byte(`{"id":"w"}`))),
 		`{"event_id":"` + strings.Repeat("9", 40) + `-1","time":"2020-01-01T00:00:00Z"}`,
 	} {
 		f.Add(seed)
@@ -50,11 +50,13 @@ func FuzzSealedPayloadOpens(f *testing.F) {
 	f.Add("w", "running", int64(0), "")
 	f.Add(`"\`+"\x00", "é\xff", int64(1), "tag")
 	f.Fuzz(func(t *testing.T, id, status string, at int64, prefix string) {
+		var all drafts
 		tag := (&settings{keyPrefix: prefix}).keys().tag
-		object, err := marshalObject(&WorkflowEvent{ID: id, Status: status})
+		d, err := all.of(&WorkflowEvent{ID: id, Status: status})
 		require.NoError(t, err)
+		defer all.release(d)
 		when := time.Unix(0, at).UTC()
-		payload := seal("12-34", string(makeValue(when, tag, "", object)))
+		payload := seal("12-34", join(appendFields(nil, when, tag, ""), d.object))
 		require.True(t, json.Valid([]byte(payload)), payload)
 		e, ours := openEnvelope(payload, tag)
 		require.True(t, ours)
@@ -73,9 +75,9 @@ func FuzzKey(f *testing.F) {
 	f.Add("a", "b\n3:c")
 	f.Fuzz(func(t *testing.T, a, b string) {
 		channels := []string{a, b, "task:1"}
-		key := makeKey("own", 1, channels)
-		assert.Equal(t, channels, openKey(string(key)))
-		assert.Equal(t, "own.1", string(ownID(key)))
+		key := string(appendKey(nil, "own", 1, channels))
+		assert.Equal(t, channels, openKey(key))
+		assert.Equal(t, "own.1", ownID(key))
 	})
 }
 

@@ -2,7 +2,6 @@ package notification
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"strings"
 	"time"
@@ -14,32 +13,39 @@ import (
 // an *ArgumentError for a nil event, an empty ID or data that does not marshal, an error matching ErrClosed after
 // Close, and a *PublishError for anything else. Safe for concurrent use.
 func (n *RedisNotificationSystem) PublishWorkflowEvent(ctx context.Context, event *WorkflowEvent) error {
-	return n.publishAll(ctx, event)
+	var r request
+	v, err := event.outgoing(&r)
+	return n.publishOne(ctx, &r, v, err)
 }
 
 // PublishTaskEvent publishes the event to "task:events", "task:<ID>" and "task:workflow:<workflow ID>". Its errors
 // are those of PublishWorkflowEvent. Safe for concurrent use.
 func (n *RedisNotificationSystem) PublishTaskEvent(ctx context.Context, event *TaskEvent) error {
-	return n.publishAll(ctx, event)
+	var r request
+	v, err := event.outgoing(&r)
+	return n.publishOne(ctx, &r, v, err)
 }
 
 // Publish publishes any value that marshals to a JSON object to one channel, with "event_id" and "time" added. A
 // value that has fields of these names keeps them; Message.EventID and Message.Time carry ours in any case. Its
 // errors are those of PublishWorkflowEvent. Safe for concurrent use.
 func (n *RedisNotificationSystem) Publish(ctx context.Context, channel string, v any) error {
-	return n.publishAll(ctx, To(channel, v))
+	var r request
+	v, err := valueOn{channel, v}.outgoing(&r)
+	return n.publishOne(ctx, &r, v, err)
 }
 
 // PublishBatch publishes many events in their order and in as few round trips as possible (one for each 128
 // events). All are checked before the first is sent. If some fail, the error joins one *PublishError for each. An
 // empty batch is no error. Safe for concurrent use.
 func (n *RedisNotificationSystem) PublishBatch(ctx context.Context, events ...Outgoing) error {
-	return n.publishAll(ctx, events...)
+	return n.publishAll(ctx, events)
 }
 
 // Outgoing is an event that PublishBatch accepts: a *WorkflowEvent, a *TaskEvent, or what To returns.
 type Outgoing interface {
-	outgoing() (channels []string, v any, err error)
+	// outgoing sets the channels of the request and returns what is to be marshalled.
+	outgoing(r *request) (v any, err error)
 }
 
 // To returns an event that publishes v, which must marshal to a JSON object, to one channel.
@@ -50,21 +56,47 @@ type valueOn struct {
 	v       any
 }
 
-func (e valueOn) outgoing() (channels []string, v any, err error) {
+func (e valueOn) outgoing(r *request) (v any, err error) {
 	if e.channel == "" {
-		return nil, nil, &ArgumentError{Argument: "channel", Reason: "is empty"}
+		return nil, &ArgumentError{Argument: "channel", Reason: "is empty"}
 	}
-	return []string{e.channel}, e.v, nil
+	r.to(e.channel)
+	return e.v, nil
+}
+
+// publishOne publishes v, or returns err if there is one: what an event's own method outgoing has returned. It gets
+// that instead of the event, which would have to move to the heap to be called as an Outgoing.
+func (n *RedisNotificationSystem) publishOne(ctx context.Context, r *request, v any, err error) error {
+	if ctx == nil {
+		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
+	}
+	if err != nil {
+		return err
+	}
+	if err := n.prepare(ctx, r, v); err != nil {
+		return err
+	}
+	if n.closed() {
+		return ErrClosed
+	}
+	return n.publisher.one(ctx, r)
 }
 
 // publishAll checks everything first, so that bad input never leaves half a batch behind.
-func (n *RedisNotificationSystem) publishAll(ctx context.Context, events ...Outgoing) error {
+func (n *RedisNotificationSystem) publishAll(ctx context.Context, events []Outgoing) error {
 	if ctx == nil {
 		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
 	}
 	requests := make([]*request, 0, len(events))
 	for _, event := range events {
-		r, err := n.prepare(ctx, event)
+		if event == nil {
+			return &ArgumentError{Argument: "event", Reason: "is nil"}
+		}
+		r := new(request)
+		v, err := event.outgoing(r)
+		if err == nil {
+			err = n.prepare(ctx, r, v)
+		}
 		if err != nil {
 			return err
 		}
@@ -74,66 +106,26 @@ func (n *RedisNotificationSystem) publishAll(ctx context.Context, events ...Outg
 		return ErrClosed
 	}
 	if len(requests) == 1 {
-		return n.publisher.one(ctx, requests)
+		return n.publisher.one(ctx, requests[0])
 	}
 	return n.publisher.many(ctx, requests)
 }
 
-// prepare turns an event into what the publish script needs.
-func (n *RedisNotificationSystem) prepare(ctx context.Context, event Outgoing) (*request, error) {
-	if event == nil {
-		return nil, &ArgumentError{Argument: "event", Reason: "is nil"}
-	}
-	channels, v, err := event.outgoing()
+// prepare completes a request, whose channels are set, with what the publish script needs.
+func (n *RedisNotificationSystem) prepare(ctx context.Context, r *request, v any) error {
+	d, err := n.publisher.drafts.of(v)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	object, err := marshalObject(v)
-	if err != nil {
-		return nil, err
-	}
-	return &request{
-		key:      n.publisher.nextKey(channels),
-		value:    makeValue(time.Now(), n.keys.tag, traceParent(ctx), object),
-		channels: channels,
-	}, nil
-}
-
-// marshalObject returns the JSON of v, which must be an object.
-func marshalObject(v any) ([]byte, error) {
-	data, err := json.Marshal(v)
-	if err != nil {
-		return nil, &ArgumentError{Argument: dataArgument(v), Reason: "does not marshal to JSON", Err: err}
-	}
-	if len(data) < len("{}") || data[0] != '{' {
-		return nil, &ArgumentError{Argument: "v", Reason: "is no JSON object but " + kindOf(data)}
-	}
-	return data, nil
-}
-
-// dataArgument names the argument whose value failed to marshal: of our own events only Data can.
-func dataArgument(v any) string {
-	switch v.(type) {
-	case *WorkflowEvent, *TaskEvent:
-		return "event.Data"
-	default:
-		return "v"
-	}
-}
-
-func kindOf(data []byte) string {
-	switch data[0] {
-	case '[':
-		return "an array"
-	case '"':
-		return "a string"
-	case 'n':
-		return "null"
-	case 't', 'f':
-		return "a boolean"
-	default:
-		return "a number"
-	}
+	defer n.publisher.drafts.release(d)
+	r.at = time.Now()
+	var room [192]byte // on the stack, and enough for names of ordinary length
+	head := appendKey(room[:0], n.publisher.own, n.publisher.counter.Add(1), r.channels())
+	size := len(head)
+	head = appendFields(head, r.at, n.keys.tag, traceParent(ctx))
+	text := join(head, d.object)
+	r.key, r.value = text[:size], text[size:]
+	return nil
 }
 
 // traceParent returns the W3C trace context of the span in ctx, or "" without tracing.

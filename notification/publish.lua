@@ -2,33 +2,37 @@
 -- into the JSON. Everything happens in one script, so the copies of an event are adjacent on every connection.
 -- It does no more than that, since all of Redis waits for it; publish_many.lua is for everything else.
 --
+-- SIZE and LIFETIME are numbers that send.go puts in: how many events the journal keeps, about, and the milliseconds
+-- until it expires. Each argument of a script costs as much as a line of it, so what never changes is none.
+--
 -- KEYS[1]  the journal, a stream
--- ARGV[1]  how many events the journal keeps, about
--- ARGV[2]  key: an ID of the publisher's own, and the channels; see makeKey
--- ARGV[3]  value: the JSON object behind "event_id", without its opening brace
--- ARGV[4]  milliseconds until the journal expires
--- ARGV[5]  1 to count these from now on, 0 if that was done a short while ago
--- ARGV[6]  and all that follow: the channels
+-- ARGV[1]  key: an ID of the publisher's own, and the channels; see appendKey
+-- ARGV[2]  value: the JSON object behind "event_id", without its opening brace
+-- ARGV[3]  and all that follow: the channels
+-- then, if the journal's time is to be counted from now on: an empty string, which is no channel
 --
 -- Reply    the event's place in the journal
 
-local journal, value = KEYS[1], ARGV[3]
+local journal, value, last = KEYS[1], ARGV[2], #ARGV
 
-local id = redis.call('XADD', journal, 'NOMKSTREAM', 'MAXLEN', '~', ARGV[1], '*', 'k', ARGV[2], 'v', value)
-local new = not id
-if new then
-  id = redis.call('XADD', journal, '*', 'k', ARGV[2], 'v', value)
+local renew = ARGV[last] == ''
+if renew then last = last - 1 end
+
+local id = redis.call('XADD', journal, 'NOMKSTREAM', 'MAXLEN', '~', 'SIZE', '*', 'k', ARGV[1], 'v', value)
+if not id then
+  id = redis.call('XADD', journal, '*', 'k', ARGV[1], 'v', value)
+  renew = true
 end
-if new or ARGV[5] == '1' then
-  redis.call('PEXPIRE', journal, ARGV[4])
+if renew then
+  redis.call('PEXPIRE', journal, 'LIFETIME')
 end
 
 local payload = '{"event_id":"' .. id .. '",' .. value
-for i = 6, #ARGV do
+for i = 3, last do
   local reply = redis.pcall('PUBLISH', ARGV[i], payload)
   if type(reply) == 'table' then
     -- A refused first channel leaves no trace. A later one differs only in its permissions.
-    if i == 6 then redis.call('XDEL', journal, id) end
+    if i == 3 then redis.call('XDEL', journal, id) end
     return reply
   end
 end

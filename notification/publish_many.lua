@@ -6,7 +6,7 @@
 -- ARGV[2]  milliseconds the journal outlives its last event
 -- ARGV[3]  0 on the first attempt; on a repetition, the milliseconds since the first attempt plus a margin
 -- then for each event:
---          key: an ID of the publisher's own, and the channels; see makeKey
+--          key: an ID of the publisher's own, and the channels; see appendKey
 --          value: the JSON object behind "event_id", without its opening brace
 --          number of channels
 --          the channels

@@ -28,14 +28,12 @@ type once struct{ *redis.Cmd }
 // NoRetry is asked by go-redis before it would send a command again.
 func (once) NoRetry() bool { return true }
 
-// call begins the command that executes the script: the keys, and room for the arguments to be appended.
-func (s *script) call(arguments int, keys ...string) []any {
+// call begins the command that executes the script: the keys, which are strings, and room for the arguments to be
+// appended.
+func (s *script) call(arguments int, keys ...any) []any {
 	command := make([]any, 0, 3+len(keys)+arguments)
 	command = append(command, "evalsha", s.hash, len(keys))
-	for _, key := range keys {
-		command = append(command, key)
-	}
-	return command
+	return append(command, keys...)
 }
 
 // run executes the script with one round trip, or two when the server has forgotten it. The script may be executed

@@ -32,26 +32,28 @@ type publishScripts struct {
 	plain *script // without history
 }
 
-func newPublishScripts() publishScripts {
-	return publishScripts{newScript(publishSource), newScript(publishManySource), newScript(publishPlainSource)}
+func newPublishScripts(size, lifetime any) publishScripts {
+	numbers := strings.NewReplacer("'SIZE'", fmt.Sprintf("'%d'", size), "'LIFETIME'", fmt.Sprintf("'%d'", lifetime))
+	return publishScripts{
+		one: newScript(numbers.Replace(publishSource)), many: newScript(publishManySource), plain: newScript(publishPlainSource),
+	}
 }
 
 // send publishes the requests with one script and fills in their outcomes.
-func (p *publisher) send(ctx context.Context, requests []*request) {
+func (p *publisher) send(ctx context.Context, requests []*request, now time.Time) {
 	var reply any
 	var err error
 	if p.set.history == 0 {
 		reply, err = p.sendPlain(ctx, requests)
 	} else {
-		reply, err = p.sendSafely(ctx, requests)
+		reply, err = p.sendSafely(ctx, requests, now)
 	}
 	settle(requests, reply, err)
 }
 
 // sendSafely repeats the requests after a lost reply. The first attempt is executed once at most. The second one may
 // be executed as often as the client's settings say, as it looks for what earlier ones have left.
-func (p *publisher) sendSafely(ctx context.Context, requests []*request) (reply any, err error) {
-	start := time.Now()
+func (p *publisher) sendSafely(ctx context.Context, requests []*request, start time.Time) (reply any, err error) {
 	if len(requests) == 1 {
 		reply, err = p.sendOne(ctx, requests[0], start)
 	} else {
@@ -70,15 +72,15 @@ func (p *publisher) sendSafely(ctx context.Context, requests []*request) (reply 
 
 // sendOne is the first attempt for an event that goes alone.
 func (p *publisher) sendOne(ctx context.Context, r *request, now time.Time) (reply any, err error) {
-	renew := p.expiry.due(now)
-	flag := "0"
-	if renew {
-		flag = "1"
-	}
-	command := p.scripts.one.call(5+len(r.channels), p.keys.journal)
-	command = append(command, p.size, r.key, r.value, p.expiry.milliseconds, flag)
-	for _, channel := range r.channels {
+	channels := r.channels()
+	command := p.scripts.one.call(3+len(channels), p.journal)
+	command = append(command, r.key, r.value)
+	for _, channel := range channels {
 		command = append(command, channel)
+	}
+	renew := p.expiry.due(now)
+	if renew {
+		command = append(command, "")
 	}
 	reply, err = p.scripts.one.runOnce(ctx, p.client, command)
 	if err == nil && renew {
@@ -89,11 +91,11 @@ func (p *publisher) sendOne(ctx context.Context, r *request, now time.Time) (rep
 
 // manyCommand is for events that may have been published in the time since the first attempt, 0 if this is it.
 func (p *publisher) manyCommand(since time.Duration, requests []*request) []any {
-	command := p.scripts.many.call(3+6*len(requests), p.keys.journal)
+	command := p.scripts.many.call(3+6*len(requests), p.journal)
 	command = append(command, p.size, p.expiry.milliseconds, since.Milliseconds())
 	for _, r := range requests {
-		command = append(command, r.key, r.value, len(r.channels))
-		for _, channel := range r.channels {
+		command = append(command, r.key, r.value, len(r.channels()))
+		for _, channel := range r.channels() {
 			command = append(command, channel)
 		}
 	}
@@ -102,10 +104,10 @@ func (p *publisher) manyCommand(since time.Duration, requests []*request) []any 
 
 // sendPlain publishes without history. Nothing is repeated, as nothing could tell a repetition from the original.
 func (p *publisher) sendPlain(ctx context.Context, requests []*request) (reply any, err error) {
-	command := p.scripts.plain.call(5*len(requests), p.keys.journal)
+	command := p.scripts.plain.call(5*len(requests), p.journal)
 	for _, r := range requests {
-		command = append(command, seal(string(ownID(r.key)), string(r.value)), len(r.channels))
-		for _, channel := range r.channels {
+		command = append(command, seal(ownID(r.key), r.value), len(r.channels()))
+		for _, channel := range r.channels() {
 			command = append(command, channel)
 		}
 	}
