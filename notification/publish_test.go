@@ -151,6 +151,26 @@ func TestJournalAlwaysExpires(t *testing.T) {
 	}
 }
 
+func TestJournalLivesOnWithLaterEvents(t *testing.T) {
+	t.Parallel()
+	const journal = "cache:{notification}:journal"
+	client := redistest.Start(t).Client(t)
+	r := record(t, subscribe(t, newSystem(t, client), "*"))
+	for i := range 3 {
+		// A new publisher does not know when the journal was given its time, so it does that with its first event.
+		n := newSystem(t, client)
+		require.NoError(t, n.Publish(t.Context(), "k", numbered{2*i + 1}))
+		assert.Greater(t, client.PTTL(t.Context(), journal).Val(), time.Hour)
+		require.NoError(t, client.PExpire(t.Context(), journal, time.Minute).Err())
+		require.NoError(t, n.Publish(t.Context(), "k", numbered{2*i + 2}))
+		assert.LessOrEqual(t, client.PTTL(t.Context(), journal).Val(), time.Minute, "it was set a moment ago")
+	}
+	r.reached(t, 6)
+	for i, m := range r.messages {
+		assert.Equal(t, "k", m.Channel, "message %d", i)
+	}
+}
+
 func TestBatchWithoutHistoryIsOneRoundTrip(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

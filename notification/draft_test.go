@@ -1,0 +1,56 @@
+package notification
+
+import (
+	"encoding/json"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestDraftIsWhatMarshalReturns(t *testing.T) {
+	t.Parallel()
+	var all drafts
+	for _, v := range []any{
+		map[string]string{"long": strings.Repeat("<&>\u2028", 100)},
+		map[string]any{"short": nil},
+		struct{}{},
+		json.RawMessage("{ \"a\":\n1 }"),
+	} {
+		want, err := json.Marshal(v)
+		require.NoError(t, err)
+		d, err := all.of(v)
+		require.NoError(t, err)
+		assert.Equal(t, string(want), string(d.object))
+		all.release(d)
+	}
+}
+
+func TestDraftIsUsableAfterAnError(t *testing.T) {
+	t.Parallel()
+	var all drafts
+	for range 10 {
+		for _, wrong := range []any{math.NaN(), nil, []int{1}, "{}", json.RawMessage("{")} {
+			_, err := all.of(wrong)
+			var argument *ArgumentError
+			require.ErrorAs(t, err, &argument)
+		}
+		d, err := all.of(map[string]int{"a": 1})
+		require.NoError(t, err)
+		assert.Equal(t, `{"a":1}`, string(d.object))
+		all.release(d)
+	}
+}
+
+func TestLargeDraftIsNotKept(t *testing.T) {
+	t.Parallel()
+	var all drafts
+	d, err := all.of(map[string]string{"a": strings.Repeat("x", maxDraft)})
+	require.NoError(t, err)
+	all.release(d)
+	again, err := all.of(struct{}{})
+	require.NoError(t, err)
+	assert.NotSame(t, d, again)
+}
