@@ -32,9 +32,13 @@ func (m *RedisLockManager) acquire(ctx context.Context, resource string, ttl tim
 	}
 	ttl = ttl.Truncate(time.Millisecond)
 	begin := time.Now()
-	l, err := m.tryAcquire(ctx, resource, ttl)
-	m.metrics.acquired(ctx, err, time.Since(begin))
-	return l, err
+	l, err := m.tryAcquire(ctx, begin, resource, ttl)
+	if err != nil {
+		m.metrics.failed(ctx, err)
+		return nil, err
+	}
+	m.metrics.acquired(l.acquired.Sub(begin))
+	return l, nil
 }
 
 // check refuses arguments that nothing can be done with.
@@ -50,7 +54,9 @@ func check(ctx context.Context, resource string, ttl time.Duration) error {
 	return nil
 }
 
-func (m *RedisLockManager) tryAcquire(ctx context.Context, resource string, ttl time.Duration) (*RedisLock, error) {
+func (m *RedisLockManager) tryAcquire(
+	ctx context.Context, begin time.Time, resource string, ttl time.Duration,
+) (*RedisLock, error) {
 	if ctx.Err() != nil {
 		return nil, contextError(ctx, "acquire", resource)
 	}
@@ -58,7 +64,7 @@ func (m *RedisLockManager) tryAcquire(ctx context.Context, resource string, ttl 
 		return nil, ErrManagerClosed
 	}
 	defer m.tasks.end()
-	r := m.newRound(ctx, acquiring, newKeys(m.set.prefix, resource), m.newValue(), ttl, askAcquire)
+	r := m.newRound(ctx, begin, acquiring, newKeys(m.set.prefix, resource), m.newValue(), ttl, askAcquire)
 	r.quit, r.closing = ctx.Done(), m.closing
 	a := r.acquire()
 	if a.err == nil {
@@ -68,7 +74,7 @@ func (m *RedisLockManager) tryAcquire(ctx context.Context, resource string, ttl 
 		}
 		return l, err
 	}
-	t := count(r.snapshot())
+	t := r.tally()
 	switch {
 	// Somebody holds it if the failed nodes could not have made a majority of ours.
 	case t.refused > 0 && t.granted+t.failed < m.quorum():
@@ -86,8 +92,7 @@ func (m *RedisLockManager) tryAcquire(ctx context.Context, resource string, ttl 
 
 // askAcquire runs the acquire script on a node.
 func askAcquire(r *round, n *node) vote {
-	reply, err := n.number(r, acquireScript,
-		[]any{r.keys.lock, r.keys.fence}, append([]any{r.value, r.ttl.Milliseconds()}, n.retention...), false)
+	reply, _, err := n.number(r, newCall(n.scripts.acquire, 2, r.keys.lock(), r.keys.fence(), r.value, r.ttl.Milliseconds()))
 	switch {
 	case err != nil:
 		return vote{outcome: failed, err: err}
@@ -100,21 +105,22 @@ func askAcquire(r *round, n *node) vote {
 
 // attempt is how a try to acquire a lock went.
 type attempt struct {
-	round *round
-	start time.Time // before anything was sent: validity counts from here
-	token int64
-	err   error
+	round      *round
+	start, end time.Time // before anything was sent, from where validity counts, and after the answers
+	token      int64
+	err        error
 }
 
 // acquire asks the nodes and makes the majority agree on the token. After an error nothing stays behind: what a node
 // has granted, or may have, is taken back in the background.
-func (r *round) acquire() *attempt {
-	a := &attempt{round: r, start: time.Now()}
+func (r *round) acquire() attempt {
+	a := attempt{round: r, start: r.start}
 	a.err = r.decide(func(mutex *redsync.Mutex) error { return mutex.TryLockContext(r.context()) })
 	if a.err == nil {
 		a.token, a.err = r.agree()
 	}
-	if a.err == nil && !time.Now().Before(a.start.Add(validity(r.ttl))) {
+	a.end = time.Now()
+	if a.err == nil && !a.end.Before(a.start.Add(validity(r.ttl))) {
 		a.err = errTooLate
 	}
 	if a.err != nil {

@@ -2,11 +2,11 @@
 -- send it again with the same value.
 --
 -- KEYS  1 lock   2 fence
--- ARGV  1 value  2 TTL of the lock, ms  3 retention of the fence, ms  4 there if the lock is on several masters
+-- ARGV  1 value  2 TTL of the lock, ms  3 there if this may have been executed before
 -- Reply the token, above 0, if the value holds the lock now;
 --       otherwise -1 - the remaining TTL of the other holder, ms.
 if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
-  if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+  if not ARGV[3] or not is(redis.call('GET', KEYS[1]), ARGV[1]) then
     return -1 - math.max(redis.call('PTTL', KEYS[1]), 0)
   end
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
@@ -15,4 +15,3 @@ if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
     return tonumber(token)
   end
 end
-return next_token(KEYS[2], ARGV[3], ARGV[4])

@@ -2,8 +2,8 @@ package lock
 
 import (
 	"context"
+	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -14,116 +14,168 @@ const (
 	maxBatch = 128
 	// nearPipelines and farPipelines are how many pipelines are under way at the same time. To a near node few, as
 	// fuller ones cost less; to a far one enough that nobody waits for the return of another's.
-	nearPipelines = 2
+	nearPipelines = 3
 	farPipelines  = 8
 	// nearTime is how fast a node has to answer to count as near.
 	nearTime = 10 * time.Millisecond
-
-	// maxInline is how many callers may use a connection by themselves at the same time.
-	maxInline = 3
-	// inlineTime is how long they try, and by how much the end of a caller's context may go unnoticed when a near
-	// node suddenly hangs.
-	inlineTime = 200 * time.Millisecond
 )
 
 // batcher sends the commands of concurrent callers, on any client, and lets each of them leave when it likes.
 //
 // A command usually rides in a pipeline, with whatever else waits to be sent: a goroutine writes and reads, and the
 // caller waits for it or for the end of its interest. Waking goroutines costs as much as a round trip on the same
-// machine, however. So a caller that is alone with a near node does the writing and reading itself, without being
-// able to leave, but for a short time only.
+// machine, however. So a caller that is alone with a near node does the writing and reading itself, see inline.go,
+// without being able to leave, but for a short time only.
 //
 // go-redis' AutoPipeline, which is experimental, was as fast with 64 callers, but minds neither deadlines nor the end of
 // contexts, and repeats a batch as a whole.
 type batcher struct {
-	node   *node
-	single bool // the commands must not be sent again by go-redis
+	node     *node
+	repeated bool // go-redis may send the commands again
+	// channels keeps those of former rides, empty, for further ones.
+	channels sync.Pool
 
 	mu      sync.Mutex // guards what follows
 	near    bool
-	inline  int // callers that use a connection by themselves
-	flying  int // pipelines under way, or about to be
+	inline  []*inlineCall   // callers that use a connection by themselves
+	ends    []chan struct{} // open, from former ones
 	waiting []*ride
+	flying  int                   // pipelines under way, or about to be
+	flights [farPipelines]*flight // what they carry; nil where there is none
+	alarm   alarm
+	closing bool // who acquires does not wait any more
+	closed  bool // nobody does
 }
 
-// ride is a command that waits for its reply.
-type ride struct {
-	cmd   *redis.Cmd
-	round *round
-	state atomic.Uint32
-	done  chan struct{} // closed when the command was answered or has failed
-}
-
-// A ride ends once: with the reply, or with its caller leaving.
-const (
-	riding uint32 = iota
-	arrived
-	left
-)
+// flight is what a pipeline carries.
+type flight struct{ rides []*ride }
 
 // process sends a command and waits for the reply, at most until the round's deadline or the end of its interest.
 func (b *batcher) process(r *round, cmd *redis.Cmd) error {
 	b.mu.Lock()
-	if b.near && b.inline < maxInline && b.flying == 0 && b.node.heeds {
-		b.inline++
+	if b.near && len(b.inline) < maxInline && b.flying == 0 && b.node.heeds {
+		c := b.startInline(r)
 		b.mu.Unlock()
-		err := b.processInline(r, cmd)
-		if err == nil || b.single || redis.HasErrorPrefix(err, "NOSCRIPT") || r.ended() != nil {
-			return err
-		}
-		cmd.SetErr(nil) // once more, with the patience and the repetitions of a pipeline
-		b.mu.Lock()
+		return b.processInline(c, cmd)
 	}
-	own := &ride{cmd: cmd, round: r, done: make(chan struct{})}
+	if !b.awaits(r) {
+		b.mu.Unlock()
+		return errNoAnswer
+	}
+	own := b.ride(r, cmd)
 	b.waiting = append(b.waiting, own)
+	b.alarm.set(r.deadline)
+	b.depart()
+	b.mu.Unlock()
+	return own.wait(b)
+}
+
+// awaits reports whether a round is still interested in answers, as far as the manager's closing is concerned. The caller
+// holds mu.
+func (b *batcher) awaits(r *round) bool { return !b.closed && (!b.closing || r.closing == nil) }
+
+// close ends the waiting of those who acquire, or of all.
+func (b *batcher) close(all bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closing, b.closed = true, b.closed || all
+	for own := range b.rides {
+		if !b.awaits(own.round) {
+			own.giveUp()
+		}
+	}
+	if all {
+		b.alarm.stop()
+	}
+}
+
+// expire is called by the alarm: it ends what has used up its time.
+func (b *batcher) expire() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.alarm.at = time.Time{}
+	now := time.Now()
+	for _, c := range b.inline {
+		switch {
+		case c.ended:
+		case now.Before(c.deadline):
+			b.alarm.set(c.deadline)
+		default:
+			c.ended = true
+			close(c.end)
+		}
+	}
+	for own := range b.rides {
+		if own.state.Load() != riding {
+			continue
+		}
+		if now.Before(own.round.deadline) {
+			b.alarm.set(own.round.deadline)
+		} else {
+			own.giveUp()
+		}
+	}
+}
+
+// rides goes through all that have not arrived. The caller holds mu.
+func (b *batcher) rides(yield func(*ride) bool) {
+	for _, own := range b.waiting {
+		if !yield(own) {
+			return
+		}
+	}
+	for _, f := range b.flights {
+		if f == nil {
+			continue
+		}
+		for _, own := range f.rides {
+			if !yield(own) {
+				return
+			}
+		}
+	}
+}
+
+// depart starts another pipeline if there may be one. The caller holds mu.
+func (b *batcher) depart() {
 	limit := farPipelines
 	if b.near {
 		limit = nearPipelines
 	}
-	if b.flying < limit && b.node.manager.tasks.spawn(b.fly) {
-		b.flying++
+	if b.flying >= limit {
+		return
 	}
-	b.mu.Unlock()
-	return own.wait()
-}
-
-// processInline sends a command from the caller's goroutine.
-func (b *batcher) processInline(r *round, cmd *redis.Cmd) error {
-	start := time.Now()
-	deadline := start.Add(inlineTime)
-	if r.deadline.Before(deadline) {
-		deadline = r.deadline
+	for i := range b.flights {
+		if b.flights[i] == nil {
+			f := &flight{}
+			if b.node.manager.tasks.spawn(func() { b.fly(f, i) }) {
+				b.flights[i] = f
+				b.flying++
+			}
+			return
+		}
 	}
-	ctx := r.ctx
-	if r.quit == nil {
-		ctx = context.WithoutCancel(ctx)
-	}
-	ctx, cancel := context.WithDeadline(ctx, deadline)
-	defer cancel()
-	err := b.node.client.Process(ctx, once{cmd})
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.inline--
-	b.near = time.Since(start) < nearTime
-	return err
 }
 
 // fly sends what waits, until nothing does.
-func (b *batcher) fly() {
+func (b *batcher) fly(f *flight, place int) {
 	for {
+		// Let others go first who are about to send something, such as those who have just got their answers: fuller
+		// pipelines make 64 callers a tenth faster.
+		runtime.Gosched()
 		b.mu.Lock()
-		batch := b.take()
-		if len(batch) == 0 {
+		if f.rides = b.take(f.rides[:0]); len(f.rides) == 0 {
 			b.flying--
+			b.flights[place] = nil
 			b.mu.Unlock()
 			return
 		}
 		b.mu.Unlock()
 		start := time.Now()
-		b.send(batch)
+		b.send(f.rides)
 		took := time.Since(start)
-		for _, r := range batch {
-			r.arrive(b.node)
+		for _, own := range f.rides {
+			own.arrive(b.node)
 		}
 		b.mu.Lock()
 		b.near = took < nearTime
@@ -131,33 +183,29 @@ func (b *batcher) fly() {
 	}
 }
 
-// take removes up to maxBatch rides from those that wait and returns them, less those whose callers have left. The
+// take appends to batch, which is empty, up to maxBatch rides of those that wait, less those whose callers have left. The
 // caller holds mu.
-func (b *batcher) take() []*ride {
-	for len(b.waiting) > 0 {
+func (b *batcher) take(batch []*ride) []*ride {
+	for len(b.waiting) > 0 && len(batch) == 0 {
 		count := min(len(b.waiting), maxBatch)
-		batch := make([]*ride, 0, count)
-		for _, r := range b.waiting[:count] {
-			if r.state.Load() == riding {
-				batch = append(batch, r)
+		for _, own := range b.waiting[:count] {
+			if own.state.Load() == riding {
+				batch = append(batch, own)
 			}
 		}
 		rest := copy(b.waiting, b.waiting[count:])
 		clear(b.waiting[rest:])
 		b.waiting = b.waiting[:rest]
-		if len(batch) > 0 {
-			return batch
-		}
 	}
-	return nil
+	return batch
 }
 
 // send executes the commands of a batch. Each has its own error then.
 func (b *batcher) send(batch []*ride) {
 	var deadline time.Time
-	for _, r := range batch {
-		if r.round.deadline.After(deadline) {
-			deadline = r.round.deadline // whoever has less time leaves earlier
+	for _, own := range batch {
+		if own.round.deadline.After(deadline) {
+			deadline = own.round.deadline // whoever has less time leaves earlier
 		}
 	}
 	// What the first one's context carries, such as a trace, goes for all; its end for none.
@@ -168,45 +216,16 @@ func (b *batcher) send(batch []*ride) {
 		return
 	}
 	pipe := b.node.client.Pipeline()
-	for _, r := range batch {
-		_ = pipe.Process(ctx, b.command(r)) // only queues
+	for _, own := range batch {
+		_ = pipe.Process(ctx, b.command(own)) // only queues
 	}
 	_, _ = pipe.Exec(ctx)
 }
 
 // command returns the command as go-redis gets it.
-func (b *batcher) command(r *ride) redis.Cmder {
-	if b.single {
-		return once{r.cmd}
+func (b *batcher) command(own *ride) redis.Cmder {
+	if b.repeated {
+		return own.cmd
 	}
-	return r.cmd
-}
-
-// wait returns when the command was answered or its caller's interest has ended; then its fate is unknown.
-func (r *ride) wait() error {
-	timer := time.NewTimer(r.round.left())
-	defer timer.Stop()
-	select {
-	case <-r.done:
-		return r.cmd.Err()
-	case <-r.round.quit:
-	case <-r.round.closing:
-	case <-r.round.hurry:
-	case <-r.round.manager.ctx.Done(): // Close has returned: a node that is late with a release is given up
-	case <-timer.C:
-	}
-	if r.state.CompareAndSwap(riding, left) {
-		return errNoAnswer
-	}
-	<-r.done
-	return r.cmd.Err()
-}
-
-// arrive tells the caller that the command was answered, or its round if the caller has left.
-func (r *ride) arrive(n *node) {
-	if r.state.CompareAndSwap(riding, arrived) {
-		close(r.done)
-		return
-	}
-	r.round.answeredLate(n)
+	return once{own.cmd}
 }

@@ -127,14 +127,14 @@ func (j *janitor) sweep(work []debris) []debris {
 		for _, d := range work {
 			if d.node == n {
 				mine = append(mine, d)
-				calls = append(calls, call{keys: releaseKeys(d.keys), args: n.releaseArgs(d.value, d.queued)})
+				calls = append(calls, n.releaseCall(d.keys, d.value, d.queued))
 			}
 		}
 		if len(mine) == 0 {
 			continue
 		}
 		all.Go(func() {
-			n.pipeline(ctx, releaseScript, calls, func(first int, results []result) {
+			n.pipeline(ctx, calls, func(first int, results []result) {
 				mu.Lock()
 				defer mu.Unlock()
 				for i, r := range results {

@@ -70,7 +70,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	counter(c.renewals, m.renewals.Load()+m.renewalsFailed.Load())
 	counter(c.renewalErrors, m.renewalsFailed.Load())
 	counter(c.handOffs, m.handOffs.Load())
-	gauge(c.held, float64(c.manager.heldCount()))
+	gauge(c.held, float64(c.manager.held.len()))
 	gauge(c.waiting, float64(m.waiting.Load()))
 	m.waitSeconds.Collect(ch)
 	m.holdSeconds.Collect(ch)

@@ -90,7 +90,7 @@ func (c *contender) try(w *waiter) (time.Duration, bool) {
 	if m.inboxesUp() {
 		ask.liveness, c.queued = liveness, true
 	}
-	r := m.newRound(w.ctx, acquiring, c.keys, value, w.ttl, ask.call)
+	r := m.newRound(w.ctx, time.Now(), acquiring, c.keys, value, w.ttl, ask.call)
 	if c.queued {
 		r.name = name
 	}
@@ -131,7 +131,7 @@ func (c *contender) win(take func(*waiter) (*RedisLock, error), giveBack func())
 }
 
 // leaveOthers takes the name off the queues of the masters that have not granted the lock.
-func (c *contender) leaveOthers(a *attempt) {
+func (c *contender) leaveOthers(a attempt) {
 	if len(c.manager.nodes) == 1 || !c.queued {
 		return
 	}
@@ -143,7 +143,7 @@ func (c *contender) leaveOthers(a *attempt) {
 }
 
 // lost finds out how long to wait after a try that did not succeed.
-func (c *contender) lost(a *attempt, err error) (time.Duration, bool) {
+func (c *contender) lost(a attempt, err error) (time.Duration, bool) {
 	m := c.manager
 	votes := a.round.snapshot()
 	t := count(votes)
@@ -234,12 +234,13 @@ func (c *contender) inherit(msg news) {
 	m := c.manager
 	start, ok := c.sample.at(msg.time)
 	until := start.Add(validity(grantTime))
-	if now := time.Now(); !ok || start.After(now) || !now.Before(until.Add(-grantTime/3)) || !m.set.renewal {
+	now := time.Now()
+	if !ok || start.After(now) || !now.Before(until.Add(-grantTime/3)) || !m.set.renewal {
 		return
 	}
 	value := c.name
 	c.win(func(w *waiter) (*RedisLock, error) {
-		return m.adopt(grantOf{keys: c.keys, value: value, token: msg.token, until: until, due: time.Now()}, c.resource, w.ttl)
+		return m.adopt(grantOf{keys: c.keys, value: value, token: msg.token, until: until, acquired: now, due: now}, c.resource, w.ttl)
 	}, func() {
 		m.janitor.add(debris{node: msg.node, keys: c.keys, value: value, until: until})
 	})
@@ -289,9 +290,9 @@ type placeReply struct{ arrival, time, ahead int64 }
 
 // call runs the wait script on a node.
 func (p place) call(r *round, n *node) vote {
-	reply, err := n.send(r, waitScript, releaseKeys(r.keys), []any{
-		r.value, r.ttl.Milliseconds(), n.rules, p.name, p.liveness.Milliseconds(), p.arrival,
-	}, false)
+	k := r.keys
+	reply, _, err := n.send(r, newCall(n.scripts.wait, 4, k.lock(), k.fence(), k.queue(), k.seen(),
+		r.value, r.ttl.Milliseconds(), p.name, p.liveness.Milliseconds(), p.arrival))
 	if err != nil {
 		return vote{outcome: failed, err: err}
 	}

@@ -6,7 +6,7 @@
 local replies = {}
 for i, lock in ipairs(KEYS) do
   local held = redis.pcall('GET', lock)
-  if held == ARGV[2 * i - 1] then
+  if is(held, ARGV[2 * i - 1]) then
     redis.call('PEXPIRE', lock, ARGV[2 * i])
     replies[i] = 1
   elseif not held then

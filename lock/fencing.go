@@ -1,10 +1,5 @@
 package lock
 
-// fenceRetention is how long, in milliseconds, a resource's counter lives: a day. After that it starts again at the
-// server's clock, which is larger than any counter, so that resources which never come back cost nothing for ever. It
-// is text as it is the argument of scripts only.
-const fenceRetention = "86400000"
-
 // agree settles the token of a lock that a majority has granted: the largest that one of them gave, stored on a
 // majority before anybody sees it. Every later majority then contains a node that counts on from it.
 //
@@ -28,8 +23,7 @@ func (r *round) agree() (int64, error) {
 		behind++
 		n := r.manager.nodes[i]
 		r.manager.tasks.spawn(func() {
-			reply, err := n.number(r, raiseScript, []any{r.keys.lock, r.keys.fence},
-				[]any{r.value, t.token, fenceRetention}, false)
+			reply, _, err := n.number(r, newCall(n.scripts.raise, 2, r.keys.lock(), r.keys.fence(), r.value, t.token))
 			answers <- err == nil && reply == 1
 		})
 	}

@@ -33,7 +33,7 @@ func FuzzKeysShareAHashTagAndNothingElse(f *testing.F) {
 		}
 		all := func(resource string) []string {
 			k := newKeys("cache:", resource)
-			return []string{k.lock, k.fence, k.queue(), k.seen()}
+			return []string{k.lock(), k.fence(), k.queue(), k.seen()}
 		}
 		mine, theirs := all(one), all(other)
 		for i, key := range mine {
@@ -50,7 +50,7 @@ func FuzzKeysShareAHashTagAndNothingElse(f *testing.F) {
 func TestKeysOfOrdinaryNames(t *testing.T) {
 	t.Parallel()
 	k := newKeys("cache:", "invoice 7")
-	assert.Equal(t, "cache:lock:{invoice 7}", k.lock)
-	assert.Equal(t, "cache:lock:{invoice 7}:fence", k.fence)
-	assert.Equal(t, "cache:lock:{%}x}", newKeys("cache:", "}x").lock)
+	assert.Equal(t, "cache:lock:{invoice 7}", k.lock())
+	assert.Equal(t, "cache:lock:{invoice 7}:fence", k.fence())
+	assert.Equal(t, "cache:lock:{%}x}", newKeys("cache:", "}x").lock())
 }

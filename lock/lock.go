@@ -44,6 +44,7 @@ type RedisLock struct {
 	acquired time.Time
 	round    *round // nodes that had not answered when the quorum was decided; nil on a single node
 
+	links links     // guarded by held.mu
 	due   time.Time // when to renew; guarded by renewer.mu
 	index int       // place in the renewer's heap, -1 if in none; guarded by renewer.mu
 
@@ -56,7 +57,7 @@ type RedisLock struct {
 	lost       chan struct{} // made on demand, closed by loss
 	ctx        context.Context
 	cancel     context.CancelCauseFunc // both made on demand
-	timer      *time.Timer             // tells of expiry
+	expiry     *expiry                 // nil once the lock has ended
 }
 
 // lockState is where a lock is in its life.

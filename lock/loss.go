@@ -24,21 +24,23 @@ type grantOf struct {
 	value string
 	token int64
 	until time.Time // until when it is valid
-	due   time.Time // when to renew it
-	round *round    // nodes that may be late; nil on a single node
+	// acquired is now, or just before.
+	acquired time.Time
+	due      time.Time // when to renew it
+	round    *round    // nodes that may be late; nil on a single node
 }
 
 // newLock makes the lock of an attempt that succeeded.
-func (m *RedisLockManager) newLock(a *attempt, resource string, ttl time.Duration) (*RedisLock, error) {
+func (m *RedisLockManager) newLock(a attempt, resource string, ttl time.Duration) (*RedisLock, error) {
 	g := grantOf{
-		keys: a.round.keys, value: a.round.value, token: a.token, until: a.start.Add(validity(a.round.ttl)),
+		keys: a.round.keys, value: a.round.value, token: a.token, until: a.start.Add(validity(a.round.ttl)), acquired: a.end,
 		due: m.renewer.firstDue(ttl, a.start),
 	}
 	if len(m.nodes) > 1 {
 		g.round = a.round
 	}
 	if a.round.ttl != ttl { // acquired for a caller with another TTL, who has left
-		g.due = time.Now()
+		g.due = a.end
 	}
 	return m.adopt(g, resource, ttl)
 }
@@ -47,21 +49,22 @@ func (m *RedisLockManager) newLock(a *attempt, resource string, ttl time.Duratio
 func (m *RedisLockManager) adopt(g grantOf, resource string, ttl time.Duration) (*RedisLock, error) {
 	l := &RedisLock{
 		manager: m, resource: resource, keys: g.keys, value: g.value, ttl: ttl, token: g.token, round: g.round,
-		acquired: time.Now(), index: -1, until: g.until,
+		acquired: g.acquired, index: -1, until: g.until,
 	}
-	if err := m.hold(l); err != nil {
-		return nil, err
+	if !m.held.add(l) {
+		return nil, ErrManagerClosed
 	}
-	// From here on others see the lock. The timer waits for nothing but the clock, so that a call that hangs cannot
-	// delay the news.
+	// From here on others see the lock.
 	l.mu.Lock()
-	l.timer = time.AfterFunc(time.Until(l.until), l.expire)
+	if l.state == stateHeld {
+		l.expiry = m.expiries.start(l, l.until.Sub(g.acquired))
+	}
 	l.mu.Unlock()
 	m.renewer.schedule(l, g.due)
 	return l, nil
 }
 
-// expire is called by the timer.
+// expire is called when the time may be up.
 func (l *RedisLock) expire() {
 	l.mu.Lock()
 	if l.state != stateHeld {
@@ -69,7 +72,7 @@ func (l *RedisLock) expire() {
 		return
 	}
 	if left := time.Until(l.until); left > 0 { // renewed while the timer was firing
-		l.timer.Reset(left)
+		l.expiry.timer.Reset(left)
 		l.mu.Unlock()
 		return
 	}
@@ -92,7 +95,7 @@ func (l *RedisLock) extend(start time.Time, generation uint64) bool {
 	}
 	if until := start.Add(validity(l.ttl)); until.After(l.until) {
 		l.until = until
-		l.timer.Reset(time.Until(until))
+		l.expiry.timer.Reset(time.Until(until))
 	}
 	l.mu.Unlock()
 	return true
@@ -134,8 +137,9 @@ func (l *RedisLock) lose(cause error) bool {
 
 // end stops the timer and cancels the context. The caller holds mu.
 func (l *RedisLock) end(cause error) {
-	if l.timer != nil {
-		l.timer.Stop()
+	if l.expiry != nil {
+		l.manager.expiries.stop(l.expiry)
+		l.expiry = nil
 	}
 	if l.cancel != nil {
 		l.cancel(cause)

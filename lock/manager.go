@@ -31,8 +31,8 @@ type RedisLockManager struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	mu   sync.Mutex // guards held
-	held map[*RedisLock]struct{}
+	held     held
+	expiries expiries
 }
 
 // NewRedisLockManager makes a manager whose locks live on client, or on the nodes of [WithNodes]; client may be nil
@@ -47,8 +47,8 @@ func NewRedisLockManager(client redis.UniversalClient, opts ...Option) (*RedisLo
 	}
 	m := &RedisLockManager{
 		set: set, id: random(9), inboxPrefix: set.prefix + "lock:inbox:",
-		closing: make(chan struct{}), held: make(map[*RedisLock]struct{}),
-		tasks: tasks{idle: make(chan struct{})},
+		closing: make(chan struct{}),
+		tasks:   tasks{idle: make(chan struct{})},
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.metrics = newMetrics(m)
@@ -79,11 +79,17 @@ func random(n int) string {
 
 // newValue returns what distinguishes one acquisition from all others, anywhere. It begins with the manager's ID, by
 // which a release finds the inbox of a waiter.
-func (m *RedisLockManager) newValue() string { return m.id + ":" + random(16) }
+func (m *RedisLockManager) newValue() string {
+	var unique [16]byte
+	_, _ = rand.Read(unique[:]) // never fails
+	value := make([]byte, 0, 64)
+	value = append(append(value, m.id...), ':')
+	return string(base64.RawURLEncoding.AppendEncode(value, unique[:]))
+}
 
 // newMutex returns redsync's view of a lock. It serves one call only, as it is not safe for concurrent use.
 func (m *RedisLockManager) newMutex(k keys, value string, ttl time.Duration) *redsync.Mutex {
-	return m.redsync.NewMutex(k.lock,
+	return m.redsync.NewMutex(k.lock(),
 		redsync.WithExpiry(ttl),
 		redsync.WithValue(value),
 		redsync.WithGenValueFunc(func() (string, error) { return value, nil }),
@@ -93,39 +99,10 @@ func (m *RedisLockManager) newMutex(k keys, value string, ttl time.Duration) *re
 	)
 }
 
-// hold enters a lock into the books. It fails when the manager is closing.
-func (m *RedisLockManager) hold(l *RedisLock) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.held == nil {
-		return ErrManagerClosed
-	}
-	m.held[l] = struct{}{}
-	return nil
-}
-
 // forget removes a lock from the books.
 func (m *RedisLockManager) forget(l *RedisLock) {
 	m.renewer.remove(l)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.held, l) // also while closing: deleting from a nil map does nothing
-}
-
-// count returns how many locks are held.
-func (m *RedisLockManager) heldCount() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return len(m.held)
-}
-
-// takeAll empties the books and keeps them closed.
-func (m *RedisLockManager) takeAll() map[*RedisLock]struct{} {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	all := m.held
-	m.held = nil
-	return all
+	m.held.remove(l)
 }
 
 // Close stops acquisitions, wakes those who wait with ErrManagerClosed, tells the holders of locks that these are lost,
@@ -143,8 +120,11 @@ func (m *RedisLockManager) Close(ctx context.Context) error {
 	if m.tasks.begin() {
 		if m.tasks.close() {
 			close(m.closing)
+			for _, n := range m.nodes {
+				n.close(false)
+			}
 			m.renewer.stop()
-			err = m.releaseAll(ctx, m.takeAll())
+			err = m.releaseAll(ctx, m.held.close())
 		}
 		m.tasks.end()
 	}
@@ -155,36 +135,37 @@ func (m *RedisLockManager) Close(ctx context.Context) error {
 	}
 	// What is still under way, such as cleaning up, gives up now.
 	m.cancel()
+	for _, n := range m.nodes {
+		n.close(true)
+	}
 	return err
 }
 
 // releaseAll ends locks and releases them on all nodes at the same time.
-func (m *RedisLockManager) releaseAll(ctx context.Context, locks map[*RedisLock]struct{}) error {
-	values := make([]*RedisLock, 0, len(locks))
-	calls := make([]call, 0, len(locks))
-	for l := range locks {
+func (m *RedisLockManager) releaseAll(ctx context.Context, locks []*RedisLock) error {
+	ours := make([]*RedisLock, 0, len(locks))
+	for _, l := range locks {
 		if !l.lose(ErrManagerClosed) {
 			continue // its holder releases it right now
 		}
-		values = append(values, l)
-		calls = append(calls, call{keys: releaseKeys(l.keys)})
+		ours = append(ours, l)
 	}
-	if len(calls) == 0 {
+	if len(ours) == 0 {
 		return nil
 	}
 	// A node that hangs must not use up the time of a caller to whom the majority suffices.
 	ctx, cancel := context.WithTimeout(ctx, m.set.releaseTimeout())
 	defer cancel()
 	var mu sync.Mutex // guards released
-	released := make([]int, len(calls))
+	released := make([]int, len(ours))
 	var all sync.WaitGroup
 	for _, n := range m.nodes {
-		mine := make([]call, len(calls))
-		for i, c := range calls {
-			mine[i] = call{keys: c.keys, args: n.releaseArgs(values[i].value, false)}
+		calls := make([]call, len(ours))
+		for i, l := range ours {
+			calls[i] = n.releaseCall(l.keys, l.value, false)
 		}
 		all.Go(func() {
-			n.pipeline(ctx, releaseScript, mine, func(first int, results []result) {
+			n.pipeline(ctx, calls, func(first int, results []result) {
 				mu.Lock()
 				defer mu.Unlock()
 				for i, r := range results {
@@ -202,10 +183,10 @@ func (m *RedisLockManager) releaseAll(ctx context.Context, locks map[*RedisLock]
 			left++
 		}
 	}
-	m.metrics.releases.Add(int64(len(calls)))
+	m.metrics.releases.Add(int64(len(ours)))
 	if left == 0 {
 		return nil
 	}
 	m.metrics.releasesFailed.Add(int64(left))
-	return fmt.Errorf("lock: close: %d of %d locks not released: %w", left, len(calls), ErrRedis)
+	return fmt.Errorf("lock: close: %d of %d locks not released: %w", left, len(ours), ErrRedis)
 }

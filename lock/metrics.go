@@ -58,7 +58,7 @@ func (m *RedisLockManager) GetMetrics() *LockMetrics {
 		LostStolen:          c.losses[lossStolen].Load(),
 		LostClosed:          c.losses[lossClosed].Load(),
 		HandOffs:            c.handOffs.Load(),
-		Held:                m.heldCount(),
+		Held:                m.held.len(),
 		Waiting:             int(c.waiting.Load()),
 	}
 	for i := range c.outcomes {
@@ -118,12 +118,15 @@ func newMetrics(m *RedisLockManager) *metrics {
 }
 
 // acquired counts an acquisition and the time it took.
-func (c *metrics) acquired(ctx context.Context, err error, took time.Duration) {
+func (c *metrics) acquired(took time.Duration) {
+	c.outcomes[outcomeAcquired].Add(1)
+	c.acquireTime.Add(int64(took))
+	c.waitSeconds.Observe(took.Seconds())
+}
+
+// failed counts an acquisition that came to nothing.
+func (c *metrics) failed(ctx context.Context, err error) {
 	switch {
-	case err == nil:
-		c.outcomes[outcomeAcquired].Add(1)
-		c.acquireTime.Add(int64(took))
-		c.waitSeconds.Observe(took.Seconds())
 	case errors.Is(err, ErrLockNotAcquired):
 		c.outcomes[outcomeRefused].Add(1)
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()), errors.Is(err, ErrManagerClosed):

@@ -1,7 +1,6 @@
 package lock
 
 import (
-	"fmt"
 	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
@@ -15,35 +14,28 @@ type node struct {
 	index   int
 	client  redis.UniversalClient
 	cluster bool
-	loaded  [scriptCount]atomic.Bool // scripts that this node has been given
+	scripts scripts
+	loaded  [scriptCount]atomic.Bool // which of them this node has been given
 	// renewals is how many pipelines of renewals are under way.
 	renewals atomic.Int32
 	inbox    *inbox
-	// rules is what the scripts that deal with waiters have in common, see handover.lua.
-	rules any
-	// retention is the same for the fence, see acquire.lua.
-	retention []any
 	// heeds tells that the client is known to stop waiting when the deadline of a context is over.
 	heeds bool
-	// repeated and single send the commands that go-redis may repeat, and those it may not.
-	repeated, single batcher
+	// batches sends commands; repeatedBatches, in a cluster, those that go-redis may repeat by itself.
+	batches, repeatedBatches batcher
 }
 
 func newNode(m *RedisLockManager, index int, client redis.UniversalClient) *node {
-	n := &node{manager: m, index: index, client: client, retention: []any{fenceRetention}}
+	n := &node{manager: m, index: index, client: client}
 	_, n.cluster = unwrap.As[*redis.ClusterClient](client)
-	strict := 1
-	if n.cluster {
-		strict = 0 // PUBLISH counts the subscribers of its own node only
-	}
-	n.rules = fmt.Sprintf("%d %s %d %s", m.grant().Milliseconds(), fenceRetention, strict, m.inboxPrefix)
-	if len(m.set.nodes) > 1 {
-		n.retention = append(n.retention, "1")
-	}
+	// In a cluster PUBLISH counts the subscribers of its own node only.
+	n.scripts = newScripts(len(m.set.nodes) > 1, m.grant(), !n.cluster, m.inboxPrefix)
 	n.inbox = newInbox(n)
 	n.heeds = heeds(client)
-	n.repeated.node, n.single.node = n, n
-	n.single.single = true
+	for _, b := range []*batcher{&n.batches, &n.repeatedBatches} {
+		b.node, b.alarm.ring = n, b.expire
+	}
+	n.repeatedBatches.repeated = true
 	return n
 }
 
@@ -58,38 +50,20 @@ func heeds(client redis.UniversalClient) bool {
 	return false
 }
 
-// send executes a script, in one round trip unless the server has forgotten it. After a failure of the network go-redis
-// repeats it, unless it is to be sent once only.
-func (n *node) send(r *round, s *script, keys, args []any, single bool) (any, error) {
-	b := &n.repeated
-	if single {
-		b = &n.single
-	}
-	// The first call carries the source, as asking by hash first would cost a round trip to be told that it is unknown.
-	known := n.loaded[s.index].Load()
-	cmd := s.command(r.ctx, !known, keys, args)
-	err := b.process(r, cmd)
-	if known && err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
-		// The server was restarted or flushed, or it is another node of the cluster.
-		cmd = s.command(r.ctx, true, keys, args)
-		err = b.process(r, cmd)
-	}
-	if err != nil {
-		return nil, err // and no look at the command, which may still be under way
-	}
-	if !known {
-		n.loaded[s.index].Store(true)
-	}
-	return cmd.Val(), nil
+// close ends the waiting of callers who have no interest in answers any more: those who acquire, or all.
+func (n *node) close(all bool) {
+	n.batches.close(all)
+	n.repeatedBatches.close(all)
 }
 
 // number runs a script whose reply is an integer.
-func (n *node) number(r *round, s *script, keys, args []any, single bool) (int64, error) {
-	reply, err := n.send(r, s, keys, args, single)
+func (n *node) number(r *round, c call) (number int64, repeated bool, err error) {
+	reply, repeated, err := n.send(r, c)
 	if err != nil {
-		return 0, err
+		return 0, repeated, err
 	}
-	return integer(reply)
+	number, err = integer(reply)
+	return number, repeated, err
 }
 
 // integer converts the reply of a script.

@@ -15,23 +15,20 @@ const pipelineSize = 500
 // it does. It keeps the server busy for a tenth of a millisecond.
 const extendTogether = 100
 
-// call is what a script is to do once.
-type call struct{ keys, args []any }
-
 // result is what came back.
 type result struct {
 	reply int64
 	err   error
 }
 
-// pipeline runs a script many times, in one round trip for each 500, and gives the results of each such part to done as
+// pipeline makes calls of one script, in one round trip for each 500, and gives the results of each such part to done as
 // they arrive; first is the index of the part's first call. It returns when ctx ends, even if the client does not heed
 // contexts; the calls under way count as failed then.
-func (n *node) pipeline(ctx context.Context, s *script, calls []call, done func(first int, results []result)) {
+func (n *node) pipeline(ctx context.Context, calls []call, done func(first int, results []result)) {
 	first := 0
 	for part := range slices.Chunk(calls, pipelineSize) {
 		finished := make(chan []result, 1)
-		go func() { finished <- n.exec(ctx, s, part) }()
+		go func() { finished <- n.exec(ctx, part) }()
 		select {
 		case results := <-finished:
 			done(first, results)
@@ -52,12 +49,12 @@ func unanswered(count int) []result {
 }
 
 // exec sends one part, and once more what met a server that does not know the script.
-func (n *node) exec(ctx context.Context, s *script, calls []call) []result {
-	results, unknown := n.execKnown(ctx, s, calls)
+func (n *node) exec(ctx context.Context, calls []call) []result {
+	results, unknown := n.execKnown(ctx, calls)
 	if len(unknown) == 0 {
 		return results
 	}
-	if err := n.client.ScriptLoad(ctx, s.source).Err(); err != nil {
+	if err := n.client.ScriptLoad(ctx, calls[0].script.source).Err(); err != nil {
 		for _, i := range unknown {
 			results[i].err = err
 		}
@@ -67,7 +64,7 @@ func (n *node) exec(ctx context.Context, s *script, calls []call) []result {
 	for i, place := range unknown {
 		again[i] = calls[place]
 	}
-	second, _ := n.execKnown(ctx, s, again)
+	second, _ := n.execKnown(ctx, again)
 	for i, place := range unknown {
 		results[place] = second[i]
 	}
@@ -75,19 +72,16 @@ func (n *node) exec(ctx context.Context, s *script, calls []call) []result {
 }
 
 // execKnown sends one part and returns the results and the places of those that the server had no script for.
-func (n *node) execKnown(ctx context.Context, s *script, calls []call) (results []result, unknown []int) {
+func (n *node) execKnown(ctx context.Context, calls []call) (results []result, unknown []int) {
+	s := calls[0].script
 	together := 1
-	if s == extendScript && !n.cluster { // in a cluster the keys are on different nodes
+	if s.many && !n.cluster { // in a cluster the keys are on different nodes
 		together = extendTogether
 	}
 	pipe := n.client.Pipeline()
 	var cmds []*redis.Cmd
 	for group := range slices.Chunk(calls, together) {
-		var keys, args []any
-		for _, c := range group {
-			keys, args = append(keys, c.keys...), append(args, c.args...)
-		}
-		cmd := s.command(ctx, false, keys, args)
+		cmd := join(group).command(ctx)
 		cmds = append(cmds, cmd)
 		_ = pipe.Process(ctx, cmd) // only queues
 	}
@@ -105,13 +99,27 @@ func (n *node) execKnown(ctx context.Context, s *script, calls []call) (results 
 	return results, unknown
 }
 
+// join makes one call of several of the extend script.
+func join(calls []call) call {
+	if len(calls) == 1 {
+		return calls[0]
+	}
+	keys := make([]any, 0, 3*len(calls))
+	args := make([]any, 0, 2*len(calls))
+	for _, c := range calls {
+		keys = append(keys, c.args[beforeKeys])
+		args = append(args, c.args[beforeKeys+1:]...)
+	}
+	return newCall(calls[0].script, len(calls), append(keys, args...)...)
+}
+
 // replies takes apart what the server has said of a number of calls.
 func replies(cmd *redis.Cmd, s *script, count int) []result {
 	results := make([]result, count)
 	reply, err := cmd.Result()
 	switch {
 	case err != nil:
-	case s == extendScript:
+	case s.many:
 		var numbers []int64
 		if numbers, err = integers(reply, count); err == nil {
 			for i, number := range numbers {

@@ -57,8 +57,11 @@ type caller func(r *round, n *node) vote
 // roundKey finds the round in a context.
 type roundKey struct{}
 
-func (m *RedisLockManager) newRound(ctx context.Context, v verb, k keys, value string, ttl time.Duration, call caller) *round {
-	r := &round{manager: m, verb: v, keys: k, value: value, ttl: ttl, call: call, ctx: ctx}
+// newRound prepares a question; start is now, or just before.
+func (m *RedisLockManager) newRound(
+	ctx context.Context, start time.Time, v verb, k keys, value string, ttl time.Duration, call caller,
+) *round {
+	r := &round{manager: m, verb: v, keys: k, value: value, ttl: ttl, call: call, ctx: ctx, start: start}
 	if r.votes = r.only[:]; len(m.nodes) > 1 {
 		r.votes = make([]vote, len(m.nodes))
 		r.hurry = make(chan struct{})
@@ -67,8 +70,7 @@ func (m *RedisLockManager) newRound(ctx context.Context, v verb, k keys, value s
 	if v == releasing {
 		timeout = m.set.releaseTimeout()
 	}
-	r.start = time.Now()
-	r.deadline = r.start.Add(timeout)
+	r.deadline = start.Add(timeout)
 	return r
 }
 
@@ -214,6 +216,13 @@ func (r *round) snapshot() []vote {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.votes)
+}
+
+// tally returns what the answers so far add up to.
+func (r *round) tally() tally {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return count(r.votes)
 }
 
 // quorum is how many nodes have to agree.

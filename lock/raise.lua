@@ -1,12 +1,12 @@
 -- Raises the fence to a token, where the value still holds the lock: another holder's tokens are not our business.
 --
 -- KEYS  1 lock   2 fence
--- ARGV  1 value  2 token  3 retention of the fence, ms
+-- ARGV  1 value  2 token
 -- Reply 1 if the fence is at least the token and the value holds the lock, else 0.
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+if not is(redis.call('GET', KEYS[1]), ARGV[1]) then
   return 0
 end
 if tonumber(redis.call('GET', KEYS[2]) or 0) < tonumber(ARGV[2]) then
-  redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+  redis.call('SET', KEYS[2], ARGV[2], 'PX', fence_retention)
 end
 return 1

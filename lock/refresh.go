@@ -35,9 +35,9 @@ func (l *RedisLock) refresh(ctx context.Context) error {
 		return contextError(ctx, "refresh", l.resource)
 	}
 	m := l.manager
-	r := m.newRound(ctx, extending, l.keys, l.value, l.ttl, askExtend)
-	r.quit = ctx.Done()
 	start := time.Now()
+	r := m.newRound(ctx, start, extending, l.keys, l.value, l.ttl, askExtend)
+	r.quit = ctx.Done()
 	failure := r.decide(func(mutex *redsync.Mutex) error { return orNoMajority(mutex.ExtendContext(r.context())) })
 	if failure == nil {
 		if l.extend(start, generation) {
@@ -46,7 +46,7 @@ func (l *RedisLock) refresh(ctx context.Context) error {
 		_, err := l.current("refresh") // lost or released in the meantime
 		return err
 	}
-	t := count(r.snapshot())
+	t := r.tally()
 	if cause := m.lossBy(t); cause != nil {
 		l.lose(cause)
 		_, err := l.current("refresh")
@@ -87,9 +87,13 @@ func (m *RedisLockManager) lossBy(t tally) error {
 	return ErrLockExpired
 }
 
+func (n *node) extendCall(k keys, value string, ttl time.Duration) call {
+	return newCall(n.scripts.extend, 1, k.lock(), value, ttl.Milliseconds())
+}
+
 // askExtend runs the extend script on a node.
 func askExtend(r *round, n *node) vote {
-	reply, err := n.send(r, extendScript, []any{r.keys.lock}, []any{r.value, r.ttl.Milliseconds()}, false)
+	reply, _, err := n.send(r, n.extendCall(r.keys, r.value, r.ttl))
 	if err != nil {
 		return vote{outcome: failed, err: err}
 	}

@@ -11,9 +11,8 @@ func (m *RedisLockManager) rejoin(n *node, l *RedisLock, generation uint64) {
 		return
 	}
 	m.tasks.spawn(func() {
-		r := m.newRound(m.ctx, extending, l.keys, l.value, l.ttl, nil)
-		_, err := n.number(r, joinScript, []any{l.keys.lock, l.keys.fence},
-			[]any{l.value, left.Milliseconds(), l.token, fenceRetention}, false)
+		r := m.newRound(m.ctx, time.Now(), extending, l.keys, l.value, l.ttl, nil)
+		_, _, err := n.number(r, newCall(n.scripts.join, 2, l.keys.lock(), l.keys.fence(), l.value, left.Milliseconds(), l.token))
 		if !l.isGeneration(generation) {
 			// Released or lost while this was under way: it may have come after the release.
 			m.janitor.add(debris{

@@ -8,9 +8,6 @@ import (
 	"github.com/go-redsync/redsync/v4"
 )
 
-// releaseTries is how often a release is sent when replies get lost.
-const releaseTries = 3
-
 // Release gives the lock back, or hands it to whoever waits for it, in one round trip. It goes ahead even if ctx has
 // ended, within the node timeout; what ctx carries, such as a trace, is passed on.
 //
@@ -28,14 +25,14 @@ func (l *RedisLock) Release(ctx context.Context) error {
 	}
 	defer m.tasks.end()
 	begin := time.Now()
-	wasHeld, err := l.beginRelease()
+	wasHeld, err := l.beginRelease(begin)
 	if err != nil {
 		return err
 	}
 	if l.round != nil {
 		l.round.finish()
 	}
-	err = m.release(ctx, l)
+	err = m.release(ctx, begin, l)
 	l.endRelease(err)
 	m.metrics.released(err, begin, l.acquired)
 	if !wasHeld && errors.Is(err, ErrLockNotHeld) {
@@ -55,11 +52,11 @@ func (l *RedisLock) closedError(op string) error {
 }
 
 // beginRelease takes the lock out of its holder's hands. It reports whether the lock was held.
-func (l *RedisLock) beginRelease() (bool, error) {
+func (l *RedisLock) beginRelease(now time.Time) (bool, error) {
 	l.mu.Lock()
 	held := l.state == stateHeld
 	switch {
-	case held && !time.Now().Before(l.until):
+	case held && !now.Before(l.until):
 		l.mu.Unlock()
 		l.lose(ErrLockExpired) // the timer is late
 		return false, lostError("release", l.resource, ErrLockExpired)
@@ -99,13 +96,13 @@ func (l *RedisLock) endRelease(err error) {
 }
 
 // release asks the nodes to release a lock and waits for the majority.
-func (m *RedisLockManager) release(ctx context.Context, l *RedisLock) error {
-	r := m.newRound(ctx, releasing, l.keys, l.value, l.ttl, askRelease)
+func (m *RedisLockManager) release(ctx context.Context, begin time.Time, l *RedisLock) error {
+	r := m.newRound(ctx, begin, releasing, l.keys, l.value, l.ttl, askRelease)
 	err := r.decide(func(mutex *redsync.Mutex) error { return orNoMajority(mutex.UnlockContext(r.context())) })
 	if err == nil {
 		return nil
 	}
-	t := count(r.snapshot())
+	t := r.tally()
 	switch {
 	case t.failed > 0 && t.granted+t.failed >= m.quorum():
 		r.sweep()
@@ -136,70 +133,31 @@ func (r *round) sweep() {
 	}
 }
 
-// askRelease runs the release script on a node, again if its reply gets lost. go-redis must not do that by itself: if
-// an earlier try may have been executed, the absence of the key is its success.
+// askRelease runs the release script on a node.
 func askRelease(r *round, n *node) vote {
-	args := n.releaseArgs(r.value, false)
-	var err error
-	for try := range releaseTries {
-		if try > 0 && !r.pause(retryDelay) {
-			break
-		}
-		var reply int64
-		if reply, err = n.number(r, releaseScript, releaseKeys(r.keys), args, true); err != nil {
-			continue
-		}
-		switch {
-		case reply > 0 || try > 0:
-			if reply == releasedToHeir {
-				r.manager.metrics.handOffs.Add(1)
-			}
-			return vote{outcome: granted}
-		case reply < 0:
-			return vote{outcome: missing}
-		default:
-			return vote{outcome: refused}
-		}
+	reply, repeated, err := n.number(r, n.releaseCall(r.keys, r.value, false))
+	switch {
+	case err != nil:
+		return vote{outcome: failed, err: err}
+	case reply == releasedToHeir:
+		r.manager.metrics.handOffs.Add(1)
+		return vote{outcome: granted}
+	case reply > 0 || repeated: // if an earlier try may have been executed, the absence of the key is its success
+		return vote{outcome: granted}
+	case reply < 0:
+		return vote{outcome: missing}
+	default:
+		return vote{outcome: refused}
 	}
-	return vote{outcome: failed, err: err}
 }
 
 // releasedToHeir is the reply of the release script when a waiter has the lock now.
 const releasedToHeir = 2
 
-func releaseKeys(k keys) []any { return []any{k.lock, k.fence, k.queue(), k.seen()} }
-
-// releaseArgs returns the arguments of the release script; leave takes a waiter off the queue as well.
-func (n *node) releaseArgs(value string, leave bool) []any {
+// releaseCall asks the release script; leave takes a waiter off the queue as well.
+func (n *node) releaseCall(k keys, value string, leave bool) call {
 	if leave {
-		return []any{value, n.rules, "1"}
+		return newCall(n.scripts.release, 4, k.lock(), k.fence(), k.queue(), k.seen(), value, "1")
 	}
-	return []any{value, n.rules}
-}
-
-// retryDelay is the pause before something that failed is sent again.
-const retryDelay = 5 * time.Millisecond
-
-// pause waits and reports whether there is still time, and interest, after it.
-func (r *round) pause(d time.Duration) bool {
-	timer := time.NewTimer(min(d, r.left()))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-r.quit:
-	case <-r.closing:
-	}
-	return r.ended() == nil
-}
-
-// pause waits and reports whether it did: false means that ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return newCall(n.scripts.release, 4, k.lock(), k.fence(), k.queue(), k.seen(), value)
 }

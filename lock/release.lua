@@ -1,19 +1,17 @@
 -- Gives a lock back: deletes it, or hands it to the first waiter, if the value holds it.
 --
 -- KEYS  1 lock   2 fence   3 queue   4 seen
--- ARGV  1 value  2 rules, see read_rules  3 there if the value is to leave the queue as well
+-- ARGV  1 value  2 there if the value is to leave the queue as well
 -- Reply 1 if it was released, 2 if it was handed over, 0 if somebody else holds it, -1 if the key is gone.
-if ARGV[3] then
+if ARGV[2] then
   redis.call('ZREM', KEYS[3], ARGV[1])
   redis.call('HDEL', KEYS[4], ARGV[1])
 end
-local held = redis.call('GET', KEYS[1])
-if held ~= ARGV[1] then
+if not is(held, ARGV[1]) then
   return held and 0 or -1
 end
-local grant, retention, strict, inbox = read_rules(ARGV[2])
-local heir = hand_over(nil, grant, retention, strict, inbox)
-if heir and grant ~= '0' then
+local heir = hand_over(nil)
+if heir and grant > 0 then
   return 2
 end
 redis.call('DEL', KEYS[1])

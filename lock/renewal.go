@@ -190,7 +190,7 @@ func (r *renewer) renew(due []*RedisLock, nodes []*node) {
 			continue // released or lost in the meantime
 		}
 		b.items = append(b.items, item{lock: l, generation: generation, open: len(nodes)})
-		calls = append(calls, call{keys: []any{l.keys.lock}, args: []any{l.value, l.ttl.Milliseconds()}})
+		calls = append(calls, m.nodes[0].extendCall(l.keys, l.value, l.ttl))
 		timeout = min(timeout, m.set.timeout(l.ttl))
 	}
 	if len(b.items) == 0 {
@@ -202,7 +202,7 @@ func (r *renewer) renew(due []*RedisLock, nodes []*node) {
 	for _, n := range nodes {
 		n.renewals.Add(1)
 		m.tasks.spawn(func() {
-			n.pipeline(ctx, extendScript, calls, func(first int, results []result) { b.record(n, first, results) })
+			n.pipeline(ctx, calls, func(first int, results []result) { b.record(n, first, results) })
 			n.renewals.Add(-1)
 			b.leave()
 			r.freed()

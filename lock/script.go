@@ -5,17 +5,25 @@ import (
 	"crypto/sha1" //nolint:gosec // Redis names scripts by their SHA-1; nothing secret depends on it
 	_ "embed"
 	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
 var (
+	//go:embed mark.lua
+	markLua string
 	//go:embed token.lua
 	tokenLua string
 	//go:embed handover.lua
 	handOverLua string
 	//go:embed acquire.lua
 	acquireLua string
+	//go:embed acquire_token.lua
+	acquireTokenLua string
 	//go:embed wait.lua
 	waitLua string
 	//go:embed release_free.lua
@@ -32,44 +40,98 @@ var (
 
 // script is a Lua script that Redis is asked for by its hash. index is its place in node.loaded.
 type script struct {
-	index        int
-	source, hash string
+	index  int
+	source string
+	hash   any // a string
+	// marked says that the script is told, by one more argument, when it may have been executed before.
+	marked bool
+	// many says that it deals with any number of locks, and replies with a list.
+	many bool
 }
 
-func newScript(index int, source string) *script {
-	sum := sha1.Sum([]byte(source)) //nolint:gosec // see the import
-	return &script{index: index, source: source, hash: hex.EncodeToString(sum[:])}
-}
-
-// The scripts are constants that Go cannot express as such.
-//
-//nolint:gochecknoglobals // never written
-var (
-	acquireScript = newScript(0, tokenLua+acquireLua)
-	waitScript    = newScript(1, tokenLua+handOverLua+waitLua)
-	releaseScript = newScript(2, releaseFreeLua+tokenLua+handOverLua+releaseLua)
-	extendScript  = newScript(3, extendLua)
-	raiseScript   = newScript(4, raiseLua)
-	joinScript    = newScript(5, joinLua)
-)
+// scripts is what a node is asked for.
+type scripts struct{ acquire, wait, release, extend, raise, join *script }
 
 const scriptCount = 6
 
-// command returns the command that runs the script: by hash, or with its whole source.
-func (s *script) command(ctx context.Context, whole bool, keys, args []any) *redis.Cmd {
-	all := make([]any, 0, 3+len(keys)+len(args))
-	if whole {
-		all = append(all, "eval", s.source, len(keys))
-	} else {
-		all = append(all, "evalsha", s.hash, len(keys))
+// newScripts makes the scripts for a node. What never changes is in their source: as an argument of each call it would
+// take Redis some time, and most calls do not need it.
+func newScripts(several bool, grant time.Duration, strict bool, inbox string) scripts {
+	constants := fmt.Sprintf("local several, grant, strict, inbox = %t, %d, %t, %s\n",
+		several, grant.Milliseconds(), strict, luaString(inbox))
+	count := 0
+	script := func(source string) *script {
+		sum := sha1.Sum([]byte(source)) //nolint:gosec // see the import
+		count++
+		return &script{index: count - 1, source: source, hash: hex.EncodeToString(sum[:])}
 	}
-	cmd := redis.NewCmd(ctx, append(append(all, keys...), args...)...)
-	cmd.SetFirstKeyPos(3) // decides which node of a cluster gets it
+	s := scripts{
+		acquire: script(constants + markLua + acquireLua + tokenLua + acquireTokenLua),
+		wait:    script(constants + markLua + tokenLua + handOverLua + waitLua),
+		release: script(releaseFreeLua + constants + markLua + tokenLua + handOverLua + releaseLua),
+		extend:  script(markLua + extendLua),
+		raise:   script(constants + markLua + tokenLua + raiseLua),
+		join:    script(constants + markLua + tokenLua + joinLua),
+	}
+	s.acquire.marked = true
+	s.extend.many = true
+	return s
+}
+
+// luaString writes a string as Lua reads it, whatever its bytes.
+func luaString(s string) string {
+	var quoted strings.Builder
+	quoted.WriteByte('"')
+	for _, b := range []byte(s) {
+		if b < ' ' || b > '~' || b == '"' || b == '\\' {
+			fmt.Fprintf(&quoted, "\\%03d", b)
+		} else {
+			quoted.WriteByte(b)
+		}
+	}
+	quoted.WriteByte('"')
+	return quoted.String()
+}
+
+// call is what a script is to do once.
+type call struct {
+	script *script
+	args   []any // of the command, from its name on
+}
+
+// beforeKeys is how many arguments EVALSHA has before the keys.
+const beforeKeys = 3
+
+// newCall makes a call; params is the keys, as many as keys says, and after them the script's arguments.
+func newCall(s *script, keys int, params ...any) call {
+	args := make([]any, beforeKeys, beforeKeys+len(params))
+	args[0], args[1], args[2] = "evalsha", s.hash, keys
+	return call{script: s, args: append(args, params...)}
+}
+
+// repetition returns the call as it is sent when it may have been executed before.
+func (c call) repetition() call {
+	if c.script.marked {
+		c.args = append(slices.Clip(c.args), "1")
+	}
+	return c
+}
+
+// command returns the command that asks for the script by its hash.
+func (c call) command(ctx context.Context) *redis.Cmd {
+	cmd := redis.NewCmd(ctx, c.args...)
+	cmd.SetFirstKeyPos(beforeKeys) // decides which node of a cluster gets it
 	return cmd
 }
 
-// once is a command that go-redis does not repeat by itself: where a repetition must know that an earlier attempt may
-// have been executed.
+// whole returns the command that carries the script.
+func (c call) whole(ctx context.Context) *redis.Cmd {
+	c.args = slices.Clone(c.args)
+	c.args[0], c.args[1] = "eval", c.script.source
+	return c.command(ctx)
+}
+
+// once is a command that go-redis does not repeat by itself.
 type once struct{ *redis.Cmd }
 
 // NoRetry is asked by go-redis before it sends a command again.

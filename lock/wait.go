@@ -24,8 +24,12 @@ func (m *RedisLockManager) AcquireWait(ctx context.Context, resource string, ttl
 	}
 	begin := time.Now()
 	l, err := m.wait(ctx, resource, ttl.Truncate(time.Millisecond))
-	m.metrics.acquired(ctx, err, time.Since(begin))
-	return l, err
+	if err != nil {
+		m.metrics.failed(ctx, err)
+		return nil, err
+	}
+	m.metrics.acquired(time.Since(begin))
+	return l, nil
 }
 
 func (m *RedisLockManager) wait(ctx context.Context, resource string, ttl time.Duration) (*RedisLock, error) {

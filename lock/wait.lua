@@ -2,45 +2,45 @@
 -- in one step, so that no release can fall in between.
 --
 -- KEYS  1 lock   2 fence   3 queue   4 seen
--- ARGV  1 value  2 TTL of the lock, ms  3 rules, see read_rules  4 name in the queue: the value, or on one of several
---       masters, which tell waiters but do not grant, something that stays the same when the value changes
---       5 liveness, ms: how long the waiter counts as alive without asking again, 0 not to join the queue
---       6 arrival as a former reply gave it, 0 at first
+-- ARGV  1 value  2 TTL of the lock, ms  3 name in the queue: the value, or on one of several masters, which tell waiters
+--       but do not grant, something that stays the same when the value changes
+--       4 liveness, ms: how long the waiter counts as alive without asking again, 0 not to join the queue
+--       5 arrival as a former reply gave it, 0 at first
 -- Reply {token, or 0 if not granted; remaining TTL of the holder, ms; arrival, us; time of the server, us;
 --       number of waiters ahead}
-local value, name = ARGV[1], ARGV[4]
-local grant, retention, strict, inbox = read_rules(ARGV[3])
+local value, name = ARGV[1], ARGV[3]
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local held = redis.call('GET', KEYS[1])
-if not held and grant ~= '0' and redis.call('EXISTS', KEYS[3]) == 1 then
+if not held and grant > 0 and redis.call('EXISTS', KEYS[3]) == 1 then
   -- The former holder died. The queue goes on with whoever is first, which need not be the one who noticed.
-  held = hand_over(name, grant, retention, strict, inbox)
-  if held == name then
-    held = false
-  end
+  held = hand_over(name)
+  held = held and held ~= name and redis.call('GET', KEYS[1])
 end
-if not held or held == value then
+if not held or is(held, value) then
   redis.call('ZREM', KEYS[3], name)
   redis.call('HDEL', KEYS[4], name)
   local token = held and tonumber(redis.call('GET', KEYS[2]) or 0) or 0
   if token == 0 then
-    token = next_token(KEYS[2], retention, grant == '0')
+    token = next_token(KEYS[2])
   end
-  redis.call('SET', KEYS[1], value, 'PX', ARGV[2])
+  take(value, ARGV[2])
   return {token, 0, 0, now, 0}
 end
-local arrival = tonumber(ARGV[6])
+local arrival = tonumber(ARGV[5])
 if arrival == 0 then
   arrival = now
 end
 local ahead = 0
-local liveness = tonumber(ARGV[5])
+local liveness = tonumber(ARGV[4])
 if liveness > 0 then
   redis.call('ZADD', KEYS[3], 'NX', string.format('%.0f', arrival), name)
   redis.call('HSET', KEYS[4], name, string.format('%.0f', now + liveness * 1000))
   redis.call('PEXPIRE', KEYS[3], liveness)
   redis.call('PEXPIRE', KEYS[4], liveness)
   ahead = redis.call('ZRANK', KEYS[3], name)
+  if string.find(held, '^[%w_-]+:[%w_-]+$') then -- one of our values, without a mark
+    redis.call('APPEND', KEYS[1], mark)
+  end
 end
 return {0, math.max(redis.call('PTTL', KEYS[1]), 0), arrival, now, ahead}

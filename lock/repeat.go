@@ -1,0 +1,111 @@
+package lock
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// maxTries is how often a command is sent when it fails.
+	maxTries = 4
+	// retryDelay is the first pause before something that failed is sent again; each further one is twice as long.
+	retryDelay = 5 * time.Millisecond
+)
+
+// send executes a script, in one round trip unless the server has forgotten it, and sends it again after a failure that
+// may pass. repeated says that it may have been executed more than once, or that the reply tells of the second time.
+//
+// go-redis' own repetitions would not do: it repeats a pipeline as a whole, and does not tell. Only in a cluster it knows
+// better where to repeat, after a node has failed.
+func (n *node) send(r *round, c call) (reply any, repeated bool, err error) {
+	b, tries := &n.batches, maxTries
+	if n.cluster && c.script != n.scripts.release {
+		b, tries = &n.repeatedBatches, 1
+		c = c.repetition()
+	}
+	delay := retryDelay
+	for try := range tries {
+		if try == 1 {
+			c = c.repetition()
+		}
+		if reply, err = n.sendOnce(b, r, c); err == nil || !passes(err) || try == tries-1 {
+			return reply, try > 0, err
+		}
+		if !r.pause(delay) {
+			break
+		}
+		delay *= 2
+	}
+	return nil, true, err
+}
+
+// sendOnce executes a script.
+func (n *node) sendOnce(b *batcher, r *round, c call) (any, error) {
+	loaded := &n.loaded[c.script.index]
+	// The first call carries the source, as asking by hash first would cost a round trip to be told that it is unknown.
+	known := loaded.Load()
+	var cmd *redis.Cmd
+	if known {
+		cmd = c.command(r.ctx)
+	} else {
+		cmd = c.whole(r.ctx)
+	}
+	err := b.process(r, cmd)
+	if known && err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
+		// The server was restarted or flushed, or it is another node of the cluster.
+		cmd = c.whole(r.ctx)
+		err = b.process(r, cmd)
+	}
+	if err != nil {
+		return nil, err // and no look at the command, which may still be under way
+	}
+	if !known {
+		loaded.Store(true)
+	}
+	return cmd.Val(), nil
+}
+
+// passes reports whether what failed so may succeed when it is sent again in a moment: the network failed, or the server
+// is starting or changing its role.
+func passes(err error) bool {
+	var network net.Error
+	if errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, net.ErrClosed) || errors.Is(err, redis.ErrPoolTimeout) {
+		return true
+	}
+	for _, prefix := range [...]string{"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"} {
+		if redis.HasErrorPrefix(err, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// pause waits and reports whether there is still time, and interest, after it.
+func (r *round) pause(d time.Duration) bool {
+	timer := time.NewTimer(min(d, r.left()))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-r.quit:
+	case <-r.closing:
+	}
+	return r.ended() == nil
+}
+
+// pause waits and reports whether it did: false means that ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
