@@ -42,7 +42,8 @@ type contender struct {
 	polls    int
 }
 
-// news is a message of an inbox: the lock was passed on to the one who is told, or, with token 0, has become free.
+// news is a message of an inbox: the lock was passed on to the one who is told, or, with token 0, has become free, or,
+// with token -1, was passed on to the one before.
 type news struct {
 	node  *node
 	value string
@@ -218,6 +219,10 @@ func (c *contender) idle(d time.Duration) bool {
 			if msg.token > 0 {
 				c.inherit(msg)
 				return true
+			}
+			if msg.token < 0 { // the new holder may be dead, and we are the next
+				timer.Reset(grantTime + rand.N(4*retryDelay))
+				continue
 			}
 			if told[msg.node] = true; len(told) >= m.quorum() {
 				return true

@@ -17,9 +17,10 @@ local function take(value, ttl)
 end
 
 -- hand_over gives the lock to the first waiter that is alive: its value becomes the lock's, for a short time in which
--- the waiter must extend it, and its process is told through its inbox. With a grant of 0 ms the waiter is told only
--- (token 0), and has to acquire for itself. Waiters are taken off the queue whether they are alive or not: one counts as
--- dead when it has not asked again for its liveness time, or when nobody listens to its inbox.
+-- the waiter must extend it, and its process is told through its inbox. The waiter after it is told that it is the first
+-- now (token -1): should the new holder be dead it has to take over. With a grant of 0 ms the waiter is told only (token
+-- 0), and has to acquire for itself. Waiters are taken off the queue whether they are alive or not: one counts as dead
+-- when it has not asked again for its liveness time, or when nobody listens to its inbox.
 --
 -- It returns the value of the new holder, or nil; if the first waiter is `me` it stays in the queue and is returned.
 local function hand_over(me)
@@ -27,7 +28,8 @@ local function hand_over(me)
   local time = redis.call('TIME')
   local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
   while true do
-    local first = redis.call('ZRANGE', queue, 0, 0)[1]
+    local waiters = redis.call('ZRANGE', queue, 0, 1)
+    local first = waiters[1]
     if not first or first == me then
       return first
     end
@@ -40,6 +42,9 @@ local function hand_over(me)
       end
     elseif alive and tell(first, next_token(KEYS[2]), now) then
       take(first, grant)
+      if waiters[2] then
+        tell(waiters[2], -1, now)
+      end
       return first
     end
   end

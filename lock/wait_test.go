@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/compozy/cache/internal/faultproxy"
 	"github.com/compozy/cache/internal/redistest"
 	"github.com/compozy/cache/lock"
 )
@@ -203,11 +204,50 @@ func TestDeadWaiterIsSkipped(t *testing.T) {
 	assert.Less(t, time.Since(begin), 3*time.Second)
 }
 
+// TestVanishedWaiterCostsTheOthersAGrant: the lock is passed on to a waiter whom the server believes to be there, though
+// its machine is gone; the next one does not wait for longer than the grant.
+func TestVanishedWaiterCostsTheOthersAGrant(t *testing.T) {
+	t.Parallel()
+	server, holder := setup(t)
+	proxy := faultproxy.New(t, server.Addr())
+	vanished := newManager(t, newClient(t, proxy.Addr()))
+	next := newManager(t, newClient(t, server.Addr()))
+	l := acquire(t, holder, "job", longTTL)
+	length := queueLength(t, server)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer cancel()
+	all.Go(func() {
+		_, err := vanished.AcquireWait(ctx, "job", longTTL)
+		assert.ErrorIs(t, err, context.Canceled)
+	})
+	require.Eventually(t, func() bool { return length() == 1 }, patience, tick)
+	got := make(chan *lock.RedisLock, 1)
+	all.Go(func() {
+		w, err := next.AcquireWait(t.Context(), "job", longTTL)
+		assert.NoError(t, err)
+		got <- w
+	})
+	require.Eventually(t, func() bool { return length() == 2 }, patience, tick)
+	proxy.SwallowToClient(true)
+	proxy.SwallowToServer(true)
+
+	begin := time.Now()
+	require.NoError(t, l.Release(t.Context()))
+	w := <-got
+	require.NotNil(t, w)
+	assert.Less(t, time.Since(begin), 5*time.Second, "by itself it would have looked after ten")
+	assert.Greater(t, w.Token(), l.Token()+1, "the one who has gone had a token too")
+	assert.Equal(t, int64(1), holder.GetMetrics().HandOffs)
+}
+
 func TestDeadHolderIsFollowedByTheFirstWaiter(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	client := server.Client(t)
-	require.NoError(t, client.Set(t.Context(), "cache:lock:{job}", "killed process", time.Second).Err())
+	require.NoError(t, client.Set(t.Context(), "cache:lock:{job}", "killed process", 3*time.Second).Err())
 	length := queueLength(t, server)
 	var mu sync.Mutex
 	var order []int
@@ -226,6 +266,7 @@ func TestDeadHolderIsFollowedByTheFirstWaiter(t *testing.T) {
 		})
 		require.Eventually(t, func() bool { return length() == int64(i+1) }, patience, tick)
 	}
+	assert.Equal(t, "killed process", client.Get(t.Context(), "cache:lock:{job}").Val(), "not ours to change")
 	all.Wait()
 	assert.Equal(t, []int{0, 1, 2, 3}, order)
 }
