@@ -233,3 +233,28 @@ func TestAnyResourceNameWorks(t *testing.T) {
 		assert.True(t, strings.HasSuffix(key, ":fence"), "%q", key)
 	}
 }
+
+// TestAnyKeyPrefixWorks: prefixes are part of the scripts.
+func TestAnyKeyPrefixWorks(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	for _, prefix := range []string{"", `it's "quoted"`, "\\n\\", "\x00\r\n\xff", "]]--", "%d%s", "{tag}"} {
+		holder := newManager(t, newClient(t, server.Addr()), lock.WithKeyPrefix(prefix))
+		other := newManager(t, newClient(t, server.Addr()), lock.WithKeyPrefix(prefix))
+		l := acquire(t, holder, "job", longTTL)
+		require.Equal(t, int64(1), server.Client(t).Exists(t.Context(), prefix+"lock:{job}").Val())
+		done := make(chan error, 1)
+		go func() {
+			w, err := other.AcquireWait(t.Context(), "job", longTTL)
+			if err == nil {
+				err = w.Release(t.Context())
+			}
+			done <- err
+		}()
+		queue := prefix + "lock:{job}:queue"
+		require.Eventually(t, func() bool { return server.Client(t).ZCard(t.Context(), queue).Val() == 1 }, patience, tick)
+		require.NoError(t, l.Release(t.Context()))
+		require.NoError(t, <-done, "%q", prefix)
+		require.Equal(t, int64(1), holder.GetMetrics().HandOffs, "%q: told through the inbox", prefix)
+	}
+}

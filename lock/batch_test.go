@@ -5,6 +5,9 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -51,4 +54,53 @@ func TestManyCallersShareRoundTrips(t *testing.T) {
 	assert.Equal(t, int64(64*30), metrics.ReleasesTotal)
 	assert.Zero(t, metrics.ReleasesFailed)
 	assert.Zero(t, metrics.Held)
+}
+
+// TestEachCallerHasItsOwnTime: those who share a pipeline to a server that hangs give up one after the other.
+func TestEachCallerHasItsOwnTime(t *testing.T) {
+	t.Parallel()
+	server, m := setup(t)
+	server.Stop()
+	// Half the TTL is the time that a node has.
+	ttls := []time.Duration{longTTL, 100 * time.Millisecond, time.Second, 100 * time.Millisecond}
+	var mu sync.Mutex
+	var gone []time.Duration
+	var all sync.WaitGroup
+	for i, ttl := range ttls {
+		all.Go(func() {
+			_, err := m.Acquire(context.Background(), "job "+strconv.Itoa(i), ttl)
+			assert.ErrorIs(t, err, lock.ErrRedis)
+			mu.Lock()
+			defer mu.Unlock()
+			gone = append(gone, ttl)
+		})
+	}
+	all.Wait()
+	assert.Equal(t, []time.Duration{100 * time.Millisecond, 100 * time.Millisecond, time.Second, longTTL}, gone)
+}
+
+// TestExhaustedPoolEndsInTime: waiting for a connection counts as waiting for the node, for those as well who use the
+// connection by themselves.
+func TestExhaustedPoolEndsInTime(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := redis.NewClient(&redis.Options{
+		Addr: server.Addr(), ContextTimeoutEnabled: true, PoolSize: 1, PoolTimeout: time.Hour,
+	})
+	t.Cleanup(func() { _ = client.Close() })
+	m := newManager(t, client)
+	for range 3 { // the node is known to be near
+		require.NoError(t, acquire(t, m, "job", longTTL).Release(t.Context()))
+	}
+	only := client.Conn()
+	require.NoError(t, only.Ping(t.Context()).Err())
+	_, err := m.Acquire(context.Background(), "job", longTTL)
+	require.ErrorIs(t, err, lock.ErrRedis)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	_, err = m.Acquire(ctx, "job", longTTL)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.NoError(t, only.Close())
+	// The one that was given up may come yet, until it is undone.
+	require.NoError(t, acquire(t, m, "another job", longTTL).Release(t.Context()))
 }

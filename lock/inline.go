@@ -23,6 +23,9 @@ func (b *batcher) startInline(r *round) *inlineCall {
 	if r.deadline.Before(deadline) {
 		deadline = r.deadline
 	}
+	if end, ok := r.ctx.Deadline(); ok && r.quit != nil && end.Before(deadline) {
+		deadline = end
+	}
 	c := &inlineCall{Context: r.ctx, deadline: deadline}
 	if last := len(b.ends) - 1; last >= 0 {
 		c.end, b.ends = b.ends[last], b.ends[:last]
