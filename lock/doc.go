@@ -79,9 +79,10 @@
 //
 //	acquire.go    tries once, and tells refusal, failure and the caller's end apart
 //	quorum.go     puts a question to all nodes through redsync (pool.go), and takes back what came to nothing; votes.go counts
-//	batch.go      sends one command: at once, or together with those of other callers
+//	repeat.go     asks one node by a script (script.go), and again after a failure that passes
+//	batch.go      sends what concurrent callers ask together (ride.go is one of them), a caller who is alone by itself (inline.go)
 //	fencing.go    makes a majority agree on the token
-//	loss.go       makes the lock, and ends it in time
+//	loss.go       makes the lock, and ends it in time (expiry.go is its timer); held.go is all there are
 //	renewal.go    extends all that are held, renewalbatch.go reads the answers; rejoin.go brings one back to a master that has forgotten it
 //	wait.go       is the queue within the process, contender.go competes for it, inbox.go hears of releases
 //	release.go    gives it back or passes it on
@@ -95,7 +96,8 @@
 //     A client must heed the deadlines of contexts (redis.Options.ContextTimeoutEnabled) for its connections to be freed
 //     as fast; calls return in time in any case.
 //   - A command whose fate is unknown is undone in the background, so that an Acquire that failed leaves no key.
-//   - A holder or waiter whose process dies delays the others by its TTL, or by two seconds, respectively.
+//   - A holder or waiter that dies delays the others by its TTL, or by two seconds, respectively. Two waiters in a row that
+//     vanish without their connections being closed may delay those behind them by ten seconds.
 //   - [RedisLockManager.Close] tells all holders, releases everything, and leaves no goroutine.
 //   - Bad arguments are refused with [ErrInvalidArgument] before anything is sent.
 //
@@ -103,5 +105,6 @@
 //
 // With the default prefix the lock of the resource r is the key cache:lock:{r}; beside it are cache:lock:{r}:fence (the
 // token), and while somebody waits cache:lock:{r}:queue and cache:lock:{r}:seen. The braces keep them on one node of a
-// cluster. Managers listen on the channels cache:lock:inbox:*.
+// cluster. The lock's value names the acquisition; a plus sign behind it says that somebody may be waiting. Managers listen
+// on the channels cache:lock:inbox:*.
 package lock
