@@ -27,8 +27,8 @@ const (
 // machine, however. So a caller that is alone with a near node does the writing and reading itself, see inline.go,
 // without being able to leave, but for a short time only.
 //
-// go-redis' AutoPipeline, which is experimental, was as fast with 64 callers, but minds neither deadlines nor the end of
-// contexts, and repeats a batch as a whole.
+// go-redis' AutoPipeline, which is experimental, minds neither deadlines nor the end of contexts, and repeats a batch as a
+// whole. With its defaults and 64 callers it had a third of the throughput.
 type batcher struct {
 	node     *node
 	repeated bool // go-redis may send the commands again
