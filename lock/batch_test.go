@@ -104,3 +104,26 @@ func TestExhaustedPoolEndsInTime(t *testing.T) {
 	// The one that was given up may come yet, until it is undone.
 	require.NoError(t, acquire(t, m, "another job", longTTL).Release(t.Context()))
 }
+
+// TestCloseEndsCallsUnderWay: whoever waits for a server that hangs hears of Close at once, not when the call ends.
+func TestCloseEndsCallsUnderWay(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := newClient(t, server.Addr())
+	m := newManager(t, client, lock.WithNodeTimeout(time.Hour))
+	server.Stop()
+	hangs := func() bool { return client.PoolStats().TotalConns > client.PoolStats().IdleConns }
+	acquired := make(chan error, 1)
+	go func() {
+		_, err := m.Acquire(context.Background(), "job", longTTL)
+		acquired <- err
+	}()
+	require.Eventually(t, hangs, patience, tick)
+	closed := make(chan error, 1)
+	go func() { closed <- m.Close(context.Background()) }()
+	require.ErrorIs(t, <-acquired, lock.ErrManagerClosed)
+	assert.True(t, hangs())
+	server.Continue()
+	require.NoError(t, <-closed)
+	assert.Zero(t, server.Client(t).Exists(t.Context(), "cache:lock:{job}").Val(), "what came late was undone")
+}
