@@ -60,6 +60,16 @@ func (e *PublishError) Error() string {
 // Unwrap returns the error of Redis, of the network or of the context.
 func (e *PublishError) Unwrap() error { return e.Err }
 
+// GapError ends a replay behind whose last message events may be missing: no further message could tell.
+type GapError struct{ Gap Gap }
+
+func (e *GapError) Error() string {
+	if e.Gap.After == "" {
+		return fmt.Sprintf("notification: events may be missing: %s", e.Gap.Reason)
+	}
+	return fmt.Sprintf("notification: events may be missing after %s: %s", e.Gap.After, e.Gap.Reason)
+}
+
 // DecodeError says that the payload of a message is not what Decode was asked for.
 type DecodeError struct {
 	Channel string // channel the message was published to

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"time"
 )
 
 // Replay iterates over the events of the journal that match a channel or glob, oldest first, from one event ID to
@@ -11,9 +12,9 @@ import (
 // reads in batches as the loop goes on; nothing has to be closed.
 //
 // An error is the last thing it yields, with a nil message: an *ArgumentError, ErrNoHistory, ErrClosed, the cause
-// of ctx, or an error of Redis. If the journal does not reach back to from, or is trimmed while it is being read,
-// the next message carries a Gap with the reason GapTrimmed. Each iterator may be used once, or again from the
-// start; different ones concurrently.
+// of ctx, an error of Redis, or a *GapError. If the journal does not reach back to from, or is trimmed while it is
+// being read, the next message carries a Gap with the reason GapTrimmed; if no message follows, the iteration ends
+// with a *GapError. Each iterator may be used once, or again from the start; different ones concurrently.
 func (n *RedisNotificationSystem) Replay(ctx context.Context, pattern, from, to string) iter.Seq2[*Message, error] {
 	return func(yield func(*Message, error) bool) {
 		w, err := n.newWalk(ctx, pattern, from, to)
@@ -25,8 +26,11 @@ func (n *RedisNotificationSystem) Replay(ctx context.Context, pattern, from, to 
 					return
 				}
 			}
-			if w.finished {
+			if w.finished && w.gap == nil {
 				return
+			}
+			if w.finished {
+				err = &GapError{Gap: *w.gap}
 			}
 		}
 		yield(nil, err)
@@ -82,7 +86,7 @@ func (w *walk) step(ctx context.Context) ([]*Message, error) {
 		return nil, err
 	}
 	if !part.intact {
-		w.gap = &Gap{Reason: GapTrimmed, After: w.lastID}
+		w.gap = &Gap{Reason: GapTrimmed, After: w.lastID, Time: time.Now()}
 	}
 	var messages []*Message
 	for i := range part.entries {

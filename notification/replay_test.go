@@ -178,6 +178,51 @@ func TestSubscribeFrom(t *testing.T) {
 	assert.ErrorIs(t, plain.SubscribeFrom(t.Context(), "k", "").Err(), notification.ErrNoHistory)
 }
 
+// TestReplayOfWhatIsGone: that nothing matches is no reason not to tell that something may have.
+func TestReplayOfWhatIsGone(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	n := newSystem(t, client)
+	publish := func() string {
+		require.NoError(t, n.PublishWorkflowEvent(t.Context(), &notification.WorkflowEvent{ID: "W", Status: "s"}))
+		var last string
+		for m, err := range n.Replay(t.Context(), "workflow:W", "", "") {
+			require.NoError(t, err)
+			last = m.EventID
+		}
+		return last
+	}
+	replay := func(pattern, from string) (messages []*notification.Message, err error) {
+		for m, e := range n.Replay(t.Context(), pattern, from, "") {
+			if e != nil {
+				return messages, e
+			}
+			messages = append(messages, m)
+		}
+		return messages, nil
+	}
+	gone := publish()
+	require.NoError(t, client.Del(t.Context(), "cache:{notification}:journal").Err())
+	var gap *notification.GapError
+	_, err := replay("workflow:W", gone)
+	require.ErrorAs(t, err, &gap, "an empty journal")
+	assert.Equal(t, notification.GapTrimmed, gap.Gap.Reason)
+	assert.NotZero(t, gap.Gap.Time)
+	_, err = replay("workflow:*", "")
+	require.NoError(t, err, "there is no beginning that could be missing")
+
+	last := publish()
+	_, err = replay("other", gone)
+	require.ErrorAs(t, err, &gap, "nothing that matches")
+	messages, err := replay("workflow:W", gone)
+	require.NoError(t, err)
+	require.Len(t, messages, 1)
+	require.NotNil(t, messages[0].Gap, "the next message tells")
+	messages, err = replay("other", last)
+	require.NoError(t, err)
+	assert.Empty(t, messages)
+}
+
 func TestReplay(t *testing.T) {
 	t.Parallel()
 	n := newSystem(t, redistest.Start(t).Client(t))
