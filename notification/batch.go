@@ -61,17 +61,18 @@ func (r *request) waiting(ctx context.Context) *request {
 
 // publisher sends events: alone when few are in flight, batched when many are.
 type publisher struct {
-	client  redis.UniversalClient
-	set     settings
-	keys    keys
-	metrics *metrics
-	scripts publishScripts
-	drafts  drafts
-	journal any // its key, and
-	size    any // how many events it keeps: arguments that never change
-	expiry  expiry
-	own     string        // prefix that makes the IDs of this publisher's events its own
-	counter atomic.Uint64 // number of the last event prepared
+	client   redis.UniversalClient
+	set      settings
+	keys     keys
+	metrics  *metrics
+	scripts  publishScripts
+	drafts   drafts
+	journal  any // its key, and
+	size     any // how many events it keeps: arguments that never change
+	expiry   expiry
+	lateness lateness
+	own      string        // prefix that makes the IDs of this publisher's events its own
+	counter  atomic.Uint64 // number of the last event prepared
 
 	mu      sync.Mutex
 	flying  int        // calls to Redis in flight; guarded by mu
@@ -83,6 +84,7 @@ func newPublisher(client redis.UniversalClient, set settings, k keys, m *metrics
 		client: client, set: set, keys: k, metrics: m, journal: k.journal, size: set.history,
 		expiry: newExpiry(set.historyTTL), own: rand.Text()[:16],
 	}
+	p.lateness.allow(client)
 	p.scripts = newPublishScripts(p.size, p.expiry.milliseconds)
 	return p
 }

@@ -45,7 +45,7 @@
 //
 //	publish.go     checks it and writes its JSON
 //	batch.go       lets it go: alone when few are in flight, together with others when many are
-//	send.go        sends it, and again if the reply is lost
+//	send.go        sends it, and again if the reply is lost; lateness.go keeps the first attempt from coming after that
 //	publish.lua    appends it to the journal and publishes it to its channels, all in one step
 //	pump.go        reads it from the one subscribing connection
 //	dispatch.go    recognises copies and offers it to the subscriptions of its name
@@ -60,7 +60,9 @@
 //     second apart, and recover. HealthCheck fails meanwhile, Alive does not.
 //   - A half-open connection: no heartbeat comes back for three intervals (9 seconds), and it is replaced.
 //   - A lost reply to a publish: it is repeated, and the script looks for the event in the journal before it adds
-//     it. Without history nothing is repeated; PublishError.Uncertain tells that it may have been published.
+//     it. An attempt that was held up in the network for longer than the client waits for replies, or two seconds,
+//     does nothing when it arrives. Without history nothing is repeated; PublishError.Uncertain tells that it may
+//     have been published.
 //   - A restart without data: GapWiped. A failover, or a restart with data: GapFailover, since replication and
 //     persistence are asynchronous and the last events may be missing; GapRolledBack if some are known to be.
 //   - A cluster or Sentinel failover: the connection follows the journal to its new master. In a cluster all keys

@@ -8,7 +8,8 @@
 -- KEYS[1]  the journal, a stream
 -- ARGV[1]  key: an ID of the publisher's own, and the channels; see appendKey
 -- ARGV[2]  value: the JSON object behind "event_id", without its opening brace
--- ARGV[3]  and all that follow: the channels
+-- ARGV[3]  until when this may be executed: the server's milliseconds, or anything behind all digits
+-- ARGV[4]  and all that follow: the channels
 -- then, if the journal's time is to be counted from now on: an empty string, which is no channel
 --
 -- Reply    the event's place in the journal
@@ -27,12 +28,18 @@ if renew then
   redis.call('PEXPIRE', journal, 'LIFETIME')
 end
 
+-- The ID begins with the time, in as many digits as ever.
+if id > ARGV[3] then
+  redis.call('XDEL', journal, id)
+  return redis.error_reply('LATE its sender has given it up')
+end
+
 local payload = '{"event_id":"' .. id .. '",' .. value
-for i = 3, last do
+for i = 4, last do
   local reply = redis.pcall('PUBLISH', ARGV[i], payload)
   if type(reply) == 'table' then
     -- A refused first channel leaves no trace. A later one differs only in its permissions.
-    if i == 3 then redis.call('XDEL', journal, id) end
+    if i == 4 then redis.call('XDEL', journal, id) end
     return reply
   end
 end

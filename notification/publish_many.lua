@@ -5,6 +5,7 @@
 -- ARGV[1]  how many events the journal keeps, about
 -- ARGV[2]  milliseconds the journal outlives its last event
 -- ARGV[3]  0 on the first attempt; on a repetition, the milliseconds since the first attempt plus a margin
+-- ARGV[4]  until when a first attempt may be executed: the server's milliseconds, or anything behind all digits
 -- then for each event:
 --          key: an ID of the publisher's own, and the channels; see appendKey
 --          value: the JSON object behind "event_id", without its opening brace
@@ -16,13 +17,18 @@
 
 local journal, size = KEYS[1], ARGV[1]
 
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if string.format('%.0f', now) > ARGV[4] then
+  return redis.error_reply('LATE their sender has given them up')
+end
+
 -- On a repetition the earlier attempt may have been executed. Its events are then at the end of the journal, and
 -- no older than the first attempt by the server's own clock.
 local known
 if ARGV[3] ~= '0' then
   known = {}
-  local now = redis.call('TIME')
-  local oldest = math.max(0, now[1] * 1000 + math.floor(now[2] / 1000) - ARGV[3])
+  local oldest = math.max(0, now - ARGV[3])
   local upper = '+'
   while upper do
     local entries = redis.call('XREVRANGE', journal, upper, string.format('%.0f', oldest), 'COUNT', 100)
@@ -33,14 +39,14 @@ if ARGV[3] ~= '0' then
 end
 
 local replies = {}
-local at, last = 4, #ARGV
+local at, last = 5, #ARGV
 while at < last do
   local key, value, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   local id = known and known[key]
   if not id then
     id = redis.pcall('XADD', journal, 'MAXLEN', '~', size, '*', 'k', key, 'v', value)
     if type(id) == 'table' then
-      if at == 4 then return id end
+      if at == 5 then return id end
       id = '!' .. id.err
     else
       local payload = '{"event_id":"' .. id .. '",' .. value

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 //go:embed publish.lua
@@ -57,9 +59,16 @@ func (p *publisher) sendSafely(ctx context.Context, requests []*request, start t
 	if len(requests) == 1 {
 		reply, err = p.sendOne(ctx, requests[0], start)
 	} else {
-		reply, err = p.scripts.many.runOnce(ctx, p.client, p.manyCommand(0, requests))
+		reply, err = p.scripts.many.runOnce(ctx, p.client, p.manyCommand(0, p.lateness.limit(start), requests))
 	}
-	if err == nil || !retryable(ctx, err) {
+	if err == nil {
+		p.learn(reply, start)
+		return reply, nil
+	}
+	switch {
+	case redis.HasErrorPrefix(err, lateError):
+		p.lateness.forget()
+	case !retryable(ctx, err):
 		return reply, err
 	}
 	lookAround(ctx, p.client)
@@ -67,14 +76,24 @@ func (p *publisher) sendSafely(ctx context.Context, requests []*request, start t
 		return nil, err
 	}
 	since := time.Since(start) + searchMargin
-	return p.scripts.many.run(ctx, p.client, p.manyCommand(since, requests))
+	return p.scripts.many.run(ctx, p.client, p.manyCommand(since, noLimit, requests))
+}
+
+// learn takes note of the server's clock from the reply to a first attempt.
+func (p *publisher) learn(reply any, sent time.Time) {
+	if results, ok := reply.([]any); ok && len(results) > 0 {
+		reply = results[0]
+	}
+	if id, ok := reply.(string); ok {
+		p.lateness.learn(id, sent)
+	}
 }
 
 // sendOne is the first attempt for an event that goes alone.
 func (p *publisher) sendOne(ctx context.Context, r *request, now time.Time) (reply any, err error) {
 	channels := r.channels()
-	command := p.scripts.one.call(3+len(channels), p.journal)
-	command = append(command, r.key, r.value)
+	command := p.scripts.one.call(4+len(channels), p.journal)
+	command = append(command, r.key, r.value, p.lateness.limit(now))
 	for _, channel := range channels {
 		command = append(command, channel)
 	}
@@ -90,9 +109,9 @@ func (p *publisher) sendOne(ctx context.Context, r *request, now time.Time) (rep
 }
 
 // manyCommand is for events that may have been published in the time since the first attempt, 0 if this is it.
-func (p *publisher) manyCommand(since time.Duration, requests []*request) []any {
-	command := p.scripts.many.call(3+6*len(requests), p.journal)
-	command = append(command, p.size, p.expiry.milliseconds, since.Milliseconds())
+func (p *publisher) manyCommand(since time.Duration, limit any, requests []*request) []any {
+	command := p.scripts.many.call(4+6*len(requests), p.journal)
+	command = append(command, p.size, p.expiry.milliseconds, since.Milliseconds(), limit)
 	for _, r := range requests {
 		command = append(command, r.key, r.value, len(r.channels()))
 		for _, channel := range r.channels() {

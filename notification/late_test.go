@@ -1,0 +1,65 @@
+package notification_test
+
+import (
+	"context"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/internal/faultproxy"
+	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/notification"
+)
+
+// TestPublishHeldUpInTheNetwork: an attempt that was given up reaches the server after its repetition. The kernel goes on
+// sending what a closed connection has not delivered, so a partition that heals does this.
+func TestPublishHeldUpInTheNetwork(t *testing.T) {
+	t.Parallel()
+	for name, publish := range map[string]func(ctx context.Context, n *notification.RedisNotificationSystem) error{
+		"one": func(ctx context.Context, n *notification.RedisNotificationSystem) error {
+			return n.Publish(ctx, "k", numbered{N: 1})
+		},
+		"batch": func(ctx context.Context, n *notification.RedisNotificationSystem) error {
+			return n.PublishBatch(ctx, notification.To("k", numbered{N: 1}), notification.To("k", numbered{N: 2}))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			proxy := faultproxy.New(t, server.Addr())
+			client := redis.NewClient(&redis.Options{
+				Addr: proxy.Addr(), PoolSize: 1, ReadTimeout: time.Second,
+				Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
+					proxy.SetLatency(0) // for what comes after the attempt that is held up
+					return new(net.Dialer).DialContext(ctx, network, addr)
+				},
+				MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+			})
+			t.Cleanup(func() { _ = client.Close() })
+			n := newSystem(t, client)
+			require.NoError(t, publish(t.Context(), n)) // the script is known, and the connection open
+			admin := server.Client(t)
+			journal := admin.Keys(t.Context(), "*journal").Val()[0]
+			length := admin.XLen(t.Context(), journal).Val()
+			scripts := func() int { return strings.Count(admin.Info(t.Context(), "commandstats").Val(), "evalsha") }
+			require.Equal(t, 1, scripts())
+			require.NoError(t, admin.ConfigResetStat(t.Context()).Err())
+
+			proxy.SetLatency(3 * time.Second)
+			require.NoError(t, publish(t.Context(), n))
+			calls := func() string {
+				_, rest, _ := strings.Cut(admin.Info(t.Context(), "commandstats").Val(), "cmdstat_evalsha:calls=")
+				count, _, _ := strings.Cut(rest, ",")
+				return count
+			}
+			require.Eventually(t, func() bool { return calls() == "2" }, patience, time.Millisecond, "the late attempt arrives")
+			assert.Equal(t, 2*length, admin.XLen(t.Context(), journal).Val(), "published once each time")
+		})
+	}
+}

@@ -1,0 +1,80 @@
+package notification
+
+import (
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/cache/internal/unwrap"
+)
+
+const (
+	// maxLateness is how long after it was sent a first attempt may be executed at most.
+	maxLateness = 2 * time.Second
+	// limitStep is what limits are rounded up to, in milliseconds, so that many events have the same.
+	limitStep = 256
+	// noLimit is a limit behind every time.
+	noLimit = "z"
+	// lateError begins the error of a script that was executed too late.
+	lateError = "LATE"
+)
+
+// lateness keeps first attempts from being executed after their repetitions: each carries the time on the server's clock
+// after which it does nothing. An attempt that was given up may still be under way, as the kernel goes on sending what a
+// closed connection has not delivered. The server's clock is known from the IDs that it gave to earlier events.
+type lateness struct {
+	allowed int64 // milliseconds
+	ahead   atomic.Int64
+	known   atomic.Bool // ahead, by how much the server's clock is ahead of ours, is set
+	last    atomic.Pointer[limit]
+}
+
+// limit is a time on the server's clock, in milliseconds, and the argument that says so.
+type limit struct {
+	end  int64
+	text any
+}
+
+// allow sets how late an attempt may be: as long as the client waits for a reply, if that is known and less than
+// maxLateness.
+func (l *lateness) allow(client redis.UniversalClient) {
+	allowed := maxLateness
+	if c, ok := unwrap.As[*redis.Client](client); ok && c.Options().ReadTimeout > 0 {
+		allowed = min(allowed, c.Options().ReadTimeout)
+	}
+	if c, ok := unwrap.As[*redis.ClusterClient](client); ok && c.Options().ReadTimeout > 0 {
+		allowed = min(allowed, c.Options().ReadTimeout)
+	}
+	l.allowed = max(allowed.Milliseconds()-limitStep, 1)
+}
+
+// learn takes note of the ID that the server gave to an event which was sent for the first time at the time given.
+func (l *lateness) learn(id string, sent time.Time) {
+	text, _, _ := strings.Cut(id, "-")
+	if server, err := strconv.ParseInt(text, 10, 64); err == nil {
+		l.ahead.Store(server - sent.UnixMilli())
+		l.known.Store(true)
+	}
+}
+
+// forget is for when a call was refused as late though its sender was still there: the server's clock was set, or another
+// server has taken over.
+func (l *lateness) forget() { l.known.Store(false) }
+
+// limit returns the limit of what is sent now, as the scripts get it.
+func (l *lateness) limit(now time.Time) any {
+	if !l.known.Load() {
+		return noLimit
+	}
+	end := now.UnixMilli() + l.ahead.Load() + l.allowed
+	end += limitStep - end%limitStep
+	if last := l.last.Load(); last != nil && last.end == end {
+		return last.text
+	}
+	next := &limit{end: end, text: strconv.FormatInt(end, 10)}
+	l.last.Store(next)
+	return next.text
+}
