@@ -92,12 +92,12 @@ func (m *RedisLockManager) tryAcquire(
 
 // askAcquire runs the acquire script on a node.
 func askAcquire(r *round, n *node) vote {
-	reply, _, err := n.number(r, newCall(n.scripts.acquire, 2, r.keys.lock(), r.keys.fence(), r.value, r.ttl.Milliseconds()))
+	reply, repeated, err := n.number(r, newCall(n.scripts.acquire, 2, r.keys.lock(), r.keys.fence(), r.value, r.ttl.Milliseconds()))
 	switch {
 	case err != nil:
 		return vote{outcome: failed, err: err}
 	case reply > 0:
-		return vote{outcome: granted, token: reply}
+		return vote{outcome: granted, token: reply, repeated: repeated}
 	default:
 		return vote{outcome: refused, wait: time.Duration(-1-reply) * time.Millisecond}
 	}

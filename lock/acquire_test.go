@@ -2,11 +2,14 @@ package lock_test
 
 import (
 	"context"
+	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -257,4 +260,38 @@ func TestAnyKeyPrefixWorks(t *testing.T) {
 		require.NoError(t, <-done, "%q", prefix)
 		require.Equal(t, int64(1), holder.GetMetrics().HandOffs, "%q: told through the inbox", prefix)
 	}
+}
+
+// TestAttemptHeldUpInTheNetwork: it arrives when the lock that its repetition got has been released already.
+func TestAttemptHeldUpInTheNetwork(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	proxy := faultproxy.New(t, server.Addr())
+	client := redis.NewClient(&redis.Options{
+		Addr: proxy.Addr(), PoolSize: 1, ContextTimeoutEnabled: true,
+		Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			proxy.SetLatency(0) // for what comes after the attempt that is held up
+			return new(net.Dialer).DialContext(ctx, network, addr)
+		},
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+	t.Cleanup(func() { _ = client.Close() })
+	m := newManager(t, client)
+	for range 3 { // the node is known to be near, so the first attempt has only a moment
+		require.NoError(t, acquire(t, m, "warm", longTTL).Release(t.Context()))
+	}
+	admin := server.Client(t)
+	calls := func(command string) int {
+		_, rest, _ := strings.Cut(admin.Info(t.Context(), "commandstats").Val(), "cmdstat_"+command+":calls=")
+		count, _, _ := strings.Cut(rest, ",")
+		n, _ := strconv.Atoi(count)
+		return n
+	}
+	before := calls("incr")
+	proxy.SetLatency(600 * time.Millisecond)
+	l := acquire(t, m, "job", longTTL)
+	require.NoError(t, l.Release(t.Context()))
+	require.Equal(t, before+1, calls("incr"))
+	require.Eventually(t, func() bool { return calls("incr") == before+2 }, patience, tick, "acquired for nobody")
+	require.Eventually(t, func() bool { return admin.Exists(t.Context(), "cache:lock:{job}").Val() == 0 }, patience, tick)
 }

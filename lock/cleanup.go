@@ -12,7 +12,7 @@ const (
 	maxDebris = 10_000
 	// doubtTime is how long after a key was not found it is looked for again, if the command that may create it could
 	// still be under way.
-	doubtTime = 500 * time.Millisecond
+	doubtTime = 2 * time.Second
 	// maxCleanupDelay is the longest pause between two tries.
 	maxCleanupDelay = time.Second
 	// lastCleanupTime is how long a node has for the last try, when the manager is being closed: Close waits for it.
@@ -31,6 +31,16 @@ type debris struct {
 	queued    bool // it may be in the queue as well
 	uncertain bool // the command that creates it may not have arrived yet
 	until     time.Time
+	doubt     time.Time // until when to look for what was not there and may come yet
+}
+
+// cleanUp has the janitor see to it that nothing stays behind of a lock that has ended.
+func (l *RedisLock) cleanUp() {
+	for _, n := range l.manager.nodes {
+		l.manager.janitor.add(debris{
+			node: n, keys: l.keys, value: l.value, uncertain: l.repeated, until: time.Now().Add(l.ttl),
+		})
+	}
 }
 
 // janitor removes debris in the background. Its goroutine runs only while there is some.
@@ -159,8 +169,9 @@ func (d debris) after(r result) (debris, bool) {
 		return d, false
 	default:
 		// Not there. If the command was held up on its way it may come yet: look again for a short time.
-		d.uncertain = false
-		d.until = now.Add(doubtTime)
-		return d, true
+		if d.doubt.IsZero() {
+			d.doubt = now.Add(doubtTime)
+		}
+		return d, now.Before(d.doubt)
 	}
 }

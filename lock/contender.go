@@ -296,7 +296,7 @@ type placeReply struct{ arrival, time, ahead int64 }
 // call runs the wait script on a node.
 func (p place) call(r *round, n *node) vote {
 	k := r.keys
-	reply, _, err := n.send(r, newCall(n.scripts.wait, 4, k.lock(), k.fence(), k.queue(), k.seen(),
+	reply, repeated, err := n.send(r, newCall(n.scripts.wait, 4, k.lock(), k.fence(), k.queue(), k.seen(),
 		r.value, r.ttl.Milliseconds(), p.name, p.liveness.Milliseconds(), p.arrival))
 	if err != nil {
 		return vote{outcome: failed, err: err}
@@ -306,7 +306,7 @@ func (p place) call(r *round, n *node) vote {
 		return vote{outcome: failed, err: err}
 	}
 	if numbers[0] > 0 {
-		return vote{outcome: granted, token: numbers[0]}
+		return vote{outcome: granted, token: numbers[0], repeated: repeated}
 	}
 	return vote{
 		outcome: refused, wait: time.Duration(numbers[1]) * time.Millisecond,

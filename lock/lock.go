@@ -43,6 +43,7 @@ type RedisLock struct {
 	token    int64
 	acquired time.Time
 	round    *round // nodes that had not answered when the quorum was decided; nil on a single node
+	repeated bool   // the command that acquired it was sent more than once
 
 	links links     // guarded by held.mu
 	due   time.Time // when to renew; guarded by renewer.mu

@@ -28,6 +28,7 @@ type grantOf struct {
 	acquired time.Time
 	due      time.Time // when to renew it
 	round    *round    // nodes that may be late; nil on a single node
+	repeated bool      // see vote
 }
 
 // newLock makes the lock of an attempt that succeeded.
@@ -39,6 +40,7 @@ func (m *RedisLockManager) newLock(a attempt, resource string, ttl time.Duration
 	if len(m.nodes) > 1 {
 		g.round = a.round
 	}
+	g.repeated = a.round.tally().repeated
 	if a.round.ttl != ttl { // acquired for a caller with another TTL, who has left
 		g.due = a.end
 	}
@@ -49,7 +51,7 @@ func (m *RedisLockManager) newLock(a attempt, resource string, ttl time.Duration
 func (m *RedisLockManager) adopt(g grantOf, resource string, ttl time.Duration) (*RedisLock, error) {
 	l := &RedisLock{
 		manager: m, resource: resource, keys: g.keys, value: g.value, ttl: ttl, token: g.token, round: g.round,
-		acquired: g.acquired, index: -1, until: g.until,
+		acquired: g.acquired, index: -1, until: g.until, repeated: g.repeated,
 	}
 	if !m.held.add(l) {
 		return nil, ErrManagerClosed
@@ -129,9 +131,7 @@ func (l *RedisLock) lose(cause error) bool {
 	m.set.logger.Warn("lock: lost", zap.String("resource", l.resource), zap.NamedError("cause", cause),
 		zap.Int64("token", l.token), zap.Time("until", until))
 	// A renewal may have been executed without our hearing of it. The key is of no use to anybody now.
-	for _, n := range m.nodes {
-		m.janitor.add(debris{node: n, keys: l.keys, value: l.value, until: time.Now().Add(l.ttl)})
-	}
+	l.cleanUp()
 	return true
 }
 

@@ -34,6 +34,9 @@ func (l *RedisLock) Release(ctx context.Context) error {
 	}
 	err = m.release(ctx, begin, l)
 	l.endRelease(err)
+	if l.repeated {
+		l.cleanUp() // an attempt that was held up would acquire the lock once more, for nobody
+	}
 	m.metrics.released(err, begin, l.acquired)
 	if !wasHeld && errors.Is(err, ErrLockNotHeld) {
 		return nil // an earlier try, or the manager in the background, had already succeeded

@@ -24,6 +24,8 @@ type vote struct {
 	wait    time.Duration // remaining TTL of the other holder
 	place   placeReply    // for those who wait
 	err     error
+	// repeated says that the command was sent more than once, and an earlier one may be under way still.
+	repeated bool
 }
 
 // tally is what the answers add up to.
@@ -33,11 +35,13 @@ type tally struct {
 	stored                            int           // how many of those have that token
 	wait                              time.Duration // the longest wait among those who refused
 	errs                              []error
+	repeated                          bool // some commands were sent more than once
 }
 
 func count(votes []vote) tally {
 	var t tally
 	for i, v := range votes {
+		t.repeated = t.repeated || v.repeated
 		switch v.outcome {
 		case granted:
 			t.granted++

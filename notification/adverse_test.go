@@ -191,13 +191,14 @@ func TestStoppedServerDoublesNothing(t *testing.T) {
 func TestHeartbeatsWithoutHistory(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client(t)
-	n := newSystem(t, client, notification.WithHistory(0, 0), notification.WithHeartbeat(20*time.Millisecond),
+	// Three intervals without a heartbeat are too many, and a busy machine may stand still for a while.
+	n := newSystem(t, client, notification.WithHistory(0, 0), notification.WithHeartbeat(300*time.Millisecond),
 		notification.WithKeyPrefix("*[?]\\ \"é\x00\n{a:"))
 	subscribe(t, n, "k")
 	require.NoError(t, n.Publish(t.Context(), "k", struct{}{}))
 	require.NoError(t, n.Publish(t.Context(), "k", struct{}{})) // so that there is something to count
 	beats := calls(t, client, "evalsha")
-	require.Eventually(t, func() bool { return calls(t, client, "evalsha") > beats+10 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return calls(t, client, "evalsha") > beats+5 }, patience, time.Millisecond)
 	require.NoError(t, n.HealthCheck(t.Context()))
 	assert.Zero(t, n.GetMetrics().Reconnects)
 }
