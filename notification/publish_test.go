@@ -217,10 +217,11 @@ func TestSystemsWithOtherPrefixesShareChannelsOnly(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client(t)
 	a := newSystem(t, client)
-	b := newSystem(t, client, notification.WithKeyPrefix("b:"), notification.WithHeartbeat(20*time.Millisecond))
+	const heartbeat = 200 * time.Millisecond // three without an answer are a reconnect, also on a machine that stands still
+	b := newSystem(t, client, notification.WithKeyPrefix("b:"), notification.WithHeartbeat(heartbeat))
 	s := subscribe(t, b, "k*")
 	pa, pb := &publisher{system: a}, &publisher{system: b}
-	for range 50 {
+	for begin := time.Now(); time.Since(begin) < 4*heartbeat; { // so that some heartbeats fall in between
 		require.Zero(t, pa.publish(t.Context(), "k", 1))
 		require.Zero(t, pb.publish(t.Context(), "k", 1))
 		for range 2 {
