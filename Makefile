@@ -24,7 +24,9 @@ help: ## List the targets
 	@echo "  Variables: ARGS (for run and bench), FUZZTIME=$(FUZZTIME), PKG (for test and cover), RUN (for test), REDIS_URL (for run)"
 
 run: ## Start the example: embedded server, or the one REDIS_URL names (ARGS="-workflows 20")
-	@$(GO) run ./examples/app $(ARGS)
+# Not with go run, which takes every Ctrl-C for a failure.
+	@$(GO) build -o $(BIN)/app ./examples/app
+	@exec $(BIN)/app $(ARGS)
 
 test: redis ## Run all tests under the race detector (PKG=./lock RUN=TestName narrows)
 	$(GO) test -race -count=1 $(if $(RUN),-run '$(RUN)') $(PKG)

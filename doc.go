@@ -42,10 +42,10 @@
 // # What failure means
 //
 // Redis down at start: the start fails within half of its budget with an error
-// that names the address, or goes on when REDIS_REQUIRED is false. Redis down
-// later: commands fail with their error, locks are lost in time, subscriptions
-// resume by themselves. At stop, buffered messages are delivered, held locks
-// released and connections closed within half of the budget.
+// that names the address, or goes on with a warning when REDIS_REQUIRED is false.
+// Redis down later: commands fail with their error, locks are lost in time,
+// subscriptions resume by themselves. At stop, buffered messages are delivered,
+// held locks released and connections closed within half of the budget.
 package cache
 
 //go:generate go run ./internal/metricsdoc/cmd

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/fx"
@@ -13,6 +14,7 @@ import (
 	uberfxtest "go.uber.org/fx/fxtest"
 
 	"github.com/compozy/cache"
+	"github.com/compozy/cache/health"
 	"github.com/compozy/cache/internal/redistest"
 )
 
@@ -88,6 +90,42 @@ func TestStopReleasesLocksAndDeliversWhatIsBuffered(t *testing.T) {
 	defer fresh.Close()
 	_, err = fresh.LockManager.Acquire(ctx, "held", time.Minute)
 	require.NoError(t, err, "what was held has been released")
+}
+
+// TestNothingWorksAfterTheStop holds on to the parts for longer than the application
+// lives: each says that it is closed, and does not connect again.
+func TestNothingWorksAfterTheStop(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	var parts everything
+	app := uberfxtest.New(t, cache.Module, cache.WithConfig(configOf(server)), fx.Invoke(func(p everything) { parts = p }))
+	app.RequireStart()
+	ctx := timeout(t)
+	held, err := parts.RedisLockManager.Acquire(ctx, "held", time.Hour)
+	require.NoError(t, err)
+	waited := make(chan error, 1)
+	go func() {
+		_, err := parts.RedisLockManager.AcquireWait(ctx, "held", time.Hour)
+		waited <- err
+	}()
+	eventually(t, "somebody waits", func() bool { return parts.RedisLockManager.GetMetrics().Waiting == 1 })
+
+	app.RequireStop()
+
+	require.ErrorIs(t, <-waited, cache.ErrManagerClosed)
+	assert.False(t, held.IsHeld())
+	require.ErrorIs(t, held.Refresh(ctx), cache.ErrLockNotHeld)
+	_, err = parts.LockManager.Acquire(ctx, "other", time.Minute)
+	require.ErrorIs(t, err, cache.ErrManagerClosed)
+	require.ErrorIs(t, parts.Notification.PublishWorkflowEvent(ctx, &cache.WorkflowEvent{ID: "w", Status: "s"}), cache.ErrNotificationsClosed)
+	late := parts.Notification.Subscribe(ctx, "workflow:*")
+	_, open := <-late.Messages()
+	assert.False(t, open)
+	require.ErrorIs(t, late.(*cache.Subscription).Err(), cache.ErrNotificationsClosed)
+	require.ErrorIs(t, parts.Redis.Ping(ctx).Err(), redis.ErrClosed)
+	require.ErrorIs(t, parts.Redis.HealthCheck(ctx), cache.ErrClientClosed)
+	require.Error(t, parts.Health.Run(ctx, health.Readiness).Err())
+	eventually(t, "all connections are closed", func() bool { return connections(t, server) == 0 })
 }
 
 func TestStopWithAHangingRedisAndAnIdleSubscriberStaysInsideItsBudget(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/fx"
+	uberfxtest "go.uber.org/fx/fxtest"
 
 	"github.com/compozy/cache"
 	"github.com/compozy/cache/internal/redistest"
@@ -83,6 +84,49 @@ func TestRedisKilledAndRestarted(t *testing.T) {
 			require.NoError(t, err)
 		})
 	}
+}
+
+// TestStartedWithoutRedisEverythingComesByItself starts an application, and lets it
+// subscribe, before there is a server or a lock node.
+func TestStartedWithoutRedisEverythingComesByItself(t *testing.T) {
+	t.Parallel()
+	servers := redistest.StartN(t, 4)
+	no := false
+	cfg := configOf(servers[0])
+	cfg.Required = &no
+	for _, node := range servers[1:] {
+		cfg.LockNodes = append(cfg.LockNodes, node.Addr())
+	}
+	for _, s := range servers {
+		s.Kill()
+	}
+	var parts everything
+	app := uberfxtest.New(t, cache.Module, cache.WithConfig(cfg), fx.Invoke(func(p everything) { parts = p }))
+	app.RequireStart()
+	t.Cleanup(app.RequireStop)
+	ctx := timeout(t)
+	probes := parts.Health.Handler()
+	sub := parts.Notification.Subscribe(ctx, "workflow:w1")
+	_, err := parts.LockManager.Acquire(ctx, "job", time.Minute)
+	require.ErrorIs(t, err, cache.ErrLockRedis)
+	assert.Equal(t, http.StatusServiceUnavailable, status(probes, "/readyz"))
+	assert.Equal(t, http.StatusOK, status(probes, "/livez"))
+
+	servers[0].Restart()
+	eventually(t, "the subscription is live", func() bool {
+		return parts.NotificationConcrete.HealthCheck(ctx) == nil
+	})
+	require.NoError(t, parts.Notification.PublishWorkflowEvent(ctx, &cache.WorkflowEvent{ID: "w1", Status: "s"}))
+	assert.Contains(t, receive(ctx, t, sub).Payload, `"w1"`)
+	assert.Equal(t, http.StatusServiceUnavailable, status(probes, "/readyz"), "there are no lock nodes yet")
+
+	for _, node := range servers[2:] { // a majority
+		node.Restart()
+	}
+	eventually(t, "ready", func() bool { return status(probes, "/readyz") == http.StatusOK })
+	lock, err := parts.LockManager.Acquire(ctx, "job", time.Minute)
+	require.NoError(t, err)
+	require.NoError(t, lock.Release(ctx))
 }
 
 // TestStartWithoutRedis covers the topologies that have no server of their own to

@@ -28,7 +28,7 @@
 //
 // # What is wrong
 //
-// [Redis.HealthCheck], WaitReady and NewRedis return an [*Error] with the address
+// [Redis.HealthCheck], CheckLockNodes, WaitReady and NewRedis return an [*Error] with the address
 // and one of the kinds [ErrUnreachable], [ErrTLS], [ErrAuth], [ErrLoading],
 // [ErrReadOnly], [ErrOutOfMemory], [ErrClusterDown] or [ErrRefused]. No error and
 // no log line holds a password.

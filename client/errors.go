@@ -16,7 +16,7 @@ import (
 var (
 	// ErrNotStarted is returned by commands sent before Open.
 	ErrNotStarted = errors.New("client: not started")
-	// ErrClosed is returned by WaitReady and HealthCheck after Close. Commands
+	// ErrClosed is returned by WaitReady and the health checks after Close. Commands
 	// return redis.ErrClosed, as with any go-redis client.
 	ErrClosed = errors.New("client: closed")
 )

@@ -14,6 +14,27 @@ type nodeError struct {
 func (e *nodeError) Error() string { return e.err.Error() }
 func (e *nodeError) Unwrap() error { return e.err }
 
+// CheckLockNodes asks the lock nodes whether a majority of them answers, so that
+// locks can be had, within the ping timeout and ctx. Without lock nodes it returns
+// nil.
+//
+// It returns ErrInvalidArgument without a ctx, ErrNotStarted, ErrClosed, or an
+// *Error that names one of the nodes.
+func (r *Redis) CheckLockNodes(ctx context.Context) error {
+	if err := checkContext(ctx); err != nil {
+		return err
+	}
+	if err := r.usable(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.PingTimeout)
+	defer cancel()
+	if err := r.askLockNodes(ctx); err != nil {
+		return r.fail(classify(err), err)
+	}
+	return nil
+}
+
 // askLockNodes returns nil if a majority of the lock nodes answers, and so locks
 // can be had. Otherwise it returns the error of one of them: one that time does not
 // cure, if that is why there can be no majority.

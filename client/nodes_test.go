@@ -58,3 +58,36 @@ func TestWaitReadyWaitsForLockNodes(t *testing.T) {
 	node.Restart()
 	require.NoError(t, <-got)
 }
+
+func TestCheckLockNodes(t *testing.T) {
+	t.Parallel()
+	main, nodes := redistest.Start(t), redistest.StartN(t, 3)
+	cfg := &config.Config{URL: main.URL()}
+	for _, node := range nodes {
+		cfg.LockNodes = append(cfg.LockNodes, node.Addr())
+	}
+	unopened, err := New(cfg)
+	require.NoError(t, err)
+	//nolint:staticcheck // a nil context is what is tested
+	require.ErrorIs(t, unopened.CheckLockNodes(nil), ErrInvalidArgument)
+	require.ErrorIs(t, unopened.CheckLockNodes(t.Context()), ErrNotStarted)
+	require.NoError(t, unopened.Close())
+	require.ErrorIs(t, unopened.CheckLockNodes(t.Context()), ErrClosed)
+
+	require.NoError(t, open(t, &config.Config{URL: main.URL()}).CheckLockNodes(t.Context()), "there are none")
+
+	r := open(t, cfg)
+	main.Kill() // is not asked
+	require.NoError(t, r.CheckLockNodes(t.Context()))
+	nodes[0].Kill()
+	require.NoError(t, r.CheckLockNodes(t.Context()), "a minority")
+	nodes[1].Stop()
+	began := time.Now()
+	var failed *Error
+	require.ErrorAs(t, r.CheckLockNodes(t.Context()), &failed)
+	require.ErrorIs(t, failed, ErrUnreachable)
+	require.Contains(t, []string{"lock node " + nodes[0].Addr(), "lock node " + nodes[1].Addr()}, failed.Addr)
+	require.Less(t, time.Since(began), r.cfg.DialTimeout, "the ping timeout is shorter")
+	nodes[0].Restart()
+	require.Eventually(t, func() bool { return r.CheckLockNodes(t.Context()) == nil }, patience, time.Millisecond)
+}

@@ -103,7 +103,7 @@ type Config struct {
 
 	// Dialer, when set, opens every connection in place of net.Dialer: to an
 	// in-memory server, or through a tunnel. TLS, when on, is spoken over what it
-	// returns. It must be safe for concurrent use.
+	// returns. It must be safe for concurrent use, and return when its context ends.
 	Dialer func(ctx context.Context, network, addr string) (net.Conn, error) `json:"-"`
 
 	// complete tells that zeros are meant; Load, Default and WithDefaults set it.

@@ -1,8 +1,10 @@
 package fxtest
 
 import (
+	"context"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/fx"
 	uberfxtest "go.uber.org/fx/fxtest"
@@ -10,6 +12,9 @@ import (
 	"github.com/compozy/cache"
 	"github.com/compozy/cache/embedded"
 )
+
+// closeTime bounds how long a test that failed waits for the release of locks.
+const closeTime = 5 * time.Second
 
 // App is an application that runs on an embedded server of its own.
 type App struct {
@@ -33,8 +38,9 @@ type App struct {
 
 // New starts an application made of cache.Module, an embedded server and opts,
 // and stops it when the test ends. The test fails at once if the application
-// cannot be built or started, and also if it does not stop cleanly. What Fx
-// logs goes to the log of the test.
+// cannot be built or started, and also if it does not stop cleanly. A hook that
+// hangs fails it when fx.StartTimeout or fx.StopTimeout, 15 s each by default, is
+// over. What Fx logs goes to the log of the test.
 //
 // Among opts may be everything that fx.New takes: the modules under test,
 // fx.Populate to get at what they provide, fakes by cache.ReplaceLockManager,
@@ -50,6 +56,7 @@ func New(t testing.TB, opts ...fx.Option) *App {
 		&a.Redis, &a.LockManager, &a.Notification, &a.Health, &a.Config, &a.Server,
 		&a.RedisLockManager, &a.RedisNotificationSystem,
 	))
+	t.Cleanup(a.close)
 	app.RequireStart()
 	a.stop = sync.OnceFunc(app.RequireStop)
 	t.Cleanup(a.stop)
@@ -60,6 +67,17 @@ func New(t testing.TB, opts ...fx.Option) *App {
 // then. It fails the test if the application does not stop cleanly. Repeating it
 // does nothing.
 func (a *App) Stop() { a.stop() }
+
+// close closes what Fx leaves open when a hook has used up the time of all: it runs
+// no stop hook of the others then. After a stop there is nothing to do. Whatever it
+// may have to report, the test has failed already.
+func (a *App) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	_ = a.RedisNotificationSystem.Close()
+	_ = a.RedisLockManager.Close(ctx)
+	_ = a.Redis.Close()
+}
 
 // Module is cache.Module together with an embedded server, for tests that build
 // the application themselves. The server is closed when the test ends, even if

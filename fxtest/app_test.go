@@ -179,3 +179,29 @@ func TestNewFailsTheTest(t *testing.T) {
 		assert.Equal(t, name != "nothing", failed, name)
 	}
 }
+
+// A hook of the code under test that never returns fails the test, instead of holding
+// it up. What the application had opened by then is closed all the same: goleak looks.
+func TestNewGivesUpOnAHangingHook(t *testing.T) {
+	t.Parallel()
+	for name, hook := range map[string]func(func()) fx.Hook{
+		"start": fx.StartHook[func()],
+		"stop":  fx.StopHook[func()],
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			hanging, release := make(chan struct{}), make(chan struct{})
+			hang := func() { close(hanging); <-release }
+			var rdb *cache.Redis
+			failed := (&failures{TB: t}).run(func(t testing.TB) {
+				cachetest.New(t, fx.StartTimeout(time.Second), fx.StopTimeout(time.Second), fx.Populate(&rdb),
+					fx.NopLogger, // or Fx would write to the log of a test that is over
+					fx.Invoke(func(lc fx.Lifecycle) { lc.Append(hook(hang)) }))
+			})
+			assert.True(t, failed)
+			<-hanging // and not for another reason
+			assert.ErrorIs(t, rdb.HealthCheck(t.Context()), cache.ErrClientClosed)
+			close(release)
+		})
+	}
+}

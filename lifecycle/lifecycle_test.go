@@ -18,6 +18,7 @@ import (
 // connection is a server that becomes ready, or never does.
 type connection struct {
 	down   error // what pings say; nil when Redis is up
+	nodes  error // what the lock nodes say
 	opened bool
 	closed int
 	// budget is what Start granted
@@ -36,6 +37,8 @@ func (c *connection) WaitReady(ctx context.Context) error {
 }
 
 func (c *connection) HealthCheck(ctx context.Context) error { c.note(ctx); return c.down }
+
+func (c *connection) CheckLockNodes(context.Context) error { return c.nodes }
 
 func (c *connection) Close() error { c.closed++; return nil }
 
@@ -95,6 +98,37 @@ func TestRedisNotRequiredStartsWithAWarning(t *testing.T) {
 	assert.LessOrEqual(t, c.budget, time.Second)
 	require.Equal(t, 1, logs.Len())
 	assert.Equal(t, zap.WarnLevel, logs.All()[0].Level)
+}
+
+func TestRedisNotRequiredTellsOfServerAndLockNodes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := &hanging{}
+		r, logs := redisFor(&c.connection, false)
+		r.Connection = c
+		began := time.Now()
+
+		require.NoError(t, r.Start(t.Context()))
+
+		assert.Equal(t, r.ProbeTimeout, time.Since(began), "both are asked at once")
+		require.Equal(t, 1, logs.Len(), "one line for both")
+		fields := logs.All()[0].ContextMap()
+		assert.Equal(t, "server", fields["error"])
+		assert.Equal(t, "nodes", fields["lock_nodes_error"])
+	})
+}
+
+// hanging is a connection to a server and to lock nodes that use up their time.
+type hanging struct{ connection }
+
+func (*hanging) HealthCheck(ctx context.Context) error {
+	<-ctx.Done()
+	return errors.New("server")
+}
+
+func (*hanging) CheckLockNodes(ctx context.Context) error {
+	<-ctx.Done()
+	return errors.New("nodes")
 }
 
 func TestFailedStartClosesTheConnection(t *testing.T) {

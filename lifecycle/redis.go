@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"go.uber.org/fx"
@@ -16,8 +17,10 @@ type Connection interface {
 	Open()
 	// WaitReady pings until Redis answers or ctx ends.
 	WaitReady(ctx context.Context) error
-	// HealthCheck asks once.
+	// HealthCheck asks the server once.
 	HealthCheck(ctx context.Context) error
+	// CheckLockNodes asks the lock nodes once, where there are any.
+	CheckLockNodes(ctx context.Context) error
 	// Close closes all connections. It may be repeated.
 	Close() error
 }
@@ -25,10 +28,11 @@ type Connection interface {
 // Redis starts and stops a client.
 type Redis struct {
 	Connection Connection
-	// Required decides what an unreachable server means at start: an error, or
-	// a warning and an application that becomes ready once Redis is there.
+	// Required decides what an unreachable server, or no majority of the lock nodes,
+	// means at start: an error, or a warning and an application that becomes ready
+	// once they are there.
 	Required bool
-	// ProbeTimeout bounds the one question asked when Redis is not required.
+	// ProbeTimeout bounds the questions asked when Redis is not required.
 	ProbeTimeout time.Duration
 	// Logger must not be nil.
 	Logger *zap.Logger
@@ -46,30 +50,46 @@ func AppendRedis(lc fx.Lifecycle, r *Redis) {
 
 // Start opens the connection and waits, for at most half of what remains of
 // ctx, until Redis answers. When Redis is not required it asks just once, for
-// at most ProbeTimeout, and an unreachable server is a warning: the client
-// connects by itself when it can.
+// at most ProbeTimeout, and an unreachable server, or no majority of the lock
+// nodes, is a warning: the client connects by itself when it can.
 func (r *Redis) Start(ctx context.Context) error {
 	r.Connection.Open()
 	ctx, cancel := share(ctx, 2)
 	defer cancel()
 
-	if r.Required {
-		if err := r.Connection.WaitReady(ctx); err != nil {
-			return fmt.Errorf("cache: Redis did not become ready: %w", err)
-		}
-		r.Logger.Info("cache: started", r.Summary...)
+	if !r.Required {
+		r.probe(ctx)
 		return nil
 	}
-
-	ctx, cancelProbe := context.WithTimeout(ctx, r.ProbeTimeout)
-	defer cancelProbe()
-	if err := r.Connection.HealthCheck(ctx); err != nil {
-		r.Logger.Warn("cache: started without Redis, which is not required",
-			append(slices.Clip(r.Summary), zap.Error(err))...)
-		return nil
+	if err := r.Connection.WaitReady(ctx); err != nil {
+		return fmt.Errorf("cache: Redis did not become ready: %w", err)
 	}
 	r.Logger.Info("cache: started", r.Summary...)
 	return nil
+}
+
+// probe asks the server and the lock nodes, both at once since a server that
+// hangs takes all the time there is, and writes the start-up line.
+func (r *Redis) probe(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, r.ProbeTimeout)
+	defer cancel()
+	var server, nodes error
+	var asked sync.WaitGroup
+	asked.Go(func() { server = r.Connection.HealthCheck(ctx) })
+	asked.Go(func() { nodes = r.Connection.CheckLockNodes(ctx) })
+	asked.Wait()
+
+	fields := slices.Clip(r.Summary)
+	switch {
+	case server != nil:
+		r.Logger.Warn("cache: started without Redis, which is not required",
+			append(fields, zap.Error(server), zap.NamedError("lock_nodes_error", nodes))...)
+	case nodes != nil:
+		r.Logger.Warn("cache: started without a majority of the lock nodes, which is not required",
+			append(fields, zap.NamedError("lock_nodes_error", nodes))...)
+	default:
+		r.Logger.Info("cache: started", fields...)
+	}
 }
 
 // Close closes all connections of the client.

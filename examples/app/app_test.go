@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/fx"
 
 	"github.com/compozy/cache/internal/redistest"
 )
@@ -166,9 +168,11 @@ func TestExitCodeWhenAWorkflowRanTwice(t *testing.T) {
 func TestExitCodeWhenInterrupted(t *testing.T) {
 	t.Parallel()
 	p := launch(t, "", batch("interrupted", "p", 500)...)
-	p.url()
+	require.Eventually(t, func() bool { return strings.Contains(p.output(), "run interrupted: ") }, patience, time.Millisecond)
+	// There is a moment yet before Fx has started all.
 	p.signal(syscall.SIGINT)
 	assert.Equal(t, exitInterrupted, p.wait())
+	assert.Contains(t, p.output(), "interrupted before ")
 }
 
 func TestExitCodeOfMistakes(t *testing.T) {
@@ -191,7 +195,7 @@ func TestPagesAnswer(t *testing.T) {
 	p := launch(t, server.URL(), "-addr", "127.0.0.1:0", "-step", "5ms", "-every", "10ms")
 	base := p.url()
 
-	eventually(t, base+"/", http.StatusOK, "live-0001", "Run live", "steps retried")
+	eventually(t, base+"/", http.StatusOK, "-0001", "Run live", "steps retried")
 	eventually(t, base+"/state.json", http.StatusOK, `"run":"live"`)
 	eventually(t, base+"/metrics", http.StatusOK,
 		"example_workflows_completed_total ", `cache_client_commands_total{cache="default"`, "go_goroutines ")
@@ -210,12 +214,78 @@ func TestPagesAnswer(t *testing.T) {
 	assert.Equal(t, 0, p.wait())
 }
 
+// A live run goes on when Redis has come back empty, and the page shows it.
+func TestRedisComesBackWithoutItsData(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	p := launch(t, server.URL(), "-addr", "127.0.0.1:0", "-step", "100ms", "-every", "50ms", "-workers", "2")
+	base := p.url()
+	look := func() Picture {
+		var picture Picture
+		assert.NoError(t, json.Unmarshal([]byte(get(t, base+"/state.json")), &picture))
+		return picture
+	}
+	require.Eventually(t, func() bool { now := look(); return now.Done >= 3 && now.Running > 0 }, patience, 10*time.Millisecond)
+
+	server.Kill()
+	server.Restart()
+
+	require.Eventually(t, func() bool { return look().Gaps > 0 }, patience, 10*time.Millisecond)
+	before := look()
+	assert.Positive(t, before.Lost)
+	require.Eventually(t, func() bool { return look().Done >= before.Done+3 }, patience, 10*time.Millisecond)
+	after := look()
+	assert.LessOrEqual(t, after.Running, 2, "no more than there are workers")
+	assert.Equal(t, before.Repeated, after.Repeated, "the new workflows are not taken for old ones")
+	p.signal(syscall.SIGINT)
+	assert.Equal(t, 0, p.wait())
+}
+
+func TestInterruptedWhileRedisHangs(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	p := launch(t, server.URL(), "-addr", "127.0.0.1:0", "-step", "1h")
+	eventually(t, p.url()+"/", http.StatusOK, `class="started"`) // so there are locks and subscriptions
+	server.Stop()
+	began := time.Now()
+	p.signal(syscall.SIGINT)
+	p.wait()
+	assert.Less(t, time.Since(began), fx.DefaultTimeout/2+time.Second, "half of the time for a stop")
+	assert.Contains(t, p.output(), "stopping\n")
+}
+
+func TestInterruptedWhileItWaitsForRedis(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	server.Stop()
+	p := launch(t, server.URL(), "-addr", "127.0.0.1:0")
+	require.Eventually(t, func() bool { return strings.Contains(p.output(), "redis from the environment") }, patience, time.Millisecond)
+	began := time.Now()
+	p.signal(syscall.SIGINT)
+	assert.Equal(t, exitInterrupted, p.wait())
+	assert.Less(t, time.Since(began), fx.DefaultTimeout/4)
+}
+
 func TestEmbeddedServerByDefault(t *testing.T) {
 	t.Parallel()
 	p := launch(t, "", "-workflows", "5", "-step", "1ms")
 	assert.Equal(t, 0, p.wait())
 	assert.Contains(t, p.output(), "redis embedded")
 	assert.Contains(t, p.output(), "5 of 5")
+}
+
+// get returns what stands at an address now.
+func get(t *testing.T, url string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	require.NoError(t, err)
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
+	resp, err := client.Do(req)
+	require.NoError(t, err)
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	return string(body)
 }
 
 // eventually waits until a page answers with that code and contains all of the words.

@@ -27,6 +27,7 @@ type Picture struct {
 	Done      int   `json:"done"`
 	Retries   int   `json:"retries"`
 	Takeovers int   `json:"takeovers"`
+	Lost      int   `json:"lost"`       // were running when Redis lost its data
 	LockWaits int64 `json:"lock_waits"` // of this process
 	Published int64 `json:"published"`  // by this process
 	Received  int   `json:"received"`
@@ -73,9 +74,12 @@ type Board struct {
 // NewBoard returns an empty board.
 func NewBoard(o Options, t *Tally) *Board {
 	return &Board{
-		tally:   t,
-		picture: Picture{Run: o.Run, Process: o.Name, Started: time.Now(), Total: o.Workflows},
-		cards:   make(map[string]*Card),
+		tally: t,
+		picture: Picture{
+			Run: o.Run, Process: o.Name, Started: time.Now(), Total: o.Workflows,
+			Events: []Event{}, // and no null in the JSON
+		},
+		cards: make(map[string]*Card),
 	}
 }
 
@@ -139,6 +143,20 @@ func (b *Board) Gap() {
 	b.picture.Gaps++
 }
 
+// Wiped notes that Redis has lost its data: nobody is going to finish what was running. A workflow that is in Redis
+// all the same comes back to the board with its next event.
+func (b *Board) Wiped() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for id, c := range b.cards {
+		if c.Status == Running {
+			b.count(Running, "")
+			b.picture.Lost++
+			delete(b.cards, id)
+		}
+	}
+}
+
 // Picture returns the state of things now. The caller may keep it.
 func (b *Board) Picture() Picture {
 	b.mu.Lock()
@@ -147,6 +165,7 @@ func (b *Board) Picture() Picture {
 	p.Now = time.Now()
 	p.LockWaits, p.Published = b.tally.LockWaits.Load(), b.tally.Published.Load()
 	p.Events = slices.Clone(p.Events)
+	p.Workflows = make([]Card, 0, len(b.cards))
 	for _, c := range b.latest() {
 		p.Workflows = append(p.Workflows, *c) // Steps is never changed, so it can be shared
 	}

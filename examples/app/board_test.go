@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"testing"
 	"time"
@@ -79,4 +80,32 @@ func TestBoardDoesNotGrow(t *testing.T) {
 	assert.Equal(t, 5*remembered, p.Done)
 	assert.Len(t, p.Workflows, shown)
 	assert.Len(t, p.Events, shown)
+}
+
+func TestWhatRanWhenRedisLostItsDataDoesNotRunForEver(t *testing.T) {
+	t.Parallel()
+	b := NewBoard(Options{}, new(Tally))
+	for _, e := range story("done") {
+		b.Apply(e)
+	}
+	running, back := story("lost"), story("back")
+	b.Apply(running[0])
+	b.Apply(back[0])
+
+	b.Wiped()
+
+	p := b.Picture()
+	assert.Equal(t, 0, p.Running)
+	assert.Equal(t, 2, p.Lost)
+	assert.Equal(t, 1, p.Done)
+	require.Len(t, p.Workflows, 1)
+	b.Apply(back[1])
+	assert.Equal(t, 1, b.Picture().Running, "it was not lost")
+}
+
+func TestEmptyPictureHasListsInJSON(t *testing.T) {
+	t.Parallel()
+	out, err := json.Marshal(NewBoard(Options{}, new(Tally)).Picture())
+	require.NoError(t, err)
+	assert.NotContains(t, string(out), "null")
 }

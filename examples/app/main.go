@@ -36,6 +36,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"go.uber.org/fx"
 )
@@ -52,7 +54,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	console := NewConsole(stdout, options)
-	server, err := chooseServer(context.Background())
+	// Fx looks at signals after the start only, which takes its time while Redis is down.
+	ctx, ignore := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer ignore()
+	server, err := chooseServer(ctx)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return exitUsage
@@ -67,23 +72,36 @@ func run(args []string, stdout, stderr io.Writer) int {
 	exit := NewExit(options)
 	app := fx.New(wiring(options, console, server.Config, exit))
 	ended := app.Wait()
-	if err := start(app); err != nil {
+	if err := start(ctx, app); err != nil {
+		if errors.Is(err, context.Canceled) {
+			fmt.Fprintln(stderr, "interrupted before everything had started")
+			return exitInterrupted
+		}
 		fmt.Fprintln(stderr, err)
 		return exitUsage
 	}
 	<-ended // by the runner, or by a signal
-	if err := stop(app); err != nil {
+	switch {
+	case !options.Batch():
+		console.Sayf("stopping")
+	case exit.Code() == exitInterrupted:
+		console.Sayf("interrupted before the end, so there is no verdict")
+	}
+	err = stop(app)
+	console.EndProgress()
+	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return max(exit.Code(), exitFailed)
 	}
 	return exit.Code()
 }
 
-func start(app *fx.App) error {
+// start starts the application, unless ctx ends first.
+func start(ctx context.Context, app *fx.App) error {
 	if err := app.Err(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), app.StartTimeout())
+	ctx, cancel := context.WithTimeout(ctx, app.StartTimeout())
 	defer cancel()
 	return app.Start(ctx)
 }

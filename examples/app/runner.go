@@ -86,11 +86,12 @@ func (r *Runner) Start(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends all that Start began. The workers release their locks, so that other processes go on at once.
+// Stop ends all that Start began. The workers release their locks, so that other processes go on at once. All are told
+// to end before one is waited for: while Redis hangs, each of them takes as long as its command.
 func (r *Runner) Stop() {
 	r.cancel()
-	r.wg.Wait()
 	r.pool.Stop()
+	r.wg.Wait()
 	r.watcher.Stop()
 }
 

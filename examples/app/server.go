@@ -73,7 +73,7 @@ func (s *Server) Start(ctx context.Context) error {
 			s.log.Error("status page", zap.Error(err))
 		}
 	}()
-	s.console.Sayf("status page http://%s/  also /metrics /livez /readyz /state.json", listener.Addr())
+	s.console.Sayf("status page http://%s/  also /metrics /livez /readyz /healthz /state.json", listener.Addr())
 	return nil
 }
 

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	_ "embed" // the scripts
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -74,13 +76,18 @@ func (s *Store) Resource(id string) string { return "workflow/" + id }
 // ID returns the ID of the n-th workflow of this run. Processes that share a run make the same ones.
 func (s *Store) ID(n int) string { return fmt.Sprintf("%s-%04d", s.run, n) }
 
-// NextID returns an ID that no process of this run has had.
+// NextID returns an ID that no process of this run has had, even if Redis has lost its data since: the numbers begin
+// anew then, and the series that they belong to has another name.
 func (s *Store) NextID(ctx context.Context) (string, error) {
-	n, err := s.rdb.Incr(ctx, s.key("last")).Result()
-	if err != nil {
+	tx := s.rdb.TxPipeline()
+	tx.SetNX(ctx, s.key("series"), strings.ToLower(rand.Text()[:4]), keep)
+	series := tx.GetEx(ctx, s.key("series"), keep)
+	n := tx.Incr(ctx, s.key("last"))
+	tx.Expire(ctx, s.key("last"), keep)
+	if _, err := tx.Exec(ctx); err != nil {
 		return "", err
 	}
-	return s.ID(int(n)), s.rdb.Expire(ctx, s.key("last"), keep).Err()
+	return fmt.Sprintf("%s-%s-%04d", s.run, series.Val(), n.Val()), nil
 }
 
 // Submit adds a workflow, unless it is there already.

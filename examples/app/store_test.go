@@ -114,10 +114,25 @@ func TestEverythingExpires(t *testing.T) {
 
 	keys, err := s.rdb.Keys(t.Context(), "example:*").Result()
 	require.NoError(t, err)
-	assert.Len(t, keys, 5)
+	assert.Len(t, keys, 6)
 	for _, key := range keys {
 		ttl, err := s.rdb.TTL(t.Context(), key).Result()
 		require.NoError(t, err)
 		assert.Positive(t, ttl, key)
+	}
+}
+
+func TestIDsAreNewEvenWhenRedisHasLostItsData(t *testing.T) {
+	t.Parallel()
+	s, _ := submitted(t)
+	given := make(map[string]bool)
+	for range 2 {
+		for _, process := range []*Store{s, NewStore(s.rdb, Options{Run: s.run})} {
+			id, err := process.NextID(t.Context())
+			require.NoError(t, err)
+			assert.False(t, given[id], id)
+			given[id] = true
+		}
+		require.NoError(t, s.rdb.FlushAll(t.Context()).Err())
 	}
 }

@@ -132,6 +132,9 @@ func (w *Watcher) gap(from *source, g cache.Gap, open bool) {
 		from.gaps = nil
 		return
 	}
+	if g.Reason == notification.GapWiped {
+		w.board.Wiped()
+	}
 	w.missed(from.pattern, fmt.Sprint(g.Reason))
 }
 

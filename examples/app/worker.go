@@ -19,8 +19,8 @@ const (
 	lockTTL = 3 * time.Second
 	// A worker that found nothing to do pauses this long on average, the longer the more often in a row.
 	idle, longestIdle = 50 * time.Millisecond, 400 * time.Millisecond
-	// afterError is the pause of a worker whose Redis does not answer.
-	afterError = 500 * time.Millisecond
+	// A worker whose Redis does not answer pauses this long, the longer the more often in a row.
+	afterError, longestAfterError = 500 * time.Millisecond, 2 * time.Second
 	// releaseTimeout bounds the release of a lock, which happens even if the worker was told to stop.
 	releaseTimeout = 2 * time.Second
 )
@@ -84,16 +84,21 @@ func (p *Pool) HealthCheck(context.Context) error {
 
 // work is the life of one worker.
 func (p *Pool) work(ctx context.Context, name string) {
-	quiet := idle
+	quiet, failing := idle, afterError
 	for ctx.Err() == nil {
-		switch did, err := p.next(ctx, name); {
+		did, err := p.next(ctx, name)
+		if err == nil {
+			failing = afterError
+		}
+		switch {
 		case ctx.Err() != nil:
 		case errors.Is(err, errVanished):
 			// Nobody can finish it. It stays missing, and the verdict will say so.
 			p.log.Error("workflow lost", zap.String("worker", name), zap.Error(err))
 		case err != nil:
-			p.log.Warn("worker gave up a workflow", zap.String("worker", name), zap.Error(err))
-			_ = pause(ctx, afterError)
+			p.log.Warn("worker pauses after an error", zap.String("worker", name), zap.Error(err))
+			_ = pause(ctx, failing)
+			failing = min(2*failing, longestAfterError)
 		case !did:
 			_ = pause(ctx, quiet/2+rand.N(quiet)) // not all at the same time
 			quiet = min(2*quiet, longestIdle)
@@ -107,7 +112,7 @@ func (p *Pool) work(ctx context.Context, name string) {
 func (p *Pool) next(ctx context.Context, worker string) (bool, error) {
 	id, err := p.store.Pick(ctx)
 	if err != nil {
-		return false, fmt.Errorf("choosing one: %w", err)
+		return false, fmt.Errorf("choosing a workflow: %w", err)
 	}
 	if id == "" {
 		return false, nil
