@@ -75,6 +75,8 @@ func TestFailoverThatLosesTheTail(t *testing.T) {
 			} else {
 				require.NoError(t, toBefore.Do(t.Context(), "config", "set", "maxclients", "2").Err())
 				target.Store(&addr)
+				// All connections to the old master, or the recovery would still read from there.
+				require.NoError(t, toBefore.Do(t.Context(), "client", "kill", "type", "normal").Err())
 				require.NoError(t, toBefore.Do(t.Context(), "client", "kill", "type", "pubsub").Err())
 				require.Zero(t, p.publish(t.Context(), "k", 10))
 			}
