@@ -2,7 +2,6 @@ package lock_test
 
 import (
 	"context"
-	"net"
 	"strconv"
 	"strings"
 	"testing"
@@ -269,10 +268,7 @@ func TestAttemptHeldUpInTheNetwork(t *testing.T) {
 	proxy := faultproxy.New(t, server.Addr())
 	client := redis.NewClient(&redis.Options{
 		Addr: proxy.Addr(), PoolSize: 1, ContextTimeoutEnabled: true,
-		Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			proxy.SetLatency(0) // for what comes after the attempt that is held up
-			return new(net.Dialer).DialContext(ctx, network, addr)
-		},
+		Dialer:                   proxy.DialUndelayed,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
 	t.Cleanup(func() { _ = client.Close() })
@@ -288,7 +284,7 @@ func TestAttemptHeldUpInTheNetwork(t *testing.T) {
 		return n
 	}
 	before := calls("incr")
-	proxy.SetLatency(600 * time.Millisecond)
+	proxy.SetLatency(1200 * time.Millisecond)
 	l := acquire(t, m, "job", longTTL)
 	require.NoError(t, l.Release(t.Context()))
 	require.Equal(t, before+1, calls("incr"))

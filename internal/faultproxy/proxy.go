@@ -83,6 +83,15 @@ func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 // is kept. The default is 0, no delay.
 func (p *Proxy) SetLatency(oneWay time.Duration) { p.latency.Store(int64(oneWay)) }
 
+// DialUndelayed is a dialer for clients that ends the latency before it connects.
+// What a client has sent on a connection that it gave up is then overtaken by what
+// it sends on the next, as when the kernel delivers late what a closed connection
+// has left.
+func (p *Proxy) DialUndelayed(ctx context.Context, network, addr string) (net.Conn, error) {
+	p.SetLatency(0)
+	return new(net.Dialer).DialContext(ctx, network, addr)
+}
+
 // Cut breaks all live connections at once, on both sides, with what is under
 // way in them. New ones are accepted.
 func (p *Proxy) Cut() {
