@@ -16,7 +16,10 @@ import (
 // wrong: ErrUnreachable, ErrTLS, ErrAuth, ErrLoading, ErrReadOnly, ErrOutOfMemory,
 // ErrClusterDown or ErrRefused. What a server does not tell, because it does not
 // know INFO or the user may not ask, counts as healthy.
-func (r *Redis) HealthCheck(ctx context.Context) error {
+func (r *Redis) HealthCheck(ctx context.Context) error { return r.check(ctx, r.checkMain) }
+
+// check asks a question within the ping timeout and ctx, of a client that is in use.
+func (r *Redis) check(ctx context.Context, question func(context.Context) error) error {
 	if err := checkContext(ctx); err != nil {
 		return err
 	}
@@ -25,6 +28,11 @@ func (r *Redis) HealthCheck(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.PingTimeout)
 	defer cancel()
+	return question(ctx)
+}
+
+// checkMain is the question of HealthCheck.
+func (r *Redis) checkMain(ctx context.Context) error {
 	if err := r.main.probe(ctx); err != nil {
 		return r.fail(classify(err), err)
 	}

@@ -21,18 +21,12 @@ func (e *nodeError) Unwrap() error { return e.err }
 // It returns ErrInvalidArgument without a ctx, ErrNotStarted, ErrClosed, or an
 // *Error that names one of the nodes.
 func (r *Redis) CheckLockNodes(ctx context.Context) error {
-	if err := checkContext(ctx); err != nil {
-		return err
-	}
-	if err := r.usable(); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, r.cfg.PingTimeout)
-	defer cancel()
-	if err := r.askLockNodes(ctx); err != nil {
-		return r.fail(classify(err), err)
-	}
-	return nil
+	return r.check(ctx, func(ctx context.Context) error {
+		if err := r.askLockNodes(ctx); err != nil {
+			return r.fail(classify(err), err)
+		}
+		return nil
+	})
 }
 
 // askLockNodes returns nil if a majority of the lock nodes answers, and so locks
