@@ -142,6 +142,9 @@ func (v *validation) topology() {
 	}
 }
 
+// maxBusyPoll bounds how long a command may keep a processor busy.
+const maxBusyPoll = 10 * time.Millisecond
+
 // numbers checks sizes and durations.
 func (v *validation) numbers() {
 	c := v.cfg
@@ -178,6 +181,9 @@ func (v *validation) numbers() {
 	}
 	if v.ok("MinRetryBackoff", "MaxRetryBackoff") && noneToZero(c.MinRetryBackoff) > noneToZero(c.MaxRetryBackoff) {
 		v.reject("MinRetryBackoff", "at most MaxRetryBackoff, %s", noneToZero(c.MaxRetryBackoff))
+	}
+	if c.BusyPoll < -1 || c.BusyPoll > maxBusyPoll {
+		v.reject("BusyPoll", "-1 or 0 for never, up to %s", maxBusyPoll)
 	}
 	if c.NotificationBufferSize < 1 {
 		v.reject("NotificationBufferSize", "1 or more")

@@ -1,0 +1,266 @@
+//go:build unix
+
+package client
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/config"
+	"github.com/compozy/cache/internal/redistest"
+)
+
+// ordinary counts the reads that wait in the usual way.
+type ordinary struct {
+	stream
+
+	reads atomic.Int64
+}
+
+func (o *ordinary) Read(b []byte) (int, error) {
+	o.reads.Add(1)
+	return o.stream.Read(b)
+}
+
+// pollTest is a polled connection to a peer that the test plays itself.
+type pollTest struct {
+	*polled
+
+	usual *ordinary
+	peer  net.Conn
+}
+
+// connect makes a connection that p polls.
+func connect(t *testing.T, p *polling, network, addr string) pollTest {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), network, addr)
+	require.NoError(t, err)
+	defer func() { _ = l.Close() }()
+	accepted := make(chan net.Conn, 1)
+	go func() {
+		conn, _ := l.Accept()
+		accepted <- conn
+	}()
+	conn, err := new(net.Dialer).DialContext(t.Context(), network, l.Addr().String())
+	require.NoError(t, err)
+	test := pollTest{peer: <-accepted}
+	require.NotNil(t, test.peer)
+	var ok bool
+	test.polled, ok = p.wrap(conn).(*polled)
+	require.True(t, ok, "a plain socket is polled")
+	test.usual = &ordinary{stream: test.stream}
+	test.stream = test.usual
+	t.Cleanup(func() {
+		_ = test.peer.Close()
+		_ = test.Close()
+	})
+	return test
+}
+
+// echo makes the peer answer every byte by itself.
+func (p pollTest) echo() { go func() { _, _ = io.Copy(p.peer, p.peer) }() }
+
+// exchange sends a byte and reads the answer. It reports whether that was polled for.
+func (p pollTest) exchange(t *testing.T) bool {
+	t.Helper()
+	before := p.usual.reads.Load()
+	_, err := p.Write([]byte("x"))
+	require.NoError(t, err)
+	var b [1]byte
+	_, err = io.ReadFull(p, b[:])
+	require.NoError(t, err)
+	require.Equal(t, "x", string(b[:]))
+	return p.usual.reads.Load() == before
+}
+
+// endless is a budget that no test uses up.
+const endless = time.Hour
+
+func TestReplyToLoneCommandIsPolledFor(t *testing.T) {
+	t.Parallel()
+	// Not in t.TempDir, whose path may be too long for a socket.
+	dir, err := os.MkdirTemp("", "poll") //nolint:usetesting // see above
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	for network, addr := range map[string]string{"tcp": "127.0.0.1:0", "unix": filepath.Join(dir, "s")} {
+		p := &polling{budget: endless}
+		conn := connect(t, p, network, addr)
+		conn.echo()
+		require.False(t, conn.exchange(t), "%s: who comes first may not be alone", network)
+		for range 10 {
+			require.True(t, conn.exchange(t), network)
+		}
+	}
+}
+
+func TestRepliesAreNotPolledForAmongOthers(t *testing.T) {
+	t.Parallel()
+	p := &polling{budget: endless}
+	one, other := connect(t, p, "tcp", "127.0.0.1:0"), connect(t, p, "tcp", "127.0.0.1:0")
+	one.echo()
+	other.echo()
+	for range 10 {
+		require.False(t, one.exchange(t))
+		require.False(t, other.exchange(t))
+	}
+	other.exchange(t)
+	require.True(t, other.exchange(t), "alone again")
+}
+
+func TestPollingInVainIsGivenUp(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, &polling{budget: 1}, "tcp", "127.0.0.1:0")
+	conn.echo()
+	// A peer that answers after the budget, each time.
+	polled := 0
+	conn.ask = func(uintptr) bool { polled++; return true }
+	for range 10_000 {
+		conn.exchange(t)
+	}
+	// 1, 2, 4, ... 1024 times skipped, and then 1024 each time.
+	require.Equal(t, 11+8, polled)
+
+	conn.ask = conn.receive
+	conn.polling.budget = endless
+	conn.skip = 0
+	require.True(t, conn.exchange(t), "the peer is fast again")
+	require.True(t, conn.exchange(t), "which is known at once")
+}
+
+func TestOneReadIsPolledForEachCommand(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, &polling{budget: endless}, "tcp", "127.0.0.1:0")
+	conn.echo()
+	conn.exchange(t)
+	conn.exchange(t)
+	before := conn.usual.reads.Load()
+	done := make(chan error, 1)
+	go func() { // what nobody asked for, as to a subscriber
+		_, err := conn.Read(make([]byte, 1))
+		done <- err
+	}()
+	require.Eventually(t, func() bool { return conn.usual.reads.Load() > before }, patience, time.Millisecond)
+	_, err := conn.Write([]byte("x")) // while it waits
+	require.NoError(t, err)
+	require.NoError(t, <-done)
+	require.False(t, conn.alone.Load(), "the next read would poll for what nobody has asked for")
+}
+
+func TestPollingSeesTheEnd(t *testing.T) {
+	t.Parallel()
+	newConn := func(t *testing.T) pollTest {
+		t.Helper()
+		conn := connect(t, &polling{budget: endless}, "tcp", "127.0.0.1:0")
+		for range 2 {
+			_, err := conn.Write([]byte("x"))
+			require.NoError(t, err)
+		}
+		require.True(t, conn.alone.Load())
+		return conn
+	}
+	read := func(conn pollTest) error {
+		_, err := conn.Read(make([]byte, 1))
+		return err
+	}
+	t.Run("closed by the peer", func(t *testing.T) {
+		t.Parallel()
+		conn := newConn(t)
+		_, err := io.ReadFull(conn.peer, make([]byte, 2)) // or closing would reset
+		require.NoError(t, err)
+		require.NoError(t, conn.peer.Close())
+		require.Equal(t, io.EOF, read(conn))
+		require.Zero(t, conn.usual.reads.Load())
+	})
+	t.Run("reset by the peer", func(t *testing.T) {
+		t.Parallel()
+		conn := newConn(t)
+		tcp, ok := conn.peer.(*net.TCPConn)
+		require.True(t, ok)
+		require.NoError(t, tcp.SetLinger(0))
+		require.NoError(t, tcp.Close())
+		err := read(conn)
+		require.ErrorIs(t, err, syscall.ECONNRESET)
+		var op *net.OpError
+		require.ErrorAs(t, err, &op, "as any connection says it")
+		require.Equal(t, "read", op.Op)
+		require.Equal(t, conn.RemoteAddr(), op.Addr)
+		require.Zero(t, conn.usual.reads.Load())
+	})
+	t.Run("closed before", func(t *testing.T) {
+		t.Parallel()
+		conn := newConn(t)
+		require.NoError(t, conn.Close())
+		require.ErrorIs(t, read(conn), net.ErrClosed)
+	})
+	t.Run("deadline over", func(t *testing.T) {
+		t.Parallel()
+		conn := newConn(t)
+		require.NoError(t, conn.SetReadDeadline(time.Now().Add(-time.Second)))
+		require.ErrorIs(t, read(conn), os.ErrDeadlineExceeded)
+	})
+	t.Run("closed meanwhile", func(t *testing.T) {
+		t.Parallel()
+		conn := newConn(t)
+		conn.polling.budget = 10 * time.Millisecond
+		done := make(chan error, 1)
+		go func() { done <- read(conn) }()
+		require.Eventually(t, func() bool { return !conn.alone.Load() }, patience, time.Millisecond)
+		require.NoError(t, conn.Close())
+		require.ErrorIs(t, <-done, net.ErrClosed)
+	})
+	t.Run("deadline meanwhile", func(t *testing.T) {
+		t.Parallel()
+		conn := newConn(t)
+		conn.polling.budget = time.Millisecond
+		require.NoError(t, conn.SetReadDeadline(time.Now().Add(2*time.Millisecond)))
+		require.ErrorIs(t, read(conn), os.ErrDeadlineExceeded)
+	})
+}
+
+func TestWhatIsNotPolled(t *testing.T) {
+	t.Parallel()
+	pipe, peer := net.Pipe()
+	t.Cleanup(func() { require.NoError(t, errors.Join(pipe.Close(), peer.Close())) })
+	require.Same(t, pipe, (&polling{budget: endless}).wrap(pipe), "not a socket")
+
+	conn := connect(t, &polling{budget: endless}, "tcp", "127.0.0.1:0")
+	other := struct{ stream }{conn.stream}
+	require.Equal(t, net.Conn(other), (&polling{budget: endless}).wrap(other), "a Read that somebody wrote")
+	tcp, ok := conn.usual.stream.(*net.TCPConn)
+	require.True(t, ok)
+	require.Same(t, tcp, (&polling{}).wrap(tcp), "switched off")
+}
+
+func TestCommandsArePolledFor(t *testing.T) {
+	t.Parallel()
+	for name, opts := range map[string][]redistest.Option{"plain": nil, "TLS": {redistest.WithTLS()}} {
+		srv := redistest.Start(t, opts...)
+		cfg := config.Default()
+		cfg.URL, cfg.TLSConfig = srv.URL(), srv.TLSConfig()
+		cfg.MinIdleConns = 0 // nobody else sends anything
+		r := build(t, cfg)
+		r.polling.budget = time.Second
+		r.Open()
+		polled := func() bool {
+			require.NoError(t, r.Set(t.Context(), "k", "v", 0).Err())
+			last := r.polling.last.Load()
+			return last != nil && last.got.done
+		}
+		eventually(t, polled, name)
+
+		cfg.BusyPoll = -1
+		r = ready(t, cfg)
+		for range 100 {
+			require.False(t, polled(), "%s: switched off", name)
+		}
+	}
+}

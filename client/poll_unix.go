@@ -1,0 +1,46 @@
+//go:build unix
+
+package client
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"syscall"
+	"time"
+)
+
+// canPoll says that a socket can be asked without waiting.
+const canPoll = true
+
+// receive asks the socket until there is something, or the budget is used up. It always returns true, so that
+// syscall.RawConn does not wait.
+func (c *polled) receive(fd uintptr) bool {
+	var until time.Time
+	for {
+		n, err := syscall.Read(int(fd), c.buffer)
+		switch {
+		case err == nil && n > 0:
+			c.got = received{done: true, n: n}
+			return true
+		case err == nil:
+			c.got = received{done: true, err: io.EOF}
+			return true
+		case errors.Is(err, syscall.EINTR):
+		case !errors.Is(err, syscall.EAGAIN):
+			c.got = received{done: true, err: &net.OpError{
+				Op: "read", Net: c.RemoteAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(),
+				Err: os.NewSyscallError("read", err),
+			}}
+			return true
+		case until.IsZero():
+			// Whoever has something better to do goes first.
+			runtime.Gosched()
+			until = time.Now().Add(c.polling.budget)
+		case time.Now().After(until):
+			return true
+		}
+	}
+}
