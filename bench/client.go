@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
@@ -94,6 +95,10 @@ func measureClient(ctx context.Context, s *scope, e effort) ([]row, error) {
 			what: "client wrapper: " + test.name + ", time", against: "go-redis",
 			goal: noGoal(), value: result.times(1), unit: "×",
 			detail: result.both(1),
+		}, row{
+			what: "client wrapper: " + test.name + ", processor time", against: "go-redis",
+			goal: noGoal(), value: result.work(1), unit: "×",
+			detail: duration(time.Duration(median(result.busy[0]))) + "; " + duration(time.Duration(median(result.busy[1]))),
 		})
 		our := allocations(ctx, test.op(ours))
 		their := allocations(ctx, test.op(plain))

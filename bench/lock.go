@@ -87,7 +87,7 @@ func measureLock(ctx context.Context, s *scope, e effort) ([]row, error) {
 }
 
 func oursLock(s *scope, server *redistest.Server) contender {
-	manager := newManager(s, newPlain(s, server))
+	manager := newManager(s, newOurs(s, server))
 	return contender{"ours", func(ctx context.Context, caller int) error {
 		held, err := manager.Acquire(ctx, resource("ours", caller), lockTTL)
 		if err != nil {
@@ -168,7 +168,7 @@ func rueidisLock(s *scope, server *redistest.Server) (contender, error) {
 // raceRefused compares being refused a lock that another manager holds with
 // one SET NX that is refused as well.
 func raceRefused(ctx context.Context, s *scope, e effort, server *redistest.Server) (*race, error) {
-	holder, taker := newManager(s, newPlain(s, server)), newManager(s, newPlain(s, server))
+	holder, taker := newManager(s, newOurs(s, server)), newManager(s, newOurs(s, server))
 	if _, err := holder.Acquire(ctx, "held", lockTTL); err != nil {
 		return nil, err
 	}

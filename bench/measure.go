@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -27,6 +28,8 @@ type race struct {
 	// nanos[i][r] is what one operation of contender i took in round r: the
 	// duration of its turn divided by the operations of all callers together.
 	nanos [][]float64
+	// busy[i][r] is the processor time of this process, likewise per operation. What the server used is not in it.
+	busy [][]float64
 }
 
 // runRace lets the contenders take turns, in another order each round. Each
@@ -40,7 +43,7 @@ func (e effort) runRace(ctx context.Context, callers int, contenders ...contende
 			return nil, err
 		}
 	}
-	result := &race{nanos: make([][]float64, len(contenders))}
+	result := &race{nanos: make([][]float64, len(contenders)), busy: make([][]float64, len(contenders))}
 	for _, c := range contenders {
 		result.names = append(result.names, c.name)
 	}
@@ -49,11 +52,14 @@ func (e effort) runRace(ctx context.Context, callers int, contenders ...contende
 			i := (round + turn) % len(contenders)
 			// Nobody shall pay for what somebody else left behind.
 			runtime.GC()
+			before := processorTime()
 			elapsed, err := takeTurn(ctx, callers, perCaller[i], contenders[i])
 			if err != nil {
 				return nil, err
 			}
-			result.nanos[i] = append(result.nanos[i], float64(elapsed)/float64(callers*perCaller[i]))
+			operations := float64(callers * perCaller[i])
+			result.nanos[i] = append(result.nanos[i], float64(elapsed)/operations)
+			result.busy[i] = append(result.busy[i], float64(processorTime()-before)/operations)
 		}
 	}
 	return result, nil
@@ -118,19 +124,31 @@ func duration(d time.Duration) string {
 }
 
 // times returns how many times as long as a peer the first contender took.
-func (r *race) times(peer int) spread { return r.ratio(0, peer) }
+func (r *race) times(peer int) spread { return ratio(r.nanos[0], r.nanos[peer]) }
+
+// work returns how many times the processor time of a peer the first contender used.
+func (r *race) work(peer int) spread { return ratio(r.busy[0], r.busy[peer]) }
 
 // throughput returns how many times as many operations as a peer the first
 // contender did in the same time.
-func (r *race) throughput(peer int) spread { return r.ratio(peer, 0) }
+func (r *race) throughput(peer int) spread { return ratio(r.nanos[peer], r.nanos[0]) }
 
 // ratio compares two contenders round by round.
-func (r *race) ratio(above, below int) spread {
-	ratios := make([]float64, len(r.nanos[above]))
+func ratio(above, below []float64) spread {
+	ratios := make([]float64, len(above))
 	for round := range ratios {
-		ratios[round] = r.nanos[above][round] / r.nanos[below][round]
+		ratios[round] = above[round] / below[round]
 	}
 	return spreadOf(ratios)
+}
+
+// processorTime returns how long this process has kept processors busy.
+func processorTime() time.Duration {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		panic(fatal{err})
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 // spread is a median and what lies around it.

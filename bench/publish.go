@@ -52,7 +52,7 @@ func newNotifications(s *scope, client redis.UniversalClient, opts ...notificati
 // with a PUBLISH that keeps nothing. All make JSON of the same event.
 func measurePublish(ctx context.Context, s *scope, e effort) ([]row, error) {
 	server := redistest.Start(s)
-	system := newNotifications(s, newPlain(s, server))
+	system := newNotifications(s, newOurs(s, server))
 	plain := newPlain(s, server)
 	script := redis.NewScript(peerPublish)
 	if err := script.Load(ctx, plain).Err(); err != nil {
@@ -118,7 +118,7 @@ func rates(r *race, peer int) string {
 // been received, with one message on its way at a time.
 func measureLatency(ctx context.Context, s *scope, e effort) ([]row, error) {
 	server := redistest.Start(s)
-	system := newNotifications(s, newPlain(s, server))
+	system := newNotifications(s, newOurs(s, server))
 	plain := newPlain(s, server)
 	ev := newEvent()
 
