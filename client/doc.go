@@ -28,12 +28,14 @@
 //
 // # Polling
 //
-// A command that is alone on its client is polled for: its goroutine asks the socket for the reply again and again, for
-// the config's BusyPoll at most, before it sleeps. With a Redis on the same machine that about halves the time of a
-// command, as a processor that has gone idle takes longer to wake than Redis takes to answer; and it costs no more
-// processor time than sleeping and waking do. Commands that others send at the same time are not polled for, runnable
-// goroutines go first, and where the reply always takes longer, as over most networks, one command in a thousand is
-// tried. It needs Unix, a plain TCP or Unix socket (below TLS as well), and more than one processor.
+// A command that is alone on its client may be polled for: its goroutine asks the socket for the reply again and again,
+// for the config's BusyPoll at most, before it sleeps. With a Redis on the same machine, and processors that have little
+// else to do, that about halves the time of a command, as a processor that has gone idle takes longer to wake than
+// Redis takes to answer. Which way is faster is measured, on a few of about every thousand commands, so that the slower
+// one is not used for long: a server behind a network, or busy processors, are waited for as ever.
+//
+// Commands under way at the same time are not polled for, and runnable goroutines go first. Polling needs Unix, a
+// plain TCP or Unix socket (TLS may be spoken over it), and more than one processor.
 //
 // # What is wrong
 //

@@ -8,21 +8,20 @@ import (
 	"time"
 )
 
-// maxSkip bounds how many replies are not polled for after polling was in vain: where that is always so, a budget is
-// lost in a thousand commands.
-const maxSkip = 1024
-
 // polling lets a lone command wait for its reply by asking for it again and again, for a moment, before its goroutine
 // sleeps. A Redis on the same machine has answered by then, sooner than a thread that sleeps on an idle processor
-// is awake again. (Linux does the same for network cards, as "busy polling".)
+// is awake again. (Linux does the same for network cards, as "busy polling".) Where that is no gain, as the server is far
+// away or all processors are busy, trial finds out.
 //
 // It is for commands that come one after the other. Where several are under way somebody always has work to do: nobody
 // sleeps, and asking would only be in the way.
 type polling struct {
 	budget time.Duration
+	start  time.Time // what now counts from
 	// last is the connection on which something was sent last. Who finds itself there sends the second time in a row:
 	// a pool gives a caller who is alone the same connection each time.
-	last atomic.Pointer[polled]
+	last  atomic.Pointer[polled]
+	trial trial
 }
 
 // newPolling returns what polls for as long as budget.
@@ -30,8 +29,11 @@ func newPolling(budget time.Duration) *polling {
 	if runtime.GOMAXPROCS(0) == 1 {
 		budget = 0 // a Redis on the same processor could not answer meanwhile
 	}
-	return &polling{budget: budget}
+	return &polling{budget: budget, start: time.Now()}
 }
+
+// now returns a time in nanoseconds, on a clock that nobody sets.
+func (p *polling) now() int64 { return int64(time.Since(p.start)) }
 
 // wrap makes the replies on a connection be polled for. Only a plain socket can be asked without waiting; any other
 // connection is returned as it is.
@@ -69,16 +71,15 @@ type polled struct {
 
 	raw     syscall.RawConn
 	polling *polling
-	// alone is set while a reply may be polled for.
-	alone atomic.Bool
+	// way is how to wait for the reply to what was written, and sent is when that was, if the trial wants to know.
+	way  atomic.Uint32
+	sent atomic.Int64
 
 	// reading guards what follows. Reads are not made concurrently, but a net.Conn allows it.
 	reading atomic.Bool
 	ask     func(fd uintptr) bool // receive; kept, as making it for each call would allocate
 	buffer  []byte
 	got     received
-	skip    int // so many replies are not polled for
-	vain    int // how many were in vain, one after the other
 }
 
 // received is what asking brought.
@@ -88,43 +89,54 @@ type received struct {
 	err  error
 }
 
-// Write sends a command, and notes whether it is alone.
+// Write sends a command, and decides how to wait for its reply.
 func (c *polled) Write(b []byte) (int, error) {
-	c.alone.Store(c.polling.last.Swap(c) == c)
+	chosen := among
+	if c.polling.last.Swap(c) == c {
+		var measured bool
+		if chosen, measured = c.polling.trial.next(); measured {
+			c.sent.Store(c.polling.now())
+		} else {
+			c.sent.Store(0)
+		}
+	}
+	c.way.Store(uint32(chosen))
 	return c.stream.Write(b)
 }
 
 // Read receives. It waits in the usual way if polling is in vain.
 func (c *polled) Read(b []byte) (int, error) {
-	if len(b) > 0 && c.alone.Swap(false) && c.reading.CompareAndSwap(false, true) {
-		got := c.poll(b)
-		c.reading.Store(false)
-		if got.done {
-			return got.n, got.err
-		}
+	chosen := way(c.way.Swap(uint32(among)))
+	if chosen == among || len(b) == 0 {
+		n, err := c.stream.Read(b)
+		// A subscription's reader waits all the time. What it has got now may be the answer to what was sent meanwhile,
+		// and nobody knows when the next message comes.
+		c.way.Store(uint32(among))
+		return n, err
 	}
-	n, err := c.stream.Read(b)
-	// A subscription's reader waits all the time. What it has got now may be the answer to what was sent meanwhile, and
-	// nobody knows when the next message comes.
-	c.alone.Store(false)
-	return n, err
+	got := received{}
+	if chosen == awake {
+		got = c.poll(b)
+	}
+	if !got.done {
+		got.n, got.err = c.stream.Read(b)
+	}
+	if sent := c.sent.Load(); sent != 0 && got.err == nil {
+		c.polling.trial.took(chosen, c.polling.now()-sent)
+	}
+	return got.n, got.err
 }
 
 // poll asks for at most the budget.
 func (c *polled) poll(b []byte) received {
-	if c.skip > 0 {
-		c.skip--
+	if !c.reading.CompareAndSwap(false, true) {
 		return received{}
 	}
 	c.buffer, c.got = b, received{}
 	// An error means that the connection was closed, or a deadline is over: the usual way says so in the usual words.
 	_ = c.raw.Read(c.ask)
+	got := c.got
 	c.buffer = nil
-	if c.got.done {
-		c.vain = 0
-	} else {
-		c.skip = min(1<<c.vain, maxSkip)
-		c.vain = min(c.vain+1, 30)
-	}
-	return c.got
+	c.reading.Store(false)
+	return got
 }

@@ -5,9 +5,11 @@ package client
 import (
 	"errors"
 	"io"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -23,11 +25,15 @@ import (
 type ordinary struct {
 	stream
 
-	reads atomic.Int64
+	reads  atomic.Int64
+	before func() // called by each
 }
 
 func (o *ordinary) Read(b []byte) (int, error) {
 	o.reads.Add(1)
+	if o.before != nil {
+		o.before()
+	}
 	return o.stream.Read(b)
 }
 
@@ -85,6 +91,13 @@ func (p pollTest) exchange(t *testing.T) bool {
 // endless is a budget that no test uses up.
 const endless = time.Hour
 
+// always polls for every lone command, whatever a trial would say.
+func always() *polling {
+	p := &polling{budget: endless}
+	p.trial.better, p.trial.pause = awake, math.MaxInt
+	return p
+}
+
 func TestReplyToLoneCommandIsPolledFor(t *testing.T) {
 	t.Parallel()
 	// Not in t.TempDir, whose path may be too long for a socket.
@@ -92,7 +105,7 @@ func TestReplyToLoneCommandIsPolledFor(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	for network, addr := range map[string]string{"tcp": "127.0.0.1:0", "unix": filepath.Join(dir, "s")} {
-		p := &polling{budget: endless}
+		p := always()
 		conn := connect(t, p, network, addr)
 		conn.echo()
 		require.False(t, conn.exchange(t), "%s: who comes first may not be alone", network)
@@ -104,7 +117,7 @@ func TestReplyToLoneCommandIsPolledFor(t *testing.T) {
 
 func TestRepliesAreNotPolledForAmongOthers(t *testing.T) {
 	t.Parallel()
-	p := &polling{budget: endless}
+	p := always()
 	one, other := connect(t, p, "tcp", "127.0.0.1:0"), connect(t, p, "tcp", "127.0.0.1:0")
 	one.echo()
 	other.echo()
@@ -118,27 +131,43 @@ func TestRepliesAreNotPolledForAmongOthers(t *testing.T) {
 
 func TestPollingInVainIsGivenUp(t *testing.T) {
 	t.Parallel()
-	conn := connect(t, &polling{budget: 1}, "tcp", "127.0.0.1:0")
-	conn.echo()
-	// A peer that answers after the budget, each time.
-	polled := 0
-	conn.ask = func(uintptr) bool { polled++; return true }
-	for range 10_000 {
-		conn.exchange(t)
+	for name, tc := range map[string]struct {
+		busy time.Duration // what polling takes, beyond the answer
+		want way
+	}{
+		"in vain": {busy: 10 * time.Millisecond, want: asleep},
+		"a gain":  {want: awake},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := &polling{budget: endless, start: time.Now()}
+			conn := connect(t, p, "tcp", "127.0.0.1:0")
+			conn.echo()
+			conn.ask = func(fd uintptr) bool {
+				for begun := time.Now(); time.Since(begun) < tc.busy; {
+					runtime.Gosched()
+				}
+				return conn.receive(fd)
+			}
+			// The usual way takes long on this machine.
+			conn.usual.before = func() {
+				for begun := time.Now(); time.Since(begun) < 5*time.Millisecond; {
+					runtime.Gosched()
+				}
+			}
+			for range 2*trialSize + 1 {
+				conn.exchange(t)
+			}
+			require.Equal(t, trialPause, p.trial.pause)
+			require.Equal(t, tc.want, p.trial.better)
+			require.Equal(t, tc.want == awake, conn.exchange(t))
+		})
 	}
-	// 1, 2, 4, ... 1024 times skipped, and then 1024 each time.
-	require.Equal(t, 11+8, polled)
-
-	conn.ask = conn.receive
-	conn.polling.budget = endless
-	conn.skip = 0
-	require.True(t, conn.exchange(t), "the peer is fast again")
-	require.True(t, conn.exchange(t), "which is known at once")
 }
 
 func TestOneReadIsPolledForEachCommand(t *testing.T) {
 	t.Parallel()
-	conn := connect(t, &polling{budget: endless}, "tcp", "127.0.0.1:0")
+	conn := connect(t, always(), "tcp", "127.0.0.1:0")
 	conn.echo()
 	conn.exchange(t)
 	conn.exchange(t)
@@ -152,19 +181,19 @@ func TestOneReadIsPolledForEachCommand(t *testing.T) {
 	_, err := conn.Write([]byte("x")) // while it waits
 	require.NoError(t, err)
 	require.NoError(t, <-done)
-	require.False(t, conn.alone.Load(), "the next read would poll for what nobody has asked for")
+	require.Equal(t, uint32(among), conn.way.Load(), "the next read would poll for what nobody has asked for")
 }
 
 func TestPollingSeesTheEnd(t *testing.T) {
 	t.Parallel()
 	newConn := func(t *testing.T) pollTest {
 		t.Helper()
-		conn := connect(t, &polling{budget: endless}, "tcp", "127.0.0.1:0")
+		conn := connect(t, always(), "tcp", "127.0.0.1:0")
 		for range 2 {
 			_, err := conn.Write([]byte("x"))
 			require.NoError(t, err)
 		}
-		require.True(t, conn.alone.Load())
+		require.Equal(t, uint32(awake), conn.way.Load())
 		return conn
 	}
 	read := func(conn pollTest) error {
@@ -213,7 +242,7 @@ func TestPollingSeesTheEnd(t *testing.T) {
 		conn.polling.budget = 10 * time.Millisecond
 		done := make(chan error, 1)
 		go func() { done <- read(conn) }()
-		require.Eventually(t, func() bool { return !conn.alone.Load() }, patience, time.Millisecond)
+		require.Eventually(t, func() bool { return conn.way.Load() == uint32(among) }, patience, time.Millisecond)
 		require.NoError(t, conn.Close())
 		require.ErrorIs(t, <-done, net.ErrClosed)
 	})
@@ -230,11 +259,11 @@ func TestWhatIsNotPolled(t *testing.T) {
 	t.Parallel()
 	pipe, peer := net.Pipe()
 	t.Cleanup(func() { require.NoError(t, errors.Join(pipe.Close(), peer.Close())) })
-	require.Same(t, pipe, (&polling{budget: endless}).wrap(pipe), "not a socket")
+	require.Same(t, pipe, always().wrap(pipe), "not a socket")
 
-	conn := connect(t, &polling{budget: endless}, "tcp", "127.0.0.1:0")
+	conn := connect(t, always(), "tcp", "127.0.0.1:0")
 	other := struct{ stream }{conn.stream}
-	require.Equal(t, net.Conn(other), (&polling{budget: endless}).wrap(other), "a Read that somebody wrote")
+	require.Equal(t, net.Conn(other), always().wrap(other), "a Read that somebody wrote")
 	tcp, ok := conn.usual.stream.(*net.TCPConn)
 	require.True(t, ok)
 	require.Same(t, tcp, (&polling{}).wrap(tcp), "switched off")
@@ -249,6 +278,7 @@ func TestCommandsArePolledFor(t *testing.T) {
 		cfg.MinIdleConns = 0 // nobody else sends anything
 		r := build(t, cfg)
 		r.polling.budget = time.Second
+		r.polling.trial.better, r.polling.trial.pause = awake, math.MaxInt
 		r.Open()
 		polled := func() bool {
 			require.NoError(t, r.Set(t.Context(), "k", "v", 0).Err())

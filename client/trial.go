@@ -1,0 +1,75 @@
+package client
+
+import (
+	"math/rand/v2"
+	"slices"
+	"sync"
+)
+
+const (
+	// trialSize is how many commands of each way are compared.
+	trialSize = 16
+	// trialPause is how many commands are sent in the better way before the next trial.
+	trialPause = 64 * trialSize
+)
+
+// trial finds out which way to wait for a reply is the faster one, here and now: it measures some commands of each, by
+// chance, as commands that take turns may differ, and compares the medians, as some may take any time.
+type trial struct {
+	mu      sync.Mutex // guards what follows
+	pause   int        // so many commands until the next trial
+	better  way
+	samples [ways][]int64 // nanoseconds; of length trialSize at most
+}
+
+// way is how to wait for a reply.
+type way uint32
+
+const (
+	asleep way = iota // as any connection does
+	awake             // by polling
+	ways
+	// among others that are under way; neither measured nor polled for.
+	among = ways
+)
+
+// next returns how to wait for the reply to the next command, and whether the trial wants to know how long it took.
+func (t *trial) next() (chosen way, measured bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.pause > 0 {
+		t.pause--
+		return t.better, false
+	}
+	chosen = way(rand.Uint32N(uint32(ways)))
+	if len(t.samples[chosen]) == trialSize {
+		chosen = 1 - chosen
+	}
+	return chosen, true
+}
+
+// took tells how long a measured command took.
+func (t *trial) took(chosen way, nanos int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.pause > 0 || len(t.samples[chosen]) == trialSize {
+		return // another one was faster to say so
+	}
+	t.samples[chosen] = append(t.samples[chosen], nanos)
+	if len(t.samples[asleep])+len(t.samples[awake]) < 2*trialSize {
+		return
+	}
+	for i := range t.samples {
+		slices.Sort(t.samples[i])
+	}
+	const middle = trialSize / 2
+	t.better = asleep
+	// By a tenth at least: it keeps a processor busy.
+	if 10*t.samples[awake][middle] < 9*t.samples[asleep][middle] {
+		t.better = awake
+	}
+	t.pause = trialPause
+	for i := range t.samples {
+		t.samples[i] = t.samples[i][:0]
+	}
+}
