@@ -24,6 +24,9 @@ import (
 //go:embed peers/release.lua
 var peerRelease string
 
+// unpolled is what we do on a client of go-redis, where no reply is polled for.
+const unpolled = "ours, on a client of go-redis"
+
 const (
 	lockTTL     = 30 * time.Second
 	lockCallers = 64
@@ -49,12 +52,12 @@ func resource(kind string, caller int) string { return kind + ":" + strconv.Itoa
 // measureLock compares acquiring and releasing a free lock, and being refused.
 func measureLock(ctx context.Context, s *scope, e effort) ([]row, error) {
 	server := redistest.Start(s)
-	ours := oursLock(s, server)
+	ours := oursLock(s, "ours", newOurs(s, server))
 	raw, err := rawLock(ctx, s, server)
 	if err != nil {
 		return nil, err
 	}
-	alone, err := e.runRace(ctx, 1, ours, raw)
+	alone, err := e.runRace(ctx, 1, ours, raw, oursLock(s, unpolled, newPlain(s, server)))
 	if err != nil {
 		return nil, err
 	}
@@ -73,6 +76,9 @@ func measureLock(ctx context.Context, s *scope, e effort) ([]row, error) {
 	rows := []row{{
 		what: "acquire + release, one caller: time", against: "SET NX PX + EVALSHA on go-redis",
 		goal: atMost(1.10), value: alone.times(1), unit: "×", detail: alone.both(1),
+	}, {
+		what: "acquire + release, one caller: time", against: alone.names[2],
+		goal: noGoal(), value: alone.times(2), unit: "×", detail: alone.both(2),
 	}}
 	for i, bound := range []goal{atLeast(2.5), atLeast(2.5), atLeast(1.3), noGoal()} {
 		rows = append(rows, row{
@@ -83,13 +89,16 @@ func measureLock(ctx context.Context, s *scope, e effort) ([]row, error) {
 	return append(rows, row{
 		what: "refused try: time", against: "one SET NX",
 		goal: atMost(1.15), value: refused.times(1), unit: "×", detail: refused.both(1),
+	}, row{
+		what: "refused try: time", against: refused.names[2],
+		goal: noGoal(), value: refused.times(2), unit: "×", detail: refused.both(2),
 	}), nil
 }
 
-func oursLock(s *scope, server *redistest.Server) contender {
-	manager := newManager(s, newOurs(s, server))
-	return contender{"ours", func(ctx context.Context, caller int) error {
-		held, err := manager.Acquire(ctx, resource("ours", caller), lockTTL)
+func oursLock(s *scope, name string, client redis.UniversalClient) contender {
+	manager := newManager(s, client)
+	return contender{name, func(ctx context.Context, caller int) error {
+		held, err := manager.Acquire(ctx, resource(name, caller), lockTTL)
 		if err != nil {
 			return err
 		}
@@ -168,7 +177,7 @@ func rueidisLock(s *scope, server *redistest.Server) (contender, error) {
 // raceRefused compares being refused a lock that another manager holds with
 // one SET NX that is refused as well.
 func raceRefused(ctx context.Context, s *scope, e effort, server *redistest.Server) (*race, error) {
-	holder, taker := newManager(s, newOurs(s, server)), newManager(s, newOurs(s, server))
+	holder := newManager(s, newOurs(s, server))
 	if _, err := holder.Acquire(ctx, "held", lockTTL); err != nil {
 		return nil, err
 	}
@@ -176,13 +185,17 @@ func raceRefused(ctx context.Context, s *scope, e effort, server *redistest.Serv
 	if err := client.Set(ctx, "raw-held", "value", 0).Err(); err != nil {
 		return nil, err
 	}
-	return e.runRace(ctx, 1,
-		contender{"ours", func(ctx context.Context, _ int) error {
+	refused := func(name string, client redis.UniversalClient) contender {
+		taker := newManager(s, client)
+		return contender{name, func(ctx context.Context, _ int) error {
 			if _, err := taker.Acquire(ctx, "held", lockTTL); !errors.Is(err, lock.ErrLockNotAcquired) {
 				return fmt.Errorf("not refused: %w", err)
 			}
 			return nil
-		}},
+		}}
+	}
+	return e.runRace(ctx, 1,
+		refused("ours", newOurs(s, server)),
 		contender{"one SET NX", func(ctx context.Context, _ int) error {
 			free, err := client.SetNX(ctx, "raw-held", "value", lockTTL).Result()
 			if err == nil && free {
@@ -190,5 +203,6 @@ func raceRefused(ctx context.Context, s *scope, e effort, server *redistest.Serv
 			}
 			return err
 		}},
+		refused(unpolled, newPlain(s, server)),
 	)
 }
