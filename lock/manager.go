@@ -23,6 +23,7 @@ type RedisLockManager struct {
 	metrics     *metrics
 	renewer     *renewer
 	janitor     *janitor
+	leftovers   *leftovers
 	waiters     *waiters
 
 	tasks   tasks
@@ -54,6 +55,7 @@ func NewRedisLockManager(client redis.UniversalClient, opts ...Option) (*RedisLo
 	m.metrics = newMetrics(m)
 	m.renewer = newRenewer(m)
 	m.janitor = &janitor{manager: m}
+	m.leftovers = newLeftovers(len(set.nodes))
 	m.waiters = &waiters{manager: m, byResource: make(map[string]*contender), byName: make(map[string]*contender)}
 	pools := make([]redsyncredis.Pool, len(set.nodes))
 	for i, c := range set.nodes {
