@@ -93,6 +93,7 @@
 //	loss.go       makes the lock, and ends it in time (expiry.go is its timer); held.go is all there are
 //	renewal.go    extends all that are held, renewalbatch.go reads the answers; rejoin.go brings one back to a master that has forgotten it
 //	wait.go       is the queue within the process, contender.go competes for it, inbox.go hears of releases
+//	place.go      asks for a place in Redis' queue, and says when to ask again
 //	release.go    gives it back or passes it on
 //	cleanup.go    removes what commands of unknown fate may have left
 //
@@ -104,8 +105,9 @@
 //     A client must heed the deadlines of contexts (redis.Options.ContextTimeoutEnabled) for its connections to be freed
 //     as fast; calls return in time in any case.
 //   - A command whose fate is unknown is undone in the background, so that an Acquire that failed leaves no key.
-//   - A holder or waiter that dies delays the others by its TTL, or by two seconds, respectively. Two waiters in a row that
-//     vanish without their connections being closed may delay those behind them by ten seconds.
+//   - A holder that dies delays the others by its TTL, a waiter whose connection was closed not at all, and one that
+//     vanished without, as its machine is gone, by less than two seconds, however many of them are in a row: all who wait
+//     hear of a new holder, and the first of them that is alive asks whether it has confirmed the lock.
 //   - [RedisLockManager.Close] tells all holders, releases everything, and leaves no goroutine.
 //   - Bad arguments are refused with [ErrInvalidArgument] before anything is sent.
 //

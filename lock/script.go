@@ -57,8 +57,8 @@ const scriptCount = 6
 // newScripts makes the scripts for a node. What never changes is in their source: as an argument of each call it would
 // take Redis some time, and most calls do not need it.
 func newScripts(several bool, grant time.Duration, strict bool, inbox string) scripts {
-	constants := fmt.Sprintf("local several, grant, strict, inbox = %t, %d, %t, %s\n",
-		several, grant.Milliseconds(), strict, luaString(inbox))
+	constants := fmt.Sprintf("local several, grant, strict, inbox, all_is_well = %t, %d, %t, %s, %d\n",
+		several, grant.Milliseconds(), strict, luaString(inbox), allIsWell)
 	count := 0
 	script := func(source string) *script {
 		sum := sha1.Sum([]byte(source)) //nolint:gosec // see the import
