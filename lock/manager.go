@@ -123,7 +123,7 @@ func (m *RedisLockManager) Close(ctx context.Context) error {
 		if m.tasks.close() {
 			close(m.closing)
 			for _, n := range m.nodes {
-				n.close(false)
+				n.batches.close(false)
 			}
 			m.renewer.stop()
 			err = m.releaseAll(ctx, m.held.close())
@@ -138,7 +138,7 @@ func (m *RedisLockManager) Close(ctx context.Context) error {
 	// What is still under way, such as cleaning up, gives up now.
 	m.cancel()
 	for _, n := range m.nodes {
-		n.close(true)
+		n.batches.close(true)
 	}
 	return err
 }
