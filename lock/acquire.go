@@ -14,7 +14,7 @@ import (
 //
 // The resource may be any string but the empty one. ttl is at least 10ms; fractions of a millisecond are dropped.
 //
-// The error matches exactly one of ErrLockNotAcquired (somebody else holds the lock), the error of ctx, ErrRedis,
+// The error matches exactly one of ErrLockNotAcquired (somebody else is there), the error of ctx, ErrRedis,
 // ErrInvalidArgument and ErrManagerClosed. No key is left behind with an error: if the fate of a command is unknown, it
 // is undone in the background. The end of ctx ends the call at once; if a server hangs that has answered quickly until
 // then, a cancellation may take 200ms to be noticed. Acquire is safe for concurrent use.
@@ -83,6 +83,9 @@ func (m *RedisLockManager) tryAcquire(
 		return nil, contextError(ctx, "acquire", resource)
 	case errors.Is(r.ended(), ErrManagerClosed):
 		return nil, ErrManagerClosed
+	// A majority has answered, so Redis works. It was split between several who acquire, as happens when all are up.
+	case t.split(m.quorum()):
+		return nil, &NotAcquiredError{Resource: resource, RetryAfter: t.wait}
 	case len(t.errs) > 0:
 		return nil, &RedisError{Op: "acquire", Resource: resource, Err: t.err()}
 	default:
@@ -92,7 +95,11 @@ func (m *RedisLockManager) tryAcquire(
 
 // askAcquire runs the acquire script on a node.
 func askAcquire(r *round, n *node) vote {
-	reply, repeated, err := n.number(r, newCall(n.scripts.acquire, 2, r.keys.lock(), r.keys.fence(), r.value, r.ttl.Milliseconds()))
+	c := newCall(n.scripts.acquire, 2, r.keys.lock(), r.keys.fence(), r.value, r.ttl.Milliseconds())
+	if former := n.manager.leftovers.on(n, r.keys); former != nil {
+		c.args = append(append(c.args, "0"), former...)
+	}
+	reply, repeated, err := n.number(r, c)
 	switch {
 	case err != nil:
 		return vote{outcome: failed, err: err}

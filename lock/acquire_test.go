@@ -2,6 +2,7 @@ package lock_test
 
 import (
 	"context"
+	"net"
 	"strconv"
 	"strings"
 	"testing"
@@ -264,17 +265,43 @@ func TestAnyKeyPrefixWorks(t *testing.T) {
 // TestAttemptHeldUpInTheNetwork: it arrives when the lock that its repetition got has been released already.
 func TestAttemptHeldUpInTheNetwork(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
-	proxy := faultproxy.New(t, server.Addr())
-	client := redis.NewClient(&redis.Options{
-		Addr: proxy.Addr(), PoolSize: 1, ContextTimeoutEnabled: true,
-		Dialer:                   proxy.DialUndelayed,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	t.Run("server", func(t *testing.T) {
+		t.Parallel()
+		server := redistest.Start(t)
+		proxy := faultproxy.New(t, server.Addr())
+		client := redis.NewClient(&redis.Options{
+			Addr: proxy.Addr(), PoolSize: 1, ContextTimeoutEnabled: true,
+			Dialer:                   proxy.DialUndelayed,
+			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		})
+		t.Cleanup(func() { _ = client.Close() })
+		testAttemptHeldUp(t, client, server, proxy)
 	})
-	t.Cleanup(func() { _ = client.Close() })
+	t.Run("cluster", func(t *testing.T) {
+		t.Parallel()
+		cluster := redistest.StartCluster(t, 3)
+		server := cluster.MasterOf(t, "cache:lock:{job}")
+		proxy := faultproxy.New(t, server.Addr())
+		client := redis.NewClusterClient(&redis.ClusterOptions{
+			Addrs: cluster.Addrs(), PoolSize: 1, ContextTimeoutEnabled: true,
+			Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
+				if addr == server.Addr() {
+					return proxy.DialUndelayed(ctx, network, proxy.Addr())
+				}
+				return new(net.Dialer).DialContext(ctx, network, addr)
+			},
+			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		})
+		t.Cleanup(func() { _ = client.Close() })
+		testAttemptHeldUp(t, client, server, proxy)
+	})
+}
+
+func testAttemptHeldUp(t *testing.T, client redis.UniversalClient, server *redistest.Server, proxy *faultproxy.Proxy) {
+	t.Helper()
 	m := newManager(t, client)
 	for range 3 { // the node is known to be near, so the first attempt has only a moment
-		require.NoError(t, acquire(t, m, "warm", longTTL).Release(t.Context()))
+		require.NoError(t, acquire(t, m, "job", longTTL).Release(t.Context()))
 	}
 	admin := server.Client(t)
 	calls := func(command string) int {

@@ -30,8 +30,7 @@ const (
 // go-redis' AutoPipeline, which is experimental, minds neither deadlines nor the end of contexts, and repeats a batch as a
 // whole. With its defaults and 64 callers it had a third of the throughput.
 type batcher struct {
-	node     *node
-	repeated bool // go-redis may send the commands again
+	node *node
 	// channels keeps those of former rides, empty, for further ones.
 	channels sync.Pool
 
@@ -212,20 +211,12 @@ func (b *batcher) send(batch []*ride) {
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(batch[0].round.ctx), deadline)
 	defer cancel()
 	if len(batch) == 1 {
-		_ = b.node.client.Process(ctx, b.command(batch[0]))
+		_ = b.node.client.Process(ctx, once{batch[0].cmd})
 		return
 	}
 	pipe := b.node.client.Pipeline()
 	for _, own := range batch {
-		_ = pipe.Process(ctx, b.command(own)) // only queues
+		_ = pipe.Process(ctx, once{own.cmd}) // only queues
 	}
 	_, _ = pipe.Exec(ctx)
-}
-
-// command returns the command as go-redis gets it.
-func (b *batcher) command(own *ride) redis.Cmder {
-	if b.repeated {
-		return own.cmd
-	}
-	return once{own.cmd}
 }

@@ -59,6 +59,9 @@ func (j *janitor) add(d debris) {
 	if len(j.pile) >= maxDebris {
 		return
 	}
+	if !d.queued {
+		j.manager.leftovers.add(d.node, d.keys, d.value)
+	}
 	j.pile = append(j.pile, d)
 	if !j.running {
 		j.running = j.manager.tasks.spawn(j.run)
@@ -148,8 +151,11 @@ func (j *janitor) sweep(work []debris) []debris {
 				mu.Lock()
 				defer mu.Unlock()
 				for i, r := range results {
-					if d, again := mine[first+i].after(r); again {
+					d, again := mine[first+i].after(r)
+					if again {
 						left = append(left, d)
+					} else if !d.queued {
+						m.leftovers.settle(n, d.keys, d.value)
 					}
 				}
 			})

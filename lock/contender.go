@@ -18,6 +18,8 @@ const (
 	stagger = 200 * time.Millisecond
 	// maxPollDelay bounds the pause between two tries when Redis cannot tell us of a release.
 	maxPollDelay = 250 * time.Millisecond
+	// allIsWell is the token of the message that nobody need look after the holder any more.
+	allIsWell = -1_000_000
 	// newsDelay is how long to wait for the other masters after the first has told of a release.
 	newsDelay = 10 * time.Millisecond
 )
@@ -40,10 +42,12 @@ type contender struct {
 	sample   sample
 	failures int
 	polls    int
+	watching bool      // somebody has got the lock ahead of us and may be dead
+	regular  time.Time // when to ask again if nothing happens
 }
 
 // news is a message of an inbox: the lock was passed on to the one who is told, or, with token 0, has become free, or,
-// with token -1, was passed on to the one before.
+// with a token below 0, was passed on to somebody ahead: with -1 to the one before, with -2 to the one before that, ...
 type news struct {
 	node  *node
 	value string
@@ -87,7 +91,7 @@ func (c *contender) try(w *waiter) (time.Duration, bool) {
 		// Each try has its own: a node may be taking the former one back right now.
 		value = m.newValue()
 	}
-	ask := place{name: name, arrival: c.arrival}
+	ask := place{name: name, arrival: c.arrival, watching: c.watching}
 	if m.inboxesUp() {
 		ask.liveness, c.queued = liveness, true
 	}
@@ -117,7 +121,7 @@ func (c *contender) try(w *waiter) (time.Duration, bool) {
 // win gives the lock to the caller whose turn it is, or back if all have gone.
 func (c *contender) win(take func(*waiter) (*RedisLock, error), giveBack func()) {
 	m := c.manager
-	c.queued, c.arrival, c.failures, c.polls = false, 0, 0, 0
+	c.queued, c.arrival, c.failures, c.polls, c.watching = false, 0, 0, 0, false
 	m.waiters.rename(c, "") // what comes next is a new turn, at the end of the queue
 	w := m.waiters.shift(c)
 	if w == nil {
@@ -175,8 +179,7 @@ func (c *contender) lost(a attempt, err error) (time.Duration, bool) {
 		}
 		return min(t.wait+rand.N(10*retryDelay), recheckNodes), false
 	}
-	later := time.Duration(votes[0].place.ahead * int64(stagger))
-	return min(t.wait+rand.N(4*retryDelay)+later, recheck), false
+	return c.patience(t.wait, votes[0].place), false
 }
 
 // failed sees to a try that Redis failed.
@@ -220,8 +223,13 @@ func (c *contender) idle(d time.Duration) bool {
 				c.inherit(msg)
 				return true
 			}
-			if msg.token < 0 { // the new holder may be dead, and we are the next
-				timer.Reset(grantTime + rand.N(4*retryDelay))
+			if msg.token == allIsWell {
+				c.watching = false
+				timer.Reset(time.Until(c.regular))
+				continue
+			}
+			if msg.token < 0 {
+				timer.Reset(c.alarmed(-msg.token))
 				continue
 			}
 			if told[msg.node] = true; len(told) >= m.quorum() {
@@ -265,60 +273,4 @@ func (c *contender) leave(n *node) {
 	c.manager.janitor.add(debris{
 		node: n, keys: c.keys, value: c.name, queued: true, until: time.Now().Add(cleanupTime(liveness)),
 	})
-}
-
-// sample is one look at a server's clock: local was before it.
-type sample struct {
-	local  time.Time
-	server int64 // microseconds
-}
-
-// at returns a local time that is not after the given time of the server. Off goes 1% of what has passed since the
-// sample, for clocks of different speed. It reports false without a sample, and if the server's clock was set back.
-func (s sample) at(server int64) (time.Time, bool) {
-	passed := time.Duration(server-s.server) * time.Microsecond
-	if s.server == 0 || passed < 0 {
-		return time.Time{}, false
-	}
-	return s.local.Add(passed - passed/100), true
-}
-
-// place is what the wait script needs beyond what a round has.
-type place struct {
-	name     string
-	arrival  int64
-	liveness time.Duration
-}
-
-// placeReply is what it tells a waiter beyond what a vote has.
-type placeReply struct{ arrival, time, ahead int64 }
-
-// call runs the wait script on a node.
-func (p place) call(r *round, n *node) vote {
-	k := r.keys
-	reply, repeated, err := n.send(r, newCall(n.scripts.wait, 4, k.lock(), k.fence(), k.queue(), k.seen(),
-		r.value, r.ttl.Milliseconds(), p.name, p.liveness.Milliseconds(), p.arrival))
-	if err != nil {
-		return vote{outcome: failed, err: err}
-	}
-	numbers, err := integers(reply, 5)
-	if err != nil {
-		return vote{outcome: failed, err: err}
-	}
-	if numbers[0] > 0 {
-		return vote{outcome: granted, token: numbers[0], repeated: repeated}
-	}
-	return vote{
-		outcome: refused, wait: time.Duration(numbers[1]) * time.Millisecond,
-		place: placeReply{arrival: numbers[2], time: numbers[3], ahead: numbers[4]},
-	}
-}
-
-// grant is how long a lock that a release passes on lasts at first. Several masters cannot pass a lock on, as they may
-// have different waiters in their queues: they tell the first one only.
-func (m *RedisLockManager) grant() time.Duration {
-	if len(m.set.nodes) > 1 {
-		return 0
-	}
-	return grantTime
 }

@@ -47,8 +47,15 @@
 // describes. All are asked in parallel, and the answer is there when the majority has decided: a minority that is down
 // costs no time, unless those that answer are split between several who acquire. Then it is waited for as long again as
 // they took, at least 50ms. The token is the largest that a granting master gave, and is on a majority before the holder sees it.
-// A master that was restarted empty gets the locks back that a majority confirms. Both Acquire and Release return when
-// the majority has decided, so a try right after a release may still be refused by what is late; waiting copes with it.
+// A master that was restarted empty gets the locks back that a majority confirms.
+//
+// Both Acquire and Release return when the majority has decided. What a manager has released it can acquire again at once
+// nevertheless, even where a master that is late has not heard of the release yet. Another manager may still be refused
+// by such a master right after the release; waiting copes with it.
+//
+// A split is a refusal, ErrLockNotAcquired, whether all masters have answered or only a majority of them: Redis works, and
+// somebody else is there, though perhaps without a majority as well. So it means that the resource is contended, not that
+// somebody has it for sure, as on one server. ErrRedis is left to mean that no majority has answered.
 //
 // # What asynchronous replication cannot promise
 //
@@ -82,9 +89,11 @@
 //	repeat.go     asks one node by a script (script.go), and again after a failure that passes
 //	batch.go      sends what concurrent callers ask together (ride.go is one of them), a caller who is alone by itself (inline.go)
 //	fencing.go    makes a majority agree on the token
+//	leftovers.go  knows what a late master may still have of ours, so that it refuses nobody of us
 //	loss.go       makes the lock, and ends it in time (expiry.go is its timer); held.go is all there are
 //	renewal.go    extends all that are held, renewalbatch.go reads the answers; rejoin.go brings one back to a master that has forgotten it
 //	wait.go       is the queue within the process, contender.go competes for it, inbox.go hears of releases
+//	place.go      asks for a place in Redis' queue, and says when to ask again
 //	release.go    gives it back or passes it on
 //	cleanup.go    removes what commands of unknown fate may have left
 //
@@ -96,8 +105,9 @@
 //     A client must heed the deadlines of contexts (redis.Options.ContextTimeoutEnabled) for its connections to be freed
 //     as fast; calls return in time in any case.
 //   - A command whose fate is unknown is undone in the background, so that an Acquire that failed leaves no key.
-//   - A holder or waiter that dies delays the others by its TTL, or by two seconds, respectively. Two waiters in a row that
-//     vanish without their connections being closed may delay those behind them by ten seconds.
+//   - A holder that dies delays the others by its TTL, a waiter whose connection was closed not at all, and one that
+//     vanished without, as its machine is gone, by less than two seconds, however many of them are in a row: all who wait
+//     hear of a new holder, and the first of them that is alive asks whether it has confirmed the lock.
 //   - [RedisLockManager.Close] tells all holders, releases everything, and leaves no goroutine.
 //   - Bad arguments are refused with [ErrInvalidArgument] before anything is sent.
 //

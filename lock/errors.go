@@ -10,7 +10,8 @@ import (
 // What the errors of this package match with errors.Is. A failed Acquire matches exactly one of [ErrLockNotAcquired],
 // the context's own error, [ErrManagerClosed], [ErrInvalidArgument] and [ErrRedis].
 var (
-	// ErrLockNotAcquired means that somebody else holds the lock. The error that comes back is a [*NotAcquiredError].
+	// ErrLockNotAcquired means that somebody else holds the lock, or on several masters that they were split between
+	// several who tried. The error that comes back is a [*NotAcquiredError].
 	ErrLockNotAcquired = errors.New("lock: not acquired")
 	// ErrLockNotHeld means that the lock was released, or lost, before.
 	ErrLockNotHeld = errors.New("lock: not held")
@@ -22,7 +23,8 @@ var (
 	ErrManagerClosed = errors.New("lock: manager closed")
 	// ErrInvalidArgument means that nothing was sent, as an argument was unusable. The error is an [*ArgumentError].
 	ErrInvalidArgument = errors.New("lock: invalid argument")
-	// ErrRedis means that Redis could not be reached or refused a command. The error is a [*RedisError].
+	// ErrRedis means that Redis could not be reached or refused a command; on several masters, that fewer than a majority
+	// have answered. The error is a [*RedisError].
 	ErrRedis = errors.New("lock: redis failed")
 
 	errNoAnswer   = errors.New("no answer in time")

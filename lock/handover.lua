@@ -9,18 +9,44 @@ local function tell(waiter, token, now)
 end
 
 -- take makes a value the holder, with a mark if there are waiters.
-local function take(value, ttl)
-  if redis.call('EXISTS', KEYS[3]) == 1 then
+local function take(value, ttl, waited)
+  if waited then
     value = value .. mark
   end
   redis.call('SET', KEYS[1], value, 'PX', ttl)
 end
 
+-- The field of the hash of those seen that says when all waiters were told of a new holder, and how long ago that may be
+-- for those who were not to look after it all the same. Names of waiters contain a colon.
+local told, recently = 'told', 1000000
+
+-- watched is how many waiters are told at most.
+local watched = 1000
+
+-- alarm tells those who wait behind a new holder to look after it, in their order: should it not confirm the lock, which
+-- it has for a short time only, the first of them that is alive sees to it. Any number of them may have vanished
+-- unnoticed, so it takes all to be sure. Where a lock goes from hand to hand quickly they hear of it once a second, and
+-- besides only who is next: as long as somebody is told, he finds the later holders as well. `me` does look already.
+local function alarm(next, me, now)
+  if now - tonumber(redis.call('HGET', KEYS[4], told) or 0) < recently then
+    if next ~= me then
+      tell(next, -1, now)
+    end
+    return
+  end
+  redis.call('HSET', KEYS[4], told, string.format('%.0f', now))
+  for rank, waiter in ipairs(redis.call('ZRANGE', KEYS[3], 0, watched - 1)) do
+    if waiter ~= me then
+      tell(waiter, -rank, now)
+    end
+  end
+end
+
 -- hand_over gives the lock to the first waiter that is alive: its value becomes the lock's, for a short time in which
--- the waiter must extend it, and its process is told through its inbox. The waiter after it is told that it is the first
--- now (token -1): should the new holder be dead it has to take over. With a grant of 0 ms the waiter is told only (token
--- 0), and has to acquire for itself. Waiters are taken off the queue whether they are alive or not: one counts as dead
--- when it has not asked again for its liveness time, or when nobody listens to its inbox.
+-- the waiter must extend it, and its process is told through its inbox. Those after it are told to look after it. With a
+-- grant of 0 ms the waiter is told only (token 0), and has to acquire for itself. Waiters are taken off the queue whether
+-- they are alive or not: one counts as dead when it has not asked again for its liveness time, or when nobody listens to
+-- its inbox.
 --
 -- It returns the value of the new holder, or nil; if the first waiter is `me` it stays in the queue and is returned.
 local function hand_over(me)
@@ -29,21 +55,25 @@ local function hand_over(me)
   local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
   while true do
     local waiters = redis.call('ZRANGE', queue, 0, 1)
-    local first = waiters[1]
+    local first, next = waiters[1], waiters[2]
     if not first or first == me then
       return first
     end
     redis.call('ZREM', queue, first)
     local alive = tonumber(redis.call('HGET', seen, first) or 0) > now
-    redis.call('HDEL', seen, first)
+    if next then
+      redis.call('HDEL', seen, first)
+    else
+      redis.call('DEL', seen)
+    end
     if alive and grant == 0 then
       if tell(first, 0, now) then
         return first
       end
     elseif alive and tell(first, next_token(KEYS[2]), now) then
-      take(first, grant)
-      if waiters[2] then
-        tell(waiters[2], -1, now)
+      take(first, grant, next)
+      if next then
+        alarm(next, me, now)
       end
       return first
     end

@@ -2,9 +2,12 @@ package lock_test
 
 import (
 	"context"
+	"io"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
@@ -203,4 +206,45 @@ func TestLostAndContextBeforeAndAfter(t *testing.T) {
 	require.ErrorIs(t, stolen.Refresh(t.Context()), lock.ErrLockStolen)
 	wait(t, stolen.Lost(), "loss asked for afterwards")
 	require.ErrorIs(t, context.Cause(stolen.Context()), lock.ErrLockStolen)
+}
+
+// unheard keeps the replies to pipelines, in which renewals travel, from their caller, while it is on.
+type unheard struct{ on atomic.Bool }
+
+func (*unheard) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (*unheard) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (u *unheard) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		if !u.on.Load() {
+			return err
+		}
+		for _, cmd := range cmds {
+			cmd.SetErr(io.EOF)
+		}
+		return io.EOF
+	}
+}
+
+// TestLossLeavesNoKey: a renewal was executed though nobody heard of it, so the key would outlive the lock by far.
+func TestLossLeavesNoKey(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := newClient(t, server.Addr())
+	replies := &unheard{}
+	client.AddHook(replies)
+	const ttl = 4 * time.Second
+	m := newManager(t, client)
+	l := acquire(t, m, "job", ttl)
+	require.NoError(t, l.Refresh(t.Context())) // the server knows the script
+	replies.on.Store(true)
+	toldAt(t, l)
+	admin := server.Client(t)
+	end := time.Now().Add(admin.PTTL(t.Context(), "cache:lock:{job}").Val())
+	require.True(t, end.After(time.Now().Add(ttl/2)), "it was renewed")
+	replies.on.Store(false)
+	require.Eventually(t, func() bool { return admin.Exists(t.Context(), "cache:lock:{job}").Val() == 0 }, patience, tick)
+	assert.True(t, time.Now().Before(end), "it did not have to expire")
 }

@@ -23,6 +23,7 @@ type RedisLockManager struct {
 	metrics     *metrics
 	renewer     *renewer
 	janitor     *janitor
+	leftovers   *leftovers
 	waiters     *waiters
 
 	tasks   tasks
@@ -54,6 +55,7 @@ func NewRedisLockManager(client redis.UniversalClient, opts ...Option) (*RedisLo
 	m.metrics = newMetrics(m)
 	m.renewer = newRenewer(m)
 	m.janitor = &janitor{manager: m}
+	m.leftovers = newLeftovers(len(set.nodes))
 	m.waiters = &waiters{manager: m, byResource: make(map[string]*contender), byName: make(map[string]*contender)}
 	pools := make([]redsyncredis.Pool, len(set.nodes))
 	for i, c := range set.nodes {
@@ -121,7 +123,7 @@ func (m *RedisLockManager) Close(ctx context.Context) error {
 		if m.tasks.close() {
 			close(m.closing)
 			for _, n := range m.nodes {
-				n.close(false)
+				n.batches.close(false)
 			}
 			m.renewer.stop()
 			err = m.releaseAll(ctx, m.held.close())
@@ -136,7 +138,7 @@ func (m *RedisLockManager) Close(ctx context.Context) error {
 	// What is still under way, such as cleaning up, gives up now.
 	m.cancel()
 	for _, n := range m.nodes {
-		n.close(true)
+		n.batches.close(true)
 	}
 	return err
 }

@@ -13,29 +13,25 @@ type node struct {
 	manager *RedisLockManager
 	index   int
 	client  redis.UniversalClient
-	cluster bool
+	cluster *redis.ClusterClient // what is behind client, nil if that is no cluster
 	scripts scripts
 	loaded  [scriptCount]atomic.Bool // which of them this node has been given
 	// renewals is how many pipelines of renewals are under way.
 	renewals atomic.Int32
 	inbox    *inbox
 	// heeds tells that the client is known to stop waiting when the deadline of a context is over.
-	heeds bool
-	// batches sends commands; repeatedBatches, in a cluster, those that go-redis may repeat by itself.
-	batches, repeatedBatches batcher
+	heeds   bool
+	batches batcher // sends commands
 }
 
 func newNode(m *RedisLockManager, index int, client redis.UniversalClient) *node {
 	n := &node{manager: m, index: index, client: client}
-	_, n.cluster = unwrap.As[*redis.ClusterClient](client)
+	n.cluster, _ = unwrap.As[*redis.ClusterClient](client)
 	// In a cluster PUBLISH counts the subscribers of its own node only.
-	n.scripts = newScripts(len(m.set.nodes) > 1, m.grant(), !n.cluster, m.inboxPrefix)
+	n.scripts = newScripts(len(m.set.nodes) > 1, m.grant(), n.cluster == nil, m.inboxPrefix)
 	n.inbox = newInbox(n)
 	n.heeds = heeds(client)
-	for _, b := range []*batcher{&n.batches, &n.repeatedBatches} {
-		b.node, b.alarm.ring = n, b.expire
-	}
-	n.repeatedBatches.repeated = true
+	n.batches.node, n.batches.alarm.ring = n, n.batches.expire
 	return n
 }
 
@@ -48,12 +44,6 @@ func heeds(client redis.UniversalClient) bool {
 		return c.Options().ContextTimeoutEnabled
 	}
 	return false
-}
-
-// close ends the waiting of callers who have no interest in answers any more: those who acquire, or all.
-func (n *node) close(all bool) {
-	n.batches.close(all)
-	n.repeatedBatches.close(all)
 }
 
 // number runs a script whose reply is an integer.

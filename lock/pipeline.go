@@ -75,7 +75,7 @@ func (n *node) exec(ctx context.Context, calls []call) []result {
 func (n *node) execKnown(ctx context.Context, calls []call) (results []result, unknown []int) {
 	s := calls[0].script
 	together := 1
-	if s.many && !n.cluster { // in a cluster the keys are on different nodes
+	if s.many && n.cluster == nil { // in a cluster the keys are on different nodes
 		together = extendTogether
 	}
 	pipe := n.client.Pipeline()

@@ -38,6 +38,8 @@ type round struct {
 	only  [1]vote // what votes points to on a single node
 	// over says that the lock is not wanted any more: whoever grants it now has to take it back.
 	over bool
+	// acquired is what the nodes had answered to who releases a lock now.
+	acquired []vote
 	// leaving says that the waiter is not to stay in any queue either.
 	leaving bool
 }
@@ -128,9 +130,13 @@ func (r *round) ask(n *node) vote {
 func (r *round) record(n *node, v vote) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	was := r.votes[n.index].outcome
 	r.votes[n.index] = v
 	if r.over {
 		r.takeBack(n, v)
+		if was == pending {
+			r.manager.leftovers.settle(n, r.keys, r.value)
+		}
 	} else {
 		r.hurryUp()
 	}
@@ -163,9 +169,19 @@ func (r *round) discard() {
 	if r.over {
 		return
 	}
-	r.over = true
+	r.end()
 	for i, v := range r.votes {
 		r.takeBack(r.manager.nodes[i], v)
+	}
+}
+
+// end takes note that the value is given up. The caller holds mu.
+func (r *round) end() {
+	r.over = true
+	for i, v := range r.votes {
+		if v.outcome == pending {
+			r.manager.leftovers.add(r.manager.nodes[i], r.keys, r.value)
+		}
 	}
 }
 
@@ -188,15 +204,34 @@ func (r *round) leave() {
 func (r *round) finish() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.over = true
+	if !r.over {
+		r.end()
+	}
+}
+
+// finishRelease ends the interest in nodes of which the caller need not hear any more, as a majority has released what
+// the round acquired had got. Those that fail to and had granted it are seen to in the background.
+func (r *round) finishRelease(acquired *round) {
+	votes := acquired.snapshot()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.acquired = votes
+	r.end()
+	for i, v := range r.votes {
+		r.takeBack(r.manager.nodes[i], v)
+	}
 }
 
 // takeBack hands a key that a node may have to the janitor. The caller holds mu.
 func (r *round) takeBack(n *node, v vote) {
-	if v.outcome == granted || v.outcome == failed {
+	mayHave := v.outcome == granted || v.outcome == failed
+	if r.verb == releasing {
+		mayHave = v.outcome == failed && r.acquired[n.index].outcome == granted
+	}
+	if mayHave {
 		r.manager.janitor.add(debris{
-			node: n, keys: r.keys, value: r.value, queued: r.name == r.value, uncertain: v.outcome == failed,
-			until: time.Now().Add(cleanupTime(r.ttl)),
+			node: n, keys: r.keys, value: r.value, queued: r.name == r.value,
+			uncertain: r.verb == acquiring && v.outcome == failed, until: time.Now().Add(cleanupTime(r.ttl)),
 		})
 	}
 	if r.leaving && v.outcome != pending {

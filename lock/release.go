@@ -103,6 +103,9 @@ func (m *RedisLockManager) release(ctx context.Context, begin time.Time, l *Redi
 	r := m.newRound(ctx, begin, releasing, l.keys, l.value, l.ttl, askRelease)
 	err := r.decide(func(mutex *redsync.Mutex) error { return orNoMajority(mutex.UnlockContext(r.context())) })
 	if err == nil {
+		if l.round != nil {
+			r.finishRelease(l.round)
+		}
 		return nil
 	}
 	t := r.tally()

@@ -5,7 +5,11 @@
 -- Reply 1 if it was released, 2 if it was handed over, 0 if somebody else holds it, -1 if the key is gone.
 if ARGV[2] then
   redis.call('ZREM', KEYS[3], ARGV[1])
-  redis.call('HDEL', KEYS[4], ARGV[1])
+  if redis.call('EXISTS', KEYS[3]) == 1 then
+    redis.call('HDEL', KEYS[4], ARGV[1])
+  else
+    redis.call('DEL', KEYS[4])
+  end
 end
 if not is(held, ARGV[1]) then
   return held and 0 or -1

@@ -20,23 +20,21 @@ const (
 // send executes a script, in one round trip unless the server has forgotten it, and sends it again after a failure that
 // may pass. repeated says that it may have been executed more than once, or that the reply tells of the second time.
 //
-// go-redis' own repetitions would not do: it repeats a pipeline as a whole, and does not tell. Only in a cluster it knows
-// better where to repeat, after a node has failed.
+// go-redis' own repetitions would not do: it repeats a pipeline as a whole, and does not tell. What is left to it is to
+// follow the redirections of a cluster, which has executed nothing then.
 func (n *node) send(r *round, c call) (reply any, repeated bool, err error) {
-	b, tries := &n.batches, maxTries
-	if n.cluster && c.script != n.scripts.release {
-		b, tries = &n.repeatedBatches, 1
-		c = c.repetition()
-	}
 	delay := retryDelay
-	for try := range tries {
+	for try := range maxTries {
 		if try == 1 {
 			c = c.repetition()
 		}
-		if reply, err = n.sendOnce(b, r, c); err == nil || !passes(err) || try == tries-1 {
+		if reply, err = n.sendOnce(r, c); err == nil || !passes(err) {
 			return reply, try > 0, err
 		}
-		if !r.pause(delay) {
+		if n.cluster != nil {
+			n.cluster.ReloadState(r.ctx) // in the background: another node may be the master by now
+		}
+		if try == maxTries-1 || !r.pause(delay) {
 			break
 		}
 		delay *= 2
@@ -45,7 +43,7 @@ func (n *node) send(r *round, c call) (reply any, repeated bool, err error) {
 }
 
 // sendOnce executes a script.
-func (n *node) sendOnce(b *batcher, r *round, c call) (any, error) {
+func (n *node) sendOnce(r *round, c call) (any, error) {
 	loaded := &n.loaded[c.script.index]
 	// The first call carries the source, as asking by hash first would cost a round trip to be told that it is unknown.
 	known := loaded.Load()
@@ -55,11 +53,11 @@ func (n *node) sendOnce(b *batcher, r *round, c call) (any, error) {
 	} else {
 		cmd = c.whole(r.ctx)
 	}
-	err := b.process(r, cmd)
+	err := n.batches.process(r, cmd)
 	if known && err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
 		// The server was restarted or flushed, or it is another node of the cluster.
 		cmd = c.whole(r.ctx)
-		err = b.process(r, cmd)
+		err = n.batches.process(r, cmd)
 	}
 	if err != nil {
 		return nil, err // and no look at the command, which may still be under way

@@ -43,8 +43,8 @@ type script struct {
 	index  int
 	source string
 	hash   any // a string
-	// marked says that the script is told, by one more argument, when it may have been executed before.
-	marked bool
+	// mark is the place of the argument that tells the script that it may have been executed before, 0 if there is none.
+	mark int
 	// many says that it deals with any number of locks, and replies with a list.
 	many bool
 }
@@ -57,8 +57,8 @@ const scriptCount = 6
 // newScripts makes the scripts for a node. What never changes is in their source: as an argument of each call it would
 // take Redis some time, and most calls do not need it.
 func newScripts(several bool, grant time.Duration, strict bool, inbox string) scripts {
-	constants := fmt.Sprintf("local several, grant, strict, inbox = %t, %d, %t, %s\n",
-		several, grant.Milliseconds(), strict, luaString(inbox))
+	constants := fmt.Sprintf("local several, grant, strict, inbox, all_is_well = %t, %d, %t, %s, %d\n",
+		several, grant.Milliseconds(), strict, luaString(inbox), allIsWell)
 	count := 0
 	script := func(source string) *script {
 		sum := sha1.Sum([]byte(source)) //nolint:gosec // see the import
@@ -73,7 +73,7 @@ func newScripts(several bool, grant time.Duration, strict bool, inbox string) sc
 		raise:   script(constants + markLua + tokenLua + raiseLua),
 		join:    script(constants + markLua + tokenLua + joinLua),
 	}
-	s.acquire.marked = true
+	s.acquire.mark = beforeKeys + 4
 	s.extend.many = true
 	return s
 }
@@ -111,8 +111,13 @@ func newCall(s *script, keys int, params ...any) call {
 
 // repetition returns the call as it is sent when it may have been executed before.
 func (c call) repetition() call {
-	if c.script.marked {
+	switch mark := c.script.mark; {
+	case mark == 0:
+	case mark == len(c.args):
 		c.args = append(slices.Clip(c.args), "1")
+	default:
+		c.args = slices.Clone(c.args)
+		c.args[mark] = "1"
 	}
 	return c
 }

@@ -160,3 +160,50 @@ func TestHandOffInACluster(t *testing.T) {
 	}
 	assert.EqualValues(t, resources, holder.GetMetrics().HandOffs, "none of them had to look by itself")
 }
+
+// TestClusterFailoverDuringTraffic: the master of the lock changes, without a loss of data, while it goes from hand to hand;
+// then it dies.
+func TestClusterFailoverDuringTraffic(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t, 3, redistest.WithReplicas(1))
+	const key = "cache:lock:{job}"
+	rdb := clusterClient(t, cluster)
+	managers := []*lock.RedisLockManager{
+		newManager(t, rdb), newManager(t, clusterClient(t, cluster)), newManager(t, clusterClient(t, cluster)),
+	}
+	goesOn := func() {
+		acquired := func() (n int64) {
+			for _, m := range managers {
+				metrics := m.GetMetrics()
+				n += metrics.AcquisitionsTotal - metrics.AcquisitionsFailed
+			}
+			return n
+		}
+		before := acquired()
+		require.Eventually(t, func() bool { return acquired() > before+5 }, patience, tick)
+	}
+	runChaos(t, managers, time.Second, func() {
+		goesOn()
+		for range 2 { // there and back
+			cluster.Failover(t, key)
+			goesOn()
+		}
+	})
+	require.Eventually(t, func() bool { return rdb.Exists(t.Context(), key, key+":queue", key+":seen").Val() == 0 }, patience, tick)
+
+	last := acquire(t, managers[0], "job", longTTL)
+	require.NoError(t, last.Release(t.Context()))
+	cluster.KillMasterOf(t, key)
+	var next lock.Lock
+	require.Eventually(t, func() bool {
+		l, err := managers[1].Acquire(t.Context(), "job", longTTL)
+		if err != nil {
+			require.ErrorIs(t, err, lock.ErrRedis)
+			return false
+		}
+		next = l
+		return true
+	}, patience, tick)
+	assert.Greater(t, concrete(t, next).Token(), last.Token())
+	require.NoError(t, next.Release(t.Context()))
+}

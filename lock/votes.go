@@ -69,6 +69,11 @@ func count(votes []vote) tally {
 	return t
 }
 
+// split reports whether a majority has answered, and not decided: somebody else is there on some nodes.
+func (t *tally) split(quorum int) bool {
+	return t.refused > 0 && t.granted < quorum && t.granted+t.refused >= quorum
+}
+
 // err joins what went wrong.
 func (t *tally) err() error {
 	if len(t.errs) == 1 {

@@ -1,0 +1,236 @@
+package lock_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/internal/faultproxy"
+	"github.com/compozy/cache/lock"
+)
+
+// TestVanishedWaitersInARowCostAGrantEach: their machine is gone, though the server believes them to be there.
+func TestVanishedWaitersInARowCostAGrantEach(t *testing.T) {
+	t.Parallel()
+	server, holder := setup(t)
+	proxy := faultproxy.New(t, server.Addr())
+	l := acquire(t, holder, "job", longTTL)
+	length := queueLength(t, server)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer cancel()
+	const vanish, stay = 4, 2
+	for i := range vanish {
+		m := newManager(t, newClient(t, proxy.Addr()))
+		all.Go(func() {
+			_, err := m.AcquireWait(ctx, "job", longTTL)
+			assert.ErrorIs(t, err, context.Canceled)
+		})
+		require.Eventually(t, func() bool { return length() == int64(i+1) }, patience, tick)
+	}
+	got := make(chan int, stay)
+	for i := range stay {
+		m := newManager(t, newClient(t, server.Addr()))
+		all.Go(func() {
+			w, err := m.AcquireWait(t.Context(), "job", longTTL)
+			if assert.NoError(t, err) {
+				got <- i
+				assert.NoError(t, w.Release(t.Context()))
+			}
+		})
+		require.Eventually(t, func() bool { return length() == int64(vanish+i+1) }, patience, tick)
+	}
+	proxy.SwallowToClient(true)
+	proxy.SwallowToServer(true)
+
+	begin := time.Now()
+	require.NoError(t, l.Release(t.Context()))
+	assert.Equal(t, 0, <-got)
+	took := time.Since(begin)
+	t.Logf("%v", took)
+	assert.Less(t, took, 11*time.Second, "by itself it would have looked after ten, and then waited for the others")
+	assert.Equal(t, 1, <-got)
+	proxy.SwallowToClient(false)
+	proxy.SwallowToServer(false)
+	proxy.Cut() // so that those who come back need no time to notice
+}
+
+// vanished adds waiters to the queue of "job" whom nobody hears of any more, though their inboxes have a listener. They
+// arrived one after the other. The caller ends the listeners.
+func vanished(t *testing.T, client *redis.Client, count int) (closing []func() error) {
+	t.Helper()
+	for i := range count {
+		name := fmt.Sprintf("gone%d:1", i)
+		pubsub := client.Subscribe(t.Context(), fmt.Sprintf("cache:lock:inbox:gone%d", i))
+		closing = append(closing, pubsub.Close)
+		_, err := pubsub.Receive(t.Context())
+		require.NoError(t, err)
+		go func() { // the server must be able to write
+			for err == nil {
+				_, err = pubsub.Receive(context.Background())
+			}
+		}()
+		score := float64(time.Now().UnixMicro() + int64(i))
+		require.NoError(t, client.ZAdd(t.Context(), "cache:lock:{job}:queue", z(score, name)).Err())
+		require.NoError(t, client.HSet(t.Context(), "cache:lock:{job}:seen", name, "9000000000000000").Err())
+	}
+	return closing
+}
+
+// TestAnyNumberOfVanishedWaiters: each costs a short grant, and those who wait ask once for each, and once more when a
+// lock has been passed on to somebody who keeps it.
+func TestAnyNumberOfVanishedWaiters(t *testing.T) {
+	t.Parallel()
+	for _, count := range []int{1, 2, 3, 12, 40} {
+		t.Run(itoa(int64(count)), func(t *testing.T) {
+			t.Parallel()
+			inBubble(t, func(t *testing.T, _ *miniredis.Miniredis, client *redis.Client) { //nolint:thelper // a test
+				m, err := lock.NewRedisLockManager(client)
+				require.NoError(t, err)
+				defer func() { _ = m.Close(t.Context()) }()
+				l := acquire(t, m, "job", longTTL)
+				for _, leave := range vanished(t, client, count) {
+					defer func() { _ = leave() }()
+				}
+				time.Sleep(time.Second) // in a bubble: who has arrived later is behind
+				done := make(chan *lock.RedisLock, 2)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				for range 2 { // the first one is to be served first
+					w, err := lock.NewRedisLockManager(client)
+					require.NoError(t, err)
+					defer func() { _ = w.Close(t.Context()) }()
+					go func() {
+						got, _ := w.AcquireWait(ctx, "job", longTTL)
+						done <- got
+					}()
+					time.Sleep(100 * time.Millisecond) // in a bubble
+				}
+				begin := time.Now()
+				require.NoError(t, l.Release(t.Context()))
+				got := <-done
+				require.NotNil(t, got)
+				took := time.Since(begin)
+				t.Logf("%v", took)
+				assert.LessOrEqual(t, took, time.Duration(count)*1750*time.Millisecond)
+				require.NoError(t, got.Release(t.Context()))
+				require.NoError(t, (<-done).Release(t.Context()))
+				assert.Zero(t, client.Exists(t.Context(), "cache:lock:{job}", "cache:lock:{job}:queue", "cache:lock:{job}:seen").Val())
+			})
+		})
+	}
+}
+
+// TestWhoComesBetweenTwoHandOffs: all who wait are told of a new holder once a second, so a waiter may have come too late
+// for one message, and the next release may follow too soon for another.
+func TestWhoComesBetweenTwoHandOffs(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, _ *miniredis.Miniredis, client *redis.Client) { //nolint:thelper // a test
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		waitFor := func() chan *lock.RedisLock {
+			m, err := lock.NewRedisLockManager(client)
+			require.NoError(t, err)
+			context.AfterFunc(ctx, func() { _ = m.Close(context.Background()) })
+			done := make(chan *lock.RedisLock, 1)
+			go func() {
+				got, _ := m.AcquireWait(ctx, "job", longTTL)
+				done <- got
+			}()
+			time.Sleep(200 * time.Millisecond) // in a bubble: it has asked
+			return done
+		}
+		l := <-waitFor()
+		first := waitFor()
+		const count = 3
+		for _, leave := range vanished(t, client, count) {
+			defer func() { _ = leave() }()
+		}
+		require.NoError(t, l.Release(t.Context()))
+		l = <-first
+		time.Sleep(200 * time.Millisecond) // in a bubble: it has confirmed the lock
+		last := waitFor()
+		require.NoError(t, l.Release(t.Context()))
+		begin := time.Now()
+		l = <-last
+		require.NotNil(t, l)
+		assert.LessOrEqual(t, time.Since(begin), count*1750*time.Millisecond)
+		require.NoError(t, l.Release(t.Context()))
+		cancel()
+		time.Sleep(time.Second) // in a bubble: all are closed
+	})
+}
+
+// countScripts counts the scripts that a client is asked to run.
+type countScripts struct{ count atomic.Int64 }
+
+func (c *countScripts) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (c *countScripts) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		c.see(cmd)
+		return next(ctx, cmd)
+	}
+}
+
+func (c *countScripts) see(cmds ...redis.Cmder) {
+	for _, cmd := range cmds {
+		if strings.HasPrefix(cmd.Name(), "eval") {
+			c.count.Add(1)
+		}
+	}
+}
+
+func (c *countScripts) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		c.see(cmds...)
+		return next(ctx, cmds)
+	}
+}
+
+// TestOneOfAllLooksAfterTheHolder: that all are told costs no questions of all, where the new holder is alive.
+func TestOneOfAllLooksAfterTheHolder(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, _ *miniredis.Miniredis, client *redis.Client) { //nolint:thelper // a test
+		scripts := &countScripts{}
+		client.AddHook(scripts)
+		const waiting = 20
+		done := make(chan *lock.RedisLock, waiting)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		holder, err := lock.NewRedisLockManager(client)
+		require.NoError(t, err)
+		defer func() { _ = holder.Close(t.Context()) }()
+		l := acquire(t, holder, "job", time.Hour)
+		require.NoError(t, l.Refresh(t.Context())) // the script is known
+		for range waiting {
+			m, err := lock.NewRedisLockManager(client)
+			require.NoError(t, err)
+			defer func() { _ = m.Close(t.Context()) }()
+			go func() {
+				got, _ := m.AcquireWait(ctx, "job", time.Hour)
+				done <- got
+			}()
+			time.Sleep(10 * time.Millisecond) // in a bubble: all have asked
+		}
+		for range 3 { // slow hand-offs: each holder keeps the lock for longer than the grant, and a look is due
+			scripts.count.Store(0)
+			require.NoError(t, l.Release(t.Context()))
+			l = <-done
+			require.NotNil(t, l)
+			time.Sleep(2500 * time.Millisecond) // in a bubble
+			assert.Equal(t, int64(3), scripts.count.Load(), "release, confirmation, one look")
+		}
+	})
+}
