@@ -1,8 +1,10 @@
 package lock
 
 import (
+	"cmp"
 	"context"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -49,19 +51,19 @@ type batcher struct {
 // flight is what a pipeline carries.
 type flight struct{ rides []*ride }
 
-// process sends a command and waits for the reply, at most until the round's deadline or the end of its interest.
-func (b *batcher) process(r *round, cmd *redis.Cmd) error {
+// process makes a call and waits for the reply, at most until the round's deadline or the end of its interest.
+func (b *batcher) process(r *round, call call) (any, error) {
 	b.mu.Lock()
 	if b.near && len(b.inline) < maxInline && b.flying == 0 && b.node.heeds {
 		c := b.startInline(r)
 		b.mu.Unlock()
-		return b.processInline(c, cmd)
+		return b.processInline(c, call)
 	}
 	if !b.awaits(r) {
 		b.mu.Unlock()
-		return errNoAnswer
+		return nil, errNoAnswer
 	}
-	own := b.ride(r, cmd)
+	own := b.ride(r, call)
 	b.waiting = append(b.waiting, own)
 	b.alarm.set(r.deadline)
 	b.depart()
@@ -196,6 +198,8 @@ func (b *batcher) take(batch []*ride) []*ride {
 		clear(b.waiting[rest:])
 		b.waiting = b.waiting[:rest]
 	}
+	// Those of one script next to each other, as they go together.
+	slices.SortStableFunc(batch, func(one, other *ride) int { return cmp.Compare(one.call.script.index, other.call.script.index) })
 	return batch
 }
 
@@ -210,13 +214,28 @@ func (b *batcher) send(batch []*ride) {
 	// What the first one's context carries, such as a trace, goes for all; its end for none.
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(batch[0].round.ctx), deadline)
 	defer cancel()
-	if len(batch) == 1 {
-		_ = b.node.client.Process(ctx, once{batch[0].cmd})
-		return
-	}
-	pipe := b.node.client.Pipeline()
+	b.execute(ctx, batch, false)
+	var alone []*ride
 	for _, own := range batch {
-		_ = pipe.Process(ctx, once{own.cmd}) // only queues
+		if own.result.refusedTogether() {
+			alone = append(alone, own)
+		}
 	}
-	_, _ = pipe.Exec(ctx)
+	if len(alone) > 0 {
+		b.execute(ctx, alone, true)
+	}
 }
+
+// execute makes the calls of rides.
+func (b *batcher) execute(ctx context.Context, rides []*ride, singly bool) {
+	calls := make([]call, len(rides))
+	for i, own := range rides {
+		calls[i] = own.call
+	}
+	for i, r := range b.node.execute(ctx, calls, singly, unrepeatable) {
+		rides[i].result = r
+	}
+}
+
+// unrepeatable keeps go-redis from repeating a command by itself.
+func unrepeatable(cmd *redis.Cmd) redis.Cmder { return once{cmd} }

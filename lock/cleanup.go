@@ -168,10 +168,11 @@ func (j *janitor) sweep(work []debris) []debris {
 // after returns what is left of the debris after a try, and whether there is anything.
 func (d debris) after(r result) (debris, bool) {
 	now := time.Now()
+	reply, err := r.number()
 	switch {
-	case r.err != nil:
+	case err != nil:
 		return d, now.Before(d.until)
-	case r.reply > 0 || !d.uncertain:
+	case reply > 0 || !d.uncertain:
 		return d, false
 	default:
 		// Not there. If the command was held up on its way it may come yet: look again for a short time.

@@ -1,4 +1,6 @@
--- Shared part of the scripts that may find a lock free while others wait for it. Their keys are the same.
+-- Shared part of the scripts that may find a lock free while others wait for it. Their keys are the same, or those of
+-- several locks one after the other: these are the ones of the lock of now.
+local lock, fence, queue, seen = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 
 -- tell sends a message to a waiter's inbox, and returns whether anybody can have heard it. Where PUBLISH counts all
 -- subscribers (strict, not in a cluster) that is known; an error of it counts as nobody.
@@ -13,7 +15,7 @@ local function take(value, ttl, waited)
   if waited then
     value = value .. mark
   end
-  redis.call('SET', KEYS[1], value, 'PX', ttl)
+  redis.call('SET', lock, value, 'PX', ttl)
 end
 
 -- The field of the hash of those seen that says when all waiters were told of a new holder, and how long ago that may be
@@ -28,14 +30,14 @@ local watched = 1000
 -- unnoticed, so it takes all to be sure. Where a lock goes from hand to hand quickly they hear of it once a second, and
 -- besides only who is next: as long as somebody is told, he finds the later holders as well. `me` does look already.
 local function alarm(next, me, now)
-  if now - tonumber(redis.call('HGET', KEYS[4], told) or 0) < recently then
+  if now - tonumber(redis.call('HGET', seen, told) or 0) < recently then
     if next ~= me then
       tell(next, -1, now)
     end
     return
   end
-  redis.call('HSET', KEYS[4], told, string.format('%.0f', now))
-  for rank, waiter in ipairs(redis.call('ZRANGE', KEYS[3], 0, watched - 1)) do
+  redis.call('HSET', seen, told, string.format('%.0f', now))
+  for rank, waiter in ipairs(redis.call('ZRANGE', queue, 0, watched - 1)) do
     if waiter ~= me then
       tell(waiter, -rank, now)
     end
@@ -50,7 +52,6 @@ end
 --
 -- It returns the value of the new holder, or nil; if the first waiter is `me` it stays in the queue and is returned.
 local function hand_over(me)
-  local queue, seen = KEYS[3], KEYS[4]
   local time = redis.call('TIME')
   local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
   while true do
@@ -70,7 +71,7 @@ local function hand_over(me)
       if tell(first, 0, now) then
         return first
       end
-    elseif alive and tell(first, next_token(KEYS[2]), now) then
+    elseif alive and tell(first, next_token(fence), now) then
       take(first, grant, next)
       if next then
         alarm(next, me, now)

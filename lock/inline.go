@@ -38,7 +38,8 @@ func (b *batcher) startInline(r *round) *inlineCall {
 }
 
 // processInline makes the call.
-func (b *batcher) processInline(c *inlineCall, cmd *redis.Cmd) error {
+func (b *batcher) processInline(c *inlineCall, call call) (any, error) {
+	cmd := call.command(c)
 	start := time.Now()
 	err := b.node.client.Process(c, once{cmd})
 	took := time.Since(start)
@@ -50,7 +51,10 @@ func (b *batcher) processInline(c *inlineCall, cmd *redis.Cmd) error {
 	if !c.ended {
 		b.ends = append(b.ends, c.end)
 	}
-	return err
+	if err != nil {
+		return nil, err
+	}
+	return call.script.reply(cmd)
 }
 
 // inlineCall is a call under way, and its context: that carries what the caller's carries, and ends with the deadline

@@ -208,12 +208,21 @@ func TestLostAndContextBeforeAndAfter(t *testing.T) {
 	require.ErrorIs(t, context.Cause(stolen.Context()), lock.ErrLockStolen)
 }
 
-// unheard keeps the replies to pipelines, in which renewals travel, from their caller, while it is on.
+// unheard keeps all replies from their caller, while it is on.
 type unheard struct{ on atomic.Bool }
 
 func (*unheard) DialHook(next redis.DialHook) redis.DialHook { return next }
 
-func (*unheard) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (u *unheard) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if u.on.Load() {
+			err = io.EOF
+			cmd.SetErr(err)
+		}
+		return err
+	}
+}
 
 func (u *unheard) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {

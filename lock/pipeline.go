@@ -2,24 +2,15 @@ package lock
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// pipelineSize is how many scripts are sent together at most: enough to hide the round trips, few enough not to keep
+// pipelineSize is how many calls are sent together at most: enough to hide the round trips, few enough not to keep
 // other clients of the server waiting.
 const pipelineSize = 500
-
-// extendTogether is how many locks one run of the extend script deals with: a command for each would cost more than what
-// it does. It keeps the server busy for a tenth of a millisecond.
-const extendTogether = 100
-
-// result is what came back.
-type result struct {
-	reply int64
-	err   error
-}
 
 // pipeline makes calls of one script, in one round trip for each 500, and gives the results of each such part to done as
 // they arrive; first is the index of the part's first call. It returns when ctx ends, even if the client does not heed
@@ -48,91 +39,38 @@ func unanswered(count int) []result {
 	return slices.Repeat([]result{{err: errNoAnswer}}, count)
 }
 
-// exec sends one part, and once more what met a server that does not know the script.
+// exec sends one part, and once more what met a server that does not know the script, or was refused together with
+// others.
 func (n *node) exec(ctx context.Context, calls []call) []result {
-	results, unknown := n.execKnown(ctx, calls)
-	if len(unknown) == 0 {
-		return results
-	}
-	if err := n.client.ScriptLoad(ctx, calls[0].script.source).Err(); err != nil {
-		for _, i := range unknown {
-			results[i].err = err
+	results := n.execute(ctx, calls, false, repeatable)
+	var again []call
+	var places []int
+	unknown, blamed := false, false
+	for i, r := range results {
+		switch {
+		case redis.HasErrorPrefix(r.err, "NOSCRIPT"):
+			unknown = true
+		case r.refusedTogether():
+			blamed = true
+		default:
+			continue
 		}
+		again, places = append(again, calls[i]), append(places, i)
+	}
+	if unknown && n.client.ScriptLoad(ctx, calls[0].script.source).Err() != nil {
 		return results
 	}
-	again := make([]call, len(unknown))
-	for i, place := range unknown {
-		again[i] = calls[place]
-	}
-	second, _ := n.execKnown(ctx, again)
-	for i, place := range unknown {
-		results[place] = second[i]
+	for i, r := range n.execute(ctx, again, blamed, repeatable) {
+		results[places[i]] = r
 	}
 	return results
 }
 
-// execKnown sends one part and returns the results and the places of those that the server had no script for.
-func (n *node) execKnown(ctx context.Context, calls []call) (results []result, unknown []int) {
-	s := calls[0].script
-	together := 1
-	if s.many && n.cluster == nil { // in a cluster the keys are on different nodes
-		together = extendTogether
-	}
-	pipe := n.client.Pipeline()
-	var cmds []*redis.Cmd
-	for group := range slices.Chunk(calls, together) {
-		cmd := join(group).command(ctx)
-		cmds = append(cmds, cmd)
-		_ = pipe.Process(ctx, cmd) // only queues
-	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
-	for i, cmd := range cmds {
-		first := i * together
-		group := replies(cmd, s, min(together, len(calls)-first))
-		if redis.HasErrorPrefix(group[0].err, "NOSCRIPT") {
-			for place := range group {
-				unknown = append(unknown, first+place)
-			}
-		}
-		results = append(results, group...)
-	}
-	return results, unknown
-}
+// repeatable lets go-redis repeat a command as it likes.
+func repeatable(cmd *redis.Cmd) redis.Cmder { return cmd }
 
-// join makes one call of several of the extend script.
-func join(calls []call) call {
-	if len(calls) == 1 {
-		return calls[0]
-	}
-	keys := make([]any, 0, 3*len(calls))
-	args := make([]any, 0, 2*len(calls))
-	for _, c := range calls {
-		keys = append(keys, c.args[beforeKeys])
-		args = append(args, c.args[beforeKeys+1:]...)
-	}
-	return newCall(calls[0].script, len(calls), append(keys, args...)...)
-}
-
-// replies takes apart what the server has said of a number of calls.
-func replies(cmd *redis.Cmd, s *script, count int) []result {
-	results := make([]result, count)
-	reply, err := cmd.Result()
-	switch {
-	case err != nil:
-	case s.many:
-		var numbers []int64
-		if numbers, err = integers(reply, count); err == nil {
-			for i, number := range numbers {
-				results[i].reply = number
-			}
-		}
-	default:
-		results[0].reply, err = integer(reply)
-	}
-	if err != nil {
-		for i := range results {
-			results[i].err = err
-		}
-	}
-	return results
+// refusedTogether reports whether the server has refused several calls as a whole.
+func (r result) refusedTogether() bool {
+	var reply redis.Error
+	return r.together && errors.As(r.err, &reply)
 }

@@ -93,20 +93,15 @@ func (n *node) extendCall(k keys, value string, ttl time.Duration) call {
 
 // askExtend runs the extend script on a node.
 func askExtend(r *round, n *node) vote {
-	reply, _, err := n.send(r, n.extendCall(r.keys, r.value, r.ttl))
-	if err != nil {
-		return vote{outcome: failed, err: err}
-	}
-	numbers, err := integers(reply, 1)
-	if err != nil {
-		return vote{outcome: failed, err: err}
-	}
-	return extendVote(numbers[0])
+	reply, _, err := n.number(r, n.extendCall(r.keys, r.value, r.ttl))
+	return extendVote(reply, err)
 }
 
 // extendVote translates what the extend script says of a lock.
-func extendVote(reply int64) vote {
+func extendVote(reply int64, err error) vote {
 	switch {
+	case err != nil:
+		return vote{outcome: failed, err: err}
 	case reply > 0:
 		return vote{outcome: granted}
 	case reply == 0:

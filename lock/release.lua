@@ -11,12 +11,4 @@ if ARGV[2] then
     redis.call('DEL', KEYS[4])
   end
 end
-if not is(held, ARGV[1]) then
-  return held and 0 or -1
-end
-local heir = hand_over(nil)
-if heir and grant > 0 then
-  return 2
-end
-redis.call('DEL', KEYS[1])
-return heir and 2 or 1
+return give_back(held, ARGV[1])

@@ -40,11 +40,7 @@ func (b *batch) leave() {
 // record takes down a node's answers and acts where they decide a lock's fate.
 func (b *batch) record(n *node, first int, results []result) {
 	for i, res := range results {
-		v := vote{outcome: failed, err: res.err}
-		if res.err == nil {
-			v = extendVote(res.reply)
-		}
-		b.recordOne(n, first+i, v)
+		b.recordOne(n, first+i, extendVote(res.number()))
 	}
 }
 

@@ -47,25 +47,17 @@ func (n *node) sendOnce(r *round, c call) (any, error) {
 	loaded := &n.loaded[c.script.index]
 	// The first call carries the source, as asking by hash first would cost a round trip to be told that it is unknown.
 	known := loaded.Load()
-	var cmd *redis.Cmd
-	if known {
-		cmd = c.command(r.ctx)
-	} else {
-		cmd = c.whole(r.ctx)
-	}
-	err := n.batches.process(r, cmd)
+	c.whole = !known
+	reply, err := n.batches.process(r, c)
 	if known && err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
 		// The server was restarted or flushed, or it is another node of the cluster.
-		cmd = c.whole(r.ctx)
-		err = n.batches.process(r, cmd)
+		c.whole = true
+		reply, err = n.batches.process(r, c)
 	}
-	if err != nil {
-		return nil, err // and no look at the command, which may still be under way
-	}
-	if !known {
+	if err == nil && !known {
 		loaded.Store(true)
 	}
-	return cmd.Val(), nil
+	return reply, err
 }
 
 // passes reports whether what failed so may succeed when it is sent again in a moment: the network failed, or the server

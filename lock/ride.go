@@ -1,17 +1,14 @@
 package lock
 
-import (
-	"sync/atomic"
+import "sync/atomic"
 
-	"github.com/redis/go-redis/v9"
-)
-
-// ride is a command that waits for its reply. It ends once: with the reply, with its caller leaving, or with the batcher
+// ride is a call that waits for its result. It ends once: with the reply, with its caller leaving, or with the batcher
 // giving it up.
 type ride struct {
-	cmd   *redis.Cmd
-	round *round
-	state atomic.Uint32
+	call   call
+	round  *round
+	result result // of whoever carries it, and of the caller once it has arrived
+	state  atomic.Uint32
 	// done gets the one message that the ride has ended, unless its caller has ended it.
 	done chan struct{}
 }
@@ -23,17 +20,17 @@ const (
 	left // its fate is unknown
 )
 
-func (b *batcher) ride(r *round, cmd *redis.Cmd) *ride {
+func (b *batcher) ride(r *round, c call) *ride {
 	done, ok := b.channels.Get().(chan struct{})
 	if !ok {
 		done = make(chan struct{}, 1)
 	}
-	return &ride{cmd: cmd, round: r, done: done}
+	return &ride{call: c, round: r, done: done}
 }
 
 // wait returns when the command was answered or nobody waits for that any longer; then its fate is unknown. That the
 // round's time is up, or the manager closed, is the batcher's business: to watch over so many things takes its time.
-func (r *ride) wait(b *batcher) error {
+func (r *ride) wait(b *batcher) (any, error) {
 	told := true
 	if r.round.quit == nil && r.round.hurry == nil {
 		<-r.done
@@ -51,9 +48,9 @@ func (r *ride) wait(b *batcher) error {
 	}
 	b.channels.Put(r.done)
 	if r.state.Load() == left {
-		return errNoAnswer
+		return nil, errNoAnswer
 	}
-	return r.cmd.Err()
+	return r.result.reply, r.result.err
 }
 
 // arrive tells the caller that the command was answered, or its round if nobody waits any longer.

@@ -22,12 +22,18 @@ var (
 	handOverLua string
 	//go:embed acquire.lua
 	acquireLua string
+	//go:embed acquire_many.lua
+	acquireManyLua string
 	//go:embed acquire_token.lua
 	acquireTokenLua string
 	//go:embed wait.lua
 	waitLua string
 	//go:embed release_free.lua
 	releaseFreeLua string
+	//go:embed giveback.lua
+	giveBackLua string
+	//go:embed release_many.lua
+	releaseManyLua string
 	//go:embed release.lua
 	releaseLua string
 	//go:embed extend.lua
@@ -45,14 +51,16 @@ type script struct {
 	hash   any // a string
 	// mark is the place of the argument that tells the script that it may have been executed before, 0 if there is none.
 	mark int
-	// many says that it deals with any number of locks, and replies with a list.
-	many bool
+	// many, if it is not nil, is the script that does in one run what several ordinary calls of this one ask for. Those
+	// have so many keys and params, and get one entry each of a list.
+	many         *script
+	keys, params int
 }
 
 // scripts is what a node is asked for.
 type scripts struct{ acquire, wait, release, extend, raise, join *script }
 
-const scriptCount = 6
+const scriptCount = 8
 
 // newScripts makes the scripts for a node. What never changes is in their source: as an argument of each call it would
 // take Redis some time, and most calls do not need it.
@@ -68,13 +76,17 @@ func newScripts(several bool, grant time.Duration, strict bool, inbox string) sc
 	s := scripts{
 		acquire: script(constants + markLua + acquireLua + tokenLua + acquireTokenLua),
 		wait:    script(constants + markLua + tokenLua + handOverLua + waitLua),
-		release: script(releaseFreeLua + constants + markLua + tokenLua + handOverLua + releaseLua),
+		release: script(releaseFreeLua + constants + markLua + tokenLua + handOverLua + giveBackLua + releaseLua),
 		extend:  script(markLua + extendLua),
 		raise:   script(constants + markLua + tokenLua + raiseLua),
 		join:    script(constants + markLua + tokenLua + joinLua),
 	}
 	s.acquire.mark = beforeKeys + 4
-	s.extend.many = true
+	s.acquire.many = script(constants + tokenLua + acquireManyLua)
+	s.acquire.keys, s.acquire.params = 2, 2
+	s.release.many = script(constants + markLua + tokenLua + handOverLua + giveBackLua + releaseManyLua)
+	s.release.keys, s.release.params = 4, 1
+	s.extend.many, s.extend.keys, s.extend.params = s.extend, 1, 2
 	return s
 }
 
@@ -97,6 +109,7 @@ func luaString(s string) string {
 type call struct {
 	script *script
 	args   []any // of the command, from its name on
+	whole  bool  // the source goes along
 }
 
 // beforeKeys is how many arguments EVALSHA has before the keys.
@@ -122,18 +135,15 @@ func (c call) repetition() call {
 	return c
 }
 
-// command returns the command that asks for the script by its hash.
+// command returns the command that asks for the script, by its hash unless the source is to go along.
 func (c call) command(ctx context.Context) *redis.Cmd {
+	if c.whole {
+		c.args = slices.Clone(c.args)
+		c.args[0], c.args[1] = "eval", c.script.source
+	}
 	cmd := redis.NewCmd(ctx, c.args...)
 	cmd.SetFirstKeyPos(beforeKeys) // decides which node of a cluster gets it
 	return cmd
-}
-
-// whole returns the command that carries the script.
-func (c call) whole(ctx context.Context) *redis.Cmd {
-	c.args = slices.Clone(c.args)
-	c.args[0], c.args[1] = "eval", c.script.source
-	return c.command(ctx)
 }
 
 // once is a command that go-redis does not repeat by itself.

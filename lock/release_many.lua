@@ -1,0 +1,20 @@
+-- Gives locks back, each as release.lua does.
+--
+-- KEYS  for each lock: lock, fence, queue, seen
+-- ARGV  for each lock: value
+-- Reply for each lock as of release.lua, or the error of Redis.
+local replies = {}
+for i, value in ipairs(ARGV) do
+  local first = 4 * i - 3
+  lock, fence, queue, seen = KEYS[first], KEYS[first + 1], KEYS[first + 2], KEYS[first + 3]
+  local held = redis.pcall('GET', lock)
+  if held == value then
+    replies[i] = redis.call('DEL', lock)
+  elseif type(held) == 'table' then
+    replies[i] = held
+  else
+    local fine, reply = pcall(give_back, held, value)
+    replies[i] = fine and reply or redis.error_reply(reply)
+  end
+end
+return replies
