@@ -3,6 +3,7 @@ package notification
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -20,6 +21,7 @@ const (
 type session struct {
 	epoch   uint64
 	pubsub  *redis.PubSub
+	beats   string          // channel of its heartbeats, which no other session listens to
 	topics  []*topic        // names it began with
 	awaited map[string]bool // those not yet confirmed; only the reader touches it
 	ctx     context.Context // ends with the session
@@ -73,11 +75,13 @@ func (p *pump) connect() (*session, error) {
 	ps := client.Subscribe(p.ctx)
 	// The channel of our heartbeats comes first. It has the hash tag of the journal, in case a client we do not
 	// know chooses the node by it.
-	if err := ps.Subscribe(p.ctx, p.beatChannel); err != nil {
+	p.epoch++
+	beats := p.system.keys.heartbeat + p.system.publisher.own + ":" + strconv.FormatUint(p.epoch, 10)
+	if err := ps.Subscribe(p.ctx, beats); err != nil {
 		_ = ps.Close()
 		return nil, err
 	}
-	s := p.begin(ps)
+	s := p.begin(ps, beats)
 	if err := s.ask(s.topics); err != nil {
 		p.disconnected(s, err)
 		return nil, err
@@ -86,10 +90,11 @@ func (p *pump) connect() (*session, error) {
 }
 
 // begin makes the session that uses a new connection.
-func (p *pump) begin(ps *redis.PubSub) *session {
-	p.epoch++
-	s := &session{epoch: p.epoch, pubsub: ps, topics: p.system.registry.everything(), awaited: make(map[string]bool)}
-	s.awaited[p.beatChannel] = true
+func (p *pump) begin(ps *redis.PubSub, beats string) *session {
+	s := &session{
+		epoch: p.epoch, pubsub: ps, beats: beats,
+		topics: p.system.registry.everything(), awaited: map[string]bool{beats: true},
+	}
 	for _, t := range s.topics {
 		s.awaited[t.name] = true
 	}
@@ -182,7 +187,7 @@ func (p *pump) read(s *session) error {
 func (p *pump) received(s *session, m *redis.Message) {
 	it := item{kind: itemMessage, session: s, name: m.Channel, channel: m.Channel, payload: m.Payload}
 	switch {
-	case m.Channel == p.beatChannel && m.Pattern == "":
+	case m.Channel == s.beats && m.Pattern == "":
 		p.contact(s)
 		it.kind = itemBeat
 	case strings.HasPrefix(m.Channel, p.system.keys.heartbeat):
@@ -222,7 +227,7 @@ func (p *pump) confirmed(s *session, m *redis.Subscription) {
 	if m.Kind != "subscribe" && m.Kind != "psubscribe" {
 		return
 	}
-	if m.Channel != p.beatChannel {
+	if m.Channel != s.beats {
 		s.answered()
 	}
 	if !s.awaited[m.Channel] {

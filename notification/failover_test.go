@@ -90,6 +90,112 @@ func TestFailoverThatLosesTheTail(t *testing.T) {
 	}
 }
 
+// The old master is still there after a failover, and connections of the pool still go to it, when the subscribing one is
+// made to the new master. What the old one has taken since is lost, and told before anything of the new one's.
+func TestRecoveryReadsWhereItListens(t *testing.T) {
+	t.Parallel()
+	before, after := redistest.Start(t), redistest.Start(t)
+	toBefore, toAfter := before.Client(t), after.Client(t)
+	require.NoError(t, toAfter.Do(t.Context(), "replicaof", before.Host(), before.Port()).Err())
+	old, p := newSystem(t, toBefore), &publisher{system: newSystem(t, toBefore)}
+	require.NoError(t, old.Publish(t.Context(), "k", numbered{}))
+	require.EqualValues(t, 1, toBefore.Wait(t.Context(), 1, patience).Val())
+	client, target := switched(t, before)
+	stale(t, client)
+	// No heartbeat may come in time to tell.
+	n := newSystem(t, client, notification.WithHeartbeat(time.Hour), notification.WithBufferSize(4))
+	r, slow := record(t, subscribe(t, n, "k*")), subscribe(t, n, "k")
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	r.reached(t, p.last)
+	require.EqualValues(t, 1, toBefore.Wait(t.Context(), 1, patience).Val())
+
+	require.NoError(t, toAfter.Do(t.Context(), "replicaof", "no", "one").Err())
+	oldAddr, newAddr := before.Addr(), after.Addr()
+	target.Store(&newAddr)
+	require.NoError(t, toBefore.Do(t.Context(), "client", "kill", "type", "pubsub").Err())
+	require.Eventually(t, func() bool {
+		return len(pubsubClients(t, toAfter)) == 1 && n.HealthCheck(t.Context()) == nil
+	}, patience, time.Millisecond)
+	require.Zero(t, p.publish(t.Context(), "k", 10)) // still on the old master
+	p.system = newSystem(t, toAfter)
+	require.Zero(t, p.publish(t.Context(), "k", 100))
+	r.reached(t, p.last)
+	assert.Equal(t, 10, r.verify(t, p.sent))
+	assert.Equal(t, []notification.GapReason{notification.GapFailover}, r.gaps())
+
+	// One that is behind reads there too, whatever the pool comes up with.
+	target.Store(&oldAddr)
+	stale(t, client)
+	target.Store(&newAddr)
+	require.NoError(t, old.Publish(t.Context(), "k", numbered{p.last + 1}))
+	late := record(t, slow)
+	late.reached(t, p.last)
+	assert.Equal(t, 10, late.verify(t, p.sent))
+	assert.Equal(t, []notification.GapReason{notification.GapFailover}, late.gaps())
+}
+
+// apart is a client whose subscriptions go to another server than its commands, as behind some proxies.
+type apart struct {
+	redis.UniversalClient
+	subscriptions redis.UniversalClient
+}
+
+func (c apart) Subscribe(ctx context.Context, channels ...string) *redis.PubSub {
+	return c.subscriptions.Subscribe(ctx, channels...)
+}
+
+// Where Redis does not tell which server a connection is on, that is no reason not to deliver.
+func TestServerThatCannotBeTold(t *testing.T) {
+	t.Parallel()
+	for name, connect := range map[string]func(t *testing.T, server *redistest.Server) redis.UniversalClient{
+		"listening to a replica": func(t *testing.T, server *redistest.Server) redis.UniversalClient {
+			t.Helper()
+			replica := redistest.Start(t).Client(t)
+			require.NoError(t, replica.Do(t.Context(), "replicaof", server.Host(), server.Port()).Err())
+			client := server.Client(t)
+			require.NoError(t, client.Set(t.Context(), "x", "", 0).Err())
+			require.EqualValues(t, 1, client.Wait(t.Context(), 1, patience).Val())
+			return apart{client, replica}
+		},
+		"without permission to ask": func(t *testing.T, server *redistest.Server) redis.UniversalClient {
+			t.Helper()
+			client := server.Client(t)
+			require.NoError(t, client.Do(t.Context(), "acl", "setuser", "default", "-pubsub").Err())
+			return client
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			n := newSystem(t, connect(t, server), notification.WithHeartbeat(200*time.Millisecond), notification.WithPingTimeout(patience))
+			r := record(t, subscribe(t, n, "k"))
+			p := &publisher{system: n}
+			require.Zero(t, p.publish(t.Context(), "k", 10))
+			beats := calls(t, server.Client(t), "xrevrange")
+			require.Eventually(t, func() bool { return calls(t, server.Client(t), "xrevrange") > beats+4 }, patience, time.Millisecond)
+			require.Zero(t, p.publish(t.Context(), "k", 10))
+			r.reached(t, p.last)
+			assert.Zero(t, r.verify(t, p.sent))
+			assert.Empty(t, r.gaps())
+			assert.Zero(t, n.GetMetrics().Reconnects)
+		})
+	}
+}
+
+// stale fills the pool of a client with connections to where it connects at present.
+func stale(t *testing.T, client *redis.Client) {
+	t.Helper()
+	var conns []*redis.Conn
+	for range 10 {
+		c := client.Conn()
+		require.NoError(t, c.Ping(t.Context()).Err())
+		conns = append(conns, c)
+	}
+	for _, c := range conns {
+		require.NoError(t, c.Close())
+	}
+}
+
 // traffic publishes until it is stopped, taking its time over failures.
 func (p *publisher) traffic(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
