@@ -30,7 +30,7 @@ type session struct {
 	contact time.Time   // when the last heartbeat came back; read once the session is over
 
 	asking sync.Mutex // held while names are asked for, so that asked is in the order of the commands
-	asked  []string   // names that Redis has not answered for yet; guarded by asking
+	asked  []string   // names that Redis has not answered for yet, and beats for guard; guarded by asking
 }
 
 // listen keeps a session open until the pump is stopped.
@@ -82,7 +82,11 @@ func (p *pump) connect() (*session, error) {
 		return nil, err
 	}
 	s := p.begin(ps, beats)
-	if err := s.ask(s.topics); err != nil {
+	err = p.guard(s)
+	if err == nil {
+		err = s.ask(s.topics)
+	}
+	if err != nil {
 		p.disconnected(s, err)
 		return nil, err
 	}
@@ -177,6 +181,9 @@ func (p *pump) read(s *session) error {
 		case *redis.Message:
 			p.received(s, m)
 		case *redis.Subscription:
+			if m.Kind == "sunsubscribe" {
+				return errMoved
+			}
 			p.confirmed(s, m)
 		}
 	}
@@ -224,7 +231,12 @@ func (p *pump) contact(s *session) {
 
 // confirmed handles what Redis says about a name.
 func (p *pump) confirmed(s *session, m *redis.Subscription) {
-	if m.Kind != "subscribe" && m.Kind != "psubscribe" {
+	switch m.Kind {
+	case "subscribe", "psubscribe":
+	case "ssubscribe":
+		s.answered()
+		return
+	default:
 		return
 	}
 	if m.Channel != s.beats {
@@ -247,6 +259,9 @@ func (p *pump) refused(s *session, err error) bool {
 	name, ok := s.answered()
 	if !ok {
 		return false
+	}
+	if name == s.beats {
+		return p.unguarded(err)
 	}
 	p.system.set.logger.Error("notification: subscription refused", zap.String("name", name), zap.Error(err))
 	p.enqueue(item{kind: itemRefused, session: s, name: name, payload: err.Error()})

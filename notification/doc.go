@@ -69,11 +69,14 @@
 //     share a hash tag, and the connection is made to the node that owns it. Connections of one client may lead to the
 //     old and to the new master for a while, so the scripts that read ask whether the subscribing one is on the same
 //     server: its heartbeats go through a channel that only it listens to. If it is not, they answer READONLY, which
-//     makes the client give up the connection that led there.
+//     makes the client give up the connection that led there. A node of a cluster tells when it loses the journal, by
+//     ending a subscription to a sharded channel (Redis 7.0).
+//   - A master that becomes a replica and keeps its connections, outside of cluster and Sentinel: the next heartbeat
+//     tells. Until then events of the new master may arrive before the gap is told.
 //   - A server without INFO, or a user who may not call it: failovers are then noticed only if events are missing
 //     in the journal. Without PUBSUB, nobody asks for the server of the connection. The scripts need EVALSHA and EVAL,
 //     XADD, XDEL, XRANGE, XREVRANGE, XLEN, PEXPIRE, PTTL, GET, SET, TIME and PUBLISH; subscribing needs SUBSCRIBE and
-//     PSUBSCRIBE on the channels and on the heartbeats.
+//     PSUBSCRIBE on the channels and on the heartbeats, and SSUBSCRIBE in a cluster.
 //
 // # Names in Redis
 //
