@@ -61,8 +61,10 @@
 //   - A half-open connection: no heartbeat comes back for three intervals (9 seconds), and it is replaced.
 //   - A lost reply to a publish: it is repeated, and the script looks for the event in the journal before it adds
 //     it. An attempt that was held up in the network for longer than the client waits for replies, or two seconds,
-//     does nothing when it arrives. Without history nothing is repeated; PublishError.Uncertain tells that it may
-//     have been published.
+//     does nothing when it arrives. One case is not covered: the connection breaks at once, the event is repeated, and
+//     only then, yet within these two seconds, something between client and server delivers the first attempt. The
+//     event then comes twice, with two IDs. Without history nothing is repeated; PublishError.Uncertain tells that it
+//     may have been published, or still be so, behind later events.
 //   - A restart without data: GapWiped. A failover, or a restart with data: GapFailover, since replication and
 //     persistence are asynchronous and the last events may be missing; GapRolledBack if some are known to be.
 //   - A cluster or Sentinel failover: the connection follows the journal to its new master. In a cluster all keys
