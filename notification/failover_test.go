@@ -137,11 +137,17 @@ func TestRecoveryReadsWhereItListens(t *testing.T) {
 // apart is a client whose subscriptions go to another server than its commands, as behind some proxies.
 type apart struct {
 	redis.UniversalClient
-	subscriptions redis.UniversalClient
+	subscriptions atomic.Pointer[redis.Client]
 }
 
-func (c apart) Subscribe(ctx context.Context, channels ...string) *redis.PubSub {
-	return c.subscriptions.Subscribe(ctx, channels...)
+func newApart(commands, subscriptions *redis.Client) *apart {
+	c := &apart{UniversalClient: commands}
+	c.subscriptions.Store(subscriptions)
+	return c
+}
+
+func (c *apart) Subscribe(ctx context.Context, channels ...string) *redis.PubSub {
+	return c.subscriptions.Load().Subscribe(ctx, channels...)
 }
 
 // Where Redis does not tell which server a connection is on, that is no reason not to deliver.
@@ -155,7 +161,7 @@ func TestServerThatCannotBeTold(t *testing.T) {
 			client := server.Client(t)
 			require.NoError(t, client.Set(t.Context(), "x", "", 0).Err())
 			require.EqualValues(t, 1, client.Wait(t.Context(), 1, patience).Val())
-			return apart{client, replica}
+			return newApart(client, replica)
 		},
 		"without permission to ask": func(t *testing.T, server *redistest.Server) redis.UniversalClient {
 			t.Helper()
@@ -180,6 +186,39 @@ func TestServerThatCannotBeTold(t *testing.T) {
 			assert.Zero(t, n.GetMetrics().Reconnects)
 		})
 	}
+}
+
+// The subscribing connection may be the one that led to the wrong server, which sends more than waits for a recovery.
+func TestConnectionToTheWrongServer(t *testing.T) {
+	t.Parallel()
+	right, wrong := redistest.Start(t).Client(t), redistest.Start(t).Client(t)
+	client := newApart(right, right)
+	// Heartbeats are no help.
+	n := newSystem(t, client, notification.WithHeartbeat(time.Hour))
+	r := record(t, subscribe(t, n, "k"))
+	p := &publisher{system: n}
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	r.reached(t, p.last)
+
+	client.subscriptions.Store(wrong)
+	require.NoError(t, right.Do(t.Context(), "client", "kill", "type", "pubsub").Err())
+	require.Eventually(t, func() bool {
+		return wrong.PubSubNumSub(t.Context(), "k").Val()["k"] == 1
+	}, patience, time.Millisecond)
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	for range 50 {
+		_, err := wrong.Pipelined(t.Context(), func(pipe redis.Pipeliner) error {
+			for range 100 {
+				pipe.Publish(t.Context(), "k", "of the wrong server")
+			}
+			return nil
+		})
+		require.NoError(t, err)
+	}
+	client.subscriptions.Store(right)
+	p.arrived(t, r)
+	assert.Zero(t, r.verify(t, p.sent))
+	assert.Empty(t, r.gaps())
 }
 
 // stale fills the pool of a client with connections to where it connects at present.

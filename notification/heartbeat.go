@@ -29,7 +29,7 @@ func (p *pump) beat() {
 		if err != nil && s.ctx.Err() == nil {
 			p.system.set.logger.Debug("notification: heartbeat not sent", zap.Error(err))
 			if elsewhere(err) {
-				p.interrupt(s) // commands go to another server by now, and so must the connection
+				p.interrupt(s) // commands go to another server, and so must the connection
 			}
 		}
 	}

@@ -153,6 +153,7 @@ func (p *pump) stopReplaying() {
 // interrupt ends the current session, if it is the one given; nil means any.
 func (p *pump) interrupt(only *session) {
 	if s := p.current(); s != nil && (only == nil || only == s) {
+		s.cancel() // a recovery under way would look in vain for the server of a closed connection
 		_ = s.pubsub.Close()
 	}
 }
@@ -204,7 +205,7 @@ func (p *pump) setLive(s *session) {
 func (p *pump) status() (up bool, changed <-chan struct{}, cause error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.live != nil, p.changed, p.cause
+	return p.live != nil && p.live == p.session, p.changed, p.cause
 }
 
 // alive reports whether the goroutines of a started pump are there and get on with their work.

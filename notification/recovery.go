@@ -11,8 +11,7 @@ import (
 const (
 	// recoveryBatch is how many events are read from the journal at once.
 	recoveryBatch = 500
-	// uncounted is how many attempts are made to find the server of the connection, where none was ever found: perhaps
-	// there is a proxy which listens in our place.
+	// uncounted is how many attempts are made to find the server that the connection is on.
 	uncounted = 5
 )
 
@@ -89,8 +88,12 @@ func (p *pump) catchUp(s *session) bool {
 		}
 		if elsewhere(err) {
 			lookAround(s.ctx, p.system.client)
-			if failures >= uncounted && !p.counts.Load() {
-				j = p.system.journal
+			if failures >= uncounted && p.counts.Load() {
+				p.interrupt(s) // commands stay with another server, and so must the connection
+				return false
+			}
+			if failures >= uncounted {
+				j = p.system.journal // perhaps there is a proxy that listens in our place
 			}
 		}
 		if !sleep(s.ctx, backoff(failures, minReconnect, maxReconnect)) {
