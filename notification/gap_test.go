@@ -2,7 +2,9 @@ package notification_test
 
 import (
 	"context"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,6 +26,18 @@ func cut(t *testing.T, n *notification.RedisNotificationSystem, admin *redis.Cli
 	}, patience, time.Millisecond)
 }
 
+// told returns the next gap that a subscription tells of.
+func told(t *testing.T, s *notification.Subscription) notification.Gap {
+	t.Helper()
+	select {
+	case gap := <-s.Gaps():
+		return gap
+	case <-time.After(patience):
+		require.FailNow(t, "no gap")
+		return notification.Gap{}
+	}
+}
+
 func TestForeignMessagesThatPassedByAreAGap(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client(t)
@@ -32,7 +46,7 @@ func TestForeignMessagesThatPassedByAreAGap(t *testing.T) {
 	require.NoError(t, client.Publish(t.Context(), "foreign", "1").Err())
 	assert.Nil(t, next(t, foreign).Gap)
 	cut(t, n, client)
-	assert.Equal(t, notification.GapForeign, (<-foreign.Gaps()).Reason)
+	assert.Equal(t, notification.GapForeign, told(t, foreign).Reason)
 	require.NoError(t, n.Publish(t.Context(), "foreign", struct{}{}))
 	m := next(t, foreign)
 	require.NotNil(t, m.Gap)
@@ -52,7 +66,7 @@ func TestForeignMessagesOfOneThatIsBehindAreAGap(t *testing.T) {
 	}
 	require.NoError(t, client.Publish(t.Context(), "k", "foreign").Err())
 	next(t, other)
-	gap := <-s.Gaps()
+	gap := told(t, s)
 	assert.Equal(t, notification.GapOverflow, gap.Reason)
 	assert.EqualValues(t, 1, s.Dropped())
 	assert.Nil(t, next(t, s).Gap)
@@ -115,6 +129,71 @@ func TestQuietSubscriptionKeepsUpWithTheJournal(t *testing.T) {
 	r.reached(t, p.last)
 	assert.Zero(t, r.verify(t, p.sent))
 	assert.Empty(t, r.gaps())
+}
+
+// Somebody put an older state of the journal back, on the same server.
+func TestJournalThatWasSetBackIsAGap(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	n := newSystem(t, client, notification.WithHeartbeat(50*time.Millisecond))
+	r := record(t, subscribe(t, n, "k"))
+	p := &publisher{system: n}
+	require.Zero(t, p.publish(t.Context(), "k", 5))
+	require.NoError(t, client.Copy(t.Context(), journalKey, journalKey+":copy", 0, false).Err())
+	require.Zero(t, p.publish(t.Context(), "k", 5))
+	r.reached(t, p.last)
+	require.NoError(t, client.Rename(t.Context(), journalKey+":copy", journalKey).Err())
+	assert.Equal(t, notification.GapRolledBack, told(t, r.sub).Reason)
+	require.Zero(t, p.publish(t.Context(), "k", 5))
+	r.reached(t, p.last)
+	assert.Zero(t, r.verify(t, p.sent))
+	assert.Equal(t, []notification.GapReason{notification.GapRolledBack}, r.gaps())
+}
+
+// trimmer cuts the journal off before a part of it is read.
+type trimmer struct {
+	admin *redis.Client
+	left  atomic.Int32 // parts still to be read before that
+}
+
+func (h *trimmer) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h *trimmer) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (h *trimmer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		// Only what reads to the end of the journal, wherever that may be, has this argument.
+		if slices.Contains(cmd.Args(), any("18446744073709551615-18446744073709551615")) && h.left.Add(-1) == 0 {
+			if err := h.admin.XTrimMaxLen(ctx, journalKey, 10).Err(); err != nil {
+				return err
+			}
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// The journal is trimmed faster than it is read.
+func TestJournalTrimmedDuringRecoveryIsAGap(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client, proxy := through(t, server)
+	hook := &trimmer{admin: server.Client(t)}
+	client.AddHook(hook)
+	n := newSystem(t, client)
+	r := record(t, subscribe(t, n, "k"))
+	p := &publisher{system: newSystem(t, server.Client(t))}
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	r.reached(t, p.last)
+	proxy.Refuse(true)
+	proxy.Cut()
+	require.Zero(t, p.publish(t.Context(), "k", 2000))
+	hook.left.Store(3) // after the one that looks for the beginning, and the first part
+	proxy.Refuse(false)
+	r.reached(t, p.last)
+	assert.Positive(t, r.verify(t, p.sent))
+	assert.Equal(t, []notification.GapReason{notification.GapTrimmed}, r.gaps())
 }
 
 // receive returns the next payload of a raw subscription.
