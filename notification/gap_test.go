@@ -150,6 +150,24 @@ func TestJournalThatWasSetBackIsAGap(t *testing.T) {
 	assert.Equal(t, []notification.GapReason{notification.GapRolledBack}, r.gaps())
 }
 
+// Events whose IDs are lower than those before come from another history, whatever the heartbeats say.
+func TestEventIDsThatGoBackwardsAreAGap(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	n := newSystem(t, client, notification.WithHeartbeat(time.Hour))
+	// A server whose clock was ahead.
+	require.NoError(t, client.XAdd(t.Context(), &redis.XAddArgs{Stream: journalKey, ID: "99999999999999-0", Values: []any{"k", "v"}}).Err())
+	r := record(t, subscribe(t, n, "k"))
+	p := &publisher{system: n}
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	r.reached(t, p.last)
+	require.NoError(t, client.Del(t.Context(), journalKey).Err())
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	r.reached(t, p.last)
+	assert.Zero(t, r.verify(t, p.sent))
+	assert.Equal(t, []notification.GapReason{notification.GapRolledBack}, r.gaps())
+}
+
 // trimmer cuts the journal off before a part of it is read.
 type trimmer struct {
 	admin *redis.Client

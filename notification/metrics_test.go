@@ -77,6 +77,32 @@ func TestHealth(t *testing.T) {
 	require.NoError(t, n.Alive())
 }
 
+func TestHeartbeatAge(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	n := newSystem(t, server.Client(t), notification.WithHeartbeat(20*time.Millisecond))
+	registry := prometheus.NewPedanticRegistry()
+	require.NoError(t, registry.Register(n.Collector()))
+	age := func() float64 {
+		families, err := registry.Gather()
+		require.NoError(t, err)
+		for _, family := range families {
+			if family.GetName() == "cache_notification_heartbeat_age_seconds" {
+				return family.GetMetric()[0].GetGauge().GetValue()
+			}
+		}
+		require.FailNow(t, "no such metric")
+		return 0
+	}
+	assert.Zero(t, age(), "nobody listens, so none is expected")
+	subscribe(t, n, "k")
+	require.Eventually(t, func() bool { return age() > 0 }, patience, time.Millisecond)
+	server.Stop()
+	require.Eventually(t, func() bool { return age() > 0.5 }, patience, time.Millisecond)
+	server.Continue()
+	require.Eventually(t, func() bool { return age() < 0.5 }, patience, time.Millisecond)
+}
+
 func TestInProcessServer(t *testing.T) {
 	t.Parallel()
 	server := miniredis.RunT(t)
