@@ -17,10 +17,9 @@ import (
 )
 
 // switched returns a client whose connections go to whatever address is current when they are made.
-func switched(t *testing.T, first *redistest.Server) (*redis.Client, *atomic.Pointer[string]) {
+func switched(t *testing.T, addr string) (*redis.Client, *atomic.Pointer[string]) {
 	t.Helper()
 	var target atomic.Pointer[string]
-	addr := first.Addr()
 	target.Store(&addr)
 	client := redis.NewClient(&redis.Options{
 		Addr: addr,
@@ -47,7 +46,7 @@ func TestFailoverThatLosesTheTail(t *testing.T) {
 			before, after := redistest.Start(t), redistest.Start(t)
 			toBefore, toAfter := before.Client(t), after.Client(t)
 			require.NoError(t, toAfter.Do(t.Context(), "replicaof", before.Host(), before.Port()).Err())
-			client, target := switched(t, before)
+			client, target := switched(t, before.Addr())
 			n, outside := newSystem(t, client), newSystem(t, toBefore)
 			r := record(t, subscribe(t, n, "k"))
 			p := &publisher{system: outside}
@@ -97,7 +96,7 @@ func TestEventRepeatedAfterAFailoverArrivesOnce(t *testing.T) {
 	t.Parallel()
 	before, after := redistest.Start(t), redistest.Start(t)
 	toBefore, toAfter := before.Client(t), after.Client(t)
-	client, target := switched(t, before)
+	client, target := switched(t, before.Addr())
 	n := newSystem(t, client)
 	r := record(t, subscribe(t, n, "k"))
 	p := &publisher{system: newSystem(t, toBefore)}
@@ -137,7 +136,7 @@ func TestRecoveryReadsWhereItListens(t *testing.T) {
 	old, p := newSystem(t, toBefore), &publisher{system: newSystem(t, toBefore)}
 	require.NoError(t, old.Publish(t.Context(), "k", numbered{}))
 	require.EqualValues(t, 1, toBefore.Wait(t.Context(), 1, patience).Val())
-	client, target := switched(t, before)
+	client, target := switched(t, before.Addr())
 	stale(t, client)
 	// No heartbeat may come in time to tell.
 	n := newSystem(t, client, notification.WithHeartbeat(time.Hour), notification.WithBufferSize(4))
