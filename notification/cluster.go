@@ -2,8 +2,10 @@ package notification
 
 import (
 	"context"
+	"errors"
 
 	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
 
 	"github.com/compozy/cache/internal/unwrap"
 )
@@ -38,4 +40,27 @@ func (p *pump) home(ctx context.Context) (redis.UniversalClient, error) {
 		return nil, err
 	}
 	return node, nil
+}
+
+// errMoved ends a session when another node has taken over the journal.
+var errMoved = errors.New("notification: the journal is on another node now")
+
+// guard makes a node of a cluster say when it is no longer the one with the journal: it then ends what was subscribed
+// to as sharded channels. All else goes on after that, and a node that was cut off for a while would bring what others
+// publish now without what they have published meanwhile.
+func (p *pump) guard(s *session) error {
+	if _, ok := unwrap.As[cluster](p.system.client); !ok {
+		return nil
+	}
+	s.asking.Lock()
+	defer s.asking.Unlock()
+	s.asked = append(s.asked, s.beats)
+	return s.pubsub.SSubscribe(dead(), s.beats)
+}
+
+// unguarded handles the refusal of that: a server older than 7.0 does not know it, and a user may not be allowed it. It
+// gives false if the connection is on the wrong node.
+func (p *pump) unguarded(err error) bool {
+	p.system.set.logger.Debug("notification: node does not tell when it loses the journal", zap.Error(err))
+	return !redis.HasErrorPrefix(err, "MOVED")
 }

@@ -3,6 +3,7 @@ package notification
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -20,6 +21,7 @@ const (
 type session struct {
 	epoch   uint64
 	pubsub  *redis.PubSub
+	beats   string          // channel of its heartbeats, which no other session listens to
 	topics  []*topic        // names it began with
 	awaited map[string]bool // those not yet confirmed; only the reader touches it
 	ctx     context.Context // ends with the session
@@ -28,7 +30,7 @@ type session struct {
 	contact time.Time   // when the last heartbeat came back; read once the session is over
 
 	asking sync.Mutex // held while names are asked for, so that asked is in the order of the commands
-	asked  []string   // names that Redis has not answered for yet; guarded by asking
+	asked  []string   // names that Redis has not answered for yet, and beats for guard; guarded by asking
 }
 
 // listen keeps a session open until the pump is stopped.
@@ -73,12 +75,18 @@ func (p *pump) connect() (*session, error) {
 	ps := client.Subscribe(p.ctx)
 	// The channel of our heartbeats comes first. It has the hash tag of the journal, in case a client we do not
 	// know chooses the node by it.
-	if err := ps.Subscribe(p.ctx, p.beatChannel); err != nil {
+	p.epoch++
+	beats := p.system.keys.heartbeat + p.system.publisher.own + ":" + strconv.FormatUint(p.epoch, 10)
+	if err := ps.Subscribe(p.ctx, beats); err != nil {
 		_ = ps.Close()
 		return nil, err
 	}
-	s := p.begin(ps)
-	if err := s.ask(s.topics); err != nil {
+	s := p.begin(ps, beats)
+	err = p.guard(s)
+	if err == nil {
+		err = s.ask(s.topics)
+	}
+	if err != nil {
 		p.disconnected(s, err)
 		return nil, err
 	}
@@ -86,10 +94,11 @@ func (p *pump) connect() (*session, error) {
 }
 
 // begin makes the session that uses a new connection.
-func (p *pump) begin(ps *redis.PubSub) *session {
-	p.epoch++
-	s := &session{epoch: p.epoch, pubsub: ps, topics: p.system.registry.everything(), awaited: make(map[string]bool)}
-	s.awaited[p.beatChannel] = true
+func (p *pump) begin(ps *redis.PubSub, beats string) *session {
+	s := &session{
+		epoch: p.epoch, pubsub: ps, beats: beats,
+		topics: p.system.registry.everything(), awaited: map[string]bool{beats: true},
+	}
 	for _, t := range s.topics {
 		s.awaited[t.name] = true
 	}
@@ -172,6 +181,9 @@ func (p *pump) read(s *session) error {
 		case *redis.Message:
 			p.received(s, m)
 		case *redis.Subscription:
+			if m.Kind == "sunsubscribe" {
+				return errMoved
+			}
 			p.confirmed(s, m)
 		}
 	}
@@ -182,7 +194,7 @@ func (p *pump) read(s *session) error {
 func (p *pump) received(s *session, m *redis.Message) {
 	it := item{kind: itemMessage, session: s, name: m.Channel, channel: m.Channel, payload: m.Payload}
 	switch {
-	case m.Channel == p.beatChannel && m.Pattern == "":
+	case m.Channel == s.beats && m.Pattern == "":
 		p.contact(s)
 		it.kind = itemBeat
 	case strings.HasPrefix(m.Channel, p.system.keys.heartbeat):
@@ -219,10 +231,15 @@ func (p *pump) contact(s *session) {
 
 // confirmed handles what Redis says about a name.
 func (p *pump) confirmed(s *session, m *redis.Subscription) {
-	if m.Kind != "subscribe" && m.Kind != "psubscribe" {
+	switch m.Kind {
+	case "subscribe", "psubscribe":
+	case "ssubscribe":
+		s.answered()
+		return
+	default:
 		return
 	}
-	if m.Channel != p.beatChannel {
+	if m.Channel != s.beats {
 		s.answered()
 	}
 	if !s.awaited[m.Channel] {
@@ -242,6 +259,9 @@ func (p *pump) refused(s *session, err error) bool {
 	name, ok := s.answered()
 	if !ok {
 		return false
+	}
+	if name == s.beats {
+		return p.unguarded(err)
 	}
 	p.system.set.logger.Error("notification: subscription refused", zap.String("name", name), zap.Error(err))
 	p.enqueue(item{kind: itemRefused, session: s, name: name, payload: err.Error()})

@@ -70,7 +70,7 @@ func (p *pump) notePlace(s *session, added []*topic) {
 	if p.system.set.history == 0 {
 		return
 	}
-	now, err := p.system.journal.look(s.ctx, "", 0)
+	now, err := p.beside(s).look(s.ctx, "", 0)
 	if err != nil {
 		return
 	}

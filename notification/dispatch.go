@@ -176,7 +176,7 @@ func (p *pump) passes(s *session, now time.Time) bool {
 		}
 		p.system.set.logger.Warn("notification: event IDs went backwards, recovering")
 		d.up = false
-		p.setUp(false)
+		p.setLive(nil)
 		p.interrupt(s)
 		return false
 	}
@@ -292,7 +292,7 @@ func (p *pump) down(s *session) {
 	if s.contact.After(d.base.contact) {
 		d.base.contact = s.contact
 	}
-	p.setUp(false)
+	p.setLive(nil)
 	for _, t := range p.system.registry.all() {
 		t.mu.Lock()
 		if t.live {

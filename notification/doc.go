@@ -61,21 +61,30 @@
 //   - A half-open connection: no heartbeat comes back for three intervals (9 seconds), and it is replaced.
 //   - A lost reply to a publish: it is repeated, and the script looks for the event in the journal before it adds
 //     it. An attempt that was held up in the network for longer than the client waits for replies, or two seconds,
-//     does nothing when it arrives. Without history nothing is repeated; PublishError.Uncertain tells that it may
-//     have been published.
+//     does nothing when it arrives. One case is not covered: the connection breaks at once, the event is repeated, and
+//     only then, yet within these two seconds, something between client and server delivers the first attempt. The
+//     event then comes twice, with two IDs. Without history nothing is repeated; PublishError.Uncertain tells that it
+//     may have been published, or still be so, behind later events.
 //   - A restart without data: GapWiped. A failover, or a restart with data: GapFailover, since replication and
 //     persistence are asynchronous and the last events may be missing; GapRolledBack if some are known to be.
 //   - A cluster or Sentinel failover: the connection follows the journal to its new master. In a cluster all keys
-//     share a hash tag, and the connection is made to the node that owns it.
+//     share a hash tag, and the connection is made to the node that owns it. Connections of one client may lead to the
+//     old and to the new master for a while, so the scripts that read ask whether the subscribing one is on the same
+//     server: its heartbeats go through a channel that only it listens to. If it is not, they answer READONLY, which
+//     makes the client give up the connection that led there. A node of a cluster tells when it loses the journal, by
+//     ending a subscription to a sharded channel (Redis 7.0).
+//   - A master that becomes a replica and keeps its connections, outside of cluster and Sentinel: the next heartbeat
+//     tells. Until then events of the new master may arrive before the gap is told.
 //   - A server without INFO, or a user who may not call it: failovers are then noticed only if events are missing
-//     in the journal. The scripts need EVALSHA and EVAL, XADD, XDEL, XRANGE, XREVRANGE, XLEN, PEXPIRE, PTTL, GET,
-//     SET, TIME and PUBLISH; subscribing needs SUBSCRIBE and PSUBSCRIBE on the channels and on the heartbeats.
+//     in the journal. Without PUBSUB, nobody asks for the server of the connection. The scripts need EVALSHA and EVAL,
+//     XADD, XDEL, XRANGE, XREVRANGE, XLEN, PEXPIRE, PTTL, GET, SET, TIME and PUBLISH; subscribing needs SUBSCRIBE and
+//     PSUBSCRIBE on the channels and on the heartbeats, and SSUBSCRIBE in a cluster.
 //
 // # Names in Redis
 //
 // With the default key prefix, "cache:{notification}:journal" is the stream, "cache:{notification}:origin" marks the
-// data set, and heartbeats go through the channels "cache:{notification}:heartbeat:<system>". A client that listens
-// to "*" sees them; subscriptions of this package do not.
+// data set, and heartbeats go through the channels "cache:{notification}:heartbeat:<system>:<connection>". A client
+// that listens to "*" sees them; subscriptions of this package do not.
 //
 // # Metrics
 //

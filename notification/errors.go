@@ -45,7 +45,8 @@ func (e *ArgumentError) Is(target error) bool { return target == ErrInvalidArgum
 type PublishError struct {
 	Channel string // first channel of the event
 	// Uncertain is set when the event may have been published all the same: the reply was lost and could not
-	// be asked for again. Publishing the value once more would then be a second event.
+	// be asked for again, or the context ended first. It may even be under way still, and arrive behind events that
+	// are published later. Publishing the value once more would then be a second event.
 	Uncertain bool
 	Err       error
 }

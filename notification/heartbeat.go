@@ -19,30 +19,31 @@ func (p *pump) beat() {
 		case <-p.ctx.Done():
 			return
 		}
-		p.mu.Lock()
-		connected := p.session != nil
-		p.mu.Unlock()
-		if !connected {
+		s := p.current()
+		if s == nil {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(p.ctx, p.system.set.heartbeat)
-		err := p.sendBeat(ctx)
+		err := p.sendBeat(ctx, s)
 		cancel()
-		if err != nil && p.ctx.Err() == nil {
+		if err != nil && s.ctx.Err() == nil {
 			p.system.set.logger.Debug("notification: heartbeat not sent", zap.Error(err))
+			if elsewhere(err) {
+				p.interrupt(s) // commands go to another server, and so must the connection
+			}
 		}
 	}
 }
 
-func (p *pump) sendBeat(ctx context.Context) error {
+func (p *pump) sendBeat(ctx context.Context, s *session) error {
 	number := p.beats.Add(1)
 	if p.system.set.history > 0 {
-		_, err := p.system.journal.look(ctx, p.beatChannel, number)
+		_, err := p.beside(s).look(ctx, s.beats, number)
 		return err
 	}
 	// A script for the same reason as with events: in a cluster it runs on the node we listen to.
 	plain := p.system.publisher.scripts.plain
-	reply, err := plain.run(ctx, p.system.client, append(plain.call(3, p.system.keys.journal), number, 1, p.beatChannel))
+	reply, err := plain.run(ctx, p.system.client, append(plain.call(3, p.system.keys.journal), number, 1, s.beats))
 	beat := new(request)
 	settle([]*request{beat}, reply, err)
 	return beat.err

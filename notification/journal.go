@@ -34,11 +34,26 @@ type journal struct {
 	keys   keys
 	state  *script
 	read   *script
+
+	// listened is a channel that somebody listens to on the server to be read from. Empty means any server.
+	listened string
 }
 
 func newJournal(client redis.UniversalClient, k keys) *journal {
 	return &journal{client: client, keys: k, state: newScript(stateSource), read: newScript(readSource)}
 }
+
+// beside returns the journal on the server where somebody listens to the channel. After a failover, connections of one
+// client may lead to different servers for a while; calls that come to another one fail with an error for which
+// elsewhere is true.
+func (j *journal) beside(channel string) *journal {
+	other := *j
+	other.listened = channel
+	return &other
+}
+
+// elsewhere reports whether a call came to another server than the one to be read from.
+func elsewhere(err error) bool { return redis.HasErrorPrefix(err, "READONLY") }
 
 // entry is one event in the journal.
 type entry struct {
@@ -77,8 +92,8 @@ func (i identity) continues(later identity) bool {
 // look returns the status of the journal. If a channel is given, the same is sent there as a heartbeat.
 func (j *journal) look(ctx context.Context, channel string, beat uint64) (status, error) {
 	// The mark offered is a new one each time: one used twice would make a wiped data set look like itself.
-	command := append(j.state.call(4, j.keys.journal, j.keys.origin),
-		rand.Text()[:16], originTTL.Milliseconds(), channel, beat)
+	command := append(j.state.call(5, j.keys.journal, j.keys.origin),
+		rand.Text()[:16], originTTL.Milliseconds(), channel, beat, j.listened)
 	reply, err := j.state.run(ctx, j.client, command)
 	if err != nil {
 		return status{}, err
@@ -151,7 +166,7 @@ func (j *journal) between(ctx context.Context, from, to position, count int) ([]
 
 // fetch is between, with the origin of the data set the events are from.
 func (j *journal) fetch(ctx context.Context, from, to position, count int) (entries []entry, origin string, err error) {
-	command := append(j.read.call(3, j.keys.journal, j.keys.origin), from.String(), to.String(), count)
+	command := append(j.read.call(4, j.keys.journal, j.keys.origin), from.String(), to.String(), count, j.listened)
 	reply, err := j.read.run(ctx, j.client, command)
 	if err != nil {
 		return nil, "", err

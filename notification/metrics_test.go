@@ -8,7 +8,6 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -77,11 +76,36 @@ func TestHealth(t *testing.T) {
 	require.NoError(t, n.Alive())
 }
 
+func TestHeartbeatAge(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	n := newSystem(t, server.Client(t), notification.WithHeartbeat(20*time.Millisecond))
+	registry := prometheus.NewPedanticRegistry()
+	require.NoError(t, registry.Register(n.Collector()))
+	age := func() float64 {
+		families, err := registry.Gather()
+		require.NoError(t, err)
+		for _, family := range families {
+			if family.GetName() == "cache_notification_heartbeat_age_seconds" {
+				return family.GetMetric()[0].GetGauge().GetValue()
+			}
+		}
+		require.FailNow(t, "no such metric")
+		return 0
+	}
+	assert.Zero(t, age(), "nobody listens, so none is expected")
+	subscribe(t, n, "k")
+	require.Eventually(t, func() bool { return age() > 0 }, patience, time.Millisecond)
+	server.Stop()
+	require.Eventually(t, func() bool { return age() > 0.5 }, patience, time.Millisecond)
+	server.Continue()
+	require.Eventually(t, func() bool { return age() < 0.5 }, patience, time.Millisecond)
+}
+
 func TestInProcessServer(t *testing.T) {
 	t.Parallel()
 	server := miniredis.RunT(t)
-	client := redis.NewClient(&redis.Options{Addr: server.Addr()})
-	t.Cleanup(func() { _ = client.Close() })
+	client, target := switched(t, server.Addr())
 	n := newSystem(t, client, notification.WithBufferSize(2), notification.WithHeartbeat(10*time.Millisecond))
 	r := record(t, subscribe(t, n, "k*"))
 	p := &publisher{system: n}
@@ -90,7 +114,9 @@ func TestInProcessServer(t *testing.T) {
 	assert.Zero(t, r.verify(t, p.sent))
 	assert.Empty(t, r.gaps())
 	server.Close()
-	require.NoError(t, server.Restart())
+	require.NoError(t, server.StartAddr("127.0.0.1:0")) // by now others may have the port it had
+	addr := server.Addr()
+	target.Store(&addr)
 	require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) == nil }, patience, time.Millisecond)
 	require.Zero(t, p.publish(t.Context(), "k", 100))
 	r.reached(t, p.last)

@@ -29,6 +29,10 @@ func (n *RedisNotificationSystem) PublishTaskEvent(ctx context.Context, event *T
 // Publish publishes any value that marshals to a JSON object to one channel, with "event_id" and "time" added. A
 // value that has fields of these names keeps them; Message.EventID and Message.Time carry ours in any case. Its
 // errors are those of PublishWorkflowEvent. Safe for concurrent use.
+//
+// What a caller publishes arrives in the order of its calls, one beginning after the other has returned. The exception
+// is a call that failed with PublishError.Uncertain, for example because ctx ended while the event was under way: if
+// that event arrives, then perhaps behind later ones. That holds for all the methods that publish.
 func (n *RedisNotificationSystem) Publish(ctx context.Context, channel string, v any) error {
 	var r request
 	v, err := valueOn{channel, v}.outgoing(&r)

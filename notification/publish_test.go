@@ -197,7 +197,7 @@ func TestPublishFollowsTheMaster(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			before, after := redistest.Start(t), redistest.Start(t)
-			client, target := switched(t, before)
+			client, target := switched(t, before.Addr())
 			n := newSystem(t, client)
 			require.NoError(t, n.Publish(t.Context(), "k", numbered{1}))
 			require.NoError(t, before.Client(t).Do(t.Context(), "replicaof", after.Host(), after.Port()).Err())

@@ -26,10 +26,9 @@ const (
 //	dispatch   recovers after cuts and hands messages to subscriptions
 //	replay     feeds the subscriptions that could not keep up
 type pump struct {
-	system      *RedisNotificationSystem
-	beatChannel string // where this system's own heartbeats go
-	queue       chan item
-	poke        chan struct{} // wakes control; never holds more than one
+	system *RedisNotificationSystem
+	queue  chan item
+	poke   chan struct{} // wakes control; never holds more than one
 
 	startOnce  sync.Once
 	started    atomic.Bool
@@ -43,12 +42,13 @@ type pump struct {
 	beats      atomic.Uint64  // heartbeats sent
 	lastBeat   atomic.Int64   // when a heartbeat last came back, Unix nanoseconds; 0 before the first session
 	busySince  atomic.Int64   // since when dispatch has worked on one item; 0 while it waits
+	counts     atomic.Bool    // a server has counted us among the listeners to a channel; see beside
 
 	mu      sync.Mutex
 	session *session      // the current connection, nil while there is none; guarded by mu
 	epoch   uint64        // number of the last session; only listen touches it
-	up      bool          // the session is confirmed and recovered; guarded by mu
-	changed chan struct{} // closed and replaced when up changes; guarded by mu
+	live    *session      // the session that is confirmed and recovered, nil while there is none; guarded by mu
+	changed chan struct{} // closed and replaced when live changes; guarded by mu
 	cause   error         // why the last session ended or could not begin; guarded by mu
 
 	dispatcher *dispatcher
@@ -60,8 +60,7 @@ const goroutines = 5
 
 func newPump(n *RedisNotificationSystem) *pump {
 	p := &pump{
-		system: n, beatChannel: n.keys.heartbeat + n.publisher.own,
-		queue: make(chan item, queueSize), poke: make(chan struct{}, 1),
+		system: n, queue: make(chan item, queueSize), poke: make(chan struct{}, 1),
 		dispatched: make(chan struct{}), changed: make(chan struct{}),
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
@@ -153,12 +152,36 @@ func (p *pump) stopReplaying() {
 
 // interrupt ends the current session, if it is the one given; nil means any.
 func (p *pump) interrupt(only *session) {
-	p.mu.Lock()
-	s := p.session
-	p.mu.Unlock()
-	if s != nil && (only == nil || only == s) {
+	if s := p.current(); s != nil && (only == nil || only == s) {
+		s.cancel() // a recovery under way would look in vain for the server of a closed connection
 		_ = s.pubsub.Close()
 	}
+}
+
+// current returns the session there is, or nil.
+func (p *pump) current() *session {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.session
+}
+
+// served returns the session there is if it is confirmed and recovered, or nil.
+func (p *pump) served() *session {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.live != p.session {
+		return nil
+	}
+	return p.live
+}
+
+// beside returns the journal on the server that a session is connected to. It cannot be told from others where nobody
+// is counted, as behind some proxies, nor before the session is confirmed.
+func (p *pump) beside(s *session) *journal {
+	if s == nil || s != p.served() || !p.counts.Load() {
+		return p.system.journal
+	}
+	return p.system.journal.beside(s.beats)
 }
 
 // note remembers why there is no session.
@@ -168,12 +191,12 @@ func (p *pump) note(err error) {
 	p.cause = err
 }
 
-// setUp is called by the dispatcher when the session it works for became live, or was lost.
-func (p *pump) setUp(up bool) {
+// setLive is called by the dispatcher when the session it works for became live, or with nil when it was lost.
+func (p *pump) setLive(s *session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.up != up {
-		p.up = up
+	if p.live != s {
+		p.live = s
 		close(p.changed)
 		p.changed = make(chan struct{})
 	}
@@ -182,7 +205,7 @@ func (p *pump) setUp(up bool) {
 func (p *pump) status() (up bool, changed <-chan struct{}, cause error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.up, p.changed, p.cause
+	return p.live != nil && p.live == p.session, p.changed, p.cause
 }
 
 // alive reports whether the goroutines of a started pump are there and get on with their work.

@@ -8,8 +8,12 @@ import (
 	"go.uber.org/zap"
 )
 
-// recoveryBatch is how many events are read from the journal at once.
-const recoveryBatch = 500
+const (
+	// recoveryBatch is how many events are read from the journal at once.
+	recoveryBatch = 500
+	// uncounted is how many attempts are made to find the server that the connection is on.
+	uncounted = 5
+)
 
 // baseline is what the dispatcher knew about the journal when it was last in touch with it.
 type baseline struct {
@@ -46,7 +50,7 @@ func (p *pump) recover(s *session) {
 	d.early = nil
 	// Heartbeats sent before this moment may know less of the journal than was just read.
 	d.trusted = p.beats.Load()
-	p.setUp(true)
+	p.setLive(s)
 	p.replayer.wake()
 }
 
@@ -56,10 +60,15 @@ func (p *pump) catchUp(s *session) bool {
 	if d.base.known {
 		p.foreignMissed()
 	}
+	// What the connection brings is to follow what is read, so both must be of the same server.
+	j := p.system.journal.beside(s.beats)
 	for failures := 1; ; failures++ {
 		start := time.Now()
-		recovered, err := p.attempt(s)
+		recovered, err := p.attempt(s, j)
 		if err == nil {
+			if j.listened != "" {
+				p.counts.Store(true)
+			}
 			if d.base.known {
 				p.system.set.logger.Info("notification: recovered",
 					zap.Int("events", recovered), zap.Duration("took", time.Since(start)))
@@ -77,6 +86,16 @@ func (p *pump) catchUp(s *session) bool {
 			p.missed(GapUnreadable, d.at().pos)
 			return true
 		}
+		if elsewhere(err) {
+			lookAround(s.ctx, p.system.client)
+			if failures >= uncounted && p.counts.Load() {
+				p.interrupt(s) // commands stay with another server, and so must the connection
+				return false
+			}
+			if failures >= uncounted {
+				j = p.system.journal // perhaps there is a proxy that listens in our place
+			}
+		}
 		if !sleep(s.ctx, backoff(failures, minReconnect, maxReconnect)) {
 			return false
 		}
@@ -84,9 +103,9 @@ func (p *pump) catchUp(s *session) bool {
 }
 
 // attempt does one recovery and returns how many events it read. Repeated after an error it continues.
-func (p *pump) attempt(s *session) (recovered int, err error) {
+func (p *pump) attempt(s *session, j *journal) (recovered int, err error) {
 	d := p.dispatcher
-	now, err := p.system.journal.look(s.ctx, "", 0)
+	now, err := j.look(s.ctx, "", 0)
 	if err != nil {
 		return 0, err
 	}
@@ -95,7 +114,7 @@ func (p *pump) attempt(s *session) (recovered int, err error) {
 		d.base.identity = now.identity
 		return 0, nil
 	}
-	v, err := p.judge(s.ctx, now)
+	v, err := p.judge(s.ctx, j, now)
 	if err != nil {
 		return 0, err
 	}
@@ -109,11 +128,11 @@ func (p *pump) attempt(s *session) (recovered int, err error) {
 	// From here on the verdict is settled: should reading fail, the next attempt must not tell of it again.
 	d.base.identity, d.base.contact = now.identity, time.Now()
 	d.advance(v.from)
-	return p.readOn(s.ctx)
+	return p.readOn(s.ctx, j)
 }
 
 // judge finds out where in the journal the events begin that have not passed, and whether some are gone.
-func (p *pump) judge(ctx context.Context, now status) (v verdict, err error) {
+func (p *pump) judge(ctx context.Context, j *journal, now status) (v verdict, err error) {
 	d := p.dispatcher
 	at := d.at()
 	wiped := now.identity.origin != d.base.identity.origin
@@ -131,7 +150,7 @@ func (p *pump) judge(ctx context.Context, now status) (v verdict, err error) {
 	if wiped {
 		// Events may have passed after the journal was wiped and before the connection was cut.
 		v.forked = true
-		v.from, err = p.fork(ctx, position{})
+		v.from, err = p.fork(ctx, j, position{})
 		return v, err
 	}
 	if at.pos.isZero() {
@@ -142,7 +161,7 @@ func (p *pump) judge(ctx context.Context, now status) (v verdict, err error) {
 		return v, nil
 	}
 	v.from = at
-	part, err := p.system.journal.from(ctx, at, 1)
+	part, err := j.from(ctx, at, 1)
 	if err != nil || part.intact {
 		return v, err
 	}
@@ -154,7 +173,7 @@ func (p *pump) judge(ctx context.Context, now status) (v verdict, err error) {
 		v.from = envelope{}
 		return v, nil
 	}
-	first, err := p.system.journal.between(ctx, position{}, lastPosition(), 1)
+	first, err := j.between(ctx, position{}, lastPosition(), 1)
 	if err != nil {
 		return v, err
 	}
@@ -165,16 +184,16 @@ func (p *pump) judge(ctx context.Context, now status) (v verdict, err error) {
 	}
 	because(GapRolledBack)
 	v.forked = true
-	v.from, err = p.fork(ctx, d.seen.oldest())
+	v.from, err = p.fork(ctx, j, d.seen.oldest())
 	return v, err
 }
 
 // fork finds the last event of the journal that has passed already. A journal only grows at its end, so all before
 // it is common history, and all after it is new.
-func (p *pump) fork(ctx context.Context, from position) (last envelope, err error) {
+func (p *pump) fork(ctx context.Context, j *journal, from position) (last envelope, err error) {
 	passed := p.dispatcher.seen.places()
 	for {
-		entries, err := p.system.journal.between(ctx, from, lastPosition(), recoveryBatch)
+		entries, err := j.between(ctx, from, lastPosition(), recoveryBatch)
 		if err != nil {
 			return envelope{}, err
 		}
@@ -221,9 +240,9 @@ func (p *pump) missed(reason GapReason, behind position) {
 
 // readOn delivers the events from the cursor to the end of the journal, and returns how many there were. The event
 // at the cursor is delivered too, to those it has not reached: the cut may have come between its copies.
-func (p *pump) readOn(ctx context.Context) (count int, err error) {
+func (p *pump) readOn(ctx context.Context, j *journal) (count int, err error) {
 	for {
-		part, err := p.system.journal.from(ctx, p.dispatcher.at(), recoveryBatch)
+		part, err := j.from(ctx, p.dispatcher.at(), recoveryBatch)
 		if err != nil {
 			return count, err
 		}

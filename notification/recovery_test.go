@@ -154,13 +154,23 @@ func testRestart(t *testing.T, opts []redistest.Option, reason notification.GapR
 
 func TestTrimmedJournalIsAGap(t *testing.T) {
 	t.Parallel()
+	for name, before := range map[string]int{"some events": 10, "no event yet": 0} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testTrimmed(t, before)
+		})
+	}
+}
+
+func testTrimmed(t *testing.T, before int) {
+	t.Helper()
 	server := redistest.Start(t)
 	client, proxy := through(t, server)
 	outside := newSystem(t, server.Client(t), notification.WithHistory(200, 0))
 	n := newSystem(t, client, notification.WithHistory(200, 0))
 	r := record(t, subscribe(t, n, "k"))
 	p := &publisher{system: outside}
-	require.Zero(t, p.publish(t.Context(), "k", 10))
+	require.Zero(t, p.publish(t.Context(), "k", before))
 	r.reached(t, p.last)
 	proxy.Refuse(true)
 	proxy.Cut()
@@ -193,4 +203,31 @@ func TestFlushedWhileConnected(t *testing.T) {
 	}
 	r.reached(t, p.last)
 	assert.Zero(t, r.verify(t, p.sent), "what arrived live is not lost by the flush")
+}
+
+// What was published before somebody subscribed is not for them, even if a recovery comes across it.
+func TestRecoveryGivesNothingOlderThanTheSubscription(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := server.Client(t)
+	// A heartbeat would tell where the journal ends.
+	n, outside := newSystem(t, client, notification.WithHeartbeat(time.Hour)), newSystem(t, server.Client(t))
+	first := subscribe(t, n, "known")
+	publish := func() {
+		for _, channel := range []string{"known", "new"} {
+			require.NoError(t, outside.Publish(t.Context(), channel, struct{}{}))
+		}
+	}
+	publish()
+	next(t, first)
+	late := []*notification.Subscription{subscribe(t, n, "known"), subscribe(t, n, "new")}
+	cut(t, n, client)
+	for _, s := range late {
+		empty(t, s)
+	}
+	publish()
+	for _, s := range late {
+		assert.False(t, next(t, s).Recovered)
+		empty(t, s)
+	}
 }

@@ -85,13 +85,12 @@ func (r *replayer) round() (busy, progress bool) {
 	subs := slices.Collect(maps.Keys(r.subs))
 	clear(r.subs)
 	r.mu.Unlock()
-	up, _, _ := r.pump.status()
-	stopping := r.pump.system.closed()
+	session, stopping := r.pump.served(), r.pump.system.closed()
 	for _, s := range subs {
 		if r.ctx.Err() != nil {
 			return true, false
 		}
-		moved, done := r.turn(s, up, stopping)
+		moved, done := r.turn(s, session, stopping)
 		progress = progress || moved
 		if !done {
 			busy = true
@@ -105,7 +104,7 @@ func (r *replayer) round() (busy, progress bool) {
 
 // turn moves what was read into the buffer, and reads more once there is nothing left to move. It reports whether
 // the subscription got further and whether it needs no more turns.
-func (r *replayer) turn(s *Subscription, up, stopping bool) (moved, done bool) {
+func (r *replayer) turn(s *Subscription, session *session, stopping bool) (moved, done bool) {
 	s.mu.Lock()
 	before := len(s.backlog)
 	empty := r.move(s)
@@ -118,14 +117,14 @@ func (r *replayer) turn(s *Subscription, up, stopping bool) (moved, done bool) {
 	}
 	// While the connection is cut the journal may be about to change under us. Shutdown cuts it too, but for good.
 	// Without room there is no hurry: whoever never reads shall not have a piece of the journal in our memory.
-	if !empty || full || !up && !stopping {
+	if !empty || full || session == nil && !stopping {
 		return moved, false
 	}
 	// Before reading: what the dispatcher passes from here on is in what is read or comes later.
 	s.topic.mu.Lock()
 	passed := s.topic.passed
 	s.topic.mu.Unlock()
-	part, err := r.pump.system.journal.after(r.ctx, envelope{pos: at}, replayBatch)
+	part, err := r.pump.beside(session).after(r.ctx, envelope{pos: at}, replayBatch)
 	if err != nil {
 		if r.ctx.Err() == nil {
 			r.pump.system.set.logger.Debug("notification: replay failed", zap.Error(err))

@@ -7,10 +7,16 @@
 -- ARGV[2]  milliseconds until an origin nobody asked for is forgotten
 -- ARGV[3]  channel for the heartbeat, or an empty string
 -- ARGV[4]  number of the heartbeat
+-- ARGV[5]  channel that somebody listens to on the server that is meant, or an empty string for any server
 --
 -- Reply    one string, which is also the heartbeat, with fields separated by newlines: number of the heartbeat,
 --          origin, run ID of the server, its replication ID, its previous replication ID, events in the journal,
---          ID of the last event, its time. What the server does not tell is empty.
+--          ID of the last event, its time. What the server does not tell is empty. An error if this is not the
+--          server that is meant, as in read.lua.
+
+if ARGV[5] ~= '' and redis.pcall('PUBSUB', 'NUMSUB', ARGV[5])[2] == 0 then
+  return redis.error_reply('READONLY the subscriptions are on another server')
+end
 
 local origin = redis.call('GET', KEYS[2])
 if not origin then

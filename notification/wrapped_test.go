@@ -18,5 +18,6 @@ func wrappedCluster(tb testing.TB, addrs []string) redis.UniversalClient {
 		Cluster: true, Addrs: addrs, DialTimeout: time.Second, ReadTimeout: time.Second,
 	})
 	require.NoError(tb, err)
+	tb.Cleanup(func() { _ = c.Close() })
 	return c
 }

@@ -1,0 +1,126 @@
+package notification_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/notification"
+)
+
+const journalKey = "cache:{notification}:journal"
+
+// toCluster returns go-redis' own client for a cluster.
+func toCluster(tb testing.TB, addrs []string) redis.UniversalClient {
+	tb.Helper()
+	client := redis.NewClusterClient(&redis.ClusterOptions{
+		Addrs: addrs, ContextTimeoutEnabled: true, DialTimeout: time.Second, ReadTimeout: time.Second,
+	})
+	tb.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+func TestCluster(t *testing.T) {
+	t.Parallel()
+	for name, connect := range map[string]func(testing.TB, []string) redis.UniversalClient{
+		"go-redis": toCluster, "package client": wrappedCluster,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testCluster(t, connect)
+		})
+	}
+}
+
+func testCluster(t *testing.T, connect func(testing.TB, []string) redis.UniversalClient) {
+	t.Helper()
+	c := redistest.StartCluster(t, 3, redistest.WithReplicas(1))
+	n := newSystem(t, connect(t, c.Addrs()), notification.WithHeartbeat(200*time.Millisecond))
+	r := record(t, subscribe(t, n, "k*"))
+	task := record(t, subscribe(t, n, "task:workflow:W"))
+	p := &publisher{system: n}
+	p.arrived(t, r)
+	assert.Len(t, pubsubClients(t, c.MasterOf(t, journalKey).Client(t)), 1, "the connection is on the journal's node")
+	require.NoError(t, n.PublishTaskEvent(t.Context(), &notification.TaskEvent{ID: "T", WorkflowID: "W", Status: "s"}))
+	require.Eventually(t, func() bool { return task.last() == 0 && len(task.sub.Messages()) == 0 }, patience, time.Millisecond)
+
+	stop := p.traffic(t.Context())
+	c.Failover(t, journalKey)
+	stop()
+	p.arrived(t, r)
+	r.verify(t, p.sent)
+	require.Eventually(t, func() bool {
+		p.arrived(t, r)
+		return len(pubsubClients(t, c.MasterOf(t, journalKey).Client(t))) == 1
+	}, patience, 50*time.Millisecond, "the connection follows the journal")
+
+	stop = p.traffic(t.Context())
+	c.KillMasterOf(t, journalKey)
+	stop()
+	p.arrived(t, r)
+	missing := r.verify(t, p.sent)
+	t.Logf("%d published, %d missing, gaps %v", len(p.sent), missing, r.gaps())
+	assert.NotEmpty(t, r.gaps())
+	assert.Len(t, pubsubClients(t, c.MasterOf(t, journalKey).Client(t)), 1)
+}
+
+// A master of a cluster that was frozen for a while wakes up as a replica and keeps its connections. What was published
+// meanwhile has passed it by; what comes after that does not.
+func TestClusterMasterThatComesBack(t *testing.T) {
+	t.Parallel()
+	c := redistest.StartCluster(t, 3, redistest.WithReplicas(1))
+	// No heartbeat may come in time to tell.
+	n := newSystem(t, toCluster(t, c.Addrs()), notification.WithHeartbeat(time.Hour))
+	r := record(t, subscribe(t, n, "k"))
+	p := &publisher{system: n}
+	p.arrived(t, r)
+
+	frozen := c.MasterOf(t, journalKey)
+	other := c.Nodes()[0]
+	if other == frozen {
+		other = c.Nodes()[1]
+	}
+	client := other.Client(t)
+	frozen.Stop()
+	require.Eventually(t, func() bool {
+		nodes, err := client.ClusterNodes(t.Context()).Result()
+		return err == nil && strings.Count(nodes, "master,fail ") == 1 && strings.Count(nodes, "master -") == 3
+	}, patience, 50*time.Millisecond)
+	p.system = newSystem(t, toCluster(t, c.Addrs()))
+	large := struct {
+		numbered
+		Rest string
+	}{Rest: strings.Repeat("x", 1<<16)}
+	for range 400 { // more than the kernel keeps for the frozen node
+		p.last++
+		large.N = p.last
+		require.NoError(t, p.system.Publish(t.Context(), "k", large))
+		p.sent = append(p.sent, p.last)
+	}
+	frozen.Continue()
+	p.arrived(t, r)
+	assert.Zero(t, r.verify(t, p.sent), "the new master has them all")
+	assert.Equal(t, []notification.GapReason{notification.GapFailover}, r.gaps())
+}
+
+// A user may lack the permission for what is of use only in a failover.
+func TestClusterWithoutShardedChannels(t *testing.T) {
+	t.Parallel()
+	c := redistest.StartCluster(t, 3)
+	for _, node := range c.Nodes() {
+		require.NoError(t, node.Client(t).Do(t.Context(), "acl", "setuser", "default", "-ssubscribe").Err())
+	}
+	n := newSystem(t, toCluster(t, c.Addrs()))
+	r := record(t, subscribe(t, n, "k"))
+	p := &publisher{system: n}
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	r.reached(t, p.last)
+	assert.Zero(t, r.verify(t, p.sent))
+	assert.Zero(t, n.GetMetrics().Reconnects)
+	require.NoError(t, r.sub.Err())
+}

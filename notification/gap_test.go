@@ -1,0 +1,225 @@
+package notification_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/notification"
+)
+
+// cut breaks the subscribing connection and returns when the next one delivers.
+func cut(t *testing.T, n *notification.RedisNotificationSystem, admin *redis.Client) {
+	t.Helper()
+	before := n.GetMetrics().Reconnects
+	require.NoError(t, admin.Do(t.Context(), "client", "kill", "type", "pubsub").Err())
+	require.Eventually(t, func() bool {
+		return n.GetMetrics().Reconnects > before && n.HealthCheck(t.Context()) == nil
+	}, patience, time.Millisecond)
+}
+
+// told returns the next gap that a subscription tells of.
+func told(t *testing.T, s *notification.Subscription) notification.Gap {
+	t.Helper()
+	select {
+	case gap := <-s.Gaps():
+		return gap
+	case <-time.After(patience):
+		require.FailNow(t, "no gap")
+		return notification.Gap{}
+	}
+}
+
+func TestForeignMessagesThatPassedByAreAGap(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	n := newSystem(t, client)
+	foreign, own := subscribe(t, n, "foreign"), subscribe(t, n, "own")
+	require.NoError(t, client.Publish(t.Context(), "foreign", "1").Err())
+	assert.Nil(t, next(t, foreign).Gap)
+	cut(t, n, client)
+	assert.Equal(t, notification.GapForeign, told(t, foreign).Reason)
+	require.NoError(t, n.Publish(t.Context(), "foreign", struct{}{}))
+	m := next(t, foreign)
+	require.NotNil(t, m.Gap)
+	assert.Equal(t, notification.GapForeign, m.Gap.Reason)
+	require.NoError(t, n.Publish(t.Context(), "own", struct{}{}))
+	assert.Nil(t, next(t, own).Gap, "nobody else publishes there")
+}
+
+func TestForeignMessagesOfOneThatIsBehindAreAGap(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	n := newSystem(t, client, notification.WithBufferSize(1))
+	s, other := subscribe(t, n, "k"), subscribe(t, n, "k*")
+	for i := range 2 { // the second is left to the journal
+		require.NoError(t, n.Publish(t.Context(), "k", numbered{i + 1}))
+		next(t, other)
+	}
+	require.NoError(t, client.Publish(t.Context(), "k", "foreign").Err())
+	next(t, other)
+	gap := told(t, s)
+	assert.Equal(t, notification.GapOverflow, gap.Reason)
+	assert.EqualValues(t, 1, s.Dropped())
+	assert.Nil(t, next(t, s).Gap)
+	require.NotNil(t, next(t, s).Gap)
+}
+
+func TestUnreadableJournalIsAGap(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	admin := server.Client(t)
+	require.NoError(t, admin.Do(t.Context(), "acl", "setuser", "limited", "on", ">secret", "~*", "&*", "+@all").Err())
+	options := server.Options()
+	options.Username, options.Password = "limited", "secret"
+	client := redis.NewClient(options)
+	t.Cleanup(func() { _ = client.Close() })
+	n := newSystem(t, client)
+	r := record(t, subscribe(t, n, "k"))
+	p := &publisher{system: n}
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	r.reached(t, p.last)
+	require.NoError(t, admin.Do(t.Context(), "acl", "setuser", "limited", "-xrange").Err())
+	cut(t, n, admin)
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	r.reached(t, p.last)
+	assert.Zero(t, r.verify(t, p.sent))
+	assert.Equal(t, []notification.GapReason{notification.GapUnreadable}, r.gaps())
+
+	// It is no loss for good.
+	require.NoError(t, admin.Do(t.Context(), "acl", "setuser", "limited", "+xrange").Err())
+	cut(t, n, admin)
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	r.reached(t, p.last)
+	assert.Zero(t, r.verify(t, p.sent))
+	assert.Len(t, r.gaps(), 1)
+}
+
+// The cursor moves in quiet times: what others publish meanwhile, the journal may forget.
+func TestQuietSubscriptionKeepsUpWithTheJournal(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client, busy := server.Client(t), newSystem(t, server.Client(t), notification.WithHistory(100, 0))
+	n := newSystem(t, client, notification.WithHistory(100, 0), notification.WithHeartbeat(50*time.Millisecond))
+	r, marker := record(t, subscribe(t, n, "quiet")), subscribe(t, n, "marker")
+	beats := client.PSubscribe(t.Context(), "cache:{notification}:heartbeat:*")
+	t.Cleanup(func() { _ = beats.Close() })
+	p, others := &publisher{system: n}, &publisher{system: busy}
+	require.Zero(t, p.publish(t.Context(), "quiet", 1))
+	r.reached(t, p.last)
+	require.Zero(t, others.publish(t.Context(), "busy", 1000))
+	last, err := client.XRevRangeN(t.Context(), journalKey, "+", "-", 1).Result()
+	require.NoError(t, err)
+	for !strings.Contains(receive(t, beats), last[0].ID) {
+		continue
+	}
+	// What comes next on the same connection tells that the heartbeat was there.
+	require.NoError(t, client.Publish(t.Context(), "marker", "").Err())
+	next(t, marker)
+	cut(t, n, client)
+	require.Zero(t, p.publish(t.Context(), "quiet", 1))
+	r.reached(t, p.last)
+	assert.Zero(t, r.verify(t, p.sent))
+	assert.Empty(t, r.gaps())
+}
+
+// Somebody put an older state of the journal back, on the same server.
+func TestJournalThatWasSetBackIsAGap(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	n := newSystem(t, client, notification.WithHeartbeat(50*time.Millisecond))
+	r := record(t, subscribe(t, n, "k"))
+	p := &publisher{system: n}
+	require.Zero(t, p.publish(t.Context(), "k", 5))
+	require.NoError(t, client.Copy(t.Context(), journalKey, journalKey+":copy", 0, false).Err())
+	require.Zero(t, p.publish(t.Context(), "k", 5))
+	r.reached(t, p.last)
+	require.NoError(t, client.Rename(t.Context(), journalKey+":copy", journalKey).Err())
+	assert.Equal(t, notification.GapRolledBack, told(t, r.sub).Reason)
+	require.Zero(t, p.publish(t.Context(), "k", 5))
+	r.reached(t, p.last)
+	assert.Zero(t, r.verify(t, p.sent))
+	assert.Equal(t, []notification.GapReason{notification.GapRolledBack}, r.gaps())
+}
+
+// Events whose IDs are lower than those before come from another history, whatever the heartbeats say.
+func TestEventIDsThatGoBackwardsAreAGap(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	n := newSystem(t, client, notification.WithHeartbeat(time.Hour))
+	// A server whose clock was ahead.
+	require.NoError(t, client.XAdd(t.Context(), &redis.XAddArgs{Stream: journalKey, ID: "99999999999999-0", Values: []any{"k", "v"}}).Err())
+	r := record(t, subscribe(t, n, "k"))
+	p := &publisher{system: n}
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	r.reached(t, p.last)
+	require.NoError(t, client.Del(t.Context(), journalKey).Err())
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	r.reached(t, p.last)
+	assert.Zero(t, r.verify(t, p.sent))
+	assert.Equal(t, []notification.GapReason{notification.GapRolledBack}, r.gaps())
+}
+
+// trimmer cuts the journal off before a part of it is read.
+type trimmer struct {
+	admin *redis.Client
+	left  atomic.Int32 // parts still to be read before that
+}
+
+func (h *trimmer) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h *trimmer) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (h *trimmer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		// Only what reads to the end of the journal, wherever that may be, has this argument.
+		if slices.Contains(cmd.Args(), any("18446744073709551615-18446744073709551615")) && h.left.Add(-1) == 0 {
+			if err := h.admin.XTrimMaxLen(ctx, journalKey, 10).Err(); err != nil {
+				return err
+			}
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// The journal is trimmed faster than it is read.
+func TestJournalTrimmedDuringRecoveryIsAGap(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client, proxy := through(t, server)
+	hook := &trimmer{admin: server.Client(t)}
+	client.AddHook(hook)
+	n := newSystem(t, client)
+	r := record(t, subscribe(t, n, "k"))
+	p := &publisher{system: newSystem(t, server.Client(t))}
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	r.reached(t, p.last)
+	proxy.Refuse(true)
+	proxy.Cut()
+	require.Zero(t, p.publish(t.Context(), "k", 2000))
+	hook.left.Store(3) // after the one that looks for the beginning, and the first part
+	proxy.Refuse(false)
+	r.reached(t, p.last)
+	assert.Positive(t, r.verify(t, p.sent))
+	assert.Equal(t, []notification.GapReason{notification.GapTrimmed}, r.gaps())
+}
+
+// receive returns the next payload of a raw subscription.
+func receive(t *testing.T, raw *redis.PubSub) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	m, err := raw.ReceiveMessage(ctx)
+	require.NoError(t, err)
+	return m.Payload
+}
