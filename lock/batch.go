@@ -48,13 +48,17 @@ type batcher struct {
 	closed  bool // nobody does
 }
 
-// flight is what a pipeline carries.
-type flight struct{ rides []*ride }
+// flight is what a pipeline carries, one after the other.
+type flight struct {
+	rides []*ride // guarded by batcher.mu, but for the flight itself, which changes them under it only
+	calls []call  // of the rides that are executed; kept to be used again
+	alone []*ride // those that were refused together with others; likewise
+}
 
 // process makes a call and waits for the reply, at most until the round's deadline or the end of its interest.
 func (b *batcher) process(r *round, call call) (any, error) {
 	b.mu.Lock()
-	if b.near && len(b.inline) < maxInline && b.flying == 0 && b.node.heeds {
+	if b.near && b.underWay() < maxInline && b.node.heeds {
 		c := b.startInline(r)
 		b.mu.Unlock()
 		return b.processInline(c, call)
@@ -69,6 +73,17 @@ func (b *batcher) process(r *round, call call) (any, error) {
 	b.depart()
 	b.mu.Unlock()
 	return own.wait(b)
+}
+
+// underWay returns how many calls are.
+func (b *batcher) underWay() int {
+	count := len(b.inline) + len(b.waiting)
+	for _, f := range b.flights {
+		if f != nil {
+			count += len(f.rides)
+		}
+	}
+	return count
 }
 
 // awaits reports whether a round is still interested in answers, as far as the manager's closing is concerned. The caller
@@ -173,7 +188,7 @@ func (b *batcher) fly(f *flight, place int) {
 		}
 		b.mu.Unlock()
 		start := time.Now()
-		b.send(f.rides)
+		b.send(f)
 		took := time.Since(start)
 		for _, own := range f.rides {
 			own.arrive(b.node)
@@ -203,38 +218,36 @@ func (b *batcher) take(batch []*ride) []*ride {
 	return batch
 }
 
-// send executes the commands of a batch. Each has its own error then.
-func (b *batcher) send(batch []*ride) {
+// send makes the calls of a flight. Each has its own result then.
+func (b *batcher) send(f *flight) {
 	var deadline time.Time
-	for _, own := range batch {
+	for _, own := range f.rides {
 		if own.round.deadline.After(deadline) {
 			deadline = own.round.deadline // whoever has less time leaves earlier
 		}
 	}
 	// What the first one's context carries, such as a trace, goes for all; its end for none.
-	ctx, cancel := context.WithDeadline(context.WithoutCancel(batch[0].round.ctx), deadline)
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(f.rides[0].round.ctx), deadline)
 	defer cancel()
-	b.execute(ctx, batch, false)
-	var alone []*ride
-	for _, own := range batch {
+	f.execute(ctx, b.node, f.rides, false)
+	f.alone = f.alone[:0]
+	for _, own := range f.rides {
 		if own.result.refusedTogether() {
-			alone = append(alone, own)
+			f.alone = append(f.alone, own)
 		}
 	}
-	if len(alone) > 0 {
-		b.execute(ctx, alone, true)
+	if len(f.alone) > 0 {
+		f.execute(ctx, b.node, f.alone, true)
 	}
 }
 
 // execute makes the calls of rides.
-func (b *batcher) execute(ctx context.Context, rides []*ride, singly bool) {
-	calls := make([]call, len(rides))
-	for i, own := range rides {
-		calls[i] = own.call
+func (f *flight) execute(ctx context.Context, n *node, rides []*ride, singly bool) {
+	f.calls = f.calls[:0]
+	for _, own := range rides {
+		f.calls = append(f.calls, own.call)
 	}
-	for i, r := range b.node.execute(ctx, calls, singly, unrepeatable) {
-		rides[i].result = r
-	}
+	n.execute(ctx, f.calls, singly, unrepeatable, func(place int, r result) { rides[place].result = r })
 }
 
 // unrepeatable keeps go-redis from repeating a command by itself.

@@ -11,7 +11,7 @@ import (
 
 const (
 	// maxInline is how many callers may use a connection by themselves at the same time.
-	maxInline = 3
+	maxInline = 5
 	// inlineTime is how long they try, and by how much the end of a caller's context may go unnoticed when a near
 	// node suddenly hangs.
 	inlineTime = 200 * time.Millisecond

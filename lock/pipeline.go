@@ -42,7 +42,8 @@ func unanswered(count int) []result {
 // exec sends one part, and once more what met a server that does not know the script, or was refused together with
 // others.
 func (n *node) exec(ctx context.Context, calls []call) []result {
-	results := n.execute(ctx, calls, false, repeatable)
+	results := make([]result, len(calls))
+	n.execute(ctx, calls, false, repeatable, func(place int, r result) { results[place] = r })
 	var again []call
 	var places []int
 	unknown, blamed := false, false
@@ -60,8 +61,8 @@ func (n *node) exec(ctx context.Context, calls []call) []result {
 	if unknown && n.client.ScriptLoad(ctx, calls[0].script.source).Err() != nil {
 		return results
 	}
-	for i, r := range n.execute(ctx, again, blamed, repeatable) {
-		results[places[i]] = r
+	if len(again) > 0 {
+		n.execute(ctx, again, blamed, repeatable, func(place int, r result) { results[places[place]] = r })
 	}
 	return results
 }
@@ -71,6 +72,9 @@ func repeatable(cmd *redis.Cmd) redis.Cmder { return cmd }
 
 // refusedTogether reports whether the server has refused several calls as a whole.
 func (r result) refusedTogether() bool {
+	if !r.together {
+		return false // without the allocation that comes below
+	}
 	var reply redis.Error
-	return r.together && errors.As(r.err, &reply)
+	return errors.As(r.err, &reply)
 }

@@ -56,9 +56,12 @@ func join(calls []call) call {
 }
 
 // execute sends calls in one round trip, several with one command where that is possible and not forbidden by singly, and
-// returns the results in the order of the calls. wrap is given each command before it is sent.
-func (n *node) execute(ctx context.Context, calls []call, singly bool, wrap func(*redis.Cmd) redis.Cmder) []result {
-	var parts []part
+// gives the results to done, with the places of the calls. wrap is given each command before it is sent.
+func (n *node) execute(
+	ctx context.Context, calls []call, singly bool, wrap func(*redis.Cmd) redis.Cmder, done func(place int, r result),
+) {
+	var room [8]part // on the stack, and enough for what is joined
+	parts := room[:0]
 	for rest := calls; len(rest) > 0; {
 		c, count := rest[0], 1
 		if !singly && n.cluster == nil { // in a cluster the keys are on different nodes
@@ -80,14 +83,14 @@ func (n *node) execute(ctx context.Context, calls []call, singly bool, wrap func
 		}
 		_, _ = pipe.Exec(ctx) // each command has its own error
 	}
-	results := make([]result, 0, len(calls))
+	first := 0
 	for _, p := range parts {
-		results = p.results(results)
+		p.results(first, done)
 		if p.calls > 1 {
 			n.learn(p.script, p.cmd.Err())
 		}
+		first += p.calls
 	}
-	return results
 }
 
 // learn takes note of whether the server knows a script.
@@ -107,11 +110,12 @@ type part struct {
 	calls  int
 }
 
-// results appends what the server has said of each call.
-func (p part) results(all []result) []result {
+// results tells what the server has said of each call; first is the place of the part's first one.
+func (p part) results(first int, done func(place int, r result)) {
 	if p.calls == 1 {
 		reply, err := p.script.reply(p.cmd)
-		return append(all, result{reply: reply, err: err})
+		done(first, result{reply: reply, err: err})
+		return
 	}
 	list, err := p.cmd.Slice()
 	if err == nil && len(list) != p.calls {
@@ -125,9 +129,8 @@ func (p part) results(all []result) []result {
 				r = result{err: failure}
 			}
 		}
-		all = append(all, r)
+		done(first+i, r)
 	}
-	return all
 }
 
 // reply returns what the script says of a single call.
