@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -15,7 +16,9 @@ import (
 const (
 	// maxDirect is how many publish calls go straight to Redis at the same time. With more in flight, events wait
 	// for the next reply and then leave together: a batch costs the server and both network stacks far less.
-	maxDirect = 2
+	maxDirect = 5
+	// maxFlights is how many batches are under way at the same time.
+	maxFlights = 3
 	// maxBatch bounds how long one script keeps the server from other work, to about a millisecond.
 	maxBatch = 128
 
@@ -75,7 +78,8 @@ type publisher struct {
 	counter  atomic.Uint64 // number of the last event prepared
 
 	mu      sync.Mutex
-	flying  int        // calls to Redis in flight; guarded by mu
+	direct  int        // callers who publish by themselves; guarded by mu
+	flights int        // goroutines that send batches; guarded by mu
 	waiting []*request // events that wait for a place in a batch; guarded by mu
 }
 
@@ -95,8 +99,8 @@ func (p *publisher) one(ctx context.Context, r *request) error {
 		return p.failed(r, context.Cause(ctx), false)
 	}
 	p.mu.Lock()
-	if p.flying < maxDirect {
-		p.flying++
+	if p.flights == 0 && p.direct < maxDirect {
+		p.direct++
 		p.mu.Unlock()
 		p.send(ctx, []*request{r}, r.at)
 		p.landed()
@@ -104,6 +108,9 @@ func (p *publisher) one(ctx context.Context, r *request) error {
 	}
 	w := r.waiting(ctx)
 	p.waiting = append(p.waiting, w)
+	if p.flights > 0 { // otherwise those who publish by themselves see to it
+		p.depart()
+	}
 	p.mu.Unlock()
 	select {
 	case <-w.done:
@@ -135,26 +142,35 @@ func (p *publisher) many(ctx context.Context, requests []*request) error {
 	return errors.Join(errs...)
 }
 
-// landed gives the place of a finished call to the events that wait, if there are any.
+// landed is called when a caller who has published by himself has the reply. Events may have waited for that.
 func (p *publisher) landed() {
 	p.mu.Lock()
-	if len(p.waiting) == 0 {
-		p.flying--
-		p.mu.Unlock()
-		return
+	defer p.mu.Unlock()
+	p.direct--
+	if len(p.waiting) > 0 {
+		p.depart()
 	}
-	p.mu.Unlock()
-	// A goroutine of its own: the caller whose reply made room is done and must not work for the others.
-	go p.flush()
+}
+
+// depart sends batches, if not enough of them are under way. A goroutine does so: the caller is done and must not work
+// for the others. The caller holds mu.
+func (p *publisher) depart() {
+	if p.flights < maxFlights {
+		p.flights++
+		go p.flush()
+	}
 }
 
 // flush sends waiting events until there are none.
 func (p *publisher) flush() {
 	for {
+		// Let others go first who are about to publish, such as those whose last event has just arrived: fuller batches
+		// make 64 callers a tenth faster.
+		runtime.Gosched()
 		p.mu.Lock()
 		count := min(maxBatch, len(p.waiting))
 		if count == 0 {
-			p.flying--
+			p.flights--
 			p.mu.Unlock()
 			return
 		}
