@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/redis/go-redis/v9"
 
@@ -39,8 +40,8 @@ func newEvent() event {
 }
 
 // newNotifications returns a notification system on a client of its own.
-func newNotifications(s *scope, client redis.UniversalClient, opts ...notification.Option) *notification.RedisNotificationSystem {
-	system, err := notification.NewRedisNotificationSystem(client, opts...)
+func newNotifications(s *scope, client redis.UniversalClient) *notification.RedisNotificationSystem {
+	system, err := notification.NewRedisNotificationSystem(client)
 	if err != nil {
 		s.Fatalf("make notification system: %v", err)
 	}
@@ -77,7 +78,7 @@ func measurePublish(ctx context.Context, s *scope, e effort) ([]row, error) {
 		}},
 	}
 	publisher := newNotifications(s, newPlain(s, server))
-	alone, err := e.runRace(ctx, 1, append(contenders[:len(contenders):len(contenders)], contender{
+	alone, err := e.runRace(ctx, 1, append(slices.Clip(contenders), contender{
 		unpolled, func(ctx context.Context, _ int) error { return publisher.Publish(ctx, channel, ev) },
 	})...)
 	if err != nil {
@@ -136,6 +137,12 @@ func measureLatency(ctx context.Context, s *scope, e effort) ([]row, error) {
 	if _, err := raw.Receive(ctx); err != nil {
 		return nil, fmt.Errorf("subscribe: %w", err)
 	}
+	fed := plain.Subscribe(ctx, "bench:chan")
+	s.Cleanup(func() { _ = fed.Close() })
+	if _, err := fed.Receive(ctx); err != nil {
+		return nil, fmt.Errorf("subscribe: %w", err)
+	}
+	passed := fed.Channel()
 	result, err := e.runRace(ctx, 1,
 		contender{"ours", func(ctx context.Context, _ int) error {
 			if err := system.Publish(ctx, channel, ev); err != nil {
@@ -154,6 +161,21 @@ func measureLatency(ctx context.Context, s *scope, e effort) ([]row, error) {
 			_, err = raw.ReceiveMessage(ctx)
 			return err
 		}},
+		contender{"raw PUBLISH → Channel", func(ctx context.Context, _ int) error {
+			payload, err := json.Marshal(ev)
+			if err != nil {
+				return err
+			}
+			if err := plain.Publish(ctx, "bench:chan", payload).Err(); err != nil {
+				return err
+			}
+			select {
+			case <-passed:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}},
 	)
 	if err != nil {
 		return nil, err
@@ -162,5 +184,9 @@ func measureLatency(ctx context.Context, s *scope, e effort) ([]row, error) {
 		what: "publish → receive: latency", against: "raw PUBLISH → ReceiveMessage",
 		goal: atMost(1.25), value: result.times(1), unit: "×",
 		detail: result.both(1),
+	}, {
+		what: "publish → receive: latency", against: "raw PUBLISH → Channel of go-redis",
+		goal: noGoal(), value: result.times(2), unit: "×",
+		detail: result.both(2),
 	}}, nil
 }

@@ -55,7 +55,7 @@ func (n *node) sendOnce(r *round, c call) (any, error) {
 		reply, err = n.batches.process(r, c)
 	}
 	if err == nil && !known {
-		loaded.Store(true)
+		loaded.Store(true) // or nearly: it may have gone together with others, which costs us a round trip once
 	}
 	return reply, err
 }
