@@ -16,6 +16,8 @@ type node struct {
 	cluster *redis.ClusterClient // what is behind client, nil if that is no cluster
 	scripts scripts
 	loaded  [scriptCount]atomic.Bool // which of them this node has been given
+	// separate says that calls cannot be done in one run, as the keys of a cluster are on different nodes.
+	separate atomic.Bool
 	// renewals is how many pipelines of renewals are under way.
 	renewals atomic.Int32
 	inbox    *inbox
@@ -27,6 +29,7 @@ type node struct {
 func newNode(m *RedisLockManager, index int, client redis.UniversalClient) *node {
 	n := &node{manager: m, index: index, client: client}
 	n.cluster, _ = unwrap.As[*redis.ClusterClient](client)
+	n.separate.Store(n.cluster != nil)
 	// In a cluster PUBLISH counts the subscribers of its own node only.
 	n.scripts = newScripts(len(m.set.nodes) > 1, m.grant(), n.cluster == nil, m.inboxPrefix)
 	n.inbox = newInbox(n)

@@ -64,7 +64,7 @@ func (n *node) execute(
 	parts := room[:0]
 	for rest := calls; len(rest) > 0; {
 		c, count := rest[0], 1
-		if !singly && n.cluster == nil { // in a cluster the keys are on different nodes
+		if !singly && !n.separate.Load() {
 			count = together(rest)
 		}
 		if count > 1 {
@@ -93,13 +93,16 @@ func (n *node) execute(
 	}
 }
 
-// learn takes note of whether the server knows a script.
+// learn takes note of what a run of several calls has told of the server: whether it knows the script, and whether it
+// is part of a cluster though our client does not know, as behind a proxy. Then keys are on different nodes.
 func (n *node) learn(s *script, err error) {
 	switch {
 	case err == nil:
 		n.loaded[s.index].Store(true)
 	case redis.HasErrorPrefix(err, "NOSCRIPT"):
 		n.loaded[s.index].Store(false)
+	case redis.HasErrorPrefix(err, "CROSSSLOT"):
+		n.separate.Store(true)
 	}
 }
 
