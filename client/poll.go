@@ -17,7 +17,7 @@ import (
 // sleeps, and asking would only be in the way.
 type polling struct {
 	budget time.Duration
-	start  time.Time // what now counts from
+	now    func() time.Duration // a clock that nobody sets
 	// last is the connection on which something was sent last. Who finds itself there sends the second time in a row:
 	// a pool gives a caller who is alone the same connection each time.
 	last  atomic.Pointer[polled]
@@ -29,11 +29,9 @@ func newPolling(budget time.Duration) *polling {
 	if runtime.GOMAXPROCS(0) == 1 {
 		budget = 0 // a Redis on the same processor could not answer meanwhile
 	}
-	return &polling{budget: budget, start: time.Now()}
+	start := time.Now()
+	return &polling{budget: budget, now: func() time.Duration { return time.Since(start) }}
 }
-
-// now returns a time in nanoseconds, on a clock that nobody sets.
-func (p *polling) now() int64 { return int64(time.Since(p.start)) }
 
 // wrap makes the replies on a connection be polled for. Only a plain socket can be asked without waiting; any other
 // connection is returned as it is.
@@ -95,7 +93,7 @@ func (c *polled) Write(b []byte) (int, error) {
 	if c.polling.last.Swap(c) == c {
 		var measured bool
 		if chosen, measured = c.polling.trial.next(); measured {
-			c.sent.Store(c.polling.now())
+			c.sent.Store(int64(c.polling.now()))
 		} else {
 			c.sent.Store(0)
 		}
@@ -121,7 +119,7 @@ func (c *polled) Read(b []byte) (int, error) {
 	if !got.done {
 		got.n, got.err = c.stream.Read(b)
 	}
-	if sent := c.sent.Load(); sent != 0 && got.err == nil {
+	if sent := time.Duration(c.sent.Load()); sent != 0 && got.err == nil {
 		c.polling.trial.took(chosen, c.polling.now()-sent)
 	}
 	return got.n, got.err

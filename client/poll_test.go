@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -132,29 +131,23 @@ func TestRepliesAreNotPolledForAmongOthers(t *testing.T) {
 func TestPollingInVainIsGivenUp(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
-		busy time.Duration // what polling takes, beyond the answer
-		want way
+		polling, sleeping time.Duration // what they take
+		want              way
 	}{
-		"in vain": {busy: 10 * time.Millisecond, want: asleep},
-		"a gain":  {want: awake},
+		"in vain": {polling: 3, sleeping: 2, want: asleep},
+		"a gain":  {polling: 1, sleeping: 2, want: awake},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := &polling{budget: endless, start: time.Now()}
+			clock := time.Duration(1)
+			p := &polling{budget: endless, now: func() time.Duration { return clock }}
 			conn := connect(t, p, "tcp", "127.0.0.1:0")
 			conn.echo()
 			conn.ask = func(fd uintptr) bool {
-				for begun := time.Now(); time.Since(begun) < tc.busy; {
-					runtime.Gosched()
-				}
+				clock += tc.polling
 				return conn.receive(fd)
 			}
-			// The usual way takes long on this machine.
-			conn.usual.before = func() {
-				for begun := time.Now(); time.Since(begun) < 5*time.Millisecond; {
-					runtime.Gosched()
-				}
-			}
+			conn.usual.before = func() { clock += tc.sleeping }
 			for range 2*trialSize + 1 {
 				conn.exchange(t)
 			}

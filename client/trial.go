@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"time"
 )
 
 const (
@@ -19,7 +20,7 @@ type trial struct {
 	mu      sync.Mutex // guards what follows
 	pause   int        // so many commands until the next trial
 	better  way
-	samples [ways][]int64 // nanoseconds; of length trialSize at most
+	samples [ways][]time.Duration // of length trialSize at most
 }
 
 // way is how to wait for a reply.
@@ -49,13 +50,13 @@ func (t *trial) next() (chosen way, measured bool) {
 }
 
 // took tells how long a measured command took.
-func (t *trial) took(chosen way, nanos int64) {
+func (t *trial) took(chosen way, took time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.pause > 0 || len(t.samples[chosen]) == trialSize {
 		return // another one was faster to say so
 	}
-	t.samples[chosen] = append(t.samples[chosen], nanos)
+	t.samples[chosen] = append(t.samples[chosen], took)
 	if len(t.samples[asleep])+len(t.samples[awake]) < 2*trialSize {
 		return
 	}

@@ -2,13 +2,14 @@ package client
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
 
 // hold plays a trial in which a command takes as long as took says, and returns the way that was better and how often
 // each was measured.
-func hold(t *testing.T, subject *trial, took func(chosen way, n int) int64) (better way, counts [ways]int) {
+func hold(t *testing.T, subject *trial, took func(chosen way, n int) time.Duration) (better way, counts [ways]int) {
 	t.Helper()
 	for {
 		chosen, measured := subject.next()
@@ -23,7 +24,7 @@ func hold(t *testing.T, subject *trial, took func(chosen way, n int) int64) (bet
 func TestTrialChoosesTheFasterWay(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
-		asleep, awake int64
+		asleep, awake time.Duration
 		want          way
 	}{
 		"awake is faster":                 {asleep: 100, awake: 50, want: awake},
@@ -34,11 +35,11 @@ func TestTrialChoosesTheFasterWay(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			better, counts := hold(t, &trial{}, func(chosen way, n int) int64 {
+			better, counts := hold(t, &trial{}, func(chosen way, n int) time.Duration {
 				if n < trialSize/3 {
-					return int64(chosen) * 1_000_000 // some are held up, or are quite different commands
+					return time.Duration(chosen) * time.Second // some are held up, or are quite different commands
 				}
-				return [...]int64{asleep: tc.asleep, awake: tc.awake}[chosen]
+				return [...]time.Duration{asleep: tc.asleep, awake: tc.awake}[chosen]
 			})
 			require.Equal(t, tc.want, better)
 			require.Equal(t, [ways]int{trialSize, trialSize}, counts)
@@ -50,7 +51,7 @@ func TestTrialIsRepeated(t *testing.T) {
 	t.Parallel()
 	subject := &trial{}
 	for _, faster := range []way{awake, asleep, awake} {
-		better, _ := hold(t, subject, func(chosen way, _ int) int64 {
+		better, _ := hold(t, subject, func(chosen way, _ int) time.Duration {
 			if chosen == faster {
 				return 1
 			}
@@ -87,7 +88,7 @@ func TestTrialIgnoresLateSamples(t *testing.T) {
 	}
 	_, measured := subject.next()
 	require.True(t, measured, "nothing to compare with")
-	hold(t, subject, func(way, int) int64 { return 2 })
+	hold(t, subject, func(way, int) time.Duration { return 2 })
 	subject.took(awake, 1) // in the pause
 	require.Empty(t, subject.samples[awake])
 }
