@@ -26,8 +26,8 @@ const (
 //
 // A command usually rides in a pipeline, with whatever else waits to be sent: a goroutine writes and reads, and the
 // caller waits for it or for the end of its interest. Waking goroutines costs as much as a round trip on the same
-// machine, however. So a caller that is alone with a near node does the writing and reading itself, see inline.go,
-// without being able to leave, but for a short time only.
+// machine, however. So while few calls to a near node are under way their callers do the writing and reading
+// themselves, see inline.go, without being able to leave, but for a short time only.
 //
 // go-redis' AutoPipeline, which is experimental, minds neither deadlines nor the end of contexts, and repeats a batch as a
 // whole. With its defaults and 64 callers it had a third of the throughput.

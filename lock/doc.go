@@ -87,7 +87,7 @@
 //	acquire.go    tries once, and tells refusal, failure and the caller's end apart
 //	quorum.go     puts a question to all nodes through redsync (pool.go), and takes back what came to nothing; votes.go counts
 //	repeat.go     asks one node by a script (script.go), and again after a failure that passes
-//	batch.go      sends what concurrent callers ask together (ride.go is one of them), a caller who is alone by itself (inline.go)
+//	batch.go      sends what concurrent callers ask together (ride.go is one of them), the callers themselves while they are few (inline.go)
 //	together.go   has several calls done in one run of a script, as those of concurrent callers are
 //	fencing.go    makes a majority agree on the token
 //	leftovers.go  knows what a late master may still have of ours, so that it refuses nobody of us
