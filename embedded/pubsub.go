@@ -59,6 +59,9 @@ func (ps *pubsub) handle(c *server.Peer, cmd string, args ...string) bool {
 			c.WriteInt(ps.publish(args[0], args[1]))
 			return true
 		}
+		if cmd == "PUBSUB" {
+			return ps.inspect(c, args)
+		}
 		return false // miniredis refuses subscriptions there
 	}
 

@@ -319,3 +319,16 @@ func TestCloseDoesNotWaitForAStuckClient(t *testing.T) {
 		t.Fatal("Close hangs")
 	}
 }
+
+// TestScriptsSeeSubscribers: notifications ask so whether they have come to the right server.
+func TestScriptsSeeSubscribers(t *testing.T) {
+	t.Parallel()
+	client, _ := setup(t)
+	sub := client.Subscribe(t.Context(), "a")
+	t.Cleanup(func() { _ = sub.Close() })
+	_, err := sub.Receive(t.Context())
+	require.NoError(t, err)
+	reply, err := client.Eval(t.Context(), "return redis.call('PUBSUB', 'NUMSUB', 'a', 'b')", nil).Result()
+	require.NoError(t, err)
+	require.Equal(t, []any{"a", int64(1), "b", int64(0)}, reply)
+}
