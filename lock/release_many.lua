@@ -1,4 +1,4 @@
--- Gives locks back, each as release.lua does.
+-- Gives locks back, each as release.lua does. What fails for one does not end the run.
 --
 -- KEYS  for each lock: lock, fence, queue, seen
 -- ARGV  for each lock: value
@@ -9,7 +9,7 @@ for i, value in ipairs(ARGV) do
   lock, fence, queue, seen = KEYS[first], KEYS[first + 1], KEYS[first + 2], KEYS[first + 3]
   local held = redis.pcall('GET', lock)
   if held == value then
-    replies[i] = redis.call('DEL', lock)
+    replies[i] = redis.pcall('DEL', lock)
   elseif type(held) == 'table' then
     replies[i] = held
   else

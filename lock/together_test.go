@@ -217,6 +217,28 @@ func TestOneOfACrowdIsNotAllowed(t *testing.T) {
 	}
 }
 
+// TestFailureOfOneInARun: what only a refusal needs is not allowed, which is nothing to those who are not refused.
+func TestFailureOfOneInARun(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	direct := server.Client(t)
+	require.NoError(t, direct.Do(t.Context(), "ACL", "SETUSER", "app", "on", ">pw", "+@all", "-pttl", "&*", "~*").Err())
+	const held = 3
+	require.NoError(t, direct.Set(t.Context(), "cache:lock:{"+job(held)+"}", "other", time.Hour).Err())
+	c := gather(t, server, func(o *redis.Options) { o.Username, o.Password = "app", "pw" })
+	failures := make([]error, crowd)
+	c.each(t, func(caller int) {
+		_, failures[caller] = c.manager.Acquire(context.Background(), job(caller), time.Hour)
+	})
+	for caller, err := range failures {
+		if caller != held {
+			require.NoError(t, err)
+			continue
+		}
+		require.ErrorIs(t, err, ErrRedis)
+	}
+}
+
 // TestCrowdMeetsAServerThatHasForgotten: the scripts are sent again.
 func TestCrowdMeetsAServerThatHasForgotten(t *testing.T) {
 	t.Parallel()
