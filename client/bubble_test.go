@@ -8,10 +8,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/stretchr/testify/require"
 
 	"github.com/compozy/cache/config"
+	"github.com/compozy/cache/internal/memredis"
 )
 
 // A client on an in-memory server lives in a bubble, where time is ours: users test
@@ -19,13 +19,15 @@ import (
 func TestInBubble(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		mini := miniredis.NewMiniRedis()
-		mini.ClockTTL(true)
-		defer mini.Close()
+		mini := memredis.New()
+		defer func() {
+			mini.Close()
+			time.Sleep(time.Minute) // in the bubble: the client may still be trying to dial in the background
+		}()
 		var dials atomic.Int64
-		r, err := New(&config.Config{MinIdleConns: 3, Dialer: func(context.Context, string, string) (net.Conn, error) {
+		r, err := New(&config.Config{MinIdleConns: 3, Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			dials.Add(1)
-			return mini.Dial()
+			return mini.Dial(ctx, network, addr)
 		}})
 		require.NoError(t, err)
 		defer func() { require.NoError(t, r.Close()) }()

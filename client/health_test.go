@@ -3,15 +3,14 @@ package client
 import (
 	"context"
 	"fmt"
-	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/stretchr/testify/require"
 
 	"github.com/compozy/cache/config"
+	"github.com/compozy/cache/internal/memredis"
 	"github.com/compozy/cache/internal/redistest"
 )
 
@@ -79,9 +78,9 @@ func TestHealthForRestrictedUser(t *testing.T) {
 
 func TestHealthOfServersThatTellLittle(t *testing.T) {
 	t.Parallel()
-	mini := miniredis.NewMiniRedis()
+	mini := memredis.New()
 	t.Cleanup(mini.Close)
-	r := ready(t, &config.Config{Dialer: func(context.Context, string, string) (net.Conn, error) { return mini.Dial() }})
+	r := ready(t, &config.Config{Dialer: mini.Dial})
 	require.NoError(t, r.HealthCheck(t.Context()))
 	require.Empty(t, mini.Keys())
 	mini.SetError("LOADING Redis is loading the dataset in memory")

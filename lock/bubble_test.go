@@ -2,30 +2,31 @@ package lock_test
 
 import (
 	"context"
-	"net"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/compozy/cache/internal/memredis"
 	"github.com/compozy/cache/lock"
 )
 
 // inBubble runs a test in which time costs nothing, on an in-memory server whose keys expire.
-func inBubble(t *testing.T, test func(t *testing.T, server *miniredis.Miniredis, client *redis.Client)) {
+func inBubble(t *testing.T, test func(t *testing.T, server *memredis.Server, client *redis.Client)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		server := miniredis.NewMiniRedis()
-		server.ClockTTL(true)
-		defer server.Close()
+		server := memredis.New()
+		defer func() {
+			server.Close()
+			time.Sleep(time.Minute) // in a bubble: a client may still be trying to dial in the background
+		}()
 		client := redis.NewClient(&redis.Options{
 			ContextTimeoutEnabled:    true,
-			Dialer:                   func(context.Context, string, string) (net.Conn, error) { return server.Dial() },
+			Dialer:                   server.Dial,
 			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 		})
 		defer func() { _ = client.Close() }()
@@ -35,7 +36,7 @@ func inBubble(t *testing.T, test func(t *testing.T, server *miniredis.Miniredis,
 
 func TestAnHourOfRenewals(t *testing.T) {
 	t.Parallel()
-	inBubble(t, func(t *testing.T, _ *miniredis.Miniredis, client *redis.Client) { //nolint:thelper // a test
+	inBubble(t, func(t *testing.T, _ *memredis.Server, client *redis.Client) { //nolint:thelper // a test
 		m, err := lock.NewRedisLockManager(client)
 		require.NoError(t, err)
 		defer func() { _ = m.Close(t.Context()) }()
@@ -59,7 +60,7 @@ func TestLossIsToldExactlyInTime(t *testing.T) {
 	} {
 		t.Run(ttl.String(), func(t *testing.T) {
 			t.Parallel()
-			inBubble(t, func(t *testing.T, server *miniredis.Miniredis, client *redis.Client) { //nolint:thelper // a test
+			inBubble(t, func(t *testing.T, server *memredis.Server, client *redis.Client) { //nolint:thelper // a test
 				m, err := lock.NewRedisLockManager(client)
 				require.NoError(t, err)
 				defer func() { _ = m.Close(t.Context()) }()
@@ -81,7 +82,7 @@ func TestLossIsToldExactlyInTime(t *testing.T) {
 // TestWaitersSurviveALostMessage: whoever is not told finds out by the holder's expiry.
 func TestWaitersSurviveALostMessage(t *testing.T) {
 	t.Parallel()
-	inBubble(t, func(t *testing.T, _ *miniredis.Miniredis, client *redis.Client) { //nolint:thelper // a test
+	inBubble(t, func(t *testing.T, _ *memredis.Server, client *redis.Client) { //nolint:thelper // a test
 		m, err := lock.NewRedisLockManager(client)
 		require.NoError(t, err)
 		defer func() { _ = m.Close(t.Context()) }()
