@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"runtime"
 	"syscall"
 	"time"
 )
@@ -20,7 +19,7 @@ const canPoll = true
 func (c *polled) receive(fd uintptr) bool {
 	var until time.Time
 	for {
-		n, err := syscall.Read(int(fd), c.buffer)
+		n, err := receiveNow(fd, c.buffer)
 		switch {
 		case err == nil && n > 0:
 			c.got = received{done: true, n: n}
@@ -36,8 +35,8 @@ func (c *polled) receive(fd uintptr) bool {
 			}}
 			return true
 		case until.IsZero():
-			// Whoever has something better to do goes first.
-			runtime.Gosched()
+			// Not runtime.Gosched: it would wake another thread of ours, to look for work, at this very moment.
+			giveWay()
 			until = time.Now().Add(c.polling.budget)
 		case time.Now().After(until):
 			return true
