@@ -34,8 +34,9 @@
 // Redis takes to answer. Which way is faster is measured, on a few of about every thousand commands, so that the slower
 // one is not used for long: a server behind a network, or busy processors, are waited for as ever.
 //
-// Commands under way at the same time are not polled for, and runnable goroutines go first. Polling needs Unix, a
-// plain TCP or Unix socket (TLS may be spoken over it), and more than one processor.
+// Commands under way at the same time are not polled for. Who polls keeps its processor, so with all others busy a
+// goroutine may wait for as long as BusyPoll; on Linux, other processes go first. Polling needs Unix, a plain TCP or Unix
+// socket (TLS may be spoken over it), and more than one processor.
 //
 // # What is wrong
 //
