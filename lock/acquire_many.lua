@@ -4,7 +4,7 @@
 -- KEYS  for each lock: lock, fence
 -- ARGV  for each lock: value, TTL of the lock in ms
 -- Reply for each lock the token, above 0, if the value holds it now; otherwise -1 - the remaining TTL of the other holder, ms;
---       or the error of Redis.
+--       or the text of Redis' error.
 local replies = {}
 for i = 1, #KEYS, 2 do
   local lock, reply = KEYS[i], nil
@@ -19,9 +19,8 @@ for i = 1, #KEYS, 2 do
     fine, reply = pcall(next_token, KEYS[i + 1])
     if not fine then
       redis.pcall('DEL', lock)
-      reply = redis.error_reply(reply)
     end
   end
-  replies[#replies + 1] = reply
+  replies[#replies + 1] = plain(reply)
 end
 return replies

@@ -2,19 +2,19 @@
 --
 -- KEYS  for each lock: lock, fence, queue, seen
 -- ARGV  for each lock: value
--- Reply for each lock as of release.lua, or the error of Redis.
+-- Reply for each lock as of release.lua, or the text of Redis' error.
 local replies = {}
 for i, value in ipairs(ARGV) do
   local first = 4 * i - 3
   lock, fence, queue, seen = KEYS[first], KEYS[first + 1], KEYS[first + 2], KEYS[first + 3]
   local held = redis.pcall('GET', lock)
   if held == value then
-    replies[i] = redis.pcall('DEL', lock)
+    replies[i] = plain(redis.pcall('DEL', lock))
   elseif type(held) == 'table' then
-    replies[i] = held
+    replies[i] = plain(held)
   else
-    local fine, reply = pcall(give_back, held, value)
-    replies[i] = fine and reply or redis.error_reply(reply)
+    local _, reply = pcall(give_back, held, value)
+    replies[i] = plain(reply)
   end
 end
 return replies

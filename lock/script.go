@@ -22,6 +22,8 @@ var (
 	handOverLua string
 	//go:embed acquire.lua
 	acquireLua string
+	//go:embed plain.lua
+	plainLua string
 	//go:embed acquire_many.lua
 	acquireManyLua string
 	//go:embed acquire_token.lua
@@ -82,9 +84,9 @@ func newScripts(several bool, grant time.Duration, strict bool, inbox string) sc
 		join:    script(constants + markLua + tokenLua + joinLua),
 	}
 	s.acquire.mark = beforeKeys + 4
-	s.acquire.many = script(constants + tokenLua + acquireManyLua)
+	s.acquire.many = script(constants + tokenLua + plainLua + acquireManyLua)
 	s.acquire.keys, s.acquire.params = 2, 2
-	s.release.many = script(constants + markLua + tokenLua + handOverLua + giveBackLua + releaseManyLua)
+	s.release.many = script(constants + markLua + tokenLua + handOverLua + giveBackLua + plainLua + releaseManyLua)
 	s.release.keys, s.release.params = 4, 1
 	s.extend.many, s.extend.keys, s.extend.params = s.extend, 1, 2
 	return s

@@ -128,13 +128,22 @@ func (p part) results(first int, done func(place int, r result)) {
 		r := result{err: err, together: true}
 		if err == nil {
 			r = result{reply: list[i]}
-			if failure, ok := r.reply.(error); ok {
-				r = result{err: failure}
+			if text, ok := r.reply.(string); ok {
+				r = result{err: scriptError(text)}
 			}
 		}
 		done(first+i, r)
 	}
 }
+
+// scriptError is an error of Redis that came as text, see plain.lua.
+type scriptError string
+
+// Error implements error.
+func (e scriptError) Error() string { return string(e) }
+
+// RedisError implements redis.Error.
+func (scriptError) RedisError() {}
 
 // reply returns what the script says of a single call.
 func (s *script) reply(cmd *redis.Cmd) (any, error) {

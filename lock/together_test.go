@@ -20,6 +20,7 @@ const crowd = 64
 type crowdTest struct {
 	server  *redistest.Server
 	manager *RedisLockManager
+	client  *redis.Client
 	only    *redis.Conn // the one connection that its client may have
 	all     sync.WaitGroup
 }
@@ -41,9 +42,16 @@ func gather(t *testing.T, server *redistest.Server, change func(*redis.Options))
 		defer cancel()
 		_ = m.Close(ctx)
 	})
-	c := &crowdTest{server: server, manager: m, only: client.Conn()}
-	require.NoError(t, c.only.Ping(t.Context()).Err())
+	c := &crowdTest{server: server, manager: m, client: client}
+	c.hold(t)
 	return c
+}
+
+// hold takes the connection away from the manager, once more after each has given it back.
+func (c *crowdTest) hold(t *testing.T) {
+	t.Helper()
+	c.only = c.client.Conn()
+	require.NoError(t, c.only.Ping(t.Context()).Err())
 }
 
 // each lets as many callers do something, at the same time.
@@ -158,10 +166,7 @@ func TestCrowdReleasesTogether(t *testing.T) {
 	require.NoError(t, direct.Append(t.Context(), "cache:lock:{"+job(confused)+"}", "+").Err())
 	require.NoError(t, direct.LPush(t.Context(), "cache:lock:{"+job(confused)+"}:queue", "x").Err())
 
-	client, ok := c.manager.nodes[0].client.(*redis.Client)
-	require.True(t, ok)
-	c.only = client.Conn()
-	require.NoError(t, c.only.Ping(t.Context()).Err())
+	c.hold(t)
 	failures := make([]error, crowd)
 	c.each(t, func(caller int) { failures[caller] = locks[caller].Release(context.Background()) })
 	sent, _ := c.commands(t)
@@ -239,13 +244,46 @@ func TestFailureOfOneInARun(t *testing.T) {
 	}
 }
 
+// TestErrorsDoNotShiftReplies: go-redis stops reading a list at an error that it has a type for, such as OOM, and takes what
+// follows for the replies to other commands.
+func TestErrorsDoNotShiftReplies(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	direct := server.Client(t)
+	c := gather(t, server, nil)
+	locks := make([]Lock, crowd)
+	c.each(t, func(caller int) {
+		l, err := c.manager.Acquire(context.Background(), job(caller), time.Hour)
+		assert.NoError(t, err)
+		locks[caller] = l
+	})
+	require.NoError(t, direct.ConfigSet(t.Context(), "maxmemory", "1").Err())
+	c.hold(t)
+	failures := make([]error, crowd)
+	c.each(t, func(caller int) {
+		if caller%2 == 0 {
+			_, failures[caller] = c.manager.Acquire(context.Background(), "another "+job(caller), time.Hour)
+		} else {
+			failures[caller] = locks[caller].Release(context.Background())
+		}
+	})
+	for caller, err := range failures {
+		if caller%2 == 0 {
+			require.ErrorIs(t, err, ErrRedis)
+			require.ErrorContains(t, err, "OOM")
+		} else {
+			require.NoError(t, err, "releasing takes no memory")
+		}
+	}
+	assert.Equal(t, int64(crowd/2), direct.DBSize(t.Context()).Val()-int64(crowd), "half of the locks, and all fences")
+	require.NoError(t, direct.ConfigSet(t.Context(), "maxmemory", "0").Err())
+}
+
 // TestCrowdMeetsAServerThatHasForgotten: the scripts are sent again.
 func TestCrowdMeetsAServerThatHasForgotten(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	c := gather(t, server, nil)
-	client, ok := c.manager.nodes[0].client.(*redis.Client)
-	require.True(t, ok)
 	for range 3 {
 		c.each(t, func(caller int) {
 			l, err := c.manager.Acquire(context.Background(), job(caller), time.Hour)
@@ -254,8 +292,7 @@ func TestCrowdMeetsAServerThatHasForgotten(t *testing.T) {
 			}
 		})
 		require.NoError(t, server.Client(t).ScriptFlush(t.Context()).Err())
-		c.only = client.Conn()
-		require.NoError(t, c.only.Ping(t.Context()).Err())
+		c.hold(t)
 	}
 	require.NoError(t, c.only.Close())
 	assert.Zero(t, c.manager.GetMetrics().ReleasesFailed)
