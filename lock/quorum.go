@@ -210,7 +210,7 @@ func (r *round) finish() {
 }
 
 // finishRelease ends the interest in nodes of which the caller need not hear any more, as a majority has released what
-// the round acquired had got. Those that fail to and had granted it are seen to in the background.
+// the round acquired had got. Those that fail to, and had granted it or may have, are seen to in the background.
 func (r *round) finishRelease(acquired *round) {
 	votes := acquired.snapshot()
 	r.mu.Lock()
@@ -226,7 +226,8 @@ func (r *round) finishRelease(acquired *round) {
 func (r *round) takeBack(n *node, v vote) {
 	mayHave := v.outcome == granted || v.outcome == failed
 	if r.verb == releasing {
-		mayHave = v.outcome == failed && r.acquired[n.index].outcome == granted
+		had := r.acquired[n.index].outcome
+		mayHave = v.outcome == failed && (had == granted || had == failed)
 	}
 	if mayHave {
 		r.manager.janitor.add(debris{

@@ -2,6 +2,8 @@ package lock_test
 
 import (
 	"context"
+	"io"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -234,4 +236,55 @@ func TestCloseDoesNotWaitForAStoppedMinority(t *testing.T) {
 	for _, i := range []int{0, 2} {
 		assert.Empty(t, value(t, servers[i]))
 	}
+}
+
+// half is a connection that breaks: the replies to acquisitions get lost, or nothing arrives at all.
+type half struct {
+	lossy, dead atomic.Bool
+	lost        atomic.Int64
+}
+
+func (*half) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h *half) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		args := cmd.Args()
+		switch script := len(args) > 2; {
+		case script && h.dead.Load():
+		case script && h.lossy.Load() && args[2] == 2: // of all scripts acquire has two keys
+			_ = next(ctx, cmd)
+			h.lost.Add(1)
+		default:
+			return next(ctx, cmd)
+		}
+		cmd.SetErr(io.EOF)
+		return io.EOF
+	}
+}
+
+func (h *half) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// TestMinorityThatMayHaveGranted: one of three masters has granted the lock without anybody knowing, and does not hear of
+// the release either. Its key is removed as soon as it is back, or it would refuse others until the TTL is over.
+func TestMinorityThatMayHaveGranted(t *testing.T) {
+	t.Parallel()
+	servers := redistest.StartN(t, 3)
+	broken := &half{}
+	third := newClient(t, servers[2].Addr())
+	third.AddHook(broken)
+	m := newManager(t, nil, lock.WithNodes(newClient(t, servers[0].Addr()), newClient(t, servers[1].Addr()), third))
+	require.NoError(t, acquire(t, m, "job", longTTL).Release(t.Context()))
+
+	broken.lossy.Store(true)
+	l := acquire(t, m, "job", time.Hour)
+	require.Eventually(t, func() bool { return broken.lost.Load() >= 4 }, patience, tick, "it is tried for so often")
+	require.NotEmpty(t, value(t, servers[2]))
+	broken.dead.Store(true)
+	require.NoError(t, l.Release(t.Context()))
+	require.NotEmpty(t, value(t, servers[2]))
+	broken.lossy.Store(false)
+	broken.dead.Store(false)
+	require.Eventually(t, func() bool { return value(t, servers[2]) == "" }, patience, tick)
 }
