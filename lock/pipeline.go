@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -12,10 +13,48 @@ import (
 // other clients of the server waiting.
 const pipelineSize = 500
 
-// pipeline makes calls of one script, in one round trip for each 500, and gives the results of each such part to done as
-// they arrive; first is the index of the part's first call. It returns when ctx ends, even if the client does not heed
+// pipeline makes calls of one script and gives the results to done as they arrive, some at a time, maybe several times at
+// once; first is the index of the first call that they are of. It returns when ctx ends, even if the client does not heed
 // contexts; the calls under way count as failed then.
 func (n *node) pipeline(ctx context.Context, calls []call, done func(first int, results []result)) {
+	if n.cluster == nil {
+		n.inParts(ctx, calls, done)
+		return
+	}
+	// go-redis returns when all masters have answered. One that hangs must not cost the locks on the others.
+	var all sync.WaitGroup
+	for _, places := range n.byMaster(ctx, calls) {
+		mine := make([]call, len(places))
+		for i, place := range places {
+			mine[i] = calls[place]
+		}
+		all.Go(func() {
+			n.inParts(ctx, mine, func(first int, results []result) {
+				for i := range results {
+					done(places[first+i], results[i:i+1])
+				}
+			})
+		})
+	}
+	all.Wait()
+}
+
+// byMaster returns the indexes of calls, grouped by the master of the cluster that each is for.
+func (n *node) byMaster(ctx context.Context, calls []call) map[string][]int {
+	groups := make(map[string][]int)
+	for i, c := range calls {
+		key, _ := c.args[beforeKeys].(string)
+		addr := "" // unknown, as the cluster cannot be reached, say: the pipeline will tell
+		if master, err := n.cluster.MasterForKey(ctx, key); err == nil {
+			addr = master.Options().Addr
+		}
+		groups[addr] = append(groups[addr], i)
+	}
+	return groups
+}
+
+// inParts makes calls in one round trip for each 500.
+func (n *node) inParts(ctx context.Context, calls []call, done func(first int, results []result)) {
 	first := 0
 	for part := range slices.Chunk(calls, pipelineSize) {
 		finished := make(chan []result, 1)
@@ -58,7 +97,13 @@ func (n *node) exec(ctx context.Context, calls []call) []result {
 		}
 		again, places = append(again, calls[i]), append(places, i)
 	}
-	if unknown && n.client.ScriptLoad(ctx, calls[0].script.source).Err() != nil {
+	switch {
+	case !unknown:
+	case n.cluster != nil: // where loading takes all masters
+		for i := range again {
+			again[i].whole = true
+		}
+	case n.client.ScriptLoad(ctx, calls[0].script.source).Err() != nil:
 		return results
 	}
 	if len(again) > 0 {

@@ -207,3 +207,33 @@ func TestClusterFailoverDuringTraffic(t *testing.T) {
 	assert.Greater(t, concrete(t, next).Token(), last.Token())
 	require.NoError(t, next.Release(t.Context()))
 }
+
+// TestHungMasterOfACluster: the locks on the others are renewed as ever.
+func TestHungMasterOfACluster(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t, 3, redistest.WithConfig("cluster-require-full-coverage", "no"))
+	m := newManager(t, clusterClient(t, cluster))
+	hung := cluster.MasterOf(t, "cache:lock:{job 0}")
+	const ttl = 3 * time.Second
+	var sick, healthy []*lock.RedisLock
+	for i := range 30 {
+		resource := "job " + strconv.Itoa(i)
+		l := acquire(t, m, resource, ttl)
+		if cluster.MasterOf(t, "cache:lock:{"+resource+"}") == hung {
+			sick = append(sick, l)
+		} else {
+			healthy = append(healthy, l)
+		}
+	}
+	require.NotEmpty(t, healthy)
+	hung.Stop()
+	defer hung.Continue()
+	for _, l := range sick {
+		<-l.Lost()
+	}
+	end := time.Now().Add(2 * ttl) // none of them can last so long without being renewed after the others were lost
+	for _, l := range healthy {
+		require.Eventually(t, func() bool { return !l.IsHeld() || l.Until().After(end) }, patience, tick)
+		require.True(t, l.IsHeld(), l)
+	}
+}
