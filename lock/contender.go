@@ -1,6 +1,7 @@
 package lock
 
 import (
+	"context"
 	"math/rand/v2"
 	"time"
 )
@@ -22,6 +23,8 @@ const (
 	allIsWell = -1_000_000
 	// newsDelay is how long to wait for the other masters after the first has told of a release.
 	newsDelay = 10 * time.Millisecond
+	// newsPerNode is how many messages of each node may wait for a contender that is busy asking.
+	newsPerNode = 4
 )
 
 // contender competes for one resource on behalf of all callers of this process that wait for it. Its goroutine lives as
@@ -58,7 +61,7 @@ type news struct {
 func newContender(m *RedisLockManager, resource string) *contender {
 	return &contender{
 		manager: m, resource: resource, keys: newKeys(m.set.prefix, resource),
-		retired: make(chan struct{}), news: make(chan news, 2*len(m.set.nodes)), again: make(chan struct{}, 1),
+		retired: make(chan struct{}), news: make(chan news, newsPerNode*len(m.set.nodes)), again: make(chan struct{}, 1),
 	}
 }
 
@@ -95,7 +98,8 @@ func (c *contender) try(w *waiter) (time.Duration, bool) {
 	if m.inboxesUp() {
 		ask.liveness, c.queued = liveness, true
 	}
-	r := m.newRound(w.ctx, time.Now(), acquiring, c.keys, value, w.ttl, ask.call)
+	// It goes on for the other callers when this one's time is up.
+	r := m.newRound(context.WithoutCancel(w.ctx), time.Now(), acquiring, c.keys, value, w.ttl, ask.call)
 	if c.queued {
 		r.name = name
 	}

@@ -49,6 +49,10 @@ func (m *RedisLockManager) newLock(a attempt, resource string, ttl time.Duration
 
 // adopt makes a lock and starts what keeps it. It returns ErrManagerClosed if the manager is closing.
 func (m *RedisLockManager) adopt(g grantOf, resource string, ttl time.Duration) (*RedisLock, error) {
+	// What holds the lock may last longer than ttl, as a grant does, but its first renewal makes it last for ttl only.
+	if until := g.acquired.Add(validity(ttl)); until.Before(g.until) {
+		g.until = until
+	}
 	l := &RedisLock{
 		manager: m, resource: resource, keys: g.keys, value: g.value, ttl: ttl, token: g.token, round: g.round,
 		acquired: g.acquired, index: -1, until: g.until, repeated: g.repeated,

@@ -178,9 +178,16 @@ func (ws *waiters) deliver(msg news) {
 	if c == nil {
 		return
 	}
-	select {
-	case c.news <- msg:
-	default: // it has enough to do already
+	for {
+		select {
+		case c.news <- msg:
+			return
+		default:
+		}
+		select {
+		case <-c.news: // the latest counts most: it may be the lock
+		default:
+		}
 	}
 }
 

@@ -3,10 +3,12 @@ package lock_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -296,4 +298,72 @@ func TestWithLock(t *testing.T) {
 		_ = m.WithLock(t.Context(), "job", longTTL, func(context.Context, *lock.RedisLock) error { panic("bug") })
 	})
 	assert.Empty(t, traces(t, server), "released by a panic too")
+}
+
+// TestInheritedForLessThanAGrant: what was passed on lasts for as long as a grant, and its first renewal makes that less.
+func TestInheritedForLessThanAGrant(t *testing.T) {
+	t.Parallel()
+	server, holder := setup(t)
+	proxy := faultproxy.New(t, server.Addr())
+	heir, other := newManager(t, newClient(t, proxy.Addr())), newManager(t, newClient(t, server.Addr()))
+	l := acquire(t, holder, "job", longTTL)
+	length := queueLength(t, server)
+	got := make(chan *lock.RedisLock, 1)
+	go func() {
+		inherited, err := heir.AcquireWait(t.Context(), "job", 300*time.Millisecond)
+		assert.NoError(t, err)
+		got <- inherited
+	}()
+	require.Eventually(t, func() bool { return length() == 1 }, patience, tick)
+	require.NoError(t, l.Release(t.Context()))
+	inherited := <-got
+	require.NotNil(t, inherited)
+	require.Eventually(t, func() bool { return heir.GetMetrics().RenewalsTotal >= 1 }, patience, time.Millisecond)
+	proxy.Refuse(true)
+	proxy.Cut()
+	_, err := other.AcquireWait(t.Context(), "job", longTTL)
+	require.NoError(t, err)
+	require.False(t, inherited.IsHeld(), "two holders")
+}
+
+// deadlines takes down until when scripts are waited for.
+type deadlines struct{ seen chan time.Time }
+
+func (*deadlines) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (d *deadlines) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if end, ok := ctx.Deadline(); ok && strings.HasPrefix(cmd.Name(), "eval") {
+			select {
+			case d.seen <- end:
+			default:
+			}
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func (*deadlines) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// TestDeadlineOfOneCaller: those who wait for the same resource in the same process ask as one. Who has come first must not
+// end what the others wait for.
+func TestDeadlineOfOneCaller(t *testing.T) {
+	t.Parallel()
+	server, holder := setup(t)
+	client := newClient(t, server.Addr())
+	m := newManager(t, client)
+	for range 3 { // the node is near, so callers ask by themselves
+		require.NoError(t, acquire(t, m, "job", longTTL).Release(t.Context()))
+	}
+	acquire(t, holder, "job", longTTL)
+	calls := &deadlines{seen: make(chan time.Time, 1)}
+	client.AddHook(calls)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, err := m.AcquireWait(ctx, "job", longTTL)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	end, _ := ctx.Deadline()
+	require.Greater(t, <-calls.seen, end)
 }
