@@ -93,6 +93,7 @@
 //	leftovers.go  knows what a late master may still have of ours, so that it refuses nobody of us
 //	loss.go       makes the lock, and ends it in time (expiry.go is its timer); held.go is all there are
 //	renewal.go    extends all that are held, renewalbatch.go reads the answers; rejoin.go brings one back to a master that has forgotten it
+//	pipeline.go   sends the many calls of renewal and of cleaning up, to each master of a cluster by itself
 //	wait.go       is the queue within the process, contender.go competes for it, inbox.go hears of releases
 //	place.go      asks for a place in Redis' queue, and says when to ask again
 //	release.go    gives it back or passes it on
@@ -105,6 +106,8 @@
 //   - Redis down: Acquire fails within the node timeout ([WithNodeTimeout]) with ErrRedis. Held locks are lost on time.
 //     A client must heed the deadlines of contexts (redis.Options.ContextTimeoutEnabled) for its connections to be freed
 //     as fast; calls return in time in any case.
+//   - One master of a cluster hangs: the locks on it are lost on time, those on the others are renewed as ever. An Acquire
+//     that was sent together with one for that master may fail with ErrRedis.
 //   - A command whose fate is unknown is undone in the background, so that an Acquire that failed leaves no key.
 //   - A holder that dies delays the others by its TTL, a waiter whose connection was closed not at all, and one that
 //     vanished without, as its machine is gone, by less than two seconds, however many of them are in a row: all who wait
