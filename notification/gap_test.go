@@ -2,6 +2,7 @@ package notification_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -166,6 +167,55 @@ func TestEventIDsThatGoBackwardsAreAGap(t *testing.T) {
 	r.reached(t, p.last)
 	assert.Zero(t, r.verify(t, p.sent))
 	assert.Equal(t, []notification.GapReason{notification.GapRolledBack}, r.gaps())
+}
+
+// Somebody deletes the journal, or Redis evicts it, while the connection is cut.
+func TestJournalDeletedDuringACutIsAGap(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client, proxy := through(t, server)
+	n, outside := newSystem(t, client), newSystem(t, server.Client(t))
+	r := record(t, subscribe(t, n, "k"))
+	p := &publisher{system: outside}
+	require.Zero(t, p.publish(t.Context(), "k", 5))
+	r.reached(t, p.last)
+	proxy.Refuse(true)
+	proxy.Cut()
+	require.Zero(t, p.publish(t.Context(), "k", 5))
+	require.NoError(t, server.Client(t).Del(t.Context(), journalKey).Err())
+	proxy.Refuse(false)
+	assert.Equal(t, notification.GapWiped, told(t, r.sub).Reason)
+	require.Zero(t, p.publish(t.Context(), "k", 5))
+	r.reached(t, p.last)
+	assert.Equal(t, 5, r.verify(t, p.sent))
+	assert.Equal(t, []notification.GapReason{notification.GapWiped}, r.gaps())
+}
+
+// A journal that expires during a cut was not written to since we were last in touch.
+func TestJournalExpiredDuringACutIsNoGap(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client, proxy := through(t, server)
+	history := notification.WithHistory(100, 10*time.Minute)
+	n, outside := newSystem(t, client, history), newSystem(t, server.Client(t), history)
+	r := record(t, subscribe(t, n, "k"))
+	p := &publisher{system: outside}
+	// An event of eleven minutes ago, as it would be in the journal.
+	at := time.Now().Add(-11 * time.Minute)
+	admin := server.Client(t)
+	require.NoError(t, admin.XAdd(t.Context(), &redis.XAddArgs{
+		Stream: journalKey, ID: fmt.Sprintf("%d-0", at.UnixMilli()),
+		Values: []any{"k", "p.1\n1:k", "v", fmt.Sprintf(`"time":%q,"n":0}`, at.UTC().Format(time.RFC3339Nano))},
+	}).Err())
+	cut(t, n, admin) // now the system knows it
+	proxy.Refuse(true)
+	proxy.Cut()
+	require.NoError(t, admin.Del(t.Context(), journalKey).Err()) // at last it expires
+	proxy.Refuse(false)
+	require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) == nil }, patience, time.Millisecond)
+	require.Zero(t, p.publish(t.Context(), "k", 5))
+	r.reached(t, p.last)
+	assert.Empty(t, r.gaps())
 }
 
 // trimmer cuts the journal off before a part of it is read.

@@ -3,6 +3,7 @@ package notification
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"go.uber.org/zap"
@@ -167,8 +168,11 @@ func (p *pump) judge(ctx context.Context, j *journal, now status) (v verdict, er
 	}
 	if now.length == 0 {
 		// An event published since we were last in touch would keep the journal alive for longer.
-		if v.reason != "" || time.Since(d.base.contact) >= p.system.set.historyTTL {
+		switch {
+		case v.reason != "" || time.Since(d.base.contact) >= p.system.set.historyTTL:
 			because(GapTrimmed)
+		case at.age(time.Now()) < p.system.set.historyTTL:
+			because(GapWiped) // too young to have expired
 		}
 		v.from = envelope{}
 		return v, nil
@@ -186,6 +190,16 @@ func (p *pump) judge(ctx context.Context, j *journal, now status) (v verdict, er
 	v.forked = true
 	v.from, err = p.fork(ctx, j, d.seen.oldest())
 	return v, err
+}
+
+// age returns how old an event is by the publisher's clock or the server's, whichever makes it older: one of them may be
+// ahead of ours. An event whose time is not known is very old.
+func (e envelope) age(now time.Time) time.Duration {
+	at, err := time.Parse(time.RFC3339Nano, e.stamp)
+	if err != nil {
+		return math.MaxInt64
+	}
+	return max(now.Sub(at), now.Sub(time.UnixMilli(int64(min(e.pos.ms, math.MaxInt64)))))
 }
 
 // fork finds the last event of the journal that has passed already. A journal only grows at its end, so all before
