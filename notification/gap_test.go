@@ -218,6 +218,28 @@ func TestJournalExpiredDuringACutIsNoGap(t *testing.T) {
 	assert.Empty(t, r.gaps())
 }
 
+// An empty journal is filled and expires during a cut.
+func TestJournalFilledAndExpiredDuringACutIsAGap(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client, proxy := through(t, server)
+	history := notification.WithHistory(100, 200*time.Millisecond)
+	n, outside := newSystem(t, client, history), newSystem(t, server.Client(t), history)
+	r := record(t, subscribe(t, n, "k"))
+	p := &publisher{system: outside}
+	proxy.Refuse(true)
+	proxy.Cut()
+	require.Zero(t, p.publish(t.Context(), "k", 1))
+	admin := server.Client(t)
+	require.Eventually(t, func() bool { return admin.Exists(t.Context(), journalKey).Val() == 0 }, patience, time.Millisecond)
+	proxy.Refuse(false)
+	assert.Equal(t, notification.GapTrimmed, told(t, r.sub).Reason)
+	require.Zero(t, p.publish(t.Context(), "k", 1))
+	r.reached(t, p.last)
+	assert.Equal(t, 1, r.verify(t, p.sent))
+	assert.Equal(t, []notification.GapReason{notification.GapTrimmed}, r.gaps())
+}
+
 // trimmer cuts the journal off before a part of it is read.
 type trimmer struct {
 	admin *redis.Client

@@ -155,8 +155,9 @@ func (p *pump) judge(ctx context.Context, j *journal, now status) (v verdict, er
 		return v, err
 	}
 	if at.pos.isZero() {
-		// The journal was empty, so everything in it is new. If it is full, more may have been in it.
-		if now.length >= p.system.set.history {
+		// The journal was empty, so everything in it is new. If it is full, more may have been in it, and after a long
+		// cut it may have been filled and have expired.
+		if now.length >= p.system.set.history || time.Since(d.base.contact) >= p.system.set.historyTTL {
 			because(GapTrimmed)
 		}
 		return v, nil
