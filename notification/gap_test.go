@@ -205,7 +205,7 @@ func TestJournalExpiredDuringACutIsNoGap(t *testing.T) {
 	admin := server.Client(t)
 	require.NoError(t, admin.XAdd(t.Context(), &redis.XAddArgs{
 		Stream: journalKey, ID: fmt.Sprintf("%d-0", at.UnixMilli()),
-		Values: []any{"k", "p.1\n1:k", "v", fmt.Sprintf(`"time":%q,"n":0}`, at.UTC().Format(time.RFC3339Nano))},
+		Values: []any{"k", "p.1\n1:k", "v", fmt.Sprintf(`"time":%q,"n":0}`, at.Format(time.RFC3339Nano))},
 	}).Err())
 	cut(t, n, admin) // now the system knows it
 	proxy.Refuse(true)

@@ -151,7 +151,7 @@ func (p *pump) judge(ctx context.Context, j *journal, now status) (v verdict, er
 	if wiped {
 		// Events may have passed after the journal was wiped and before the connection was cut.
 		v.forked = true
-		v.from, err = p.fork(ctx, j, position{})
+		v.from, err = p.fork(ctx, j)
 		return v, err
 	}
 	if at.pos.isZero() {
@@ -189,7 +189,7 @@ func (p *pump) judge(ctx context.Context, j *journal, now status) (v verdict, er
 	}
 	because(GapRolledBack)
 	v.forked = true
-	v.from, err = p.fork(ctx, j, d.seen.oldest())
+	v.from, err = p.fork(ctx, j)
 	return v, err
 }
 
@@ -205,22 +205,42 @@ func (e envelope) age(now time.Time) time.Duration {
 
 // fork finds the last event of the journal that has passed already. A journal only grows at its end, so all before
 // it is common history, and all after it is new.
-func (p *pump) fork(ctx context.Context, j *journal, from position) (last envelope, err error) {
-	passed := p.dispatcher.seen.places()
+func (p *pump) fork(ctx context.Context, j *journal) (last envelope, err error) {
+	passed := p.passed()
+	var from position
 	for {
 		entries, err := j.between(ctx, from, lastPosition(), recoveryBatch)
 		if err != nil {
 			return envelope{}, err
 		}
-		for _, e := range entries {
-			if passed[place{e.pos, e.stamp}] {
-				last = e.envelope
+		for i := range entries {
+			if passed(&entries[i].envelope) {
+				last = entries[i].envelope
 			}
 		}
 		if len(entries) < recoveryBatch {
 			return last, nil
 		}
 		from = entries[len(entries)-1].pos
+	}
+}
+
+// passed returns what tells whether an event of a journal that is not ours any more has passed. All that are remembered
+// have, the one at the cursor has, and so have those before the oldest of these: they were delivered, or are older than
+// the subscriptions. Only if it was published later than the one at the cursor, it is new: on a server whose clock is
+// behind that of the one before.
+func (p *pump) passed() func(*envelope) bool {
+	d := p.dispatcher
+	at, oldest, places := d.at(), d.seen.oldest(), d.seen.places()
+	if !at.pos.isZero() {
+		places[place{at.pos, at.stamp}] = true
+	}
+	if oldest.isZero() || at.pos.less(oldest) {
+		oldest = at.pos
+	}
+	until, _ := time.Parse(time.RFC3339Nano, at.stamp)
+	return func(e *envelope) bool {
+		return places[place{e.pos, e.stamp}] || e.pos.less(oldest) && !e.time.After(until)
 	}
 }
 

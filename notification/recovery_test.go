@@ -1,6 +1,8 @@
 package notification_test
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -230,4 +232,76 @@ func TestRecoveryGivesNothingOlderThanTheSubscription(t *testing.T) {
 		assert.False(t, next(t, s).Recovered)
 		empty(t, s)
 	}
+}
+
+// The journal is set back further than the last events go that a system remembers. Those before them have passed too.
+func TestJournalSetBackFarIsNotDeliveredAgain(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	n := newSystem(t, client)
+	r := record(t, subscribe(t, n, "k"))
+	p := &publisher{system: n}
+	require.Zero(t, p.publish(t.Context(), "k", 500))
+	require.NoError(t, client.Copy(t.Context(), journalKey, journalKey+":copy", 0, false).Err())
+	require.Zero(t, p.publish(t.Context(), "k", 1100))
+	r.reached(t, p.last)
+	require.NoError(t, client.Rename(t.Context(), journalKey+":copy", journalKey).Err())
+	cut(t, n, client)
+	require.Zero(t, p.publish(t.Context(), "k", 5))
+	r.reached(t, p.last)
+	assert.Zero(t, r.verify(t, p.sent))
+	assert.Equal(t, []notification.GapReason{notification.GapRolledBack}, r.gaps())
+}
+
+// What is older than a subscription is not for it, whatever becomes of the journal.
+func TestChangedHistoryGivesNothingOlderThanTheSubscription(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		change func(ctx context.Context, client *redis.Client) error
+		heard  int // events that the subscription gets before
+		reason notification.GapReason
+	}{
+		"set back": {restoreCopy, 1, notification.GapRolledBack},
+		"set back before anything was heard": {func(ctx context.Context, client *redis.Client) error {
+			return client.Do(ctx, "eval", dropLast, "1", journalKey).Err()
+		}, 0, notification.GapRolledBack},
+		"origin evicted": {evictOrigin, 1, notification.GapWiped},
+		"origin evicted before anything was heard": {evictOrigin, 0, notification.GapWiped},
+		"set back, origin evicted": {func(ctx context.Context, client *redis.Client) error {
+			return errors.Join(restoreCopy(ctx, client), evictOrigin(ctx, client))
+		}, 1, notification.GapWiped},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client := redistest.Start(t).Client(t)
+			p := &publisher{system: newSystem(t, client)}
+			require.Zero(t, p.publish(t.Context(), "k", 10))
+			require.NoError(t, client.Copy(t.Context(), journalKey, journalKey+":copy", 0, false).Err())
+			// A heartbeat would tell where the journal ends.
+			n := newSystem(t, client, notification.WithHeartbeat(time.Hour))
+			s := subscribe(t, n, "k")
+			require.Zero(t, p.publish(t.Context(), "k", test.heard))
+			for range test.heard {
+				next(t, s)
+			}
+			require.NoError(t, test.change(t.Context(), client))
+			cut(t, n, client)
+			assert.Equal(t, test.reason, told(t, s).Reason)
+			require.Zero(t, p.publish(t.Context(), "k", 1))
+			v, err := notification.Decode[numbered](next(t, s))
+			require.NoError(t, err)
+			assert.Equal(t, p.last, v.N)
+		})
+	}
+}
+
+// dropLast makes the journal one that has not come as far.
+const dropLast = `return redis.call('XDEL', KEYS[1], redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1][1])`
+
+func restoreCopy(ctx context.Context, client *redis.Client) error {
+	return client.Rename(ctx, journalKey+":copy", journalKey).Err()
+}
+
+func evictOrigin(ctx context.Context, client *redis.Client) error {
+	return client.Del(ctx, strings.TrimSuffix(journalKey, "journal")+"origin").Err()
 }
