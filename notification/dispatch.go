@@ -169,8 +169,9 @@ func (p *pump) passes(s *session, now time.Time) bool {
 		return true
 	}
 	if !d.highest.pos.less(here.pos) {
-		if d.seen.has(here) {
-			// Somebody passed on what was delivered already: a foreign message, not another history.
+		newest, _ := time.Parse(time.RFC3339Nano, d.highest.stamp)
+		if d.seen.has(here) || d.envelope.time.Before(newest) {
+			// Somebody passed on what was delivered already, or is as old: a foreign message, not another history.
 			d.envelope, d.ours = envelope{}, false
 			return true
 		}

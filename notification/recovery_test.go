@@ -305,3 +305,29 @@ func restoreCopy(ctx context.Context, client *redis.Client) error {
 func evictOrigin(ctx context.Context, client *redis.Client) error {
 	return client.Del(ctx, strings.TrimSuffix(journalKey, "journal")+"origin").Err()
 }
+
+// A program passes on an event that was published before anybody here listened: it is a foreign message as well.
+func TestOldEventsThatAreForwardedArriveAsTheyAre(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	early := newSystem(t, client)
+	heard := subscribe(t, early, "k")
+	require.NoError(t, early.Publish(t.Context(), "k", numbered{1}))
+	payload := next(t, heard).Payload
+
+	n := newSystem(t, client)
+	r, mirror := record(t, subscribe(t, n, "k")), subscribe(t, n, "mirror")
+	p := &publisher{system: early}
+	for range 3 {
+		require.Zero(t, p.publish(t.Context(), "k", 2))
+		r.reached(t, p.last)
+		require.NoError(t, client.Publish(t.Context(), "mirror", payload).Err())
+		m := next(t, mirror)
+		assert.Equal(t, payload, m.Payload)
+		assert.Empty(t, m.EventID)
+		assert.Nil(t, m.Gap)
+	}
+	assert.Zero(t, r.verify(t, p.sent))
+	assert.Empty(t, r.gaps())
+	assert.Zero(t, n.GetMetrics().Reconnects)
+}
