@@ -147,10 +147,12 @@ func (p *pump) message(it item, now time.Time) {
 			return
 		}
 	}
-	if d.skip {
-		return
-	}
-	if t := p.system.registry.lookup(it.name); t != nil {
+	t := p.system.registry.lookup(it.name)
+	switch {
+	case t == nil: // nobody listens any more
+	case d.skip:
+		t.skip(d.envelope.pos)
+	default:
 		m := newMessage(it.channel, it.payload, d.envelope, d.ours)
 		if t.glob {
 			m.Pattern = t.name
@@ -195,6 +197,20 @@ func (p *pump) passes(s *session, now time.Time) bool {
 func (p *pump) aged(now time.Time) {
 	if d := p.dispatcher; d.ours {
 		p.system.metrics.arrived(now.Sub(d.envelope.time))
+	}
+}
+
+// skip moves the live subscriptions behind an event that they had under another place: those that fall behind after it
+// would come across it in the journal.
+func (t *topic) skip(pos position) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, s := range t.subs {
+		s.mu.Lock()
+		if s.state == live {
+			s.advance(pos)
+		}
+		s.mu.Unlock()
 	}
 }
 

@@ -304,6 +304,11 @@ var errWiped = errors.New("notification: the journal was wiped during recovery")
 func (p *pump) deliver(e *entry) {
 	d := p.dispatcher
 	if d.seen.repeats(e.envelope, e.value) {
+		for _, channel := range e.channels {
+			for _, t := range p.system.registry.matching(channel) {
+				t.skip(e.pos)
+			}
+		}
 		d.seen.add(e.envelope, e.value)
 		d.advance(e.envelope)
 		return

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -194,6 +195,53 @@ func TestShutdownDeliversWhatIsBehind(t *testing.T) {
 	assert.Zero(t, late.verify(t, p.sent))
 	assert.Empty(t, late.gaps())
 	assert.ErrorIs(t, slow.Err(), notification.ErrClosed)
+}
+
+// As TestEventRepeatedAfterAFailoverArrivesOnce, with a subscriber that falls behind after it: it must not come across
+// the repetition in the journal.
+func TestEventRepeatedAfterAFailoverIsNotReplayed(t *testing.T) {
+	t.Parallel()
+	for name, live := range map[string]bool{"arrived live": true, "recovered": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const buffer = 10
+			before, after := redistest.Start(t), redistest.Start(t)
+			toBefore, toAfter := before.Client(t), after.Client(t)
+			client, target := switched(t, before.Addr())
+			n := newSystem(t, client, notification.WithBufferSize(buffer))
+			slow, other := subscribe(t, n, "k"), record(t, subscribe(t, n, "k*"))
+			p := &publisher{system: newSystem(t, toBefore)}
+			require.Zero(t, p.publish(t.Context(), "k", buffer)) // the buffer is full
+			other.reached(t, p.last)
+			again := func() { // as a publisher that lost the reply
+				last := toBefore.XRevRangeN(t.Context(), journalKey, "+", "-", 1).Val()[0].Values
+				id, err := toAfter.XAdd(t.Context(), &redis.XAddArgs{
+					Stream: journalKey, Values: []any{"k", last["k"], "v", last["v"]},
+				}).Result()
+				require.NoError(t, err)
+				require.NoError(t, toAfter.Publish(t.Context(), "k", fmt.Sprintf(`{"event_id":%q,%s`, id, last["v"])).Err())
+			}
+			if !live {
+				again()
+			}
+			addr := after.Addr()
+			target.Store(&addr)
+			require.NoError(t, toBefore.Do(t.Context(), "client", "kill", "type", "pubsub").Err())
+			require.Eventually(t, func() bool {
+				return len(pubsubClients(t, toAfter)) == 1 && n.HealthCheck(t.Context()) == nil
+			}, patience, time.Millisecond)
+			if live {
+				again()
+			}
+			p.system = newSystem(t, toAfter)
+			require.Zero(t, p.publish(t.Context(), "k", 1)) // it falls behind
+			other.reached(t, p.last)
+			late := record(t, slow)
+			late.reached(t, p.last)
+			assert.Zero(t, late.verify(t, p.sent))
+			assert.Zero(t, other.verify(t, p.sent))
+		})
+	}
 }
 
 // TestReplayOfWhatIsGone: that nothing matches is no reason not to tell that something may have.
