@@ -33,6 +33,7 @@ type dispatcher struct {
 	// These belong to whoever handles an item.
 	up       bool     // the session is recovered; what arrives now is delivered
 	early    []string // names confirmed before the session was up
+	portion  portion  // how many events are read from the journal at once
 	base     baseline // what the journal was like when last in touch with it
 	seen     seen     // the last events that passed
 	highest  place    // the highest event that arrived in this session
@@ -47,7 +48,7 @@ type dispatcher struct {
 }
 
 func newDispatcher(n *RedisNotificationSystem) *dispatcher {
-	return &dispatcher{system: n, seen: newSeen()}
+	return &dispatcher{system: n, seen: newSeen(), portion: newPortion(recoveryBatch)}
 }
 
 // stop makes the dispatcher throw away what is queued.

@@ -65,6 +65,8 @@
 //     only then, yet within these two seconds, something between client and server delivers the first attempt. The
 //     event then comes twice, with two IDs. Without history nothing is repeated; PublishError.Uncertain tells that it
 //     may have been published, or still be so, behind later events.
+//   - Events so large, or a network so slow, that a part of the journal does not arrive before the client's ReadTimeout:
+//     smaller parts are asked for, down to two events.
 //   - A restart without data: GapWiped. A failover, or a restart with data: GapFailover, since replication and
 //     persistence are asynchronous and the last events may be missing; GapRolledBack if some are known to be.
 //   - A cluster or Sentinel failover: the connection follows the journal to its new master. In a cluster all keys

@@ -43,6 +43,7 @@ type walk struct {
 	pattern  string
 	glob     bool
 	at, end  position
+	portion  portion
 	included bool // the event at the place itself belongs to the result
 	gap      *Gap // to be told with the next message
 	lastID   string
@@ -56,7 +57,8 @@ func (n *RedisNotificationSystem) newWalk(ctx context.Context, pattern, from, to
 	if n.set.history == 0 {
 		return nil, ErrNoHistory
 	}
-	w := &walk{system: n, pattern: pattern, glob: isGlob(pattern), end: lastPosition(), included: true}
+	w := &walk{system: n, pattern: pattern, glob: isGlob(pattern), end: lastPosition(), included: true,
+		portion: newPortion(replayBatch)}
 	for argument, v := range map[string]struct {
 		id string
 		at *position
@@ -81,10 +83,14 @@ func (w *walk) step(ctx context.Context) ([]*Message, error) {
 	if w.system.closed() {
 		return nil, ErrClosed
 	}
-	part, err := w.system.journal.from(ctx, envelope{pos: w.at}, replayBatch)
+	part, err := w.system.journal.from(ctx, envelope{pos: w.at}, w.portion.size)
+	if err != nil && w.portion.failed(err) {
+		return nil, nil // the next step asks for less
+	}
 	if err != nil {
 		return nil, err
 	}
+	w.portion.arrived()
 	if !part.intact {
 		w.gap = &Gap{Reason: GapTrimmed, After: w.lastID, Time: time.Now()}
 	}

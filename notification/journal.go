@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -61,6 +62,25 @@ type entry struct {
 	value    string
 	channels []string
 }
+
+// portion is how many events are read from the journal at once. Events may be so large that fewer have to do: a reply
+// that does not arrive in the time the client waits would not do so the next time either.
+type portion struct{ size, full int }
+
+func newPortion(full int) portion { return portion{size: full, full: full} }
+
+// failed makes the portion smaller after an error if that may help, and reports whether it did.
+func (p *portion) failed(err error) (smaller bool) {
+	var timeout net.Error
+	if !errors.As(err, &timeout) || !timeout.Timeout() || p.size == 1 {
+		return false
+	}
+	p.size = max(1, p.size/4)
+	return true
+}
+
+// arrived makes the portion larger again: slowly, since where events are large each attempt at too many takes long.
+func (p *portion) arrived() { p.size = min(p.size+p.size/8+1, p.full) }
 
 // status is what the journal and its server were like at one moment.
 type status struct {

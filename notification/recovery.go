@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// recoveryBatch is how many events are read from the journal at once.
+	// recoveryBatch is how many events are read from the journal at once, unless they are large.
 	recoveryBatch = 500
 	// uncounted is how many attempts are made to find the server that the connection is on.
 	uncounted = 5
@@ -81,6 +81,9 @@ func (p *pump) catchUp(s *session) bool {
 			return false
 		}
 		p.note(err)
+		if d.portion.failed(err) {
+			failures = 1 // what comes next is not the same again
+		}
 		p.system.set.logger.Warn("notification: recovery failed", zap.Error(err))
 		if permanent(err) {
 			// Live delivery is worth more than none, and the subscribers know.
@@ -106,6 +109,7 @@ func (p *pump) catchUp(s *session) bool {
 // attempt does one recovery and returns how many events it read. Repeated after an error it continues.
 func (p *pump) attempt(s *session, j *journal) (recovered int, err error) {
 	d := p.dispatcher
+	p.getsOn()
 	now, err := j.look(s.ctx, "", 0)
 	if err != nil {
 		return 0, err
@@ -131,6 +135,9 @@ func (p *pump) attempt(s *session, j *journal) (recovered int, err error) {
 	d.advance(v.from)
 	return p.readOn(s.ctx, j)
 }
+
+// getsOn is called whenever a recovery takes a step: one that takes many, or has to try again, is not stuck.
+func (p *pump) getsOn() { p.busySince.Store(time.Now().UnixNano()) }
 
 // judge finds out where in the journal the events begin that have not passed, and whether some are gone.
 func (p *pump) judge(ctx context.Context, j *journal, now status) (v verdict, err error) {
@@ -208,8 +215,10 @@ func (e envelope) age(now time.Time) time.Duration {
 func (p *pump) fork(ctx context.Context, j *journal) (last envelope, err error) {
 	passed := p.passed()
 	var from position
+	count := max(2, p.dispatcher.portion.size) // the last one is read again with those behind it
 	for {
-		entries, err := j.between(ctx, from, lastPosition(), recoveryBatch)
+		p.getsOn()
+		entries, err := j.between(ctx, from, lastPosition(), count)
 		if err != nil {
 			return envelope{}, err
 		}
@@ -218,7 +227,7 @@ func (p *pump) fork(ctx context.Context, j *journal) (last envelope, err error) 
 				last = entries[i].envelope
 			}
 		}
-		if len(entries) < recoveryBatch {
+		if len(entries) < count {
 			return last, nil
 		}
 		from = entries[len(entries)-1].pos
@@ -276,16 +285,19 @@ func (p *pump) missed(reason GapReason, behind position) {
 // readOn delivers the events from the cursor to the end of the journal, and returns how many there were. The event
 // at the cursor is delivered too, to those it has not reached: the cut may have come between its copies.
 func (p *pump) readOn(ctx context.Context, j *journal) (count int, err error) {
+	d := p.dispatcher
 	for {
-		part, err := j.from(ctx, p.dispatcher.at(), recoveryBatch)
+		p.getsOn()
+		part, err := j.from(ctx, d.at(), d.portion.size)
 		if err != nil {
 			return count, err
 		}
-		if part.origin != p.dispatcher.base.identity.origin {
+		d.portion.arrived()
+		if part.origin != d.base.identity.origin {
 			return count, errWiped
 		}
 		if !part.intact {
-			p.missed(GapTrimmed, p.dispatcher.at().pos) // the journal is trimmed faster than it is read
+			p.missed(GapTrimmed, d.at().pos) // the journal is trimmed faster than it is read
 		}
 		for i := range part.entries {
 			p.deliver(&part.entries[i])

@@ -3,7 +3,11 @@ package notification_test
 import (
 	"context"
 	"errors"
+	"net"
+	"os"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -330,4 +334,57 @@ func TestOldEventsThatAreForwardedArriveAsTheyAre(t *testing.T) {
 	assert.Zero(t, r.verify(t, p.sent))
 	assert.Empty(t, r.gaps())
 	assert.Zero(t, n.GetMetrics().Reconnects)
+}
+
+// narrow lets only small parts of the journal arrive in time, as where events are large or the network is slow.
+type narrow struct{ limit atomic.Int32 }
+
+func (h *narrow) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h *narrow) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (h *narrow) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		args, limit := cmd.Args(), int(h.limit.Load())
+		// As in trimmer, with the number of events behind it.
+		if at := slices.Index(args, any("18446744073709551615-18446744073709551615")); at > 0 && limit > 0 {
+			if count, ok := args[at+1].(int); ok && count > limit {
+				return &net.OpError{Op: "read", Net: "tcp", Err: os.ErrDeadlineExceeded}
+			}
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func TestRecoveryOfEventsThatArriveSlowly(t *testing.T) {
+	t.Parallel()
+	for name, wiped := range map[string]bool{"same history": false, "another history": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			client, proxy := through(t, server)
+			hook := &narrow{}
+			client.AddHook(hook)
+			n, outside := newSystem(t, client), newSystem(t, server.Client(t))
+			r := record(t, subscribe(t, n, "k"))
+			p := &publisher{system: outside}
+			require.Zero(t, p.publish(t.Context(), "k", 10))
+			r.reached(t, p.last)
+			proxy.Refuse(true)
+			proxy.Cut()
+			require.Zero(t, p.publish(t.Context(), "k", 200))
+			var gaps []notification.GapReason
+			if wiped {
+				require.NoError(t, evictOrigin(t.Context(), server.Client(t)))
+				gaps = append(gaps, notification.GapWiped)
+			}
+			hook.limit.Store(8)
+			proxy.Refuse(false)
+			r.reached(t, p.last)
+			assert.Zero(t, r.verify(t, p.sent))
+			assert.Equal(t, gaps, r.gaps())
+		})
+	}
 }

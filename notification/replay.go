@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	// replayBatch is how many events a replay reads at once, and so how many can wait for room in a buffer.
+	// replayBatch is how many events a replay reads at once, unless they are large, and so how many can wait for room
+	// in a buffer.
 	replayBatch = 256
 	// How often full buffers are looked at. Receiving from a Go channel wakes nobody.
 	minReplayPause = 2 * time.Millisecond
@@ -26,12 +27,18 @@ type replayer struct {
 	cancel context.CancelFunc
 	poke   chan struct{}
 
+	// Only work touches these.
+	portion portion
+	failing bool // that was logged already
+
 	mu   sync.Mutex
 	subs map[*Subscription]struct{} // guarded by mu
 }
 
 func newReplayer(p *pump) *replayer {
-	r := &replayer{pump: p, poke: make(chan struct{}, 1), subs: make(map[*Subscription]struct{})}
+	r := &replayer{
+		pump: p, poke: make(chan struct{}, 1), portion: newPortion(replayBatch), subs: make(map[*Subscription]struct{}),
+	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
 }
@@ -99,6 +106,7 @@ func (r *replayer) round() (busy, progress bool) {
 			r.mu.Unlock()
 		}
 	}
+	r.failing = r.failing && busy
 	return busy, progress
 }
 
@@ -124,13 +132,12 @@ func (r *replayer) turn(s *Subscription, session *session, stopping bool) (moved
 	s.topic.mu.Lock()
 	passed := s.topic.passed
 	s.topic.mu.Unlock()
-	part, err := r.pump.beside(session).after(r.ctx, envelope{pos: at}, replayBatch)
+	part, err := r.pump.beside(session).after(r.ctx, envelope{pos: at}, r.portion.size)
 	if err != nil {
-		if r.ctx.Err() == nil {
-			r.pump.system.set.logger.Debug("notification: replay failed", zap.Error(err))
-		}
+		r.failed(err)
 		return moved, false
 	}
+	r.arrived()
 	s.mu.Lock()
 	if s.rewinds != rewinds {
 		s.mu.Unlock()
@@ -154,6 +161,26 @@ func (r *replayer) turn(s *Subscription, session *session, stopping bool) (moved
 		return true, false
 	}
 	return len(part.entries) > 0, r.caughtUp(s, stopping)
+}
+
+// failed is called when the journal could not be read. The next attempt comes soon, and tells nothing new in the log.
+func (r *replayer) failed(err error) {
+	r.portion.failed(err)
+	if r.ctx.Err() != nil {
+		return
+	}
+	level := zap.WarnLevel
+	if r.failing {
+		level = zap.DebugLevel
+	}
+	r.failing = true
+	r.pump.system.set.logger.Log(level, "notification: replay failed", zap.Error(err))
+}
+
+// arrived is called when the journal was read. While the portions are small, a failure belongs to those before it.
+func (r *replayer) arrived() {
+	r.portion.arrived()
+	r.failing = r.failing && r.portion.size < r.portion.full
 }
 
 // broken handles a journal that does not reach back to where the subscription is. It reports whether the journal has

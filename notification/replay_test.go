@@ -9,6 +9,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/compozy/cache/internal/redistest"
 	"github.com/compozy/cache/notification"
@@ -242,6 +244,53 @@ func TestEventRepeatedAfterAFailoverIsNotReplayed(t *testing.T) {
 			assert.Zero(t, other.verify(t, p.sent))
 		})
 	}
+}
+
+func TestReplayOfEventsThatArriveSlowly(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	hook := &narrow{}
+	client.AddHook(hook)
+	n := newSystem(t, client, notification.WithBufferSize(4))
+	slow, other := subscribe(t, n, "k"), record(t, subscribe(t, n, "k*"))
+	p := &publisher{system: n}
+	hook.limit.Store(8)
+	require.Zero(t, p.publish(t.Context(), "k", 300))
+	late := record(t, slow)
+	for _, r := range []*recorder{late, other} {
+		r.reached(t, p.last)
+		assert.Zero(t, r.verify(t, p.sent))
+		assert.Empty(t, r.gaps())
+	}
+	read := 0
+	for m, err := range n.Replay(t.Context(), "k", "", "") {
+		require.NoError(t, err)
+		assert.NotNil(t, m)
+		read++
+	}
+	assert.Equal(t, len(p.sent), read)
+}
+
+// A subscription that is behind asks again and again for what it cannot get. The log hears of it once.
+func TestReplayThatFailsIsLoggedOnce(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	hook := &narrow{}
+	client.AddHook(hook)
+	core, logs := observer.New(zap.DebugLevel)
+	n := newSystem(t, client, notification.WithBufferSize(1), notification.WithLogger(zap.New(core)))
+	slow, other := subscribe(t, n, "k"), subscribe(t, n, "k*")
+	hook.limit.Store(1) // less than any part
+	for i := range 2 {  // the second is left to the journal
+		require.NoError(t, n.Publish(t.Context(), "k", numbered{i + 1}))
+		next(t, other)
+	}
+	next(t, slow)
+	failed := func() *observer.ObservedLogs { return logs.FilterMessage("notification: replay failed") }
+	require.Eventually(t, func() bool { return failed().Len() > 8 }, patience, time.Millisecond)
+	hook.limit.Store(0)
+	next(t, slow)
+	assert.Equal(t, 1, failed().FilterLevelExact(zap.WarnLevel).Len())
 }
 
 // TestReplayOfWhatIsGone: that nothing matches is no reason not to tell that something may have.
