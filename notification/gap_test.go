@@ -104,6 +104,43 @@ func TestUnreadableJournalIsAGap(t *testing.T) {
 	assert.Len(t, r.gaps(), 1)
 }
 
+// Whoever may not read the journal is told once that another one took its place, and gets what is published there.
+func TestUnreadableJournalThatIsWipedIsOneGap(t *testing.T) {
+	t.Parallel()
+	for name, ahead := range map[string]bool{"clock as before": false, "clock behind": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			admin := server.Client(t)
+			require.NoError(t, admin.Do(t.Context(), "acl", "setuser", "limited", "on", ">secret", "~*", "&*", "+@all", "-xrange").Err())
+			options := server.Options()
+			options.Username, options.Password = "limited", "secret"
+			client := redis.NewClient(options)
+			t.Cleanup(func() { _ = client.Close() })
+			if ahead {
+				require.NoError(t, admin.XAdd(t.Context(), &redis.XAddArgs{
+					Stream: journalKey, ID: "99999999999999-0", Values: []any{"k", "v"},
+				}).Err())
+			}
+			n := newSystem(t, client, notification.WithHeartbeat(500*time.Millisecond))
+			r := record(t, subscribe(t, n, "k"))
+			p := &publisher{system: n}
+			require.Zero(t, p.publish(t.Context(), "k", 5))
+			r.reached(t, p.last)
+			require.NoError(t, admin.FlushAll(t.Context()).Err())
+			assert.Equal(t, notification.GapUnreadable, told(t, r.sub).Reason)
+			require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) == nil }, patience, time.Millisecond)
+			require.Zero(t, p.publish(t.Context(), "k", 5))
+			r.reached(t, p.last)
+			reconnects, beats := n.GetMetrics().Reconnects, calls(t, admin, "xrevrange")
+			require.Eventually(t, func() bool { return calls(t, admin, "xrevrange") > beats+4 }, patience, time.Millisecond)
+			assert.Equal(t, reconnects, n.GetMetrics().Reconnects)
+			assert.Zero(t, r.verify(t, p.sent))
+			assert.Len(t, r.gaps(), 1)
+		})
+	}
+}
+
 // The cursor moves in quiet times: what others publish meanwhile, the journal may forget.
 func TestQuietSubscriptionKeepsUpWithTheJournal(t *testing.T) {
 	t.Parallel()

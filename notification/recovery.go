@@ -121,6 +121,9 @@ func (p *pump) attempt(s *session, j *journal) (recovered int, err error) {
 	}
 	v, err := p.judge(s.ctx, j, now)
 	if err != nil {
+		if permanent(err) {
+			p.goWithout(now)
+		}
 		return 0, err
 	}
 	if v.reason != "" {
@@ -134,6 +137,17 @@ func (p *pump) attempt(s *session, j *journal) (recovered int, err error) {
 	d.base.identity, d.base.contact = now.identity, time.Now()
 	d.advance(v.from)
 	return p.readOn(s.ctx, j)
+}
+
+// goWithout prepares delivery that goes on though the journal cannot be read. Heartbeats must not find the same change
+// of its identity again and again, and events must not be taken for old ones if the journal begins anew.
+func (p *pump) goWithout(now status) {
+	d := p.dispatcher
+	d.base.identity = now.identity
+	if now.last.pos.less(d.at().pos) {
+		p.rewind(now.last)
+		d.advance(now.last)
+	}
 }
 
 // getsOn is called whenever a recovery takes a step: one that takes many, or has to try again, is not stuck.
