@@ -59,8 +59,11 @@ func (p *pump) guard(s *session) error {
 }
 
 // unguarded handles the refusal of that: a server older than 7.0 does not know it, and a user may not be allowed it. It
-// gives false if the connection is on the wrong node.
-func (p *pump) unguarded(err error) bool {
+// returns the error if the connection is on the wrong node.
+func (p *pump) unguarded(err error) error {
 	p.system.set.logger.Debug("notification: node does not tell when it loses the journal", zap.Error(err))
-	return !redis.HasErrorPrefix(err, "MOVED")
+	if redis.HasErrorPrefix(err, "MOVED") {
+		return err
+	}
+	return nil
 }

@@ -113,10 +113,14 @@ func TestClusterWithoutShardedChannels(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t, 3)
 	for _, node := range c.Nodes() {
-		require.NoError(t, node.Client(t).Do(t.Context(), "acl", "setuser", "default", "-ssubscribe").Err())
+		require.NoError(t, node.Client(t).Do(t.Context(), "acl", "setuser", "default", "-ssubscribe",
+			"resetchannels", "&k", "&cache:*").Err())
 	}
 	n := newSystem(t, toCluster(t, c.Addrs()))
 	r := record(t, subscribe(t, n, "k"))
+	bad := n.Subscribe(t.Context(), "forbidden").(*notification.Subscription)
+	requireClosed(t, bad)
+	require.ErrorContains(t, bad.Err(), `"forbidden" refused: NOPERM`)
 	p := &publisher{system: n}
 	require.Zero(t, p.publish(t.Context(), "k", 10))
 	r.reached(t, p.last)

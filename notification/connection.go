@@ -2,7 +2,7 @@ package notification
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"sync"
@@ -30,7 +30,7 @@ type session struct {
 	contact time.Time   // when the last heartbeat came back; read once the session is over
 
 	asking sync.Mutex // held while names are asked for, so that asked is in the order of the commands
-	asked  []string   // names that Redis has not answered for yet, and beats for guard; guarded by asking
+	asked  []string   // names that Redis has not answered for yet, first beats, in a cluster twice; guarded by asking
 }
 
 // listen keeps a session open until the pump is stopped.
@@ -97,7 +97,7 @@ func (p *pump) connect() (*session, error) {
 func (p *pump) begin(ps *redis.PubSub, beats string) *session {
 	s := &session{
 		epoch: p.epoch, pubsub: ps, beats: beats,
-		topics: p.system.registry.everything(), awaited: map[string]bool{beats: true},
+		topics: p.system.registry.everything(), awaited: map[string]bool{beats: true}, asked: []string{beats},
 	}
 	for _, t := range s.topics {
 		s.awaited[t.name] = true
@@ -172,10 +172,10 @@ func (p *pump) read(s *session) error {
 	for {
 		received, err := s.pubsub.Receive(ctx)
 		if err != nil {
-			if p.refused(s, err) {
-				continue
+			if err := p.refused(s, err); err != nil {
+				return err
 			}
-			return err
+			continue
 		}
 		switch m := received.(type) {
 		case *redis.Message:
@@ -239,9 +239,7 @@ func (p *pump) confirmed(s *session, m *redis.Subscription) {
 	default:
 		return
 	}
-	if m.Channel != s.beats {
-		s.answered()
-	}
+	s.answered()
 	if !s.awaited[m.Channel] {
 		p.enqueue(item{kind: itemConfirmed, session: s, name: m.Channel})
 		return
@@ -249,24 +247,27 @@ func (p *pump) confirmed(s *session, m *redis.Subscription) {
 	p.settled(s, m.Channel)
 }
 
-// refused handles an error that Redis answered, such as a missing permission. It gives false if the connection broke
-// or the error is not about a name.
-func (p *pump) refused(s *session, err error) bool {
-	var reply redis.Error
-	if !errors.As(err, &reply) || !permanent(err) {
-		return false
+// refused handles an error that Redis answered, such as a missing permission. It returns why the session cannot go on:
+// the connection broke, the error will pass or is about no name, or there are no heartbeats.
+func (p *pump) refused(s *session, err error) error {
+	if !permanent(err) {
+		return err
 	}
 	name, ok := s.answered()
 	if !ok {
-		return false
+		return err
 	}
-	if name == s.beats {
-		return p.unguarded(err)
+	if name == s.beats && !s.awaited[name] {
+		return p.unguarded(err) // the second answer; the first is about the subscription itself
 	}
 	p.system.set.logger.Error("notification: subscription refused", zap.String("name", name), zap.Error(err))
+	err = fmt.Errorf("notification: subscription to %q refused: %w", name, err)
+	if name == s.beats {
+		return err
+	}
 	p.enqueue(item{kind: itemRefused, session: s, name: name, payload: err.Error()})
 	p.settled(s, name)
-	return true
+	return nil
 }
 
 // settled notes that one of the names a session began with was answered for. The session is up once all were.

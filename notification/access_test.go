@@ -1,0 +1,68 @@
+package notification_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/notification"
+)
+
+// limited returns a client that logs in as a user who may do everything but for the rules given.
+func limited(tb testing.TB, server *redistest.Server, rules ...any) *redis.Client {
+	tb.Helper()
+	user := append([]any{"acl", "setuser", "limited", "on", ">secret", "~*", "&*", "+@all"}, rules...)
+	require.NoError(tb, server.Client(tb).Do(tb.Context(), user...).Err())
+	options := server.Options()
+	options.Username, options.Password = "limited", "secret"
+	client := redis.NewClient(options)
+	tb.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// logging returns an option that makes a system log into what else is returned.
+func logging() (notification.Option, *observer.ObservedLogs) {
+	core, logs := observer.New(zap.DebugLevel)
+	return notification.WithLogger(zap.New(core)), logs
+}
+
+const heartbeatPrefix = "cache:{notification}:heartbeat:"
+
+// A user who may not listen to the heartbeats has no connection that could be relied on, and is told why. The names he
+// may listen to wait for the permission.
+func TestHeartbeatsRefused(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := limited(t, server, "resetchannels", "&allowed:*")
+	log, logs := logging()
+	n := newSystem(t, client, log, notification.WithPingTimeout(50*time.Millisecond))
+	first := subscribe(t, n, "allowed:1")
+	second, glob := subscribe(t, n, "allowed:2"), subscribe(t, n, "allowed:*")
+	refusals := func() []observer.LoggedEntry { return logs.FilterMessage("notification: subscription refused").All() }
+	require.Eventually(t, func() bool { return len(refusals()) > 3 }, patience, time.Millisecond, "it tries again")
+	for _, entry := range refusals() {
+		assert.Contains(t, entry.ContextMap()["name"], heartbeatPrefix)
+	}
+	err := n.HealthCheck(t.Context())
+	require.ErrorIs(t, err, notification.ErrNotLive)
+	require.ErrorContains(t, err, "NOPERM")
+	require.ErrorContains(t, err, heartbeatPrefix)
+	for _, s := range []*notification.Subscription{first, second, glob} {
+		require.NoError(t, s.Err(), s.Pattern())
+	}
+
+	admin := server.Client(t)
+	require.NoError(t, admin.Do(t.Context(), "acl", "setuser", "limited", "&"+heartbeatPrefix+"*").Err())
+	require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) == nil }, patience, 5*time.Millisecond)
+	require.NoError(t, n.Publish(t.Context(), "allowed:1", struct{}{}))
+	next(t, first)
+	next(t, glob)
+	require.NoError(t, n.Publish(t.Context(), "allowed:2", struct{}{}))
+	next(t, second)
+}
