@@ -66,3 +66,14 @@ func TestHeartbeatsRefused(t *testing.T) {
 	require.NoError(t, n.Publish(t.Context(), "allowed:2", struct{}{}))
 	next(t, second)
 }
+
+// The error says what was refused, by whom and why.
+func TestErrorOfARefusedName(t *testing.T) {
+	t.Parallel()
+	client := limited(t, redistest.Start(t), "resetchannels", "&"+heartbeatPrefix+"*")
+	s := newSystem(t, client).Subscribe(t.Context(), "forbidden").(*notification.Subscription)
+	requireClosed(t, s)
+	require.ErrorContains(t, s.Err(), `notification: subscription to "forbidden" refused: NOPERM `)
+	var answer redis.Error
+	require.ErrorAs(t, s.Err(), &answer)
+}

@@ -15,7 +15,8 @@ import (
 // the loop goes on. The function's context carries the message (see MessageFrom) and the publisher's trace.
 //
 // It returns nil when ctx ends. Otherwise it returns why the subscription ended or was refused: an *ArgumentError,
-// ErrSlowSubscriber, or ErrClosed. A subscriber of another implementation that is closed gives ErrClosed too.
+// a redis.Error if Redis does not let its user listen to the name, ErrSlowSubscriber, or ErrClosed. A subscriber of
+// another implementation that is closed gives ErrClosed too.
 func Handle[T any](ctx context.Context, n NotificationSystem, pattern string, handle func(context.Context, T) error) error {
 	switch {
 	case ctx == nil:

@@ -79,9 +79,9 @@ func (s *Subscription) Pattern() string { return s.pattern }
 // String names the subscription for fmt, which would otherwise read what is changing.
 func (s *Subscription) String() string { return fmt.Sprintf("subscription to %q", s.pattern) }
 
-// Err returns why the subscription was closed: an *ArgumentError if it was refused, the cause of its context,
-// ErrSlowSubscriber, or ErrClosed when the system was closed. It returns nil while the subscription is open and
-// after its own Close.
+// Err returns why the subscription was closed: an *ArgumentError if it was refused at once, a redis.Error that names it
+// if Redis refused it, as for lack of permission, the cause of its context, ErrSlowSubscriber, or ErrClosed when the
+// system was closed. It returns nil while the subscription is open and after its own Close.
 func (s *Subscription) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -76,7 +76,8 @@ func (n *RedisNotificationSystem) String() string {
 // *Subscription. It returns when Redis has confirmed, so that whatever is published afterwards arrives. If Redis
 // does not confirm before ctx or the ping timeout ends, the subscription becomes live by itself later and its first
 // message carries a Gap with the reason GapLate. A subscription that was refused is closed, and its Err says why:
-// an *ArgumentError, the error of ctx, or ErrClosed.
+// an *ArgumentError, the error of ctx, ErrClosed, or a redis.Error if Redis does not let its user listen to the name.
+// The latter may come later too, when the connection is made anew after the permission was taken.
 //
 // When ctx ends, the subscription is closed.
 func (n *RedisNotificationSystem) Subscribe(ctx context.Context, pattern string) Subscriber {
