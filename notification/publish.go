@@ -151,10 +151,16 @@ func retryable(ctx context.Context, err error) bool {
 	if !errors.As(err, &reply) {
 		return !strings.Contains(err.Error(), "client is closed")
 	}
-	for _, transient := range []string{"LOADING ", "READONLY ", "MASTERDOWN ", "CLUSTERDOWN ", "TRYAGAIN ", "UNBLOCKED "} {
+	for _, transient := range transientErrors() {
 		if strings.HasPrefix(err.Error(), transient) {
 			return true
 		}
 	}
 	return false
+}
+
+// transientErrors returns how errors begin that a server answers instead of executing anything, for as long as it is in
+// a state that will pass. BUSY is about a script of somebody else that takes too long.
+func transientErrors() []string {
+	return []string{"LOADING ", "READONLY ", "MASTERDOWN ", "CLUSTERDOWN ", "TRYAGAIN ", "UNBLOCKED ", "BUSY "}
 }
