@@ -199,8 +199,7 @@ func (p *publisher) flush() {
 // outcome counts what became of an event and returns its error.
 func (p *publisher) outcome(r *request, start time.Time) error {
 	if r.err != nil {
-		var reply interface{ RedisError() }
-		return p.failed(r, r.err, !errors.As(r.err, &reply))
+		return p.failed(r, r.err, !answered(r.err))
 	}
 	p.metrics.published.Add(1)
 	p.metrics.publishTook(time.Since(start))

@@ -147,8 +147,7 @@ func retryable(ctx context.Context, err error) bool {
 	if ctx.Err() != nil || errors.Is(err, context.Canceled) {
 		return false
 	}
-	var reply interface{ RedisError() }
-	if !errors.As(err, &reply) {
+	if !answered(err) {
 		return !strings.Contains(err.Error(), "client is closed")
 	}
 	for _, transient := range transientErrors() {

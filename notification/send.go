@@ -3,6 +3,7 @@ package notification
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -76,7 +77,20 @@ func (p *publisher) sendSafely(ctx context.Context, requests []*request, start t
 		return nil, err
 	}
 	since := time.Since(start) + searchMargin
-	return p.scripts.many.run(ctx, p.client, p.manyCommand(since, noLimit, requests))
+	lost := err
+	reply, err = p.scripts.many.run(ctx, p.client, p.manyCommand(since, noLimit, requests))
+	if err != nil && answered(err) && !answered(lost) {
+		// The server speaks of the repetition. It may have executed the first attempt, so the error must not look like
+		// a refusal.
+		err = fmt.Errorf("%w, and then: %s", lost, err.Error())
+	}
+	return reply, err
+}
+
+// answered reports whether an error is what the server said: what it was asked for was then not executed.
+func answered(err error) bool {
+	var reply interface{ RedisError() }
+	return errors.As(err, &reply)
 }
 
 // learn takes note of the server's clock from the reply to a first attempt.

@@ -1,0 +1,60 @@
+package notification_test
+
+import (
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/internal/faultproxy"
+	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/notification"
+)
+
+// The reply to an event that was published is lost, and its repetition is refused: what the server says then is not
+// about the first attempt.
+func TestRefusedRepetitionIsUncertain(t *testing.T) {
+	t.Parallel()
+	for name, count := range map[string]int{"alone": 1, "batch": 3} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			admin := server.Client(t)
+			proxy := faultproxy.New(t, server.Addr())
+			// Only what is cut is repeated.
+			client := redis.NewClient(&redis.Options{Addr: proxy.Addr(), ReadTimeout: patience})
+			t.Cleanup(func() { _ = client.Close() })
+			s := subscribe(t, newSystem(t, admin), "k")
+			n := newSystem(t, client)
+			var batch []notification.Outgoing
+			for range count {
+				batch = append(batch, notification.To("k", struct{}{}))
+			}
+			require.NoError(t, n.PublishBatch(t.Context(), batch...)) // the script is known now
+			for range count {
+				next(t, s)
+			}
+			proxy.SwallowToClient(true)
+			done := make(chan error, 1)
+			go func() { done <- n.PublishBatch(t.Context(), batch...) }()
+			for range count {
+				next(t, s)
+			}
+			require.NoError(t, admin.Do(t.Context(), "replicaof", "127.0.0.1", "1").Err())
+			proxy.SwallowToClient(false)
+			proxy.Cut()
+			errs := []error{<-done}
+			if joined, ok := errs[0].(interface{ Unwrap() []error }); ok {
+				errs = joined.Unwrap()
+			}
+			require.Len(t, errs, count)
+			for _, err := range errs {
+				var failed *notification.PublishError
+				require.ErrorAs(t, err, &failed)
+				assert.True(t, failed.Uncertain)
+				assert.ErrorContains(t, err, "READONLY")
+			}
+		})
+	}
+}
