@@ -1,6 +1,7 @@
 package notification
 
 import (
+	"math"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -26,11 +27,13 @@ const (
 // after which it does nothing. An attempt that was given up may still be under way, as the kernel goes on sending what a
 // closed connection has not delivered. The server's clock is known from the IDs that it gave to earlier events.
 type lateness struct {
-	allowed int64 // milliseconds
-	ahead   atomic.Int64
-	known   atomic.Bool // ahead, by how much the server's clock is ahead of ours, is set
+	allowed int64        // milliseconds
+	ahead   atomic.Int64 // by how many the server's clock is ahead of ours, at most, or unknown
 	last    atomic.Pointer[limit]
 }
+
+// unknown is more than any clock is ahead of another.
+const unknown = math.MaxInt64
 
 // limit is a time on the server's clock, in milliseconds, and the argument that says so.
 type limit struct {
@@ -49,27 +52,37 @@ func (l *lateness) allow(client redis.UniversalClient) {
 		allowed = min(allowed, c.Options().ReadTimeout)
 	}
 	l.allowed = max(allowed.Milliseconds()-limitStep, 1)
+	l.forget()
 }
 
-// learn takes note of the ID that the server gave to an event which was sent for the first time at the time given.
+// learn takes note of the ID that the server gave to an event which was sent for the first time at the time given. The
+// time that the event was under way makes the server's clock look further ahead than it is, so the fastest one counts: by
+// a slow one, limits would allow as much more to all that follow.
 func (l *lateness) learn(id string, sent time.Time) {
 	text, _, _ := strings.Cut(id, "-")
-	if server, err := strconv.ParseInt(text, 10, 64); err == nil {
-		l.ahead.Store(server - sent.UnixMilli())
-		l.known.Store(true)
+	server, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return
+	}
+	ahead := server - sent.UnixMilli()
+	for known := l.ahead.Load(); ahead < known; known = l.ahead.Load() {
+		if l.ahead.CompareAndSwap(known, ahead) {
+			return
+		}
 	}
 }
 
 // forget is for when a call was refused as late though its sender was still there: the server's clock was set, or another
 // server has taken over.
-func (l *lateness) forget() { l.known.Store(false) }
+func (l *lateness) forget() { l.ahead.Store(unknown) }
 
 // limit returns the limit of what is sent now, as the scripts get it.
 func (l *lateness) limit(now time.Time) any {
-	if !l.known.Load() {
+	ahead := l.ahead.Load()
+	if ahead == unknown {
 		return noLimit
 	}
-	end := now.UnixMilli() + l.ahead.Load() + l.allowed
+	end := now.UnixMilli() + ahead + l.allowed
 	end += limitStep - end%limitStep
 	if last := l.last.Load(); last != nil && last.end == end {
 		return last.text
