@@ -1,6 +1,7 @@
 package notification_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -76,4 +77,35 @@ func TestErrorOfARefusedName(t *testing.T) {
 	require.ErrorContains(t, s.Err(), `notification: subscription to "forbidden" refused: NOPERM `)
 	var answer redis.Error
 	require.ErrorAs(t, s.Err(), &answer)
+}
+
+// Who may not read the state of the journal has nothing recovered, but a connection that stays.
+func TestStateThatMayNotBeRead(t *testing.T) {
+	t.Parallel()
+	for _, command := range []string{"get", "xlen", "xrevrange"} {
+		t.Run(command, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			client := limited(t, server, "-"+command)
+			log, logs := logging()
+			const heartbeat = 200 * time.Millisecond // three without an answer are a reconnect, also on a machine that stands still
+			n := newSystem(t, client, log, notification.WithHeartbeat(heartbeat))
+			beats := server.Client(t).PSubscribe(t.Context(), heartbeatPrefix+"*")
+			t.Cleanup(func() { _ = beats.Close() })
+			s := subscribe(t, n, "k")
+			for range 2 * 3 {
+				_, err := beats.ReceiveTimeout(t.Context(), patience)
+				require.NoError(t, err, "heartbeats come")
+			}
+			assert.Zero(t, n.GetMetrics().Reconnects)
+			require.NoError(t, n.HealthCheck(t.Context()))
+			require.NoError(t, n.Publish(t.Context(), "k", struct{}{}))
+			assert.Nil(t, next(t, s).Gap)
+			told := logs.FilterMessageSnippet("the state of the journal cannot be read").All()
+			require.Len(t, told, 1, "once for each connection")
+			assert.Equal(t, zap.WarnLevel, told[0].Level)
+			assert.NotEmpty(t, told[0].ContextMap()["error"], "what the server said")
+			assert.Contains(t, told[0].ContextMap()["needed"], strings.ToUpper(command))
+		})
+	}
 }

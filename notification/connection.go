@@ -28,6 +28,7 @@ type session struct {
 	cancel  context.CancelFunc
 	dog     *time.Timer // closes the connection unless heartbeats keep it from doing so
 	contact time.Time   // when the last heartbeat came back; read once the session is over
+	blind   bool        // the journal cannot be read, which was logged; only beat touches it
 
 	asking sync.Mutex // held while names are asked for, so that asked is in the order of the commands
 	asked  []string   // names that Redis has not answered for yet, first beats, in a cluster twice; guarded by asking

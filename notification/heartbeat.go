@@ -35,11 +35,21 @@ func (p *pump) beat() {
 	}
 }
 
+// sendBeat sends what the journal is like, or only the number of the heartbeat if nobody could make use of more.
 func (p *pump) sendBeat(ctx context.Context, s *session) error {
 	number := p.beats.Add(1)
 	if p.system.set.history > 0 {
 		_, err := p.beside(s).look(ctx, s.beats, number)
-		return err
+		if err == nil || !permanent(err) {
+			return err
+		}
+		if !s.blind {
+			s.blind = true
+			// Redis before 7.2 does not say which command a user lacks.
+			p.system.set.logger.Warn("notification: the state of the journal cannot be read, so nothing is recovered",
+				zap.Error(err), zap.String("needed", "GET, SET, PTTL, PEXPIRE, XLEN, XREVRANGE"))
+		}
+		// Who may not read the journal still has to know that the connection works.
 	}
 	// A script for the same reason as with events: in a cluster it runs on the node we listen to.
 	plain := p.system.publisher.scripts.plain
