@@ -199,7 +199,7 @@ func (p *publisher) flush() {
 // outcome counts what became of an event and returns its error.
 func (p *publisher) outcome(r *request, start time.Time) error {
 	if r.err != nil {
-		return p.failed(r, r.err, !answered(r.err))
+		return p.failed(r, r.err, !certain(r.err))
 	}
 	p.metrics.published.Add(1)
 	p.metrics.publishTook(time.Since(start))

@@ -46,7 +46,9 @@ type PublishError struct {
 	Channel string // first channel of the event
 	// Uncertain is set when the event may have been published all the same: the reply was lost and could not
 	// be asked for again, or the context ended first. It may even be under way still, and arrive behind events that
-	// are published later. Publishing the value once more would then be a second event.
+	// are published later. Publishing the value once more would then be a second event. It is also set when Redis
+	// refused another channel than the first, as for lack of permission: Err then begins with PARTIAL and what Redis
+	// said, and the event is in the journal and on the channels before that one.
 	Uncertain bool
 	Err       error
 }

@@ -12,7 +12,8 @@
 -- ARGV[4]  and all that follow: the channels
 -- then, if the journal's time is to be counted from now on: an empty string, which is no channel
 --
--- Reply    the event's place in the journal
+-- Reply    the event's place in the journal, or an error. One that begins with PARTIAL says why another channel than
+--          the first was refused: the event is in the journal and on the channels before that.
 
 local journal, value, last = KEYS[1], ARGV[2], #ARGV
 
@@ -39,7 +40,8 @@ for i = 4, last do
   local reply = redis.pcall('PUBLISH', ARGV[i], payload)
   if type(reply) == 'table' then
     -- A refused first channel leaves no trace. A later one differs only in its permissions.
-    if i == 4 then redis.call('XDEL', journal, id) end
+    if i > 4 then return redis.error_reply('PARTIAL ' .. reply.err) end
+    redis.call('XDEL', journal, id)
     return reply
   end
 end

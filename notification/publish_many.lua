@@ -12,8 +12,8 @@
 --          number of channels
 --          the channels
 --
--- Reply    for each event its place in the journal, or "!" and an error message. If the journal refuses the first
---          event, that error and nothing else: nothing was done.
+-- Reply    for each event its place in the journal, or "!" and an error message, which may be PARTIAL as in publish.lua.
+--          If the journal refuses the first event, that error and nothing else: nothing was done.
 
 local journal, size = KEYS[1], ARGV[1]
 
@@ -54,8 +54,12 @@ while at < last do
         local reply = redis.pcall('PUBLISH', ARGV[i], payload)
         if type(reply) == 'table' then
           -- A refused first channel leaves no trace. A later one differs only in its permissions.
-          if i == at + 3 then redis.call('XDEL', journal, id) end
-          id = '!' .. reply.err
+          if i > at + 3 then
+            id = '!PARTIAL ' .. reply.err
+          else
+            redis.call('XDEL', journal, id)
+            id = '!' .. reply.err
+          end
           break
         end
       end

@@ -6,7 +6,7 @@
 --          number of channels
 --          the channels
 --
--- Reply    for each event an empty string, or "!" and an error message
+-- Reply    for each event an empty string, or "!" and an error message, which may be PARTIAL as in publish.lua
 
 local replies = {}
 local at = 1
@@ -16,7 +16,7 @@ while at < #ARGV do
   for i = first, last do
     local reply = redis.pcall('PUBLISH', ARGV[i], ARGV[at])
     if type(reply) == 'table' then
-      result = '!' .. reply.err
+      result = (i > first and '!PARTIAL ' or '!') .. reply.err
       break
     end
   end

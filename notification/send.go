@@ -87,7 +87,7 @@ func (p *publisher) sendSafely(ctx context.Context, requests []*request, start t
 	return reply, err
 }
 
-// answered reports whether an error is what the server said: what it was asked for was then not executed.
+// answered reports whether an error is what the server said.
 func answered(err error) bool {
 	var reply interface{ RedisError() }
 	return errors.As(err, &reply)
@@ -177,5 +177,12 @@ type refusal string
 
 func (e refusal) Error() string { return string(e) }
 
-// RedisError marks it as an answer of the server: the event was certainly not published.
+// RedisError marks it as an answer of the server.
 func (refusal) RedisError() {}
+
+// partialError begins the error of a script that has published an event to some of its channels only.
+const partialError = "PARTIAL "
+
+// certain reports whether an error tells that the event was not published: the server said so, and not that it had
+// published a part.
+func certain(err error) bool { return answered(err) && !redis.HasErrorPrefix(err, partialError) }

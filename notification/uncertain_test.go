@@ -58,3 +58,49 @@ func TestRefusedRepetitionIsUncertain(t *testing.T) {
 		})
 	}
 }
+
+// An event whose first channel was not refused is published, if not everywhere.
+func TestPartialPublishIsUncertain(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ history, count int }{
+		"alone": {100, 1}, "batch": {100, 3}, "plain": {0, 1}, "plain batch": {0, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			admin := server.Client(t)
+			client := limited(t, server, "resetchannels", "&workflow:events")
+			n := newSystem(t, client, notification.WithHistory(c.history, 0))
+			s := subscribe(t, newSystem(t, admin), "workflow:events")
+			refused := func(err error, uncertain bool) {
+				t.Helper()
+				errs := []error{err}
+				if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // only the outermost
+					errs = joined.Unwrap()
+				}
+				require.Len(t, errs, c.count)
+				for _, err := range errs {
+					var failed *notification.PublishError
+					require.ErrorAs(t, err, &failed)
+					assert.Equal(t, uncertain, failed.Uncertain)
+					assert.Regexp(t, "NOPERM|can't publish to the channel", err.Error(), "what the server said")
+					var answer redis.Error
+					assert.ErrorAs(t, err, &answer)
+				}
+			}
+			var partial, none []notification.Outgoing
+			for range c.count {
+				partial = append(partial, &notification.WorkflowEvent{ID: "1", Status: "s"})
+				none = append(none, notification.To("workflow:1", struct{}{}))
+			}
+			refused(n.PublishBatch(t.Context(), partial...), true)
+			for range c.count {
+				next(t, s)
+			}
+			refused(n.PublishBatch(t.Context(), none...), false)
+			if c.history > 0 {
+				assert.EqualValues(t, c.count, admin.XLen(t.Context(), journalKey).Val(), "those that were published")
+			}
+		})
+	}
+}
