@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"runtime"
 	"slices"
 	"sync"
@@ -104,7 +105,7 @@ func (p *publisher) one(ctx context.Context, r *request) error {
 		p.mu.Unlock()
 		p.send(ctx, []*request{r}, r.at)
 		p.landed()
-		return p.outcome(r, r.at)
+		return p.outcome(ctx, r, r.at)
 	}
 	w := r.waiting(ctx)
 	p.waiting = append(p.waiting, w)
@@ -114,7 +115,7 @@ func (p *publisher) one(ctx context.Context, r *request) error {
 	p.mu.Unlock()
 	select {
 	case <-w.done:
-		return p.outcome(w, w.at)
+		return p.outcome(ctx, w, w.at)
 	case <-ctx.Done():
 		// If no batch has taken the event yet it will never be sent; otherwise nobody can tell.
 		return p.failed(w, context.Cause(ctx), w.taken.Swap(true))
@@ -136,7 +137,7 @@ func (p *publisher) many(ctx context.Context, requests []*request) error {
 		}
 		p.send(ctx, part, time.Now())
 		for _, r := range part {
-			errs = append(errs, p.outcome(r, start))
+			errs = append(errs, p.outcome(ctx, r, start))
 		}
 	}
 	return errors.Join(errs...)
@@ -197,13 +198,26 @@ func (p *publisher) flush() {
 }
 
 // outcome counts what became of an event and returns its error.
-func (p *publisher) outcome(r *request, start time.Time) error {
+func (p *publisher) outcome(ctx context.Context, r *request, start time.Time) error {
 	if r.err != nil {
-		return p.failed(r, r.err, !certain(r.err))
+		return p.failed(r, blame(ctx, r.err), !certain(r.err))
 	}
 	p.metrics.published.Add(1)
 	p.metrics.publishTook(time.Since(start))
 	return nil
+}
+
+// blame adds to an error why the caller's context has ended, if it has: the error may be that of a connection which was
+// given up for that reason. What the server refused for good, it has refused in any case.
+func blame(ctx context.Context, err error) error {
+	cause := context.Cause(ctx)
+	if deadline, ok := ctx.Deadline(); cause == nil && ok && !time.Now().Before(deadline) {
+		cause = context.DeadlineExceeded // the connection knows the deadline too, and may be faster
+	}
+	if cause == nil || permanent(err) || errors.Is(err, cause) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", cause, err)
 }
 
 func (p *publisher) failed(r *request, err error, uncertain bool) error {

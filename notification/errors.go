@@ -60,7 +60,7 @@ func (e *PublishError) Error() string {
 	return fmt.Sprintf("notification: publish to %q: %v", e.Channel, e.Err)
 }
 
-// Unwrap returns the error of Redis, of the network or of the context.
+// Unwrap returns the error of Redis, of the network or of the context, or one that matches both of the latter.
 func (e *PublishError) Unwrap() error { return e.Err }
 
 // GapError ends a replay behind whose last message events may be missing: no further message could tell.

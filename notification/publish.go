@@ -33,6 +33,12 @@ func (n *RedisNotificationSystem) PublishTaskEvent(ctx context.Context, event *T
 // What a caller publishes arrives in the order of its calls, one beginning after the other has returned. The exception
 // is a call that failed with PublishError.Uncertain, for example because ctx ended while the event was under way: if
 // that event arrives, then perhaps behind later ones. That holds for all the methods that publish.
+//
+// When ctx ends, a call returns at once if its event waits to be sent, or was sent together with those of other callers,
+// as happens when more than a few publish at the same time. A call that has sent its own returns at the deadline of ctx
+// if the client has ContextTimeoutEnabled. Otherwise, and when ctx is cancelled, it returns with the server's reply or
+// after the client's own timeouts, such as ReadTimeout, and repeats nothing. Its error matches the cause of ctx, besides
+// that of the network, unless the server has refused the event for good. That holds for all the methods too.
 func (n *RedisNotificationSystem) Publish(ctx context.Context, channel string, v any) error {
 	var r request
 	v, err := valueOn{channel, v}.outgoing(&r)
@@ -40,7 +46,8 @@ func (n *RedisNotificationSystem) Publish(ctx context.Context, channel string, v
 }
 
 // PublishBatch publishes many events in their order and in as few round trips as possible (one for each 128
-// events). All are checked before the first is sent. If some fail, the error joins one *PublishError for each. An
+// events). All are checked before the first is sent. If some fail, the error joins one *PublishError for each. When
+// ctx ends, the round trip under way is waited for as by Publish, and the events behind it are certainly not sent. An
 // empty batch is no error. Safe for concurrent use.
 func (n *RedisNotificationSystem) PublishBatch(ctx context.Context, events ...Outgoing) error {
 	return n.publishAll(ctx, events)

@@ -1,7 +1,10 @@
 package notification_test
 
 import (
+	"context"
+	"errors"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
@@ -44,12 +47,7 @@ func TestRefusedRepetitionIsUncertain(t *testing.T) {
 			require.NoError(t, admin.Do(t.Context(), "replicaof", "127.0.0.1", "1").Err())
 			proxy.SwallowToClient(false)
 			proxy.Cut()
-			errs := []error{<-done}
-			if joined, ok := errs[0].(interface{ Unwrap() []error }); ok {
-				errs = joined.Unwrap()
-			}
-			require.Len(t, errs, count)
-			for _, err := range errs {
+			for _, err := range each(t, <-done, count) {
 				var failed *notification.PublishError
 				require.ErrorAs(t, err, &failed)
 				assert.True(t, failed.Uncertain)
@@ -74,12 +72,7 @@ func TestPartialPublishIsUncertain(t *testing.T) {
 			s := subscribe(t, newSystem(t, admin), "workflow:events")
 			refused := func(err error, uncertain bool) {
 				t.Helper()
-				errs := []error{err}
-				if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // only the outermost
-					errs = joined.Unwrap()
-				}
-				require.Len(t, errs, c.count)
-				for _, err := range errs {
+				for _, err := range each(t, err, c.count) {
 					var failed *notification.PublishError
 					require.ErrorAs(t, err, &failed)
 					assert.Equal(t, uncertain, failed.Uncertain)
@@ -103,4 +96,67 @@ func TestPartialPublishIsUncertain(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The network's error is not what callers look for when their own context has ended.
+func TestErrorOfAnEndedContext(t *testing.T) {
+	t.Parallel()
+	gone := errors.New("gone")
+	for name, c := range map[string]struct {
+		count int
+		cause error // of the cancellation; nil means a deadline instead
+	}{
+		"cancelled": {1, context.Canceled}, "cancelled with a cause": {1, gone}, "cancelled batch": {3, context.Canceled},
+		"deadline": {1, nil}, "deadline of a batch": {3, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			client, proxy := through(t, server)
+			n := newSystem(t, client)
+			var batch []notification.Outgoing
+			for range c.count {
+				batch = append(batch, notification.To("k", struct{}{}))
+			}
+			require.NoError(t, n.PublishBatch(t.Context(), batch...)) // the script is known now
+			proxy.SwallowToClient(true)
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			expected := c.cause
+			if expected == nil {
+				var stop context.CancelFunc
+				ctx, stop = context.WithTimeout(ctx, 100*time.Millisecond)
+				defer stop()
+				expected = context.DeadlineExceeded
+			}
+			done := make(chan error, 1)
+			go func() { done <- n.PublishBatch(ctx, batch...) }()
+			if c.cause != nil {
+				admin := server.Client(t)
+				require.Eventually(t, func() bool {
+					return admin.XLen(t.Context(), journalKey).Val() == int64(2*c.count)
+				}, patience, time.Millisecond)
+				cancel(c.cause) // after the event was published, and before the reply
+			}
+			for _, err := range each(t, <-done, c.count) {
+				require.ErrorIs(t, err, expected)
+				var failed *notification.PublishError
+				require.ErrorAs(t, err, &failed)
+				if c.cause != nil {
+					assert.True(t, failed.Uncertain)
+				}
+			}
+		})
+	}
+}
+
+// each returns the errors of a batch, of which all have failed, or the one of a single event.
+func each(t *testing.T, err error, count int) []error {
+	t.Helper()
+	errs := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		errs = joined.Unwrap()
+	}
+	require.Len(t, errs, count)
+	return errs
 }
