@@ -80,7 +80,10 @@
 //   - A server without INFO, or a user who may not call it: failovers are then noticed only if events are missing
 //     in the journal. Without PUBSUB, nobody asks for the server of the connection. The scripts need EVALSHA and EVAL,
 //     XADD, XDEL, XRANGE, XREVRANGE, XLEN, PEXPIRE, PTTL, GET, SET, TIME and PUBLISH; subscribing needs SUBSCRIBE and
-//     PSUBSCRIBE on the channels and on the heartbeats, and SSUBSCRIBE in a cluster.
+//     PSUBSCRIBE on the channels and on the heartbeats, and SSUBSCRIBE in a cluster. A name that is refused ends its own
+//     subscriptions. Without the heartbeats none is live, and HealthCheck says why; without the commands that read the
+//     journal, events arrive live and nothing is recovered.
+//   - A script of somebody else that keeps Redis BUSY: as if Redis were down, but PublishError.Uncertain is false.
 //
 // # Names in Redis
 //

@@ -39,7 +39,9 @@ func gapReasons() []GapReason {
 // after a failover, for instance, nobody can know whether the old server had accepted more.
 type Gap struct {
 	Reason GapReason
-	// After is the event ID of the last event delivered before the gap, empty if there was none.
+	// After is the event ID of the last event put into the buffer before the gap was noticed, empty if there was none.
+	// What is missing came after it, but with DropOldest before the messages that were in the buffer then: After is no
+	// place to read on from.
 	After string
 	// Before is the event ID of the first event known to lie behind the gap, empty if none was known yet.
 	Before string

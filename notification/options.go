@@ -33,7 +33,9 @@ const (
 	// Nothing is lost while the journal reaches back far enough. It is the default with history; without history
 	// it behaves like DropNewest.
 	Replay Policy = "replay"
-	// DropOldest removes the oldest message of the buffer to make room.
+	// DropOldest removes the oldest message of the buffer to make room. The Gap comes with the message that the room was
+	// made for, behind all that is in the buffer; what is missing came before that. So the messages in between carry no
+	// Gap, though they are the ones that follow the hole. Subscription.Gaps tells of the first drop at once.
 	DropOldest Policy = "drop_oldest"
 	// DropNewest keeps the buffer and drops the message that arrived. It is the default without history.
 	DropNewest Policy = "drop_newest"
