@@ -209,23 +209,34 @@ func TestEventIDsThatGoBackwardsAreAGap(t *testing.T) {
 // Somebody deletes the journal, or Redis evicts it, while the connection is cut.
 func TestJournalDeletedDuringACutIsAGap(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
-	client, proxy := through(t, server)
-	n, outside := newSystem(t, client), newSystem(t, server.Client(t))
-	r := record(t, subscribe(t, n, "k"))
-	p := &publisher{system: outside}
-	require.Zero(t, p.publish(t.Context(), "k", 5))
-	r.reached(t, p.last)
-	proxy.Refuse(true)
-	proxy.Cut()
-	require.Zero(t, p.publish(t.Context(), "k", 5))
-	require.NoError(t, server.Client(t).Del(t.Context(), journalKey).Err())
-	proxy.Refuse(false)
-	assert.Equal(t, notification.GapWiped, told(t, r.sub).Reason)
-	require.Zero(t, p.publish(t.Context(), "k", 5))
-	r.reached(t, p.last)
-	assert.Equal(t, 5, r.verify(t, p.sent))
-	assert.Equal(t, []notification.GapReason{notification.GapWiped}, r.gaps())
+	for name, ahead := range map[string]bool{"clock as before": false, "clock behind": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			admin := server.Client(t)
+			if ahead {
+				require.NoError(t, admin.XAdd(t.Context(), &redis.XAddArgs{
+					Stream: journalKey, ID: "99999999999999-0", Values: []any{"k", "v"},
+				}).Err())
+			}
+			client, proxy := through(t, server)
+			n, outside := newSystem(t, client), newSystem(t, server.Client(t))
+			r := record(t, subscribe(t, n, "k"))
+			p := &publisher{system: outside}
+			require.Zero(t, p.publish(t.Context(), "k", 5))
+			r.reached(t, p.last)
+			proxy.Refuse(true)
+			proxy.Cut()
+			require.Zero(t, p.publish(t.Context(), "k", 5))
+			require.NoError(t, admin.Del(t.Context(), journalKey).Err())
+			proxy.Refuse(false)
+			assert.Equal(t, notification.GapWiped, told(t, r.sub).Reason)
+			require.Zero(t, p.publish(t.Context(), "k", 5))
+			r.reached(t, p.last)
+			assert.Equal(t, 5, r.verify(t, p.sent))
+			assert.Equal(t, []notification.GapReason{notification.GapWiped}, r.gaps())
+		})
+	}
 }
 
 // A journal that expires during a cut was not written to since we were last in touch.

@@ -197,6 +197,7 @@ func (p *pump) judge(ctx context.Context, j *journal, now status) (v verdict, er
 			because(GapWiped) // too young to have expired
 		}
 		v.from = envelope{}
+		v.forked = v.reason != "" // the next journal may begin before the end of this one
 		return v, nil
 	}
 	first, err := j.between(ctx, position{}, lastPosition(), 1)
