@@ -3,6 +3,7 @@ package lock
 import (
 	"context"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -21,8 +22,22 @@ type crowdTest struct {
 	server  *redistest.Server
 	manager *RedisLockManager
 	client  *redis.Client
-	only    *redis.Conn // the one connection that its client may have
+	only    *redis.Conn  // the one connection that its client may have for single commands
+	gate    sync.RWMutex // held to keep pipelines, which have connections of their own, from leaving
 	all     sync.WaitGroup
+}
+
+func (*crowdTest) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (*crowdTest) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (c *crowdTest) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if strings.HasPrefix(cmds[0].Name(), "eval") { // not those that begin a connection
+			c.gate.RLock()
+			defer c.gate.RUnlock()
+		}
+		return next(ctx, cmds)
+	}
 }
 
 // gather starts a manager and takes the connection away from it.
@@ -43,24 +58,36 @@ func gather(t *testing.T, server *redistest.Server, change func(*redis.Options))
 		_ = m.Close(ctx)
 	})
 	c := &crowdTest{server: server, manager: m, client: client}
+	client.AddHook(c)
 	c.hold(t)
 	return c
 }
 
-// hold takes the connection away from the manager, once more after each has given it back.
+// hold keeps the manager from sending, once more after each has let it.
 func (c *crowdTest) hold(t *testing.T) {
 	t.Helper()
+	c.gate.Lock()
 	c.only = c.client.Conn()
 	require.NoError(t, c.only.Ping(t.Context()).Err())
+}
+
+// let makes good what hold has done.
+func (c *crowdTest) let(t *testing.T) {
+	t.Helper()
+	require.NoError(t, c.only.Close())
+	c.gate.Unlock()
 }
 
 // each lets as many callers do something, at the same time.
 func (c *crowdTest) each(t *testing.T, do func(caller int)) {
 	t.Helper()
 	b := &c.manager.nodes[0].batches
-	b.mu.Lock()
-	b.near = false // or some would call by themselves, and give up after a moment
-	b.mu.Unlock()
+	require.Eventually(t, func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.near = false       // or some would call by themselves, and give up after a moment
+		return b.flying == 0 // a flight that has not quite ended would make it near again
+	}, time.Minute, time.Millisecond)
 	for caller := range crowd {
 		c.all.Go(func() { do(caller) })
 	}
@@ -74,7 +101,7 @@ func (c *crowdTest) each(t *testing.T, do func(caller int)) {
 		return aboard == crowd
 	}, time.Minute, time.Millisecond)
 	c.server.ResetCommands(t)
-	require.NoError(t, c.only.Close())
+	c.let(t)
 	c.all.Wait()
 }
 
@@ -149,6 +176,7 @@ func TestCrowdReleasesTogether(t *testing.T) {
 	const waited, stolen, gone, broken, confused = 5, 6, 7, 8, 9
 	direct := server.Client(t)
 	other := gather(t, server, func(o *redis.Options) { o.PoolSize = 10 })
+	other.let(t)
 	heir := make(chan *RedisLock, 1)
 	go func() {
 		l, err := other.manager.AcquireWait(context.Background(), job(waited), time.Hour)
@@ -294,7 +322,7 @@ func TestCrowdMeetsAServerThatHasForgotten(t *testing.T) {
 		require.NoError(t, server.Client(t).ScriptFlush(t.Context()).Err())
 		c.hold(t)
 	}
-	require.NoError(t, c.only.Close())
+	c.let(t)
 	assert.Zero(t, c.manager.GetMetrics().ReleasesFailed)
 }
 

@@ -258,6 +258,7 @@ func TestJournalExpiredDuringACutIsNoGap(t *testing.T) {
 	cut(t, n, admin) // now the system knows it
 	proxy.Refuse(true)
 	proxy.Cut()
+	require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) != nil }, patience, time.Millisecond)
 	require.NoError(t, admin.Del(t.Context(), journalKey).Err()) // at last it expires
 	proxy.Refuse(false)
 	require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) == nil }, patience, time.Millisecond)
