@@ -276,6 +276,8 @@ func TestMinorityThatMayHaveGranted(t *testing.T) {
 	third.AddHook(broken)
 	m := newManager(t, nil, lock.WithNodes(newClient(t, servers[0].Addr()), newClient(t, servers[1].Addr()), third))
 	require.NoError(t, acquire(t, m, "job", longTTL).Release(t.Context()))
+	// Nothing is under way that the next call could go along with.
+	require.Eventually(t, func() bool { return value(t, servers[2]) == "" }, patience, tick)
 
 	broken.lossy.Store(true)
 	l := acquire(t, m, "job", time.Hour)
