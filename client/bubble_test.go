@@ -1,4 +1,4 @@
-package client
+package client_test
 
 import (
 	"context"
@@ -10,8 +10,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/compozy/cache/client"
 	"github.com/compozy/cache/config"
-	"github.com/compozy/cache/internal/memredis"
+	"github.com/compozy/cache/embedded"
 )
 
 // A client on an in-memory server lives in a bubble, where time is ours: users test
@@ -19,13 +20,13 @@ import (
 func TestInBubble(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		mini := memredis.New()
+		mini := embedded.New()
 		defer func() {
-			mini.Close()
+			_ = mini.Close()
 			time.Sleep(time.Minute) // in the bubble: the client may still be trying to dial in the background
 		}()
 		var dials atomic.Int64
-		r, err := New(&config.Config{MinIdleConns: 3, Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		r, err := client.New(&config.Config{MinIdleConns: 3, Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			dials.Add(1)
 			return mini.Dial(ctx, network, addr)
 		}})

@@ -7,10 +7,10 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/stretchr/testify/require"
 
 	"github.com/compozy/cache/config"
-	"github.com/compozy/cache/internal/memredis"
 	"github.com/compozy/cache/internal/redistest"
 )
 
@@ -78,9 +78,8 @@ func TestHealthForRestrictedUser(t *testing.T) {
 
 func TestHealthOfServersThatTellLittle(t *testing.T) {
 	t.Parallel()
-	mini := memredis.New()
-	t.Cleanup(mini.Close)
-	r := ready(t, &config.Config{Dialer: mini.Dial})
+	mini := miniredis.RunT(t)
+	r := ready(t, &config.Config{URL: "redis://" + mini.Addr()})
 	require.NoError(t, r.HealthCheck(t.Context()))
 	require.Empty(t, mini.Keys())
 	mini.SetError("LOADING Redis is loading the dataset in memory")

@@ -11,17 +11,17 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/compozy/cache/internal/memredis"
+	"github.com/compozy/cache/embedded"
 	"github.com/compozy/cache/lock"
 )
 
 // inBubble runs a test in which time costs nothing, on an in-memory server whose keys expire.
-func inBubble(t *testing.T, test func(t *testing.T, server *memredis.Server, client *redis.Client)) {
+func inBubble(t *testing.T, test func(t *testing.T, server *embedded.Server, client *redis.Client)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		server := memredis.New()
+		server := embedded.New()
 		defer func() {
-			server.Close()
+			_ = server.Close()
 			time.Sleep(time.Minute) // in a bubble: a client may still be trying to dial in the background
 		}()
 		client := redis.NewClient(&redis.Options{
@@ -36,7 +36,7 @@ func inBubble(t *testing.T, test func(t *testing.T, server *memredis.Server, cli
 
 func TestAnHourOfRenewals(t *testing.T) {
 	t.Parallel()
-	inBubble(t, func(t *testing.T, _ *memredis.Server, client *redis.Client) { //nolint:thelper // a test
+	inBubble(t, func(t *testing.T, _ *embedded.Server, client *redis.Client) { //nolint:thelper // a test
 		m, err := lock.NewRedisLockManager(client)
 		require.NoError(t, err)
 		defer func() { _ = m.Close(t.Context()) }()
@@ -60,19 +60,18 @@ func TestLossIsToldExactlyInTime(t *testing.T) {
 	} {
 		t.Run(ttl.String(), func(t *testing.T) {
 			t.Parallel()
-			inBubble(t, func(t *testing.T, server *memredis.Server, client *redis.Client) { //nolint:thelper // a test
+			inBubble(t, func(t *testing.T, server *embedded.Server, client *redis.Client) { //nolint:thelper // a test
 				m, err := lock.NewRedisLockManager(client)
 				require.NoError(t, err)
 				defer func() { _ = m.Close(t.Context()) }()
 				start := time.Now()
 				l := acquire(t, m, "job", ttl)
-				server.SetError("LOADING gone")
+				require.NoError(t, server.Close())
 				assert.Equal(t, told, l.Until().Sub(start))
 				<-l.Lost()
 				assert.Equal(t, told, time.Since(start))
 				assert.False(t, l.IsHeld())
 				require.ErrorIs(t, context.Cause(l.Context()), lock.ErrLockExpired)
-				server.SetError("")
 				require.ErrorIs(t, l.Refresh(t.Context()), lock.ErrLockExpired)
 			})
 		})
@@ -82,7 +81,7 @@ func TestLossIsToldExactlyInTime(t *testing.T) {
 // TestWaitersSurviveALostMessage: whoever is not told finds out by the holder's expiry.
 func TestWaitersSurviveALostMessage(t *testing.T) {
 	t.Parallel()
-	inBubble(t, func(t *testing.T, _ *memredis.Server, client *redis.Client) { //nolint:thelper // a test
+	inBubble(t, func(t *testing.T, _ *embedded.Server, client *redis.Client) { //nolint:thelper // a test
 		m, err := lock.NewRedisLockManager(client)
 		require.NoError(t, err)
 		defer func() { _ = m.Close(t.Context()) }()

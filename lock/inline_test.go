@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/compozy/cache/internal/memredis"
+	"github.com/compozy/cache/embedded"
 	"github.com/compozy/cache/lock"
 )
 
@@ -55,7 +55,7 @@ func TestCallerOnItsOwn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			inBubble(t, func(t *testing.T, _ *memredis.Server, client *redis.Client) { //nolint:thelper // a test
+			inBubble(t, func(t *testing.T, _ *embedded.Server, client *redis.Client) { //nolint:thelper // a test
 				hang := &hanging{}
 				client.AddHook(hang)
 				m, err := lock.NewRedisLockManager(client)

@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/compozy/cache/embedded"
 	"github.com/compozy/cache/internal/faultproxy"
-	"github.com/compozy/cache/internal/memredis"
 	"github.com/compozy/cache/lock"
 )
 
@@ -95,7 +95,7 @@ func TestAnyNumberOfVanishedWaiters(t *testing.T) {
 	for _, count := range []int{1, 2, 3, 12, 40} {
 		t.Run(itoa(int64(count)), func(t *testing.T) {
 			t.Parallel()
-			inBubble(t, func(t *testing.T, _ *memredis.Server, client *redis.Client) { //nolint:thelper // a test
+			inBubble(t, func(t *testing.T, _ *embedded.Server, client *redis.Client) { //nolint:thelper // a test
 				m, err := lock.NewRedisLockManager(client)
 				require.NoError(t, err)
 				defer func() { _ = m.Close(t.Context()) }()
@@ -136,7 +136,7 @@ func TestAnyNumberOfVanishedWaiters(t *testing.T) {
 // for one message, and the next release may follow too soon for another.
 func TestWhoComesBetweenTwoHandOffs(t *testing.T) {
 	t.Parallel()
-	inBubble(t, func(t *testing.T, _ *memredis.Server, client *redis.Client) { //nolint:thelper // a test
+	inBubble(t, func(t *testing.T, _ *embedded.Server, client *redis.Client) { //nolint:thelper // a test
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		waitFor := func() chan *lock.RedisLock {
@@ -202,7 +202,7 @@ func (c *countScripts) ProcessPipelineHook(next redis.ProcessPipelineHook) redis
 // TestOneOfAllLooksAfterTheHolder: that all are told costs no questions of all, where the new holder is alive.
 func TestOneOfAllLooksAfterTheHolder(t *testing.T) {
 	t.Parallel()
-	inBubble(t, func(t *testing.T, _ *memredis.Server, client *redis.Client) { //nolint:thelper // a test
+	inBubble(t, func(t *testing.T, _ *embedded.Server, client *redis.Client) { //nolint:thelper // a test
 		scripts := &countScripts{}
 		client.AddHook(scripts)
 		const waiting = 20
