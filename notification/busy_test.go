@@ -13,30 +13,6 @@ import (
 	"github.com/compozy/cache/notification"
 )
 
-// occupy keeps a server busy with a script until the function returned is called, or the test ends.
-func occupy(t *testing.T, server *redistest.Server) (release func()) {
-	t.Helper()
-	options := server.Options()
-	options.ReadTimeout, options.MaxRetries = -1, -1 // one that is run again would keep it busy for ever
-	client := redis.NewClient(options)
-	t.Cleanup(func() { _ = client.Close() })
-	killer := server.Client(t)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		client.Do(context.Background(), "eval", "while true do end", "0")
-	}()
-	release = func() {
-		killer.ScriptKill(context.Background())
-		<-ended
-	}
-	t.Cleanup(release)
-	require.Eventually(t, func() bool {
-		return redis.HasErrorPrefix(killer.Ping(t.Context()).Err(), "BUSY")
-	}, patience, time.Millisecond)
-	return release
-}
-
 // While a script of somebody else takes too long, the server answers BUSY to everything. That is no refusal.
 func TestBusyServerClosesNothing(t *testing.T) {
 	t.Parallel()
@@ -46,7 +22,7 @@ func TestBusyServerClosesNothing(t *testing.T) {
 	require.NoError(t, n.Publish(t.Context(), "a", numbered{1}))
 	next(t, before[0])
 
-	release := occupy(t, server)
+	release := server.Occupy(t)
 	during := subscribe(t, n, "c")
 	require.Eventually(t, func() bool {
 		return redis.HasErrorPrefix(n.HealthCheck(t.Context()), "BUSY")
@@ -81,7 +57,7 @@ func TestPublishOutlivesABusyMoment(t *testing.T) {
 	client := server.Client(t)
 	n := newSystem(t, client)
 	require.NoError(t, n.Publish(t.Context(), "k", numbered{1}))
-	release := occupy(t, server)
+	release := server.Occupy(t)
 	client.AddHook(afterBusy{release})
 	require.NoError(t, n.Publish(t.Context(), "k", numbered{2}))
 	assert.EqualValues(t, 2, client.XLen(t.Context(), journalKey).Val())
