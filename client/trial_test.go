@@ -25,17 +25,19 @@ func TestTrialChoosesTheFasterWay(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		asleep, awake time.Duration
-		want          way
+		before, want  way
 	}{
 		"awake is faster":                 {asleep: 100, awake: 50, want: awake},
 		"asleep is faster":                {asleep: 50, awake: 100, want: asleep},
 		"a gain that is not worth it":     {asleep: 100, awake: 91, want: asleep},
 		"a small gain that is worth it":   {asleep: 100, awake: 89, want: awake},
 		"both the same, it costs nothing": {asleep: 100, awake: 100, want: asleep},
+		"still some gain":                 {asleep: 100, awake: 99, before: awake, want: awake},
+		"a gain no more":                  {asleep: 100, awake: 101, before: awake, want: asleep},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			better, counts := hold(t, &trial{}, func(chosen way, n int) time.Duration {
+			better, counts := hold(t, &trial{better: tc.before}, func(chosen way, n int) time.Duration {
 				if n < trialSize/3 {
 					return time.Duration(chosen) * time.Second // some are held up, or are quite different commands
 				}
