@@ -32,7 +32,12 @@ func (s *Subscription) offerRecovered(m *Message, pos position) action {
 	if s.closed || s.state != live || !s.last.less(pos) || s.send(m, pos) {
 		return nothing
 	}
-	s.state = replaying
+	return s.fallBehind(pos)
+}
+
+// fallBehind leaves an event to the replay, and all that follow it. The caller holds mu.
+func (s *Subscription) fallBehind(pos position) action {
+	s.state, s.next = replaying, pos
 	return catchUp
 }
 
@@ -53,8 +58,7 @@ func (s *Subscription) overflow(m *Message, pos position) action {
 			s.drop()
 			return nothing
 		}
-		s.state = replaying
-		return catchUp
+		return s.fallBehind(pos)
 	case DropOldest:
 		// This goroutine is the only sender, so after one receive there is room, unless the reader made some.
 		select {

@@ -272,7 +272,10 @@ func (p *pump) passed() func(*envelope) bool {
 func (p *pump) rewind(to envelope) {
 	for _, t := range p.system.registry.all() {
 		t.mu.Lock()
-		t.last, t.passed = envelope{}, position{}
+		t.last = envelope{}
+		if to.pos.less(t.passed) {
+			t.passed = to.pos
+		}
 		if to.pos.less(t.start) {
 			t.start = to.pos
 		}

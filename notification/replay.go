@@ -118,7 +118,7 @@ func (r *replayer) turn(s *Subscription, session *session, stopping bool) (moved
 	empty := r.move(s)
 	moved = len(s.backlog) < before
 	full := len(s.messages) == cap(s.messages)
-	at, rewinds, closed := s.last, s.rewinds, s.closed
+	at, next, rewinds, resumes, closed := s.last, s.next, s.rewinds, s.resumes, s.closed
 	s.mu.Unlock()
 	if closed {
 		return moved, true
@@ -132,7 +132,17 @@ func (r *replayer) turn(s *Subscription, session *session, stopping bool) (moved
 	s.topic.mu.Lock()
 	passed := s.topic.passed
 	s.topic.mu.Unlock()
-	part, err := r.pump.beside(session).after(r.ctx, envelope{pos: at}, r.portion.size)
+	if !resumes && !at.less(passed) {
+		// All there was for it has been read. It may have taken its time over that, so the journal need not know the last.
+		return moved, r.caughtUp(s, stopping)
+	}
+	j := r.pump.beside(session)
+	read, place := j.after, at
+	if !next.isZero() {
+		// Nothing in front of it is missing, so the journal need not reach back further.
+		read, place = j.from, next
+	}
+	part, err := read(r.ctx, envelope{pos: place}, r.portion.size)
 	if err != nil {
 		r.failed(err)
 		return moved, false
@@ -142,6 +152,9 @@ func (r *replayer) turn(s *Subscription, session *session, stopping bool) (moved
 	if s.rewinds != rewinds {
 		s.mu.Unlock()
 		return moved, false
+	}
+	if !next.isZero() {
+		s.next, s.brokenAt = position{}, lastPosition() // the journal was not asked for this place before
 	}
 	nothingLeft := len(part.entries) == 0
 	switch {
@@ -250,7 +263,7 @@ func (r *replayer) caughtUp(s *Subscription, stopping bool) bool {
 	if !stopping && (!s.topic.live || s.last.less(s.topic.passed)) {
 		return false
 	}
-	s.state = live
+	s.state, s.resumes = live, false
 	s.releaseAll()
 	return true
 }

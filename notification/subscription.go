@@ -42,11 +42,12 @@ type Subscription struct {
 	closed   bool
 	err      error
 	state    state
-	resumes  bool       // made by SubscribeFrom: begins in the journal, after last
+	resumes  bool       // made by SubscribeFrom: begins in the journal, after last; false once it has caught up
 	late     bool       // Subscribe gave up waiting, so the first thing to tell is a gap
 	from     position   // the place given to SubscribeFrom, for as long as the journal did not contradict
 	last     position   // the last event delivered, read from the journal, or known not to be ours
 	lastID   string     // ID of the last message delivered
+	next     position   // the first event left to the replay, until it was read
 	backlog  []*Message // read from the journal, but not in the buffer yet
 	brokenAt position   // where the journal did not reach back to, once that was told
 	rewinds  int        // how often last was set back
@@ -203,6 +204,9 @@ func (s *Subscription) missed(reason GapReason, behind position) bool {
 func (s *Subscription) rewind(to position) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if to.less(s.next) {
+		s.next = position{}
+	}
 	if s.state != pending && to.less(s.last) {
 		s.last = to
 		s.rewinds++
