@@ -1,9 +1,14 @@
 package notification_test
 
 import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -69,4 +74,71 @@ func TestFirstEventLeftToTheJournalIsForgotten(t *testing.T) {
 	m := next(t, slow)
 	require.NotNil(t, m.Gap)
 	assert.Equal(t, notification.GapTrimmed, m.Gap.Reason)
+}
+
+// reads holds up what reads the journal to its end, and remembers for which server that was meant.
+type reads struct {
+	hold chan struct{} // closed to let them go
+	held atomic.Int32
+
+	mu       sync.Mutex
+	listened []string // guarded by mu
+}
+
+func (h *reads) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h *reads) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (h *reads) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		args := cmd.Args()
+		if at := slices.Index(args, any("18446744073709551615-18446744073709551615")); at >= 0 {
+			listened, _ := args[at+2].(string)
+			h.mu.Lock()
+			h.listened = append(h.listened, listened)
+			h.mu.Unlock()
+			h.held.Add(1)
+			<-h.hold
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// A replay that began before the connection was cut goes on when another server has taken over already. It must not read
+// there: what it read would be read again after the recovery.
+func TestReplayReadsNowhereElseAfterACut(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client, admin := server.Client(t), server.Client(t)
+	hook := &reads{hold: make(chan struct{})}
+	client.AddHook(hook)
+	n := newSystem(t, client, notification.WithBufferSize(1))
+	var slow []*notification.Subscription
+	for range 10 {
+		slow = append(slow, subscribe(t, n, "k"))
+	}
+	p := &publisher{system: newSystem(t, admin)}
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	// None has room for what somebody else publishes behind that.
+	require.NoError(t, admin.Publish(t.Context(), "k", "foreign").Err())
+	require.Eventually(t, func() bool { return n.GetMetrics().DroppedMessages == int64(len(slow)) }, patience, time.Millisecond)
+	next(t, slow[0]) // room for one, which is read for
+	require.Eventually(t, func() bool { return hook.held.Load() > 0 }, patience, time.Millisecond)
+	for _, s := range slow[1:] {
+		next(t, s) // some have their turn after that one
+	}
+	reconnects := n.GetMetrics().Reconnects
+	require.NoError(t, admin.Do(t.Context(), "client", "kill", "type", "pubsub").Err())
+	require.Eventually(t, func() bool { return n.GetMetrics().Reconnects > reconnects }, patience, time.Millisecond)
+	close(hook.hold)
+	for i, s := range slow {
+		late := record(t, s)
+		late.reached(t, p.last)
+		assert.Zero(t, late.verify(t, p.sent[1:]), i)
+	}
+	hook.mu.Lock()
+	defer hook.mu.Unlock()
+	assert.NotContains(t, hook.listened, "", "any server")
 }

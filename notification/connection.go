@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -28,6 +29,7 @@ type session struct {
 	cancel  context.CancelFunc
 	dog     *time.Timer // closes the connection unless heartbeats keep it from doing so
 	contact time.Time   // when the last heartbeat came back; read once the session is over
+	wasLive atomic.Bool // it was confirmed and recovered once
 	blind   bool        // the journal cannot be read, which was logged; only beat touches it
 
 	asking sync.Mutex // held while names are asked for, so that asked is in the order of the commands

@@ -175,10 +175,10 @@ func (p *pump) served() *session {
 	return p.live
 }
 
-// beside returns the journal on the server that a session is connected to. It cannot be told from others where nobody
-// is counted, as behind some proxies, nor before the session is confirmed.
+// beside returns the journal on the server that a session is connected to; once the session has ended, reading fails. The
+// server cannot be told from others where nobody is counted, as behind some proxies, nor before the session is live.
 func (p *pump) beside(s *session) *journal {
-	if s == nil || s != p.served() || !p.counts.Load() {
+	if s == nil || !s.wasLive.Load() || !p.counts.Load() {
 		return p.system.journal
 	}
 	return p.system.journal.beside(s.beats)
@@ -196,6 +196,9 @@ func (p *pump) setLive(s *session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.live != s {
+		if s != nil {
+			s.wasLive.Store(true)
+		}
 		p.live = s
 		close(p.changed)
 		p.changed = make(chan struct{})

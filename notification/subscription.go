@@ -50,7 +50,7 @@ type Subscription struct {
 	next     position   // the first event left to the replay, until it was read
 	backlog  []*Message // read from the journal, but not in the buffer yet
 	brokenAt position   // where the journal did not reach back to, once that was told
-	rewinds  int        // how often last was set back
+	rewinds  int        // how often the journal was replaced
 	gap      *Gap       // told with the next message
 	held     []heldGap  // told with later ones
 	flood    bool       // messages are being dropped since the last delivery
@@ -207,9 +207,11 @@ func (s *Subscription) rewind(to position) {
 	if to.less(s.next) {
 		s.next = position{}
 	}
-	if s.state != pending && to.less(s.last) {
-		s.last = to
-		s.rewinds++
+	if s.state != pending {
+		s.rewinds++ // also if it has not come that far: what is being read for it may be of the other history
+		if to.less(s.last) {
+			s.last = to
+		}
 	}
 	for i := range s.held {
 		if to.less(s.held[i].behind) {
