@@ -109,3 +109,66 @@ func TestStateThatMayNotBeRead(t *testing.T) {
 		})
 	}
 }
+
+// Who may not read the journal when the connection is made may be allowed to later. A heartbeat tells, and what was
+// missed in a cut before that is told.
+func TestStateThatMayBeReadLater(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	admin := server.Client(t)
+	limited(t, server, "-get")
+	client, proxy := through(t, server, func(o *redis.Options) { o.Username, o.Password = "limited", "secret" })
+	allow := func() { require.NoError(t, admin.Do(t.Context(), "acl", "setuser", "limited", "+get").Err()) }
+	n := newSystem(t, client, notification.WithHeartbeat(300*time.Millisecond))
+	r, p := record(t, subscribe(t, n, "k")), &publisher{system: newSystem(t, admin)}
+	require.Zero(t, p.publish(t.Context(), "k", 5))
+	r.reached(t, p.last)
+
+	proxy.Refuse(true)
+	proxy.Cut()
+	require.Zero(t, p.publish(t.Context(), "k", 5))
+	allow()
+	proxy.Refuse(false)
+	assert.Equal(t, notification.GapUnreadable, told(t, r.sub).Reason)
+	require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) == nil }, patience, time.Millisecond)
+	require.Zero(t, p.publish(t.Context(), "k", 5))
+	r.reached(t, p.last)
+	assert.Equal(t, 5, r.verify(t, p.sent))
+
+	// From now on everything is recovered.
+	proxy.Refuse(true)
+	proxy.Cut()
+	require.Zero(t, p.publish(t.Context(), "k", 5))
+	proxy.Refuse(false)
+	r.reached(t, p.last)
+	assert.Equal(t, 5, r.verify(t, p.sent))
+	assert.Equal(t, []notification.GapReason{notification.GapUnreadable}, r.gaps())
+}
+
+// As above without a cut: nothing is missed, and the connection stays.
+func TestHeartbeatTellsThatTheStateMayBeRead(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	admin := server.Client(t)
+	client := limited(t, server, "-get")
+	n := newSystem(t, client, notification.WithHeartbeat(300*time.Millisecond))
+	r, p := record(t, subscribe(t, n, "k")), &publisher{system: newSystem(t, admin)}
+	require.Zero(t, p.publish(t.Context(), "k", 5))
+	r.reached(t, p.last)
+	beats := admin.PSubscribe(t.Context(), heartbeatPrefix+"*")
+	t.Cleanup(func() { _ = beats.Close() })
+	_, err := beats.Receive(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, admin.Do(t.Context(), "acl", "setuser", "limited", "+get").Err())
+	for !strings.Contains(receive(t, beats), "\n") { // one that tells more than its number
+		continue
+	}
+	require.Zero(t, p.publish(t.Context(), "k", 5)) // it comes after that
+	r.reached(t, p.last)
+	assert.Zero(t, n.GetMetrics().Reconnects)
+	cut(t, n, admin)
+	require.Zero(t, p.publish(t.Context(), "k", 5))
+	r.reached(t, p.last)
+	assert.Zero(t, r.verify(t, p.sent))
+	assert.Empty(t, r.gaps())
+}

@@ -30,6 +30,7 @@ type session struct {
 	dog     *time.Timer // closes the connection unless heartbeats keep it from doing so
 	contact time.Time   // when the last heartbeat came back; read once the session is over
 	wasLive atomic.Bool // it was confirmed and recovered once
+	judged  bool        // what became of the journal while the connection was cut is known; only the dispatcher touches it
 	blind   bool        // the journal cannot be read, which was logged; only beat touches it
 
 	asking sync.Mutex // held while names are asked for, so that asked is in the order of the commands
@@ -227,7 +228,7 @@ func (p *pump) enqueue(it item) {
 
 // contact notes that the connection works in both directions.
 func (p *pump) contact(s *session) {
-	s.contact = time.Now()
+	s.contact = wallClock()
 	s.dog.Reset(deadAfter * p.system.set.heartbeat)
 	p.lastBeat.Store(s.contact.UnixNano())
 }

@@ -31,20 +31,25 @@ type dispatcher struct {
 	abort  atomic.Bool // drop what is queued, Shutdown has run out of time
 
 	// These belong to whoever handles an item.
-	up       bool     // the session is recovered; what arrives now is delivered
-	early    []string // names confirmed before the session was up
-	portion  portion  // how many events are read from the journal at once
-	base     baseline // what the journal was like when last in touch with it
-	seen     seen     // the last events that passed
-	highest  place    // the highest event that arrived in this session
-	trusted  uint64   // heartbeats up to this number are too old to tell anything
-	previous string   // payload of the message before, and
-	envelope envelope // what it contained: copies of one event are read once
-	ours     bool     // it was written by a NotificationSystem
-	skip     bool     // it was delivered before a failover already
+	up      bool     // the session is recovered; what arrives now is delivered
+	early   []string // names confirmed before the session was up
+	portion portion  // how many events are read from the journal at once
+	base    baseline // what the journal was like when last in touch with it
+	seen    seen     // the last events that passed
+	highest place    // the last event that arrived in this session, or that is known to be older than it
+	trusted uint64   // heartbeats up to this number are too old to tell anything
+	current current  // the message at hand, or the last one
 
 	mu     sync.Mutex
 	cursor envelope // the last event seen, or the end of the journal if that is later; guarded by mu
+}
+
+// current is what a message contains. Copies of one event come one after the other, and are read once.
+type current struct {
+	payload  string
+	envelope envelope
+	ours     bool // it was written by a NotificationSystem
+	skip     bool // it was delivered before a failover already
 }
 
 func newDispatcher(n *RedisNotificationSystem) *dispatcher {
@@ -116,6 +121,9 @@ func (p *pump) dispatch() {
 func (p *pump) handle(it item) {
 	now := time.Now()
 	p.busySince.Store(now.UnixNano())
+	if it.kind != itemMessage {
+		p.dispatcher.current = current{} // nothing comes between copies, so what follows is none
+	}
 	switch it.kind {
 	case itemMessage:
 		p.message(it, now)
@@ -140,10 +148,10 @@ func (p *pump) message(it item, now time.Time) {
 		// The journal has it, and the recovery that is to come will find it there.
 		return
 	}
-	if it.payload != d.previous {
-		d.previous = it.payload
-		d.envelope, d.ours = openEnvelope(it.payload, p.system.keys.tag)
-		d.skip = false
+	c := &d.current
+	if it.payload != c.payload {
+		*c = current{payload: it.payload}
+		c.envelope, c.ours = openEnvelope(it.payload, p.system.keys.tag)
 		if !p.passes(it.session, now) {
 			return
 		}
@@ -151,14 +159,14 @@ func (p *pump) message(it item, now time.Time) {
 	t := p.system.registry.lookup(it.name)
 	switch {
 	case t == nil: // nobody listens any more
-	case d.skip:
-		t.skip(d.envelope.pos)
+	case c.skip:
+		t.skip(c.envelope.pos)
 	default:
-		m := newMessage(it.channel, it.payload, d.envelope, d.ours)
+		m := newMessage(it.channel, it.payload, c.envelope, c.ours)
 		if t.glob {
 			m.Pattern = t.name
 		}
-		p.fanOut(t, m, d.envelope)
+		p.fanOut(t, m, c.envelope)
 	}
 }
 
@@ -166,16 +174,17 @@ func (p *pump) message(it item, now time.Time) {
 // the journal was replaced under a connection that did not notice.
 func (p *pump) passes(s *session, now time.Time) bool {
 	d := p.dispatcher
-	here := place{d.envelope.pos, d.envelope.stamp}
-	if here.pos.isZero() || here == d.highest {
+	c := &d.current
+	here := place{c.envelope.pos, c.envelope.stamp}
+	if here.pos.isZero() {
 		p.aged(now)
 		return true
 	}
 	if !d.highest.pos.less(here.pos) {
 		newest, _ := time.Parse(time.RFC3339Nano, d.highest.stamp)
-		if d.seen.has(here) || d.envelope.time.Before(newest) {
+		if here == d.highest || d.seen.has(here) || c.envelope.time.Before(newest) {
 			// Somebody passed on what was delivered already, or is as old: a foreign message, not another history.
-			d.envelope, d.ours = envelope{}, false
+			c.envelope, c.ours = envelope{}, false
 			return true
 		}
 		p.system.set.logger.Warn("notification: event IDs went backwards, recovering")
@@ -184,20 +193,20 @@ func (p *pump) passes(s *session, now time.Time) bool {
 		p.interrupt(s)
 		return false
 	}
-	p.aged(now)
 	d.highest = here
-	value := d.envelope.valueOf(d.previous)
-	d.skip = d.seen.repeats(d.envelope, value)
-	if d.pass(d.envelope) {
-		d.seen.add(d.envelope, value)
+	value := c.envelope.valueOf(c.payload)
+	c.skip = d.seen.repeats(c.envelope, value)
+	if d.pass(c.envelope) {
+		p.aged(now)
+		d.seen.add(c.envelope, value)
 	}
 	return true
 }
 
 // aged observes how long the message at hand, which is being handled since now, was under way.
 func (p *pump) aged(now time.Time) {
-	if d := p.dispatcher; d.ours {
-		p.system.metrics.arrived(now.Sub(d.envelope.time))
+	if c := &p.dispatcher.current; c.ours {
+		p.system.metrics.arrived(now.Sub(c.envelope.time))
 	}
 }
 

@@ -68,9 +68,8 @@ func (p *pump) beatReturned(it item) {
 		return
 	}
 	if !d.base.known {
-		// The journal could not be read when the session began. Now it can.
-		p.interrupt(it.session)
-		return
+		// The journal could not be read when the session began. Now it can, and nothing was missed since.
+		d.base.known, d.base.identity = true, now.identity
 	}
 	if now.identity.origin != d.base.identity.origin || !d.base.identity.continues(now.identity) {
 		p.system.set.logger.Warn("notification: another data set behind the same connection, recovering")
@@ -83,7 +82,28 @@ func (p *pump) beatReturned(it item) {
 		p.interrupt(it.session)
 		return
 	}
-	// An empty journal has expired; the cursor then becomes the beginning.
+	if now.length == 0 {
+		p.expired()
+	}
+	if d.highest.pos.less(now.last.pos) {
+		d.highest = place{now.last.pos, now.last.stamp}
+	}
 	d.seen.add(now.last, "")
-	d.advance(now.last)
+	d.advance(now.last) // of an empty journal, to the beginning
+}
+
+// expired forgets the places in a journal that is gone, as the next one may begin before them.
+func (p *pump) expired() {
+	cursor := p.dispatcher.at().pos
+	if cursor.isZero() {
+		return // it was empty before
+	}
+	for _, t := range p.system.registry.all() {
+		t.mu.Lock()
+		for _, s := range t.subs {
+			s.expired(t.passed, cursor)
+		}
+		t.last, t.passed, t.start = envelope{}, position{}, position{}
+		t.mu.Unlock()
+	}
 }

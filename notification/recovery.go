@@ -23,6 +23,10 @@ type baseline struct {
 	contact  time.Time // when the last heartbeat came back
 }
 
+// wallClock returns the time without what Go measures besides, which stands still while a machine sleeps: the journal
+// expires meanwhile.
+func wallClock() time.Time { return time.Now().Round(0) }
+
 // verdict is what a comparison of the journal with the baseline came to.
 type verdict struct {
 	reason GapReason // why events may be missing; empty if none can be
@@ -115,28 +119,45 @@ func (p *pump) attempt(s *session, j *journal) (recovered int, err error) {
 		return 0, err
 	}
 	if !d.base.known {
+		p.missed(GapUnreadable, now.last.pos) // those that were live while the journal could not be read
 		d.advance(now.last)
 		d.base.identity = now.identity
 		return 0, nil
 	}
-	v, err := p.judge(s.ctx, j, now)
-	if err != nil {
-		if permanent(err) {
-			p.goWithout(now)
+	// Should reading fail, the next attempt must not tell of the same again.
+	if !s.judged || now.identity != d.base.identity {
+		v, err := p.judge(s.ctx, j, now)
+		if err != nil {
+			if permanent(err) {
+				p.goWithout(now)
+			}
+			return 0, err
 		}
-		return 0, err
+		p.accept(now, v)
+		s.judged = true
 	}
+	recovered, err = p.readOn(s.ctx, j)
+	if errors.Is(err, errWiped) {
+		s.judged = false
+	}
+	return recovered, err
+}
+
+// accept takes the journal for what it is now, after telling of what the verdict found.
+func (p *pump) accept(now status, v verdict) {
+	d := p.dispatcher
 	if v.reason != "" {
 		p.missed(v.reason, v.from.pos)
 		d.seen.historyChanged(time.Now())
 	}
 	if v.forked {
 		p.rewind(v.from)
+	} else {
+		// What comes now was published after this. Anything older is passed on by somebody.
+		d.highest = place{v.from.pos, v.from.stamp}
 	}
-	// From here on the verdict is settled: should reading fail, the next attempt must not tell of it again.
-	d.base.identity, d.base.contact = now.identity, time.Now()
+	d.base.identity, d.base.contact = now.identity, wallClock()
 	d.advance(v.from)
-	return p.readOn(s.ctx, j)
 }
 
 // goWithout prepares delivery that goes on though the journal cannot be read. Heartbeats must not find the same change
@@ -178,7 +199,7 @@ func (p *pump) judge(ctx context.Context, j *journal, now status) (v verdict, er
 	if at.pos.isZero() {
 		// The journal was empty, so everything in it is new. If it is full, more may have been in it, and after a long
 		// cut it may have been filled and have expired.
-		if now.length >= p.system.set.history || time.Since(d.base.contact) >= p.system.set.historyTTL {
+		if now.length >= p.system.set.history || wallClock().Sub(d.base.contact) >= p.system.set.historyTTL {
 			because(GapTrimmed)
 		}
 		return v, nil
@@ -191,7 +212,7 @@ func (p *pump) judge(ctx context.Context, j *journal, now status) (v verdict, er
 	if now.length == 0 {
 		// An event published since we were last in touch would keep the journal alive for longer.
 		switch {
-		case v.reason != "" || time.Since(d.base.contact) >= p.system.set.historyTTL:
+		case v.reason != "" || wallClock().Sub(d.base.contact) >= p.system.set.historyTTL:
 			because(GapTrimmed)
 		case at.age(time.Now()) < p.system.set.historyTTL:
 			because(GapWiped) // too young to have expired

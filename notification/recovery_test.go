@@ -65,7 +65,7 @@ func TestWithoutHistoryACutIsAGap(t *testing.T) {
 }
 
 // through returns a client for the server behind a proxy.
-func through(tb testing.TB, server *redistest.Server) (*redis.Client, *faultproxy.Proxy) {
+func through(tb testing.TB, server *redistest.Server, change ...func(*redis.Options)) (*redis.Client, *faultproxy.Proxy) {
 	tb.Helper()
 	proxy := faultproxy.New(tb, server.Addr())
 	options := server.Options()
@@ -73,6 +73,9 @@ func through(tb testing.TB, server *redistest.Server) (*redis.Client, *faultprox
 	options.ContextTimeoutEnabled = true
 	options.ReadTimeout = 500 * time.Millisecond
 	options.DialTimeout = 500 * time.Millisecond
+	for _, f := range change {
+		f(options)
+	}
 	client := redis.NewClient(options)
 	tb.Cleanup(func() { _ = client.Close() })
 	return client, proxy

@@ -220,6 +220,24 @@ func (s *Subscription) rewind(to position) {
 	}
 }
 
+// expired makes the subscription forget its place in a journal that is gone, unless it has gone on to the next one already.
+// What a replay has not read is gone too. The last event of its name that passed, and the last of all, are given.
+func (s *Subscription) expired(passed, cursor position) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state == pending || s.last.isZero() && s.next.isZero() || cursor.less(s.last) {
+		return
+	}
+	if s.state == replaying && (s.last.less(passed) || s.resumes) {
+		s.hold(Gap{Reason: GapTrimmed}, position{})
+	}
+	for i := range s.held {
+		s.held[i].behind = position{}
+	}
+	s.last, s.next, s.from = position{}, position{}, position{}
+	s.rewinds++
+}
+
 // tell records a gap, for the next message and for Gaps. The caller holds mu.
 func (s *Subscription) tell(g Gap) {
 	if s.closed {
