@@ -107,24 +107,45 @@ func TestResumingInAnExpiredJournalIsLive(t *testing.T) {
 	}, patience, time.Millisecond)
 }
 
-// A program that passes our events on to another channel is a foreign publisher like any other.
+// A program that passes our events on to another channel is a foreign publisher like any other, whatever it passes on and
+// when.
 func TestForwardedEventsArriveAsTheyAre(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client(t)
 	n := newSystem(t, client)
-	r, mirror := record(t, subscribe(t, n, "k")), subscribe(t, n, "mirror")
+	r := record(t, subscribe(t, n, "k"))
 	p := &publisher{system: n}
 	require.Zero(t, p.publish(t.Context(), "k", 10))
 	r.reached(t, p.last)
-	require.NoError(t, client.Publish(t.Context(), "mirror", r.messages[2].Payload).Err())
-	m := next(t, mirror)
-	assert.Equal(t, r.messages[2].Payload, m.Payload)
-	assert.Empty(t, m.EventID)
+	mirror := subscribe(t, n, "mirror")
+	forward := func(number int, gap *notification.GapReason) {
+		t.Helper()
+		payload := r.messages[number-1].Payload
+		require.NoError(t, client.Publish(t.Context(), "mirror", payload).Err())
+		m := next(t, mirror)
+		assert.Equal(t, payload, m.Payload)
+		assert.Empty(t, m.EventID)
+		if gap == nil {
+			assert.Nil(t, m.Gap)
+		} else {
+			require.NotNil(t, m.Gap)
+			assert.Equal(t, *gap, m.Gap.Reason)
+		}
+	}
+	forward(10, nil) // the newest
+	forward(10, nil)
+	forward(3, nil)
+	reconnects := n.GetMetrics().Reconnects
+	assert.Zero(t, reconnects)
+	cut(t, n, client)
+	foreign := notification.GapForeign
+	forward(3, &foreign) // before anything of ours
+	forward(10, nil)
 	require.Zero(t, p.publish(t.Context(), "k", 10))
 	r.reached(t, p.last)
 	assert.Zero(t, r.verify(t, p.sent))
 	assert.Empty(t, r.gaps())
-	assert.Zero(t, n.GetMetrics().Reconnects)
+	assert.Equal(t, reconnects+1, n.GetMetrics().Reconnects)
 }
 
 func TestBatchOfACancelledCallerIsNotSent(t *testing.T) {
