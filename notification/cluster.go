@@ -58,12 +58,8 @@ func (p *pump) guard(s *session) error {
 	return s.pubsub.SSubscribe(dead(), s.beats)
 }
 
-// unguarded handles the refusal of that: a server older than 7.0 does not know it, and a user may not be allowed it. It
-// returns the error if the connection is on the wrong node.
-func (p *pump) unguarded(err error) error {
+// unguarded handles the refusal of that: a server older than 7.0 does not know it, and a user may not be allowed it. (A node
+// that is the wrong one says MOVED, which ends the session.)
+func (p *pump) unguarded(err error) {
 	p.system.set.logger.Debug("notification: node does not tell when it loses the journal", zap.Error(err))
-	if redis.HasErrorPrefix(err, "MOVED") {
-		return err
-	}
-	return nil
 }

@@ -201,9 +201,10 @@ func (p *pump) received(s *session, m *redis.Message) {
 	case m.Channel == s.beats && m.Pattern == "":
 		p.contact(s)
 		it.kind = itemBeat
-	case strings.HasPrefix(m.Channel, p.system.keys.heartbeat):
-		return // a glob such as "*" matches heartbeats too, also those of other systems
 	case m.Pattern != "":
+		if strings.Contains(m.Channel, heartbeats) {
+			return // a glob such as "*" matches heartbeats too, also those of other systems
+		}
 		it.name = m.Pattern
 	}
 	p.pass(it)
@@ -262,7 +263,8 @@ func (p *pump) refused(s *session, err error) error {
 		return err
 	}
 	if name == s.beats && !s.awaited[name] {
-		return p.unguarded(err) // the second answer; the first is about the subscription itself
+		p.unguarded(err) // the second answer; the first is about the subscription itself
+		return nil
 	}
 	p.system.set.logger.Error("notification: subscription refused", zap.String("name", name), zap.Error(err))
 	err = fmt.Errorf("notification: subscription to %q refused: %w", name, err)

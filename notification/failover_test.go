@@ -257,6 +257,54 @@ func TestConnectionToTheWrongServer(t *testing.T) {
 	assert.Empty(t, r.gaps())
 }
 
+// elsewhere answers the first scripts that a client sends as two nodes of a cluster do which point at each other.
+type elsewhere struct{ left atomic.Int32 }
+
+func (h *elsewhere) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h *elsewhere) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (h *elsewhere) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if cmd.Name() == "evalsha" && h.left.Add(-1) >= 0 {
+			err := moved("MOVED 1 127.0.0.1:1")
+			cmd.SetErr(err)
+			return err
+		}
+		return next(ctx, cmd)
+	}
+}
+
+type moved string
+
+func (m moved) Error() string { return string(m) }
+
+func (moved) RedisError() {}
+
+// A recovery that is sent to and fro is not given up.
+func TestRecoveryThatIsSentElsewhere(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client, proxy := through(t, server)
+	hook := &elsewhere{}
+	client.AddHook(hook)
+	n := newSystem(t, client)
+	r, p := record(t, subscribe(t, n, "k")), &publisher{system: newSystem(t, server.Client(t))}
+	require.Zero(t, p.publish(t.Context(), "k", 5))
+	r.reached(t, p.last)
+	proxy.Refuse(true)
+	proxy.Cut()
+	require.Zero(t, p.publish(t.Context(), "k", 5))
+	hook.left.Store(3)
+	proxy.Refuse(false)
+	r.reached(t, p.last)
+	assert.Zero(t, r.verify(t, p.sent))
+	assert.Empty(t, r.gaps())
+	assert.Negative(t, hook.left.Load())
+}
+
 // stale fills the pool of a client with connections to where it connects at present.
 func stale(t *testing.T, client *redis.Client) {
 	t.Helper()

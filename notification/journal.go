@@ -253,5 +253,9 @@ func (e *entry) match(name string, pattern bool) (channel string, ok bool) {
 // permanent reports whether asking the server again would give the same error.
 func permanent(err error) bool {
 	var reply redis.Error
-	return errors.As(err, &reply) && !retryable(context.Background(), err)
+	if !errors.As(err, &reply) || retryable(context.Background(), err) {
+		return false
+	}
+	// Two nodes of a cluster may send a client to and fro for a moment.
+	return !redis.HasErrorPrefix(err, "MOVED") && !redis.HasErrorPrefix(err, "ASK")
 }

@@ -185,6 +185,9 @@ func emptyTag(prefix string) bool {
 	return open >= 0 && strings.HasPrefix(prefix[open:], "{}")
 }
 
+// heartbeats is in the name of each channel that a system sends its heartbeats through.
+const heartbeats = "{notification}:heartbeat:"
+
 // keys are the names a system uses in Redis besides its users' channels. All share one hash tag, so that a
 // cluster keeps them on one node and one script may use them together.
 type keys struct {
@@ -196,7 +199,7 @@ type keys struct {
 
 func (s *settings) keys() keys {
 	base := s.keyPrefix + "{notification}:"
-	k := keys{journal: base + "journal", origin: base + "origin", heartbeat: base + "heartbeat:"}
+	k := keys{journal: base + "journal", origin: base + "origin", heartbeat: s.keyPrefix + heartbeats}
 	if s.keyPrefix != defaultKeyPrefix {
 		// A hash instead of the prefix itself: it needs no JSON escapes, whatever the prefix contains.
 		h := fnv.New64a()

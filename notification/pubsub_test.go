@@ -108,8 +108,9 @@ func TestHeartbeatsAreNoMessages(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client(t)
 	n := newSystem(t, client, notification.WithHeartbeat(10*time.Millisecond))
-	other := newSystem(t, client, notification.WithHeartbeat(10*time.Millisecond))
-	subscribe(t, other, "x")
+	for _, prefix := range []string{"cache:", "other:", ""} {
+		subscribe(t, newSystem(t, client, notification.WithHeartbeat(10*time.Millisecond), notification.WithKeyPrefix(prefix)), "x")
+	}
 	s := subscribe(t, n, "*")
 	for range 20 {
 		// Whatever happens to come in between would be received first.

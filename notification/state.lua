@@ -23,7 +23,7 @@ if not origin then
   origin = ARGV[1]
   redis.call('SET', KEYS[2], origin, 'PX', ARGV[2])
 elseif redis.call('PTTL', KEYS[2]) < ARGV[2] / 2 then
-  redis.call('PEXPIRE', KEYS[2], ARGV[2])
+  redis.pcall('PEXPIRE', KEYS[2], ARGV[2]) -- the next heartbeat may do so, too
 end
 
 local function info(section, names)
