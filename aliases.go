@@ -46,6 +46,7 @@ var (
 	ErrLoading          = client.ErrLoading
 	ErrReadOnly         = client.ErrReadOnly
 	ErrOutOfMemory      = client.ErrOutOfMemory
+	ErrDisk             = client.ErrDisk
 	ErrClusterDown      = client.ErrClusterDown
 	ErrRefused          = client.ErrRefused
 	// ErrClientArgument means that a call had no context.

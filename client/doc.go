@@ -42,7 +42,7 @@
 //
 // [Redis.HealthCheck], CheckLockNodes, WaitReady and NewRedis return an [*Error] with the address
 // and one of the kinds [ErrUnreachable], [ErrTLS], [ErrAuth], [ErrLoading],
-// [ErrReadOnly], [ErrOutOfMemory], [ErrClusterDown] or [ErrRefused]. No error and
+// [ErrReadOnly], [ErrOutOfMemory], [ErrDisk], [ErrClusterDown] or [ErrRefused]. No error and
 // no log line holds a password.
 //
 // # Metrics

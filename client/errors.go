@@ -48,6 +48,9 @@ var (
 	ErrReadOnly = errors.New("client: server is a read-only replica")
 	// ErrOutOfMemory: the server's memory limit is reached and it refuses writes.
 	ErrOutOfMemory = errors.New("client: server is out of memory for writes")
+	// ErrDisk: the server could not save its data to disk and refuses writes until
+	// it can.
+	ErrDisk = errors.New("client: server cannot save to disk")
 	// ErrClusterDown: the Cluster does not serve all slots.
 	ErrClusterDown = errors.New("client: cluster is down")
 	// ErrRefused: the server answers with an error that trying again does not
@@ -100,6 +103,8 @@ func classify(err error) error {
 		return ErrReadOnly
 	case redis.IsOOMError(err):
 		return ErrOutOfMemory
+	case redis.HasErrorPrefix(err, "MISCONF"):
+		return ErrDisk // such a server refuses even a PING
 	case redis.IsMaxClientsError(err), redis.IsTryAgainError(err), redis.HasErrorPrefix(err, "BUSY "):
 		return ErrUnreachable
 	case isTLS(err):

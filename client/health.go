@@ -14,7 +14,7 @@ import (
 //
 // It returns nil, ErrInvalidArgument without a ctx, ErrNotStarted, ErrClosed, or an *Error whose kind tells what is
 // wrong: ErrUnreachable, ErrTLS, ErrAuth, ErrLoading, ErrReadOnly, ErrOutOfMemory,
-// ErrClusterDown or ErrRefused. What a server does not tell, because it does not
+// ErrDisk, ErrClusterDown or ErrRefused. What a server does not tell, because it does not
 // know INFO or the user may not ask, counts as healthy.
 func (r *Redis) HealthCheck(ctx context.Context) error { return r.check(ctx, r.checkMain) }
 

@@ -3,6 +3,8 @@ package client
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -98,6 +100,7 @@ func TestHealthByReply(t *testing.T) {
 		"-CLUSTERDOWN The cluster is down\r\n":                                                    ErrClusterDown,
 		"-READONLY You can't write against a read only replica.\r\n":                              ErrReadOnly,
 		"-OOM command not allowed when used memory > 'maxmemory'.\r\n":                            ErrOutOfMemory,
+		"-MISCONF Errors writing to the AOF file: No space left on device\r\n":                    ErrDisk,
 		"-ERR max number of clients reached\r\n":                                                  ErrUnreachable,
 		"-ERR something new\r\n":                                                                  ErrRefused,
 		"-DENIED Redis is running in protected mode because protected mode is enabled ...\r\n":    ErrRefused,
@@ -147,6 +150,35 @@ func TestWaitReadyNamesTheLastReply(t *testing.T) {
 	eventually(t, func() bool { return l.accepted.Load() > 1 }, "at least one try")
 	cancel()
 	require.ErrorIs(t, <-got, context.Canceled)
+}
+
+// A server that could not save refuses even a PING, until a save succeeds.
+func TestWaitReadyWaitsForTheDisk(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t, redistest.WithConfig("save", "3600 1"))
+	admin := srv.Client(t)
+	dir, err := admin.ConfigGet(t.Context(), "dir").Result()
+	require.NoError(t, err)
+	obstacle := filepath.Join(dir["dir"], "dump.rdb")
+	require.NoError(t, os.Mkdir(obstacle, 0o700))
+	require.NoError(t, admin.BgSave(t.Context()).Err())
+	eventually(t, func() bool { return admin.Ping(t.Context()).Err() != nil }, "the save fails")
+
+	r := open(t, &config.Config{URL: srv.URL()})
+	err = r.HealthCheck(t.Context())
+	require.ErrorIs(t, err, ErrDisk)
+	require.ErrorContains(t, err, "MISCONF")
+	require.ErrorContains(t, err, srv.Addr())
+	refused := counted(r, "ping", "error")
+	done := make(chan error, 1)
+	ctx := within(t, patience)
+	go func() { done <- r.WaitReady(ctx) }()
+	eventually(t, func() bool { return counted(r, "ping", "error") > refused }, "it has asked")
+
+	require.NoError(t, os.Remove(obstacle))
+	require.NoError(t, admin.BgSave(t.Context()).Err())
+	require.NoError(t, <-done)
+	require.NoError(t, r.HealthCheck(t.Context()))
 }
 
 // A database that does not exist will not come into being.
