@@ -61,12 +61,14 @@
 //   - cache_client_pool_wait_seconds_total{pool}: time spent in these waits.
 //   - cache_client_pool_stale_connections_total{pool}: connections removed as broken or too old.
 //   - cache_client_pool_connections{pool,state}: open connections, idle or used.
-//   - cache_client_pool_max_connections{pool}: connections in use at most, per server.
+//   - cache_client_pool_max_connections{pool}: connections in use at most: per
+//     server, and of all lock nodes together.
 //   - cache_client_pubsub_connections: open subscribing connections; go-redis does
 //     not tell them in a Cluster.
 //
-// The pool is main, pipeline, or lock_nodes (all of them together). Commands
-// beyond the first 128 names, and names that are no plain words, count as "other".
+// The pool is main, pipeline, or lock_nodes (all of them together, pipelines
+// included). Commands beyond the first 128 names, and names that are no plain
+// words, count as "other".
 //
 // # Tracing
 //

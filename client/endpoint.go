@@ -155,6 +155,12 @@ func applyURL(o *redis.UniversalOptions, u *redis.Options) {
 	o.ConnMaxLifetimeJitter = u.ConnMaxLifetimeJitter
 }
 
+// pipelinePoolSize is how many connections go-redis has for pipelines, beside its
+// pool: 0 is how the option says "the default", and below that there are none.
+func (e *endpoint) pipelinePoolSize() int {
+	return max(cmp.Or(e.options.PipelinePoolSize, redis.DefaultPipelinePoolSize), 0)
+}
+
 // parseURL parses a URL that was validated before. Should it fail all the same,
 // the cause is dropped, because it quotes the password.
 func parseURL(raw string) (*redis.Options, error) {

@@ -31,8 +31,8 @@ type metrics struct {
 
 	// set by watch, before the collector is handed out
 	stats func() *redis.PoolStats
-	size  int
-	nodes []redis.UniversalClient
+	main  *endpoint
+	nodes []*server
 }
 
 // commandMetrics are the metrics of one command.
@@ -68,10 +68,10 @@ func newMetrics(name string) *metrics {
 	return m
 }
 
-// watch sets what is exported about pools: the main client's statistics, its size,
-// and the lock nodes.
-func (m *metrics) watch(stats func() *redis.PoolStats, size int, nodes []redis.UniversalClient) {
-	m.stats, m.size, m.nodes = stats, size, nodes
+// watch sets what is exported about pools: the main client's statistics, where
+// their sizes are, and the lock nodes.
+func (m *metrics) watch(stats func() *redis.PoolStats, main *endpoint, nodes []*server) {
+	m.stats, m.main, m.nodes = stats, main, nodes
 }
 
 // command returns the metrics of the command called name.
@@ -137,17 +137,18 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	m.commands.Collect(ch)
 	m.seconds.Collect(ch)
 	main := m.stats()
-	m.pool.collect(ch, "main", m.size, main)
+	m.pool.collect(ch, "main", m.main.options.PoolSize, main)
 	if main.PipelineStats != nil {
-		m.pool.collect(ch, "pipeline", redis.DefaultPipelinePoolSize, (*redis.PoolStats)(main.PipelineStats))
+		m.pool.collect(ch, "pipeline", m.main.pipelinePoolSize(), (*redis.PoolStats)(main.PipelineStats))
 	}
 	pubsub := main.PubSubStats.Active
 	if len(m.nodes) > 0 {
-		sum := &redis.PoolStats{}
-		for _, c := range m.nodes {
-			addStats(sum, c.PoolStats())
+		sum, size := &redis.PoolStats{}, 0
+		for _, n := range m.nodes {
+			addStats(sum, n.client.PoolStats())
+			size += n.endpoint.options.PoolSize + n.endpoint.pipelinePoolSize()
 		}
-		m.pool.collect(ch, "lock_nodes", m.size, sum)
+		m.pool.collect(ch, "lock_nodes", size, sum)
 		pubsub += sum.PubSubStats.Active
 	}
 	ch <- prometheus.MustNewConstMetric(m.pool.pubsub, prometheus.GaugeValue, float64(pubsub))

@@ -26,7 +26,7 @@ func newPoolDescs(labels prometheus.Labels) poolDescs {
 		waitSeconds: desc("pool_wait_seconds_total", "Time spent waiting for a connection.", "pool"),
 		stale:       desc("pool_stale_connections_total", "Connections removed as broken or too old.", "pool"),
 		conns:       desc("pool_connections", "Open connections.", "pool", "state"),
-		limit:       desc("pool_max_connections", "Connections in use at most, per server.", "pool"),
+		limit:       desc("pool_max_connections", "Connections in use at most: per server, and of all lock nodes together.", "pool"),
 		pubsub:      desc("pubsub_connections", "Open subscribing connections."),
 	}
 }
@@ -39,7 +39,7 @@ func (d *poolDescs) describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// collect emits the metrics of one pool whose size is the limit per server.
+// collect emits the metrics of one pool whose size is the limit of its connections.
 func (d *poolDescs) collect(ch chan<- prometheus.Metric, pool string, size int, s *redis.PoolStats) {
 	counter := func(desc *prometheus.Desc, v float64) {
 		ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, v, pool)

@@ -144,12 +144,27 @@ func TestMetricsOfPools(t *testing.T) {
 
 	text := collect(t, r)
 	require.Contains(t, text, `cache_client_pool_max_connections{cache="default",pool="main"} 3`)
-	require.Contains(t, text, `cache_client_pool_max_connections{cache="default",pool="lock_nodes"} 3`)
+	require.Contains(t, text, `cache_client_pool_max_connections{cache="default",pool="lock_nodes"} 13`, "10 for pipelines")
 	require.Contains(t, text, `cache_client_pool_connections{cache="default",pool="lock_nodes",state="idle"} 1`)
 	require.Contains(t, text, `cache_client_pool_connections{cache="default",pool="pipeline",state="idle"} 1`)
 	require.Contains(t, text, `cache_client_pool_misses_total{cache="default",pool="lock_nodes"} 1`)
 	require.Contains(t, text, `cache_client_pubsub_connections{cache="default"} 1`)
 	require.Contains(t, text, `cache_client_command_duration_seconds{cache="default",command="pipeline"}`)
+}
+
+func TestMetricsOfPoolSizes(t *testing.T) {
+	t.Parallel()
+	const limit = `cache_client_pool_max_connections{cache="default",pool=`
+	text := collect(t, build(t, &config.Config{
+		URL:       "redis://localhost:1?pool_size=30&pipeline_pool_size=50",
+		LockNodes: []string{"redis://a:1?pool_size=7&pipeline_pool_size=2", "redis://b:1?pipeline_pool_size=-1", "c:1"},
+	}))
+	require.Contains(t, text, limit+`"main"} 30`)
+	require.Contains(t, text, limit+`"pipeline"} 50`)
+	require.Contains(t, text, limit+`"lock_nodes"} 99`, "7 and 2, 10 and none, 30 and 50 as the main server has them")
+
+	text = collect(t, build(t, &config.Config{URL: "redis://localhost:1?pipeline_pool_size=-1"}))
+	require.NotContains(t, text, `pool="pipeline"`)
 }
 
 // collect renders all metrics as text, histograms by their number of observations.

@@ -68,7 +68,7 @@ func New(cfg *config.Config, opts ...Option) (*Redis, error) {
 		}
 		r.nodes = append(r.nodes, n)
 	}
-	r.metrics.watch(r.poolStats, main.options.PoolSize, r.LockNodes())
+	r.metrics.watch(r.poolStats, main, r.nodes)
 	r.idle = newIdleKeeper(main, r.UniversalClient, r.main.probe)
 	return r, nil
 }
