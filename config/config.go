@@ -98,7 +98,7 @@ type Config struct {
 	// ready, and recovers by itself.
 	Required *bool `env:"REDIS_REQUIRED,default=true" json:"required"`
 
-	// Messages buffered for a slow subscriber.
+	// Messages buffered for a slow subscriber, 1 to 1048576.
 	NotificationBufferSize int `env:"REDIS_NOTIFICATION_BUFFER_SIZE,default=100" json:"notification_buffer_size"`
 	// Events kept for subscribers that missed them; 0 or -1 keeps none.
 	NotificationHistorySize int `env:"REDIS_NOTIFICATION_HISTORY_SIZE,default=10000" json:"notification_history_size"`

@@ -145,6 +145,9 @@ func (v *validation) topology() {
 // maxBusyPoll bounds how long a command may keep a processor busy.
 const maxBusyPoll = 10 * time.Millisecond
 
+// maxMessages is how many messages package notification buffers at most.
+const maxMessages = 1 << 20
+
 // numbers checks sizes and durations.
 func (v *validation) numbers() {
 	c := v.cfg
@@ -185,8 +188,8 @@ func (v *validation) numbers() {
 	if c.BusyPoll < -1 || c.BusyPoll > maxBusyPoll {
 		v.reject("BusyPoll", "-1 or 0 for never, up to %s", maxBusyPoll)
 	}
-	if c.NotificationBufferSize < 1 {
-		v.reject("NotificationBufferSize", "1 or more")
+	if c.NotificationBufferSize < 1 || c.NotificationBufferSize > maxMessages {
+		v.reject("NotificationBufferSize", "1 to %d", maxMessages)
 	}
 	if c.NotificationHistorySize < -1 {
 		v.reject("NotificationHistorySize", "-1 or 0 for none, or more")

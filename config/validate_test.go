@@ -79,6 +79,7 @@ func TestValidateRejects(t *testing.T) {
 		"min backoff > max backoff":   {Config{MinRetryBackoff: 2 * time.Second, MaxRetryBackoff: time.Second}, "MinRetryBackoff"},
 		"pause but no longest pause":  {Config{MinRetryBackoff: time.Second, MaxRetryBackoff: -1}, "MinRetryBackoff"},
 		"negative buffer":             {Config{NotificationBufferSize: -1}, "NotificationBufferSize"},
+		"huge buffer":                 {Config{NotificationBufferSize: 1<<20 + 1}, "NotificationBufferSize"},
 		"negative history":            {Config{NotificationHistorySize: -2, NotificationHistoryTTL: -1}, "NotificationHistorySize,NotificationHistoryTTL"},
 		"short history":               {Config{NotificationHistoryTTL: time.Millisecond}, "NotificationHistoryTTL"},
 		"URL of another scheme":       {Config{URL: "http://localhost:6379"}, "URL"},
