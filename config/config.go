@@ -100,6 +100,9 @@ type Config struct {
 
 	// Messages buffered for a slow subscriber, 1 to 1048576.
 	NotificationBufferSize int `env:"REDIS_NOTIFICATION_BUFFER_SIZE,default=100" json:"notification_buffer_size"`
+	// What happens when that buffer is full: replay (the subscriber reads on from the history;
+	// without one as drop_newest), drop_oldest, drop_newest, or disconnect.
+	NotificationPolicy string `env:"REDIS_NOTIFICATION_POLICY,default=replay" json:"notification_policy"`
 	// Events kept for subscribers that missed them; 0 or -1 keeps none.
 	NotificationHistorySize int `env:"REDIS_NOTIFICATION_HISTORY_SIZE,default=10000" json:"notification_history_size"`
 	// Time the events are kept after the last one, at least 1s.

@@ -17,7 +17,7 @@ func TestDefault(t *testing.T) {
 		PoolTimeout: 4 * time.Second, PingTimeout: time.Second, BusyPoll: 100 * time.Microsecond,
 		MaxRetries: 3, MinRetryBackoff: 8 * time.Millisecond, MaxRetryBackoff: 512 * time.Millisecond,
 		KeyPrefix: "cache:", Required: &yes,
-		NotificationBufferSize: 100, NotificationHistorySize: 10000, NotificationHistoryTTL: time.Hour,
+		NotificationBufferSize: 100, NotificationPolicy: "replay", NotificationHistorySize: 10000, NotificationHistoryTTL: time.Hour,
 		complete: true,
 	}, Default())
 	require.NoError(t, Default().Validate())

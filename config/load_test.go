@@ -52,7 +52,8 @@ func TestLoadReadsEveryVariable(t *testing.T) {
 		"REDIS_MAX_RETRIES":     "5", "REDIS_MIN_RETRY_BACKOFF": "1ms", "REDIS_MAX_RETRY_BACKOFF": "1s",
 		"REDIS_CLIENT_NAME": "orders", "REDIS_KEY_PREFIX": "orders:", "REDIS_LOCK_NODES": "a:1, redis://:pw@b:2 ,",
 		"REDIS_REQUIRED":                 "false",
-		"REDIS_NOTIFICATION_BUFFER_SIZE": "7", "REDIS_NOTIFICATION_HISTORY_SIZE": "8", "REDIS_NOTIFICATION_HISTORY_TTL": "9m",
+		"REDIS_NOTIFICATION_BUFFER_SIZE": "7", "REDIS_NOTIFICATION_POLICY": "drop_oldest",
+		"REDIS_NOTIFICATION_HISTORY_SIZE": "8", "REDIS_NOTIFICATION_HISTORY_TTL": "9m",
 	}
 	want := &Config{
 		Host: "redis.internal", Port: "6380", Username: "app", Password: "hunter2", DB: 3,
@@ -62,7 +63,8 @@ func TestLoadReadsEveryVariable(t *testing.T) {
 		TLSEnabled: true, TLSCAFile: ca, TLSCertFile: cert, TLSKeyFile: key, TLSServerName: "redis.example",
 		MaxRetries: 5, MinRetryBackoff: time.Millisecond, MaxRetryBackoff: time.Second,
 		ClientName: "orders", KeyPrefix: "orders:", LockNodes: []string{"a:1", "redis://:pw@b:2"}, Required: &no,
-		NotificationBufferSize: 7, NotificationHistorySize: 8, NotificationHistoryTTL: 9 * time.Minute,
+		NotificationBufferSize: 7, NotificationPolicy: "drop_oldest",
+		NotificationHistorySize: 8, NotificationHistoryTTL: 9 * time.Minute,
 		complete: true,
 	}
 	got, err := fromEnv(t, "", env)

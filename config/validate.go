@@ -33,6 +33,7 @@ func (c *Config) check(prefix string, bad map[string]FieldError) error {
 	v.tls()
 	v.names()
 	v.lockNodes()
+	v.policy()
 	if len(v.bad) == 0 {
 		return nil
 	}
@@ -196,6 +197,15 @@ func (v *validation) numbers() {
 	}
 	if c.NotificationHistoryTTL < time.Second {
 		v.reject("NotificationHistoryTTL", "1s or more")
+	}
+}
+
+// policy checks the one word that package notification gives a meaning to.
+func (v *validation) policy() {
+	switch v.cfg.NotificationPolicy {
+	case "replay", "drop_oldest", "drop_newest", "disconnect":
+	default:
+		v.reject("NotificationPolicy", "replay, drop_oldest, drop_newest or disconnect")
 	}
 }
 

@@ -80,6 +80,8 @@ func TestValidateRejects(t *testing.T) {
 		"pause but no longest pause":  {Config{MinRetryBackoff: time.Second, MaxRetryBackoff: -1}, "MinRetryBackoff"},
 		"negative buffer":             {Config{NotificationBufferSize: -1}, "NotificationBufferSize"},
 		"huge buffer":                 {Config{NotificationBufferSize: 1<<20 + 1}, "NotificationBufferSize"},
+		"unknown policy":              {Config{NotificationPolicy: "drop"}, "NotificationPolicy"},
+		"policy in capitals":          {Config{NotificationPolicy: "Replay"}, "NotificationPolicy"},
 		"negative history":            {Config{NotificationHistorySize: -2, NotificationHistoryTTL: -1}, "NotificationHistorySize,NotificationHistoryTTL"},
 		"short history":               {Config{NotificationHistoryTTL: time.Millisecond}, "NotificationHistoryTTL"},
 		"URL of another scheme":       {Config{URL: "http://localhost:6379"}, "URL"},

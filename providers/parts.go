@@ -59,6 +59,7 @@ func (i Instance) Notifications(
 		notification.WithLogger(i.logger(log)),
 		notification.WithKeyPrefix(cfg.KeyPrefix),
 		notification.WithBufferSize(cfg.NotificationBufferSize),
+		notification.WithPolicy(notification.Policy(cfg.NotificationPolicy)),
 		notification.WithPingTimeout(cfg.PingTimeout),
 		notification.WithHistory(max(cfg.NotificationHistorySize, 0), cfg.NotificationHistoryTTL),
 	}
