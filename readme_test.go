@@ -20,7 +20,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log"
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
@@ -39,6 +41,8 @@ var (
 	_ = json.Marshal
 	_ = errors.Is
 	_ = fmt.Sprint
+	_ = log.Print
+	_ sync.WaitGroup
 	_ testing.TB
 	_ = time.Second
 	_ = prometheus.NewRegistry
@@ -88,7 +92,7 @@ func TestReadmeSnippetsCompile(t *testing.T) {
 		case strings.HasPrefix(code, "package main"):
 			// As a library it need not be linked.
 			code = "package snippet" + strings.TrimPrefix(code, "package main")
-		case strings.HasPrefix(code, "func Test"):
+		case strings.HasPrefix(code, "func "):
 			code = readmePrelude + code + "\n"
 		default:
 			code = fmt.Sprintf("%sfunc snippet() error {\n%s\nreturn nil\n}\n", readmePrelude, code)
