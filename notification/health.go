@@ -15,7 +15,8 @@ const stalledAfter = 30 * time.Second
 
 // HealthCheck is for readiness: it returns nil while there are no subscriptions or all are being served, and an
 // error matching ErrNotLive while the shared connection is cut, being recovered, or silent. It waits for at most
-// ctx or the ping timeout for a cut connection to come back. Safe for concurrent use.
+// ctx or the ping timeout for a cut connection to come back. After Close it returns ErrClosed, and an *ArgumentError
+// without a ctx. Safe for concurrent use.
 func (n *RedisNotificationSystem) HealthCheck(ctx context.Context) error {
 	if ctx == nil {
 		return &ArgumentError{Argument: "ctx", Reason: "is nil"}

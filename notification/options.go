@@ -60,34 +60,38 @@ type settings struct {
 }
 
 // WithBufferSize sets how many messages a subscription buffers before its overflow policy acts, overriding the
-// default of 100. 0 means the default.
+// default of 100. 0 means the default, 1 to 1048576 are allowed. The room is taken from memory at once.
 func WithBufferSize(messages int) Option {
 	return func(s *settings) { s.bufferSize = messages }
 }
 
 // WithKeyPrefix sets what the keys of the journal start with, overriding the default of "cache:". Systems that
 // are to see each other's events with recovery need the same prefix. Channel names carry no prefix. It must not
-// begin a hash tag with "{}".
+// begin a hash tag with "{}". An empty prefix means none.
 func WithKeyPrefix(prefix string) Option {
 	return func(s *settings) { s.keyPrefix = prefix }
 }
 
 // WithPingTimeout sets how long Subscribe waits for Redis to confirm, overriding the default of 1s. 0 means the
-// default. HealthCheck uses it as well.
+// default; it must not be negative. HealthCheck uses it as well.
 func WithPingTimeout(d time.Duration) Option {
 	return func(s *settings) { s.pingTimeout = d }
 }
 
 // WithHistory sets how many events the journal keeps and how long it outlives the last event, overriding the
 // defaults of 10000 and 1h. A size of 0 switches history off: plain publish and subscribe, where a cut connection
-// means a Gap. A ttl of 0 means the default. Redis trims in blocks, and the expiry is not moved with each event: a
-// journal may hold some hundred events more and live for a sixtieth longer.
+// means a Gap; it must not be negative (the -1 of a config.Config becomes 0 on the way here). A ttl of 0 means the
+// default, at least 1ms is allowed. Redis trims in blocks, and the expiry is not moved with each event: a journal may
+// hold some hundred events more and live for a sixtieth longer.
+//
+// All systems with the same key prefix need the same size and ttl. They write one journal, each trims it to its own
+// size, and a system that finds it smaller, or gone earlier, than its own settings explain may take a loss for none.
 func WithHistory(size int, ttl time.Duration) Option {
 	return func(s *settings) { s.history, s.historyTTL = size, ttl }
 }
 
 // WithHeartbeat sets how often a heartbeat is sent through Redis, overriding the default of 3s. A connection on
-// which no heartbeat came back for three intervals is replaced. 0 means the default.
+// which no heartbeat came back for three intervals is replaced. 0 means the default, at least 10ms is allowed.
 func WithHeartbeat(interval time.Duration) Option {
 	return func(s *settings) { s.heartbeat = interval }
 }
@@ -99,12 +103,13 @@ func WithUnsubscribeDelay(d time.Duration) Option {
 }
 
 // WithPolicy sets what happens when the buffer of a subscription is full, overriding the default of Replay with
-// history and DropNewest without.
+// history and DropNewest without. It holds for all subscriptions of the system: who needs two policies makes two
+// systems.
 func WithPolicy(p Policy) Option {
 	return func(s *settings) { s.policy = p }
 }
 
-// WithLogger sets where reconnects, gaps and dropped events are logged. Nil, the default, logs nothing.
+// WithLogger sets where reconnects, gaps and failed handlers are logged. Nil, the default, logs nothing.
 func WithLogger(logger *zap.Logger) Option {
 	return func(s *settings) { s.logger = logger }
 }

@@ -14,13 +14,20 @@ import (
 // closeBudget is how long Close lets subscribers take what is buffered.
 const closeBudget = time.Second
 
-// NotificationSystem publishes events and subscribes to them.
+// NotificationSystem publishes events and subscribes to them. All its methods are safe for concurrent use.
 //
 //nolint:revive // The name is part of the published API, and package cache exports it under the same name.
 type NotificationSystem interface {
+	// PublishWorkflowEvent publishes the event to "workflow:events" and "workflow:<ID>". It returns nil when that is
+	// done, and otherwise an *ArgumentError, ErrClosed or a *PublishError.
 	PublishWorkflowEvent(ctx context.Context, event *WorkflowEvent) error
+	// PublishTaskEvent publishes the event to "task:events", "task:<ID>" and "task:workflow:<workflow ID>". Its errors
+	// are those of PublishWorkflowEvent.
 	PublishTaskEvent(ctx context.Context, event *TaskEvent) error
+	// Subscribe listens to a channel or a glob until ctx ends, or the subscriber or the system is closed. What is
+	// published after it has returned arrives. It never returns nil: a subscriber that was refused is closed already.
 	Subscribe(ctx context.Context, pattern string) Subscriber
+	// Close closes all subscribers; further calls are refused with ErrClosed. It may be repeated.
 	Close() error
 }
 
@@ -74,12 +81,15 @@ func (n *RedisNotificationSystem) String() string {
 
 // Subscribe listens to a channel, or to a glob if the name contains *, ?, [ or \. What it returns is always a
 // *Subscription. It returns when Redis has confirmed, so that whatever is published afterwards arrives. If Redis
-// does not confirm before ctx or the ping timeout ends, the subscription becomes live by itself later and its first
-// message carries a Gap with the reason GapLate. A subscription that was refused is closed, and its Err says why:
-// an *ArgumentError, the error of ctx, ErrClosed, or a redis.Error if Redis does not let its user listen to the name.
-// The latter may come later too, when the connection is made anew after the permission was taken.
+// does not confirm within the ping timeout, the subscription becomes live by itself later and its first message
+// carries a Gap with the reason GapLate.
 //
-// When ctx ends, the subscription is closed.
+// When ctx ends, before or after that, the subscription is closed. So ctx should be that of the component that listens,
+// made by it and cancelled when it stops. The context of an Fx start hook ends with the start timeout.
+//
+// A subscription that was refused is closed, and its Err says why: an *ArgumentError, the cause of ctx, ErrClosed, or
+// a redis.Error if Redis does not let its user listen to the name. The latter may come later too, when the connection
+// is made anew after the permission was taken.
 func (n *RedisNotificationSystem) Subscribe(ctx context.Context, pattern string) Subscriber {
 	return n.subscribe(ctx, newSubscription(n, pattern))
 }
@@ -89,6 +99,9 @@ func (n *RedisNotificationSystem) Subscribe(ctx context.Context, pattern string)
 // does not reach back to the event, or has not come as far because it is another one by now, the subscription begins
 // with what the journal has and the first message carries a Gap with the reason GapTrimmed. An event ID that is none,
 // or history switched off, gives a closed subscription whose Err says so.
+//
+// The event is all that is known of the time before. Of a failover while the program was down, in which later events
+// were lost, nothing is told if the journal still has this one.
 func (n *RedisNotificationSystem) SubscribeFrom(ctx context.Context, pattern, eventID string) *Subscription {
 	s := newSubscription(n, pattern)
 	s.resumes = true
