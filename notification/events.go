@@ -3,6 +3,8 @@ package notification
 import (
 	"strings"
 	"time"
+
+	"github.com/compozy/cache/internal/glob"
 )
 
 // Channels that carry every event of their kind. The channels of one workflow or task are "workflow:<ID>",
@@ -75,40 +77,12 @@ func validatePattern(pattern string) error {
 	switch {
 	case pattern == "":
 		return &ArgumentError{Argument: "pattern", Reason: "is empty"}
-	case !isGlob(pattern):
+	case !glob.Complete(pattern):
+		// Redis accepts it, and then matches something surprising: it is a typing error.
+		return &ArgumentError{Argument: "pattern", Reason: "has an unclosed class or a backslash at its end"}
+	default:
 		return nil
 	}
-	// Redis itself accepts a class without its end and a backslash with nothing to escape, and then matches
-	// something surprising; both are typing errors.
-	for i := 0; i < len(pattern); i++ {
-		switch pattern[i] {
-		case '\\':
-			i++
-			if i == len(pattern) {
-				return &ArgumentError{Argument: "pattern", Reason: "ends with a backslash that escapes nothing"}
-			}
-		case '[':
-			end := classEnd(pattern, i+1)
-			if end < 0 {
-				return &ArgumentError{Argument: "pattern", Reason: "has a character class '[' without its ']'"}
-			}
-			i = end
-		}
-	}
-	return nil
-}
-
-// classEnd returns the index of the ']' that ends the class whose content starts at from, or -1.
-func classEnd(pattern string, from int) int {
-	for i := from; i < len(pattern); i++ {
-		switch pattern[i] {
-		case '\\':
-			i++
-		case ']':
-			return i
-		}
-	}
-	return -1
 }
 
 // isGlob reports whether a name is a Redis glob rather than an exact channel.
