@@ -57,22 +57,30 @@ func (n *RedisNotificationSystem) newWalk(ctx context.Context, pattern, from, to
 	if n.set.history == 0 {
 		return nil, ErrNoHistory
 	}
-	w := &walk{system: n, pattern: pattern, glob: isGlob(pattern), end: lastPosition(), included: true,
-		portion: newPortion(replayBatch)}
-	for argument, v := range map[string]struct {
-		id string
-		at *position
-	}{"from": {from, &w.at}, "to": {to, &w.end}} {
-		if v.id == "" {
-			continue
-		}
-		pos, ok := parsePosition(v.id)
-		if !ok {
-			return nil, &ArgumentError{Argument: argument, Reason: fmt.Sprintf("%q is no event ID", v.id)}
-		}
-		*v.at = pos
+	first, err := positionOf("from", from, position{})
+	if err != nil {
+		return nil, err
 	}
-	return w, nil
+	last, err := positionOf("to", to, lastPosition())
+	if err != nil {
+		return nil, err
+	}
+	return &walk{
+		system: n, pattern: pattern, glob: isGlob(pattern), at: first, end: last, included: true,
+		portion: newPortion(replayBatch),
+	}, nil
+}
+
+// positionOf returns the place of the event ID that an argument holds, or the one that stands for an empty ID.
+func positionOf(argument, id string, empty position) (position, error) {
+	if id == "" {
+		return empty, nil
+	}
+	pos, ok := parsePosition(id)
+	if !ok {
+		return position{}, &ArgumentError{Argument: argument, Reason: fmt.Sprintf("%q is no event ID", id)}
+	}
+	return pos, nil
 }
 
 // step reads one batch and returns the messages in it.

@@ -399,4 +399,11 @@ func TestReplay(t *testing.T) {
 		}
 		assert.Equal(t, 1, count, name)
 	}
+	for range 20 { // the same one each time
+		for _, err := range n.Replay(t.Context(), "*", "x", "y") {
+			var argument *notification.ArgumentError
+			require.ErrorAs(t, err, &argument)
+			require.Equal(t, "from", argument.Argument)
+		}
+	}
 }

@@ -105,29 +105,20 @@ func (n *RedisNotificationSystem) Subscribe(ctx context.Context, pattern string)
 func (n *RedisNotificationSystem) SubscribeFrom(ctx context.Context, pattern, eventID string) *Subscription {
 	s := newSubscription(n, pattern)
 	s.resumes = true
-	refuse := func(err error) *Subscription {
-		n.metrics.subscribeErrors.Add(1)
-		s.shut(err)
-		return s
-	}
 	if n.set.history == 0 {
-		return refuse(ErrNoHistory)
+		return n.refuse(s, ErrNoHistory)
 	}
-	if eventID != "" {
-		pos, ok := parsePosition(eventID)
-		if !ok {
-			return refuse(&ArgumentError{Argument: "eventID", Reason: fmt.Sprintf("%q is no event ID", eventID)})
-		}
-		s.from, s.last, s.lastID = pos, pos, eventID
+	at, err := positionOf("eventID", eventID, position{})
+	if err != nil {
+		return n.refuse(s, err)
 	}
+	s.from, s.last, s.lastID = at, at, eventID
 	return n.subscribe(ctx, s)
 }
 
 func (n *RedisNotificationSystem) subscribe(ctx context.Context, s *Subscription) *Subscription {
 	if err := n.admit(ctx, s.pattern); err != nil {
-		n.metrics.subscribeErrors.Add(1)
-		s.shut(err)
-		return s
+		return n.refuse(s, err)
 	}
 	ready := n.pump.add(s)
 	s.watch(ctx)
@@ -136,6 +127,13 @@ func (n *RedisNotificationSystem) subscribe(ctx context.Context, s *Subscription
 		// The shutdown may have collected the subscriptions just before this one was added.
 		s.shut(ErrClosed)
 	}
+	return s
+}
+
+// refuse closes a subscription that never began.
+func (n *RedisNotificationSystem) refuse(s *Subscription, err error) *Subscription {
+	n.metrics.subscribeErrors.Add(1)
+	s.shut(err)
 	return s
 }
 
