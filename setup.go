@@ -54,7 +54,7 @@ func SetupCache(ctx context.Context, cfg *Config) (*Cache, error) {
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
-	notifications, _, _, err := i.Notifications(&c.hooks, cfg, r, nil, nil)
+	notifications, _, _, err := i.Notifications(&c.hooks, cfg, r, nil)
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}

@@ -67,7 +67,7 @@ func newInstance(t *testing.T, cfg *config.Config) instance {
 	require.NoError(t, err)
 	i.locks, _, _, err = Instance{}.Locks(i.lifecycle, cfg, i.redis, i.redis, nil)
 	require.NoError(t, err)
-	i.notifications, _, _, err = Instance{}.Notifications(i.lifecycle, cfg, i.redis, nil, nil)
+	i.notifications, _, _, err = Instance{}.Notifications(i.lifecycle, cfg, i.redis, nil)
 	require.NoError(t, err)
 	return i
 }

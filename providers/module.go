@@ -56,7 +56,7 @@ func constructors(i Instance, envPrefix, settings string) fx.Option {
 			fx.Annotate(i.Universal, fx.ParamTags(name), fx.ResultTags(name)),
 			fx.Annotate(i.Locks, fx.ParamTags("", name, name, name, optional), results),
 			fx.Annotate(i.LockManager, fx.ParamTags(name), fx.ResultTags(name)),
-			fx.Annotate(i.Notifications, fx.ParamTags("", name, name, optional, optional), results),
+			fx.Annotate(i.Notifications, fx.ParamTags("", name, name, optional), results),
 			fx.Annotate(i.NotificationSystem, fx.ParamTags(name), fx.ResultTags(name)),
 		),
 		fx.Invoke(fx.Annotate(func(*client.Redis) {}, fx.ParamTags(name))),

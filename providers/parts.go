@@ -5,7 +5,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
-	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/fx"
 	"go.uber.org/zap"
 
@@ -51,7 +50,7 @@ func (Instance) LockManager(m *lock.RedisLockManager) lock.LockManager { return 
 // Notifications constructs the notification system. It connects with the first
 // subscription.
 func (i Instance) Notifications(
-	lc fx.Lifecycle, cfg *config.Config, rdb redis.UniversalClient, log *zap.Logger, tracing trace.TracerProvider,
+	lc fx.Lifecycle, cfg *config.Config, rdb redis.UniversalClient, log *zap.Logger,
 ) (*notification.RedisNotificationSystem, []health.Check, prometheus.Collector, error) {
 	cfg = cfg.WithDefaults()
 	opts := []notification.Option{
