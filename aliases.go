@@ -35,22 +35,33 @@ type (
 	ClientError = client.Error
 )
 
-// Errors of the client. HealthCheck and NewRedis return them inside a
-// *ClientError, which names the address.
+// Errors of the client. HealthCheck and NewRedis return those of the server inside
+// a *ClientError, which names the address.
 var (
+	// ErrClientNotStarted means that the application has not started yet.
 	ErrClientNotStarted = client.ErrNotStarted
-	ErrClientClosed     = client.ErrClosed
-	ErrUnreachable      = client.ErrUnreachable
-	ErrTLS              = client.ErrTLS
-	ErrAuth             = client.ErrAuth
-	ErrLoading          = client.ErrLoading
-	ErrReadOnly         = client.ErrReadOnly
-	ErrOutOfMemory      = client.ErrOutOfMemory
-	ErrDisk             = client.ErrDisk
-	ErrClusterDown      = client.ErrClusterDown
-	ErrRefused          = client.ErrRefused
+	// ErrClientClosed means that the client was closed.
+	ErrClientClosed = client.ErrClosed
 	// ErrClientArgument means that a call had no context.
 	ErrClientArgument = client.ErrInvalidArgument
+	// ErrUnreachable means no connection, no answer in time, or a server too busy for one.
+	ErrUnreachable = client.ErrUnreachable
+	// ErrTLS means that the handshake failed.
+	ErrTLS = client.ErrTLS
+	// ErrAuth means that user or password are wrong or missing.
+	ErrAuth = client.ErrAuth
+	// ErrLoading means that the server has not got its data yet.
+	ErrLoading = client.ErrLoading
+	// ErrReadOnly means that the server is a replica, which refuses writes.
+	ErrReadOnly = client.ErrReadOnly
+	// ErrOutOfMemory means that the server is full, and refuses writes.
+	ErrOutOfMemory = client.ErrOutOfMemory
+	// ErrDisk means that the server cannot save to disk, and refuses writes.
+	ErrDisk = client.ErrDisk
+	// ErrClusterDown means that the Cluster does not serve all slots.
+	ErrClusterDown = client.ErrClusterDown
+	// ErrRefused means an answer that trying again does not change.
+	ErrRefused = client.ErrRefused
 )
 
 // NewRedis connects to Redis and pings it. A nil cfg means defaults and
@@ -59,20 +70,32 @@ func NewRedis(ctx context.Context, cfg *Config) (*Redis, error) { return client.
 
 // Locks. See package lock.
 type (
-	Lock             = lock.Lock
-	LockManager      = lock.LockManager
-	RedisLock        = lock.RedisLock
+	// Lock is held until it is released or lost. See package lock.
+	Lock = lock.Lock
+	// LockManager acquires locks.
+	LockManager = lock.LockManager
+	// RedisLock is what every Lock of this module is: it also has a fencing token,
+	// and tells when it is lost. See package lock.
+	RedisLock = lock.RedisLock
+	// RedisLockManager is the LockManager of this module, which can wait for a lock
+	// as well. See package lock.
 	RedisLockManager = lock.RedisLockManager
-	LockMetrics      = lock.LockMetrics
+	// LockMetrics is what GetMetrics of a RedisLockManager returns.
+	LockMetrics = lock.LockMetrics
 )
 
 // Errors of locks.
 var (
+	// ErrLockNotAcquired means that somebody else holds the lock.
 	ErrLockNotAcquired = lock.ErrLockNotAcquired
-	ErrLockNotHeld     = lock.ErrLockNotHeld
-	ErrLockExpired     = lock.ErrLockExpired
-	ErrLockStolen      = lock.ErrLockStolen
-	ErrManagerClosed   = lock.ErrManagerClosed
+	// ErrLockNotHeld means that the lock was released, or lost, before.
+	ErrLockNotHeld = lock.ErrLockNotHeld
+	// ErrLockExpired means that the lock was not renewed in time, or that its key was deleted.
+	ErrLockExpired = lock.ErrLockExpired
+	// ErrLockStolen means that the lock's key has come to be somebody else's.
+	ErrLockStolen = lock.ErrLockStolen
+	// ErrManagerClosed means that the lock manager was closed.
+	ErrManagerClosed = lock.ErrManagerClosed
 	// ErrLockRedis means that Redis failed, and says nothing about the lock.
 	ErrLockRedis = lock.ErrRedis
 	// ErrLockArgument means that an argument was unusable.
@@ -81,24 +104,57 @@ var (
 
 // Notifications. See package notification.
 type (
-	NotificationSystem      = notification.NotificationSystem
+	// NotificationSystem publishes events and subscribes to them. See package notification.
+	NotificationSystem = notification.NotificationSystem
+	// RedisNotificationSystem is the NotificationSystem of this module, which can also
+	// publish anything to any channel, resume and replay. See package notification.
 	RedisNotificationSystem = notification.RedisNotificationSystem
-	NotificationMetrics     = notification.NotificationMetrics
-	Subscriber              = notification.Subscriber
-	Subscription            = notification.Subscription
-	Message                 = notification.Message
-	Gap                     = notification.Gap
-	WorkflowEvent           = notification.WorkflowEvent
-	TaskEvent               = notification.TaskEvent
+	// NotificationMetrics is what GetMetrics of a RedisNotificationSystem returns.
+	NotificationMetrics = notification.NotificationMetrics
+	// Subscriber is what Subscribe returns: a channel of messages that can be closed.
+	Subscriber = notification.Subscriber
+	// Subscription is what every Subscriber of this module is: it also tells gaps, and
+	// why it was closed. See package notification.
+	Subscription = notification.Subscription
+	// Message is one event as a subscriber receives it: channel, JSON payload, event ID.
+	Message = notification.Message
+	// WorkflowEvent tells that a workflow changed: ID, status, data.
+	WorkflowEvent = notification.WorkflowEvent
+	// TaskEvent tells that a task of a workflow changed: ID, workflow ID, status, data.
+	TaskEvent = notification.TaskEvent
+	// PublishError says that an event was not published, or that nobody knows (Uncertain).
+	PublishError = notification.PublishError
+	// Gap tells a subscriber that events may be missing, where, and for which reason.
+	Gap = notification.Gap
+	// GapReason says why events may be missing.
+	GapReason = notification.GapReason
+)
+
+// The reasons for a gap. Package notification says more on each.
+const (
+	GapLate        = notification.GapLate
+	GapReconnected = notification.GapReconnected
+	GapTrimmed     = notification.GapTrimmed
+	GapWiped       = notification.GapWiped
+	GapRolledBack  = notification.GapRolledBack
+	GapFailover    = notification.GapFailover
+	GapForeign     = notification.GapForeign
+	GapOverflow    = notification.GapOverflow
+	GapUnreadable  = notification.GapUnreadable
 )
 
 // Errors of notifications.
 var (
-	ErrNotificationsClosed  = notification.ErrClosed
+	// ErrNotificationsClosed means that the system was closed.
+	ErrNotificationsClosed = notification.ErrClosed
+	// ErrNotificationArgument means that an argument was unusable.
 	ErrNotificationArgument = notification.ErrInvalidArgument
-	ErrSlowSubscriber       = notification.ErrSlowSubscriber
-	ErrNotLive              = notification.ErrNotLive
-	ErrNoHistory            = notification.ErrNoHistory
+	// ErrSlowSubscriber is the Err of a Subscription that the policy disconnect closed.
+	ErrSlowSubscriber = notification.ErrSlowSubscriber
+	// ErrNotLive means that subscriptions exist, but do not receive just now.
+	ErrNotLive = notification.ErrNotLive
+	// ErrNoHistory means that the journal is needed, but history is switched off.
+	ErrNoHistory = notification.ErrNoHistory
 )
 
 // Decode reads the payload of a message as JSON. A payload that is none gives an

@@ -34,6 +34,8 @@ var (
 	_ redis.UniversalClient    = cache.RedisInterface(nil)
 	_ cache.LockManager        = (*cache.RedisLockManager)(nil)
 	_ cache.NotificationSystem = (*cache.RedisNotificationSystem)(nil)
+	_ error                    = (*cache.PublishError)(nil)
+	_                          = cache.Gap{Reason: cache.GapOverflow}
 
 	_ interface {
 		cache.Lock
