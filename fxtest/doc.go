@@ -18,7 +18,7 @@
 //
 // [LockManager] and [NotificationSystem] are the two interfaces in memory. They
 // keep the promises of the interfaces, record what happens, and do on request
-// what seldom happens by itself: a lock is lost, Redis fails.
+// what seldom happens by itself: a lock is lost, Redis fails, events are missed.
 //
 //	locks := cachetest.NewLockManager()
 //	service := newService(locks)

@@ -16,6 +16,9 @@ import (
 // unreadLimit is how many messages a subscriber of the fake may leave unread.
 const unreadLimit = 1024
 
+// gapLimit is how many gaps it may leave unread.
+const gapLimit = 4
+
 // Event is one event that was published to a NotificationSystem.
 type Event struct {
 	ID       string    // the event_id in the payload, larger than every earlier one
@@ -32,9 +35,9 @@ type Event struct {
 
 // NotificationSystem is a notification.NotificationSystem in memory, for tests
 // that need no Redis. It keeps the promises of the interface (see
-// NotificationSystemContract), records what is published and can be made to fail.
-// Make one with NewNotificationSystem; it is safe for concurrent use, runs no
-// goroutine and works in a testing/synctest bubble.
+// NotificationSystemContract), records what is published, and can be made to fail
+// and to miss events. Make one with NewNotificationSystem; it is safe for
+// concurrent use, runs no goroutine and works in a testing/synctest bubble.
 //
 // A message is in the subscriber's channel when the publishing call returns. A
 // subscriber with 1024 unread messages misses further ones, see Dropped.
@@ -159,6 +162,17 @@ func (s *NotificationSystem) Inject(channel, payload string) int {
 	return s.deliver(Event{Channels: []string{channel}, Payload: payload})
 }
 
+// Miss tells every subscriber that events may be missing, for the reason given, as
+// after a failover or a cut: at once through Gaps, and by Message.Gap of the next
+// message. What is published arrives all the same.
+func (s *NotificationSystem) Miss(reason notification.GapReason) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sub := range s.subscribers {
+		sub.miss(reason)
+	}
+}
+
 // deliver hands event to each subscriber that matches one of its channels, once.
 // s.mu is held.
 func (s *NotificationSystem) deliver(event Event) (receivers int) {
@@ -173,10 +187,9 @@ func (s *NotificationSystem) deliver(event Event) (receivers int) {
 		if sub.glob {
 			message.Pattern = sub.pattern
 		}
-		select {
-		case sub.messages <- message:
+		if sub.send(message) {
 			receivers++
-		default:
+		} else {
 			s.dropped++
 		}
 	}
@@ -190,7 +203,7 @@ func (s *NotificationSystem) deliver(event Event) (receivers int) {
 func (s *NotificationSystem) Subscribe(ctx context.Context, pattern string) notification.Subscriber {
 	sub := &Subscriber{
 		system: s, pattern: pattern, glob: strings.ContainsAny(pattern, `*?[\`),
-		messages: make(chan *notification.Message, unreadLimit),
+		messages: make(chan *notification.Message, unreadLimit), gaps: make(chan notification.Gap, gapLimit),
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

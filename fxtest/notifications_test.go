@@ -101,6 +101,39 @@ func TestFakeSubscribers(t *testing.T) {
 	assert.Zero(t, s.Inject("a", "raw"))
 }
 
+func TestFakeMissesEvents(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := cachetest.NewNotificationSystem()
+		sub, _ := s.Subscribe(t.Context(), "c").(*cachetest.Subscriber)
+		publish := func() *notification.Message {
+			require.NoError(t, s.Publish(t.Context(), "c", struct{}{}))
+			return <-sub.Messages()
+		}
+		before := publish()
+		assert.Nil(t, before.Gap)
+
+		s.Miss(notification.GapFailover)
+		want := notification.Gap{Reason: notification.GapFailover, After: before.EventID, Time: time.Now()}
+		assert.Equal(t, want, <-sub.Gaps())
+		after := publish()
+		want.Before = after.EventID
+		assert.Equal(t, &want, after.Gap)
+		assert.Nil(t, publish().Gap, "it is told once")
+
+		for range 10 {
+			s.Miss(notification.GapTrimmed) // nobody needs to read it
+		}
+		require.NoError(t, sub.Close())
+		s.Miss(notification.GapTrimmed)
+		told := 0
+		for range sub.Gaps() {
+			told++
+		}
+		assert.Equal(t, 4, told)
+	})
+}
+
 func TestFakeCountsWhatASlowSubscriberMisses(t *testing.T) {
 	t.Parallel()
 	s := cachetest.NewNotificationSystem()

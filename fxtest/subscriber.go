@@ -1,7 +1,9 @@
 package fxtest
 
 import (
+	"cmp"
 	"slices"
+	"time"
 
 	"github.com/compozy/cache/internal/glob"
 	"github.com/compozy/cache/notification"
@@ -14,11 +16,14 @@ type Subscriber struct {
 	pattern  string
 	glob     bool
 	messages chan *notification.Message
+	gaps     chan notification.Gap
 	detach   func() bool // stops watching the context; nil if refused
 
-	// Guarded by system.mu, as are sending on messages and closing it.
+	// Guarded by system.mu, as are sending on the channels and closing them.
 	closed bool
 	err    error
+	gap    *notification.Gap // told with the next message
+	last   string            // event ID of the last message
 }
 
 var _ notification.Subscriber = (*Subscriber)(nil)
@@ -26,6 +31,11 @@ var _ notification.Subscriber = (*Subscriber)(nil)
 // Messages returns the channel of the messages. It is closed with the
 // subscriber; what is unread can still be read then.
 func (s *Subscriber) Messages() <-chan *notification.Message { return s.messages }
+
+// Gaps returns the channel on which the gaps made by Miss are told at once. Nobody
+// needs to read it: what does not fit, comes with the next message only. It is
+// closed with the subscriber.
+func (s *Subscriber) Gaps() <-chan notification.Gap { return s.gaps }
 
 // Pattern returns what was given to Subscribe.
 func (s *Subscriber) Pattern() string { return s.pattern }
@@ -53,10 +63,35 @@ func (s *Subscriber) end(err error) {
 	}
 	s.closed, s.err = true, err
 	close(s.messages)
+	close(s.gaps)
 	if s.detach != nil {
 		s.detach()
 	}
 	s.system.subscribers = slices.DeleteFunc(s.system.subscribers, func(other *Subscriber) bool { return other == s })
+}
+
+// miss tells a gap. system.mu is held.
+func (s *Subscriber) miss(reason notification.GapReason) {
+	s.gap = &notification.Gap{Reason: reason, After: s.last, Time: time.Now()}
+	select {
+	case s.gaps <- *s.gap:
+	default:
+	}
+}
+
+// send puts a message into the buffer, with the gap in front of it, if there is
+// room. system.mu is held.
+func (s *Subscriber) send(m *notification.Message) bool {
+	if m.Gap = s.gap; m.Gap != nil {
+		m.Gap.Before = m.EventID
+	}
+	select {
+	case s.messages <- m:
+		s.gap, s.last = nil, cmp.Or(m.EventID, s.last)
+		return true
+	default:
+		return false
+	}
 }
 
 // matches reports whether the subscriber wants what is published to channel.
