@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/compozy/cache"
-	"github.com/compozy/cache/notification"
 )
 
 // EventType says what happened.
@@ -56,7 +55,7 @@ func publish(ctx context.Context, events cache.NotificationSystem, e Event) erro
 // received reads an event back. Other programs, and other runs of this one, may publish on the same channels: of
 // those it returns false.
 func received(m *cache.Message, run string) (Event, bool) {
-	wrapped, err := notification.Decode[struct {
+	wrapped, err := cache.Decode[struct {
 		Data Event `json:"data"`
 	}](m)
 	if err != nil || wrapped.Data.Run != run || wrapped.Data.Seq == 0 {

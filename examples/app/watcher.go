@@ -132,7 +132,7 @@ func (w *Watcher) gap(from *source, g cache.Gap, open bool) {
 		from.gaps = nil
 		return
 	}
-	if g.Reason == notification.GapWiped {
+	if g.Reason == cache.GapWiped {
 		w.board.Wiped()
 	}
 	w.missed(from.pattern, fmt.Sprint(g.Reason))
