@@ -16,9 +16,9 @@
 //	cfg := config.Default()
 //	cfg.MinIdleConns = 0 // no connection is kept open in advance
 //
-// For MaxRetries, MinRetryBackoff, MaxRetryBackoff and NotificationHistorySize
-// the value -1 also means "none", in every kind of Config. Every other negative
-// number is an error.
+// For MaxRetries, MinRetryBackoff, MaxRetryBackoff, BusyPoll and
+// NotificationHistorySize the value -1 also means "none", in every kind of
+// Config. Every other negative number is an error.
 //
 // Defaults adapt to what is set beside them: a PoolSize of 3 alone lowers the
 // default number of idle connections to 3 instead of being refused.

@@ -127,13 +127,14 @@ func TestLoadMinusOne(t *testing.T) {
 	t.Parallel()
 	c, err := fromEnv(t, "", map[string]string{
 		"REDIS_MAX_RETRIES": "-1", "REDIS_MIN_RETRY_BACKOFF": "-1", "REDIS_MAX_RETRY_BACKOFF": "-1",
-		"REDIS_NOTIFICATION_HISTORY_SIZE": "-1",
+		"REDIS_NOTIFICATION_HISTORY_SIZE": "-1", "REDIS_BUSY_POLL": "-1",
 	})
 	require.NoError(t, err)
 	require.Zero(t, c.MaxRetries)
 	require.Zero(t, c.MinRetryBackoff)
 	require.Zero(t, c.MaxRetryBackoff)
 	require.Zero(t, c.NotificationHistorySize)
+	require.Zero(t, c.BusyPoll)
 }
 
 func TestLoadEmptyVariableIsUnset(t *testing.T) {
