@@ -35,7 +35,7 @@ type dispatcher struct {
 	early   []string // names confirmed before the session was up
 	portion portion  // how many events are read from the journal at once
 	base    baseline // what the journal was like when last in touch with it
-	seen    seen     // the last events that passed
+	seen    *seen    // the last events that passed
 	highest place    // the last event that arrived in this session, or that is known to be older than it
 	trusted uint64   // heartbeats up to this number are too old to tell anything
 	current current  // the message at hand, or the last one

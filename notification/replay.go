@@ -221,8 +221,13 @@ func (r *replayer) broken(s *Subscription, nothingLeft bool, passed position) (a
 
 // store keeps the events that match until there is room for them. The caller holds s.mu.
 func (r *replayer) store(s *Subscription, entries []entry) {
+	before := r.pump.dispatcher.seen.before.Load()
 	for i := range entries {
 		e := &entries[i]
+		s.last = e.pos
+		if was, repeated := before.place(e.envelope, e.value); repeated && !s.had.less(was.pos) {
+			continue // it was delivered before a failover
+		}
 		if channel, ok := e.match(s.pattern, s.topic.glob); ok {
 			m := e.message(channel)
 			if s.topic.glob {
@@ -231,7 +236,6 @@ func (r *replayer) store(s *Subscription, entries []entry) {
 			s.release(m, e.pos)
 			s.backlog = append(s.backlog, m)
 		}
-		s.last = e.pos
 	}
 }
 

@@ -2,6 +2,7 @@ package notification
 
 import (
 	"hash/maphash"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,9 +16,7 @@ type seen struct {
 	ring [seenSize]memory
 	last int // index of the memory added last
 
-	// After a change of history: the contents of what passed before it, and until when they matter.
-	before map[uint64]bool
-	until  time.Time
+	before atomic.Pointer[formerly] // nil before the first change of history
 }
 
 // place is an event as the journal knows it: two histories may use the same ID, but not with the same stamp.
@@ -31,8 +30,8 @@ type memory struct {
 	content uint64 // hash of the value, 0 if it is not known
 }
 
-func newSeen() seen {
-	return seen{seed: maphash.MakeSeed()}
+func newSeen() *seen {
+	return &seen{seed: maphash.MakeSeed()}
 }
 
 // add remembers an event. The value is what follows its ID, empty if it is not known. An event added several times
@@ -84,27 +83,37 @@ func (s *seen) oldest() position {
 // doubtful is how long a publisher may keep repeating an event whose reply it lost in a failover.
 const doubtful = 2 * time.Minute
 
-// historyChanged is called when another history of the journal begins. A publisher may have seen its event fail
-// that the old server had delivered already and the new one does not know. It then publishes it again, and only
-// the content, with the time the publisher gave it, tells that it is the same.
+// formerly is what passed before the history of the journal changed. A publisher may have seen its event fail that the
+// old server had delivered already and the new one does not know. It then publishes it again, and only the content, with
+// the time the publisher gave it, tells that it is the same. It is never changed, so anybody may ask.
+type formerly struct {
+	seed   maphash.Seed
+	places map[uint64]place // by content
+	until  time.Time        // when it does not matter any more
+}
+
+// historyChanged is called when another history of the journal begins.
 func (s *seen) historyChanged(now time.Time) {
-	s.before = make(map[uint64]bool, seenSize)
+	f := &formerly{seed: s.seed, places: make(map[uint64]place, seenSize), until: now.Add(doubtful)}
 	for i := range s.ring {
-		if m := &s.ring[i]; m.content != 0 {
-			s.before[m.content] = true
+		if m := &s.ring[(s.last+1+i)%seenSize]; m.content != 0 { // the last one counts, if any comes twice
+			f.places[m.content] = m.place
 		}
 	}
-	s.until = now.Add(doubtful)
+	s.before.Store(f)
+}
+
+// place returns where an event that is in the journal of now had its place before. It gives false if it had none.
+func (f *formerly) place(e envelope, value string) (was place, repeated bool) {
+	if f == nil || time.Now().After(f.until) {
+		return place{}, false
+	}
+	was, known := f.places[maphash.String(f.seed, value)]
+	return was, known && was != place{e.pos, e.stamp}
 }
 
 // repeats reports whether an event passed before under another place, in the history before this one.
 func (s *seen) repeats(e envelope, value string) bool {
-	if s.before == nil {
-		return false
-	}
-	if time.Now().After(s.until) {
-		s.before = nil
-		return false
-	}
-	return s.before[maphash.String(s.seed, value)] && !s.has(place{e.pos, e.stamp})
+	_, repeated := s.before.Load().place(e, value)
+	return repeated && !s.has(place{e.pos, e.stamp})
 }

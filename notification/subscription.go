@@ -47,6 +47,7 @@ type Subscription struct {
 	from     position   // the place given to SubscribeFrom, for as long as the journal did not contradict
 	last     position   // the last event delivered, read from the journal, or known not to be ours
 	lastID   string     // ID of the last message delivered
+	had      position   // where it was when the journal was replaced by one that had not come as far
 	next     position   // the first event left to the replay, until it was read
 	backlog  []*Message // read from the journal, but not in the buffer yet
 	brokenAt position   // where the journal did not reach back to, once that was told
@@ -210,6 +211,7 @@ func (s *Subscription) rewind(to position) {
 	if s.state != pending {
 		s.rewinds++ // also if it has not come that far: what is being read for it may be of the other history
 		if to.less(s.last) {
+			s.had = s.last
 			s.last = to
 		}
 	}
