@@ -19,8 +19,8 @@ const (
 	GapRolledBack GapReason = "rolled_back"
 	// GapFailover: another server, or another run of the server, took over; the last events before it may be missing.
 	GapFailover GapReason = "failover"
-	// GapForeign: other programs publish to this subscription's channels; what they sent while it was cut off or
-	// behind is in no journal.
+	// GapForeign: other programs publish to this subscription's channels; what they sent while it was cut off or behind,
+	// or had no room for it, is in no journal.
 	GapForeign GapReason = "foreign"
 	// GapOverflow: the subscriber was too slow and its policy drops messages.
 	GapOverflow GapReason = "overflow"

@@ -16,6 +16,24 @@ func (s *Subscription) hold(g Gap, behind position) {
 	s.held = append(s.held, heldGap{g, behind})
 }
 
+// maxHeld bounds how many gaps wait for their places in front of a subscription that is behind.
+const maxHeld = 64
+
+// dropForeign is drop for a subscription that is behind: events from before the message are still to come to it. The
+// caller holds mu and topic.mu.
+func (s *Subscription) dropForeign() {
+	s.dropped()
+	behind := s.topic.passed
+	if n := len(s.held); n > 0 {
+		last := &s.held[n-1]
+		if last.Reason == GapForeign && (last.behind == behind || n >= maxHeld) {
+			last.Missed++
+			return
+		}
+	}
+	s.hold(Gap{Reason: GapForeign, Missed: 1}, behind)
+}
+
 // lastRead returns the ID of the last event that was delivered or is about to be. The caller holds mu.
 func (s *Subscription) lastRead() string {
 	if n := len(s.backlog); n > 0 {

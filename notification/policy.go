@@ -1,7 +1,8 @@
 package notification
 
 // offer is what the dispatcher does with a live message for one subscription. It never blocks. It reports whether the
-// subscription now has to catch up from the journal or be closed. The message is shared and must not be changed.
+// subscription now has to catch up from the journal or be closed. The message is shared and must not be changed. The
+// caller holds topic.mu.
 func (s *Subscription) offer(m *Message, pos position) action {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -14,7 +15,7 @@ func (s *Subscription) offer(m *Message, pos position) action {
 	case s.state == replaying:
 		// The journal has the event, and the replay will come to it. It never has foreign messages.
 		if pos.isZero() {
-			s.drop()
+			s.dropForeign()
 		}
 		return nothing
 	case s.send(m, pos):
@@ -55,7 +56,7 @@ func (s *Subscription) overflow(m *Message, pos position) action {
 	switch s.system.set.policy {
 	case Replay:
 		if pos.isZero() {
-			s.drop()
+			s.drop(GapForeign)
 			return nothing
 		}
 		return s.fallBehind(pos)
@@ -66,16 +67,16 @@ func (s *Subscription) overflow(m *Message, pos position) action {
 			if oldest.Gap != nil {
 				s.keep(*oldest.Gap)
 			}
-			s.drop()
+			s.drop(GapOverflow)
 		default:
 		}
 		s.send(m, pos)
 		return nothing
 	case Disconnect:
-		s.drop()
+		s.drop(GapOverflow)
 		return disconnect
 	default:
-		s.drop()
+		s.drop(GapOverflow)
 		// What was dropped on purpose must not come back from the journal.
 		s.advance(pos)
 		return nothing
@@ -110,7 +111,7 @@ func (s *Subscription) send(m *Message, pos position) bool {
 	}
 	s.gap, s.flood = nil, false
 	s.advance(pos)
-	if m.EventID != "" {
+	if m.Recovered || !pos.isZero() { // others have IDs of other journals, or of none
 		s.lastID = m.EventID
 	}
 	return true
@@ -124,9 +125,8 @@ func (s *Subscription) advance(pos position) {
 
 // drop counts a lost message and tells of it: at once for the first of a series, then with the next message. The
 // caller holds mu.
-func (s *Subscription) drop() {
-	s.droppedN++
-	s.system.metrics.dropped.Add(1)
+func (s *Subscription) drop(reason GapReason) {
+	s.dropped()
 	if s.flood && s.gap != nil {
 		gap := *s.gap
 		gap.Missed++
@@ -134,7 +134,13 @@ func (s *Subscription) drop() {
 		return
 	}
 	s.flood = true
-	s.tell(Gap{Reason: GapOverflow, Missed: 1})
+	s.tell(Gap{Reason: reason, Missed: 1})
+}
+
+// dropped counts a lost message. The caller holds mu.
+func (s *Subscription) dropped() {
+	s.droppedN++
+	s.system.metrics.dropped.Add(1)
 }
 
 // keep takes back a gap whose message was dropped before anybody saw it. The caller holds mu.
