@@ -100,11 +100,7 @@ func (p *pump) connect() (*session, error) {
 // begin makes the session that uses a new connection.
 func (p *pump) begin(ps *redis.PubSub, beats string) *session {
 	s := &session{
-		epoch: p.epoch, pubsub: ps, beats: beats,
-		topics: p.system.registry.everything(), awaited: map[string]bool{beats: true}, asked: []string{beats},
-	}
-	for _, t := range s.topics {
-		s.awaited[t.name] = true
+		epoch: p.epoch, pubsub: ps, beats: beats, awaited: map[string]bool{beats: true}, asked: []string{beats},
 	}
 	s.ctx, s.cancel = context.WithCancel(p.ctx)
 	s.dog = time.AfterFunc(deadAfter*p.system.set.heartbeat, func() {
@@ -114,6 +110,10 @@ func (p *pump) begin(ps *redis.PubSub, beats string) *session {
 	// Only now may control see the session: every name that was live before is among the first ones, which are
 	// recovered together. What control adds later is new.
 	p.mu.Lock()
+	s.topics = p.system.registry.everything()
+	for _, t := range s.topics {
+		s.awaited[t.name] = true
+	}
 	p.session = s
 	p.mu.Unlock()
 	p.wake()

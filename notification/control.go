@@ -33,8 +33,8 @@ func (p *pump) reconcile() time.Duration {
 	if s != nil {
 		added = p.system.registry.added()
 	}
+	idle, wait := p.system.registry.expire(time.Now(), p.system.set.linger, s != nil)
 	p.mu.Unlock()
-	idle, wait := p.system.registry.expire(time.Now(), p.system.set.linger)
 	if wait > 0 {
 		next = wait
 	}

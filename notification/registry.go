@@ -161,14 +161,17 @@ func (r *registry) added() []*topic {
 }
 
 // expire forgets the names that have been idle for longer than linger and returns them. The second result is how
-// long to wait for the next one, 0 when none is idle. A name that Redis has not confirmed yet stays: if it came back
-// meanwhile, the late confirmation would be taken for that of the second request.
-func (r *registry) expire(now time.Time, linger time.Duration) (names []*topic, next time.Duration) {
+// long to wait for the next one, 0 when none is idle. While connected, a name that Redis has not confirmed yet stays:
+// if it came back meanwhile, the late confirmation would be taken for that of the second request.
+func (r *registry) expire(now time.Time, linger time.Duration, connected bool) (names []*topic, next time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if !connected {
+		r.fresh = nil // the next session begins with everything
+	}
 	for t := range r.idle {
 		left := linger - now.Sub(t.idleSince)
-		if left <= 0 && !t.isLive() {
+		if left <= 0 && connected && !t.isLive() {
 			left = max(linger, time.Second)
 		}
 		if left > 0 {
