@@ -29,7 +29,7 @@ func (n *RedisNotificationSystem) Collector() prometheus.Collector {
 		buffered:      desc("buffered_messages", "Messages waiting in the buffers of all subscriptions."),
 		fullest:       desc("buffer_use_ratio", "Fill level of the fullest buffer of a subscription, from 0 to 1."),
 		behind:        desc("replaying_subscribers", "Subscriptions that are catching up from the journal."),
-		heartbeatAge:  desc("heartbeat_age_seconds", "Time since a heartbeat last came back; 0 without subscriptions."),
+		heartbeatAge:  desc("heartbeat_age_seconds", "Time since a heartbeat last came back, or the first was due; 0 before the first subscription."),
 	}
 }
 

@@ -43,7 +43,7 @@ func (p *pump) listen() {
 		began := time.Now()
 		s, err := p.connect()
 		if err == nil {
-			p.system.set.logger.Debug("notification: connected", zap.Uint64("session", s.epoch))
+			p.system.set.logger.Info("notification: connected", zap.Uint64("session", s.epoch), zap.Int("failures", failures))
 			err = p.read(s)
 			p.disconnected(s, err)
 		} else {
@@ -52,12 +52,16 @@ func (p *pump) listen() {
 		if p.ctx.Err() != nil {
 			return
 		}
-		if time.Since(began) > 2*maxReconnect {
+		if s != nil && time.Since(began) > 2*maxReconnect {
 			failures = 0 // it was up for a while, so this is no series
 		}
 		failures++
 		lookAround(p.ctx, p.system.client)
-		p.system.set.logger.Warn("notification: connection lost, reconnecting", zap.Error(err), zap.Int("failures", failures))
+		level := zap.WarnLevel
+		if s == nil && failures > 1 {
+			level = zap.DebugLevel // the log hears of the beginning and the end of an outage
+		}
+		p.system.set.logger.Log(level, "notification: connection lost, reconnecting", zap.Error(err), zap.Int("failures", failures))
 		sleep(p.ctx, backoff(failures, minReconnect, maxReconnect))
 	}
 }

@@ -22,7 +22,7 @@ const maxHeld = 64
 // dropForeign is drop for a subscription that is behind: events from before the message are still to come to it. The
 // caller holds mu and topic.mu.
 func (s *Subscription) dropForeign() {
-	s.dropped()
+	s.dropped(GapForeign)
 	behind := s.topic.passed
 	if n := len(s.held); n > 0 {
 		last := &s.held[n-1]

@@ -46,15 +46,15 @@ func newMetrics(name string) *metrics {
 		m.gaps[reason] = new(atomic.Int64)
 	}
 	labels := prometheus.Labels{"cache": name}
-	// From a loopback round trip to the longest failover.
-	buckets := []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+	// From a loopback round trip to a failover.
+	buckets := []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 	m.publishSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "cache_notification_publish_duration_seconds", ConstLabels: labels, Buckets: buckets,
 		Help: "Time a successful publish took, waiting in a batch included.",
 	})
 	m.e2eDuration = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "cache_notification_delivery_duration_seconds", ConstLabels: labels, Buckets: buckets,
-		Help: "Time from publishing an event, by the publisher's clock, to its delivery to local subscriptions.",
+		Help: "Time from publishing an event, by the publisher's clock, to its arrival, live or from the journal after a cut.",
 	})
 	return m
 }
@@ -64,7 +64,7 @@ func (m *metrics) publishTook(d time.Duration) {
 	m.publishSeconds.Observe(d.Seconds())
 }
 
-// arrived observes how old a live event is. Clocks of two machines differ, so an age may come out negative.
+// arrived observes how old an event is. Clocks of two machines differ, so an age may come out negative.
 func (m *metrics) arrived(age time.Duration) {
 	age = max(age, 0)
 	m.deliveryTime.Add(int64(age))

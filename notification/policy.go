@@ -126,7 +126,7 @@ func (s *Subscription) advance(pos position) {
 // drop counts a lost message and tells of it: at once for the first of a series, then with the next message. The
 // caller holds mu.
 func (s *Subscription) drop(reason GapReason) {
-	s.dropped()
+	s.dropped(reason)
 	if s.flood && s.gap != nil {
 		gap := *s.gap
 		gap.Missed++
@@ -137,8 +137,11 @@ func (s *Subscription) drop(reason GapReason) {
 	s.tell(Gap{Reason: reason, Missed: 1})
 }
 
-// dropped counts a lost message. The caller holds mu.
-func (s *Subscription) dropped() {
+// dropped counts a lost message. The log hears of the first only: there may be many. The caller holds mu.
+func (s *Subscription) dropped(reason GapReason) {
+	if s.droppedN == 0 {
+		s.log(reason)
+	}
 	s.droppedN++
 	s.system.metrics.dropped.Add(1)
 }

@@ -316,21 +316,3 @@ func TestRefusedNameHarmsNoOther(t *testing.T) {
 	subscribe(t, other, "allowed:1")
 	require.NoError(t, other.HealthCheck(t.Context()))
 }
-
-// While Redis is away, names that nobody wants any more are not kept for it.
-func TestNamesAreForgottenWithoutRedis(t *testing.T) {
-	t.Parallel()
-	server := redistest.Start(t)
-	n := newSystem(t, server.Client(t), notification.WithUnsubscribeDelay(-1), notification.WithPingTimeout(10*time.Millisecond))
-	r := record(t, subscribe(t, n, "k"))
-	server.Kill()
-	require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) != nil }, patience, time.Millisecond)
-	for i := range 50 {
-		require.NoError(t, n.Subscribe(t.Context(), fmt.Sprintf("task:%d", i)).Close())
-	}
-	require.Eventually(t, func() bool { return n.GetMetrics().ActiveChannels == 1 }, patience, time.Millisecond)
-	server.Restart()
-	p := &publisher{system: n}
-	p.arrived(t, r)
-	assert.Equal(t, 1, n.GetMetrics().ActiveChannels)
-}

@@ -40,7 +40,7 @@ type pump struct {
 	pending    atomic.Int64   // items the dispatcher has not finished
 	running    atomic.Int32   // goroutines that have not returned
 	beats      atomic.Uint64  // heartbeats sent
-	lastBeat   atomic.Int64   // when a heartbeat last came back, Unix nanoseconds; 0 before the first session
+	lastBeat   atomic.Int64   // when a heartbeat last came back, or the first was due, Unix nanoseconds; 0 before the first subscription
 	busySince  atomic.Int64   // since when dispatch has worked on one item; 0 while it waits
 	counts     atomic.Bool    // a server has counted us among the listeners to a channel; see beside
 
@@ -83,6 +83,7 @@ func (p *pump) add(s *Subscription) <-chan struct{} {
 
 func (p *pump) start() {
 	p.started.Store(true)
+	p.lastBeat.Store(time.Now().UnixNano()) // the first heartbeat is due from now on
 	p.running.Add(goroutines)
 	run := func(f func()) {
 		defer p.running.Add(-1)

@@ -315,9 +315,13 @@ func (p *pump) missed(reason GapReason, behind position) {
 			told++
 		}
 	}
-	if told > 0 {
+	p.logGaps(reason, told)
+}
+
+func (p *pump) logGaps(reason GapReason, subscriptions int) {
+	if subscriptions > 0 {
 		p.system.set.logger.Warn("notification: events may be missing",
-			zap.String("reason", string(reason)), zap.Int("subscriptions", told))
+			zap.String("reason", string(reason)), zap.Int("subscriptions", subscriptions))
 	}
 }
 
@@ -364,7 +368,7 @@ func (p *pump) deliver(e *entry) {
 		d.advance(e.envelope)
 		return
 	}
-	done := make(map[*topic]bool)
+	done := make(map[*topic]bool, len(e.channels))
 	for _, channel := range e.channels {
 		for _, t := range p.system.registry.matching(channel) {
 			if done[t] {
@@ -377,6 +381,9 @@ func (p *pump) deliver(e *entry) {
 			}
 			p.fanOutRecovered(t, m, e.envelope)
 		}
+	}
+	if len(done) > 0 {
+		p.system.metrics.arrived(time.Since(e.time))
 	}
 	d.seen.add(e.envelope, e.value)
 	d.advance(e.envelope)
@@ -399,13 +406,17 @@ func (p *pump) fanOutRecovered(t *topic, m *Message, e envelope) {
 
 // foreignMissed tells the subscriptions that other programs publish to that their messages are in no journal.
 func (p *pump) foreignMissed() {
+	told := 0
 	for _, t := range p.system.registry.all() {
 		t.mu.Lock()
 		if t.foreign && t.everLive {
 			for _, s := range t.subs {
-				s.missed(GapForeign, p.dispatcher.at().pos)
+				if s.missed(GapForeign, p.dispatcher.at().pos) {
+					told++
+				}
 			}
 		}
 		t.mu.Unlock()
 	}
+	p.logGaps(GapForeign, told)
 }

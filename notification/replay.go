@@ -202,6 +202,7 @@ func (r *replayer) broken(s *Subscription, nothingLeft bool, passed position) (a
 	if s.brokenAt != s.last {
 		s.brokenAt = s.last
 		s.tell(Gap{Reason: GapTrimmed})
+		s.log(GapTrimmed)
 	}
 	switch {
 	case !nothingLeft:

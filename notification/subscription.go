@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 // Subscriber is what Subscribe returns; its dynamic type is *Subscription.
@@ -180,6 +182,7 @@ func (s *Subscription) goLive(from position) (behind bool) {
 	s.advance(from)
 	if s.late {
 		s.tell(Gap{Reason: GapLate})
+		s.log(GapLate)
 	}
 	return false
 }
@@ -232,6 +235,7 @@ func (s *Subscription) expired(passed, cursor position) {
 	}
 	if s.state == replaying && (s.last.less(passed) || s.resumes) {
 		s.hold(Gap{Reason: GapTrimmed}, position{})
+		s.log(GapTrimmed)
 	}
 	for i := range s.held {
 		s.held[i].behind = position{}
@@ -249,6 +253,12 @@ func (s *Subscription) tell(g Gap) {
 	g.After, g.Time = s.lastID, time.Now()
 	s.push(g)
 	s.add(g)
+}
+
+// log tells of a gap that concerns this subscription alone.
+func (s *Subscription) log(reason GapReason) {
+	s.system.set.logger.Warn("notification: events may be missing",
+		zap.String("reason", string(reason)), zap.String("name", s.pattern))
 }
 
 // push hands a gap to the reader of Gaps; if there is none, earlier gaps are merged into it. The caller holds mu
