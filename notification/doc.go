@@ -32,9 +32,10 @@
 //
 // # Slow subscribers
 //
-// Each subscription has a buffer (WithBufferSize) that only it fills and empties; nobody waits for anybody. When it
-// is full, the Policy acts: Replay leaves live delivery and reads on from the journal as room appears, DropOldest and
-// DropNewest drop, Disconnect closes the subscription. What is dropped is counted and told as a Gap.
+// Each subscription has a buffer of its own (WithBufferSize), so nobody waits for anybody. When it is full, the Policy
+// acts: Replay leaves live delivery and reads on from the journal as room appears, DropOldest and DropNewest drop,
+// Disconnect closes the subscription. What is dropped is counted and told as a Gap. With Replay that is only what other
+// programs publish, as it is in no journal.
 //
 // # Resuming
 //
@@ -47,10 +48,11 @@
 //	batch.go       lets it go: alone when few are in flight, together with others when many are
 //	send.go        sends it, and again if the reply is lost; lateness.go keeps the first attempt from coming after that
 //	publish.lua    appends it to the journal and publishes it to its channels, all in one step
-//	pump.go        reads it from the one subscribing connection
+//	connection.go  reads it from the one subscribing connection; pump.go owns that and the goroutines around it
 //	dispatch.go    recognises copies and offers it to the subscriptions of its name
 //	policy.go      puts it into a buffer, or does what the policy says
-//	replay.go      feeds subscriptions that are behind from the journal
+//	journal.go     reads it from the journal, for the two that follow
+//	replay.go      feeds subscriptions that are behind; iterate.go is for Replay
 //	recovery.go    after a cut, finds where the journal holds what did not pass, and delivers that first
 //	heartbeat.go   goes the same way every few seconds, to notice a dead connection and to move the cursor
 //
@@ -99,7 +101,7 @@
 //	cache_notification_publish_errors_total            events that could not be published
 //	cache_notification_publish_duration_seconds        histogram of publishing, waiting in a batch included
 //	cache_notification_delivered_total                 messages put into buffers
-//	cache_notification_delivery_duration_seconds       histogram from publish, by the publisher's clock, to delivery
+//	cache_notification_delivery_duration_seconds       histogram from publish, by the publisher's clock, to arrival
 //	cache_notification_recovered_total                 of the delivered, those from the journal
 //	cache_notification_dropped_total                   messages dropped because a subscriber was too slow
 //	cache_notification_gaps_total                      gaps told, by reason
@@ -111,5 +113,5 @@
 //	cache_notification_buffered_messages               messages in all buffers
 //	cache_notification_buffer_use_ratio                fill level of the fullest buffer
 //	cache_notification_replaying_subscribers           subscriptions catching up from the journal
-//	cache_notification_heartbeat_age_seconds           time since a heartbeat last came back
+//	cache_notification_heartbeat_age_seconds           time since a heartbeat last came back or the first was due
 package notification
