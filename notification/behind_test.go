@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -52,6 +53,31 @@ func TestWhatWasReadMayBeForgotten(t *testing.T) {
 	// It is live again, and was not told of anything.
 	require.Zero(t, p.publish(t.Context(), "k", 5))
 	late.reached(t, p.last)
+	assert.Empty(t, late.gaps())
+}
+
+// All that was left to the journal has been read, but the last one still waits for its reader. What is published now does
+// not depend on the journal knowing those before.
+func TestNewEventsWhileTheLastOneReadWaits(t *testing.T) {
+	t.Parallel()
+	n := newSystem(t, redistest.Start(t).Client(t), notification.WithBufferSize(1), notification.WithHistory(100, 0))
+	slow := subscribe(t, n, "k")
+	p, busy := &publisher{system: n}, &publisher{system: n}
+	registry := prometheus.NewPedanticRegistry()
+	require.NoError(t, registry.Register(n.Collector()))
+	require.Zero(t, p.publish(t.Context(), "k", 3))
+	require.Eventually(t, func() bool {
+		return gauge(t, registry, "cache_notification_replaying_subscribers") == 1
+	}, patience, time.Millisecond)
+	for recovered := int64(1); recovered <= 2; recovered++ {
+		next(t, slow)
+		require.Eventually(t, func() bool { return n.GetMetrics().MessagesRecovered == recovered }, patience, time.Millisecond)
+	}
+	require.Zero(t, busy.publish(t.Context(), "busy", 500))
+	require.Zero(t, p.publish(t.Context(), "k", 5))
+	late := record(t, slow)
+	late.reached(t, p.last)
+	assert.Zero(t, late.verify(t, p.sent[2:]))
 	assert.Empty(t, late.gaps())
 }
 

@@ -241,6 +241,7 @@ func (p *pump) fanOut(t *topic, m *Message, e envelope) {
 		return
 	}
 	t.last = e
+	before := t.passed
 	if e.pos.isZero() {
 		t.foreign = true
 	} else if t.passed.less(e.pos) {
@@ -248,7 +249,7 @@ func (p *pump) fanOut(t *topic, m *Message, e envelope) {
 	}
 	var slow []*Subscription
 	for _, s := range t.subs {
-		switch s.offer(m, e.pos) {
+		switch s.offer(m, e.pos, before) {
 		case catchUp:
 			p.replayer.add(s)
 		case disconnect:

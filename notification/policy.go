@@ -2,8 +2,8 @@ package notification
 
 // offer is what the dispatcher does with a live message for one subscription. It never blocks. It reports whether the
 // subscription now has to catch up from the journal or be closed. The message is shared and must not be changed. The
-// caller holds topic.mu.
-func (s *Subscription) offer(m *Message, pos position) action {
+// event of its name that passed before is given, if it is in the journal. The caller holds topic.mu.
+func (s *Subscription) offer(m *Message, pos, before position) action {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -16,7 +16,9 @@ func (s *Subscription) offer(m *Message, pos position) action {
 		// The journal has the event, and the replay will come to it. It never has foreign messages.
 		if pos.isZero() {
 			s.dropForeign()
+			return nothing
 		}
+		s.leave(pos, before)
 		return nothing
 	case s.send(m, pos):
 		return nothing
@@ -27,9 +29,12 @@ func (s *Subscription) offer(m *Message, pos position) action {
 
 // offerRecovered is offer for an event read from the journal after a cut. What does not fit is left to the replay
 // under every policy: it comes at the speed of memory, which says nothing about the subscriber's.
-func (s *Subscription) offerRecovered(m *Message, pos position) action {
+func (s *Subscription) offerRecovered(m *Message, pos, before position) action {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.state == replaying {
+		s.leave(pos, before)
+	}
 	if s.closed || s.state != live || !s.last.less(pos) || s.send(m, pos) {
 		return nothing
 	}
@@ -40,6 +45,14 @@ func (s *Subscription) offerRecovered(m *Message, pos position) action {
 func (s *Subscription) fallBehind(pos position) action {
 	s.state, s.next = replaying, pos
 	return catchUp
+}
+
+// leave notes an event that is left to a replay, if all of its name before it was read: it is then the first one. What
+// comes before it in the journal may be forgotten. The caller holds mu.
+func (s *Subscription) leave(pos, before position) {
+	if !s.resumes && s.next.isZero() && !s.last.less(before) && s.last.less(pos) {
+		s.next = pos
+	}
 }
 
 // action is what remains to be done for a subscription after its locks were released.

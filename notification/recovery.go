@@ -396,9 +396,10 @@ func (p *pump) fanOutRecovered(t *topic, m *Message, e envelope) {
 	if !t.everLive {
 		return
 	}
+	before := t.passed
 	t.last, t.passed = e, e.pos
 	for _, s := range t.subs {
-		if s.offerRecovered(m, e.pos) == catchUp {
+		if s.offerRecovered(m, e.pos, before) == catchUp {
 			p.replayer.add(s)
 		}
 	}

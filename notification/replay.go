@@ -110,6 +110,31 @@ func (r *replayer) round() (busy, progress bool) {
 	return busy, progress
 }
 
+// reading is where a subscription is when the journal is asked for what follows.
+type reading struct {
+	last, next position
+	rewinds    int
+	resumes    bool
+	passed     position // the last event of its name that the dispatcher had passed: what it passes later will be read, too
+}
+
+func (s *Subscription) reading() reading {
+	s.topic.mu.Lock()
+	defer s.topic.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return reading{last: s.last, next: s.next, rewinds: s.rewinds, resumes: s.resumes, passed: s.topic.passed}
+}
+
+// section reads from there.
+func (w reading) section(ctx context.Context, j *journal, count int) (section, error) {
+	if w.next.isZero() {
+		return j.after(ctx, envelope{pos: w.last}, count)
+	}
+	// Nothing in front of it is missing, so the journal need not reach back further.
+	return j.from(ctx, envelope{pos: w.next}, count)
+}
+
 // turn moves what was read into the buffer, and reads more once there is nothing left to move. It reports whether
 // the subscription got further and whether it needs no more turns.
 func (r *replayer) turn(s *Subscription, session *session, stopping bool) (moved, done bool) {
@@ -118,7 +143,7 @@ func (r *replayer) turn(s *Subscription, session *session, stopping bool) (moved
 	empty := r.move(s)
 	moved = len(s.backlog) < before
 	full := len(s.messages) == cap(s.messages)
-	at, next, rewinds, resumes, closed := s.last, s.next, s.rewinds, s.resumes, s.closed
+	closed := s.closed
 	s.mu.Unlock()
 	if closed {
 		return moved, true
@@ -128,52 +153,44 @@ func (r *replayer) turn(s *Subscription, session *session, stopping bool) (moved
 	if !empty || full || session == nil && !stopping {
 		return moved, false
 	}
-	// Before reading: what the dispatcher passes from here on is in what is read or comes later.
-	s.topic.mu.Lock()
-	passed := s.topic.passed
-	s.topic.mu.Unlock()
-	if !resumes && !at.less(passed) {
+	was := s.reading()
+	if !was.resumes && !was.last.less(was.passed) {
 		// All there was for it has been read. It may have taken its time over that, so the journal need not know the last.
 		return moved, r.caughtUp(s, stopping)
 	}
-	j := r.pump.beside(session)
-	read, place := j.after, at
-	if !next.isZero() {
-		// Nothing in front of it is missing, so the journal need not reach back further.
-		read, place = j.from, next
-	}
-	part, err := read(r.ctx, envelope{pos: place}, r.portion.size)
+	part, err := was.section(r.ctx, r.pump.beside(session), r.portion.size)
 	if err != nil {
 		r.failed(err)
 		return moved, false
 	}
 	r.arrived()
+	progress, finished := r.take(s, part, was)
+	return moved || progress, finished && r.caughtUp(s, stopping)
+}
+
+// take stores what was read, and puts as much of it into the buffer as there is room for. It reports whether the
+// subscription got further, and whether it has all there was.
+func (r *replayer) take(s *Subscription, part section, was reading) (progress, finished bool) {
 	s.mu.Lock()
-	if s.rewinds != rewinds {
-		s.mu.Unlock()
-		return moved, false
+	defer s.mu.Unlock()
+	if s.rewinds != was.rewinds {
+		return false, false
 	}
-	if !next.isZero() {
+	if !was.next.isZero() {
 		s.next, s.brokenAt = position{}, lastPosition() // the journal was not asked for this place before
 	}
 	nothingLeft := len(part.entries) == 0
 	switch {
 	case !part.intact:
-		if again := r.broken(s, nothingLeft, passed); again {
-			s.mu.Unlock()
+		if again := r.broken(s, nothingLeft, was.passed); again {
 			return true, false
 		}
-	case at.isZero() && nothingLeft:
-		s.advance(passed) // an empty journal has nothing of it any more
+	case was.last.isZero() && nothingLeft:
+		s.advance(was.passed) // an empty journal has nothing of it any more
 	}
 	r.store(s, part.entries)
 	r.move(s)
-	empty = len(s.backlog) == 0
-	s.mu.Unlock()
-	if part.more || !empty {
-		return true, false
-	}
-	return len(part.entries) > 0, r.caughtUp(s, stopping)
+	return !nothingLeft, !part.more && len(s.backlog) == 0
 }
 
 // failed is called when the journal could not be read. The next attempt comes soon, and tells nothing new in the log.
