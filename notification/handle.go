@@ -12,11 +12,16 @@ import (
 
 // Handle subscribes to a channel or glob and calls the function with each event, decoded into a T, one after the
 // other, until ctx ends. Payloads that do not decode, errors and panics of the function are logged and counted, and
-// the loop goes on. The function's context carries the message (see MessageFrom) and the publisher's trace.
+// the loop goes on. A *RedisNotificationSystem does so, and a type that embeds one; with any other implementation of
+// NotificationSystem nobody hears of them but the function itself.
+//
+// The function's context carries the message (see MessageFrom) and the publisher's trace. The message is how the
+// function learns of gaps: its field Gap tells that events may be missing before it, be it that the gap came with this
+// message or with one before it that did not decode.
 //
 // It returns nil when ctx ends. Otherwise it returns why the subscription ended or was refused: an *ArgumentError,
 // a redis.Error if Redis does not let its user listen to the name, ErrSlowSubscriber, or ErrClosed. A subscriber of
-// another implementation that is closed gives ErrClosed too.
+// another implementation gives what its method Err() error returns, and ErrClosed if it has none.
 func Handle[T any](ctx context.Context, n NotificationSystem, pattern string, handle func(context.Context, T) error) error {
 	switch {
 	case ctx == nil:
@@ -29,6 +34,7 @@ func Handle[T any](ctx context.Context, n NotificationSystem, pattern string, ha
 	s := n.Subscribe(ctx, pattern)
 	defer func() { _ = s.Close() }()
 	report := reporter(n)
+	var untold *Gap // it came with messages that did not decode
 	for {
 		select {
 		case <-ctx.Done():
@@ -40,8 +46,14 @@ func Handle[T any](ctx context.Context, n NotificationSystem, pattern string, ha
 			case !ok:
 				return endOf(s)
 			}
-			if err := handleOne(ctx, m, handle); err != nil {
+			m = m.behind(untold)
+			begun, err := handleOne(ctx, m, handle)
+			if err != nil {
 				report(m, err)
+			}
+			untold = nil
+			if !begun {
+				untold = m.Gap
 			}
 		}
 	}
@@ -49,16 +61,32 @@ func Handle[T any](ctx context.Context, n NotificationSystem, pattern string, ha
 
 // endOf returns why a subscriber was closed.
 func endOf(s Subscriber) error {
-	if own, ok := s.(*Subscription); ok {
-		if err := own.Err(); err != nil {
+	if s, ok := s.(interface{ Err() error }); ok {
+		if err := s.Err(); err != nil {
 			return err
 		}
 	}
 	return ErrClosed
 }
 
-// handleOne handles one message, and turns a panic into an error.
-func handleOne[T any](ctx context.Context, m *Message, handle func(context.Context, T) error) (err error) {
+// behind returns the message with a gap in front of it besides its own. Others may have the message too, so it is a
+// copy unless there is no such gap.
+func (m *Message) behind(earlier *Gap) *Message {
+	if earlier == nil {
+		return m
+	}
+	gap := *earlier
+	if m.Gap != nil {
+		gap = gap.merge(*m.Gap)
+	}
+	gap.Before = m.EventID
+	copied := *m
+	copied.Gap = &gap
+	return &copied
+}
+
+// handleOne handles one message, and turns a panic into an error. It reports whether the function was called.
+func handleOne[T any](ctx context.Context, m *Message, handle func(context.Context, T) error) (begun bool, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = &panicError{value: v, stack: debug.Stack()}
@@ -66,9 +94,10 @@ func handleOne[T any](ctx context.Context, m *Message, handle func(context.Conte
 	}()
 	v, err := Decode[T](m)
 	if err != nil {
-		return err
+		return false, err
 	}
-	return handle(messageContext(ctx, m), v)
+	begun = true
+	return begun, handle(messageContext(ctx, m), v)
 }
 
 // panicError is a panic of a handler.
@@ -87,20 +116,25 @@ func (e *panicError) Unwrap() error {
 	return err
 }
 
-// reporter returns what logs and counts the failures of a handler. Other implementations have nowhere to do so.
+// reporter returns what logs and counts the failures of a handler. Other implementations have nowhere to do so; those
+// that embed ours have its methods.
 func reporter(n NotificationSystem) func(*Message, error) {
-	own, ok := n.(*RedisNotificationSystem)
-	if !ok {
-		return func(*Message, error) {}
+	if n, ok := n.(interface{ handlerFailed(m *Message, err error) }); ok {
+		return n.handlerFailed
 	}
-	return func(m *Message, err error) {
-		own.metrics.handlerErrors.Add(1)
-		fields := []zap.Field{zap.String("channel", m.Channel), zap.String("event_id", m.EventID), zap.Error(err)}
-		if panicked, ok := errors.AsType[*panicError](err); ok {
-			fields = append(fields, zap.ByteString("stack", panicked.stack))
-		}
-		own.set.logger.Error("notification: handler failed", fields...)
+	return func(*Message, error) {}
+}
+
+func (n *RedisNotificationSystem) handlerFailed(m *Message, err error) {
+	n.metrics.handlerErrors.Add(1)
+	fields := []zap.Field{zap.String("channel", m.Channel), zap.String("event_id", m.EventID), zap.Error(err)}
+	if m.Gap != nil {
+		fields = append(fields, zap.String("gap", string(m.Gap.Reason)))
 	}
+	if panicked, ok := errors.AsType[*panicError](err); ok {
+		fields = append(fields, zap.ByteString("stack", panicked.stack))
+	}
+	n.set.logger.Error("notification: handler failed", fields...)
 }
 
 type messageKey struct{}
