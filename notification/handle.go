@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strconv"
 
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
@@ -161,12 +162,12 @@ func parseTraceParent(s string) (trace.SpanContext, bool) {
 	}
 	traceID, errTrace := trace.TraceIDFromHex(s[3:35])
 	spanID, errSpan := trace.SpanIDFromHex(s[36:52])
-	if errTrace != nil || errSpan != nil {
+	flags, errFlags := strconv.ParseUint(s[53:], 16, 8)
+	if errTrace != nil || errSpan != nil || errFlags != nil {
 		return trace.SpanContext{}, false
 	}
-	var flags trace.TraceFlags
-	if s[54] == '1' || s[54] == '3' {
-		flags = trace.FlagsSampled
-	}
-	return trace.NewSpanContext(trace.SpanContextConfig{TraceID: traceID, SpanID: spanID, TraceFlags: flags, Remote: true}), true
+	return trace.NewSpanContext(trace.SpanContextConfig{
+		TraceID: traceID, SpanID: spanID, Remote: true,
+		TraceFlags: trace.TraceFlags(flags) & trace.FlagsSampled, // version 00 defines no other
+	}), true
 }

@@ -207,3 +207,27 @@ type decorator struct {
 func (decorator) Subscribe(ctx context.Context, pattern string) notification.Subscriber {
 	return script(nil, &notification.Message{Payload: "not json"}).Subscribe(ctx, pattern)
 }
+
+func TestHandleReadsTheTraceFlags(t *testing.T) {
+	t.Parallel()
+	const parent = "00-0102030405060708090a0b0c0d0e0f10-0102030405060708-"
+	for flags, sampled := range map[string]bool{
+		"00": false, "01": true, "02": false, "03": true, "05": true, "07": true, "09": true, "0b": true, "0d": true,
+		"0f": true, "10": false, "f1": true, "fe": false, "ff": true,
+	} {
+		n := script(nil, &notification.Message{Payload: "{}", TraceParent: parent + flags})
+		require.ErrorIs(t, notification.Handle(t.Context(), n, "k", func(ctx context.Context, _ numbered) error {
+			span := trace.SpanContextFromContext(ctx)
+			assert.True(t, span.IsValid(), flags)
+			assert.Equal(t, sampled, span.IsSampled(), flags)
+			return nil
+		}), notification.ErrClosed)
+	}
+	for _, invalid := range []string{"", parent, parent + "0", parent + "0g", parent + "+1", parent + "011"} {
+		n := script(nil, &notification.Message{Payload: "{}", TraceParent: invalid})
+		require.ErrorIs(t, notification.Handle(t.Context(), n, "k", func(ctx context.Context, _ numbered) error {
+			assert.False(t, trace.SpanContextFromContext(ctx).IsValid(), invalid)
+			return nil
+		}), notification.ErrClosed)
+	}
+}
