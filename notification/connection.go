@@ -52,7 +52,7 @@ func (p *pump) listen() {
 		if p.ctx.Err() != nil {
 			return
 		}
-		if s != nil && time.Since(began) > 2*maxReconnect {
+		if s != nil && time.Since(began) > 2*p.system.set.longestPause {
 			failures = 0 // it was up for a while, so this is no series
 		}
 		failures++
@@ -62,7 +62,7 @@ func (p *pump) listen() {
 			level = zap.DebugLevel // the log hears of the beginning and the end of an outage
 		}
 		p.system.set.logger.Log(level, "notification: connection lost, reconnecting", zap.Error(err), zap.Int("failures", failures))
-		sleep(p.ctx, backoff(failures, minReconnect, maxReconnect))
+		sleep(p.ctx, backoff(failures, minReconnect, p.system.set.longestPause))
 	}
 }
 

@@ -57,6 +57,8 @@ type settings struct {
 	policy      Policy
 	logger      *zap.Logger
 	name        string
+
+	longestPause time.Duration // before the connection is made anew; only tests change it
 }
 
 // WithBufferSize sets how many messages a subscription buffers before its overflow policy acts, overriding the
@@ -121,7 +123,7 @@ func WithName(name string) Option {
 
 // newSettings applies the options, then the defaults, and refuses what makes no sense.
 func newSettings(opts []Option) (settings, error) {
-	s := settings{history: defaultHistory, keyPrefix: defaultKeyPrefix}
+	s := settings{history: defaultHistory, keyPrefix: defaultKeyPrefix, longestPause: maxReconnect}
 	for _, opt := range opts {
 		if opt != nil {
 			opt(&s)
