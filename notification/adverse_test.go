@@ -36,6 +36,7 @@ func TestGapOfASubscriptionThatIsBehind(t *testing.T) {
 	}, patience, time.Millisecond)
 	require.Zero(t, p.publish(t.Context(), "k", 50))
 	late := record(t, slow)
+	late.after = first.EventID
 	late.reached(t, p.last)
 	v, err := notification.Decode[numbered](first)
 	require.NoError(t, err)
@@ -75,6 +76,7 @@ func TestResumingFromTheFuture(t *testing.T) {
 			p := &publisher{system: n}
 			require.Zero(t, p.publish(t.Context(), "k", published))
 			r := record(t, n.SubscribeFrom(t.Context(), "k", "99999999999999-0"))
+			r.after = "99999999999999-0"
 			require.Zero(t, p.publish(t.Context(), "k", 10))
 			r.reached(t, p.last)
 			assert.Zero(t, r.verify(t, p.sent))

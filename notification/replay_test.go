@@ -97,10 +97,11 @@ func TestDroppingPolicies(t *testing.T) {
 				require.Zero(t, p.publish(t.Context(), "k", 1))
 				other.reached(t, p.last)
 			}
+			var before string
 			if policy == notification.DropNewest {
 				// There is room again only after something was read.
 				for range buffer {
-					require.NotNil(t, next(t, slow))
+					before = next(t, slow).EventID
 				}
 				kept = kept[buffer:]
 			}
@@ -114,6 +115,10 @@ func TestDroppingPolicies(t *testing.T) {
 				assert.Equal(t, want, v.N)
 				if m.Gap != nil {
 					assert.Equal(t, notification.GapOverflow, m.Gap.Reason)
+					assert.Equal(t, m.EventID, m.Gap.Before)
+					if policy == notification.DropNewest {
+						assert.Equal(t, before, m.Gap.After)
+					}
 					missed += m.Gap.Missed
 				}
 			}

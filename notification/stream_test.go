@@ -18,12 +18,13 @@ type numbered struct {
 
 // recorder collects what a subscription delivers until it is closed.
 type recorder struct {
-	sub  *notification.Subscription
-	done chan struct{}
+	sub   *notification.Subscription
+	after string // event ID of what the subscriber had before it was recorded, if there was any
+	done  chan struct{}
 
 	mu       sync.Mutex
 	messages []*notification.Message
-	numbers  []int
+	numbers  []int // of those that have one
 }
 
 func record(tb testing.TB, s *notification.Subscription) *recorder {
@@ -33,12 +34,11 @@ func record(tb testing.TB, s *notification.Subscription) *recorder {
 		defer close(r.done)
 		for m := range s.Messages() {
 			v, err := notification.Decode[numbered](m)
-			if err != nil {
-				continue
-			}
 			r.mu.Lock()
 			r.messages = append(r.messages, m)
-			r.numbers = append(r.numbers, v.N)
+			if err == nil {
+				r.numbers = append(r.numbers, v.N)
+			}
 			r.mu.Unlock()
 		}
 	}()
@@ -79,28 +79,40 @@ func (r *recorder) gaps() []notification.GapReason {
 }
 
 // verify asserts the promise of the package for what was published with success: every event exactly once and in
-// order, or a gap where some are missing. It returns how many are missing.
+// order, or a gap where some are missing, from the event before to the one behind. It returns how many are missing.
 func (r *recorder) verify(tb testing.TB, published []int) (missing int) {
 	tb.Helper()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	at := 0
-	for i, n := range r.numbers {
-		if i > 0 {
-			require.Greaterf(tb, n, r.numbers[i-1], "message %d is out of order or came twice", i)
+	at, last, before, told := 0, -1, r.after, false
+	for i, m := range r.messages {
+		if m.Gap != nil {
+			told = true
+			require.Equalf(tb, before, m.Gap.After, "where the gap of message %d begins: %+v", i, m.Gap)
+			require.Equalf(tb, m.EventID, m.Gap.Before, "where the gap of message %d ends: %+v", i, m.Gap)
 		}
+		if m.EventID != "" {
+			before = m.EventID
+		}
+		v, err := notification.Decode[numbered](m)
+		if err != nil {
+			continue
+		}
+		require.Greaterf(tb, v.N, last, "message %d is out of order or came twice", i)
+		last = v.N
 		skipped := 0
-		for at < len(published) && published[at] < n {
+		for at < len(published) && published[at] < v.N {
 			at++
 			skipped++
 		}
-		if at < len(published) && published[at] == n {
+		if at < len(published) && published[at] == v.N {
 			at++
 		}
 		if skipped > 0 {
-			require.NotNilf(tb, r.messages[i].Gap, "%d events before number %d are missing without a gap", skipped, n)
+			require.Truef(tb, told, "%d events before number %d are missing without a gap", skipped, v.N)
 		}
 		missing += skipped
+		told = false
 	}
 	require.Equalf(tb, len(published), at, "the last events are missing, first %v", published[at:min(at+5, len(published))])
 	return missing
