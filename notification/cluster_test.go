@@ -49,20 +49,22 @@ func testCluster(t *testing.T, connect func(testing.TB, []string) redis.Universa
 	require.NoError(t, n.PublishTaskEvent(t.Context(), &notification.TaskEvent{ID: "T", WorkflowID: "W", Status: "s"}))
 	require.Eventually(t, func() bool { return task.last() == 0 && len(task.sub.Messages()) == 0 }, patience, time.Millisecond)
 
-	stop := p.traffic(t.Context())
+	stop := p.traffic(t)
 	c.Failover(t, journalKey)
 	stop()
 	p.arrived(t, r)
+	r.hasAll(t, c.MasterOf(t, journalKey).Client(t))
 	r.verify(t, p.sent)
 	require.Eventually(t, func() bool {
 		p.arrived(t, r)
 		return len(pubsubClients(t, c.MasterOf(t, journalKey).Client(t))) == 1
 	}, patience, 50*time.Millisecond, "the connection follows the journal")
 
-	stop = p.traffic(t.Context())
+	stop = p.traffic(t)
 	c.KillMasterOf(t, journalKey)
 	stop()
 	p.arrived(t, r)
+	r.hasAll(t, c.MasterOf(t, journalKey).Client(t))
 	missing := r.verify(t, p.sent)
 	t.Logf("%d published, %d missing, gaps %v", len(p.sent), missing, r.gaps())
 	assert.NotEmpty(t, r.gaps())

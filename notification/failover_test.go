@@ -319,20 +319,31 @@ func stale(t *testing.T, client *redis.Client) {
 	}
 }
 
-// traffic publishes until it is stopped, taking its time over failures.
-func (p *publisher) traffic(ctx context.Context) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
+// traffic publishes until it is stopped, taking its time over failures. It waits until one event was published, and
+// stopping it waits for another one: whatever happens in between does so while events are published.
+func (p *publisher) traffic(t *testing.T) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
+	var published atomic.Int64
 	go func() {
 		defer close(done)
 		pause := time.NewTicker(2 * time.Millisecond)
 		defer pause.Stop()
 		for ctx.Err() == nil {
-			p.publish(ctx, "k", 1)
+			published.Add(int64(1 - p.publish(ctx, "k", 1)))
 			<-pause.C
 		}
 	}()
+	another := func() {
+		t.Helper()
+		before := published.Load()
+		require.Eventually(t, func() bool { return published.Load() > before }, 2*patience, time.Millisecond, "nothing is published")
+	}
+	another()
 	return func() {
+		t.Helper()
+		another()
 		cancel()
 		<-done
 	}
@@ -367,10 +378,11 @@ func TestSentinelFailover(t *testing.T) {
 			r := record(t, subscribe(t, n, "k*"))
 			p := &publisher{system: n}
 			p.arrived(t, r)
-			stop := p.traffic(t.Context())
+			stop := p.traffic(t)
 			failover(s, t)
 			stop()
 			p.arrived(t, r)
+			r.hasAll(t, s.Master().Client(t))
 			missing := r.verify(t, p.sent)
 			t.Logf("%d published, %d missing, gaps %v", len(p.sent), missing, r.gaps())
 			assert.NotEmpty(t, r.gaps(), "a failover may have lost events, so it is told")

@@ -56,7 +56,7 @@ func TestClosingWhileDelivering(t *testing.T) {
 	t.Parallel()
 	n := newSystem(t, redistest.Start(t).Client(t), notification.WithBufferSize(1), notification.WithUnsubscribeDelay(-1))
 	p := &publisher{system: n}
-	stop := p.traffic(t.Context())
+	stop := p.traffic(t)
 	defer stop()
 	var all sync.WaitGroup
 	for i := range 20 {

@@ -2,10 +2,13 @@ package notification_test
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/compozy/cache/notification"
@@ -116,6 +119,38 @@ func (r *recorder) verify(tb testing.TB, published []int) (missing int) {
 	}
 	require.Equalf(tb, len(published), at, "the last events are missing, first %v", published[at:min(at+5, len(published))])
 	return missing
+}
+
+// hasAll waits until everything has arrived that the journal holds for channel "k". What a restart or a failover has cost
+// is not in there, so nothing excuses the loss of what is.
+func (r *recorder) hasAll(tb testing.TB, server redis.UniversalClient) {
+	tb.Helper()
+	var missing []int
+	assert.Eventually(tb, func() bool {
+		entries, err := server.XRange(tb.Context(), journalKey, "-", "+").Result()
+		if err != nil || len(entries) == 0 {
+			return false
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		arrived := make(map[int]bool)
+		for _, n := range r.numbers {
+			arrived[n] = true
+		}
+		missing = nil
+		for _, e := range entries {
+			key, _ := e.Values["k"].(string)
+			value, _ := e.Values["v"].(string)
+			v, err := notification.Decode[numbered](&notification.Message{Payload: "{" + value})
+			if strings.HasSuffix(key, ":k") && (err != nil || !arrived[v.N]) {
+				missing = append(missing, v.N)
+			}
+		}
+		return len(missing) == 0
+	}, patience, 10*time.Millisecond)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	require.Empty(tb, missing, "the journal holds what never arrived")
 }
 
 // publisher publishes numbers and remembers which succeeded.
