@@ -1,0 +1,129 @@
+package notification_test
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/embedded"
+)
+
+// With the heartbeats that everybody has, a dead connection is replaced within ten seconds. In a bubble, they cost
+// nothing, and nothing else costs time.
+func TestHalfOpenConnectionIsReplacedWithinTenSeconds(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ all, toServer bool }{
+		"nothing passes on any connection":           {all: true, toServer: true},
+		"the subscriber hears nothing and is heard":  {all: false, toServer: false},
+		"the subscriber hears nothing, nor is heard": {all: false, toServer: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				server := embedded.New()
+				t.Cleanup(func() {
+					_ = server.Close()
+					time.Sleep(time.Minute) // in a bubble: a client may still be trying to dial in the background
+				})
+				network := &fraying{dial: server.Dial}
+				n := newSystem(t, clientBy(t, network.Dial))
+				outside := newSystem(t, clientBy(t, server.Dial))
+				s := subscribe(t, n, "k")
+				require.NoError(t, outside.Publish(t.Context(), "k", numbered{1}))
+				next(t, s)
+				for _, quiet := range []time.Duration{time.Minute, time.Second} { // the latter in between two heartbeats
+					time.Sleep(quiet) // in a bubble
+					require.NoError(t, n.HealthCheck(t.Context()))
+					reconnects := n.GetMetrics().Reconnects
+
+					network.fray(test.all, test.toServer)
+					start := time.Now()
+					require.NoError(t, outside.Publish(t.Context(), "k", numbered{2}))
+					m := next(t, s)
+					assert.LessOrEqual(t, time.Since(start), 10*time.Second, "by the clock of the bubble")
+					assert.True(t, m.Recovered)
+					assert.Nil(t, m.Gap)
+					assert.Equal(t, reconnects+1, n.GetMetrics().Reconnects)
+				}
+			})
+		})
+	}
+}
+
+// clientBy returns a client that connects by a function.
+func clientBy(t *testing.T, dial func(ctx context.Context, network, addr string) (net.Conn, error)) *redis.Client {
+	t.Helper()
+	client := redis.NewClient(&redis.Options{
+		ContextTimeoutEnabled: true, Dialer: dial,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// fraying makes connections that can become half-open: nobody learns that what passes through them vanishes.
+type fraying struct {
+	dial func(ctx context.Context, network, addr string) (net.Conn, error)
+
+	mu    sync.Mutex
+	conns []*frayed
+}
+
+func (f *fraying) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	conn, err := f.dial(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	c := &frayed{Conn: conn}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.conns = append(f.conns, c)
+	return c, nil
+}
+
+// fray makes what comes from the server vanish, on the subscribing connection or all there are at present, and what goes
+// to the server if told to.
+func (f *fraying) fray(all, toServer bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range f.conns {
+		if all || c.subscribes.Load() {
+			c.deaf.Store(true)
+			c.mute.Store(toServer)
+		}
+	}
+}
+
+type frayed struct {
+	net.Conn
+	subscribes, deaf, mute atomic.Bool
+}
+
+func (c *frayed) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte("\r\nsubscribe\r\n")) {
+		c.subscribes.Store(true)
+	}
+	if c.mute.Load() {
+		return len(b), nil
+	}
+	return c.Conn.Write(b)
+}
+
+func (c *frayed) Read(b []byte) (int, error) {
+	for {
+		n, err := c.Conn.Read(b)
+		if err != nil || !c.deaf.Load() {
+			return n, err
+		}
+	}
+}
