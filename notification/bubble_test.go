@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/compozy/cache/embedded"
+	"github.com/compozy/cache/notification"
 )
 
 // With the heartbeats that everybody has, a dead connection is replaced within ten seconds. In a bubble, they cost
@@ -30,14 +31,9 @@ func TestHalfOpenConnectionIsReplacedWithinTenSeconds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				server := embedded.New()
-				t.Cleanup(func() {
-					_ = server.Close()
-					time.Sleep(time.Minute) // in a bubble: a client may still be trying to dial in the background
-				})
-				network := &fraying{dial: server.Dial}
+				network := inBubble(t)
 				n := newSystem(t, clientBy(t, network.Dial))
-				outside := newSystem(t, clientBy(t, server.Dial))
+				outside := newSystem(t, clientBy(t, network.dial))
 				s := subscribe(t, n, "k")
 				require.NoError(t, outside.Publish(t.Context(), "k", numbered{1}))
 				next(t, s)
@@ -58,6 +54,42 @@ func TestHalfOpenConnectionIsReplacedWithinTenSeconds(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Alive tells of a dispatcher that is stuck. One that tries to recover, again and again, is not.
+func TestRecoveryThatTriesAgainIsNotStuck(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		network := inBubble(t)
+		client, hook := clientBy(t, network.Dial), &narrow{}
+		client.AddHook(hook)
+		n := newSystem(t, client)
+		s := subscribe(t, n, "k")
+		require.NoError(t, n.Publish(t.Context(), "k", numbered{1}))
+		next(t, s)
+		hook.limit.Store(1) // less than any part of the journal
+		network.cut()
+		for range 60 {
+			time.Sleep(10 * time.Second) // in a bubble
+			require.NoError(t, n.Alive())
+			require.ErrorIs(t, n.HealthCheck(t.Context()), notification.ErrNotLive)
+		}
+		require.NoError(t, n.Publish(t.Context(), "k", numbered{2}))
+		hook.limit.Store(0)
+		assert.True(t, next(t, s).Recovered)
+		assert.EqualValues(t, 1, n.GetMetrics().Reconnects)
+	})
+}
+
+// inBubble returns a network with a server for tests in which time costs nothing.
+func inBubble(t *testing.T) *fraying {
+	t.Helper()
+	server := embedded.New()
+	t.Cleanup(func() {
+		_ = server.Close()
+		time.Sleep(time.Minute) // in a bubble: a client may still be trying to dial in the background
+	})
+	return &fraying{dial: server.Dial}
 }
 
 // clientBy returns a client that connects by a function.
@@ -100,6 +132,17 @@ func (f *fraying) fray(all, toServer bool) {
 		if all || c.subscribes.Load() {
 			c.deaf.Store(true)
 			c.mute.Store(toServer)
+		}
+	}
+}
+
+// cut breaks the subscribing connections.
+func (f *fraying) cut() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range f.conns {
+		if c.subscribes.Load() {
+			_ = c.Close()
 		}
 	}
 }
