@@ -275,6 +275,7 @@ func TestJournalExpiredDuringACutIsNoGap(t *testing.T) {
 	require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) == nil }, patience, time.Millisecond)
 	require.Zero(t, p.publish(t.Context(), "k", 5))
 	r.reached(t, p.last)
+	assert.Zero(t, r.verify(t, append([]int{0}, p.sent...)))
 	assert.Empty(t, r.gaps())
 }
 

@@ -224,6 +224,7 @@ func TestFlushedWhileConnected(t *testing.T) {
 	}
 	r.reached(t, p.last)
 	assert.Zero(t, r.verify(t, p.sent), "what arrived live is not lost by the flush")
+	assert.Equal(t, slices.Repeat([]notification.GapReason{notification.GapWiped}, 5), r.gaps(), "each flush is told")
 }
 
 // What was published before somebody subscribed is not for them, even if a recovery comes across it.
