@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
 
 	"github.com/compozy/cache/internal/redistest"
 	"github.com/compozy/cache/notification"
@@ -53,6 +54,39 @@ cache_notification_buffer_use_ratio{cache="b"} 0
 	assert.Equal(t, 1, m.Subscribers)
 	assert.Positive(t, m.AverageLatency)
 	assert.Positive(t, m.DeliveryLatency)
+}
+
+func TestReconnectsAndGapsAreLogged(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	log, logs := logging()
+	n := newSystem(t, client, log)
+	r, _ := record(t, subscribe(t, n, "k")), subscribe(t, n, "other")
+	p := &publisher{system: n}
+	require.Zero(t, p.publish(t.Context(), "k", 3))
+	r.reached(t, p.last)
+	assert.Zero(t, logs.FilterLevelExact(zap.WarnLevel).Len())
+	only := func(message string) map[string]any {
+		t.Helper()
+		entries := logs.FilterMessage("notification: " + message).All()
+		require.Len(t, entries, 1, message)
+		return entries[0].ContextMap()
+	}
+
+	cut(t, n, client)
+	lost := only("connection lost, reconnecting")
+	assert.NotEmpty(t, lost["error"])
+	assert.EqualValues(t, 1, lost["failures"])
+	assert.Contains(t, only("recovered"), "events")
+	assert.Zero(t, logs.FilterMessage("notification: events may be missing").Len(), "nothing was lost")
+
+	logs.TakeAll()
+	require.NoError(t, client.FlushAll(t.Context()).Err())
+	cut(t, n, client)
+	only("connection lost, reconnecting")
+	gap := only("events may be missing")
+	assert.Equal(t, string(notification.GapWiped), gap["reason"])
+	assert.EqualValues(t, 2, gap["subscriptions"])
 }
 
 func TestHealth(t *testing.T) {
