@@ -81,6 +81,34 @@ func TestRecoveryThatTriesAgainIsNotStuck(t *testing.T) {
 	})
 }
 
+// A name stays subscribed for five seconds, or as long as it was set, after the last subscription to it was closed.
+func TestNamesLinger(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		opts  []notification.Option
+		delay time.Duration
+	}{
+		"default":  {nil, 5 * time.Second},
+		"a minute": {[]notification.Option{notification.WithUnsubscribeDelay(time.Minute)}, time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				n := newSystem(t, clientBy(t, inBubble(t).Dial), test.opts...)
+				names := func() int { return n.GetMetrics().ActiveChannels }
+				for range 2 { // the second comes back in time
+					s := subscribe(t, n, "k")
+					require.NoError(t, s.Close())
+					time.Sleep(test.delay - time.Second) // in a bubble
+					assert.Equal(t, 1, names())
+				}
+				time.Sleep(2 * time.Second) // in a bubble
+				assert.Zero(t, names())
+			})
+		})
+	}
+}
+
 // inBubble returns a network with a server for tests in which time costs nothing.
 func inBubble(t *testing.T) *fraying {
 	t.Helper()

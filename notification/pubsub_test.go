@@ -157,6 +157,32 @@ func TestOneConnectionForAllSubscribers(t *testing.T) {
 	next(t, back)
 }
 
+// Who comes back soon finds the name as it was left.
+func TestQuickReturnCostsNothing(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	n := newSystem(t, server.Client(t), notification.WithUnsubscribeDelay(time.Hour))
+	names := []string{"a", "b*"}
+	for _, name := range names {
+		require.NoError(t, subscribe(t, n, name).Close())
+	}
+	server.ResetCommands(t)
+	for range 5 {
+		for _, name := range names {
+			s := subscribe(t, n, name)
+			require.NoError(t, n.Publish(t.Context(), name[:1], struct{}{}))
+			next(t, s)
+			require.NoError(t, s.Close())
+		}
+	}
+	subscribe(t, n, "new") // whatever was to be sent before is there by now
+	counts := server.Commands(t)
+	assert.EqualValues(t, 1, counts["subscribe"], "the new one")
+	for _, command := range []string{"unsubscribe", "psubscribe", "punsubscribe"} {
+		assert.Zero(t, counts[command], command)
+	}
+}
+
 // pubsubClients returns the lines of CLIENT LIST that are in subscriber mode.
 func pubsubClients(tb testing.TB, client redis.UniversalClient) []string {
 	tb.Helper()

@@ -421,3 +421,98 @@ func TestReplay(t *testing.T) {
 		}
 	}
 }
+
+// What ends a replay is the last thing it yields, whenever it happens.
+func TestReplayThatCannotGoOn(t *testing.T) {
+	t.Parallel()
+	const events = 600 // more than are read at once
+	for name, test := range map[string]struct {
+		opts   []notification.Option
+		before func(t *testing.T, n *notification.RedisNotificationSystem)
+		during func(t *testing.T, n *notification.RedisNotificationSystem, client *redis.Client)
+		want   error // nil means a gap
+	}{
+		"without history": {opts: []notification.Option{notification.WithHistory(0, 0)}, want: notification.ErrNoHistory},
+		"after closing": {before: func(t *testing.T, n *notification.RedisNotificationSystem) {
+			t.Helper()
+			require.NoError(t, n.Close())
+		}, want: notification.ErrClosed},
+		"closed meanwhile": {during: func(t *testing.T, n *notification.RedisNotificationSystem, _ *redis.Client) {
+			t.Helper()
+			require.NoError(t, n.Close())
+		}, want: notification.ErrClosed},
+		"deleted meanwhile": {during: func(t *testing.T, _ *notification.RedisNotificationSystem, client *redis.Client) {
+			t.Helper()
+			require.NoError(t, client.Del(t.Context(), journalKey).Err())
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client := redistest.Start(t).Client(t)
+			n := newSystem(t, client, test.opts...)
+			p := &publisher{system: n}
+			require.Zero(t, p.publish(t.Context(), "k", events))
+			if test.before != nil {
+				test.before(t, n)
+			}
+			var last *notification.Message
+			var ends []error
+			read := 0
+			for m, err := range n.Replay(t.Context(), "k", "", "") {
+				if err != nil {
+					assert.Nil(t, m)
+					ends = append(ends, err)
+					continue
+				}
+				if read == 0 {
+					test.during(t, n, client)
+				}
+				read++
+				last = m
+			}
+			require.Len(t, ends, 1)
+			assert.Equal(t, test.during != nil, read > 0)
+			assert.Less(t, read, events)
+			if test.want != nil {
+				require.ErrorIs(t, ends[0], test.want)
+				return
+			}
+			var gap *notification.GapError
+			require.ErrorAs(t, ends[0], &gap)
+			assert.Equal(t, notification.GapTrimmed, gap.Gap.Reason)
+			assert.Equal(t, last.EventID, gap.Gap.After)
+		})
+	}
+}
+
+// A journal that is trimmed during a replay leaves a gap, and the replay goes on behind it.
+func TestReplayOfAJournalThatIsTrimmed(t *testing.T) {
+	t.Parallel()
+	const events, left = 600, 10
+	client := redistest.Start(t).Client(t)
+	n := newSystem(t, client)
+	p := &publisher{system: n}
+	require.Zero(t, p.publish(t.Context(), "k", events))
+	var before *notification.Message
+	last, gaps := 0, 0
+	for m, err := range n.Replay(t.Context(), "k", "", "") {
+		require.NoError(t, err)
+		number, err := numberOf(m)
+		require.NoError(t, err)
+		switch {
+		case before == nil:
+			require.NoError(t, client.XTrimMaxLen(t.Context(), journalKey, left).Err())
+		case m.Gap != nil:
+			gaps++
+			assert.Equal(t, events-left+1, number)
+			assert.Equal(t, notification.GapTrimmed, m.Gap.Reason)
+			assert.Equal(t, before.EventID, m.Gap.After)
+			assert.Equal(t, m.EventID, m.Gap.Before)
+		default:
+			require.Equal(t, last+1, number)
+		}
+		before, last = m, number
+	}
+	assert.Equal(t, 1, gaps)
+	assert.Equal(t, events, last)
+}
