@@ -58,18 +58,15 @@ func TestPublishOutlivesABusyMoment(t *testing.T) {
 	n := newSystem(t, client)
 	require.NoError(t, n.Publish(t.Context(), "k", numbered{1}))
 	release := server.Occupy(t)
-	client.AddHook(afterBusy{release})
+	client.AddHook(afterBusy{do: release})
 	require.NoError(t, n.Publish(t.Context(), "k", numbered{2}))
 	assert.EqualValues(t, 2, client.XLen(t.Context(), journalKey).Val())
 }
 
 // afterBusy calls a function when a command was answered BUSY.
-type afterBusy struct{ do func() }
-
-func (h afterBusy) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (h afterBusy) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
+type afterBusy struct {
+	commandHook
+	do func()
 }
 
 func (h afterBusy) ProcessHook(next redis.ProcessHook) redis.ProcessHook {

@@ -89,12 +89,7 @@ func TestUnreadableJournalIsAGap(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	admin := server.Client(t)
-	require.NoError(t, admin.Do(t.Context(), "acl", "setuser", "limited", "on", ">secret", "~*", "&*", "+@all").Err())
-	options := server.Options()
-	options.Username, options.Password = "limited", "secret"
-	client := redis.NewClient(options)
-	t.Cleanup(func() { _ = client.Close() })
-	n := newSystem(t, client)
+	n := newSystem(t, limited(t, server))
 	r := record(t, subscribe(t, n, "k"))
 	p := &publisher{system: n}
 	require.Zero(t, p.publish(t.Context(), "k", 10))
@@ -122,12 +117,7 @@ func TestUnreadableJournalThatIsWipedIsOneGap(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := redistest.Start(t)
-			admin := server.Client(t)
-			require.NoError(t, admin.Do(t.Context(), "acl", "setuser", "limited", "on", ">secret", "~*", "&*", "+@all", "-xrange").Err())
-			options := server.Options()
-			options.Username, options.Password = "limited", "secret"
-			client := redis.NewClient(options)
-			t.Cleanup(func() { _ = client.Close() })
+			admin, client := server.Client(t), limited(t, server, "-xrange")
 			if ahead {
 				require.NoError(t, admin.XAdd(t.Context(), &redis.XAddArgs{
 					Stream: journalKey, ID: "99999999999999-0", Values: []any{"k", "v"},
@@ -303,14 +293,9 @@ func TestJournalFilledAndExpiredDuringACutIsAGap(t *testing.T) {
 
 // trimmer cuts the journal off before a part of it is read.
 type trimmer struct {
+	commandHook
 	admin *redis.Client
 	left  atomic.Int32 // parts still to be read before that
-}
-
-func (h *trimmer) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (h *trimmer) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
 }
 
 func (h *trimmer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {

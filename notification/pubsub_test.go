@@ -314,12 +314,7 @@ func TestRefusedNameHarmsNoOther(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	admin := server.Client(t)
-	require.NoError(t, admin.Do(t.Context(), "acl", "setuser", "limited", "on", ">secret", "~*", "+@all",
-		"resetchannels", "&allowed:*", "&cache:*").Err())
-	options := server.Options()
-	options.Username, options.Password = "limited", "secret"
-	client := redis.NewClient(options)
-	t.Cleanup(func() { _ = client.Close() })
+	client := limited(t, server, "resetchannels", "&allowed:*", "&cache:*")
 	n := newSystem(t, client)
 	good := subscribe(t, n, "allowed:*")
 	for _, name := range []string{"forbidden", "forbidden:*", "forbidden"} {

@@ -353,12 +353,9 @@ func TestOldEventsThatAreForwardedArriveAsTheyAre(t *testing.T) {
 }
 
 // narrow lets only small parts of the journal arrive in time, as where events are large or the network is slow.
-type narrow struct{ limit atomic.Int32 }
-
-func (h *narrow) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (h *narrow) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
+type narrow struct {
+	commandHook
+	limit atomic.Int32
 }
 
 func (h *narrow) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
