@@ -124,7 +124,8 @@ func (s *Subscription) send(m *Message, pos position) bool {
 	}
 	s.gap, s.flood = nil, false
 	s.advance(pos)
-	if m.Recovered || !pos.isZero() { // others have IDs of other journals, or of none
+	// Other events have IDs of other journals. Without history, ours are in none.
+	if m.Recovered || !pos.isZero() || m.EventID != "" && s.system.set.history == 0 {
 		s.lastID = m.EventID
 	}
 	return true
