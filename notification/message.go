@@ -72,22 +72,28 @@ func seal(id, value string) string { return openEventID + id + `",` + value }
 
 // appendFields writes the fields of ours that come in front of the event's own JSON object. The journal is named only
 // if it is not the default one, so that events of two systems with different key prefixes are not taken for each
-// other's.
-func appendFields(b []byte, now time.Time, journal, traceParent string) []byte {
+// other's. An object that begins with a field of the same name gets ours all the same, if need be empty: the first one
+// is read.
+func appendFields(b []byte, now time.Time, journal, traceParent string, object []byte) []byte {
 	b = append(b, openTime...)
 	b = now.UTC().AppendFormat(b, time.RFC3339Nano)
 	b = append(b, '"')
-	if journal != "" {
+	if journal != "" || begins(object, openJournal) {
 		b = append(b, openJournal...)
 		b = append(b, journal...)
 		b = append(b, '"')
 	}
-	if traceParent != "" {
+	if traceParent != "" || begins(object, openTraceParent) {
 		b = append(b, openTraceParent...)
 		b = append(b, traceParent...)
 		b = append(b, '"')
 	}
 	return b
+}
+
+// begins reports whether a JSON object looks like a field of ours behind others, once it is joined to them.
+func begins(object []byte, field string) bool {
+	return len(object) >= len(field) && string(object[1:len(field)]) == field[1:]
 }
 
 // join puts what appendFields wrote, and what may be in front of it, together with the event's own JSON object.

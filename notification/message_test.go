@@ -15,8 +15,8 @@ import (
 func FuzzPayload(f *testing.F) {
 	for _, seed := range []string{
 		"", "{}", "null", "[1]", `"x"`, `{"event_id":"1-1"}`, `{"event_id":"1-1","time":"x"}`,
-		seal("1-1", join(appendFields(nil, time.Unix(0, 1), "", ""), []byte("{}"))),
-		seal("1-1", join(appendFields(nil, time.Unix(0, 1), "j", "00-0-0-00"), []byte(`{"id":"w"}`))),
+		seal("1-1", join(appendFields(nil, time.Unix(0, 1), "", "", nil), []byte("{}"))),
+		seal("1-1", join(appendFields(nil, time.Unix(0, 1), "j", "00-0-0-00", nil), []byte(`{"id":"w"}`))),
 		`{"event_id":"` + strings.Repeat("9", 40) + `-1","time":"2020-01-01T00:00:00Z"}`,
 	} {
 		f.Add(seed)
@@ -47,27 +47,38 @@ func FuzzPayload(f *testing.F) {
 }
 
 func FuzzSealedPayloadOpens(f *testing.F) {
-	f.Add("w", "running", int64(0), "")
-	f.Add(`"\`+"\x00", "é\xff", int64(1), "tag")
-	f.Fuzz(func(t *testing.T, id, status string, at int64, prefix string) {
+	for _, object := range []string{
+		`{}`, `{"id":"w"}`, "{ \"id\":\n1 }", `{"journal":"Nature"}`, `{"journal":"a\"b"}`, `{"journal":""}`, `{"traceparent":"mine","id":"w"}`,
+		`{"journal":"x","traceparent":"mine"}`, `{"traceparent":"mine","journal":"x"}`, `{"event_id":"x","time":"y"}`,
+	} {
+		f.Add(object, int64(1), "", "")
+		f.Add(object, int64(0), "tag", "00-0-0-00")
+	}
+	f.Fuzz(func(t *testing.T, object string, at int64, prefix, traceParent string) {
 		var all drafts
-		tag := (&settings{keyPrefix: prefix}).keys().tag
-		d, err := all.of(&WorkflowEvent{ID: id, Status: status})
-		require.NoError(t, err)
+		d, err := all.of(json.RawMessage(object))
+		if err != nil || strings.Contains(traceParent, `"`) {
+			return
+		}
 		defer all.release(d)
 		when := time.Unix(0, at).UTC()
-		payload := seal("12-34", join(appendFields(nil, when, tag, ""), d.object))
-		require.True(t, json.Valid([]byte(payload)), payload)
-		e, ours := openEnvelope(payload, tag)
-		require.True(t, ours)
-		assert.Equal(t, position{12, 34}, e.pos)
-		assert.True(t, when.Equal(e.time))
-		e, ours = openEnvelope(payload, tag+"x")
-		assert.True(t, ours)
-		assert.True(t, e.pos.isZero(), "no place in another journal")
-		event, err := Decode[WorkflowEvent](&Message{Payload: payload})
-		require.NoError(t, err)
-		assert.Equal(t, "12-34", event.EventID)
+		for _, tag := range []string{"", (&settings{keyPrefix: prefix}).keys().tag} {
+			payload := seal("12-34", join(appendFields(nil, when, tag, traceParent, d.object), d.object))
+			e, ours := openEnvelope(payload, tag)
+			require.True(t, ours, payload)
+			assert.Equal(t, "12-34", e.id)
+			assert.Equal(t, position{12, 34}, e.pos, payload)
+			assert.True(t, when.Equal(e.time))
+			assert.Equal(t, traceParent, e.traceParent, payload)
+			e, ours = openEnvelope(payload, tag+"x")
+			assert.True(t, ours)
+			assert.True(t, e.pos.isZero(), "no place in another journal")
+			written := d.object[1:]
+			assert.Equal(t, string(written), payload[len(payload)-len(written):], "the object is as it was")
+			if traceParent == "" {
+				assert.True(t, json.Valid([]byte(payload)), payload)
+			}
+		}
 	})
 }
 

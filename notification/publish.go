@@ -133,7 +133,7 @@ func (n *RedisNotificationSystem) prepare(ctx context.Context, r *request, v any
 	var room [192]byte // on the stack, and enough for names of ordinary length
 	head := appendKey(room[:0], n.publisher.own, n.publisher.counter.Add(1), r.channels())
 	size := len(head)
-	head = appendFields(head, r.at, n.keys.tag, traceParent(ctx))
+	head = appendFields(head, r.at, n.keys.tag, traceParent(ctx), d.object)
 	text := join(head, d.object)
 	r.key, r.value = text[:size], text[size:]
 	return nil
