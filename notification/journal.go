@@ -226,7 +226,8 @@ func parseEntry(row any) (entry, error) {
 	if len(fields) == 4 {
 		key, _ := fields[1].(string)
 		e.value, _ = fields[3].(string)
-		if _, ok := e.openValue(e.value); ok {
+		if _, rest, ok := e.openValue(e.value); ok {
+			e.detach(e.value[:len(e.value)-len(rest)])
 			e.channels = openKey(key)
 		}
 	}

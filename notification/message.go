@@ -123,10 +123,11 @@ func openEnvelope(payload, journal string) (envelope, bool) {
 	if !ok && strings.ContainsAny(e.id, `"\`) {
 		return envelope{}, false
 	}
-	name, ok := e.openValue(rest)
+	name, rest, ok := e.openValue(rest)
 	if !ok {
 		return envelope{}, false
 	}
+	e.detach(payload[:len(payload)-len(rest)])
 	if name == journal {
 		// An ID has a meaning only in its own journal, though any can be parsed.
 		e.pos = pos
@@ -139,20 +140,31 @@ func (e *envelope) valueOf(payload string) string {
 	return payload[len(openEventID)+len(e.id)+len(`",`):]
 }
 
-// openValue reads the fields of ours at the start of a value, and returns the name of the journal.
-func (e *envelope) openValue(value string) (journal string, ok bool) {
+// openValue reads the fields of ours at the start of a value, and returns the name of the journal and what follows.
+func (e *envelope) openValue(value string) (journal, rest string, ok bool) {
 	stamp, rest, ok := cutField(value, openTime)
 	if !ok {
-		return "", false
+		return "", "", false
 	}
 	at, err := time.Parse(time.RFC3339Nano, stamp)
 	if err != nil {
-		return "", false
+		return "", "", false
 	}
 	e.stamp, e.time = stamp, at
 	journal, rest, _ = cutField(rest, openJournal)
 	e.traceParent, rest, _ = cutField(rest, openTraceParent)
-	return journal, rest != "" && (rest[0] == ',' || rest[0] == '}')
+	return journal, rest, rest != "" && (rest[0] == ',' || rest[0] == '}')
+}
+
+// detach replaces the strings of the envelope that are parts of head by parts of a copy. Envelopes and event IDs are kept
+// for long, and would keep all of the payload that head is the start of.
+func (e *envelope) detach(head string) {
+	head = strings.Clone(head)
+	for _, part := range [...]*string{&e.id, &e.stamp, &e.traceParent} {
+		if at := strings.Index(head, *part); at >= 0 {
+			*part = head[at : at+len(*part)]
+		}
+	}
 }
 
 // cutField removes `<open><value>"` from the start of s. Values of ours contain no escapes.

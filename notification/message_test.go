@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -80,6 +81,30 @@ func FuzzSealedPayloadOpens(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What is kept of an event must not keep its payload, which may be large.
+func TestEnvelopeKeepsNoPayload(t *testing.T) {
+	t.Parallel()
+	partOf := func(part, whole string) bool {
+		p, w := uintptr(unsafe.Pointer(unsafe.StringData(part))), uintptr(unsafe.Pointer(unsafe.StringData(whole)))
+		return part != "" && w <= p && p < w+uintptr(len(whole))
+	}
+	object := []byte(`{"large":"` + strings.Repeat("x", 1<<10) + `"}`)
+	value := join(appendFields(nil, time.Now(), "", "00-0-0-00", object), object)
+	payload := seal("12-34", value)
+	live, ours := openEnvelope(payload, "")
+	require.True(t, ours)
+	recovered, err := parseEntry([]any{"12-34", []any{"k", "key", "v", value}})
+	require.NoError(t, err)
+	for _, e := range []envelope{live, recovered.envelope} {
+		assert.Equal(t, "12-34", e.id)
+		assert.Equal(t, e.time.Format(time.RFC3339Nano), e.stamp)
+		assert.Equal(t, "00-0-0-00", e.traceParent)
+		for _, kept := range []string{e.id, e.stamp, e.traceParent} {
+			assert.False(t, partOf(kept, payload) || partOf(kept, value), kept)
+		}
+	}
 }
 
 func FuzzKey(f *testing.F) {
