@@ -63,7 +63,7 @@ func FuzzSealedPayloadOpens(f *testing.F) {
 		}
 		defer all.release(d)
 		when := time.Unix(0, at).UTC()
-		for _, tag := range []string{"", (&settings{keyPrefix: prefix}).keys().tag} {
+		for _, tag := range []string{"", (&settings{keyPrefix: prefix}).keys(0).tag, (&settings{keyPrefix: prefix}).keys(1).tag} {
 			payload := seal("12-34", join(appendFields(nil, when, tag, traceParent, d.object), d.object))
 			e, ours := openEnvelope(payload, tag)
 			require.True(t, ours, payload)

@@ -7,7 +7,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
+
+	"github.com/compozy/cache/internal/unwrap"
 )
 
 // Defaults of the options.
@@ -68,8 +71,8 @@ func WithBufferSize(messages int) Option {
 }
 
 // WithKeyPrefix sets what the keys of the journal start with, overriding the default of "cache:". Systems that
-// are to see each other's events with recovery need the same prefix. Channel names carry no prefix. It must not
-// begin a hash tag with "{}". An empty prefix means none.
+// are to see each other's events with recovery need the same prefix, and the same database. Channel names carry no
+// prefix. It must not begin a hash tag with "{}". An empty prefix means none.
 func WithKeyPrefix(prefix string) Option {
 	return func(s *settings) { s.keyPrefix = prefix }
 }
@@ -201,10 +204,10 @@ type keys struct {
 	journal   string // stream with the events
 	origin    string // string that marks the data set the journal belongs to
 	heartbeat string // prefix of the channels heartbeats go through, one per system
-	tag       string // names the journal inside events, empty for the default one
+	tag       string // names the journal inside events, empty for the default one in database 0
 }
 
-func (s *settings) keys() keys {
+func (s *settings) keys(database int) keys {
 	base := s.keyPrefix + "{notification}:"
 	k := keys{journal: base + "journal", origin: base + "origin", heartbeat: s.keyPrefix + heartbeats}
 	if s.keyPrefix != defaultKeyPrefix {
@@ -213,5 +216,17 @@ func (s *settings) keys() keys {
 		_, _ = h.Write([]byte(s.keyPrefix))
 		k.tag = strconv.FormatUint(h.Sum64(), 36)
 	}
+	if database != 0 {
+		// Each database has its own journal, but all share their channels.
+		k.tag += "." + strconv.Itoa(database)
+	}
 	return k
+}
+
+// databaseOf returns the number of the database that a client uses. A cluster has only one.
+func databaseOf(client redis.UniversalClient) int {
+	if c, ok := unwrap.As[*redis.Client](client); ok {
+		return c.Options().DB
+	}
+	return 0
 }

@@ -233,6 +233,38 @@ func TestSystemsWithOtherPrefixesShareChannelsOnly(t *testing.T) {
 	assert.Zero(t, b.GetMetrics().Reconnects, "IDs of another journal say nothing about ours")
 }
 
+// Channels know no databases, but each database has its own journal.
+func TestSystemsInOtherDatabasesShareChannelsOnly(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	const heartbeat = 200 * time.Millisecond // three without an answer are a reconnect, also on a machine that stands still
+	client := server.Client(t)
+	a := newSystem(t, client, notification.WithHeartbeat(heartbeat))
+	options := server.Options()
+	options.DB = 1
+	other := redis.NewClient(options)
+	t.Cleanup(func() { _ = other.Close() })
+	b := newSystem(t, other)
+	beats := client.PSubscribe(t.Context(), heartbeatPrefix+"*")
+	t.Cleanup(func() { _ = beats.Close() })
+	s := subscribe(t, a, "k*")
+	require.NoError(t, a.Publish(t.Context(), "k", numbered{1}))
+	require.NoError(t, b.Publish(t.Context(), "k", numbered{2}))
+	for range 2 {
+		m := next(t, s)
+		assert.NotEmpty(t, m.EventID)
+		assert.Nil(t, m.Gap)
+	}
+	for range 5 {
+		_, err := beats.ReceiveTimeout(t.Context(), patience)
+		require.NoError(t, err)
+	}
+	require.NoError(t, a.Publish(t.Context(), "k", numbered{3}))
+	assert.Nil(t, next(t, s).Gap)
+	assert.Zero(t, a.GetMetrics().Reconnects, "IDs of another journal say nothing about ours")
+	assert.EqualValues(t, 2, client.XLen(t.Context(), journalKey).Val())
+}
+
 func TestBatchJoinsErrors(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client(t)

@@ -64,7 +64,7 @@ func NewRedisNotificationSystem(client redis.UniversalClient, opts ...Option) (*
 		return nil, err
 	}
 	n := &RedisNotificationSystem{
-		set: set, keys: set.keys(), client: client,
+		set: set, keys: set.keys(databaseOf(client)), client: client,
 		metrics: newMetrics(set.name), registry: newRegistry(),
 		stopping: make(chan struct{}), stopped: make(chan struct{}),
 	}
