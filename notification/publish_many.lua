@@ -4,7 +4,7 @@
 -- KEYS[1]  the journal, a stream
 -- ARGV[1]  how many events the journal keeps, about
 -- ARGV[2]  milliseconds the journal outlives its last event
--- ARGV[3]  0 on the first attempt; on a repetition, the milliseconds since the first attempt plus a margin
+-- ARGV[3]  0 on the first attempt; on a repetition, the milliseconds since the first attempt, rounded up
 -- ARGV[4]  until when a first attempt may be executed: the server's milliseconds, or anything behind all digits
 -- then for each event:
 --          key: an ID of the publisher's own, and the channels; see appendKey
@@ -13,6 +13,7 @@
 --          the channels
 --
 -- Reply    for each event its place in the journal, or "!" and an error message, which may be PARTIAL as in publish.lua.
+--          One that begins with TRIMMED says that an event may have been published by an earlier attempt and is not now.
 --          If the journal refuses the first event, that error and nothing else: nothing was done.
 
 local journal, size = KEYS[1], ARGV[1]
@@ -24,18 +25,21 @@ if string.format('%.0f', now) > ARGV[4] then
 end
 
 -- On a repetition the earlier attempt may have been executed. Its events are then at the end of the journal, and
--- no older than the first attempt by the server's own clock.
-local known
+-- no older than the first attempt by the server's own clock. If a full journal does not reach back to that, they may
+-- have been trimmed. A repetition may be under way for a second; another server may have taken over, with another clock,
+-- for which a search can afford a wider margin.
+local known, trimmed
 if ARGV[3] ~= '0' then
+  local function ago(margin) return string.format('%.0f', math.max(0, now - ARGV[3] - margin)) end
   known = {}
-  local oldest = math.max(0, now - ARGV[3])
   local upper = '+'
   while upper do
-    local entries = redis.call('XREVRANGE', journal, upper, string.format('%.0f', oldest), 'COUNT', 100)
+    local entries = redis.call('XREVRANGE', journal, upper, ago(30000), 'COUNT', 100)
     upper = nil
     for _, entry in ipairs(entries) do known[entry[2][2]] = entry[1] end
     if #entries == 100 then upper = '(' .. entries[100][1] end
   end
+  trimmed = redis.call('XLEN', journal) >= tonumber(size) and #redis.call('XRANGE', journal, '-', ago(1000), 'COUNT', 1) == 0
 end
 
 local replies = {}
@@ -43,7 +47,9 @@ local at, last = 5, #ARGV
 while at < last do
   local key, value, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   local id = known and known[key]
-  if not id then
+  if not id and trimmed then
+    id = '!TRIMMED the journal does not reach back to the first attempt'
+  elseif not id then
     id = redis.pcall('XADD', journal, 'MAXLEN', '~', size, '*', 'k', key, 'v', value)
     if type(id) == 'table' then
       if at == 5 then return id end

@@ -20,13 +20,8 @@ var publishManySource string
 //go:embed publish_plain.lua
 var publishPlainSource string
 
-const (
-	// publishPause is how long to wait before a repetition.
-	publishPause = 8 * time.Millisecond
-	// searchMargin is how much further than the first attempt a repetition looks back for its own events: go-redis
-	// may repeat it again later, and another server with another clock may have taken over.
-	searchMargin = 30 * time.Second
-)
+// publishPause is how long to wait before a repetition.
+const publishPause = 8 * time.Millisecond
 
 // publishScripts are the ways to publish.
 type publishScripts struct {
@@ -76,9 +71,8 @@ func (p *publisher) sendSafely(ctx context.Context, requests []*request, start t
 	if !sleep(ctx, backoff(1, publishPause, publishPause)) {
 		return nil, err
 	}
-	since := time.Since(start) + searchMargin
 	lost := err
-	reply, err = p.scripts.many.run(ctx, p.client, p.manyCommand(since, noLimit, requests))
+	reply, err = p.scripts.many.run(ctx, p.client, p.manyCommand(time.Since(start), noLimit, requests))
 	if err != nil && answered(err) && !answered(lost) {
 		// The server speaks of the repetition. It may have executed the first attempt, so the error must not look like
 		// a refusal.
@@ -124,8 +118,12 @@ func (p *publisher) sendOne(ctx context.Context, r *request, now time.Time) (rep
 
 // manyCommand is for events that may have been published in the time since the first attempt, 0 if this is it.
 func (p *publisher) manyCommand(since time.Duration, limit any, requests []*request) []any {
+	elapsed := int64(0)
+	if since > 0 {
+		elapsed = since.Milliseconds() + 2 // both ends are rounded down
+	}
 	command := p.scripts.many.call(4+6*len(requests), p.journal)
-	command = append(command, p.size, p.expiry.milliseconds, since.Milliseconds(), limit)
+	command = append(command, p.size, p.expiry.milliseconds, elapsed, limit)
 	for _, r := range requests {
 		command = append(command, r.key, r.value, len(r.channels()))
 		for _, channel := range r.channels() {
@@ -180,9 +178,13 @@ func (e refusal) Error() string { return string(e) }
 // RedisError marks it as an answer of the server.
 func (refusal) RedisError() {}
 
-// partialError begins the error of a script that has published an event to some of its channels only.
-const partialError = "PARTIAL "
+// How errors of scripts begin that do not say that an event was not published.
+const (
+	partialError = "PARTIAL " // it was, to some of its channels only
+	trimmedError = "TRIMMED " // nobody can tell, as the journal has forgotten too much
+)
 
-// certain reports whether an error tells that the event was not published: the server said so, and not that it had
-// published a part.
-func certain(err error) bool { return answered(err) && !redis.HasErrorPrefix(err, partialError) }
+// certain reports whether an error tells that the event was not published: the server said so.
+func certain(err error) bool {
+	return answered(err) && !redis.HasErrorPrefix(err, partialError) && !redis.HasErrorPrefix(err, trimmedError)
+}

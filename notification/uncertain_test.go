@@ -57,6 +57,51 @@ func TestRefusedRepetitionIsUncertain(t *testing.T) {
 	}
 }
 
+// The reply to an event is lost, and the journal has forgotten the event when it is asked for. It is not published again,
+// and the caller is told that nobody knows.
+func TestTrimmedJournalIsUncertain(t *testing.T) {
+	t.Parallel()
+	for name, count := range map[string]int{"alone": 1, "batch": 3} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			client, proxy := through(t, server)
+			history := notification.WithHistory(100, 0)
+			n, outside := newSystem(t, client, history), newSystem(t, server.Client(t), history)
+			s := subscribe(t, outside, "k")
+			var batch, others []notification.Outgoing
+			for range count {
+				batch = append(batch, notification.To("k", numbered{1}))
+			}
+			for range 1000 {
+				others = append(others, notification.To("other", numbered{2}))
+			}
+			require.NoError(t, n.PublishBatch(t.Context(), batch...)) // the script is known now
+			for range count {
+				next(t, s)
+			}
+			proxy.SwallowToClient(true)
+			done := make(chan error, 1)
+			go func() { done <- n.PublishBatch(t.Context(), batch...) }()
+			for range count {
+				next(t, s)
+			}
+			require.NoError(t, outside.PublishBatch(t.Context(), others...))
+			proxy.SwallowToClient(false)
+			for _, err := range each(t, <-done, count) {
+				var failed *notification.PublishError
+				require.ErrorAs(t, err, &failed)
+				assert.True(t, failed.Uncertain)
+				assert.ErrorContains(t, err, "TRIMMED")
+			}
+			require.NoError(t, n.Publish(t.Context(), "k", numbered{3}))
+			v, err := notification.Decode[numbered](next(t, s))
+			require.NoError(t, err)
+			assert.Equal(t, 3, v.N, "nothing came twice")
+		})
+	}
+}
+
 // An event whose first channel was not refused is published, if not everywhere.
 func TestPartialPublishIsUncertain(t *testing.T) {
 	t.Parallel()
