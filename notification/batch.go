@@ -75,6 +75,7 @@ type publisher struct {
 	size     any // how many events it keeps: arguments that never change
 	expiry   expiry
 	lateness lateness
+	retries  retries
 	own      string        // prefix that makes the IDs of this publisher's events its own
 	counter  atomic.Uint64 // number of the last event prepared
 
@@ -87,7 +88,7 @@ type publisher struct {
 func newPublisher(client redis.UniversalClient, set settings, k keys, m *metrics) *publisher {
 	p := &publisher{
 		client: client, set: set, keys: k, metrics: m, journal: k.journal, size: set.history,
-		expiry: newExpiry(set.historyTTL), own: rand.Text()[:16],
+		expiry: newExpiry(set.historyTTL), retries: retriesOf(client), own: rand.Text()[:16],
 	}
 	p.lateness.allow(client)
 	p.scripts = newPublishScripts(p.size, p.expiry.milliseconds)

@@ -20,7 +20,7 @@ const (
 	// noLimit is a limit behind every time.
 	noLimit = "z"
 	// lateError begins the error of a script that was executed too late.
-	lateError = "LATE"
+	lateError = "LATE "
 )
 
 // lateness keeps first attempts from being executed after their repetitions: each carries the time on the server's clock

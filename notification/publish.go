@@ -166,7 +166,8 @@ func retryable(ctx context.Context, err error) bool {
 }
 
 // transientErrors returns how errors begin that a server answers instead of executing anything, for as long as it is in
-// a state that will pass. BUSY is about a script of somebody else that takes too long.
+// a state that will pass. BUSY is about a script of somebody else that takes too long, LATE about our idea of the server's
+// clock.
 func transientErrors() []string {
-	return []string{"LOADING ", "READONLY ", "MASTERDOWN ", "CLUSTERDOWN ", "TRYAGAIN ", "UNBLOCKED ", "BUSY "}
+	return []string{"LOADING ", "READONLY ", "MASTERDOWN ", "CLUSTERDOWN ", "TRYAGAIN ", "UNBLOCKED ", "BUSY ", lateError}
 }

@@ -20,9 +20,6 @@ var publishManySource string
 //go:embed publish_plain.lua
 var publishPlainSource string
 
-// publishPause is how long to wait before a repetition.
-const publishPause = 8 * time.Millisecond
-
 // publishScripts are the ways to publish.
 type publishScripts struct {
 	one   *script // one event, for the first time
@@ -49,34 +46,49 @@ func (p *publisher) send(ctx context.Context, requests []*request, now time.Time
 	settle(requests, reply, err)
 }
 
-// sendSafely repeats the requests after a lost reply. The first attempt is executed once at most. The second one may
-// be executed as often as the client's settings say, as it looks for what earlier ones have left.
+// sendSafely repeats the requests as often as the client repeats what fails, which a single attempt is told not to do. As
+// long as no attempt can have been executed, each one is a first attempt. All that follow look for what it has left.
 func (p *publisher) sendSafely(ctx context.Context, requests []*request, start time.Time) (reply any, err error) {
+	var lost error // of the first attempt that may have been executed
+	var since time.Time
+	for attempt, now := 0, start; ; attempt, now = attempt+1, time.Now() {
+		if lost == nil {
+			reply, err = p.sendFirst(ctx, requests, now)
+		} else {
+			reply, err = p.scripts.many.runOnce(ctx, p.client, p.manyCommand(now.Sub(since), noLimit, requests))
+		}
+		switch {
+		case err == nil:
+			return reply, nil
+		case redis.HasErrorPrefix(err, lateError):
+			p.lateness.forget()
+		case lost == nil && !certain(err):
+			lost, since = err, now
+		}
+		if attempt == p.retries.count || !retryable(ctx, err) {
+			break
+		}
+		lookAround(ctx, p.client)
+		if !sleep(ctx, p.retries.pause(attempt+1)) {
+			break
+		}
+	}
+	if lost != nil && certain(err) {
+		// It speaks of the last attempt. An earlier one may have been executed, so the error must not look like a refusal.
+		err = fmt.Errorf("%w, and then: %s", lost, err.Error())
+	}
+	return nil, err
+}
+
+// sendFirst sends requests that no attempt before can have published.
+func (p *publisher) sendFirst(ctx context.Context, requests []*request, now time.Time) (reply any, err error) {
 	if len(requests) == 1 {
-		reply, err = p.sendOne(ctx, requests[0], start)
+		reply, err = p.sendOne(ctx, requests[0], now)
 	} else {
-		reply, err = p.scripts.many.runOnce(ctx, p.client, p.manyCommand(0, p.lateness.limit(start), requests))
+		reply, err = p.scripts.many.runOnce(ctx, p.client, p.manyCommand(0, p.lateness.limit(now), requests))
 	}
 	if err == nil {
-		p.learn(reply, start)
-		return reply, nil
-	}
-	switch {
-	case redis.HasErrorPrefix(err, lateError):
-		p.lateness.forget()
-	case !retryable(ctx, err):
-		return reply, err
-	}
-	lookAround(ctx, p.client)
-	if !sleep(ctx, backoff(1, publishPause, publishPause)) {
-		return nil, err
-	}
-	lost := err
-	reply, err = p.scripts.many.run(ctx, p.client, p.manyCommand(time.Since(start), noLimit, requests))
-	if err != nil && answered(err) && !answered(lost) {
-		// The server speaks of the repetition. It may have executed the first attempt, so the error must not look like
-		// a refusal.
-		err = fmt.Errorf("%w, and then: %s", lost, err.Error())
+		p.learn(reply, now)
 	}
 	return reply, err
 }
@@ -97,7 +109,7 @@ func (p *publisher) learn(reply any, sent time.Time) {
 	}
 }
 
-// sendOne is the first attempt for an event that goes alone.
+// sendOne is a first attempt for an event that goes alone.
 func (p *publisher) sendOne(ctx context.Context, r *request, now time.Time) (reply any, err error) {
 	channels := r.channels()
 	command := p.scripts.one.call(4+len(channels), p.journal)
@@ -116,7 +128,7 @@ func (p *publisher) sendOne(ctx context.Context, r *request, now time.Time) (rep
 	return reply, err
 }
 
-// manyCommand is for events that may have been published in the time since the first attempt, 0 if this is it.
+// manyCommand is for events that may have been published in the time since an earlier attempt, 0 if there was none.
 func (p *publisher) manyCommand(since time.Duration, limit any, requests []*request) []any {
 	elapsed := int64(0)
 	if since > 0 {
