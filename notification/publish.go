@@ -155,7 +155,7 @@ func retryable(ctx context.Context, err error) bool {
 		return false
 	}
 	if !answered(err) {
-		return !strings.Contains(err.Error(), "client is closed")
+		return !unusable(err)
 	}
 	for _, transient := range transientErrors() {
 		if strings.HasPrefix(err.Error(), transient) {

@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -196,7 +197,24 @@ const (
 	trimmedError = "TRIMMED " // nobody can tell, as the journal has forgotten too much
 )
 
-// certain reports whether an error tells that the event was not published: the server said so.
+// certain reports whether an error tells that the event was not published: the server said so, or nothing was sent.
 func certain(err error) bool {
-	return answered(err) && !redis.HasErrorPrefix(err, partialError) && !redis.HasErrorPrefix(err, trimmedError)
+	if !answered(err) {
+		return unsent(err)
+	}
+	return !redis.HasErrorPrefix(err, partialError) && !redis.HasErrorPrefix(err, trimmedError)
+}
+
+// unsent reports whether an error tells that there was no connection to send anything on. Of others, such as that of a
+// context, nobody knows when they came.
+func unsent(err error) bool {
+	var network *net.OpError
+	return errors.As(err, &network) && network.Op == "dial" ||
+		errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted) || unusable(err)
+}
+
+// unusable reports whether the client is closed, or is one of package client that is not open yet. That package is not
+// one to depend on for an error.
+func unusable(err error) bool {
+	return errors.Is(err, redis.ErrClosed) || strings.Contains(err.Error(), "client: not started")
 }

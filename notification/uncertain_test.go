@@ -3,6 +3,10 @@ package notification_test
 import (
 	"context"
 	"errors"
+	"net"
+	"slices"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -192,6 +196,121 @@ func TestErrorOfAnEndedContext(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What cannot have been sent was not published.
+func TestNothingSentIsCertain(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	dead := redistest.Start(t)
+	dead.Kill()
+	newClient := func(change func(*redis.Options)) *redis.Client {
+		options := server.Options()
+		options.DialerRetries = 1
+		change(options)
+		client := redis.NewClient(options)
+		t.Cleanup(func() { _ = client.Close() })
+		return client
+	}
+	closed := newClient(func(*redis.Options) {})
+	require.NoError(t, closed.Close())
+	busy := newClient(func(o *redis.Options) { o.PoolSize, o.PoolTimeout = 1, time.Millisecond })
+	taken := busy.Conn()
+	t.Cleanup(func() { _ = taken.Close() })
+	require.NoError(t, taken.Ping(t.Context()).Err())
+	for name, c := range map[string]struct {
+		client redis.UniversalClient
+		cause  error
+	}{
+		"killed":                 {newClient(func(o *redis.Options) { o.Addr = dead.Addr() }), syscall.ECONNREFUSED},
+		"closed":                 {closed, redis.ErrClosed},
+		"no connection to spare": {busy, redis.ErrPoolTimeout},
+		"not started":            {unopened(t, server.URL()), errNotStarted},
+	} {
+		for _, history := range []int{100, 0} {
+			n := newSystem(t, c.client, notification.WithHistory(history, 0))
+			for count := 1; count <= 2; count++ {
+				batch := slices.Repeat([]notification.Outgoing{notification.To("k", struct{}{})}, count)
+				for _, err := range each(t, n.PublishBatch(t.Context(), batch...), count) {
+					var failed *notification.PublishError
+					require.ErrorAs(t, err, &failed, name)
+					assert.False(t, failed.Uncertain, "%s: %v", name, err)
+					assert.ErrorIs(t, err, c.cause, name)
+				}
+			}
+		}
+	}
+}
+
+// refuse returns a dialer that fails as one does whom nobody answers.
+func refuse(err error) func(context.Context, string, string) (net.Conn, error) {
+	return func(context.Context, string, string) (net.Conn, error) {
+		return nil, &net.OpError{Op: "dial", Err: err}
+	}
+}
+
+// That a repetition was not sent says nothing of the attempt before it.
+func TestLostReplyIsUncertainThoughNobodyAnswersAnyMore(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	proxy := faultproxy.New(t, server.Addr())
+	var gone atomic.Bool
+	options := server.Options()
+	options.Addr, options.DialerRetries = proxy.Addr(), 1
+	options.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if gone.Load() {
+			return refuse(errors.New("nobody there"))(ctx, network, addr)
+		}
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}
+	client := redis.NewClient(options)
+	t.Cleanup(func() { _ = client.Close() })
+	n := newSystem(t, client)
+	require.NoError(t, n.Publish(t.Context(), "k", struct{}{})) // the script is known now
+	gone.Store(true)
+	proxy.DropReplies(1)
+	err := n.Publish(t.Context(), "k", struct{}{})
+	var failed *notification.PublishError
+	require.ErrorAs(t, err, &failed)
+	assert.True(t, failed.Uncertain)
+	assert.ErrorContains(t, err, "and then: dial: nobody there")
+	assert.EqualValues(t, 2, server.Client(t).XLen(t.Context(), journalKey).Val(), "it was published")
+}
+
+// Nobody answered before the caller's context ended: the error tells both, and that nothing was sent.
+func TestErrorOfAnEndedContextWithoutAServer(t *testing.T) {
+	t.Parallel()
+	options := redistest.Start(t).Options()
+	options.DialerRetries, options.Dialer = 1, refuse(errors.New("nobody there"))
+	client := redis.NewClient(options)
+	t.Cleanup(func() { _ = client.Close() })
+	n := newSystem(t, client)
+	gone := errors.New("gone")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	client.AddHook(afterEach{func() { cancel(gone) }})
+	err := n.Publish(ctx, "k", struct{}{})
+	require.ErrorIs(t, err, gone)
+	require.ErrorContains(t, err, "nobody there")
+	var failed *notification.PublishError
+	require.ErrorAs(t, err, &failed)
+	assert.False(t, failed.Uncertain)
+}
+
+// afterEach calls a function when a command has come back.
+type afterEach struct{ do func() }
+
+func (h afterEach) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h afterEach) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (h afterEach) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		h.do()
+		return err
 	}
 }
 

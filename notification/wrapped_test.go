@@ -21,3 +21,15 @@ func wrappedCluster(tb testing.TB, addrs []string) redis.UniversalClient {
 	tb.Cleanup(func() { _ = c.Close() })
 	return c
 }
+
+// unopened returns such a client before the application has started.
+func unopened(tb testing.TB, url string) redis.UniversalClient {
+	tb.Helper()
+	c, err := client.New(&config.Config{URL: url})
+	require.NoError(tb, err)
+	tb.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// errNotStarted is what that one answers to everything.
+var errNotStarted = client.ErrNotStarted
