@@ -4,7 +4,8 @@
 // # Publishing
 //
 // PublishWorkflowEvent and PublishTaskEvent publish an event to the channels below; Publish publishes any value that
-// marshals to a JSON object to one channel, PublishBatch many events at once. Each call is one round trip.
+// marshals to a JSON object to one channel, PublishBatch many events at once. Each call is one round trip; the first one
+// of a system asks for the server's time before that.
 //
 //	event                              published to
 //	workflow event with ID W           workflow:events, workflow:W

@@ -2,6 +2,7 @@ package notification_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -49,6 +50,34 @@ func TestPublishHeldUpInTheNetwork(t *testing.T) {
 				return strings.Contains(admin.Info(t.Context(), "errorstats").Val(), "errorstat_LATE:count=1")
 			}, patience, time.Millisecond, "the late attempt arrives")
 			assert.Equal(t, 2*length, admin.XLen(t.Context(), journal).Val(), "published once each time")
+		})
+	}
+}
+
+// The same for the first event of a system, which knows nothing of the server's clock yet.
+func TestFirstPublishHeldUpInTheNetwork(t *testing.T) {
+	t.Parallel()
+	for name, count := range map[string]int{"one": 1, "batch": 3} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			proxy := faultproxy.New(t, server.Addr())
+			client := redis.NewClient(&redis.Options{
+				Addr: proxy.Addr(), PoolSize: 1, ReadTimeout: 300 * time.Millisecond,
+				Dialer:                   proxy.DialUndelayed,
+				MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+			})
+			t.Cleanup(func() { _ = client.Close() })
+			batch := slices.Repeat([]notification.Outgoing{notification.To("k", struct{}{})}, count)
+			require.NoError(t, newSystem(t, client).PublishBatch(t.Context(), batch...)) // the connection is open
+			n := newSystem(t, client)
+			proxy.SetLatency(800 * time.Millisecond)
+			require.NoError(t, n.PublishBatch(t.Context(), batch...))
+			admin := server.Client(t)
+			require.Eventually(t, func() bool {
+				return strings.Count(admin.ClientList(t.Context()).Val(), "\n") == len([]any{client, admin})
+			}, patience, time.Millisecond, "what was held up has arrived, and the end of its connection behind it")
+			assert.EqualValues(t, 2*count, admin.XLen(t.Context(), journalKey).Val(), "published once each time")
 		})
 	}
 }

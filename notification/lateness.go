@@ -25,7 +25,8 @@ const (
 
 // lateness keeps first attempts from being executed after their repetitions: each carries the time on the server's clock
 // after which it does nothing. An attempt that was given up may still be under way, as the kernel goes on sending what a
-// closed connection has not delivered. The server's clock is known from the IDs that it gave to earlier events.
+// closed connection has not delivered. The server's clock is known from the IDs that it gave to earlier events, or asked
+// for.
 type lateness struct {
 	allowed int64        // milliseconds
 	ahead   atomic.Int64 // by how many the server's clock is ahead of ours, at most, or unknown
@@ -71,6 +72,9 @@ func (l *lateness) learn(id string, sent time.Time) {
 		}
 	}
 }
+
+// known reports whether the server's clock is.
+func (l *lateness) known() bool { return l.ahead.Load() != unknown }
 
 // forget is for when a call was refused as late though its sender was still there: the server's clock was set, or another
 // server has taken over.

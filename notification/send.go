@@ -21,17 +21,22 @@ var publishManySource string
 //go:embed publish_plain.lua
 var publishPlainSource string
 
+//go:embed clock.lua
+var clockSource string
+
 // publishScripts are the ways to publish.
 type publishScripts struct {
 	one   *script // one event, for the first time
 	many  *script // everything else
 	plain *script // without history
+	clock *script // the server's time, while it is not known
 }
 
 func newPublishScripts(size, lifetime any) publishScripts {
 	numbers := strings.NewReplacer("'SIZE'", fmt.Sprintf("'%d'", size), "'LIFETIME'", fmt.Sprintf("'%d'", lifetime))
 	return publishScripts{
 		one: newScript(numbers.Replace(publishSource)), many: newScript(publishManySource), plain: newScript(publishPlainSource),
+		clock: newScript(clockSource),
 	}
 }
 
@@ -52,9 +57,10 @@ func (p *publisher) send(ctx context.Context, requests []*request, now time.Time
 func (p *publisher) sendSafely(ctx context.Context, requests []*request, start time.Time) (reply any, err error) {
 	var lost error // of the first attempt that may have been executed
 	var since time.Time
+	late := false // the limits are wrong: places in the journal need not be what the server's clock says
 	for attempt, now := 0, start; ; attempt, now = attempt+1, time.Now() {
 		if lost == nil {
-			reply, err = p.sendFirst(ctx, requests, now)
+			reply, err = p.sendFirst(ctx, requests, now, late)
 		} else {
 			reply, err = p.scripts.many.runOnce(ctx, p.client, p.manyCommand(now.Sub(since), noLimit, requests))
 		}
@@ -63,6 +69,7 @@ func (p *publisher) sendSafely(ctx context.Context, requests []*request, start t
 			return reply, nil
 		case redis.HasErrorPrefix(err, lateError):
 			p.lateness.forget()
+			late = true
 		case lost == nil && !certain(err):
 			lost, since = err, now
 		}
@@ -82,11 +89,17 @@ func (p *publisher) sendSafely(ctx context.Context, requests []*request, start t
 }
 
 // sendFirst sends requests that no attempt before can have published.
-func (p *publisher) sendFirst(ctx context.Context, requests []*request, now time.Time) (reply any, err error) {
+func (p *publisher) sendFirst(ctx context.Context, requests []*request, now time.Time, late bool) (reply any, err error) {
+	limit := any(noLimit)
+	if !late {
+		if limit, err = p.limit(ctx, now); err != nil {
+			return nil, notSentError{err}
+		}
+	}
 	if len(requests) == 1 {
-		reply, err = p.sendOne(ctx, requests[0], now)
+		reply, err = p.sendOne(ctx, requests[0], now, limit)
 	} else {
-		reply, err = p.scripts.many.runOnce(ctx, p.client, p.manyCommand(0, p.lateness.limit(now), requests))
+		reply, err = p.scripts.many.runOnce(ctx, p.client, p.manyCommand(0, limit, requests))
 	}
 	if err == nil {
 		p.learn(reply, now)
@@ -94,13 +107,32 @@ func (p *publisher) sendFirst(ctx context.Context, requests []*request, now time
 	return reply, err
 }
 
+// limit returns the limit of a first attempt. It costs a system's first event a round trip to ask what the time is: one
+// without a limit could come after its repetition.
+func (p *publisher) limit(ctx context.Context, now time.Time) (any, error) {
+	if !p.lateness.known() {
+		reply, err := p.scripts.clock.runOnce(ctx, p.client, p.scripts.clock.call(0, p.journal))
+		if err != nil {
+			return nil, err
+		}
+		p.learn(reply, now)
+		now = time.Now()
+	}
+	return p.lateness.limit(now), nil
+}
+
+// notSentError is what kept an event from being sent.
+type notSentError struct{ error }
+
+func (e notSentError) Unwrap() error { return e.error }
+
 // answered reports whether an error is what the server said.
 func answered(err error) bool {
 	var reply interface{ RedisError() }
 	return errors.As(err, &reply)
 }
 
-// learn takes note of the server's clock from the reply to a first attempt.
+// learn takes note of the server's clock from the reply to a first attempt, or to the question for the time.
 func (p *publisher) learn(reply any, sent time.Time) {
 	if results, ok := reply.([]any); ok && len(results) > 0 {
 		reply = results[0]
@@ -111,10 +143,10 @@ func (p *publisher) learn(reply any, sent time.Time) {
 }
 
 // sendOne is a first attempt for an event that goes alone.
-func (p *publisher) sendOne(ctx context.Context, r *request, now time.Time) (reply any, err error) {
+func (p *publisher) sendOne(ctx context.Context, r *request, now time.Time, limit any) (reply any, err error) {
 	channels := r.channels()
 	command := p.scripts.one.call(4+len(channels), p.journal)
-	command = append(command, r.key, r.value, p.lateness.limit(now))
+	command = append(command, r.key, r.value, limit)
 	for _, channel := range channels {
 		command = append(command, channel)
 	}
@@ -205,11 +237,12 @@ func certain(err error) bool {
 	return !redis.HasErrorPrefix(err, partialError) && !redis.HasErrorPrefix(err, trimmedError)
 }
 
-// unsent reports whether an error tells that there was no connection to send anything on. Of others, such as that of a
+// unsent reports whether an error came before the event was sent: there was no connection to send it on, for one. Of others, such as that of a
 // context, nobody knows when they came.
 func unsent(err error) bool {
+	var before notSentError
 	var network *net.OpError
-	return errors.As(err, &network) && network.Op == "dial" ||
+	return errors.As(err, &before) || errors.As(err, &network) && network.Op == "dial" ||
 		errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted) || unusable(err)
 }
 
