@@ -15,7 +15,7 @@ import (
 const (
 	// maxLateness is how long after it was sent a first attempt may be executed at most.
 	maxLateness = 2 * time.Second
-	// limitStep is what limits are rounded up to, in milliseconds, so that many events have the same.
+	// limitStep is what limits are rounded up to at most, in milliseconds, so that many events have the same.
 	limitStep = 256
 	// noLimit is a limit behind every time.
 	noLimit = "z"
@@ -28,7 +28,8 @@ const (
 // closed connection has not delivered. The server's clock is known from the IDs that it gave to earlier events, or asked
 // for.
 type lateness struct {
-	allowed int64        // milliseconds
+	allowed int64        // milliseconds, and
+	step    int64        // what limits are rounded up to: together never more than the client waits
 	ahead   atomic.Int64 // by how many the server's clock is ahead of ours, at most, or unknown
 	last    atomic.Pointer[limit]
 }
@@ -52,7 +53,9 @@ func (l *lateness) allow(client redis.UniversalClient) {
 	if c, ok := unwrap.As[*redis.ClusterClient](client); ok && c.Options().ReadTimeout > 0 {
 		allowed = min(allowed, c.Options().ReadTimeout)
 	}
-	l.allowed = max(allowed.Milliseconds()-limitStep, 1)
+	total := max(allowed.Milliseconds(), 2)
+	l.step = min(limitStep, total/2)
+	l.allowed = total - l.step
 	l.forget()
 }
 
@@ -87,7 +90,7 @@ func (l *lateness) limit(now time.Time) any {
 		return noLimit
 	}
 	end := now.UnixMilli() + ahead + l.allowed
-	end += limitStep - end%limitStep
+	end += l.step - end%l.step
 	if last := l.last.Load(); last != nil && last.end == end {
 		return last.text
 	}

@@ -2,6 +2,7 @@ package notification
 
 import (
 	"context"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -28,6 +29,31 @@ func TestLimitIsOnTheServersClock(t *testing.T) {
 	assert.Equal(t, "2000000002048", l.limit(now.Add(limitStep*time.Millisecond)))
 	l.forget()
 	assert.Equal(t, noLimit, l.limit(now))
+}
+
+// TestLimitIsNotBeyondTheReadTimeout: nor so close that every attempt would be late.
+func TestLimitIsNotBeyondTheReadTimeout(t *testing.T) {
+	t.Parallel()
+	for timeout, longest := range map[time.Duration]time.Duration{
+		2 * time.Millisecond: 2 * time.Millisecond, 3 * time.Millisecond: 3 * time.Millisecond,
+		100 * time.Millisecond: 100 * time.Millisecond, 256 * time.Millisecond: 256 * time.Millisecond,
+		257 * time.Millisecond: 257 * time.Millisecond, time.Second: time.Second,
+		5 * time.Second: maxLateness, -1: maxLateness,
+	} {
+		client := redis.NewClient(&redis.Options{ReadTimeout: timeout})
+		t.Cleanup(func() { _ = client.Close() })
+		var l lateness
+		l.allow(client)
+		begin := time.UnixMilli(1_000_000_000_000)
+		l.learn("1000000000000-0", begin)
+		for now := begin; now.Before(begin.Add(time.Second)); now = now.Add(time.Millisecond) {
+			end, err := strconv.ParseInt(l.limit(now).(string), 10, 64)
+			require.NoError(t, err)
+			allowed := time.UnixMilli(end).Sub(now)
+			assert.LessOrEqual(t, allowed, longest, timeout)
+			assert.GreaterOrEqual(t, allowed, longest/2, timeout)
+		}
+	}
 }
 
 // TestSlowCallMovesNoLimit: a call that was under way for long says less of the server's clock than a fast one before it.
