@@ -20,8 +20,12 @@ const (
 	maxDirect = 5
 	// maxFlights is how many batches are under way at the same time.
 	maxFlights = 3
-	// maxBatch bounds how long one script keeps the server from other work, to about a millisecond.
+	// maxBatch is how many events one script publishes at most. Small ones keep the server from other work for about a
+	// millisecond.
 	maxBatch = 128
+	// maxBatchBytes is how large they may be together, so that a caller with large events does not make those of others
+	// fail, whom the client's timeouts would give up on together. A larger one goes alone.
+	maxBatchBytes = 1 << 20
 
 	// batchTimeout bounds a batch, whose callers may each have their own deadline or none.
 	batchTimeout = 30 * time.Second
@@ -128,7 +132,7 @@ func (p *publisher) many(ctx context.Context, requests []*request) error {
 	var errs []error
 	start := time.Now()
 	for len(requests) > 0 {
-		part := requests[:min(maxBatch, len(requests))]
+		part := requests[:fitting(requests)]
 		requests = requests[len(part):]
 		if ctx.Err() != nil {
 			for _, r := range part {
@@ -142,6 +146,18 @@ func (p *publisher) many(ctx context.Context, requests []*request) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// fitting returns how many of the requests one script takes, none only if there are none.
+func fitting(requests []*request) int {
+	bytes := 0
+	for i, r := range requests[:min(maxBatch, len(requests))] {
+		bytes += len(r.key) + len(r.value)
+		if bytes > maxBatchBytes && i > 0 {
+			return i
+		}
+	}
+	return min(maxBatch, len(requests))
 }
 
 // landed is called when a caller who has published by himself has the reply. Events may have waited for that.
@@ -170,7 +186,7 @@ func (p *publisher) flush() {
 		// make 64 callers a tenth faster.
 		runtime.Gosched()
 		p.mu.Lock()
-		count := min(maxBatch, len(p.waiting))
+		count := fitting(p.waiting)
 		if count == 0 {
 			p.flights--
 			p.mu.Unlock()

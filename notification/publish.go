@@ -46,7 +46,7 @@ func (n *RedisNotificationSystem) Publish(ctx context.Context, channel string, v
 }
 
 // PublishBatch publishes many events in their order and in as few round trips as possible (one for each 128
-// events). All are checked before the first is sent. If some fail, the error joins one *PublishError for each. When
+// events or megabyte). All are checked before the first is sent. If some fail, the error joins one *PublishError for each. When
 // ctx ends, the round trip under way is waited for as by Publish, and the events behind it are certainly not sent. An
 // empty batch is no error. Safe for concurrent use.
 func (n *RedisNotificationSystem) PublishBatch(ctx context.Context, events ...Outgoing) error {

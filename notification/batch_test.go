@@ -1,0 +1,89 @@
+package notification
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/internal/redistest"
+)
+
+// TestBatchesAreBoundedInBytes: large events share no script with so many others that it would take long.
+func TestBatchesAreBoundedInBytes(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := server.Client(t)
+	n, err := NewRedisNotificationSystem(client)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = n.Shutdown(context.Background()) })
+	require.NoError(t, n.Publish(t.Context(), "k", struct{}{}))
+	var sent sizes
+	client.AddHook(&sent)
+	value := func(bytes int) any { return map[string]string{"v": strings.Repeat("x", bytes)} }
+	event := func(bytes int) Outgoing { return To("k", value(bytes)) }
+	const third = maxBatchBytes / 3
+
+	require.NoError(t, n.PublishBatch(t.Context(),
+		event(third), event(third), event(third), event(1), event(2*maxBatchBytes), event(1), event(1)))
+	assert.Equal(t, []int{2, 2, 1, 2}, sent.events)
+
+	// The same for events of many callers.
+	sent.events = nil
+	server.Stop()
+	var all sync.WaitGroup
+	const callers = maxDirect + 10
+	for range callers {
+		all.Go(func() {
+			assert.NoError(t, n.Publish(context.Background(), "k", value(third)))
+		})
+	}
+	require.Eventually(t, func() bool {
+		n.publisher.mu.Lock()
+		defer n.publisher.mu.Unlock()
+		return len(n.publisher.waiting) == callers-maxDirect
+	}, 10*time.Second, time.Millisecond)
+	server.Continue()
+	all.Wait()
+	total := 0
+	for _, events := range sent.events {
+		assert.LessOrEqual(t, events, 2)
+		total += events
+	}
+	assert.GreaterOrEqual(t, total, callers)
+	assert.Contains(t, sent.events, 2)
+}
+
+// sizes notes how many events each script was given.
+type sizes struct {
+	mu     sync.Mutex
+	events []int
+}
+
+func (h *sizes) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h *sizes) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (h *sizes) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		events := 0
+		for _, argument := range cmd.Args() {
+			if text, ok := argument.(string); ok && strings.HasPrefix(text, openTime) {
+				events++
+			}
+		}
+		if events > 0 && cmd.Name() == "evalsha" {
+			h.mu.Lock()
+			h.events = append(h.events, events)
+			h.mu.Unlock()
+		}
+		return next(ctx, cmd)
+	}
+}
