@@ -108,8 +108,7 @@ func (p *publisher) one(ctx context.Context, r *request) error {
 	if p.flights == 0 && p.direct < maxDirect {
 		p.direct++
 		p.mu.Unlock()
-		p.send(ctx, []*request{r}, r.at)
-		p.landed()
+		p.sendDirectly(ctx, r)
 		return p.outcome(ctx, r, r.at)
 	}
 	w := r.waiting(ctx)
@@ -125,6 +124,13 @@ func (p *publisher) one(ctx context.Context, r *request) error {
 		// If no batch has taken the event yet it will never be sent; otherwise nobody can tell.
 		return p.failed(w, context.Cause(ctx), w.taken.Swap(true))
 	}
+}
+
+// sendDirectly sends an event from a place that the caller has taken. The place is given back even if a hook of the client
+// panics.
+func (p *publisher) sendDirectly(ctx context.Context, r *request) {
+	defer p.landed()
+	p.send(ctx, []*request{r}, r.at)
 }
 
 // many publishes a batch the caller put together.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -57,6 +58,44 @@ func TestBatchesAreBoundedInBytes(t *testing.T) {
 	}
 	assert.GreaterOrEqual(t, total, callers)
 	assert.Contains(t, sent.events, 2)
+}
+
+// TestPanicOfAHookTakesNoPlace: callers who recover from it can go on, and so can all others.
+func TestPanicOfAHookTakesNoPlace(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	n, err := NewRedisNotificationSystem(client)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = n.Shutdown(context.Background()) })
+	require.NoError(t, n.Publish(t.Context(), "k", struct{}{}))
+	var hook panics
+	hook.on.Store(true)
+	client.AddHook(&hook)
+	for range maxDirect {
+		assert.Panics(t, func() { _ = n.Publish(t.Context(), "k", struct{}{}) })
+	}
+	hook.on.Store(false)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	assert.NoError(t, n.Publish(ctx, "k", struct{}{}))
+}
+
+// panics is a hook of somebody else that does.
+type panics struct{ on atomic.Bool }
+
+func (h *panics) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h *panics) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (h *panics) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if h.on.Load() {
+			panic("the hook's own fault")
+		}
+		return next(ctx, cmd)
+	}
 }
 
 // sizes notes how many events each script was given.
