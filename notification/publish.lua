@@ -26,7 +26,8 @@ if not id then
   renew = true
 end
 if renew then
-  redis.call('PEXPIRE', journal, 'LIFETIME')
+  -- Should it be refused, the journal only lives for longer, no larger than ever. The event is in it and has to go out.
+  redis.pcall('PEXPIRE', journal, 'LIFETIME')
 end
 
 -- The ID begins with the time, in as many digits as ever.

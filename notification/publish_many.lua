@@ -74,5 +74,8 @@ while at < last do
   replies[#replies + 1] = id
   at = at + 3 + count
 end
-redis.call('PEXPIRE', journal, ARGV[2])
+
+-- If it is refused, see publish.lua. But what a replica knows of earlier attempts, its master may not.
+local refused = redis.pcall('PEXPIRE', journal, ARGV[2])
+if type(refused) == 'table' and string.find(refused.err, 'READONLY', 1, true) then return refused end
 return replies

@@ -147,6 +147,27 @@ func TestPartialPublishIsUncertain(t *testing.T) {
 	}
 }
 
+// A journal that may not be given a time to live keeps no event from being published, nor calls it refused.
+func TestPublishWithoutExpiry(t *testing.T) {
+	t.Parallel()
+	for name, count := range map[string]int{"alone": 1, "batch": 3} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			admin := server.Client(t)
+			n := newSystem(t, limited(t, server, "-pexpire"))
+			s := subscribe(t, newSystem(t, admin), "k")
+			batch := slices.Repeat([]notification.Outgoing{notification.To("k", struct{}{})}, count)
+			require.NoError(t, n.PublishBatch(t.Context(), batch...))
+			for range count {
+				next(t, s)
+			}
+			assert.EqualValues(t, count, admin.XLen(t.Context(), journalKey).Val())
+			assert.EqualValues(t, -1, admin.PTTL(t.Context(), journalKey).Val(), "it has none")
+		})
+	}
+}
+
 // The network's error is not what callers look for when their own context has ended.
 func TestErrorOfAnEndedContext(t *testing.T) {
 	t.Parallel()
