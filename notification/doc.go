@@ -87,7 +87,9 @@
 //     PSUBSCRIBE on the channels and on the heartbeats, and SSUBSCRIBE in a cluster. A name that is refused ends its own
 //     subscriptions. Without the heartbeats none is live, and HealthCheck says why; without the commands that read the
 //     journal, events arrive live and nothing is recovered.
-//   - A script of somebody else that keeps Redis BUSY: as if Redis were down, but PublishError.Uncertain is false.
+//   - A script of somebody else that keeps Redis BUSY: as if Redis were down. PublishError.Uncertain is false if the server
+//     says so to every attempt. That it does after busy-reply-threshold, 5 seconds by default; an attempt before that
+//     times out if the client's ReadTimeout is shorter, and is uncertain.
 //
 // # Names in Redis
 //

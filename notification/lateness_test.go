@@ -2,6 +2,7 @@ package notification
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 	"testing"
@@ -120,5 +121,42 @@ func TestServersClockIsSet(t *testing.T) {
 		assert.Zero(t, l.ahead.Load()/time.Minute.Milliseconds())
 		length := client.XLen(t.Context(), n.keys.journal).Val()
 		assert.EqualValues(t, []int{2, 6}[count], length)
+	}
+}
+
+// TestLateEventOfACallerWhoIsGone: being late is no refusal for good, so the error is that of the caller's context too.
+func TestLateEventOfACallerWhoIsGone(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	n, err := NewRedisNotificationSystem(client)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = n.Shutdown(context.Background()) })
+	require.NoError(t, n.Publish(t.Context(), "k", struct{}{}))
+	n.publisher.lateness.ahead.Store(-time.Hour.Milliseconds())
+	gone := errors.New("gone")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	client.AddHook(cancels{func() { cancel(gone) }})
+	err = n.Publish(ctx, "k", struct{}{})
+	require.ErrorIs(t, err, gone)
+	require.ErrorContains(t, err, "LATE")
+	var failed *PublishError
+	require.ErrorAs(t, err, &failed)
+	assert.False(t, failed.Uncertain)
+}
+
+// cancels is a hook that cancels when a command has come back.
+type cancels struct{ cancel func() }
+
+func (h cancels) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h cancels) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (h cancels) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		h.cancel()
+		return err
 	}
 }
