@@ -37,6 +37,7 @@ type request struct {
 	room       [3]string // for the channels, as no event of ours has more
 	count      int       // how many it has
 	at         time.Time // when it was prepared
+	index      int       // its position in the batch of the caller
 
 	gone  func() error // the caller's ctx.Err, for those that wait for a batch
 	taken atomic.Bool  // set once, by the batch that sends it or by the caller who gave up first
@@ -245,5 +246,5 @@ func blame(ctx context.Context, err error) error {
 
 func (p *publisher) failed(r *request, err error, uncertain bool) error {
 	p.metrics.publishErrors.Add(1)
-	return &PublishError{Channel: r.room[0], Uncertain: uncertain, Err: err}
+	return &PublishError{Channel: r.room[0], Index: r.index, Uncertain: uncertain, Err: err}
 }

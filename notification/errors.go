@@ -22,7 +22,7 @@ var (
 // ArgumentError says which argument of a call was refused, and why. Nothing was sent to Redis. It matches
 // ErrInvalidArgument and, where there is one, the error that led to it.
 type ArgumentError struct {
-	Argument string // name of the argument, such as "event" or "event.ID"
+	Argument string // name of the argument, such as "event", "event.ID" or, of PublishBatch, "events[3].ID"
 	Reason   string // what is wrong with it
 	Err      error  // underlying error, or nil
 }
@@ -44,6 +44,7 @@ func (e *ArgumentError) Is(target error) bool { return target == ErrInvalidArgum
 // PublishError says that an event could not be published.
 type PublishError struct {
 	Channel string // first channel of the event
+	Index   int    // position of the event in the arguments of PublishBatch; 0 for all other methods
 	// Uncertain is set when the event may have been published all the same: the reply was lost and could not
 	// be asked for again, or the context ended first. It may even be under way still, and arrive behind events that
 	// are published later. Publishing the value once more would then be a second event. It is also set when Redis

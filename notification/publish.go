@@ -3,6 +3,7 @@ package notification
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -46,7 +47,8 @@ func (n *RedisNotificationSystem) Publish(ctx context.Context, channel string, v
 }
 
 // PublishBatch publishes many events in their order and in as few round trips as possible (one for each 128
-// events or megabyte). All are checked before the first is sent. If some fail, the error joins one *PublishError for each. When
+// events or megabyte). All are checked before the first is sent; an *ArgumentError names the one that is refused, as in
+// "events[3].ID". If some fail, the error joins one *PublishError for each, whose Index tells which it is. When
 // ctx ends, the round trip under way is waited for as by Publish, and the events behind it are certainly not sent. An
 // empty batch is no error. Safe for concurrent use.
 func (n *RedisNotificationSystem) PublishBatch(ctx context.Context, events ...Outgoing) error {
@@ -99,18 +101,12 @@ func (n *RedisNotificationSystem) publishAll(ctx context.Context, events []Outgo
 		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
 	}
 	requests := make([]*request, 0, len(events))
-	for _, event := range events {
-		if event == nil {
-			return &ArgumentError{Argument: "event", Reason: "is nil"}
-		}
-		r := new(request)
-		v, err := event.outgoing(r)
-		if err == nil {
-			err = n.prepare(ctx, r, v)
-		}
+	for i, event := range events {
+		r, err := n.request(ctx, event)
 		if err != nil {
-			return err
+			return inBatch(err, i)
 		}
+		r.index = i
 		requests = append(requests, r)
 	}
 	if n.closed() {
@@ -120,6 +116,30 @@ func (n *RedisNotificationSystem) publishAll(ctx context.Context, events []Outgo
 		return n.publisher.one(ctx, requests[0])
 	}
 	return n.publisher.many(ctx, requests)
+}
+
+// request checks an event of a batch and returns what is to be sent for it.
+func (n *RedisNotificationSystem) request(ctx context.Context, event Outgoing) (*request, error) {
+	if event == nil {
+		return nil, &ArgumentError{Argument: "event", Reason: "is nil"}
+	}
+	r := new(request)
+	v, err := event.outgoing(r)
+	if err != nil {
+		return nil, err
+	}
+	return r, n.prepare(ctx, r, v)
+}
+
+// inBatch makes the error of an event say which of a batch it is: "event.ID" becomes "events[3].ID".
+func inBatch(err error, index int) error {
+	var wrong *ArgumentError
+	if !errors.As(err, &wrong) {
+		return err
+	}
+	named := *wrong
+	named.Argument = fmt.Sprintf("events[%d]%s", index, strings.TrimPrefix("."+wrong.Argument, ".event"))
+	return &named
 }
 
 // prepare completes a request, whose channels are set, with what the publish script needs.

@@ -281,3 +281,42 @@ func TestBatchJoinsErrors(t *testing.T) {
 	require.ErrorAs(t, err, &joined)
 	assert.Len(t, joined.Unwrap(), 2)
 }
+
+// A batch may fail in part, and its caller has to know which part.
+func TestBatchTellsWhichEventsFailed(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	n := newSystem(t, limited(t, server, "resetchannels", "&allowed"))
+	var batch []notification.Outgoing
+	for i := range 300 { // several scripts
+		channel := "allowed"
+		if i%100 == 7 {
+			channel = "forbidden"
+		}
+		batch = append(batch, notification.To(channel, numbered{i}))
+	}
+	var failed []int
+	for _, err := range each(t, n.PublishBatch(t.Context(), batch...), 3) {
+		var e *notification.PublishError
+		require.ErrorAs(t, err, &e)
+		assert.Equal(t, "forbidden", e.Channel)
+		failed = append(failed, e.Index)
+	}
+	assert.Equal(t, []int{7, 107, 207}, failed)
+
+	for argument, wrong := range map[string]notification.Outgoing{
+		"events[1]":         nil,
+		"events[1].channel": notification.To("", numbered{}),
+		"events[1].v":       notification.To("allowed", 1),
+		"events[1].ID":      &notification.TaskEvent{},
+		"events[1].Data":    &notification.WorkflowEvent{ID: "1", Data: func() {}},
+	} {
+		err := n.PublishBatch(t.Context(), batch[0], wrong)
+		var e *notification.ArgumentError
+		require.ErrorAs(t, err, &e, argument)
+		assert.Equal(t, argument, e.Argument)
+		require.ErrorIs(t, err, notification.ErrInvalidArgument)
+	}
+	var absent *notification.WorkflowEvent
+	assert.ErrorContains(t, n.PublishBatch(t.Context(), absent), "events[0]: is nil")
+}
