@@ -72,7 +72,6 @@ func (r *request) waiting(ctx context.Context) *request {
 type publisher struct {
 	client   redis.UniversalClient
 	set      settings
-	keys     keys
 	metrics  *metrics
 	scripts  publishScripts
 	drafts   drafts
@@ -92,7 +91,7 @@ type publisher struct {
 
 func newPublisher(client redis.UniversalClient, set settings, k keys, m *metrics) *publisher {
 	p := &publisher{
-		client: client, set: set, keys: k, metrics: m, journal: k.journal, size: set.history,
+		client: client, set: set, metrics: m, journal: k.journal, size: set.history,
 		expiry: newExpiry(set.historyTTL), retries: retriesOf(client), own: rand.Text()[:16],
 	}
 	p.lateness.allow(client)

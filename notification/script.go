@@ -54,7 +54,6 @@ func (s *script) execute(command []any, process func(*redis.Cmd) error) (any, er
 		command[0], command[1] = "eval", s.source
 		cmd = newCommand(command)
 		err = process(cmd)
-		command[0], command[1] = "evalsha", s.hash
 	}
 	if err != nil {
 		return nil, err
