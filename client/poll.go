@@ -76,15 +76,15 @@ type polled struct {
 	// reading guards what follows. Reads are not made concurrently, but a net.Conn allows it.
 	reading atomic.Bool
 	ask     func(fd uintptr) bool // receive; kept, as making it for each call would allocate
+	budget  time.Duration         // to ask for; 0 is once
 	buffer  []byte
 	got     received
 }
 
 // received is what asking brought.
 type received struct {
-	done bool // false: nothing yet
-	n    int
-	err  error
+	n   int
+	err error
 }
 
 // Write sends a command, and decides how to wait for its reply.
@@ -104,37 +104,35 @@ func (c *polled) Write(b []byte) (int, error) {
 
 // Read receives. It waits in the usual way if polling is in vain.
 func (c *polled) Read(b []byte) (int, error) {
+	if len(b) == 0 || !c.reading.CompareAndSwap(false, true) {
+		return c.stream.Read(b)
+	}
+	defer c.reading.Store(false)
 	chosen := way(c.way.Swap(uint32(among)))
-	if chosen == among || len(b) == 0 {
-		n, err := c.stream.Read(b)
+	got := c.read(b, chosen)
+	if chosen == among {
 		// A subscription's reader waits all the time. What it has got now may be the answer to what was sent meanwhile,
 		// and nobody knows when the next message comes.
 		c.way.Store(uint32(among))
-		return n, err
-	}
-	got := received{}
-	if chosen == awake {
-		got = c.poll(b)
-	}
-	if !got.done {
-		got.n, got.err = c.stream.Read(b)
-	}
-	if sent := time.Duration(c.sent.Load()); sent != 0 && got.err == nil {
+	} else if sent := time.Duration(c.sent.Load()); sent != 0 && got.err == nil {
 		c.polling.trial.took(chosen, c.polling.now()-sent)
 	}
 	return got.n, got.err
 }
 
-// poll asks for at most the budget.
-func (c *polled) poll(b []byte) received {
-	if !c.reading.CompareAndSwap(false, true) {
-		return received{}
+// read receives in the chosen way, but never as a net.Conn does, which prepares Go's scheduler for a call that blocks; see
+// receiveNow.
+func (c *polled) read(b []byte, chosen way) received {
+	c.buffer, c.budget = b, 0
+	if chosen == awake {
+		c.budget = c.polling.budget
 	}
-	c.buffer, c.got = b, received{}
-	// An error means that the connection was closed, or a deadline is over: the usual way says so in the usual words.
-	_ = c.raw.Read(c.ask)
-	got := c.got
+	err := c.raw.Read(c.ask)
 	c.buffer = nil
-	c.reading.Store(false)
-	return got
+	if err != nil {
+		// The connection was closed, or a deadline is over: the usual way says so in the usual words.
+		n, err := c.stream.Read(b)
+		return received{n, err}
+	}
+	return c.got
 }

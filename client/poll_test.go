@@ -20,28 +20,12 @@ import (
 	"github.com/compozy/cache/internal/redistest"
 )
 
-// ordinary counts the reads that wait in the usual way.
-type ordinary struct {
-	stream
-
-	reads  atomic.Int64
-	before func() // called by each
-}
-
-func (o *ordinary) Read(b []byte) (int, error) {
-	o.reads.Add(1)
-	if o.before != nil {
-		o.before()
-	}
-	return o.stream.Read(b)
-}
-
 // pollTest is a polled connection to a peer that the test plays itself.
 type pollTest struct {
 	*polled
 
-	usual *ordinary
 	peer  net.Conn
+	waits *atomic.Int64 // how often the connection has waited for something to come
 }
 
 // connect makes a connection that p polls.
@@ -62,8 +46,14 @@ func connect(t *testing.T, p *polling, network, addr string) pollTest {
 	var ok bool
 	test.polled, ok = p.wrap(conn).(*polled)
 	require.True(t, ok, "a plain socket is polled")
-	test.usual = &ordinary{stream: test.stream}
-	test.stream = test.usual
+	test.waits = new(atomic.Int64)
+	test.ask = func(fd uintptr) bool {
+		done := test.receive(fd)
+		if !done {
+			test.waits.Add(1)
+		}
+		return done
+	}
 	t.Cleanup(func() {
 		_ = test.peer.Close()
 		_ = test.Close()
@@ -77,14 +67,13 @@ func (p pollTest) echo() { go func() { _, _ = io.Copy(p.peer, p.peer) }() }
 // exchange sends a byte and reads the answer. It reports whether that was polled for.
 func (p pollTest) exchange(t *testing.T) bool {
 	t.Helper()
-	before := p.usual.reads.Load()
 	_, err := p.Write([]byte("x"))
 	require.NoError(t, err)
 	var b [1]byte
 	_, err = io.ReadFull(p, b[:])
 	require.NoError(t, err)
 	require.Equal(t, "x", string(b[:]))
-	return p.usual.reads.Load() == before
+	return p.budget > 0
 }
 
 // endless is a budget that no test uses up.
@@ -144,10 +133,16 @@ func TestPollingInVainIsGivenUp(t *testing.T) {
 			conn := connect(t, p, "tcp", "127.0.0.1:0")
 			conn.echo()
 			conn.ask = func(fd uintptr) bool {
-				clock += tc.polling
-				return conn.receive(fd)
+				if conn.budget > 0 {
+					clock += tc.polling
+					return conn.receive(fd)
+				}
+				done := conn.receive(fd)
+				if done { // it may have waited before
+					clock += tc.sleeping
+				}
+				return done
 			}
-			conn.usual.before = func() { clock += tc.sleeping }
 			for range 2*trialSize + 1 {
 				conn.exchange(t)
 			}
@@ -164,29 +159,41 @@ func TestOneReadIsPolledForEachCommand(t *testing.T) {
 	conn.echo()
 	conn.exchange(t)
 	conn.exchange(t)
-	before := conn.usual.reads.Load()
+	before := conn.waits.Load()
 	done := make(chan error, 1)
 	go func() { // what nobody asked for, as to a subscriber
 		_, err := conn.Read(make([]byte, 1))
 		done <- err
 	}()
-	require.Eventually(t, func() bool { return conn.usual.reads.Load() > before }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return conn.waits.Load() > before }, patience, time.Millisecond)
 	_, err := conn.Write([]byte("x")) // while it waits
 	require.NoError(t, err)
 	require.NoError(t, <-done)
 	require.Equal(t, uint32(among), conn.way.Load(), "the next read would poll for what nobody has asked for")
 }
 
-func TestPollingSeesTheEnd(t *testing.T) {
+func TestEveryWaySeesTheEnd(t *testing.T) {
 	t.Parallel()
+	for name, chosen := range map[string]way{"awake": awake, "asleep": asleep} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testEnd(t, chosen)
+		})
+	}
+}
+
+func testEnd(t *testing.T, chosen way) {
+	t.Helper()
 	newConn := func(t *testing.T) pollTest {
 		t.Helper()
-		conn := connect(t, always(), "tcp", "127.0.0.1:0")
+		p := always()
+		p.trial.better = chosen
+		conn := connect(t, p, "tcp", "127.0.0.1:0")
 		for range 2 {
 			_, err := conn.Write([]byte("x"))
 			require.NoError(t, err)
 		}
-		require.Equal(t, uint32(awake), conn.way.Load())
+		require.Equal(t, uint32(chosen), conn.way.Load())
 		return conn
 	}
 	read := func(conn pollTest) error {
@@ -200,7 +207,7 @@ func TestPollingSeesTheEnd(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, conn.peer.Close())
 		require.Equal(t, io.EOF, read(conn))
-		require.Zero(t, conn.usual.reads.Load())
+		require.True(t, chosen == asleep || conn.waits.Load() == 0)
 	})
 	t.Run("reset by the peer", func(t *testing.T) {
 		t.Parallel()
@@ -215,7 +222,7 @@ func TestPollingSeesTheEnd(t *testing.T) {
 		require.ErrorAs(t, err, &op, "as any connection says it")
 		require.Equal(t, "read", op.Op)
 		require.Equal(t, conn.RemoteAddr(), op.Addr)
-		require.Zero(t, conn.usual.reads.Load())
+		require.True(t, chosen == asleep || conn.waits.Load() == 0)
 	})
 	t.Run("closed before", func(t *testing.T) {
 		t.Parallel()
@@ -257,7 +264,7 @@ func TestWhatIsNotPolled(t *testing.T) {
 	conn := connect(t, always(), "tcp", "127.0.0.1:0")
 	other := struct{ stream }{conn.stream}
 	require.Equal(t, net.Conn(other), always().wrap(other), "a Read that somebody wrote")
-	tcp, ok := conn.usual.stream.(*net.TCPConn)
+	tcp, ok := conn.stream.(*net.TCPConn)
 	require.True(t, ok)
 	require.Same(t, tcp, (&polling{}).wrap(tcp), "switched off")
 }
@@ -276,7 +283,7 @@ func TestCommandsArePolledFor(t *testing.T) {
 		polled := func() bool {
 			require.NoError(t, r.Set(t.Context(), "k", "v", 0).Err())
 			last := r.polling.last.Load()
-			return last != nil && last.got.done
+			return last != nil && last.budget > 0
 		}
 		eventually(t, polled, name)
 
