@@ -81,21 +81,17 @@ func (j *janitor) run() {
 			delay = retryDelay
 			continue
 		}
+		if !j.wait(delay) {
+			continue // this is given up, but what came in the meantime has not been tried
+		}
 		j.mu.Lock()
 		j.pile = append(j.pile, left...)
 		j.mu.Unlock()
-		if !j.wait(delay) {
-			j.mu.Lock()
-			j.pile, j.running = nil, false
-			j.mu.Unlock()
-			return
-		}
 		delay = min(2*delay, maxCleanupDelay)
 	}
 }
 
-// wait pauses between two tries. It reports false when there should be no other, as the manager is closing and Redis has
-// just failed.
+// wait pauses between two tries. It reports false when there should be no other, as the manager is closing.
 func (j *janitor) wait(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
