@@ -2,7 +2,9 @@ package notification_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -167,4 +169,12 @@ func TestReplayReadsNowhereElseAfterACut(t *testing.T) {
 	hook.mu.Lock()
 	defer hook.mu.Unlock()
 	assert.NotContains(t, hook.listened, "", "any server")
+	// Nor does it ask in vain for each subscription.
+	refused := admin.Info(t.Context(), "errorstats").Val()
+	var count int
+	if _, rest, found := strings.Cut(refused, "errorstat_READONLY:count="); found {
+		_, err := fmt.Sscanf(rest, "%d", &count)
+		require.NoError(t, err)
+	}
+	assert.LessOrEqual(t, count, 4, "one command and its repetitions")
 }

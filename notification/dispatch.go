@@ -48,8 +48,8 @@ type dispatcher struct {
 type current struct {
 	payload  string
 	envelope envelope
-	ours     bool // it was written by a NotificationSystem
-	skip     bool // it was delivered before a failover already
+	ours     bool     // it was written by a NotificationSystem
+	was      position // its place in the journal before a failover, if it passed there already
 }
 
 func newDispatcher(n *RedisNotificationSystem) *dispatcher {
@@ -157,17 +157,14 @@ func (p *pump) message(it item, now time.Time) {
 		}
 	}
 	t := p.system.registry.lookup(it.name)
-	switch {
-	case t == nil: // nobody listens any more
-	case c.skip:
-		t.skip(c.envelope.pos)
-	default:
-		m := newMessage(it.channel, it.payload, c.envelope, c.ours)
-		if t.glob {
-			m.Pattern = t.name
-		}
-		p.fanOut(t, m, c.envelope)
+	if t == nil {
+		return // nobody listens any more
 	}
+	m := newMessage(it.channel, it.payload, c.envelope, c.ours)
+	if t.glob {
+		m.Pattern = t.name
+	}
+	p.fanOut(t, m, c.envelope, c.was)
 }
 
 // passes notes a new event. It gives false if the event cannot follow the one before it in the same journal: then
@@ -195,7 +192,7 @@ func (p *pump) passes(s *session, now time.Time) bool {
 	}
 	d.highest = here
 	value := c.envelope.valueOf(c.payload)
-	c.skip = d.seen.repeats(c.envelope, value)
+	c.was = d.seen.repeats(c.envelope, value)
 	if d.pass(c.envelope) {
 		p.aged(now)
 		d.seen.add(c.envelope, value)
@@ -210,20 +207,6 @@ func (p *pump) aged(now time.Time) {
 	}
 }
 
-// skip moves the live subscriptions behind an event that they had under another place: those that fall behind after it
-// would come across it in the journal.
-func (t *topic) skip(pos position) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, s := range t.subs {
-		s.mu.Lock()
-		if s.state == live {
-			s.advance(pos)
-		}
-		s.mu.Unlock()
-	}
-}
-
 // newMessage makes the message that all subscriptions of one name share.
 func newMessage(channel, payload string, e envelope, ours bool) *Message {
 	m := &Message{Channel: channel, Payload: payload}
@@ -233,8 +216,9 @@ func newMessage(channel, payload string, e envelope, ours bool) *Message {
 	return m
 }
 
-// fanOut offers a message to every subscription of a topic, unless it is a copy of the event before.
-func (p *pump) fanOut(t *topic, m *Message, e envelope) {
+// fanOut offers a message to every subscription of a topic, unless it is a copy of the event before. If it passed before,
+// in another journal, its place there is given.
+func (p *pump) fanOut(t *topic, m *Message, e envelope, was position) {
 	t.mu.Lock()
 	if !t.live || e.id != "" && e.id == t.last.id && e.stamp == t.last.stamp {
 		t.mu.Unlock()
@@ -249,7 +233,7 @@ func (p *pump) fanOut(t *topic, m *Message, e envelope) {
 	}
 	var slow []*Subscription
 	for _, s := range t.subs {
-		switch s.offer(m, e.pos, before) {
+		switch s.offer(m, e.pos, before, was) {
 		case catchUp:
 			p.replayer.add(s)
 		case disconnect:

@@ -55,9 +55,20 @@ type Gap struct {
 func (g Gap) merge(later Gap) Gap {
 	merged := later
 	merged.After, merged.Missed = g.After, g.Missed+later.Missed
-	if g.Reason != later.Reason && later.Reason == GapOverflow {
-		// The rarer reason tells the reader more than the overflow that followed it.
+	if later.Reason.weight() < g.Reason.weight() {
 		merged.Reason = g.Reason
 	}
 	return merged
+}
+
+// weight orders reasons by how much they tell: messages that found no room are less than what else may be missing.
+func (r GapReason) weight() int {
+	switch r {
+	case GapOverflow:
+		return 0
+	case GapForeign:
+		return 1
+	default:
+		return 2
+	}
 }

@@ -45,7 +45,7 @@ func (s *Subscription) lastRead() string {
 // release puts the gaps that belong in front of an event into its message, which only this subscription has. The
 // caller holds mu.
 func (s *Subscription) release(m *Message, pos position) {
-	var later []heldGap
+	later := s.held[:0]
 	for _, h := range s.held {
 		if !h.behind.less(pos) {
 			later = append(later, h)

@@ -158,15 +158,15 @@ func TestEventsRepeatedAfterAFailover(t *testing.T) {
 	s := newSeen()
 	at := func(ms uint64) envelope { return envelope{pos: position{ms, 0}, stamp: "t"} }
 	s.add(at(1), "a")
-	assert.False(t, s.repeats(at(2), "a"), "in one history every event is a new one")
+	assert.Zero(t, s.repeats(at(2), "a"), "in one history every event is a new one")
 	s.historyChanged(time.Now())
-	assert.True(t, s.repeats(at(2), "a"))
-	assert.False(t, s.repeats(at(1), "a"), "this is the one that passed")
-	assert.False(t, s.repeats(at(2), "b"))
+	assert.Equal(t, at(1).pos, s.repeats(at(2), "a"))
+	assert.Zero(t, s.repeats(at(1), "a"), "this is the one that passed")
+	assert.Zero(t, s.repeats(at(2), "b"))
 	s.add(at(3), "c")
-	assert.False(t, s.repeats(at(4), "c"), "both are in the new history")
+	assert.Zero(t, s.repeats(at(4), "c"), "both are in the new history")
 	s.historyChanged(time.Now().Add(-2 * doubtful))
-	assert.False(t, s.repeats(at(2), "a"), "long ago")
+	assert.Zero(t, s.repeats(at(2), "a"), "long ago")
 }
 
 func TestIdentityContinues(t *testing.T) {
@@ -186,6 +186,15 @@ func TestGapsMerge(t *testing.T) {
 	t.Parallel()
 	merged := Gap{Reason: GapFailover, After: "1-0", Missed: 1}.merge(Gap{Reason: GapOverflow, After: "2-0", Before: "3-0", Missed: 2})
 	assert.Equal(t, Gap{Reason: GapFailover, After: "1-0", Before: "3-0", Missed: 3}, merged)
+	for _, tc := range []struct{ earlier, later, want GapReason }{
+		{GapWiped, GapForeign, GapWiped},
+		{GapForeign, GapWiped, GapWiped},
+		{GapForeign, GapOverflow, GapForeign},
+		{GapOverflow, GapForeign, GapForeign},
+		{GapFailover, GapTrimmed, GapTrimmed},
+	} {
+		assert.Equal(t, tc.want, Gap{Reason: tc.earlier}.merge(Gap{Reason: tc.later}).Reason, "%s, %s", tc.earlier, tc.later)
+	}
 }
 
 func TestPatternsThatCannotBeMeant(t *testing.T) {

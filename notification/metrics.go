@@ -24,7 +24,7 @@ type NotificationMetrics struct {
 	Subscribers       int   // open subscriptions
 
 	AverageLatency  time.Duration // mean time a successful publish took
-	DeliveryLatency time.Duration // mean time from publish to the subscriber's buffer, by the publisher's clock
+	DeliveryLatency time.Duration // mean time from publish to arrival, by the publisher's clock
 }
 
 // metrics counts without locks, as every delivery passes through here.

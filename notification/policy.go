@@ -2,8 +2,9 @@ package notification
 
 // offer is what the dispatcher does with a live message for one subscription. It never blocks. It reports whether the
 // subscription now has to catch up from the journal or be closed. The message is shared and must not be changed. The
-// event of its name that passed before is given, if it is in the journal. The caller holds topic.mu.
-func (s *Subscription) offer(m *Message, pos, before position) action {
+// event of its name that passed before is given, if it is in the journal, and the place that this one had in another. The
+// caller holds topic.mu.
+func (s *Subscription) offer(m *Message, pos, before, was position) action {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -20,6 +21,9 @@ func (s *Subscription) offer(m *Message, pos, before position) action {
 		}
 		s.leave(pos, before)
 		return nothing
+	case s.has(was):
+		s.advance(pos) // or it would come across it in the journal, should it fall behind
+		return nothing
 	case s.send(m, pos):
 		return nothing
 	default:
@@ -29,16 +33,23 @@ func (s *Subscription) offer(m *Message, pos, before position) action {
 
 // offerRecovered is offer for an event read from the journal after a cut. What does not fit is left to the replay
 // under every policy: it comes at the speed of memory, which says nothing about the subscriber's.
-func (s *Subscription) offerRecovered(m *Message, pos, before position) action {
+func (s *Subscription) offerRecovered(m *Message, pos, before, was position) action {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state == replaying {
-		s.leave(pos, before)
-	}
-	if s.closed || s.state != live || !s.last.less(pos) || s.send(m, pos) {
+	switch {
+	case s.closed || s.state == pending || !s.last.less(pos):
 		return nothing
+	case s.state == replaying:
+		s.leave(pos, before)
+		return nothing
+	case s.has(was):
+		s.advance(pos)
+		return nothing
+	case s.send(m, pos):
+		return nothing
+	default:
+		return s.fallBehind(pos)
 	}
-	return s.fallBehind(pos)
 }
 
 // fallBehind leaves an event to the replay, and all that follow it. The caller holds mu.
@@ -50,7 +61,7 @@ func (s *Subscription) fallBehind(pos position) action {
 // leave notes an event that is left to a replay, if all of its name before it was read: it is then the first one. What
 // comes before it in the journal may be forgotten. The caller holds mu.
 func (s *Subscription) leave(pos, before position) {
-	if !s.resumes && s.next.isZero() && !s.last.less(before) && s.last.less(pos) {
+	if !s.resumes && s.next.isZero() && !s.last.less(before) {
 		s.next = pos
 	}
 }

@@ -189,5 +189,8 @@ func retryable(ctx context.Context, err error) bool {
 // a state that will pass. BUSY is about a script of somebody else that takes too long, LATE about our idea of the server's
 // clock.
 func transientErrors() []string {
-	return []string{"LOADING ", "READONLY ", "MASTERDOWN ", "CLUSTERDOWN ", "TRYAGAIN ", "UNBLOCKED ", "BUSY ", lateError}
+	return []string{
+		"LOADING ", "READONLY ", "MASTERDOWN ", "CLUSTERDOWN ", "TRYAGAIN ", "UNBLOCKED ", "BUSY ", "NOREPLICAS ",
+		"ERR max number of clients", lateError,
+	}
 }

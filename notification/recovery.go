@@ -133,6 +133,10 @@ func (p *pump) attempt(s *session, j *journal) (recovered int, err error) {
 			}
 			return 0, err
 		}
+		if !v.forked && !s.judged {
+			// What comes on this connection was published after this. Anything older is passed on by somebody.
+			d.highest = place{v.from.pos, v.from.stamp}
+		}
 		p.accept(now, v)
 		s.judged = true
 	}
@@ -152,9 +156,6 @@ func (p *pump) accept(now status, v verdict) {
 	}
 	if v.forked {
 		p.rewind(v.from)
-	} else {
-		// What comes now was published after this. Anything older is passed on by somebody.
-		d.highest = place{v.from.pos, v.from.stamp}
 	}
 	d.base.identity, d.base.contact = now.identity, wallClock()
 	d.advance(v.from)
@@ -358,16 +359,7 @@ var errWiped = errors.New("notification: the journal was wiped during recovery")
 // deliver hands an event of the journal to the topics it matches.
 func (p *pump) deliver(e *entry) {
 	d := p.dispatcher
-	if d.seen.repeats(e.envelope, e.value) {
-		for _, channel := range e.channels {
-			for _, t := range p.system.registry.matching(channel) {
-				t.skip(e.pos)
-			}
-		}
-		d.seen.add(e.envelope, e.value)
-		d.advance(e.envelope)
-		return
-	}
+	was := d.seen.repeats(e.envelope, e.value)
 	done := make(map[*topic]bool, len(e.channels))
 	for _, channel := range e.channels {
 		for _, t := range p.system.registry.matching(channel) {
@@ -379,7 +371,7 @@ func (p *pump) deliver(e *entry) {
 			if t.glob {
 				m.Pattern = t.name
 			}
-			p.fanOutRecovered(t, m, e.envelope)
+			p.fanOutRecovered(t, m, e.envelope, was)
 		}
 	}
 	if len(done) > 0 {
@@ -390,7 +382,7 @@ func (p *pump) deliver(e *entry) {
 }
 
 // fanOutRecovered offers an event of the journal to the subscriptions that were live before the cut.
-func (p *pump) fanOutRecovered(t *topic, m *Message, e envelope) {
+func (p *pump) fanOutRecovered(t *topic, m *Message, e envelope, was position) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.everLive {
@@ -399,7 +391,7 @@ func (p *pump) fanOutRecovered(t *topic, m *Message, e envelope) {
 	before := t.passed
 	t.last, t.passed = e, e.pos
 	for _, s := range t.subs {
-		if s.offerRecovered(m, e.pos, before) == catchUp {
+		if s.offerRecovered(m, e.pos, before, was) == catchUp {
 			p.replayer.add(s)
 		}
 	}

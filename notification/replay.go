@@ -92,12 +92,11 @@ func (r *replayer) round() (busy, progress bool) {
 	subs := slices.Collect(maps.Keys(r.subs))
 	clear(r.subs)
 	r.mu.Unlock()
-	session, stopping := r.pump.served(), r.pump.system.closed()
 	for _, s := range subs {
 		if r.ctx.Err() != nil {
 			return true, false
 		}
-		moved, done := r.turn(s, session, stopping)
+		moved, done := r.turn(s)
 		progress = progress || moved
 		if !done {
 			busy = true
@@ -137,7 +136,8 @@ func (w reading) section(ctx context.Context, j *journal, count int) (section, e
 
 // turn moves what was read into the buffer, and reads more once there is nothing left to move. It reports whether
 // the subscription got further and whether it needs no more turns.
-func (r *replayer) turn(s *Subscription, session *session, stopping bool) (moved, done bool) {
+func (r *replayer) turn(s *Subscription) (moved, done bool) {
+	session, stopping := r.pump.served(), r.pump.system.closed()
 	s.mu.Lock()
 	before := len(s.backlog)
 	empty := r.move(s)
@@ -158,9 +158,15 @@ func (r *replayer) turn(s *Subscription, session *session, stopping bool) (moved
 		// All there was for it has been read. It may have taken its time over that, so the journal need not know the last.
 		return moved, r.caughtUp(s, stopping)
 	}
-	part, err := was.section(r.ctx, r.pump.beside(session), r.portion.size)
+	ctx := r.ctx
+	if session != nil {
+		ctx = session.ctx
+	}
+	part, err := was.section(ctx, r.pump.beside(session), r.portion.size)
 	if err != nil {
-		r.failed(err)
+		if ctx.Err() == nil {
+			r.failed(err)
+		}
 		return moved, false
 	}
 	r.arrived()
@@ -196,9 +202,6 @@ func (r *replayer) take(s *Subscription, part section, was reading) (progress, f
 // failed is called when the journal could not be read. The next attempt comes soon, and tells nothing new in the log.
 func (r *replayer) failed(err error) {
 	r.portion.failed(err)
-	if r.ctx.Err() != nil {
-		return
-	}
 	level := zap.WarnLevel
 	if r.failing {
 		level = zap.DebugLevel
@@ -243,7 +246,7 @@ func (r *replayer) store(s *Subscription, entries []entry) {
 	for i := range entries {
 		e := &entries[i]
 		s.last = e.pos
-		if was, repeated := before.place(e.envelope, e.value); repeated && !s.had.less(was.pos) {
+		if was, repeated := before.place(e.envelope, e.value); repeated && s.has(was.pos) {
 			continue // it was delivered before a failover
 		}
 		if channel, ok := e.match(s.pattern, s.topic.glob); ok {

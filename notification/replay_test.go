@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -258,6 +259,63 @@ func TestEventRepeatedAfterAFailoverIsNotReplayed(t *testing.T) {
 			assert.Zero(t, other.verify(t, p.sent))
 		})
 	}
+}
+
+// A publisher repeats an event after a failover. Who had it before does not get it again; but who had not, because he was
+// behind or has come since, does.
+func TestEventRepeatedAfterAFailoverReachesWhoHadItNot(t *testing.T) {
+	t.Parallel()
+	before, after := redistest.Start(t), redistest.Start(t)
+	toBefore, toAfter := before.Client(t), after.Client(t)
+	client, target := switched(t, before.Addr())
+	n := newSystem(t, client, notification.WithBufferSize(1))
+	registry := prometheus.NewPedanticRegistry()
+	require.NoError(t, registry.Register(n.Collector()))
+	slow := subscribe(t, n, "k")
+	quick := newSystem(t, client)
+	other := record(t, subscribe(t, quick, "k"))
+	p := &publisher{system: newSystem(t, toBefore)}
+	require.Zero(t, p.publish(t.Context(), "k", 2)) // the second is left to the journal
+	other.reached(t, p.last)
+	lost := toBefore.XRevRangeN(t.Context(), journalKey, "+", "-", 1).Val()[0].Values
+	require.Eventually(t, func() bool {
+		return gauge(t, registry, "cache_notification_replaying_subscribers") == 1
+	}, patience, time.Millisecond)
+
+	addr := after.Addr()
+	target.Store(&addr)
+	require.NoError(t, toBefore.Do(t.Context(), "client", "kill", "type", "pubsub").Err())
+	for _, system := range []*notification.RedisNotificationSystem{n, quick} {
+		require.Eventually(t, func() bool {
+			return len(pubsubClients(t, toAfter)) == 2 && system.HealthCheck(t.Context()) == nil
+		}, patience, time.Millisecond)
+	}
+	newcomer := record(t, subscribe(t, quick, "k"))
+	p.system = newSystem(t, toAfter)
+	require.Zero(t, p.publish(t.Context(), "k", 3))
+	other.reached(t, p.last)
+	numbers := []int{decoded(t, next(t, slow))} // now the others are read, and two of them wait outside the buffer
+	require.Eventually(t, func() bool { return n.GetMetrics().MessagesRecovered == 1 }, patience, time.Millisecond)
+
+	id, err := toAfter.XAdd(t.Context(), &redis.XAddArgs{Stream: journalKey, Values: []any{"k", lost["k"], "v", lost["v"]}}).Result()
+	require.NoError(t, err)
+	require.NoError(t, toAfter.Publish(t.Context(), "k", fmt.Sprintf(`{"event_id":%q,%s`, id, lost["v"])).Err())
+	require.Zero(t, p.publish(t.Context(), "k", 1))
+	for len(numbers) < 6 {
+		numbers = append(numbers, decoded(t, next(t, slow)))
+	}
+	assert.Equal(t, []int{1, 3, 4, 5, 2, 6}, numbers)
+	other.reached(t, 6)
+	newcomer.reached(t, 6)
+	assert.Equal(t, []int{1, 2, 3, 4, 5, 6}, other.numbers)
+	assert.Equal(t, []int{3, 4, 5, 2, 6}, newcomer.numbers)
+}
+
+func decoded(t *testing.T, m *notification.Message) int {
+	t.Helper()
+	v, err := notification.Decode[numbered](m)
+	require.NoError(t, err)
+	return v.N
 }
 
 func TestReplayOfEventsThatArriveSlowly(t *testing.T) {

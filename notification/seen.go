@@ -103,17 +103,30 @@ func (s *seen) historyChanged(now time.Time) {
 	s.before.Store(f)
 }
 
+func (f *formerly) over() bool { return time.Now().After(f.until) }
+
 // place returns where an event that is in the journal of now had its place before. It gives false if it had none.
 func (f *formerly) place(e envelope, value string) (was place, repeated bool) {
-	if f == nil || time.Now().After(f.until) {
+	if f == nil || f.over() {
 		return place{}, false
 	}
 	was, known := f.places[maphash.String(f.seed, value)]
 	return was, known && was != place{e.pos, e.stamp}
 }
 
-// repeats reports whether an event passed before under another place, in the history before this one.
-func (s *seen) repeats(e envelope, value string) bool {
-	_, repeated := s.before.Load().place(e, value)
-	return repeated && !s.has(place{e.pos, e.stamp})
+// repeats returns the place that an event had in the history before this one if it passed there, and zero if it did not.
+func (s *seen) repeats(e envelope, value string) position {
+	before := s.before.Load()
+	if before == nil {
+		return position{}
+	}
+	if before.over() {
+		s.before.Store(nil)
+		return position{}
+	}
+	was, repeated := before.place(e, value)
+	if !repeated || s.has(place{e.pos, e.stamp}) {
+		return position{}
+	}
+	return was.pos
 }

@@ -237,8 +237,8 @@ func certain(err error) bool {
 	return !redis.HasErrorPrefix(err, partialError) && !redis.HasErrorPrefix(err, trimmedError)
 }
 
-// unsent reports whether an error came before the event was sent: there was no connection to send it on, for one. Of others, such as that of a
-// context, nobody knows when they came.
+// unsent reports whether an error came before the event was sent: there was no connection to send it on, for one. Of
+// others, such as that of a context, nobody knows when they came.
 func unsent(err error) bool {
 	var before notSentError
 	var network *net.OpError

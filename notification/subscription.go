@@ -48,8 +48,8 @@ type Subscription struct {
 	late     bool       // Subscribe gave up waiting, so the first thing to tell is a gap
 	from     position   // the place given to SubscribeFrom, for as long as the journal did not contradict
 	last     position   // the last event delivered, read from the journal, or known not to be ours
-	lastID   string     // ID of the last message delivered
-	had      position   // where it was when the journal was replaced by one that had not come as far
+	lastID   string     // ID of the last event of this journal that was delivered
+	had      position   // where it was in the journal before this one
 	next     position   // the first event left to the replay, until it was read
 	backlog  []*Message // read from the journal, but not in the buffer yet
 	brokenAt position   // where the journal did not reach back to, once that was told
@@ -213,8 +213,8 @@ func (s *Subscription) rewind(to position) {
 	}
 	if s.state != pending {
 		s.rewinds++ // also if it has not come that far: what is being read for it may be of the other history
+		s.had = s.last
 		if to.less(s.last) {
-			s.had = s.last
 			s.last = to
 		}
 	}
@@ -224,6 +224,10 @@ func (s *Subscription) rewind(to position) {
 		}
 	}
 }
+
+// has reports whether the subscription has got an event that had its place in the journal before this one; zero is none. The
+// caller holds mu.
+func (s *Subscription) has(was position) bool { return !was.isZero() && !s.had.less(was) }
 
 // expired makes the subscription forget its place in a journal that is gone, unless it has gone on to the next one already.
 // What a replay has not read is gone too. The last event of its name that passed, and the last of all, are given.
