@@ -106,7 +106,7 @@ func askAcquire(r *round, n *node) vote {
 	case reply > 0:
 		return vote{outcome: granted, token: reply, repeated: repeated}
 	default:
-		return vote{outcome: refused, wait: time.Duration(-1-reply) * time.Millisecond}
+		return vote{outcome: refused, wait: time.Duration(-1-reply) * time.Millisecond, repeated: repeated}
 	}
 }
 

@@ -269,12 +269,7 @@ func TestAttemptHeldUpInTheNetwork(t *testing.T) {
 		t.Parallel()
 		server := redistest.Start(t)
 		proxy := faultproxy.New(t, server.Addr())
-		client := redis.NewClient(&redis.Options{
-			Addr: proxy.Addr(), PoolSize: 1, ContextTimeoutEnabled: true,
-			Dialer:                   proxy.DialUndelayed,
-			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-		})
-		t.Cleanup(func() { _ = client.Close() })
+		client := hasteful(t, proxy)
 		testAttemptHeldUp(t, client, server, proxy)
 	})
 	t.Run("cluster", func(t *testing.T) {
@@ -304,17 +299,80 @@ func testAttemptHeldUp(t *testing.T, client redis.UniversalClient, server *redis
 		require.NoError(t, acquire(t, m, "job", longTTL).Release(t.Context()))
 	}
 	admin := server.Client(t)
-	calls := func(command string) int {
-		_, rest, _ := strings.Cut(admin.Info(t.Context(), "commandstats").Val(), "cmdstat_"+command+":calls=")
+	tokens := tokensGiven(t, admin)
+	before := tokens()
+	proxy.SetLatency(1200 * time.Millisecond)
+	l := acquire(t, m, "job", longTTL)
+	require.NoError(t, l.Release(t.Context()))
+	require.Equal(t, before+1, tokens())
+	require.Eventually(t, func() bool { return tokens() == before+2 }, patience, tick, "acquired for nobody")
+	require.Eventually(t, func() bool { return admin.Exists(t.Context(), "cache:lock:{job}").Val() == 0 }, patience, tick)
+}
+
+// TestRefusedAttemptHeldUpInTheNetwork: its repetition met another holder, and it arrives when that one has released.
+func TestRefusedAttemptHeldUpInTheNetwork(t *testing.T) {
+	t.Parallel()
+	for name, lose := range map[string]func(*testing.T, *lock.RedisLockManager, *redistest.Server, *lock.RedisLock){
+		"acquire": func(t *testing.T, m *lock.RedisLockManager, _ *redistest.Server, held *lock.RedisLock) {
+			t.Helper()
+			_, err := m.Acquire(t.Context(), "job", longTTL)
+			require.ErrorIs(t, err, lock.ErrLockNotAcquired)
+			require.NoError(t, held.Release(t.Context()))
+		},
+		"wait": func(t *testing.T, m *lock.RedisLockManager, server *redistest.Server, held *lock.RedisLock) {
+			t.Helper()
+			done := make(chan error, 1)
+			go func() {
+				done <- m.WithLock(t.Context(), "job", longTTL, func(context.Context, *lock.RedisLock) error { return nil })
+			}()
+			length := queueLength(t, server)
+			require.Eventually(t, func() bool { return length() == 1 }, patience, tick)
+			require.NoError(t, held.Release(t.Context()))
+			require.NoError(t, <-done)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server, holder := setup(t)
+			proxy := faultproxy.New(t, server.Addr())
+			m := newManager(t, hasteful(t, proxy))
+			const warm = 3
+			for range warm { // the node is known to be near, so the first attempt has only a moment
+				require.NoError(t, acquire(t, m, "other", longTTL).Release(t.Context()))
+			}
+			held := acquire(t, holder, "job", longTTL)
+			admin := server.Client(t)
+			tokens := tokensGiven(t, admin)
+			before := tokens()
+			proxy.SetLatency(1200 * time.Millisecond)
+			lose(t, m, server, held)
+			metrics := m.GetMetrics()
+			given := before + int(metrics.AcquisitionsTotal-metrics.AcquisitionsFailed) - warm
+			require.Eventually(t, func() bool { return tokens() == given+1 }, patience, tick, "acquired for nobody")
+			require.Eventually(t, func() bool { return len(traces(t, server)) == 0 }, patience, tick)
+		})
+	}
+}
+
+// hasteful returns a client whose next connection overtakes what is under way on the one it has.
+func hasteful(t *testing.T, proxy *faultproxy.Proxy) *redis.Client {
+	t.Helper()
+	client := redis.NewClient(&redis.Options{
+		Addr: proxy.Addr(), PoolSize: 1, ContextTimeoutEnabled: true,
+		Dialer:                   proxy.DialUndelayed,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// tokensGiven returns how many a server has given.
+func tokensGiven(t *testing.T, admin *redis.Client) func() int {
+	t.Helper()
+	return func() int {
+		_, rest, _ := strings.Cut(admin.Info(t.Context(), "commandstats").Val(), "cmdstat_incr:calls=")
 		count, _, _ := strings.Cut(rest, ",")
 		n, _ := strconv.Atoi(count)
 		return n
 	}
-	before := calls("incr")
-	proxy.SetLatency(1200 * time.Millisecond)
-	l := acquire(t, m, "job", longTTL)
-	require.NoError(t, l.Release(t.Context()))
-	require.Equal(t, before+1, calls("incr"))
-	require.Eventually(t, func() bool { return calls("incr") == before+2 }, patience, tick, "acquired for nobody")
-	require.Eventually(t, func() bool { return admin.Exists(t.Context(), "cache:lock:{job}").Val() == 0 }, patience, tick)
 }

@@ -10,8 +10,8 @@ import (
 const (
 	// maxDebris bounds the memory that an unreachable Redis can cost. What is beyond it ends with its TTL.
 	maxDebris = 10_000
-	// doubtTime is how long after a key was not found it is looked for again, if the command that may create it could
-	// still be under way.
+	// doubtTime is how long after a key was looked for at first it is looked for again, if a command that may create it
+	// could still be under way.
 	doubtTime = 2 * time.Second
 	// maxCleanupDelay is the longest pause between two tries.
 	maxCleanupDelay = time.Second
@@ -29,9 +29,9 @@ type debris struct {
 	keys      keys
 	value     string
 	queued    bool // it may be in the queue as well
-	uncertain bool // the command that creates it may not have arrived yet
+	uncertain bool // a command that creates it may not have arrived yet
 	until     time.Time
-	doubt     time.Time // until when to look for what was not there and may come yet
+	doubt     time.Time // until when to look for what may come yet
 }
 
 // cleanUp has the janitor see to it that nothing stays behind of a lock that has ended.
@@ -164,14 +164,14 @@ func (j *janitor) sweep(work []debris) []debris {
 // after returns what is left of the debris after a try, and whether there is anything.
 func (d debris) after(r result) (debris, bool) {
 	now := time.Now()
-	reply, err := r.number()
 	switch {
-	case err != nil:
+	case r.err != nil:
 		return d, now.Before(d.until)
-	case reply > 0 || !d.uncertain:
+	case !d.uncertain:
 		return d, false
 	default:
-		// Not there. If the command was held up on its way it may come yet: look again for a short time.
+		// Gone by now. But a command that was held up on its way may come yet, and so may the repetition of one that has
+		// come: look again for a short time.
 		if d.doubt.IsZero() {
 			d.doubt = now.Add(doubtTime)
 		}

@@ -170,6 +170,11 @@ func (c *contender) lost(a attempt, err error) (time.Duration, bool) {
 		}
 		c.sample = sample{local: a.start, server: v.place.time}
 	}
+	if len(m.nodes) == 1 && votes[0].repeated {
+		// An earlier attempt may be under way still, so the janitor takes the value off this node.
+		m.waiters.rename(c, m.newValue())
+		return retryDelay, false
+	}
 	if !c.queued {
 		if m.openInboxes(c.retired) {
 			return 0, false // queue at once

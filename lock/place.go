@@ -56,7 +56,7 @@ func (p place) call(r *round, n *node) vote {
 		return vote{outcome: granted, token: numbers[0], repeated: repeated}
 	}
 	return vote{
-		outcome: refused, wait: time.Duration(numbers[1]) * time.Millisecond,
+		outcome: refused, wait: time.Duration(numbers[1]) * time.Millisecond, repeated: repeated,
 		place: placeReply{arrival: numbers[2], time: numbers[3], ahead: numbers[4], watch: numbers[5]},
 	}
 }

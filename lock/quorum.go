@@ -222,9 +222,10 @@ func (r *round) finishRelease(acquired *round) {
 	}
 }
 
-// takeBack hands a key that a node may have to the janitor. The caller holds mu.
+// takeBack hands a key that a node may have to the janitor: a refusal may be the answer to a repetition, and the attempt
+// before it be under way still. The caller holds mu.
 func (r *round) takeBack(n *node, v vote) {
-	mayHave := v.outcome == granted || v.outcome == failed
+	mayHave := v.outcome == granted || v.outcome == failed || v.repeated
 	if r.verb == releasing {
 		had := r.acquired[n.index].outcome
 		mayHave = v.outcome == failed && (had == granted || had == failed)
@@ -232,7 +233,7 @@ func (r *round) takeBack(n *node, v vote) {
 	if mayHave {
 		r.manager.janitor.add(debris{
 			node: n, keys: r.keys, value: r.value, queued: r.name == r.value,
-			uncertain: r.verb == acquiring && v.outcome == failed, until: time.Now().Add(cleanupTime(r.ttl)),
+			uncertain: r.verb == acquiring && (v.outcome == failed || v.repeated), until: time.Now().Add(cleanupTime(r.ttl)),
 		})
 	}
 	if r.leaving && v.outcome != pending {
