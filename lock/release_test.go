@@ -3,6 +3,7 @@ package lock_test
 import (
 	"context"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -59,6 +60,48 @@ func TestLostReplyOfReleaseIsNoExpiry(t *testing.T) {
 		require.ErrorIs(t, l.Release(t.Context()), lock.ErrLockNotHeld)
 	}
 	assert.Zero(t, server.Client(t).Exists(t.Context(), "cache:lock:{job}").Val())
+}
+
+// readOnly answers, as a replica does, those of the commands that a client sends one by one which are chosen.
+type readOnly struct{ chosen func(redis.Cmder) bool }
+
+// readOnlyError is its answer.
+type readOnlyError struct{}
+
+// Error implements error.
+func (readOnlyError) Error() string { return "READONLY You can't write against a read only replica." }
+
+// RedisError implements redis.Error.
+func (readOnlyError) RedisError() {}
+
+func (readOnly) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h readOnly) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if h.chosen(cmd) {
+			cmd.SetErr(readOnlyError{})
+			return readOnlyError{}
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func (readOnly) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook { return next }
+
+// TestRefusedTryOfReleaseHidesNoTheft: a try that was refused has released nothing, so it does not explain what the next
+// one finds.
+func TestRefusedTryOfReleaseHidesNoTheft(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := newClient(t, server.Addr())
+	var refuse atomic.Bool
+	client.AddHook(readOnly{chosen: func(redis.Cmder) bool { return refuse.Swap(false) }})
+	m := newManager(t, client)
+	l := acquire(t, m, "job", longTTL)
+	require.NoError(t, server.Client(t).Set(t.Context(), "cache:lock:{job}", "somebody else", 0).Err())
+	refuse.Store(true)
+	require.ErrorIs(t, l.Release(t.Context()), lock.ErrLockStolen)
+	require.False(t, refuse.Load(), "it was refused once")
 }
 
 func TestReleaseCanBeRepeatedAfterRedisFailed(t *testing.T) {

@@ -18,19 +18,21 @@ const (
 )
 
 // send executes a script, in one round trip unless the server has forgotten it, and sends it again after a failure that
-// may pass. repeated says that it may have been executed more than once, or that the reply tells of the second time.
+// may pass. repeated says that it may have been executed more than once, or that the reply tells of the second time: an
+// earlier try came to an end that leaves it open whether it was, or will be.
 //
 // go-redis' own repetitions would not do: it repeats a pipeline as a whole, and does not tell. What is left to it is to
 // follow the redirections of a cluster, which has executed nothing then.
 func (n *node) send(r *round, c call) (reply any, repeated bool, err error) {
 	delay := retryDelay
 	for try := range maxTries {
-		if try == 1 {
+		if repeated {
 			c = c.repetition()
 		}
 		if reply, err = n.sendOnce(r, c); err == nil || !passes(err) {
-			return reply, try > 0, err
+			return reply, repeated, err
 		}
+		repeated = repeated || !refusal(err)
 		if n.cluster != nil {
 			n.cluster.ReloadState(r.ctx) // in the background: another node may be the master by now
 		}
@@ -39,7 +41,7 @@ func (n *node) send(r *round, c call) (reply any, repeated bool, err error) {
 		}
 		delay *= 2
 	}
-	return nil, true, err
+	return nil, repeated, err
 }
 
 // sendOnce executes a script.
@@ -74,6 +76,13 @@ func passes(err error) bool {
 		}
 	}
 	return false
+}
+
+// refusal reports whether what failed so was not executed: the server has said so, or was not asked.
+func refusal(err error) bool {
+	var reply redis.Error
+	var network *net.OpError
+	return errors.As(err, &reply) || errors.Is(err, redis.ErrPoolTimeout) || errors.As(err, &network) && network.Op == "dial"
 }
 
 // pause waits and reports whether there is still time, and interest, after it.
