@@ -40,6 +40,7 @@ type contender struct {
 	again    chan struct{} // holds one request at most to ask again
 
 	// What follows is touched by run only.
+	answered bool  // Redis has answered before, so its failures pass
 	queued   bool  // the name may be in the queue of a node
 	arrival  int64 // the place in the queue, as Redis gave it
 	sample   sample
@@ -125,6 +126,7 @@ func (c *contender) try(w *waiter) (time.Duration, bool) {
 // win gives the lock to the caller whose turn it is, or back if all have gone.
 func (c *contender) win(take func(*waiter) (*RedisLock, error), giveBack func()) {
 	m := c.manager
+	c.answered = true
 	c.queued, c.arrival, c.failures, c.polls, c.watching = false, 0, 0, 0, false
 	m.waiters.rename(c, "") // what comes next is a new turn, at the end of the queue
 	w := m.waiters.shift(c)
@@ -160,7 +162,7 @@ func (c *contender) lost(a attempt, err error) (time.Duration, bool) {
 	if t.refused == 0 || t.granted+t.refused < m.quorum() {
 		return c.failed(t, err)
 	}
-	c.failures = 0
+	c.answered, c.failures = true, 0
 	for _, v := range votes {
 		if v.outcome != refused {
 			continue
@@ -196,7 +198,7 @@ func (c *contender) failed(t tally, err error) (time.Duration, bool) {
 	if t.errs != nil {
 		err = t.err()
 	}
-	if c.arrival == 0 { // never got through
+	if !c.answered {
 		c.manager.waiters.fail(c, &RedisError{Op: "acquire", Resource: c.resource, Err: err})
 		return 0, false
 	}

@@ -86,7 +86,9 @@ func (h readOnly) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-func (readOnly) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook { return next }
+func (readOnly) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
 
 // TestRefusedTryOfReleaseHidesNoTheft: a try that was refused has released nothing, so it does not explain what the next
 // one finds.

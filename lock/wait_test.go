@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -324,6 +325,47 @@ func TestInheritedForLessThanAGrant(t *testing.T) {
 	_, err := other.AcquireWait(t.Context(), "job", longTTL)
 	require.NoError(t, err)
 	require.False(t, inherited.IsHeld(), "two holders")
+}
+
+// TestCallersOutlastAFailureBetweenTwoTurns: one of them has got the lock, and the ask for the next one fails.
+func TestCallersOutlastAFailureBetweenTwoTurns(t *testing.T) {
+	t.Parallel()
+	server, holder := setup(t)
+	client := newClient(t, server.Addr())
+	var on atomic.Bool
+	var refused atomic.Int64
+	client.AddHook(readOnly{chosen: func(cmd redis.Cmder) bool {
+		if !on.Load() || len(cmd.Args()) != 13 { // of all scripts, only the one for waiting has so many
+			return false
+		}
+		refused.Add(1)
+		return true
+	}})
+	m := newManager(t, client)
+	l := acquire(t, holder, "job", longTTL)
+	const waiting = 3
+	got := make(chan *lock.RedisLock, waiting)
+	for range waiting {
+		go func() {
+			w, err := m.AcquireWait(t.Context(), "job", longTTL)
+			assert.NoError(t, err)
+			got <- w
+		}()
+	}
+	length := queueLength(t, server)
+	require.Eventually(t, func() bool { return length() == 1 && m.GetMetrics().Waiting == waiting }, patience, tick)
+	on.Store(true)
+	require.NoError(t, l.Release(t.Context()))
+	first := <-got
+	require.NotNil(t, first)
+	require.Eventually(t, func() bool { return refused.Load() > 4 }, patience, tick, "it goes on asking")
+	require.Equal(t, waiting-1, m.GetMetrics().Waiting)
+	on.Store(false)
+	for range waiting - 1 {
+		require.NoError(t, first.Release(t.Context()))
+		first = <-got
+		require.NotNil(t, first)
+	}
 }
 
 // deadlines takes down until when scripts are waited for.
