@@ -119,7 +119,7 @@ func (c *contender) try(w *waiter) (time.Duration, bool) {
 		r.leave()
 		return 0, false
 	default:
-		return c.lost(a, a.err)
+		return c.lost(a, ask.liveness > 0)
 	}
 }
 
@@ -153,14 +153,15 @@ func (c *contender) leaveOthers(a attempt) {
 	}
 }
 
-// lost finds out how long to wait after a try that did not succeed.
-func (c *contender) lost(a attempt, err error) (time.Duration, bool) {
+// lost finds out how long to wait after a try that did not succeed; queued says whether it asked for a place, as we can be
+// told of a release.
+func (c *contender) lost(a attempt, queued bool) (time.Duration, bool) {
 	m := c.manager
 	votes := a.round.snapshot()
 	t := count(votes)
 	// With answers of a majority Redis works: they were split, if they are not all refusals.
 	if t.refused == 0 || t.granted+t.refused < m.quorum() {
-		return c.failed(t, err)
+		return c.failed(t, a.err)
 	}
 	c.answered, c.failures = true, 0
 	for _, v := range votes {
@@ -177,7 +178,7 @@ func (c *contender) lost(a attempt, err error) (time.Duration, bool) {
 		m.waiters.rename(c, m.newValue())
 		return retryDelay, false
 	}
-	if !c.queued {
+	if !queued {
 		if m.openInboxes(c.retired) {
 			return 0, false // queue at once
 		}

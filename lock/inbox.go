@@ -102,7 +102,9 @@ func (b *inbox) run() {
 			delay = minReconnectDelay
 			m.waiters.nudge() // while there was no connection, messages were lost
 		})
-		b.setUp(false)
+		if b.setUp(false) {
+			m.waiters.nudge() // those who rely on being told, and are not from now on
+		}
 		settle.Do(func() { close(b.settled) })
 		if ctx.Err() != nil {
 			return
@@ -113,10 +115,13 @@ func (b *inbox) run() {
 	}
 }
 
-func (b *inbox) setUp(up bool) {
+// setUp takes note of the state, and reports whether it is a new one.
+func (b *inbox) setUp(up bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	changed := b.up != up
 	b.up = up
+	return changed
 }
 
 // session subscribes and reads until the connection fails.

@@ -368,6 +368,32 @@ func TestCallersOutlastAFailureBetweenTwoTurns(t *testing.T) {
 	}
 }
 
+// TestInboxBreaksWhileQueued: who cannot be told of a release any more asks for itself.
+func TestInboxBreaksWhileQueued(t *testing.T) {
+	t.Parallel()
+	server, holder := setup(t)
+	admin := server.Client(t)
+	user := func(rules ...any) {
+		t.Helper()
+		require.NoError(t, admin.Do(t.Context(), append([]any{"acl", "setuser", "app"}, rules...)...).Err())
+	}
+	user("on", "nopass", "~*", "&*", "+@all")
+	client := redis.NewClient(&redis.Options{Addr: server.Addr(), Username: "app", Password: "any", ContextTimeoutEnabled: true})
+	t.Cleanup(func() { _ = client.Close() })
+	m := newManager(t, client)
+	l := acquire(t, holder, "job", longTTL)
+	done := make(chan error, 1)
+	go func() {
+		done <- m.WithLock(t.Context(), "job", longTTL, func(context.Context, *lock.RedisLock) error { return nil })
+	}()
+	length := queueLength(t, server)
+	require.Eventually(t, func() bool { return length() == 1 }, patience, tick)
+	user("resetchannels")
+	require.NoError(t, l.Release(t.Context()))
+	require.Eventually(t, func() bool { return len(done) == 1 }, 5*time.Second, tick, "by itself it would have looked after ten")
+	require.NoError(t, <-done)
+}
+
 // deadlines takes down until when scripts are waited for.
 type deadlines struct{ seen chan time.Time }
 
