@@ -121,7 +121,12 @@ type attempt struct {
 // acquire asks the nodes and makes the majority agree on the token. After an error nothing stays behind: what a node
 // has granted, or may have, is taken back in the background.
 func (r *round) acquire() attempt {
-	a := attempt{round: r, start: r.start}
+	a := attempt{round: r, start: r.start, err: errNoAnswer}
+	defer func() {
+		if a.err != nil { // also if a hook of the client panics
+			r.discard()
+		}
+	}()
 	a.err = r.decide(func(mutex *redsync.Mutex) error { return mutex.TryLockContext(r.context()) })
 	if a.err == nil {
 		a.token, a.err = r.agree()
@@ -129,9 +134,6 @@ func (r *round) acquire() attempt {
 	a.end = time.Now()
 	if a.err == nil && !a.end.Before(a.start.Add(validity(r.ttl))) {
 		a.err = errTooLate
-	}
-	if a.err != nil {
-		r.discard()
 	}
 	return a
 }

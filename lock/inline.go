@@ -41,8 +41,17 @@ func (b *batcher) startInline(r *round) *inlineCall {
 func (b *batcher) processInline(c *inlineCall, call call) (any, error) {
 	cmd := call.command(c)
 	start := time.Now()
-	err := b.node.client.Process(c, once{cmd})
-	took := time.Since(start)
+	err := errNoAnswer
+	defer func() { b.landed(c, time.Since(start), err) }() // also if a hook of the client panics
+	err = b.node.client.Process(c, once{cmd})
+	if err != nil {
+		return nil, err
+	}
+	return call.script.reply(cmd)
+}
+
+// landed ends a call that took so long and ended so.
+func (b *batcher) landed(c *inlineCall, took time.Duration, err error) {
 	var reply redis.Error
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -51,10 +60,6 @@ func (b *batcher) processInline(c *inlineCall, call call) (any, error) {
 	if !c.ended {
 		b.ends = append(b.ends, c.end)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return call.script.reply(cmd)
 }
 
 // inlineCall is a call under way, and its context: that carries what the caller's carries, and ends with the deadline

@@ -122,8 +122,9 @@ func (r *round) decide(count func(*redsync.Mutex) error) error {
 
 // ask puts the question to one node and records its answer.
 func (r *round) ask(n *node) vote {
-	v := r.call(r, n)
-	r.record(n, v)
+	v := vote{outcome: failed, err: errNoAnswer}
+	defer func() { r.record(n, v) }() // also if a hook of the client panics
+	v = r.call(r, n)
 	return v
 }
 

@@ -32,8 +32,9 @@ func (l *RedisLock) Release(ctx context.Context) error {
 	if l.round != nil {
 		l.round.finish()
 	}
+	err = ErrRedis                       // if a hook of the client panics
+	defer func() { l.endRelease(err) }() // then it can be released again
 	err = m.release(ctx, begin, l)
-	l.endRelease(err)
 	if l.repeated {
 		l.cleanUp() // an attempt that was held up would acquire the lock once more, for nobody
 	}

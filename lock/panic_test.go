@@ -1,0 +1,80 @@
+package lock
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/internal/redistest"
+)
+
+// panics is a hook of somebody else that does, once each time it is set, before or after a command.
+type panics struct{ before, after atomic.Bool }
+
+func (*panics) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h *panics) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if h.before.Swap(false) {
+			panic("the hook's own fault")
+		}
+		err := next(ctx, cmd)
+		if h.after.Swap(false) {
+			panic("the hook's own fault")
+		}
+		return err
+	}
+}
+
+func (*panics) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// TestPanicOfAHookTakesNothing: callers who recover from it can go on. It takes no place from them, and no lock.
+func TestPanicOfAHookTakesNothing(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	opts := server.Options()
+	opts.ContextTimeoutEnabled = true
+	client := redis.NewClient(opts)
+	t.Cleanup(func() { _ = client.Close() })
+	hook := &panics{}
+	client.AddHook(hook)
+	m, err := NewRedisLockManager(client)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = m.Close(context.Background()) })
+	batches := &m.nodes[0].batches
+	byItself := func() bool {
+		batches.mu.Lock()
+		defer batches.mu.Unlock()
+		return batches.near && batches.underWay() == 0
+	}
+	admin := server.Client(t)
+	locked := func() bool { return admin.Exists(t.Context(), "cache:lock:{job}").Val() > 0 }
+
+	for range maxInline {
+		var l Lock
+		require.Eventually(t, func() bool { // the next caller makes the call by itself
+			l, err = m.Acquire(t.Context(), "other", 30*time.Second)
+			return err == nil && l.Release(t.Context()) == nil && byItself()
+		}, 20*time.Second, time.Millisecond)
+		hook.after.Store(true)
+		assert.Panics(t, func() { _, _ = m.Acquire(t.Context(), "job", 30*time.Second) })
+		require.Eventually(t, func() bool { return !locked() }, 20*time.Second, time.Millisecond)
+	}
+
+	l, err := m.Acquire(t.Context(), "job", 30*time.Second)
+	require.NoError(t, err)
+	require.Eventually(t, byItself, 20*time.Second, time.Millisecond)
+	hook.before.Store(true)
+	assert.Panics(t, func() { _ = l.Release(t.Context()) })
+	assert.False(t, l.IsHeld())
+	assert.True(t, locked())
+	require.NoError(t, l.Release(t.Context()))
+	assert.False(t, locked())
+}
