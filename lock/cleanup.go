@@ -76,14 +76,16 @@ func (j *janitor) run() {
 		if work == nil {
 			return
 		}
-		left := j.sweep(work)
+		last := j.closing()
+		left := j.sweep(work, last)
 		if len(left) == 0 {
 			delay = retryDelay
 			continue
 		}
-		if !j.wait(delay) {
+		if last {
 			continue // this is given up, but what came in the meantime has not been tried
 		}
+		j.wait(delay)
 		j.mu.Lock()
 		j.pile = append(j.pile, left...)
 		j.mu.Unlock()
@@ -91,14 +93,22 @@ func (j *janitor) run() {
 	}
 }
 
-// wait pauses between two tries. It reports false when there should be no other, as the manager is closing.
-func (j *janitor) wait(d time.Duration) bool {
+// wait pauses between two tries; the last one comes at once when the manager is closing.
+func (j *janitor) wait(d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return true
 	case <-j.manager.closing:
+	}
+}
+
+// closing reports whether the manager is.
+func (j *janitor) closing() bool {
+	select {
+	case <-j.manager.closing:
+		return true
+	default:
 		return false
 	}
 }
@@ -116,14 +126,13 @@ func (j *janitor) take() []debris {
 	return work
 }
 
-// sweep tries to remove debris once, on all nodes side by side, and returns what has to be tried again.
-func (j *janitor) sweep(work []debris) []debris {
+// sweep tries to remove debris once, on all nodes side by side, and returns what has to be tried again. The
+// last try has less time.
+func (j *janitor) sweep(work []debris, last bool) []debris {
 	m := j.manager
 	timeout := maxNodeTimeout
-	select {
-	case <-m.closing:
+	if last {
 		timeout = lastCleanupTime
-	default:
 	}
 	ctx, cancel := context.WithTimeout(m.ctx, timeout)
 	defer cancel()

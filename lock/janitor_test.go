@@ -35,7 +35,7 @@ func (d *during) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// What was tried in vain when the manager is closed is given up. What turned up in the meantime has its own try.
+// TestClosingTriesAllDebrisOnce: also what turns up while the last try of other debris is under way.
 func TestClosingTriesAllDebrisOnce(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client(t)

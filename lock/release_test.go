@@ -146,6 +146,29 @@ func TestCloseReleasesAllAndTells(t *testing.T) {
 	assert.Zero(t, m.GetMetrics().Held)
 }
 
+// TestCloseTriesOnceMore: Redis has recovered since the last try to release a lock.
+func TestCloseTriesOnceMore(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := newClient(t, server.Addr())
+	var on atomic.Bool
+	var refused atomic.Int64
+	client.AddHook(readOnly{chosen: func(redis.Cmder) bool {
+		if on.Load() {
+			refused.Add(1)
+		}
+		return on.Load()
+	}})
+	m := newManager(t, client)
+	l := acquire(t, m, "job", longTTL)
+	on.Store(true)
+	require.ErrorIs(t, l.Release(t.Context()), lock.ErrRedis)
+	require.Eventually(t, func() bool { return refused.Load() >= 11 }, patience, time.Millisecond, "the pauses are long by now")
+	on.Store(false)
+	require.NoError(t, m.Close(t.Context()))
+	assert.Empty(t, traces(t, server))
+}
+
 func TestCloseWithoutALock(t *testing.T) {
 	t.Parallel()
 	m, err := lock.NewRedisLockManager(newClient(t, "127.0.0.1:1"))
