@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// HealthCheck reports whether locks can be acquired: a majority of the nodes answers a PING before ctx ends. It returns
-// an error matching ErrRedis if not, and ErrManagerClosed after Close. Safe for concurrent use.
+// HealthCheck reports whether locks can be acquired: a majority of the nodes answers a PING before ctx ends, and within
+// 2s. It returns an error matching ErrRedis if not, and ErrManagerClosed after Close. Safe for concurrent use.
 func (m *RedisLockManager) HealthCheck(ctx context.Context) error {
 	if ctx == nil {
 		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
@@ -17,6 +17,8 @@ func (m *RedisLockManager) HealthCheck(ctx context.Context) error {
 		return ErrManagerClosed
 	}
 	defer m.tasks.end()
+	ctx, cancel := context.WithTimeout(ctx, maxNodeTimeout) // Close waits for all that were asked
+	defer cancel()
 	answers := make(chan error, len(m.nodes))
 	for i, n := range m.nodes {
 		m.tasks.spawn(func() {

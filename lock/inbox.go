@@ -127,13 +127,23 @@ func (b *inbox) setUp(up bool) bool {
 // session subscribes and reads until the connection fails.
 func (b *inbox) session(ctx context.Context, subscribed func()) error {
 	m := b.node.manager
-	pubsub := b.node.client.Subscribe(ctx, m.inboxPrefix+m.id)
+	pubsub := b.node.client.Subscribe(ctx)
 	detach := context.AfterFunc(ctx, func() { _ = pubsub.Close() })
 	defer func() {
 		if detach() {
 			_ = pubsub.Close()
 		}
 	}()
+	// Close waits for what a node that hangs holds up, and cannot end it.
+	limited := func(call func(context.Context) error) error {
+		ctx, cancel := context.WithTimeout(ctx, maxNodeTimeout)
+		defer cancel()
+		return call(ctx)
+	}
+	err := limited(func(ctx context.Context) error { return pubsub.Subscribe(ctx, m.inboxPrefix+m.id) })
+	if err != nil {
+		return err
+	}
 	pinged := false
 	for {
 		msg, err := pubsub.ReceiveTimeout(ctx, pingAfter)
@@ -143,7 +153,7 @@ func (b *inbox) session(ctx context.Context, subscribed func()) error {
 			pinged = false
 		case errors.As(err, &timeout) && timeout.Timeout() && !pinged:
 			pinged = true
-			if err := pubsub.Ping(ctx); err != nil {
+			if err := limited(func(ctx context.Context) error { return pubsub.Ping(ctx) }); err != nil {
 				return err
 			}
 			continue

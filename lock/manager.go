@@ -110,7 +110,8 @@ func (m *RedisLockManager) forget(l *RedisLock) {
 // Close stops acquisitions, wakes those who wait with ErrManagerClosed, tells the holders of locks that these are lost,
 // and releases them, in pipelines. It returns when all is done and no goroutine is left, or when ctx ends: then with an
 // error matching that of ctx, while keys that could not be deleted end with their TTL. A minority of nodes that hangs may
-// take it as long as the node timeout of releases, see [WithNodeTimeout], and is no error. It does not close the clients.
+// take it as long as the node timeout of releases, see [WithNodeTimeout], or 2s if that is more, and is no error. It does
+// not close the clients.
 //
 // Close may be called without a lock ever acquired, concurrently, and again; later calls wait for the first one's end.
 func (m *RedisLockManager) Close(ctx context.Context) error {

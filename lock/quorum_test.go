@@ -110,6 +110,51 @@ func TestStoppedMinorityCostsNothing(t *testing.T) {
 	require.Eventually(t, func() bool { return value(t, servers[1]) == "" }, patience, tick, "late grants are taken back")
 }
 
+// TestStoppedMinorityDoesNotHoldUpClose: whatever was asked of it in the background, and however long its client would wait.
+func TestStoppedMinorityDoesNotHoldUpClose(t *testing.T) {
+	t.Parallel()
+	for name, ask := range map[string]func(*testing.T, *lock.RedisLockManager, []*redistest.Server){
+		"health check": func(t *testing.T, m *lock.RedisLockManager, _ []*redistest.Server) {
+			t.Helper()
+			require.NoError(t, m.HealthCheck(context.Background()))
+		},
+		"inbox": func(t *testing.T, m *lock.RedisLockManager, servers []*redistest.Server) {
+			t.Helper()
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() {
+				_, err := m.AcquireWait(ctx, "job", longTTL)
+				done <- err
+			}()
+			length := queueLength(t, servers[0])
+			require.Eventually(t, func() bool { return length() == 1 }, patience, tick)
+			cancel()
+			require.ErrorIs(t, <-done, context.Canceled)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			servers, manager := setupNodes(t)
+			acquire(t, manager(), "job", longTTL)
+			everywhere(t, servers, true)
+			clients := make([]redis.UniversalClient, len(servers))
+			for i, s := range servers {
+				c := redis.NewClient(&redis.Options{Addr: s.Addr(), ContextTimeoutEnabled: true, ReadTimeout: 3 * patience})
+				t.Cleanup(func() { _ = c.Close() })
+				clients[i] = c
+				require.NoError(t, c.Ping(t.Context()).Err())
+			}
+			m := newManager(t, nil, lock.WithNodes(clients...))
+			servers[2].Stop()
+			defer servers[2].Continue()
+			ask(t, m, servers)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			require.NoError(t, m.Close(ctx))
+		})
+	}
+}
+
 func TestStoppedMajorityIsARedisError(t *testing.T) {
 	t.Parallel()
 	servers, manager := setupNodes(t)
