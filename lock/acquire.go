@@ -132,7 +132,7 @@ func (r *round) acquire() attempt {
 		a.token, a.err = r.agree()
 	}
 	a.end = time.Now()
-	if a.err == nil && !a.end.Before(a.start.Add(validity(r.ttl))) {
+	if a.err == nil && remaining(a.start.Add(validity(r.ttl)), a.end) <= 0 {
 		a.err = errTooLate
 	}
 	return a

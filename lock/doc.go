@@ -27,9 +27,13 @@
 // A holder is told that its lock is lost before anybody else can get it: [RedisLock.Lost] is closed and
 // [RedisLock.Context] canceled, with the cause [ErrLockExpired], [ErrLockStolen] or [ErrManagerClosed]. The time counts
 // from before the last confirmed call was sent, less 1% and 2ms for clocks, less a guard of a tenth of the TTL (at most
-// 500ms); a timer of its own tells, which waits for no call. [RedisLock.IsHeld] compares the clock itself. A lost lock
+// 500ms); a timer of its own tells, which waits for no call. [RedisLock.IsHeld] compares the clocks itself. A lost lock
 // is never revived. What no library can do is stop a holder that has been told, or was stopped itself while it was
 // told: that is what tokens are for.
+//
+// Timers stand still while a machine is suspended. Afterwards IsHeld, Refresh and Release know by the wall clock that the
+// time is up, and Lost and Context tell with the next renewal. So a lock also ends when the wall clock is set forward by
+// as much as it has left.
 //
 // # Fencing
 //

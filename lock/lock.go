@@ -92,11 +92,11 @@ func (l *RedisLock) Until() time.Time {
 }
 
 // IsHeld reports whether the holder may rely on the lock right now. It compares the clock itself, so that it is right
-// even if the process has just been stopped and continued. It sends nothing to Redis.
+// even if the process has just been stopped and continued, or the machine suspended. It sends nothing to Redis.
 func (l *RedisLock) IsHeld() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.state == stateHeld && time.Now().Before(l.until)
+	return l.state == stateHeld && remaining(l.until, time.Now()) > 0
 }
 
 // Lost returns a channel that is closed when the lock is lost, and only then: Release does not close it. The loss is

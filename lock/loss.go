@@ -18,6 +18,12 @@ func guard(ttl time.Duration) time.Duration {
 	return min(max(ttl/10, time.Millisecond), 500*time.Millisecond)
 }
 
+// remaining returns how long a lock is valid by the clock that is ahead: the monotonic one, which nobody can set, stands
+// still while the machine is suspended, and the wall clock does not.
+func remaining(until, now time.Time) time.Duration {
+	return min(until.Sub(now), until.Round(0).Sub(now.Round(0)))
+}
+
 // grantOf is what a holder has got.
 type grantOf struct {
 	keys  keys
@@ -77,7 +83,7 @@ func (l *RedisLock) expire() {
 		l.mu.Unlock()
 		return
 	}
-	if left := time.Until(l.until); left > 0 { // renewed while the timer was firing
+	if left := remaining(l.until, time.Now()); left > 0 { // renewed while the timer was firing
 		l.expiry.timer.Reset(left)
 		l.mu.Unlock()
 		return
@@ -94,7 +100,7 @@ func (l *RedisLock) extend(start time.Time, generation uint64) bool {
 		l.mu.Unlock()
 		return false
 	}
-	if !time.Now().Before(l.until) {
+	if remaining(l.until, time.Now()) <= 0 {
 		l.mu.Unlock()
 		l.lose(ErrLockExpired)
 		return false

@@ -70,7 +70,7 @@ func (l *RedisLock) current(op string) (uint64, error) {
 		return 0, lostError(op, l.resource, l.cause)
 	case l.state != stateHeld:
 		return 0, ErrLockNotHeld
-	case !time.Now().Before(l.until):
+	case remaining(l.until, time.Now()) <= 0:
 		return 0, lostError(op, l.resource, ErrLockExpired) // the timer is late
 	}
 	return l.generation, nil

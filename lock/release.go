@@ -60,7 +60,7 @@ func (l *RedisLock) beginRelease(now time.Time) (bool, error) {
 	l.mu.Lock()
 	held := l.state == stateHeld
 	switch {
-	case held && !now.Before(l.until):
+	case held && remaining(l.until, now) <= 0:
 		l.mu.Unlock()
 		l.lose(ErrLockExpired) // the timer is late
 		return false, lostError("release", l.resource, ErrLockExpired)
