@@ -14,9 +14,10 @@
 // # Wait
 //
 // [RedisLockManager.AcquireWait] queues until its context ends. Waiters are served first come, first served, across
-// processes, and are woken by the release, which passes the lock on: nobody polls. It uses one pub/sub connection for
-// each manager, opened when somebody has to wait for the first time. Where that is impossible, for instance as an ACL
-// forbids the channel, waiters poll, at most every quarter of a second.
+// processes, and are woken by the release, which passes the lock on: nobody polls. Several masters cannot pass it on; they
+// tell the first waiter, and besides each asks once a second. It uses one pub/sub connection to each node for each manager,
+// opened when somebody has to wait for the first time. Where that is impossible, for instance as an ACL forbids the
+// channel, waiters poll: soon after they come, then every quarter of a second.
 //
 // # With lock
 //
@@ -51,7 +52,9 @@
 // describes. All are asked in parallel, and the answer is there when the majority has decided: a minority that is down
 // costs no time, unless those that answer are split between several who acquire. Then it is waited for as long again as
 // they took, at least 50ms. The token is the largest that a granting master gave, and is on a majority before the holder sees it.
-// A master that was restarted empty gets the locks back that a majority confirms.
+// A master that was restarted empty gets the locks back that a majority confirms, with their next automatic renewal. Until
+// then it grants them to anybody, so that two could have a majority: a master that may have lost its data has to stay away
+// for as long as the longest TTL.
 //
 // Both Acquire and Release return when the majority has decided. What a manager has released it can acquire again at once
 // nevertheless, even where a master that is late has not heard of the release yet. Another manager may still be refused

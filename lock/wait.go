@@ -12,8 +12,8 @@ import (
 // round trip. On several masters the first waiter is told, and acquires in the ordinary way. Within a process the
 // callers that wait for the same resource take turns, and are one waiter in Redis.
 //
-// A plain Acquire can come first only when the holder has died and its key has expired. A waiter that dies delays the
-// next one by no more than two seconds.
+// A plain Acquire can come first only when the holder has died and its key has expired; on several masters also between a
+// release and the first waiter's try. A waiter that dies delays the next one by no more than two seconds.
 //
 // The arguments and the lock are those of Acquire, the error matches exactly one of: the error of ctx, ErrManagerClosed,
 // ErrInvalidArgument, and ErrRedis if Redis fails at the first try. Once queued a waiter outlasts failures of Redis until
