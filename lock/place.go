@@ -55,8 +55,12 @@ func (p place) call(r *round, n *node) vote {
 	if numbers[0] > 0 {
 		return vote{outcome: granted, token: numbers[0], repeated: repeated}
 	}
+	wait := time.Duration(numbers[1]) * time.Millisecond
+	if wait < 0 {
+		wait = maxPollDelay // a foreign key that lasts until somebody removes it, and does not tell
+	}
 	return vote{
-		outcome: refused, wait: time.Duration(numbers[1]) * time.Millisecond, repeated: repeated,
+		outcome: refused, wait: wait, repeated: repeated,
 		place: placeReply{arrival: numbers[2], time: numbers[3], ahead: numbers[4], watch: numbers[5]},
 	}
 }

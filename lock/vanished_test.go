@@ -234,3 +234,25 @@ func TestOneOfAllLooksAfterTheHolder(t *testing.T) {
 		}
 	})
 }
+
+// TestForeignKeyThatLasts: it has no TTL to wait for, and whoever removes it tells nobody.
+func TestForeignKeyThatLasts(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, _ *embedded.Server, client *redis.Client) { //nolint:thelper // a test
+		scripts := &countScripts{}
+		client.AddHook(scripts)
+		require.NoError(t, client.Set(t.Context(), "cache:lock:{job}", "foreign", 0).Err())
+		m, err := lock.NewRedisLockManager(client)
+		require.NoError(t, err)
+		defer func() { _ = m.Close(t.Context()) }()
+		done := make(chan error, 1)
+		go func() {
+			_, err := m.AcquireWait(t.Context(), "job", longTTL)
+			done <- err
+		}()
+		time.Sleep(10 * time.Second) // in a bubble
+		assert.LessOrEqual(t, scripts.count.Load(), int64(42), "four times a second")
+		require.NoError(t, client.Del(t.Context(), "cache:lock:{job}").Err())
+		require.NoError(t, <-done)
+	})
+}

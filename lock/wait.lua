@@ -7,7 +7,7 @@
 --       4 liveness, ms: how long the waiter counts as alive without asking again, 0 not to join the queue
 --       5 arrival as a former reply gave it, 0 at first
 --       6 1 if the waiter was told to look after the holder, else 0
--- Reply {token, or 0 if not granted; remaining TTL of the holder, ms; arrival, us; time of the server, us;
+-- Reply {token, or 0 if not granted; remaining TTL of the holder, ms, -1 if it has none; arrival, us; time of the server, us;
 --       number of waiters ahead; 1 if the waiter is to look after the holder, 2 if before all others, else 0}
 local value, name = ARGV[1], ARGV[3]
 local time = redis.call('TIME')
@@ -40,7 +40,7 @@ if arrival == 0 then
   arrival = now
 end
 local ahead = 0
-local left = math.max(redis.call('PTTL', KEYS[1]), 0)
+local left = redis.call('PTTL', KEYS[1])
 local liveness = tonumber(ARGV[4])
 if liveness > 0 then
   redis.call('ZADD', KEYS[3], 'NX', string.format('%.0f', arrival), name)
