@@ -45,6 +45,9 @@ func TestManyCallersShareRoundTrips(t *testing.T) {
 	}
 	proxy.Cut()
 	all.Wait()
+	counts := server.Commands(t)
+	const asked = 64 * 30 * 3 // to acquire, to be refused, to release
+	assert.Less(t, counts["eval"]+counts["evalsha"], int64(asked/2), "what comes together goes together")
 	keys, err := server.Client(t).Keys(t.Context(), "cache:lock:{*}").Result()
 	require.NoError(t, err)
 	assert.Empty(t, keys)

@@ -129,6 +129,8 @@ func TestCloseReleasesAllAndTells(t *testing.T) {
 	assert.Equal(t, len(locks), m.GetMetrics().Held)
 	server.ResetCommands(t)
 	require.NoError(t, m.Close(t.Context()))
+	counts := server.Commands(t)
+	assert.LessOrEqual(t, counts["eval"]+counts["evalsha"], int64(30), "a hundred are released by one command")
 	require.NoError(t, m.Close(t.Context()), "again")
 	for _, l := range locks {
 		wait(t, l.Lost(), "loss")
