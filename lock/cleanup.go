@@ -46,17 +46,23 @@ func (l *RedisLock) cleanUp() {
 // janitor removes debris in the background. Its goroutine runs only while there is some.
 type janitor struct {
 	manager *RedisLockManager
+	poke    chan struct{} // tells the goroutine of new debris; never holds more than one
 
 	mu      sync.Mutex // guards what follows
-	pile    []debris
+	pile    []debris   // not tried yet
+	late    int        // how many were tried in vain, and will be again
 	running bool
+}
+
+func newJanitor(m *RedisLockManager) *janitor {
+	return &janitor{manager: m, poke: make(chan struct{}, 1)}
 }
 
 // add takes note of debris.
 func (j *janitor) add(d debris) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if len(j.pile) >= maxDebris {
+	if len(j.pile)+j.late >= maxDebris {
 		return
 	}
 	if !d.queued {
@@ -65,40 +71,52 @@ func (j *janitor) add(d debris) {
 	j.pile = append(j.pile, d)
 	if !j.running {
 		j.running = j.manager.tasks.spawn(j.run)
+		return
+	}
+	select {
+	case j.poke <- struct{}{}:
+	default:
 	}
 }
 
-// run works until nothing is left.
+// run works until nothing is left. What is new has its try at once, whatever is still to be tried again.
 func (j *janitor) run() {
+	var left []debris // tried before, and due again
+	var due time.Time
 	delay := retryDelay
 	for {
-		work := j.take()
-		if work == nil {
+		work, last := j.take(len(left)), j.closing()
+		switch {
+		case len(left) > 0 && (last || !time.Now().Before(due)):
+			work, left = append(work, left...), nil
+			delay = min(2*delay, maxCleanupDelay)
+		case len(work) > 0:
+		case len(left) > 0:
+			j.wait(time.Until(due))
+			continue
+		default:
 			return
 		}
-		last := j.closing()
-		left := j.sweep(work, last)
-		if len(left) == 0 {
-			delay = retryDelay
-			continue
-		}
+		again := j.sweep(work, last)
 		if last {
-			continue // this is given up, but what came in the meantime has not been tried
+			continue // this is given up
 		}
-		j.wait(delay)
-		j.mu.Lock()
-		j.pile = append(j.pile, left...)
-		j.mu.Unlock()
-		delay = min(2*delay, maxCleanupDelay)
+		if len(left) == 0 {
+			due = time.Now().Add(delay)
+		}
+		if left = append(left, again...); len(left) == 0 {
+			delay = retryDelay
+		}
 	}
 }
 
-// wait pauses between two tries; the last one comes at once when the manager is closing.
+// wait pauses until the next try, or something new. The last try comes at once when the manager is closing.
 func (j *janitor) wait(d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+	case <-j.poke:
 	case <-j.manager.closing:
 	}
 }
@@ -113,16 +131,13 @@ func (j *janitor) closing() bool {
 	}
 }
 
-// take returns all there is, or nil and ends the running state.
-func (j *janitor) take() []debris {
+// take returns what is new, given how many are to be tried again. It ends the running state if there is nothing at all.
+func (j *janitor) take(late int) []debris {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	work := j.pile
-	j.pile = nil
-	if len(work) == 0 {
-		j.running = false
-		return nil
-	}
+	j.pile, j.late = nil, late
+	j.running = len(work)+late > 0
 	return work
 }
 

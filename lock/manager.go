@@ -54,7 +54,7 @@ func NewRedisLockManager(client redis.UniversalClient, opts ...Option) (*RedisLo
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.metrics = newMetrics(m)
 	m.renewer = newRenewer(m)
-	m.janitor = &janitor{manager: m}
+	m.janitor = newJanitor(m)
 	m.leftovers = newLeftovers(len(set.nodes))
 	m.waiters = &waiters{manager: m, byResource: make(map[string]*contender), byName: make(map[string]*contender)}
 	pools := make([]redsyncredis.Pool, len(set.nodes))
