@@ -25,18 +25,14 @@ const (
 
 // pipelineTimer measures for how long a client is busy with pipelines.
 type pipelineTimer struct {
+	redistest.Hook
+
 	mu       sync.Mutex // protects what follows
 	active   int
 	since    time.Time // when active became 1
 	busy     time.Duration
 	renewals int
 }
-
-// DialHook makes it a redis.Hook.
-func (p *pipelineTimer) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-// ProcessHook leaves single commands alone.
-func (p *pipelineTimer) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
 
 // ProcessPipelineHook adds up time and renewals. Pipelines at the same time
 // count once.

@@ -13,12 +13,16 @@ import (
 
 	"github.com/compozy/cache/embedded"
 	"github.com/compozy/cache/lock"
+
+	"github.com/compozy/cache/internal/redistest"
 )
 
 // hanging makes a client's commands hang, once it is set, until their context ends.
-type hanging struct{ on atomic.Bool }
+type hanging struct {
+	redistest.Hook
 
-func (*hanging) DialHook(next redis.DialHook) redis.DialHook { return next }
+	on atomic.Bool
+}
 
 func (h *hanging) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
@@ -29,10 +33,6 @@ func (h *hanging) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		}
 		return next(ctx, cmd)
 	}
-}
-
-func (*hanging) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
 }
 
 // TestCallerOnItsOwn: who is alone with a node that is near makes the call by itself, and cannot leave. Its own deadline

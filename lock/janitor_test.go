@@ -18,14 +18,10 @@ import (
 
 // during calls a function while the first script is under way: its reply is there but not seen yet.
 type during struct {
+	redistest.Hook
+
 	once sync.Once
 	f    func()
-}
-
-func (*during) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (*during) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
 }
 
 func (d *during) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
@@ -61,11 +57,11 @@ func TestClosingTriesAllDebrisOnce(t *testing.T) {
 
 // removals answers in place of a server, which has one key.
 type removals struct {
+	redistest.Hook
+
 	key  string
 	gone atomic.Bool
 }
-
-func (*removals) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 func (h *removals) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(_ context.Context, cmds []redis.Cmder) error {

@@ -20,11 +20,11 @@ import (
 
 // heldBack keeps releases from leaving a client, from on until let is closed.
 type heldBack struct {
+	redistest.Hook
+
 	on  atomic.Bool
 	let chan struct{}
 }
-
-func (*heldBack) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 func (h *heldBack) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
@@ -38,10 +38,6 @@ func (h *heldBack) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		}
 		return next(ctx, cmd)
 	}
-}
-
-func (*heldBack) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
 }
 
 // TestReleasedIsFreeThoughAMasterHasNotHeard: the release has not reached one of the masters, and another one does not

@@ -209,9 +209,11 @@ func TestLostAndContextBeforeAndAfter(t *testing.T) {
 }
 
 // unheard keeps all replies from their caller, while it is on.
-type unheard struct{ on atomic.Bool }
+type unheard struct {
+	redistest.Hook
 
-func (*unheard) DialHook(next redis.DialHook) redis.DialHook { return next }
+	on atomic.Bool
+}
 
 func (u *unheard) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {

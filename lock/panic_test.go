@@ -14,9 +14,11 @@ import (
 )
 
 // panics is a hook of somebody else that does, once each time it is set, before or after a command.
-type panics struct{ before, after atomic.Bool }
+type panics struct {
+	redistest.Hook
 
-func (*panics) DialHook(next redis.DialHook) redis.DialHook { return next }
+	before, after atomic.Bool
+}
 
 func (h *panics) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
@@ -29,10 +31,6 @@ func (h *panics) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		}
 		return err
 	}
-}
-
-func (*panics) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
 }
 
 // TestPanicOfAHookTakesNothing: callers who recover from it can go on. It takes no place from them, and no lock.

@@ -285,11 +285,11 @@ func TestCloseDoesNotWaitForAStoppedMinority(t *testing.T) {
 
 // half is a connection that breaks: the replies to acquisitions get lost, or nothing arrives at all.
 type half struct {
+	redistest.Hook
+
 	lossy, dead atomic.Bool
 	lost        atomic.Int64
 }
-
-func (*half) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 func (h *half) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
@@ -305,10 +305,6 @@ func (h *half) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		cmd.SetErr(io.EOF)
 		return io.EOF
 	}
-}
-
-func (h *half) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
 }
 
 // TestMinorityThatMayHaveGranted: one of three masters has granted the lock without anybody knowing, and does not hear of

@@ -63,7 +63,11 @@ func TestLostReplyOfReleaseIsNoExpiry(t *testing.T) {
 }
 
 // readOnly answers, as a replica does, those of the commands that a client sends one by one which are chosen.
-type readOnly struct{ chosen func(redis.Cmder) bool }
+type readOnly struct {
+	redistest.Hook
+
+	chosen func(redis.Cmder) bool
+}
 
 // readOnlyError is its answer.
 type readOnlyError struct{}
@@ -74,8 +78,6 @@ func (readOnlyError) Error() string { return "READONLY You can't write against a
 // RedisError implements redis.Error.
 func (readOnlyError) RedisError() {}
 
-func (readOnly) DialHook(next redis.DialHook) redis.DialHook { return next }
-
 func (h readOnly) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		if h.chosen(cmd) {
@@ -84,10 +86,6 @@ func (h readOnly) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		}
 		return next(ctx, cmd)
 	}
-}
-
-func (readOnly) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
 }
 
 // TestRefusedTryOfReleaseHidesNoTheft: a try that was refused has released nothing, so it does not explain what the next

@@ -19,6 +19,8 @@ const crowd = 64
 
 // crowdTest is a manager whose callers wait for a connection until the test lets them.
 type crowdTest struct {
+	redistest.Hook
+
 	server  *redistest.Server
 	manager *RedisLockManager
 	client  *redis.Client
@@ -26,9 +28,6 @@ type crowdTest struct {
 	gate    sync.RWMutex // held to keep pipelines, which have connections of their own, from leaving
 	all     sync.WaitGroup
 }
-
-func (*crowdTest) DialHook(next redis.DialHook) redis.DialHook          { return next }
-func (*crowdTest) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
 
 func (c *crowdTest) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {

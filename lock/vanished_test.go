@@ -16,6 +16,8 @@ import (
 	"github.com/compozy/cache/embedded"
 	"github.com/compozy/cache/internal/faultproxy"
 	"github.com/compozy/cache/lock"
+
+	"github.com/compozy/cache/internal/redistest"
 )
 
 // TestVanishedWaitersInARowCostAGrantEach: their machine is gone, though the server believes them to be there.
@@ -173,9 +175,11 @@ func TestWhoComesBetweenTwoHandOffs(t *testing.T) {
 }
 
 // countScripts counts the scripts that a client is asked to run.
-type countScripts struct{ count atomic.Int64 }
+type countScripts struct {
+	redistest.Hook
 
-func (c *countScripts) DialHook(next redis.DialHook) redis.DialHook { return next }
+	count atomic.Int64
+}
 
 func (c *countScripts) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {

@@ -81,12 +81,10 @@ func TestPanicOfAHookTakesNoPlace(t *testing.T) {
 }
 
 // panics is a hook of somebody else that does.
-type panics struct{ on atomic.Bool }
+type panics struct {
+	redistest.Hook
 
-func (h *panics) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (h *panics) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
+	on atomic.Bool
 }
 
 func (h *panics) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
@@ -100,14 +98,10 @@ func (h *panics) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 
 // sizes notes how many events each script was given.
 type sizes struct {
+	redistest.Hook
+
 	mu     sync.Mutex
 	events []int
-}
-
-func (h *sizes) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (h *sizes) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
 }
 
 func (h *sizes) ProcessHook(next redis.ProcessHook) redis.ProcessHook {

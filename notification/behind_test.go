@@ -106,17 +106,13 @@ func TestFirstEventLeftToTheJournalIsForgotten(t *testing.T) {
 
 // reads holds up what reads the journal to its end, and remembers for which server that was meant.
 type reads struct {
+	redistest.Hook
+
 	hold chan struct{} // closed to let them go
 	held atomic.Int32
 
 	mu       sync.Mutex
 	listened []string // guarded by mu
-}
-
-func (h *reads) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (h *reads) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
 }
 
 func (h *reads) ProcessHook(next redis.ProcessHook) redis.ProcessHook {

@@ -65,7 +65,7 @@ func TestPublishOutlivesABusyMoment(t *testing.T) {
 
 // afterBusy calls a function when a command was answered BUSY.
 type afterBusy struct {
-	commandHook
+	redistest.Hook
 	do func()
 }
 

@@ -293,7 +293,7 @@ func TestJournalFilledAndExpiredDuringACutIsAGap(t *testing.T) {
 
 // trimmer cuts the journal off before a part of it is read.
 type trimmer struct {
-	commandHook
+	redistest.Hook
 	admin *redis.Client
 	left  atomic.Int32 // parts still to be read before that
 }

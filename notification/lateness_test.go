@@ -135,28 +135,11 @@ func TestLateEventOfACallerWhoIsGone(t *testing.T) {
 	n.publisher.lateness.ahead.Store(-time.Hour.Milliseconds())
 	gone := errors.New("gone")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	client.AddHook(cancels{func() { cancel(gone) }})
+	client.AddHook(redistest.AfterCommand(func() { cancel(gone) }))
 	err = n.Publish(ctx, "k", struct{}{})
 	require.ErrorIs(t, err, gone)
 	require.ErrorContains(t, err, "LATE")
 	var failed *PublishError
 	require.ErrorAs(t, err, &failed)
 	assert.False(t, failed.Uncertain)
-}
-
-// cancels is a hook that cancels when a command has come back.
-type cancels struct{ cancel func() }
-
-func (h cancels) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (h cancels) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
-}
-
-func (h cancels) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		err := next(ctx, cmd)
-		h.cancel()
-		return err
-	}
 }

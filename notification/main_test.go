@@ -76,12 +76,3 @@ func splitLines(s string) iter.Seq[string] {
 		}
 	}
 }
-
-// commandHook is the part of a hook that looks at nothing but single commands.
-type commandHook struct{}
-
-func (commandHook) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (commandHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
-}

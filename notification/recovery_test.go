@@ -354,7 +354,7 @@ func TestOldEventsThatAreForwardedArriveAsTheyAre(t *testing.T) {
 
 // narrow lets only small parts of the journal arrive in time, as where events are large or the network is slow.
 type narrow struct {
-	commandHook
+	redistest.Hook
 	limit atomic.Int32
 }
 

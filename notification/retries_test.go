@@ -88,14 +88,10 @@ func TestRepetitionsLookBackFurtherEachTime(t *testing.T) {
 
 // elapsed notes how long before each repetition the first attempt was.
 type elapsed struct {
+	redistest.Hook
+
 	mu          sync.Mutex
 	repetitions []int64
-}
-
-func (h *elapsed) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (h *elapsed) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
 }
 
 func (h *elapsed) ProcessHook(next redis.ProcessHook) redis.ProcessHook {

@@ -38,16 +38,7 @@ func TestRefusedRepetitionIsUncertain(t *testing.T) {
 			for range count {
 				batch = append(batch, notification.To("k", struct{}{}))
 			}
-			require.NoError(t, n.PublishBatch(t.Context(), batch...)) // the script is known now
-			for range count {
-				next(t, s)
-			}
-			proxy.SwallowToClient(true)
-			done := make(chan error, 1)
-			go func() { done <- n.PublishBatch(t.Context(), batch...) }()
-			for range count {
-				next(t, s)
-			}
+			done := publishUnheard(t, n, proxy, s, batch)
 			require.NoError(t, admin.Do(t.Context(), "replicaof", "127.0.0.1", "1").Err())
 			proxy.SwallowToClient(false)
 			proxy.Cut()
@@ -80,16 +71,7 @@ func TestTrimmedJournalIsUncertain(t *testing.T) {
 			for range 1000 {
 				others = append(others, notification.To("other", numbered{2}))
 			}
-			require.NoError(t, n.PublishBatch(t.Context(), batch...)) // the script is known now
-			for range count {
-				next(t, s)
-			}
-			proxy.SwallowToClient(true)
-			done := make(chan error, 1)
-			go func() { done <- n.PublishBatch(t.Context(), batch...) }()
-			for range count {
-				next(t, s)
-			}
+			done := publishUnheard(t, n, proxy, s, batch)
 			require.NoError(t, outside.PublishBatch(t.Context(), others...))
 			proxy.SwallowToClient(false)
 			for _, err := range each(t, <-done, count) {
@@ -309,7 +291,7 @@ func TestErrorOfAnEndedContextWithoutAServer(t *testing.T) {
 	n := newSystem(t, client)
 	gone := errors.New("gone")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	client.AddHook(afterEach{func() { cancel(gone) }})
+	client.AddHook(redistest.AfterCommand(func() { cancel(gone) }))
 	err := n.Publish(ctx, "k", struct{}{})
 	require.ErrorIs(t, err, gone)
 	require.ErrorContains(t, err, "nobody there")
@@ -318,21 +300,24 @@ func TestErrorOfAnEndedContextWithoutAServer(t *testing.T) {
 	assert.False(t, failed.Uncertain)
 }
 
-// afterEach calls a function when a command has come back.
-type afterEach struct{ do func() }
-
-func (h afterEach) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (h afterEach) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
-}
-
-func (h afterEach) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		err := next(ctx, cmd)
-		h.do()
-		return err
+// publishUnheard publishes a batch whose reply the proxy swallows, and returns when a subscription has it. The outcome comes
+// later.
+func publishUnheard(
+	t *testing.T, n *notification.RedisNotificationSystem, proxy *faultproxy.Proxy, s notification.Subscriber,
+	batch []notification.Outgoing,
+) (outcome <-chan error) {
+	t.Helper()
+	require.NoError(t, n.PublishBatch(t.Context(), batch...)) // the script is known now
+	for range batch {
+		next(t, s)
 	}
+	proxy.SwallowToClient(true)
+	done := make(chan error, 1)
+	go func() { done <- n.PublishBatch(t.Context(), batch...) }()
+	for range batch {
+		next(t, s)
+	}
+	return done
 }
 
 // each returns the errors of a batch, of which all have failed, or the one of a single event.

@@ -1,0 +1,165 @@
+package notification_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/notification"
+)
+
+// A publisher whose reply was lost in a failover repeats its event on the new master. If the old one had delivered it
+// but did not pass it on, it has another place there, and is the same event all the same.
+func TestEventRepeatedAfterAFailoverArrivesOnce(t *testing.T) {
+	t.Parallel()
+	before, after := redistest.Start(t), redistest.Start(t)
+	toBefore, toAfter := before.Client(t), after.Client(t)
+	client, target := switched(t, before.Addr())
+	n := newSystem(t, client)
+	r := record(t, subscribe(t, n, "k"))
+	p := &publisher{system: newSystem(t, toBefore)}
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	r.reached(t, p.last)
+	lost, err := toBefore.XRange(t.Context(), journalKey, "-", "+").Result()
+	require.NoError(t, err)
+	again := func(e redis.XMessage) {
+		id, err := toAfter.XAdd(t.Context(), &redis.XAddArgs{
+			Stream: journalKey, Values: []any{"k", e.Values["k"], "v", e.Values["v"]},
+		}).Result()
+		require.NoError(t, err)
+		require.NoError(t, toAfter.Publish(t.Context(), "k", fmt.Sprintf(`{"event_id":%q,%s`, id, e.Values["v"])).Err())
+	}
+	again(lost[8]) // the recovery will come across this one
+	addr := after.Addr()
+	target.Store(&addr)
+	require.NoError(t, toBefore.Do(t.Context(), "client", "kill", "type", "pubsub").Err())
+	require.Eventually(t, func() bool {
+		return len(pubsubClients(t, toAfter)) == 1 && n.HealthCheck(t.Context()) == nil
+	}, patience, time.Millisecond)
+	again(lost[9]) // this one arrives live
+	p.system = newSystem(t, toAfter)
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	r.reached(t, p.last)
+	assert.Zero(t, r.verify(t, p.sent))
+	assert.Len(t, r.gaps(), 1)
+}
+
+// As TestEventRepeatedAfterAFailoverArrivesOnce, with a subscriber that falls behind after it: it must not come across
+// the repetition in the journal.
+func TestEventRepeatedAfterAFailoverIsNotReplayed(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		live   bool // the repetition arrives live, and is not recovered
+		behind int  // events left to the journal before the failover
+	}{
+		"arrived live":      {live: true},
+		"recovered":         {},
+		"live and behind":   {live: true, behind: 1},
+		"behind":            {behind: 1},
+		"behind by several": {behind: 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const buffer = 10
+			before, after := redistest.Start(t), redistest.Start(t)
+			toBefore, toAfter := before.Client(t), after.Client(t)
+			client, target := switched(t, before.Addr())
+			n := newSystem(t, client, notification.WithBufferSize(buffer))
+			slow, other := subscribe(t, n, "k"), record(t, subscribe(t, n, "k*"))
+			p := &publisher{system: newSystem(t, toBefore)}
+			require.Zero(t, p.publish(t.Context(), "k", buffer)) // the buffer is full
+			last := toBefore.XRevRangeN(t.Context(), journalKey, "+", "-", 1).Val()[0].Values
+			require.Zero(t, p.publish(t.Context(), "k", tc.behind))
+			other.reached(t, p.last)
+			again := func() { // as a publisher that lost the reply
+				id, err := toAfter.XAdd(t.Context(), &redis.XAddArgs{
+					Stream: journalKey, Values: []any{"k", last["k"], "v", last["v"]},
+				}).Result()
+				require.NoError(t, err)
+				require.NoError(t, toAfter.Publish(t.Context(), "k", fmt.Sprintf(`{"event_id":%q,%s`, id, last["v"])).Err())
+			}
+			if !tc.live {
+				again()
+			}
+			addr := after.Addr()
+			target.Store(&addr)
+			require.NoError(t, toBefore.Do(t.Context(), "client", "kill", "type", "pubsub").Err())
+			require.Eventually(t, func() bool {
+				return len(pubsubClients(t, toAfter)) == 1 && n.HealthCheck(t.Context()) == nil
+			}, patience, time.Millisecond)
+			if tc.live {
+				again()
+			}
+			p.system = newSystem(t, toAfter)
+			require.Zero(t, p.publish(t.Context(), "k", 1)) // it falls behind
+			other.reached(t, p.last)
+			late := record(t, slow)
+			late.reached(t, p.last)
+			assert.Equal(t, tc.behind, late.verify(t, p.sent), "what it has not read is gone")
+			assert.Zero(t, other.verify(t, p.sent))
+		})
+	}
+}
+
+// A publisher repeats an event after a failover. Who had it before does not get it again; but who had not, because he was
+// behind or has come since, does.
+func TestEventRepeatedAfterAFailoverReachesWhoHadItNot(t *testing.T) {
+	t.Parallel()
+	before, after := redistest.Start(t), redistest.Start(t)
+	toBefore, toAfter := before.Client(t), after.Client(t)
+	client, target := switched(t, before.Addr())
+	n := newSystem(t, client, notification.WithBufferSize(1))
+	registry := prometheus.NewPedanticRegistry()
+	require.NoError(t, registry.Register(n.Collector()))
+	slow := subscribe(t, n, "k")
+	quick := newSystem(t, client)
+	other := record(t, subscribe(t, quick, "k"))
+	p := &publisher{system: newSystem(t, toBefore)}
+	require.Zero(t, p.publish(t.Context(), "k", 2)) // the second is left to the journal
+	other.reached(t, p.last)
+	lost := toBefore.XRevRangeN(t.Context(), journalKey, "+", "-", 1).Val()[0].Values
+	require.Eventually(t, func() bool {
+		return gauge(t, registry, "cache_notification_replaying_subscribers") == 1
+	}, patience, time.Millisecond)
+
+	addr := after.Addr()
+	target.Store(&addr)
+	require.NoError(t, toBefore.Do(t.Context(), "client", "kill", "type", "pubsub").Err())
+	for _, system := range []*notification.RedisNotificationSystem{n, quick} {
+		require.Eventually(t, func() bool {
+			return len(pubsubClients(t, toAfter)) == 2 && system.HealthCheck(t.Context()) == nil
+		}, patience, time.Millisecond)
+	}
+	newcomer := record(t, subscribe(t, quick, "k"))
+	p.system = newSystem(t, toAfter)
+	require.Zero(t, p.publish(t.Context(), "k", 3))
+	other.reached(t, p.last)
+	numbers := []int{decoded(t, next(t, slow))} // now the others are read, and two of them wait outside the buffer
+	require.Eventually(t, func() bool { return n.GetMetrics().MessagesRecovered == 1 }, patience, time.Millisecond)
+
+	id, err := toAfter.XAdd(t.Context(), &redis.XAddArgs{Stream: journalKey, Values: []any{"k", lost["k"], "v", lost["v"]}}).Result()
+	require.NoError(t, err)
+	require.NoError(t, toAfter.Publish(t.Context(), "k", fmt.Sprintf(`{"event_id":%q,%s`, id, lost["v"])).Err())
+	require.Zero(t, p.publish(t.Context(), "k", 1))
+	for len(numbers) < 6 {
+		numbers = append(numbers, decoded(t, next(t, slow)))
+	}
+	assert.Equal(t, []int{1, 3, 4, 5, 2, 6}, numbers)
+	other.reached(t, 6)
+	newcomer.reached(t, 6)
+	assert.Equal(t, []int{1, 2, 3, 4, 5, 6}, other.numbers)
+	assert.Equal(t, []int{3, 4, 5, 2, 6}, newcomer.numbers)
+}
+
+func decoded(t *testing.T, m *notification.Message) int {
+	t.Helper()
+	v, err := notification.Decode[numbered](m)
+	require.NoError(t, err)
+	return v.N
+}
