@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -65,11 +64,9 @@ func TestNewEventsWhileTheLastOneReadWaits(t *testing.T) {
 	n := newSystem(t, redistest.Start(t).Client(t), notification.WithBufferSize(1), notification.WithHistory(100, 0))
 	slow := subscribe(t, n, "k")
 	p, busy := &publisher{system: n}, &publisher{system: n}
-	registry := prometheus.NewPedanticRegistry()
-	require.NoError(t, registry.Register(n.Collector()))
 	require.Zero(t, p.publish(t.Context(), "k", 3))
 	require.Eventually(t, func() bool {
-		return gauge(t, registry, "cache_notification_replaying_subscribers") == 1
+		return gauge(t, n, "replaying_subscribers") == 1
 	}, patience, time.Millisecond)
 	for recovered := int64(1); recovered <= 2; recovered++ {
 		next(t, slow)

@@ -110,23 +110,27 @@ func TestHealth(t *testing.T) {
 	require.NoError(t, n.Alive())
 }
 
+// gauge returns the value of a metric that has one. It may be used in conditions.
+func gauge(t *testing.T, n *notification.RedisNotificationSystem, name string) float64 {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	assert.NoError(t, registry.Register(n.Collector()))
+	families, err := registry.Gather()
+	assert.NoError(t, err)
+	for _, family := range families {
+		if family.GetName() == "cache_notification_"+name {
+			return family.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	assert.Fail(t, "no such metric", name)
+	return 0
+}
+
 func TestHeartbeatAge(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	n := newSystem(t, server.Client(t), notification.WithHeartbeat(20*time.Millisecond))
-	registry := prometheus.NewPedanticRegistry()
-	require.NoError(t, registry.Register(n.Collector()))
-	age := func() float64 {
-		families, err := registry.Gather()
-		assert.NoError(t, err)
-		for _, family := range families {
-			if family.GetName() == "cache_notification_heartbeat_age_seconds" {
-				return family.GetMetric()[0].GetGauge().GetValue()
-			}
-		}
-		assert.Fail(t, "no such metric")
-		return 0
-	}
+	age := func() float64 { return gauge(t, n, "heartbeat_age_seconds") }
 	assert.Zero(t, age(), "nobody listens, so none is expected")
 	subscribe(t, n, "k")
 	require.Eventually(t, func() bool { return age() > 0 }, patience, time.Millisecond)

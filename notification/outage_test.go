@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -15,20 +14,6 @@ import (
 	"github.com/compozy/cache/internal/redistest"
 	"github.com/compozy/cache/notification"
 )
-
-// gauge returns the value of a metric that has one.
-func gauge(t *testing.T, registry prometheus.Gatherer, name string) float64 {
-	t.Helper()
-	families, err := registry.Gather()
-	require.NoError(t, err)
-	for _, family := range families {
-		if family.GetName() == name {
-			return family.GetMetric()[0].GetGauge().GetValue()
-		}
-	}
-	require.FailNow(t, "no such metric", name)
-	return 0
-}
 
 // While Redis is away, names that nobody wants any more are not kept for it.
 func TestNamesAreForgottenWithoutRedis(t *testing.T) {
@@ -72,9 +57,7 @@ func TestHeartbeatAgeWithoutRedis(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
 	t.Cleanup(func() { _ = client.Close() })
 	n := newSystem(t, client, notification.WithPingTimeout(time.Millisecond))
-	registry := prometheus.NewPedanticRegistry()
-	require.NoError(t, registry.Register(n.Collector()))
-	age := func() float64 { return gauge(t, registry, "cache_notification_heartbeat_age_seconds") }
+	age := func() float64 { return gauge(t, n, "heartbeat_age_seconds") }
 	assert.Zero(t, age())
 	n.Subscribe(t.Context(), "k")
 	first := age()

@@ -91,9 +91,21 @@ func through(tb testing.TB, server *redistest.Server, change ...func(*redis.Opti
 
 func TestHalfOpenConnectionIsNoticed(t *testing.T) {
 	t.Parallel()
+	for name, opts := range map[string][]notification.Option{
+		"quick heartbeat": {notification.WithHeartbeat(50 * time.Millisecond)}, "default heartbeat": nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testHalfOpen(t, opts...)
+		})
+	}
+}
+
+func testHalfOpen(t *testing.T, opts ...notification.Option) {
+	t.Helper()
 	server := redistest.Start(t)
 	client, proxy := through(t, server)
-	n := newSystem(t, client, notification.WithHeartbeat(50*time.Millisecond))
+	n := newSystem(t, client, opts...)
 	outside := newSystem(t, server.Client(t))
 	r := record(t, subscribe(t, n, "k"))
 	p := &publisher{system: outside}

@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -115,8 +114,6 @@ func TestEventRepeatedAfterAFailoverReachesWhoHadItNot(t *testing.T) {
 	toBefore, toAfter := before.Client(t), after.Client(t)
 	client, target := switched(t, before.Addr())
 	n := newSystem(t, client, notification.WithBufferSize(1))
-	registry := prometheus.NewPedanticRegistry()
-	require.NoError(t, registry.Register(n.Collector()))
 	slow := subscribe(t, n, "k")
 	quick := newSystem(t, client)
 	other := record(t, subscribe(t, quick, "k"))
@@ -125,7 +122,7 @@ func TestEventRepeatedAfterAFailoverReachesWhoHadItNot(t *testing.T) {
 	other.reached(t, p.last)
 	lost := toBefore.XRevRangeN(t.Context(), journalKey, "+", "-", 1).Val()[0].Values
 	require.Eventually(t, func() bool {
-		return gauge(t, registry, "cache_notification_replaying_subscribers") == 1
+		return gauge(t, n, "replaying_subscribers") == 1
 	}, patience, time.Millisecond)
 
 	addr := after.Addr()
