@@ -51,7 +51,8 @@
 // With [WithNodes] a lock lives on several independent masters and is held when a majority has granted it, as Redlock
 // describes. All are asked in parallel, and the answer is there when the majority has decided: a minority that is down
 // costs no time, unless those that answer are split between several who acquire. Then it is waited for as long again as
-// they took, at least 50ms. The token is the largest that a granting master gave, and is on a majority before the holder sees it.
+// they took, at least 50ms. The token is the largest that a granting master gave, and is on a majority before the holder
+// sees it.
 // A master that was restarted empty gets the locks back that a majority confirms, with their next automatic renewal. Until
 // then it grants them to anybody, so that two could have a majority: a master that may have lost its data has to stay away
 // for as long as the longest TTL.

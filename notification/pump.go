@@ -40,7 +40,7 @@ type pump struct {
 	pending    atomic.Int64   // items the dispatcher has not finished
 	running    atomic.Int32   // goroutines that have not returned
 	beats      atomic.Uint64  // heartbeats sent
-	lastBeat   atomic.Int64   // when a heartbeat last came back, or the first was due, Unix nanoseconds; 0 before the first subscription
+	lastBeat   atomic.Int64   // when a heartbeat last came back, or Subscribe was first called, Unix nanoseconds; 0 before
 	busySince  atomic.Int64   // since when dispatch has worked on one item; 0 while it waits
 	counts     atomic.Bool    // a server has counted us among the listeners to a channel; see beside
 
