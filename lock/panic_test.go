@@ -2,7 +2,6 @@ package lock
 
 import (
 	"context"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,26 +12,6 @@ import (
 	"github.com/compozy/cache/internal/redistest"
 )
 
-// panics is a hook of somebody else that does, once each time it is set, before or after a command.
-type panics struct {
-	redistest.Hook
-
-	before, after atomic.Bool
-}
-
-func (h *panics) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		if h.before.Swap(false) {
-			panic("the hook's own fault")
-		}
-		err := next(ctx, cmd)
-		if h.after.Swap(false) {
-			panic("the hook's own fault")
-		}
-		return err
-	}
-}
-
 // TestPanicOfAHookTakesNothing: callers who recover from it can go on. It takes no place from them, and no lock.
 func TestPanicOfAHookTakesNothing(t *testing.T) {
 	t.Parallel()
@@ -41,8 +20,7 @@ func TestPanicOfAHookTakesNothing(t *testing.T) {
 	opts.ContextTimeoutEnabled = true
 	client := redis.NewClient(opts)
 	t.Cleanup(func() { _ = client.Close() })
-	hook := &panics{}
-	client.AddHook(hook)
+	client.AddHook(redistest.Panics{})
 	m, err := NewRedisLockManager(client)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = m.Close(context.Background()) })
@@ -61,16 +39,14 @@ func TestPanicOfAHookTakesNothing(t *testing.T) {
 			l, err = m.Acquire(t.Context(), "other", 30*time.Second)
 			return err == nil && l.Release(t.Context()) == nil && byItself()
 		}, 20*time.Second, time.Millisecond)
-		hook.after.Store(true)
-		assert.Panics(t, func() { _, _ = m.Acquire(t.Context(), "job", 30*time.Second) })
+		assert.Panics(t, func() { _, _ = m.Acquire(redistest.PanicAfter(t.Context()), "job", 30*time.Second) })
 		require.Eventually(t, func() bool { return !locked() }, 20*time.Second, time.Millisecond)
 	}
 
 	l, err := m.Acquire(t.Context(), "job", 30*time.Second)
 	require.NoError(t, err)
 	require.Eventually(t, byItself, 20*time.Second, time.Millisecond)
-	hook.before.Store(true)
-	assert.Panics(t, func() { _ = l.Release(t.Context()) })
+	assert.Panics(t, func() { _ = l.Release(redistest.PanicBefore(t.Context())) })
 	assert.False(t, l.IsHeld())
 	assert.True(t, locked())
 	require.NoError(t, l.Release(t.Context()))

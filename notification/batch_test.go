@@ -4,7 +4,6 @@ import (
 	"context"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -68,32 +67,13 @@ func TestPanicOfAHookTakesNoPlace(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = n.Shutdown(context.Background()) })
 	require.NoError(t, n.Publish(t.Context(), "k", struct{}{}))
-	var hook panics
-	hook.on.Store(true)
-	client.AddHook(&hook)
+	client.AddHook(redistest.Panics{})
 	for range maxDirect {
-		assert.Panics(t, func() { _ = n.Publish(t.Context(), "k", struct{}{}) })
+		assert.Panics(t, func() { _ = n.Publish(redistest.PanicBefore(t.Context()), "k", struct{}{}) })
 	}
-	hook.on.Store(false)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	assert.NoError(t, n.Publish(ctx, "k", struct{}{}))
-}
-
-// panics is a hook of somebody else that does.
-type panics struct {
-	redistest.Hook
-
-	on atomic.Bool
-}
-
-func (h *panics) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		if h.on.Load() {
-			panic("the hook's own fault")
-		}
-		return next(ctx, cmd)
-	}
 }
 
 // sizes notes how many events each script was given.
