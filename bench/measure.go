@@ -66,17 +66,21 @@ func (e effort) runRace(ctx context.Context, callers int, contenders ...contende
 }
 
 // calibrate warms a contender up and returns how many operations each caller
-// does per turn.
+// does per turn. It comes near in steps: the first operations may take several
+// times as long as those that follow.
 func (e effort) calibrate(ctx context.Context, callers int, c contender) (int, error) {
-	const warmUp = 20
-	if _, err := takeTurn(ctx, callers, warmUp, c); err != nil {
-		return 0, err
+	const first, growth = 20, 10
+	for n := first; ; {
+		elapsed, err := takeTurn(ctx, callers, n, c)
+		if err != nil {
+			return 0, err
+		}
+		fitting := max(1, int(float64(n)*float64(e.turn)/float64(max(elapsed, 1))))
+		if elapsed >= e.turn/2 {
+			return fitting, nil
+		}
+		n = min(fitting, growth*n)
 	}
-	elapsed, err := takeTurn(ctx, callers, warmUp, c)
-	if err != nil {
-		return 0, err
-	}
-	return max(1, int(e.turn/max(elapsed/warmUp, 1))), nil
 }
 
 // takeTurn lets all callers do n operations each and returns how long it took.
