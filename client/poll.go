@@ -20,8 +20,10 @@ type polling struct {
 	now    func() time.Duration // a clock that nobody sets
 	// last is the connection on which something was sent last. Who finds itself there sends the second time in a row:
 	// a pool gives a caller who is alone the same connection each time.
-	last  atomic.Pointer[polled]
-	trial trial
+	last atomic.Pointer[polled]
+	// listener is the connection whose reader was the last to wait for what nobody has asked for.
+	listener atomic.Pointer[polled]
+	trial    trial
 }
 
 // newPolling returns what polls for as long as budget.
@@ -79,6 +81,9 @@ type polled struct {
 	budget  time.Duration         // to ask for; 0 is once
 	buffer  []byte
 	got     received
+	unasked bool // nobody has asked for what is read
+
+	nudged nudge
 }
 
 // received is what asking brought.
@@ -108,14 +113,19 @@ func (c *polled) Read(b []byte) (int, error) {
 		return c.stream.Read(b)
 	}
 	defer c.reading.Store(false)
-	chosen := way(c.way.Swap(uint32(among)))
+	chosen := way(c.way.Swap(uint32(unasked)))
 	got := c.read(b, chosen)
-	if chosen == among {
+	if chosen == unasked {
 		// A subscription's reader waits all the time. What it has got now may be the answer to what was sent meanwhile,
 		// and nobody knows when the next message comes.
-		c.way.Store(uint32(among))
-	} else if sent := time.Duration(c.sent.Load()); sent != 0 && got.err == nil {
+		c.way.Store(uint32(unasked))
+		return got.n, got.err
+	}
+	if sent := time.Duration(c.sent.Load()); chosen != among && sent != 0 && got.err == nil {
 		c.polling.trial.took(chosen, c.polling.now()-sent)
+	}
+	if listener := c.polling.listener.Load(); listener != nil && chosen == awake {
+		listener.nudge()
 	}
 	return got.n, got.err
 }
@@ -123,11 +133,15 @@ func (c *polled) Read(b []byte) (int, error) {
 // read receives in the chosen way, but never as a net.Conn does, which prepares Go's scheduler for a call that blocks; see
 // receiveNow.
 func (c *polled) read(b []byte, chosen way) received {
-	c.buffer, c.budget = b, 0
+	c.buffer, c.budget, c.unasked = b, 0, chosen == unasked
 	if chosen == awake {
 		c.budget = c.polling.budget
 	}
 	err := c.raw.Read(c.ask)
+	for c.unasked && c.awoken(err) {
+		c.budget = min(nudgeTime, c.polling.budget)
+		err = c.raw.Read(c.ask)
+	}
 	c.buffer = nil
 	if err != nil {
 		// The connection was closed, or a deadline is over: the usual way says so in the usual words.

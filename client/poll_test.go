@@ -169,7 +169,7 @@ func TestOneReadIsPolledForEachCommand(t *testing.T) {
 	_, err := conn.Write([]byte("x")) // while it waits
 	require.NoError(t, err)
 	require.NoError(t, <-done)
-	require.Equal(t, uint32(among), conn.way.Load(), "the next read would poll for what nobody has asked for")
+	require.Equal(t, uint32(unasked), conn.way.Load(), "the next read would poll for what nobody has asked for")
 }
 
 func TestEveryWaySeesTheEnd(t *testing.T) {
@@ -242,7 +242,7 @@ func testEnd(t *testing.T, chosen way) {
 		conn.polling.budget = 10 * time.Millisecond
 		done := make(chan error, 1)
 		go func() { done <- read(conn) }()
-		require.Eventually(t, func() bool { return conn.way.Load() == uint32(among) }, patience, time.Millisecond)
+		require.Eventually(t, func() bool { return conn.way.Load() == uint32(unasked) }, patience, time.Millisecond)
 		require.NoError(t, conn.Close())
 		require.ErrorIs(t, <-done, net.ErrClosed)
 	})

@@ -35,6 +35,7 @@ func (c *polled) receive(fd uintptr) bool {
 			}}
 			return true
 		case c.budget == 0:
+			c.sleep()
 			return false
 		case until.IsZero():
 			// Not runtime.Gosched: it would wake another thread of ours, to look for work, at this very moment.
@@ -42,6 +43,7 @@ func (c *polled) receive(fd uintptr) bool {
 			until = time.Now().Add(c.budget)
 		case time.Now().After(until):
 			c.budget = 0
+			c.sleep()
 			return false
 		}
 	}

@@ -33,6 +33,8 @@ const (
 	ways
 	// among others that are under way; neither measured nor polled for.
 	among = ways
+	// unasked is what comes by itself, as to a subscription.
+	unasked = ways + 1
 )
 
 // next returns how to wait for the reply to the next command, and whether the trial wants to know how long it took.
