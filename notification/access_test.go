@@ -172,3 +172,50 @@ func TestHeartbeatTellsThatTheStateMayBeRead(t *testing.T) {
 	assert.Zero(t, r.verify(t, p.sent))
 	assert.Empty(t, r.gaps())
 }
+
+// Who may not read the journal is not left waiting for a replay: he is told, and gets what comes from then on.
+func TestReplayThatMayNotBeRead(t *testing.T) {
+	t.Parallel()
+	client := limited(t, redistest.Start(t), "-xrange")
+	n := newSystem(t, client, notification.WithBufferSize(2))
+	slow := subscribe(t, n, "k")
+	for range 10 {
+		require.NoError(t, n.Publish(t.Context(), "k", struct{}{}))
+	}
+	next(t, slow)
+	next(t, slow)
+	assert.Equal(t, notification.GapUnreadable, told(t, slow).Reason)
+	for name, id := range map[string]string{"the past": "1-1", "the future": "99999999999999-0"} {
+		resumed := n.SubscribeFrom(t.Context(), "k", id)
+		assert.Equal(t, notification.GapUnreadable, told(t, resumed).Reason, name)
+		require.NoError(t, n.Publish(t.Context(), "k", numbered{7}))
+		for _, s := range []*notification.Subscription{slow, resumed} {
+			m := next(t, s)
+			assert.Contains(t, m.Payload, "7}", name)
+			assert.False(t, m.Recovered, name)
+		}
+		require.NoError(t, resumed.Close())
+	}
+}
+
+// Who may not unsubscribe stays subscribed, and that is all: the refusal is about no other name.
+func TestUnsubscribeRefused(t *testing.T) {
+	t.Parallel()
+	client := limited(t, redistest.Start(t), "-unsubscribe", "-punsubscribe")
+	log, logs := logging()
+	n := newSystem(t, client, log, notification.WithUnsubscribeDelay(-1))
+	for range 20 {
+		first, glob := subscribe(t, n, "first"), subscribe(t, n, "f*")
+		require.NoError(t, first.Close())
+		require.NoError(t, glob.Close()) // while these names are dropped, another one is asked for
+		second := subscribe(t, n, "second")
+		require.NoError(t, n.Publish(t.Context(), "second", struct{}{}))
+		next(t, second)
+		require.NoError(t, second.Err())
+		require.NoError(t, second.Close())
+	}
+	stays := func() bool { return logs.FilterMessageSnippet("stays subscribed").Len() > 0 }
+	require.Eventually(t, stays, patience, time.Millisecond)
+	assert.Zero(t, n.GetMetrics().Reconnects)
+	assert.Zero(t, logs.FilterMessage("notification: subscription refused").Len())
+}

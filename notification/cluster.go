@@ -54,7 +54,7 @@ func (p *pump) guard(s *session) error {
 	}
 	s.asking.Lock()
 	defer s.asking.Unlock()
-	s.asked = append(s.asked, s.beats)
+	s.asked = append(s.asked, question{name: s.beats})
 	return s.pubsub.SSubscribe(dead(), s.beats)
 }
 

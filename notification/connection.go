@@ -33,8 +33,14 @@ type session struct {
 	judged  bool        // what became of the journal while the connection was cut is known; only the dispatcher touches it
 	blind   bool        // the journal cannot be read, which was logged; only beat touches it
 
-	asking sync.Mutex // held while names are asked for, so that asked is in the order of the commands
-	asked  []string   // names that Redis has not answered for yet, first beats, in a cluster twice; guarded by asking
+	asking sync.Mutex // held while commands are sent, so that asked is in their order
+	asked  []question // what Redis has not answered yet: first for beats, in a cluster twice; guarded by asking
+}
+
+// question is a command to listen to a name, or to do so no longer.
+type question struct {
+	name string
+	drop bool
 }
 
 // listen keeps a session open until the pump is stopped.
@@ -104,7 +110,7 @@ func (p *pump) connect() (*session, error) {
 // begin makes the session that uses a new connection.
 func (p *pump) begin(ps *redis.PubSub, beats string) *session {
 	s := &session{
-		epoch: p.epoch, pubsub: ps, beats: beats, awaited: map[string]bool{beats: true}, asked: []string{beats},
+		epoch: p.epoch, pubsub: ps, beats: beats, awaited: map[string]bool{beats: true}, asked: []question{{name: beats}},
 	}
 	s.ctx, s.cancel = context.WithCancel(p.ctx)
 	s.dog = time.AfterFunc(deadAfter*p.system.set.heartbeat, func() {
@@ -139,7 +145,7 @@ func (s *session) ask(topics []*topic) error {
 		if t.glob {
 			subscribe = s.pubsub.PSubscribe
 		}
-		s.asked = append(s.asked, t.name)
+		s.asked = append(s.asked, question{name: t.name})
 		if err := subscribe(ctx, t.name); err != nil {
 			return err
 		}
@@ -147,26 +153,29 @@ func (s *session) ask(topics []*topic) error {
 	return nil
 }
 
-// answered returns the name that the next answer of Redis is about.
-func (s *session) answered() (name string, ok bool) {
+// answered returns the question that the next answer of Redis is about.
+func (s *session) answered() (q question, ok bool) {
 	s.asking.Lock()
 	defer s.asking.Unlock()
 	if len(s.asked) == 0 {
-		return "", false
+		return question{}, false
 	}
-	name = s.asked[0]
+	q = s.asked[0]
 	s.asked = s.asked[1:]
-	return name, true
+	return q, true
 }
 
 // forget unsubscribes from the names in Redis.
 func (s *session) forget(topics []*topic) error {
 	ctx := dead()
+	s.asking.Lock()
+	defer s.asking.Unlock()
 	for _, t := range topics {
 		unsubscribe := s.pubsub.Unsubscribe
 		if t.glob {
 			unsubscribe = s.pubsub.PUnsubscribe
 		}
+		s.asked = append(s.asked, question{name: t.name, drop: true})
 		if err := unsubscribe(ctx, t.name); err != nil {
 			return err
 		}
@@ -240,15 +249,10 @@ func (p *pump) contact(s *session) {
 
 // confirmed handles what Redis says about a name.
 func (p *pump) confirmed(s *session, m *redis.Subscription) {
-	switch m.Kind {
-	case "subscribe", "psubscribe":
-	case "ssubscribe":
-		s.answered()
-		return
-	default:
+	s.answered()
+	if m.Kind != "subscribe" && m.Kind != "psubscribe" {
 		return
 	}
-	s.answered()
 	if !s.awaited[m.Channel] {
 		p.enqueue(item{kind: itemConfirmed, session: s, name: m.Channel})
 		return
@@ -262,9 +266,14 @@ func (p *pump) refused(s *session, err error) error {
 	if !permanent(err) {
 		return err
 	}
-	name, ok := s.answered()
+	q, ok := s.answered()
 	if !ok {
 		return err
+	}
+	name := q.name
+	if q.drop {
+		p.system.set.logger.Warn("notification: a name that nobody listens to stays subscribed", zap.String("name", name), zap.Error(err))
+		return nil
 	}
 	if name == s.beats && !s.awaited[name] {
 		p.unguarded(err) // the second answer; the first is about the subscription itself

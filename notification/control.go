@@ -67,7 +67,8 @@ func (p *pump) update(s *session, idle, added []*topic) error {
 // nothing older. It has to happen before Redis is asked for them: what is published from then on is theirs. It is
 // a nicety, so its failure is none.
 func (p *pump) notePlace(s *session, added []*topic) {
-	if p.system.set.history == 0 {
+	// Before the session is live, another server may answer. The recovery that is to come makes up for it.
+	if p.system.set.history == 0 || !s.wasLive.Load() {
 		return
 	}
 	now, err := p.beside(s).look(s.ctx, "", 0)

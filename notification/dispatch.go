@@ -269,14 +269,16 @@ func (p *pump) refuse(it item) {
 	p.system.registry.drop(t)
 	t.mu.Lock()
 	subs := slices.Clone(t.subs)
-	if !t.live {
-		t.live = true // nobody is to wait for it any more
-		close(t.ready)
-	}
 	t.mu.Unlock()
 	for _, s := range subs {
 		p.system.metrics.subscribeErrors.Add(1)
 		s.shut(refusal(it.payload))
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.live {
+		t.live = true // nobody is to wait for it any more
+		close(t.ready)
 	}
 }
 

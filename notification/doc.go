@@ -71,6 +71,9 @@
 //     PublishError.Uncertain tells that it may have been published, or still be so, behind later events.
 //   - Events so large, or a network so slow, that a part of the journal does not arrive before the client's ReadTimeout:
 //     smaller parts are asked for, down to two events.
+//   - A journal that is deleted while the rest of the data stays, as by DEL or eviction: GapWiped, GapTrimmed or
+//     GapRolledBack. One case is not noticed: it was empty when the connection was cut, or its last event older than it
+//     is kept, and was filled and deleted before the next connection. Policies such as volatile-lru may evict it.
 //   - A restart without data: GapWiped. A failover, or a restart with data: GapFailover, since replication and
 //     persistence are asynchronous and the last events may be missing; GapRolledBack if some are known to be.
 //   - A cluster or Sentinel failover: the connection follows the journal to its new master. In a cluster all keys
@@ -84,9 +87,9 @@
 //   - A server without INFO, or a user who may not call it: failovers are then noticed only if events are missing
 //     in the journal. Without PUBSUB, nobody asks for the server of the connection. The scripts need EVALSHA and EVAL,
 //     XADD, XDEL, XRANGE, XREVRANGE, XLEN, PEXPIRE, PTTL, GET, SET, TIME and PUBLISH; subscribing needs SUBSCRIBE and
-//     PSUBSCRIBE on the channels and on the heartbeats, and SSUBSCRIBE in a cluster. A name that is refused ends its own
-//     subscriptions. Without the heartbeats none is live, and HealthCheck says why; without the commands that read the
-//     journal, events arrive live and nothing is recovered.
+//     PSUBSCRIBE on the channels and on the heartbeats, UNSUBSCRIBE and PUNSUBSCRIBE, and SSUBSCRIBE in a cluster. A name
+//     that is refused ends its own subscriptions. Without the heartbeats none is live, and HealthCheck says why; without
+//     the commands that read the journal, events arrive live and nothing is recovered, which is told as GapUnreadable.
 //   - A script of somebody else that keeps Redis BUSY: as if Redis were down. PublishError.Uncertain is false if the server
 //     says so to every attempt. That it does after busy-reply-threshold, 5 seconds by default; an attempt before that
 //     times out if the client's ReadTimeout is shorter, and is uncertain.

@@ -89,6 +89,33 @@ func TestFailoverThatLosesTheTail(t *testing.T) {
 	}
 }
 
+// The old master becomes a replica, takes all data from the new one, and keeps its connections. Its replication history
+// looks as if it had only got another name.
+func TestMasterThatBecomesAReplica(t *testing.T) {
+	t.Parallel()
+	before, after := redistest.Start(t), redistest.Start(t)
+	toBefore, toAfter := before.Client(t), after.Client(t)
+	require.NoError(t, toAfter.Do(t.Context(), "replicaof", before.Host(), before.Port()).Err())
+	require.NoError(t, toBefore.Set(t.Context(), "k", "v", 0).Err())
+	require.EqualValues(t, 1, toBefore.Wait(t.Context(), 1, patience).Val())
+	n := newSystem(t, toBefore, notification.WithHeartbeat(300*time.Millisecond))
+	r := record(t, subscribe(t, n, "k"))
+	p := &publisher{system: n}
+	require.Zero(t, p.publish(t.Context(), "k", 5))
+	r.reached(t, p.last)
+	require.EqualValues(t, 1, toBefore.Wait(t.Context(), 1, patience).Val())
+
+	require.NoError(t, toAfter.Do(t.Context(), "replicaof", "no", "one").Err())
+	require.NoError(t, toBefore.Set(t.Context(), "diverged", "", 0).Err()) // so that all data has to be copied
+	p.system = newSystem(t, toAfter)
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	require.NoError(t, toBefore.Do(t.Context(), "replicaof", after.Host(), after.Port()).Err())
+	assert.Equal(t, notification.GapFailover, told(t, r.sub).Reason)
+	require.Zero(t, p.publish(t.Context(), "k", 5))
+	r.reached(t, p.last)
+	assert.Zero(t, r.verify(t, p.sent))
+}
+
 // The old master is still there after a failover, and connections of the pool still go to it, when the subscribing one is
 // made to the new master. What the old one has taken since is lost, and told before anything of the new one's.
 func TestRecoveryReadsWhereItListens(t *testing.T) {

@@ -243,30 +243,38 @@ func TestJournalDeletedDuringACutIsAGap(t *testing.T) {
 // A journal that expires during a cut was not written to since we were last in touch.
 func TestJournalExpiredDuringACutIsNoGap(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
-	client, proxy := through(t, server)
-	history := notification.WithHistory(100, 10*time.Minute)
-	n, outside := newSystem(t, client, history), newSystem(t, server.Client(t), history)
-	r := record(t, subscribe(t, n, "k"))
-	p := &publisher{system: outside}
-	// An event of eleven minutes ago, as it would be in the journal.
 	at := time.Now().Add(-11 * time.Minute)
-	admin := server.Client(t)
-	require.NoError(t, admin.XAdd(t.Context(), &redis.XAddArgs{
-		Stream: journalKey, ID: fmt.Sprintf("%d-0", at.UnixMilli()),
-		Values: []any{"k", "p.1\n1:k", "v", fmt.Sprintf(`"time":%q,"n":0}`, at.Format(time.RFC3339Nano))},
-	}).Err())
-	cut(t, n, admin) // now the system knows it
-	proxy.Refuse(true)
-	proxy.Cut()
-	require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) != nil }, patience, time.Millisecond)
-	require.NoError(t, admin.Del(t.Context(), journalKey).Err()) // at last it expires
-	proxy.Refuse(false)
-	require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) == nil }, patience, time.Millisecond)
-	require.Zero(t, p.publish(t.Context(), "k", 5))
-	r.reached(t, p.last)
-	assert.Zero(t, r.verify(t, append([]int{0}, p.sent...)))
-	assert.Empty(t, r.gaps())
+	for name, id := range map[string]string{
+		"and the clock goes on": fmt.Sprintf("%d-0", at.UnixMilli()),
+		"and the clock is back": "99999999999999-0",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			client, proxy := through(t, server)
+			history := notification.WithHistory(100, 10*time.Minute)
+			n, outside := newSystem(t, client, history), newSystem(t, server.Client(t), history)
+			r := record(t, subscribe(t, n, "k"))
+			p := &publisher{system: outside}
+			// An event of eleven minutes ago, as it would be in the journal.
+			admin := server.Client(t)
+			require.NoError(t, admin.XAdd(t.Context(), &redis.XAddArgs{
+				Stream: journalKey, ID: id,
+				Values: []any{"k", "p.1\n1:k", "v", fmt.Sprintf(`"time":%q,"n":0}`, at.Format(time.RFC3339Nano))},
+			}).Err())
+			cut(t, n, admin) // now the system knows it
+			proxy.Refuse(true)
+			proxy.Cut()
+			require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) != nil }, patience, time.Millisecond)
+			require.NoError(t, admin.Del(t.Context(), journalKey).Err()) // at last it expires
+			proxy.Refuse(false)
+			require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) == nil }, patience, time.Millisecond)
+			require.Zero(t, p.publish(t.Context(), "k", 5))
+			r.reached(t, p.last)
+			assert.Zero(t, r.verify(t, append([]int{0}, p.sent...)))
+			assert.Empty(t, r.gaps())
+		})
+	}
 }
 
 // An empty journal is filled and expires during a cut.

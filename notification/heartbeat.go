@@ -84,6 +84,7 @@ func (p *pump) beatReturned(it item) {
 	}
 	if now.length == 0 {
 		p.expired()
+		d.highest = place{}
 	}
 	// A server that does not say who it is may be the embedded one, whose channels and globs are not in order.
 	if now.identity.run != "" && d.highest.pos.less(now.last.pos) {

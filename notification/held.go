@@ -13,6 +13,11 @@ func (s *Subscription) hold(g Gap, behind position) {
 	s.system.metrics.gap(g.Reason)
 	g.After, g.Time = s.lastRead(), time.Now()
 	s.push(g)
+	if n := len(s.held); n >= maxHeld {
+		last := &s.held[n-1] // told too early rather than not at all
+		last.Gap = last.merge(g)
+		return
+	}
 	s.held = append(s.held, heldGap{g, behind})
 }
 

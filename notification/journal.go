@@ -96,6 +96,7 @@ type identity struct {
 	run    string // server process; empty if unknown, as the two that follow
 	repl   string // replication history
 	before string // the history it continued, if it took over from another server
+	role   string // master or slave
 }
 
 // continues reports whether the later identity is certainly the same history: no event that was accepted before
@@ -104,9 +105,10 @@ func (i identity) continues(later identity) bool {
 	if i.repl == later.repl {
 		return true
 	}
-	// A server takes a new ID without any change of its data when its first replica arrives and some time after
-	// the last has left. It then names no history it continued, which a server that took over does.
-	return i.run == later.run && strings.Trim(later.before, "0") == ""
+	// A master takes a new ID without any change of its data when its first replica arrives and some time after
+	// the last has left. It then names no history it continued, which a server that took over does. Neither does a
+	// replica, which may have got all its data from another master.
+	return i.run == later.run && later.role == "master" && strings.Trim(later.before, "0") == ""
 }
 
 // look returns the status of the journal. If a channel is given, the same is sent there as a heartbeat.
@@ -129,13 +131,13 @@ func (j *journal) look(ctx context.Context, channel string, beat uint64) (status
 // parseStatus reads the reply of state.lua, which is also the payload of a heartbeat.
 func parseStatus(text string) (status, bool) {
 	fields := strings.Split(text, "\n")
-	if len(fields) != 8 {
+	if len(fields) != 9 {
 		return status{}, false
 	}
 	var s status
 	var errBeat, errLength error
 	s.beat, errBeat = strconv.ParseUint(fields[0], 10, 64)
-	s.identity = identity{fields[1], fields[2], fields[3], fields[4]}
+	s.identity = identity{fields[1], fields[2], fields[3], fields[4], fields[8]}
 	s.length, errLength = strconv.Atoi(fields[5])
 	ok := true
 	if fields[6] != "" {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -109,6 +110,8 @@ func TestServersClockIsSet(t *testing.T) {
 	n, err := NewRedisNotificationSystem(client)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = n.Shutdown(context.Background()) })
+	commands := &scripts{}
+	client.AddHook(commands)
 	l := &n.publisher.lateness
 	for count, publish := range []func() error{
 		func() error { return n.Publish(t.Context(), "k", struct{}{}) },
@@ -117,11 +120,64 @@ func TestServersClockIsSet(t *testing.T) {
 		require.NoError(t, publish())
 		require.NotEqual(t, int64(unknown), l.ahead.Load())
 		l.ahead.Store(-time.Hour.Milliseconds())
+		commands.take()
 		require.NoError(t, publish())
+		sent := commands.take()
+		require.Len(t, sent, 3, "too late by the clock of before, then what the clock is now, then again")
+		assert.NotContains(t, sent[2], noLimit, "it could come after its repetition")
 		assert.Zero(t, l.ahead.Load()/time.Minute.Milliseconds())
 		length := client.XLen(t.Context(), n.keys.journal).Val()
 		assert.EqualValues(t, []int{2, 6}[count], length)
 	}
+}
+
+// TestJournalAheadOfTheClock: places are what counts from then on, so only the first event takes longer.
+func TestJournalAheadOfTheClock(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	n, err := NewRedisNotificationSystem(client)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = n.Shutdown(context.Background()) })
+	commands := &scripts{}
+	client.AddHook(commands)
+	ahead := redis.XAddArgs{Stream: n.keys.journal, ID: "8000000000000-0", Values: []any{"k", "v"}}
+	require.NoError(t, client.XAdd(t.Context(), &ahead).Err())
+	require.NoError(t, n.Publish(t.Context(), "k", struct{}{}))
+	commands.take()
+	for range 10 {
+		require.NoError(t, n.Publish(t.Context(), "k", struct{}{}))
+	}
+	assert.Len(t, commands.take(), 10)
+	assert.EqualValues(t, 12, client.XLen(t.Context(), n.keys.journal).Val())
+}
+
+// scripts is a hook that notes the arguments of all scripts that were run and known.
+type scripts struct {
+	redistest.Hook
+
+	mu  sync.Mutex
+	ran [][]any
+}
+
+func (h *scripts) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if strings.HasPrefix(cmd.Name(), "eval") && !redis.HasErrorPrefix(err, "NOSCRIPT") {
+			h.mu.Lock()
+			h.ran = append(h.ran, cmd.Args())
+			h.mu.Unlock()
+		}
+		return err
+	}
+}
+
+// take returns what was noted since it was called last.
+func (h *scripts) take() [][]any {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	ran := h.ran
+	h.ran = nil
+	return ran
 }
 
 // TestLateEventOfACallerWhoIsGone: being late is no refusal for good, so the error is that of the caller's context too.

@@ -172,13 +172,14 @@ func TestEventsRepeatedAfterAFailover(t *testing.T) {
 func TestIdentityContinues(t *testing.T) {
 	t.Parallel()
 	const none = "0000000000000000000000000000000000000000"
-	was := identity{origin: "o", run: "r", repl: "a", before: none}
+	was := identity{origin: "o", run: "r", repl: "a", before: none, role: "master"}
 	assert.True(t, was.continues(was))
-	assert.True(t, was.continues(identity{"o", "other", "a", none}), "a replica goes on with its master's history")
-	assert.True(t, was.continues(identity{"o", "r", "b", none}), "the first replica came")
-	assert.False(t, was.continues(identity{"o", "r", "b", "x"}), "it was a replica in between")
-	assert.False(t, was.continues(identity{"o", "other", "b", "a"}), "a replica took over, perhaps without the tail")
-	assert.False(t, was.continues(identity{"o", "other", "b", none}), "a new process")
+	assert.True(t, was.continues(identity{"o", "other", "a", none, "master"}), "a replica goes on with its master's history")
+	assert.True(t, was.continues(identity{"o", "r", "b", none, "master"}), "the first replica came")
+	assert.False(t, was.continues(identity{"o", "r", "b", "x", "master"}), "it was a replica in between")
+	assert.False(t, was.continues(identity{"o", "other", "b", "a", "master"}), "a replica took over, perhaps without the tail")
+	assert.False(t, was.continues(identity{"o", "other", "b", none, "master"}), "a new process")
+	assert.False(t, was.continues(identity{"o", "r", "b", none, "slave"}), "another master's data came in place of its own")
 	assert.True(t, identity{origin: "o"}.continues(identity{origin: "o"}), "nothing is known")
 }
 

@@ -32,6 +32,7 @@ type verdict struct {
 	reason GapReason // why events may be missing; empty if none can be
 	from   envelope  // every later event has not passed yet; zero for the beginning
 	forked bool      // the journal is not the one the positions of subscriptions belong to
+	ended  bool      // nor is it, but nothing can be missing: it expired
 }
 
 // recover begins delivery in a new session, after everything it subscribes to was confirmed. What arrives live in
@@ -157,6 +158,9 @@ func (p *pump) accept(now status, v verdict) {
 	if v.forked {
 		p.rewind(v.from)
 	}
+	if v.ended {
+		p.expired()
+	}
 	d.base.identity, d.base.contact = now.identity, wallClock()
 	d.advance(v.from)
 }
@@ -218,8 +222,9 @@ func (p *pump) judge(ctx context.Context, j *journal, now status) (v verdict, er
 		case at.age(time.Now()) < p.system.set.historyTTL:
 			because(GapWiped) // too young to have expired
 		}
+		// The next journal may begin before the end of this one.
 		v.from = envelope{}
-		v.forked = v.reason != "" // the next journal may begin before the end of this one
+		v.forked, v.ended = v.reason != "", v.reason == ""
 		return v, nil
 	}
 	first, err := j.between(ctx, position{}, lastPosition(), 1)

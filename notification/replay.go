@@ -167,7 +167,7 @@ func (r *replayer) turn(s *Subscription) (moved, done bool) {
 		if ctx.Err() == nil {
 			r.failed(err)
 		}
-		return moved, false
+		return moved, permanent(err) && r.goWithout(s, stopping)
 	}
 	r.arrived()
 	progress, finished := r.take(s, part, was)
@@ -208,6 +208,31 @@ func (r *replayer) failed(err error) {
 	}
 	r.failing = true
 	r.pump.system.set.logger.Log(level, "notification: replay failed", zap.Error(err))
+}
+
+// goWithout makes a subscription live though the journal cannot be read, and tells it: live delivery is worth more than
+// none.
+func (r *replayer) goWithout(s *Subscription, stopping bool) bool {
+	s.topic.mu.Lock()
+	defer s.topic.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return true
+	}
+	if !stopping && !s.topic.live {
+		return false
+	}
+	s.releaseAll()
+	s.tell(Gap{Reason: GapUnreadable})
+	s.log(GapUnreadable)
+	if s.last == s.from {
+		s.last = position{} // where it wanted to begin; the journal may not have come so far
+	}
+	s.advance(s.topic.passed)
+	s.next, s.from = position{}, position{}
+	s.state, s.resumes = live, false
+	return true
 }
 
 // arrived is called when the journal was read. While the portions are small, a failure belongs to those before it.

@@ -57,7 +57,7 @@ func (p *publisher) send(ctx context.Context, requests []*request, now time.Time
 func (p *publisher) sendSafely(ctx context.Context, requests []*request, start time.Time) (reply any, err error) {
 	var lost error // of the first attempt that may have been executed
 	var since time.Time
-	late := false // the limits are wrong: places in the journal need not be what the server's clock says
+	late := false // an attempt was
 	for attempt, now := 0, start; ; attempt, now = attempt+1, time.Now() {
 		if lost == nil {
 			reply, err = p.sendFirst(ctx, requests, now, late)
@@ -88,20 +88,22 @@ func (p *publisher) sendSafely(ctx context.Context, requests []*request, start t
 	return nil, err
 }
 
-// sendFirst sends requests that no attempt before can have published.
+// sendFirst sends requests that no attempt before can have published. After one that came too late, the server's clock is
+// asked for, and compared itself: places in the journal are ahead of a clock that was set back.
 func (p *publisher) sendFirst(ctx context.Context, requests []*request, now time.Time, late bool) (reply any, err error) {
-	limit := any(noLimit)
-	if !late {
-		if limit, err = p.limit(ctx, now); err != nil {
-			return nil, notSentError{err}
-		}
+	limit, err := p.limit(ctx, now)
+	if err != nil {
+		return nil, notSentError{err}
 	}
-	if len(requests) == 1 {
+	if len(requests) == 1 && !late {
 		reply, err = p.sendOne(ctx, requests[0], now, limit)
 	} else {
 		reply, err = p.scripts.many.runOnce(ctx, p.client, p.manyCommand(0, limit, requests))
 	}
 	if err == nil {
+		if late {
+			p.lateness.forget() // what counts for the next events are places
+		}
 		p.learn(reply, now)
 	}
 	return reply, err

@@ -11,8 +11,8 @@
 --
 -- Reply    one string, which is also the heartbeat, with fields separated by newlines: number of the heartbeat,
 --          origin, run ID of the server, its replication ID, its previous replication ID, events in the journal,
---          ID of the last event, its time. What the server does not tell is empty. An error if this is not the
---          server that is meant, as in read.lua.
+--          ID of the last event, its time, role of the server. What the server does not tell is empty. An error if
+--          this is not the server that is meant, as in read.lua.
 
 if ARGV[5] ~= '' and redis.pcall('PUBSUB', 'NUMSUB', ARGV[5])[2] == 0 then
   return redis.error_reply('READONLY the subscriptions are on another server')
@@ -35,7 +35,7 @@ local function info(section, names)
   return unpack(values)
 end
 local run = info('server', {'run_id'})
-local id, previous = info('replication', {'master_replid', 'master_replid2'})
+local id, previous, role = info('replication', {'master_replid', 'master_replid2', 'role'})
 
 local length = redis.call('XLEN', KEYS[1])
 local last, stamp = '', ''
@@ -44,6 +44,6 @@ for _, entry in ipairs(redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)) d
   stamp = string.match(entry[2][4] or '', '^"time":"([^"]*)"') or ''
 end
 
-local state = table.concat({ARGV[4], origin, run, id, previous, length, last, stamp}, '\n')
+local state = table.concat({ARGV[4], origin, run, id, previous, length, last, stamp, role}, '\n')
 if ARGV[3] ~= '' then redis.call('PUBLISH', ARGV[3], state) end
 return state

@@ -234,7 +234,7 @@ func (s *Subscription) has(was position) bool { return !was.isZero() && !s.had.l
 func (s *Subscription) expired(passed, cursor position) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state == pending || s.last.isZero() && s.next.isZero() || cursor.less(s.last) {
+	if s.closed || s.state == pending || s.last.isZero() && s.next.isZero() || cursor.less(s.last) {
 		return
 	}
 	if s.state == replaying && (s.last.less(passed) || s.resumes) {

@@ -1,6 +1,7 @@
 package notification_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +22,7 @@ func vanish(t *testing.T, client *redis.Client, marker *notification.Subscriptio
 	_, err := beats.Receive(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, client.Del(t.Context(), journalKey).Err())
-	for fields := []string(nil); len(fields) != 8 || fields[5] != "0"; {
+	for fields := []string(nil); len(fields) != 9 || fields[5] != "0"; {
 		fields = strings.Split(receive(t, beats), "\n")
 	}
 	// What comes next on the same connection tells that the heartbeat was there.
@@ -67,4 +68,31 @@ func TestJournalThatVanishesUnderAConnection(t *testing.T) {
 			assert.Len(t, late.gaps(), 1)
 		})
 	}
+}
+
+// The next event may be of a publisher whose clock is behind that of the one before, too. It is no foreign message.
+func TestPublisherBehindAJournalThatVanished(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	n := newSystem(t, client, notification.WithHeartbeat(300*time.Millisecond))
+	require.NoError(t, client.XAdd(t.Context(), &redis.XAddArgs{
+		Stream: journalKey, ID: "99999999999999-0", Values: []any{"k", "v"},
+	}).Err())
+	s, marker := subscribe(t, n, "k"), subscribe(t, n, "marker")
+	require.NoError(t, n.Publish(t.Context(), "k", numbered{1}))
+	next(t, s)
+	vanish(t, client, marker)
+	stamp := time.Now().Add(-time.Minute).UTC().Format(time.RFC3339Nano)
+	require.NoError(t, client.Eval(t.Context(), `
+		local id = redis.call('XADD', KEYS[1], '*', 'k', ARGV[1], 'v', ARGV[2])
+		redis.call('PUBLISH', 'k', '{"event_id":"' .. id .. '",' .. ARGV[2])
+		return id`, []string{journalKey}, "other.1\n1:k", fmt.Sprintf(`"time":%q,"N":2}`, stamp)).Err())
+	m := next(t, s)
+	assert.NotEmpty(t, m.EventID)
+	assert.False(t, m.Recovered)
+	require.NoError(t, n.Publish(t.Context(), "k", numbered{3}))
+	m = next(t, s)
+	assert.Contains(t, m.Payload, "3}", "and nothing comes twice")
+	assert.Nil(t, m.Gap)
+	assert.Zero(t, n.GetMetrics().Reconnects)
 }

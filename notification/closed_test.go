@@ -1,0 +1,63 @@
+package notification
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/internal/redistest"
+)
+
+// fallBehind returns a subscription that is behind, with one message in its buffer.
+func fallBehind(t *testing.T) (*RedisNotificationSystem, *Subscription) {
+	t.Helper()
+	n, err := NewRedisNotificationSystem(redistest.Start(t).Client(t), WithBufferSize(1))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = n.Shutdown(context.Background()) })
+	s, ok := n.Subscribe(t.Context(), "k").(*Subscription)
+	require.True(t, ok)
+	for range 5 {
+		require.NoError(t, n.Publish(t.Context(), "k", struct{}{}))
+	}
+	require.Eventually(t, func() bool {
+		s.topic.mu.Lock()
+		defer s.topic.mu.Unlock()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.state == replaying && s.last.less(s.topic.passed)
+	}, 15*time.Second, time.Millisecond)
+	return n, s
+}
+
+// TestGapsOfASubscriptionThatIsBeingClosed: its channels are closed before its name forgets it.
+func TestGapsOfASubscriptionThatIsBeingClosed(t *testing.T) {
+	t.Parallel()
+	n, s := fallBehind(t)
+	require.NoError(t, s.Close())
+	cursor := n.pump.dispatcher.at().pos
+	require.False(t, cursor.isZero())
+	s.topic.mu.Lock()
+	defer s.topic.mu.Unlock()
+	s.expired(s.topic.passed, cursor)
+	assert.False(t, s.missed(GapWiped, cursor))
+	s.rewind(position{})
+	assert.Equal(t, nothing, s.offer(&Message{}, position{}, cursor, position{}))
+	assert.Equal(t, nothing, s.offerRecovered(&Message{}, lastPosition(), cursor, position{}))
+}
+
+// TestGapsThatWaitForTheirPlacesAreBounded: nobody reads, and there is a gap with each of many reconnects.
+func TestGapsThatWaitForTheirPlacesAreBounded(t *testing.T) {
+	t.Parallel()
+	_, s := fallBehind(t)
+	for i := range 10 * maxHeld {
+		s.missed(GapForeign, position{ms: uint64(i)})
+	}
+	assert.True(t, s.missed(GapWiped, lastPosition()))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	assert.Len(t, s.held, maxHeld)
+	assert.Equal(t, GapWiped, s.held[maxHeld-1].Reason)
+}
