@@ -50,7 +50,7 @@ func TestResumingIntoAWipedJournal(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	client := server.Client(t)
-	n := newSystem(t, client, notification.WithPingTimeout(20*time.Millisecond))
+	n := newSystem(t, client)
 	r := record(t, subscribe(t, n, "k"))
 	p := &publisher{system: n}
 	require.Zero(t, p.publish(t.Context(), "k", 10))

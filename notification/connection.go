@@ -153,8 +153,8 @@ func (s *session) ask(topics []*topic) error {
 	return nil
 }
 
-// answered returns the question that the next answer of Redis is about.
-func (s *session) answered() (q question, ok bool) {
+// nextAnswered returns the question that the next answer of Redis is about.
+func (s *session) nextAnswered() (q question, ok bool) {
 	s.asking.Lock()
 	defer s.asking.Unlock()
 	if len(s.asked) == 0 {
@@ -249,7 +249,7 @@ func (p *pump) contact(s *session) {
 
 // confirmed handles what Redis says about a name.
 func (p *pump) confirmed(s *session, m *redis.Subscription) {
-	s.answered()
+	s.nextAnswered()
 	if m.Kind != "subscribe" && m.Kind != "psubscribe" {
 		return
 	}
@@ -266,7 +266,7 @@ func (p *pump) refused(s *session, err error) error {
 	if !permanent(err) {
 		return err
 	}
-	q, ok := s.answered()
+	q, ok := s.nextAnswered()
 	if !ok {
 		return err
 	}

@@ -54,7 +54,7 @@
 //	policy.go      puts it into a buffer, or does what the policy says
 //	journal.go     reads it from the journal, for the two that follow
 //	replay.go      feeds subscriptions that are behind; iterate.go is for Replay
-//	recovery.go    after a cut, finds where the journal holds what did not pass, and delivers that first
+//	recovery.go    after a cut, delivers first what did not pass; verdict.go finds where that begins in the journal
 //	heartbeat.go   goes the same way every few seconds, to notice a dead connection and to move the cursor
 //
 // # Failures

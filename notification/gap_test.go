@@ -147,7 +147,7 @@ func TestQuietSubscriptionKeepsUpWithTheJournal(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	client, busy := server.Client(t), newSystem(t, server.Client(t), notification.WithHistory(100, 0))
-	n := newSystem(t, client, notification.WithHistory(100, 0), notification.WithHeartbeat(50*time.Millisecond))
+	n := newSystem(t, client, notification.WithHistory(100, 0), notification.WithHeartbeat(300*time.Millisecond))
 	r, marker := record(t, subscribe(t, n, "quiet")), subscribe(t, n, "marker")
 	beats := client.PSubscribe(t.Context(), "cache:{notification}:heartbeat:*")
 	t.Cleanup(func() { _ = beats.Close() })

@@ -191,7 +191,7 @@ func TestLateEventOfACallerWhoIsGone(t *testing.T) {
 	n.publisher.lateness.ahead.Store(-time.Hour.Milliseconds())
 	gone := errors.New("gone")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	client.AddHook(redistest.AfterCommand(func() { cancel(gone) }))
+	client.AddHook(redistest.AfterScript(func() { cancel(gone) }))
 	err = n.Publish(ctx, "k", struct{}{})
 	require.ErrorIs(t, err, gone)
 	require.ErrorContains(t, err, "LATE")

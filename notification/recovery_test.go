@@ -219,7 +219,7 @@ func testTrimmed(t *testing.T, before int) {
 func TestFlushedWhileConnected(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client(t)
-	n := newSystem(t, client, notification.WithHeartbeat(20*time.Millisecond))
+	n := newSystem(t, client, notification.WithHeartbeat(200*time.Millisecond))
 	r := record(t, subscribe(t, n, "k"))
 	p := &publisher{system: n}
 	for range 5 {

@@ -69,7 +69,7 @@ func TestRepetitionsLookBackFurtherEachTime(t *testing.T) {
 			server := redistest.Start(t)
 			proxy := faultproxy.New(t, server.Addr())
 			options := server.Options()
-			options.Addr, options.MaxRetries, options.ReadTimeout = proxy.Addr(), retries, 50*time.Millisecond
+			options.Addr, options.MaxRetries, options.ReadTimeout = proxy.Addr(), retries, 250*time.Millisecond
 			client := redis.NewClient(options)
 			t.Cleanup(func() { _ = client.Close() })
 			n := newSystem(t, client)
@@ -81,7 +81,7 @@ func TestRepetitionsLookBackFurtherEachTime(t *testing.T) {
 			require.Len(t, sent.repetitions, client.Options().MaxRetries+1)
 			assert.True(t, slices.IsSorted(sent.repetitions))
 			assert.Len(t, slices.Compact(sent.repetitions), len(sent.repetitions))
-			assert.Greater(t, sent.repetitions[0], int64(50), "milliseconds, since the first attempt has timed out")
+			assert.Greater(t, sent.repetitions[0], int64(250), "milliseconds, since the first attempt has timed out")
 		})
 	}
 }

@@ -291,7 +291,7 @@ func TestErrorOfAnEndedContextWithoutAServer(t *testing.T) {
 	n := newSystem(t, client)
 	gone := errors.New("gone")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	client.AddHook(redistest.AfterCommand(func() { cancel(gone) }))
+	client.AddHook(redistest.AfterScript(func() { cancel(gone) }))
 	err := n.Publish(ctx, "k", struct{}{})
 	require.ErrorIs(t, err, gone)
 	require.ErrorContains(t, err, "nobody there")

@@ -74,7 +74,7 @@ func TestJournalThatVanishesUnderAConnection(t *testing.T) {
 func TestPublisherBehindAJournalThatVanished(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client(t)
-	n := newSystem(t, client, notification.WithHeartbeat(300*time.Millisecond))
+	n := newSystem(t, client, notification.WithHeartbeat(500*time.Millisecond))
 	require.NoError(t, client.XAdd(t.Context(), &redis.XAddArgs{
 		Stream: journalKey, ID: "99999999999999-0", Values: []any{"k", "v"},
 	}).Err())

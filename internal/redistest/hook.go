@@ -22,18 +22,21 @@ func (Hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPip
 	return next
 }
 
-// AfterCommand returns a hook that calls a function whenever a single command has come back.
-func AfterCommand(f func()) redis.Hook { return afterCommand{f: f} }
+// AfterScript returns a hook that calls a function whenever a script has come back. Other single commands may come in
+// between, such as what sets up a connection.
+func AfterScript(f func()) redis.Hook { return afterScript{f: f} }
 
-type afterCommand struct {
+type afterScript struct {
 	Hook
 
 	f func()
 }
 
-func (h afterCommand) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (h afterScript) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		defer h.f()
+		if cmd.Name() == "evalsha" {
+			defer h.f()
+		}
 		return next(ctx, cmd)
 	}
 }
