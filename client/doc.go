@@ -35,12 +35,14 @@
 // better one before the next trial. As polling keeps a processor busy, it has to gain a tenth to begin with; after that
 // it goes on for as long as it gains anything. A server behind a network, or busy processors, are waited for as ever.
 //
-// A reply that was polled for also makes a subscription on the same client look for a message, for 50µs, since a publish may
-// be what was replied to. Four times in vain, and that is left to one reply in 2048 until it brings something again.
+// A reply that was polled for also makes a subscription on the same client look for a message, for 50µs at most, since a
+// publish may be what was replied to. Four times in vain, and that is left to one reply in 2048 until it brings something
+// again.
 //
-// Commands under way at the same time are not polled for. Who polls keeps its processor, so with all others busy a
-// goroutine may wait for as long as BusyPoll; on Linux, other processes go first. Polling needs Unix, a plain TCP or Unix
-// socket (TLS may be spoken over it), and more than one processor.
+// Commands under way at the same time are not polled for. Who sends one command after the other and polls keeps its
+// processor, and lets other goroutines run each millisecond: so long may they wait where all processors are busy or
+// polled on. On Linux, other processes go first. Polling needs Unix, a plain TCP or Unix socket (TLS may be spoken over
+// it), and more than one processor.
 //
 // # What is wrong
 //

@@ -99,6 +99,6 @@ func (c *polled) SetDeadline(t time.Time) error { return c.setDeadline(t, c.stre
 func (c *polled) setDeadline(t time.Time, set func(time.Time) error) error {
 	c.nudged.mu.Lock()
 	defer c.nudged.mu.Unlock()
-	c.nudged.deadline = t
+	c.nudged.deadline, c.nudged.given = t, false // ours is replaced
 	return set(t)
 }

@@ -88,6 +88,13 @@ func (n *nudgeTest) exchange(t *testing.T) {
 	}
 }
 
+// skip lets so many nudges pass that are not given.
+func (n *nudgeTest) skip(nudges int) {
+	n.events.nudged.mu.Lock()
+	defer n.events.nudged.mu.Unlock()
+	n.events.nudged.skipped += nudges
+}
+
 // seen returns how often the reader has looked, once it waits.
 func (n *nudgeTest) seen(t *testing.T) int {
 	t.Helper()
@@ -109,7 +116,7 @@ func TestReplyNudgesTheSubscription(t *testing.T) {
 
 func TestNudgesInVainAreGivenUp(t *testing.T) {
 	t.Parallel()
-	n := nudgeable(t, vainNudges, vainNudges+vainNudges+1)
+	n := nudgeable(t, vainNudges, 2*vainNudges+2)
 	n.receive()
 	for range vainNudges - 1 {
 		n.parked(t)
@@ -125,16 +132,20 @@ func TestNudgesInVainAreGivenUp(t *testing.T) {
 		n.exchange(t)
 	}
 	require.Equal(t, 2*vainNudges, n.seen(t))
-	for range nudgePause - 1 {
-		n.exchange(t)
-	}
+	n.skip(nudgePause - 2)
+	n.exchange(t)
 	require.Equal(t, 2*vainNudges, n.seen(t), "given up")
 	n.exchange(t)
-	require.NoError(t, n.got(t), "but for one now and then")
+	require.Equal(t, 2*vainNudges+1, n.seen(t), "but for one now and then")
+	n.skip(nudgePause - 2)
+	n.exchange(t)
+	require.Equal(t, 2*vainNudges+1, n.seen(t), "which was in vain, too")
+	n.exchange(t)
+	require.NoError(t, n.got(t))
 	n.receive()
 	n.parked(t)
 	n.exchange(t)
-	require.Equal(t, 2*vainNudges+2, n.seen(t), "which has brought something")
+	require.Equal(t, 2*vainNudges+3, n.seen(t), "the last one has brought something")
 	require.NoError(t, n.events.Close())
 	require.ErrorIs(t, n.got(t), net.ErrClosed)
 }
@@ -196,17 +207,44 @@ func TestNobodyNoticesNudges(t *testing.T) {
 		t.Parallel()
 		n := nudgeable(t)
 		n.nudged(t)
-		const bytes = 5000
+		const bytes = 300
+		wanted := make(chan byte)
+		defer close(wanted)
 		go func() {
-			for i := range bytes {
-				_, _ = n.events.peer.Write([]byte{byte(i)})
+			for b := range wanted { // so that the reader waits for it
+				_, _ = n.events.peer.Write([]byte{b})
 			}
 		}()
 		for i := range bytes {
+			wanted <- byte(i)
 			var b [1]byte
 			_, err := n.events.Read(b[:])
 			require.NoError(t, err)
 			require.Equal(t, byte(i), b[0])
+		}
+		require.Positive(t, n.looks)
+	})
+	t.Run("two may read", func(t *testing.T) {
+		t.Parallel()
+		n := nudgeable(t)
+		other := make(chan error, 1)
+		n.nudged(t)
+		n.receive()
+		go func() {
+			_, err := n.events.Read(make([]byte, 1))
+			other <- err
+		}()
+		for range 2 {
+			n.parked(t)
+			_, err := n.events.peer.Write([]byte("x"))
+			require.NoError(t, err)
+			select {
+			case err = <-other:
+			case err = <-n.read:
+			case <-time.After(patience):
+				require.Fail(t, "nobody has got it")
+			}
+			require.NoError(t, err)
 		}
 	})
 	t.Run("a deadline stays", func(t *testing.T) {

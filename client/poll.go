@@ -3,10 +3,14 @@ package client
 import (
 	"net"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 )
+
+// yieldTime is for how long a goroutine that polls may keep others from running on its processor, about.
+const yieldTime = time.Millisecond
 
 // polling lets a lone command wait for its reply by asking for it again and again, for a moment, before its goroutine
 // sleeps. A Redis on the same machine has answered by then, sooner than a thread that sleeps on an idle processor
@@ -18,10 +22,12 @@ import (
 type polling struct {
 	budget time.Duration
 	now    func() time.Duration // a clock that nobody sets
+	yield  func()               // lets other goroutines run
 	// last is the connection on which something was sent last. Who finds itself there sends the second time in a row:
 	// a pool gives a caller who is alone the same connection each time.
 	last atomic.Pointer[polled]
-	// listener is the connection whose reader was the last to wait for what nobody has asked for.
+	// listener is the connection whose reader was the last to wait for what nobody has asked for: a subscription, or until
+	// that waits again one whose reply is so large that it comes in parts.
 	listener atomic.Pointer[polled]
 	trial    trial
 }
@@ -32,7 +38,7 @@ func newPolling(budget time.Duration) *polling {
 		budget = 0 // a Redis on the same processor could not answer meanwhile
 	}
 	start := time.Now()
-	return &polling{budget: budget, now: func() time.Duration { return time.Since(start) }}
+	return &polling{budget: budget, now: func() time.Duration { return time.Since(start) }, yield: runtime.Gosched}
 }
 
 // wrap makes the replies on a connection be polled for. Only a plain socket can be asked without waiting; any other
@@ -75,15 +81,16 @@ type polled struct {
 	way  atomic.Uint32
 	sent atomic.Int64
 
+	nudged nudge
+
 	// reading guards what follows. Reads are not made concurrently, but a net.Conn allows it.
-	reading atomic.Bool
+	reading sync.Mutex
 	ask     func(fd uintptr) bool // receive; kept, as making it for each call would allocate
 	budget  time.Duration         // to ask for; 0 is once
 	buffer  []byte
 	got     received
-	unasked bool // nobody has asked for what is read
-
-	nudged nudge
+	unasked bool          // nobody has asked for what is read
+	yielded time.Duration // when other goroutines were let run last
 }
 
 // received is what asking brought.
@@ -109,10 +116,11 @@ func (c *polled) Write(b []byte) (int, error) {
 
 // Read receives. It waits in the usual way if polling is in vain.
 func (c *polled) Read(b []byte) (int, error) {
-	if len(b) == 0 || !c.reading.CompareAndSwap(false, true) {
+	if len(b) == 0 {
 		return c.stream.Read(b)
 	}
-	defer c.reading.Store(false)
+	c.reading.Lock()
+	defer c.reading.Unlock()
 	chosen := way(c.way.Swap(uint32(unasked)))
 	got := c.read(b, chosen)
 	if chosen == unasked {
@@ -124,8 +132,16 @@ func (c *polled) Read(b []byte) (int, error) {
 	if sent := time.Duration(c.sent.Load()); chosen != among && sent != 0 && got.err == nil {
 		c.polling.trial.took(chosen, c.polling.now()-sent)
 	}
-	if listener := c.polling.listener.Load(); listener != nil && chosen == awake {
+	if chosen != awake {
+		return got.n, got.err
+	}
+	if listener := c.polling.listener.Load(); listener != nil {
 		listener.nudge()
+	}
+	// Who always finds its reply by polling would keep its processor until Go takes it away, after 10 ms.
+	if now := c.polling.now(); now-c.yielded >= yieldTime {
+		c.yielded = now
+		c.polling.yield()
 	}
 	return got.n, got.err
 }

@@ -81,7 +81,7 @@ const endless = time.Hour
 
 // always polls for every lone command, whatever a trial would say.
 func always() *polling {
-	p := &polling{budget: endless}
+	p := &polling{budget: endless, now: func() time.Duration { return 0 }, yield: func() {}}
 	p.trial.better, p.trial.pause = awake, math.MaxInt
 	return p
 }
@@ -115,6 +115,27 @@ func TestRepliesAreNotPolledForAmongOthers(t *testing.T) {
 	}
 	other.exchange(t)
 	require.True(t, other.exchange(t), "alone again")
+}
+
+func TestPollingLetsOthersRun(t *testing.T) {
+	t.Parallel()
+	for better, want := range map[way]int{awake: 10, asleep: 0} {
+		p := always()
+		p.trial.better = better
+		var clock time.Duration
+		p.now = func() time.Duration {
+			clock += yieldTime / 10
+			return clock
+		}
+		yields := 0
+		p.yield = func() { yields++ }
+		conn := connect(t, p, "tcp", "127.0.0.1:0")
+		conn.echo()
+		for range 1 + 100 { // the first is not alone
+			conn.exchange(t)
+		}
+		require.Equal(t, want, yields)
+	}
 }
 
 func TestPollingInVainIsGivenUp(t *testing.T) {
