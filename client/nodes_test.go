@@ -42,7 +42,7 @@ func TestStartNeedsAMajorityOfTheLockNodes(t *testing.T) {
 	})
 	t.Run("majority down", func(t *testing.T) {
 		t.Parallel()
-		_, err := NewRedis(within(t, 200*time.Millisecond), &config.Config{URL: main.URL(), LockNodes: []string{down.Addr()}})
+		_, err := NewRedis(within(t, 2*time.Second), &config.Config{URL: main.URL(), LockNodes: []string{down.Addr()}})
 		require.ErrorIs(t, err, ErrUnreachable)
 		require.ErrorContains(t, err, "lock node "+down.Addr())
 	})

@@ -63,7 +63,7 @@ func TestNewRedisWhileServerIsDown(t *testing.T) {
 	srv := redistest.Start(t)
 	srv.Kill()
 	start := time.Now()
-	r, err := NewRedis(within(t, 300*time.Millisecond), &config.Config{URL: srv.URL(), PoolSize: 1})
+	r, err := NewRedis(within(t, 2*time.Second), &config.Config{URL: srv.URL(), PoolSize: 1})
 	require.Nil(t, r)
 	require.ErrorIs(t, err, ErrUnreachable)
 	require.ErrorIs(t, err, context.DeadlineExceeded)

@@ -184,9 +184,12 @@ func TestNewFailsTheTest(t *testing.T) {
 // it up. What the application had opened by then is closed all the same: goleak looks.
 func TestNewGivesUpOnAHangingHook(t *testing.T) {
 	t.Parallel()
-	for name, hook := range map[string]func(func()) fx.Hook{
-		"start": fx.StartHook[func()],
-		"stop":  fx.StopHook[func()],
+	for name, test := range map[string]struct {
+		hook  func(func()) fx.Hook
+		limit fx.Option
+	}{
+		"start": {fx.StartHook[func()], fx.StartTimeout(2 * time.Second)}, // Redis has to start within it as well
+		"stop":  {fx.StopHook[func()], fx.StopTimeout(time.Second)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -194,12 +197,16 @@ func TestNewGivesUpOnAHangingHook(t *testing.T) {
 			hang := func() { close(hanging); <-release }
 			var rdb *cache.Redis
 			failed := (&failures{TB: t}).run(func(t testing.TB) {
-				cachetest.New(t, fx.StartTimeout(time.Second), fx.StopTimeout(time.Second), fx.Populate(&rdb),
+				cachetest.New(t, test.limit, fx.Populate(&rdb),
 					fx.NopLogger, // or Fx would write to the log of a test that is over
-					fx.Invoke(func(lc fx.Lifecycle) { lc.Append(hook(hang)) }))
+					fx.Invoke(func(lc fx.Lifecycle) { lc.Append(test.hook(hang)) }))
 			})
 			assert.True(t, failed)
-			<-hanging // and not for another reason
+			select {
+			case <-hanging: // and not for another reason
+			case <-time.After(10 * time.Second):
+				assert.Fail(t, "the hook was not called")
+			}
 			assert.ErrorIs(t, rdb.HealthCheck(t.Context()), cache.ErrClientClosed)
 			close(release)
 		})

@@ -65,7 +65,7 @@ func TestEachCallerHasItsOwnTime(t *testing.T) {
 	server, m := setup(t)
 	server.Stop()
 	// Half the TTL is the time that a node has.
-	ttls := []time.Duration{longTTL, 100 * time.Millisecond, time.Second, 100 * time.Millisecond}
+	ttls := []time.Duration{longTTL, 100 * time.Millisecond, 2 * time.Second, 100 * time.Millisecond}
 	var mu sync.Mutex
 	var gone []time.Duration
 	var all sync.WaitGroup
@@ -79,7 +79,7 @@ func TestEachCallerHasItsOwnTime(t *testing.T) {
 		})
 	}
 	all.Wait()
-	assert.Equal(t, []time.Duration{100 * time.Millisecond, 100 * time.Millisecond, time.Second, longTTL}, gone)
+	assert.Equal(t, []time.Duration{100 * time.Millisecond, 100 * time.Millisecond, 2 * time.Second, longTTL}, gone)
 }
 
 // TestExhaustedPoolEndsInTime: waiting for a connection counts as waiting for the node, for those as well who use the

@@ -2,7 +2,6 @@ package lock_test
 
 import (
 	"context"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -15,15 +14,28 @@ import (
 	"github.com/compozy/cache/lock"
 )
 
+// argsToWait is how many arguments the command has that runs the script for waiting, and no other.
+const argsToWait = 13
+
 // TestCallersOutlastAFailureBetweenTwoTurns: one of them has got the lock, and the ask for the next one fails.
 func TestCallersOutlastAFailureBetweenTwoTurns(t *testing.T) {
 	t.Parallel()
 	server, holder := setup(t)
 	client := newClient(t, server.Addr())
 	var on atomic.Bool
+	var queued atomic.Value // the name in the queue when it was turned on
 	var refused atomic.Int64
 	client.AddHook(readOnly{chosen: func(cmd redis.Cmder) bool {
-		if !on.Load() || len(cmd.Args()) != 13 { // of all scripts, only the one for waiting has so many
+		if len(cmd.Args()) != argsToWait {
+			return false
+		}
+		// Who is queued may ask once more at any time. That must not fail, or it gives up its name and never gets the lock.
+		name := cmd.Args()[9]
+		if !on.Load() {
+			queued.Store(name)
+			return false
+		}
+		if name == queued.Load() {
 			return false
 		}
 		refused.Add(1)
@@ -40,19 +52,28 @@ func TestCallersOutlastAFailureBetweenTwoTurns(t *testing.T) {
 			got <- w
 		}()
 	}
+	next := func() *lock.RedisLock {
+		t.Helper()
+		select {
+		case w := <-got:
+			require.NotNil(t, w)
+			return w
+		case <-time.After(patience):
+			require.FailNow(t, "nobody got the lock")
+			return nil
+		}
+	}
 	length := queueLength(t, server)
 	require.Eventually(t, func() bool { return length() == 1 && m.GetMetrics().Waiting == waiting }, patience, tick)
 	on.Store(true)
 	require.NoError(t, l.Release(t.Context()))
-	first := <-got
-	require.NotNil(t, first)
+	first := next()
 	require.Eventually(t, func() bool { return refused.Load() > 4 }, patience, tick, "it goes on asking")
 	require.Equal(t, waiting-1, m.GetMetrics().Waiting)
 	on.Store(false)
 	for range waiting - 1 {
 		require.NoError(t, first.Release(t.Context()))
-		first = <-got
-		require.NotNil(t, first)
+		first = next()
 	}
 }
 
@@ -82,7 +103,7 @@ func TestInboxBreaksWhileQueued(t *testing.T) {
 	require.NoError(t, <-done)
 }
 
-// deadlines takes down until when scripts are waited for.
+// deadlines takes down until when those who ask by themselves wait for the script for waiting.
 type deadlines struct {
 	redistest.Hook
 
@@ -91,7 +112,8 @@ type deadlines struct {
 
 func (d *deadlines) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if end, ok := ctx.Deadline(); ok && strings.HasPrefix(cmd.Name(), "eval") {
+		// A pipeline has 2s, who asks by himself has 200ms.
+		if end, ok := ctx.Deadline(); ok && len(cmd.Args()) == argsToWait && time.Until(end) < time.Second {
 			select {
 			case d.seen <- end:
 			default:
@@ -108,16 +130,23 @@ func TestDeadlineOfOneCaller(t *testing.T) {
 	server, holder := setup(t)
 	client := newClient(t, server.Addr())
 	m := newManager(t, client)
-	for range 3 { // the node is near, so callers ask by themselves
-		require.NoError(t, acquire(t, m, "job", longTTL).Release(t.Context()))
-	}
+	comeNear(t, m, "job")
 	acquire(t, holder, "job", longTTL)
 	calls := &deadlines{seen: make(chan time.Time, 1)}
 	client.AddHook(calls)
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	_, err := m.AcquireWait(ctx, "job", longTTL)
-	require.ErrorIs(t, err, context.DeadlineExceeded)
-	end, _ := ctx.Deadline()
-	require.Greater(t, <-calls.seen, end)
+	var seen, end time.Time
+	require.Eventually(t, func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		_, err := m.AcquireWait(ctx, "job", longTTL)
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		end, _ = ctx.Deadline()
+		select {
+		case seen = <-calls.seen:
+			return true
+		default: // the time was over before it asked, or the node was far
+			return false
+		}
+	}, patience, tick)
+	require.Greater(t, seen, end)
 }

@@ -85,7 +85,7 @@ func TestMinorityThatFailsToReleaseIsSeenTo(t *testing.T) {
 	t.Parallel()
 	servers := redistest.StartN(t, 3)
 	proxy := faultproxy.New(t, servers[2].Addr())
-	m := newManager(t, nil, lock.WithNodeTimeout(200*time.Millisecond), lock.WithNodes(
+	m := newManager(t, nil, lock.WithNodeTimeout(time.Second), lock.WithNodes(
 		newClient(t, servers[0].Addr()), newClient(t, servers[1].Addr()), newClient(t, proxy.Addr())))
 	l := acquire(t, m, "job", time.Hour)
 	everywhere(t, servers, true)

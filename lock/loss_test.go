@@ -19,7 +19,7 @@ import (
 )
 
 // schedulingMargin is how late the test process may hear of what the timer told in time.
-const schedulingMargin = 400 * time.Millisecond
+const schedulingMargin = time.Second
 
 // toldAt returns when the loss of a lock was told.
 func toldAt(t testing.TB, l *lock.RedisLock) time.Time {
@@ -34,25 +34,26 @@ func toldAt(t testing.TB, l *lock.RedisLock) time.Time {
 func TestRenewalKeepsALock(t *testing.T) {
 	t.Parallel()
 	server, m := setup(t)
-	const ttl = 300 * time.Millisecond
+	const ttl = 2 * time.Second
 	l := acquire(t, m, "job", ttl)
 	client := server.Client(t)
 	require.Eventually(t, func() bool {
 		require.True(t, l.IsHeld())
 		require.Positive(t, client.PTTL(t.Context(), "cache:lock:{job}").Val())
-		return m.GetMetrics().RenewalsTotal >= 6
+		return m.GetMetrics().RenewalsTotal >= 4
 	}, patience, tick)
 	require.NoError(t, m.Alive())
 	require.NoError(t, l.Release(t.Context()))
 	renewals := m.GetMetrics().RenewalsTotal
-	assert.Never(t, func() bool { return m.GetMetrics().RenewalsTotal > renewals }, ttl, tick, "a released lock is not renewed")
+	again := func() bool { return m.GetMetrics().RenewalsTotal > renewals }
+	assert.Never(t, again, ttl/2, tick, "a released lock is not renewed")
 }
 
 func TestWithoutRenewalALockEndsInTime(t *testing.T) {
 	t.Parallel()
 	_, m := setup(t, lock.WithRenewal(false))
 	begin := time.Now()
-	const ttl = 500 * time.Millisecond
+	const ttl = 2 * time.Second
 	l := acquire(t, m, "job", ttl)
 	require.NoError(t, l.Refresh(t.Context()))
 	told := toldAt(t, l)
@@ -125,7 +126,7 @@ func TestShortHarmIsSurvived(t *testing.T) {
 	server := redistest.Start(t)
 	proxy := faultproxy.New(t, server.Addr())
 	core, logs := observer.New(zap.WarnLevel)
-	const ttl = 4 * time.Second
+	const ttl = 8 * time.Second
 	m := newManager(t, newClient(t, proxy.Addr()), lock.WithLogger(zap.New(core)), lock.WithNodeTimeout(ttl/8))
 	l := acquire(t, m, "job", ttl)
 	proxy.SwallowToClient(true)
@@ -140,7 +141,7 @@ func TestShortHarmIsSurvived(t *testing.T) {
 
 func TestLossByOthersIsToldWithItsCause(t *testing.T) {
 	t.Parallel()
-	const ttl = time.Second
+	const ttl = 4 * time.Second
 	for name, test := range map[string]struct {
 		command []any
 		cause   error

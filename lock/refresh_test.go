@@ -44,7 +44,7 @@ func TestLostReplyOfRefreshIsNoLoss(t *testing.T) {
 // TestRefreshThatFailsLeavesTheLockAsItWas: whether Redis fails or the caller gives up; the two are told apart.
 func TestRefreshThatFailsLeavesTheLockAsItWas(t *testing.T) {
 	t.Parallel()
-	server, m := setup(t, lock.WithNodeTimeout(100*time.Millisecond))
+	server, m := setup(t, lock.WithNodeTimeout(time.Second))
 	l := acquire(t, m, "job", longTTL)
 	until := l.Until()
 	canceled, cancel := context.WithCancel(t.Context())
