@@ -48,6 +48,27 @@ func TestGapsOfASubscriptionThatIsBeingClosed(t *testing.T) {
 	assert.Equal(t, nothing, s.offerRecovered(&Message{}, lastPosition(), cursor, position{}))
 }
 
+// TestReplayThatHasNotBegun: whoever resumes from the beginning has read nothing of a journal that is deleted before.
+func TestReplayThatHasNotBegun(t *testing.T) {
+	t.Parallel()
+	n, s := fallBehind(t)
+	s.topic.mu.Lock()
+	defer s.topic.mu.Unlock()
+	s.mu.Lock()
+	s.last, s.next = position{}, position{}
+	was := reading{rewinds: s.rewinds, passed: s.topic.passed}
+	s.mu.Unlock()
+	s.expired(s.topic.passed, n.pump.dispatcher.start(s.topic))
+	require.Len(t, s.Gaps(), 1, "a heartbeat has told")
+	assert.Equal(t, GapTrimmed, (<-s.Gaps()).Reason)
+	assert.NotEqual(t, was.rewinds, s.rewinds, "what is being read is of the journal before")
+
+	was.rewinds = s.rewinds
+	n.pump.replayer.take(s, section{intact: true}, was)
+	require.Len(t, s.Gaps(), 1, "the replay was there first")
+	assert.Equal(t, GapTrimmed, (<-s.Gaps()).Reason)
+}
+
 // TestGapsThatWaitForTheirPlacesAreBounded: nobody reads, and there is a gap with each of many reconnects.
 func TestGapsThatWaitForTheirPlacesAreBounded(t *testing.T) {
 	t.Parallel()

@@ -31,6 +31,7 @@ type session struct {
 	contact time.Time   // when the last heartbeat came back; read once the session is over
 	wasLive atomic.Bool // it was confirmed and recovered once
 	judged  bool        // what became of the journal while the connection was cut is known; only the dispatcher touches it
+	keeps   bool        // a name could not be unsubscribed from, which was logged; only the reader touches it
 	blind   bool        // the journal cannot be read, which was logged; only beat touches it
 
 	asking sync.Mutex // held while commands are sent, so that asked is in their order
@@ -272,7 +273,13 @@ func (p *pump) refused(s *session, err error) error {
 	}
 	name := q.name
 	if q.drop {
-		p.system.set.logger.Warn("notification: a name that nobody listens to stays subscribed", zap.String("name", name), zap.Error(err))
+		level := zap.WarnLevel
+		if s.keeps {
+			level = zap.DebugLevel // there may be as many as there are workflows
+		}
+		s.keeps = true
+		p.system.set.logger.Log(level, "notification: a name that nobody listens to stays subscribed",
+			zap.String("name", name), zap.Error(err))
 		return nil
 	}
 	if name == s.beats && !s.awaited[name] {

@@ -96,16 +96,14 @@ func (p *pump) beatReturned(it item) {
 
 // expired forgets the places in a journal that is gone, as the next one may begin before them.
 func (p *pump) expired() {
-	cursor := p.dispatcher.at().pos
-	if cursor.isZero() {
-		return // it was empty before
-	}
 	for _, t := range p.system.registry.all() {
 		t.mu.Lock()
-		for _, s := range t.subs {
-			s.expired(t.passed, cursor)
+		if end := p.dispatcher.start(t); !end.isZero() { // or it was empty before
+			for _, s := range t.subs {
+				s.expired(t.passed, end)
+			}
+			t.last, t.passed, t.start = envelope{}, position{}, position{}
 		}
-		t.last, t.passed, t.start = envelope{}, position{}, position{}
 		t.mu.Unlock()
 	}
 }

@@ -93,7 +93,7 @@ type status struct {
 // identity tells one history of events from another.
 type identity struct {
 	origin string // mark of the data set
-	run    string // server process; empty if unknown, as the two that follow
+	run    string // server process; empty if unknown, as all that follow
 	repl   string // replication history
 	before string // the history it continued, if it took over from another server
 	role   string // master or slave
@@ -259,6 +259,11 @@ func permanent(err error) bool {
 	if !errors.As(err, &reply) || retryable(context.Background(), err) {
 		return false
 	}
-	// Two nodes of a cluster may send a client to and fro for a moment.
-	return !redis.HasErrorPrefix(err, "MOVED") && !redis.HasErrorPrefix(err, "ASK")
+	// Two nodes of a cluster may send a client to and fro for a moment, and a password may be changed on one side first.
+	for _, passing := range []string{"MOVED", "ASK", "NOAUTH", "WRONGPASS"} {
+		if redis.HasErrorPrefix(err, passing) {
+			return false
+		}
+	}
+	return true
 }

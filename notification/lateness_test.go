@@ -151,6 +151,32 @@ func TestJournalAheadOfTheClock(t *testing.T) {
 	assert.EqualValues(t, 12, client.XLen(t.Context(), n.keys.journal).Val())
 }
 
+// TestCallersBehindAJournalAheadOfTheClock: what one of them learns from its place is no limit for the others.
+func TestCallersBehindAJournalAheadOfTheClock(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	n, err := NewRedisNotificationSystem(client)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = n.Shutdown(context.Background()) })
+	commands := &scripts{}
+	client.AddHook(commands)
+	ahead := redis.XAddArgs{Stream: n.keys.journal, ID: "8000000000000-0", Values: []any{"k", "v"}}
+	require.NoError(t, client.XAdd(t.Context(), &ahead).Err())
+	var callers sync.WaitGroup
+	for range maxDirect {
+		callers.Go(func() { assert.NoError(t, n.Publish(t.Context(), "k", struct{}{})) })
+	}
+	callers.Wait()
+	again := 0
+	for _, args := range commands.take() {
+		if args[1] == n.publisher.scripts.many.hash {
+			again++
+			assert.Less(t, args[7], "8", "the limit")
+		}
+	}
+	assert.Positive(t, again)
+}
+
 // scripts is a hook that notes the arguments of all scripts that were run and known.
 type scripts struct {
 	redistest.Hook

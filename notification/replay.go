@@ -191,8 +191,10 @@ func (r *replayer) take(s *Subscription, part section, was reading) (progress, f
 		if again := r.broken(s, nothingLeft, was.passed); again {
 			return true, false
 		}
-	case was.last.isZero() && nothingLeft:
-		s.advance(was.passed) // an empty journal has nothing of it any more
+	case was.last.isZero() && nothingLeft && !was.passed.isZero():
+		s.tell(Gap{Reason: GapTrimmed}) // an empty journal has nothing of it any more
+		s.log(GapTrimmed)
+		s.advance(was.passed)
 	}
 	r.store(s, part.entries)
 	r.move(s)

@@ -91,7 +91,11 @@ func (p *publisher) sendSafely(ctx context.Context, requests []*request, start t
 // sendFirst sends requests that no attempt before can have published. After one that came too late, the server's clock is
 // asked for, and compared itself: places in the journal are ahead of a clock that was set back.
 func (p *publisher) sendFirst(ctx context.Context, requests []*request, now time.Time, late bool) (reply any, err error) {
-	limit, err := p.limit(ctx, now)
+	ask := p.limit
+	if late {
+		ask = p.limitByTheClock
+	}
+	limit, err := ask(ctx, now)
 	if err != nil {
 		return nil, notSentError{err}
 	}
@@ -121,6 +125,20 @@ func (p *publisher) limit(ctx context.Context, now time.Time) (any, error) {
 		now = time.Now()
 	}
 	return p.lateness.limit(now), nil
+}
+
+// limitByTheClock is limit, whatever others have learned from their places meanwhile.
+func (p *publisher) limitByTheClock(ctx context.Context, now time.Time) (any, error) {
+	clock := lateness{allowed: p.lateness.allowed, step: p.lateness.step}
+	clock.forget()
+	reply, err := p.scripts.clock.runOnce(ctx, p.client, p.scripts.clock.call(0, p.journal))
+	if err != nil {
+		return nil, err
+	}
+	if text, ok := reply.(string); ok {
+		clock.learn(text, now)
+	}
+	return clock.limit(time.Now()), nil
 }
 
 // notSentError is what kept an event from being sent.

@@ -230,11 +230,12 @@ func (s *Subscription) rewind(to position) {
 func (s *Subscription) has(was position) bool { return !was.isZero() && !s.had.less(was) }
 
 // expired makes the subscription forget its place in a journal that is gone, unless it has gone on to the next one already.
-// What a replay has not read is gone too. The last event of its name that passed, and the last of all, are given.
-func (s *Subscription) expired(passed, cursor position) {
+// What a replay has not read is gone too. The last event of its name that passed, and the last that was known at all, are
+// given.
+func (s *Subscription) expired(passed, end position) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.state == pending || s.last.isZero() && s.next.isZero() || cursor.less(s.last) {
+	if s.closed || s.state == pending || end.less(s.last) {
 		return
 	}
 	if s.state == replaying && (s.last.less(passed) || s.resumes) {

@@ -70,6 +70,21 @@ func TestJournalThatVanishesUnderAConnection(t *testing.T) {
 	}
 }
 
+// Who subscribes between two heartbeats begins behind what those know of the journal.
+func TestSubscriptionBetweenHeartbeatsToAJournalThatVanishes(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	n := newSystem(t, client, notification.WithHeartbeat(500*time.Millisecond))
+	marker := subscribe(t, n, "marker")
+	require.NoError(t, client.XAdd(t.Context(), &redis.XAddArgs{
+		Stream: journalKey, ID: "99999999999999-0", Values: []any{"k", "v"},
+	}).Err())
+	s := subscribe(t, n, "k")
+	vanish(t, client, marker)
+	require.NoError(t, n.Publish(t.Context(), "k", numbered{1}))
+	assert.Nil(t, next(t, s).Gap)
+}
+
 // The next event may be of a publisher whose clock is behind that of the one before, too. It is no foreign message.
 func TestPublisherBehindAJournalThatVanished(t *testing.T) {
 	t.Parallel()
