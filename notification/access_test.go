@@ -178,10 +178,12 @@ func TestReplayThatMayNotBeRead(t *testing.T) {
 	t.Parallel()
 	client := limited(t, redistest.Start(t), "-xrange")
 	n := newSystem(t, client, notification.WithBufferSize(2))
-	slow := subscribe(t, n, "k")
+	slow, marker := subscribe(t, n, "k"), subscribe(t, n, "marker")
 	for range 10 {
 		require.NoError(t, n.Publish(t.Context(), "k", struct{}{}))
 	}
+	require.NoError(t, n.Publish(t.Context(), "marker", struct{}{}))
+	next(t, marker) // so all of them have passed
 	next(t, slow)
 	next(t, slow)
 	assert.Equal(t, notification.GapUnreadable, told(t, slow).Reason)
