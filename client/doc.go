@@ -41,8 +41,8 @@
 //
 // Commands under way at the same time are not polled for. Who sends one command after the other and polls keeps its
 // processor, and lets other goroutines run each millisecond: so long, or BusyPoll if that is longer, may they wait where
-// all processors are busy or polled on. On Linux, other processes go first. Polling needs Unix, a plain TCP or Unix socket (TLS may be spoken over
-// it), and more than one processor.
+// all processors are busy or polled on. On Linux, other processes go first. Polling needs Unix, a plain TCP or Unix
+// socket (TLS may be spoken over it), and more than one processor.
 //
 // # What is wrong
 //

@@ -6,10 +6,16 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/config"
+	"github.com/compozy/cache/internal/redistest"
 )
 
 // nudgeTest is a connection to a server that answers, and one to a server that sends something now and then.
@@ -286,4 +292,52 @@ func TestNobodyNoticesNudges(t *testing.T) {
 		n.receive()
 		require.ErrorIs(t, n.got(t), net.ErrClosed)
 	})
+}
+
+// As above with go-redis' subscriptions to a real server, in plain and over TLS.
+func TestNoSubscriptionNoticesNudges(t *testing.T) {
+	t.Parallel()
+	for name, opts := range map[string][]redistest.Option{"plain": nil, "TLS": {redistest.WithTLS()}} {
+		srv := redistest.Start(t, opts...)
+		cfg := config.Default()
+		cfg.URL, cfg.TLSConfig = srv.URL(), srv.TLSConfig()
+		r := build(t, cfg)
+		r.polling.budget = nudgeTime // also on a single processor
+		r.Open()
+		sub := r.Subscribe(t.Context(), "k")
+		t.Cleanup(func() { _ = sub.Close() })
+		_, err := sub.Receive(t.Context())
+		require.NoError(t, err, name)
+		var given atomic.Int64
+		stop, stopped := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(stopped)
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if l := r.polling.listener.Load(); l != nil {
+					l.nudge()
+					l.nudged.mu.Lock()
+					if l.nudged.given {
+						given.Add(1)
+					}
+					l.nudged.vain = 0
+					l.nudged.mu.Unlock()
+				}
+			}
+		}()
+		for i, end := 0, time.Now().Add(patience); i < 300 || given.Load() == 0 && time.Now().Before(end); i++ {
+			go r.Publish(t.Context(), "k", i)                   // while the reader waits
+			m, err := sub.ReceiveTimeout(t.Context(), patience) // which does not connect anew
+			require.NoError(t, err, name)
+			require.IsType(t, &redis.Message{}, m, name)
+			require.Equal(t, strconv.Itoa(i), m.(*redis.Message).Payload, name)
+		}
+		close(stop)
+		<-stopped
+		require.Positive(t, given.Load(), name)
+	}
 }

@@ -131,17 +131,24 @@ func TestServersClockIsSet(t *testing.T) {
 	}
 }
 
-// TestJournalAheadOfTheClock: places are what counts from then on, so only the first event takes longer.
-func TestJournalAheadOfTheClock(t *testing.T) {
-	t.Parallel()
+// aheadOfTheClock returns a system whose journal is, and what notes the scripts that it runs.
+func aheadOfTheClock(t *testing.T) (*RedisNotificationSystem, *redis.Client, *scripts) {
+	t.Helper()
 	client := redistest.Start(t).Client(t)
 	n, err := NewRedisNotificationSystem(client)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = n.Shutdown(context.Background()) })
+	last := redis.XAddArgs{Stream: n.keys.journal, ID: "8000000000000-0", Values: []any{"k", "v"}}
+	require.NoError(t, client.XAdd(t.Context(), &last).Err())
 	commands := &scripts{}
 	client.AddHook(commands)
-	ahead := redis.XAddArgs{Stream: n.keys.journal, ID: "8000000000000-0", Values: []any{"k", "v"}}
-	require.NoError(t, client.XAdd(t.Context(), &ahead).Err())
+	return n, client, commands
+}
+
+// TestJournalAheadOfTheClock: places are what counts from then on, so only the first event takes longer.
+func TestJournalAheadOfTheClock(t *testing.T) {
+	t.Parallel()
+	n, client, commands := aheadOfTheClock(t)
 	require.NoError(t, n.Publish(t.Context(), "k", struct{}{}))
 	commands.take()
 	for range 10 {
@@ -154,14 +161,7 @@ func TestJournalAheadOfTheClock(t *testing.T) {
 // TestCallersBehindAJournalAheadOfTheClock: what one of them learns from its place is no limit for the others.
 func TestCallersBehindAJournalAheadOfTheClock(t *testing.T) {
 	t.Parallel()
-	client := redistest.Start(t).Client(t)
-	n, err := NewRedisNotificationSystem(client)
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = n.Shutdown(context.Background()) })
-	commands := &scripts{}
-	client.AddHook(commands)
-	ahead := redis.XAddArgs{Stream: n.keys.journal, ID: "8000000000000-0", Values: []any{"k", "v"}}
-	require.NoError(t, client.XAdd(t.Context(), &ahead).Err())
+	n, _, commands := aheadOfTheClock(t)
 	var callers sync.WaitGroup
 	for range maxDirect {
 		callers.Go(func() { assert.NoError(t, n.Publish(t.Context(), "k", struct{}{})) })

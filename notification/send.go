@@ -91,11 +91,7 @@ func (p *publisher) sendSafely(ctx context.Context, requests []*request, start t
 // sendFirst sends requests that no attempt before can have published. After one that came too late, the server's clock is
 // asked for, and compared itself: places in the journal are ahead of a clock that was set back.
 func (p *publisher) sendFirst(ctx context.Context, requests []*request, now time.Time, late bool) (reply any, err error) {
-	ask := p.limit
-	if late {
-		ask = p.limitByTheClock
-	}
-	limit, err := ask(ctx, now)
+	limit, err := p.limit(ctx, now, late)
 	if err != nil {
 		return nil, notSentError{err}
 	}
@@ -114,31 +110,25 @@ func (p *publisher) sendFirst(ctx context.Context, requests []*request, now time
 }
 
 // limit returns the limit of a first attempt. It costs a system's first event a round trip to ask what the time is: one
-// without a limit could come after its repetition.
-func (p *publisher) limit(ctx context.Context, now time.Time) (any, error) {
-	if !p.lateness.known() {
+// without a limit could come after its repetition. After an attempt that came too late it is asked for again, whatever
+// others have learned from their places meanwhile.
+func (p *publisher) limit(ctx context.Context, now time.Time, late bool) (any, error) {
+	clock := &p.lateness
+	if late {
+		clock = &lateness{allowed: clock.allowed, step: clock.step}
+		clock.forget()
+	}
+	if !clock.known() {
 		reply, err := p.scripts.clock.runOnce(ctx, p.client, p.scripts.clock.call(0, p.journal))
 		if err != nil {
 			return nil, err
 		}
-		p.learn(reply, now)
+		if text, ok := reply.(string); ok {
+			clock.learn(text, now)
+		}
 		now = time.Now()
 	}
-	return p.lateness.limit(now), nil
-}
-
-// limitByTheClock is limit, whatever others have learned from their places meanwhile.
-func (p *publisher) limitByTheClock(ctx context.Context, now time.Time) (any, error) {
-	clock := lateness{allowed: p.lateness.allowed, step: p.lateness.step}
-	clock.forget()
-	reply, err := p.scripts.clock.runOnce(ctx, p.client, p.scripts.clock.call(0, p.journal))
-	if err != nil {
-		return nil, err
-	}
-	if text, ok := reply.(string); ok {
-		clock.learn(text, now)
-	}
-	return clock.limit(time.Now()), nil
+	return clock.limit(now), nil
 }
 
 // notSentError is what kept an event from being sent.
@@ -152,7 +142,7 @@ func answered(err error) bool {
 	return errors.As(err, &reply)
 }
 
-// learn takes note of the server's clock from the reply to a first attempt, or to the question for the time.
+// learn takes note of the server's clock from the reply to a first attempt.
 func (p *publisher) learn(reply any, sent time.Time) {
 	if results, ok := reply.([]any); ok && len(results) > 0 {
 		reply = results[0]
