@@ -3,7 +3,6 @@ package notification
 import (
 	"math"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -25,8 +24,7 @@ const (
 
 // lateness keeps first attempts from being executed after their repetitions: each carries the time on the server's clock
 // after which it does nothing. An attempt that was given up may still be under way, as the kernel goes on sending what a
-// closed connection has not delivered. The server's clock is known from the IDs that it gave to earlier events, or asked
-// for.
+// closed connection has not delivered. The server's clock is known from the replies to earlier events, or asked for.
 type lateness struct {
 	allowed int64        // milliseconds, and
 	step    int64        // what limits are rounded up to: together never more than the client waits
@@ -59,11 +57,11 @@ func (l *lateness) allow(client redis.UniversalClient) {
 	l.forget()
 }
 
-// learn takes note of the ID that the server gave to an event which was sent for the first time at the time given. The
-// time that the event was under way makes the server's clock look further ahead than it is, so the fastest one counts: by
+// learn takes note of the server's clock, a number of milliseconds, from the reply to what was sent at the time given. The
+// time that it was under way makes the server's clock look further ahead than it is, so the fastest one counts: by
 // a slow one, limits would allow as much more to all that follow.
-func (l *lateness) learn(id string, sent time.Time) {
-	text, _, _ := strings.Cut(id, "-")
+func (l *lateness) learn(clock any, sent time.Time) {
+	text, _ := clock.(string)
 	server, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
 		return

@@ -24,9 +24,10 @@ func TestLimitIsOnTheServersClock(t *testing.T) {
 	l.allow(nil)
 	now := time.UnixMilli(1_000_000_000_000)
 	assert.Equal(t, noLimit, l.limit(now), "before the clock is known")
-	l.learn("no ID", now)
+	l.learn("no time", now)
+	l.learn(nil, now)
 	assert.Equal(t, noLimit, l.limit(now))
-	l.learn("2000000000000-7", now)
+	l.learn("2000000000000", now)
 	assert.Equal(t, "2000000001792", l.limit(now), "two seconds, less a step, rounded up to the next")
 	assert.Equal(t, "2000000002048", l.limit(now.Add(limitStep*time.Millisecond)))
 	l.forget()
@@ -47,7 +48,7 @@ func TestLimitIsNotBeyondTheReadTimeout(t *testing.T) {
 		var l lateness
 		l.allow(client)
 		begin := time.UnixMilli(1_000_000_000_000)
-		l.learn("1000000000000-0", begin)
+		l.learn("1000000000000", begin)
 		for now := begin; now.Before(begin.Add(time.Second)); now = now.Add(time.Millisecond) {
 			end, err := strconv.ParseInt(l.limit(now).(string), 10, 64)
 			require.NoError(t, err)
@@ -64,14 +65,14 @@ func TestSlowCallMovesNoLimit(t *testing.T) {
 	var l lateness
 	l.allow(nil)
 	now := time.UnixMilli(1_000_000_000_000)
-	l.learn("2000000000000-0", now)
+	l.learn("2000000000000", now)
 	limit := l.limit(now)
-	l.learn("2000000001500-0", now)
+	l.learn("2000000001500", now)
 	assert.Equal(t, limit, l.limit(now))
-	l.learn("1999999999000-0", now)
+	l.learn("1999999999000", now)
 	assert.Equal(t, "2000000000768", l.limit(now), "a faster one says more")
 	l.forget()
-	l.learn("2000000001500-0", now)
+	l.learn("2000000001500", now)
 	assert.Equal(t, "2000000003328", l.limit(now), "another clock begins anew")
 }
 
@@ -131,9 +132,9 @@ func TestServersClockIsSet(t *testing.T) {
 	}
 }
 
-// aheadOfTheClock returns a system whose journal is, and what notes the scripts that it runs.
-func aheadOfTheClock(t *testing.T) (*RedisNotificationSystem, *redis.Client, *scripts) {
-	t.Helper()
+// TestJournalAheadOfTheClock: what counts is the clock, so events that follow cost no more, and are given up all the same.
+func TestJournalAheadOfTheClock(t *testing.T) {
+	t.Parallel()
 	client := redistest.Start(t).Client(t)
 	n, err := NewRedisNotificationSystem(client)
 	require.NoError(t, err)
@@ -141,40 +142,25 @@ func aheadOfTheClock(t *testing.T) (*RedisNotificationSystem, *redis.Client, *sc
 	last := redis.XAddArgs{Stream: n.keys.journal, ID: "8000000000000-0", Values: []any{"k", "v"}}
 	require.NoError(t, client.XAdd(t.Context(), &last).Err())
 	commands := &scripts{}
-	client.AddHook(commands)
-	return n, client, commands
-}
-
-// TestJournalAheadOfTheClock: places are what counts from then on, so only the first event takes longer.
-func TestJournalAheadOfTheClock(t *testing.T) {
-	t.Parallel()
-	n, client, commands := aheadOfTheClock(t)
-	require.NoError(t, n.Publish(t.Context(), "k", struct{}{}))
-	commands.take()
-	for range 10 {
+	publish := func() {
 		require.NoError(t, n.Publish(t.Context(), "k", struct{}{}))
+		require.NoError(t, n.PublishBatch(t.Context(), To("k", struct{}{}), To("k", struct{}{})))
 	}
-	assert.Len(t, commands.take(), 10)
-	assert.EqualValues(t, 12, client.XLen(t.Context(), n.keys.journal).Val())
-}
-
-// TestCallersBehindAJournalAheadOfTheClock: what one of them learns from its place is no limit for the others.
-func TestCallersBehindAJournalAheadOfTheClock(t *testing.T) {
-	t.Parallel()
-	n, _, commands := aheadOfTheClock(t)
-	var callers sync.WaitGroup
-	for range maxDirect {
-		callers.Go(func() { assert.NoError(t, n.Publish(t.Context(), "k", struct{}{})) })
+	publish() // the scripts are known
+	client.AddHook(commands)
+	for range 5 {
+		publish()
 	}
-	callers.Wait()
-	again := 0
-	for _, args := range commands.take() {
+	sent := commands.take()
+	assert.Len(t, sent, 10)
+	for _, args := range sent {
+		limit := args[6]
 		if args[1] == n.publisher.scripts.many.hash {
-			again++
-			assert.Less(t, args[7], "8", "the limit")
+			limit = args[7]
 		}
+		assert.Less(t, limit, "8", "the limit")
 	}
-	assert.Positive(t, again)
+	assert.EqualValues(t, 19, client.XLen(t.Context(), n.keys.journal).Val())
 }
 
 // scripts is a hook that notes the arguments of all scripts that were run and known.

@@ -12,13 +12,18 @@
 -- ARGV[4]  and all that follow: the channels
 -- then, if the journal's time is to be counted from now on: an empty string, which is no channel
 --
--- Reply    the event's place in the journal, or an error. One that begins with PARTIAL says why another channel than
+-- Reply    the server's time in milliseconds, or an error. One that begins with PARTIAL says why another channel than
 --          the first was refused: the event is in the journal and on the channels before that.
 
 local journal, value, last = KEYS[1], ARGV[2], #ARGV
 
 local renew = ARGV[last] == ''
 if renew then last = last - 1 end
+
+-- Not the time in the event's place: that stands still while the journal is ahead of a clock that was set back.
+local time = redis.call('TIME')
+local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+if now > ARGV[3] then return redis.error_reply('LATE its sender has given it up') end
 
 local id = redis.call('XADD', journal, 'NOMKSTREAM', 'MAXLEN', '~', 'SIZE', '*', 'k', ARGV[1], 'v', value)
 if not id then
@@ -28,12 +33,6 @@ end
 if renew then
   -- Should it be refused, the journal only lives for longer, no larger than ever. The event is in it and has to go out.
   redis.pcall('PEXPIRE', journal, 'LIFETIME')
-end
-
--- The ID begins with the time, in as many digits as ever.
-if id > ARGV[3] then
-  redis.call('XDEL', journal, id)
-  return redis.error_reply('LATE its sender has given it up')
 end
 
 local payload = '{"event_id":"' .. id .. '",' .. value
@@ -46,4 +45,4 @@ for i = 4, last do
     return reply
   end
 end
-return id
+return now

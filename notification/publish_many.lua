@@ -12,15 +12,17 @@
 --          number of channels
 --          the channels
 --
--- Reply    for each event its place in the journal, or "!" and an error message, which may be PARTIAL as in publish.lua.
---          One that begins with TRIMMED says that an event may have been published by an earlier attempt and is not now.
+-- Reply    the server's time in milliseconds, and then for each event an empty string, or "!" and an error message, which
+--          may be PARTIAL as in publish.lua. One that begins with TRIMMED says that an event may have been published by an
+--          earlier attempt and is not now.
 --          If the journal refuses the first event, that error and nothing else: nothing was done.
 
 local journal, size = KEYS[1], ARGV[1]
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if string.format('%.0f', now) > ARGV[4] then
+local clock = string.format('%.0f', now)
+if clock > ARGV[4] then
   return redis.error_reply('LATE their sender has given them up')
 end
 
@@ -36,24 +38,26 @@ if ARGV[3] ~= '0' then
   while upper do
     local entries = redis.call('XREVRANGE', journal, upper, ago(30000), 'COUNT', 100)
     upper = nil
-    for _, entry in ipairs(entries) do known[entry[2][2]] = entry[1] end
+    for _, entry in ipairs(entries) do known[entry[2][2]] = true end
     if #entries == 100 then upper = '(' .. entries[100][1] end
   end
   trimmed = redis.call('XLEN', journal) >= tonumber(size) and #redis.call('XRANGE', journal, '-', ago(1000), 'COUNT', 1) == 0
 end
 
-local replies = {}
+local replies = { clock }
 local at, last = 5, #ARGV
 while at < last do
   local key, value, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
-  local id = known and known[key]
-  if not id and trimmed then
-    id = '!TRIMMED the journal does not reach back to the first attempt'
-  elseif not id then
-    id = redis.pcall('XADD', journal, 'MAXLEN', '~', size, '*', 'k', key, 'v', value)
+  local result = ''
+  if known and known[key] then
+    -- It has been published.
+  elseif trimmed then
+    result = '!TRIMMED the journal does not reach back to the first attempt'
+  else
+    local id = redis.pcall('XADD', journal, 'MAXLEN', '~', size, '*', 'k', key, 'v', value)
     if type(id) == 'table' then
       if at == 5 then return id end
-      id = '!' .. id.err
+      result = '!' .. id.err
     else
       local payload = '{"event_id":"' .. id .. '",' .. value
       for i = at + 3, at + 2 + count do
@@ -61,17 +65,17 @@ while at < last do
         if type(reply) == 'table' then
           -- A refused first channel leaves no trace. A later one differs only in its permissions.
           if i > at + 3 then
-            id = '!PARTIAL ' .. reply.err
+            result = '!PARTIAL ' .. reply.err
           else
             redis.call('XDEL', journal, id)
-            id = '!' .. reply.err
+            result = '!' .. reply.err
           end
           break
         end
       end
     end
   end
-  replies[#replies + 1] = id
+  replies[#replies + 1] = result
   at = at + 3 + count
 end
 

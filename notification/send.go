@@ -57,19 +57,17 @@ func (p *publisher) send(ctx context.Context, requests []*request, now time.Time
 func (p *publisher) sendSafely(ctx context.Context, requests []*request, start time.Time) (reply any, err error) {
 	var lost error // of the first attempt that may have been executed
 	var since time.Time
-	late := false // an attempt was
 	for attempt, now := 0, start; ; attempt, now = attempt+1, time.Now() {
 		if lost == nil {
-			reply, err = p.sendFirst(ctx, requests, now, late)
+			reply, err = p.sendFirst(ctx, requests, now)
 		} else {
-			reply, err = p.scripts.many.runOnce(ctx, p.client, p.manyCommand(now.Sub(since), noLimit, requests))
+			_, reply, err = p.sendMany(ctx, requests, now.Sub(since), noLimit)
 		}
 		switch {
 		case err == nil:
 			return reply, nil
 		case redis.HasErrorPrefix(err, lateError):
 			p.lateness.forget()
-			late = true
 		case lost == nil && !certain(err):
 			lost, since = err, now
 		}
@@ -88,47 +86,30 @@ func (p *publisher) sendSafely(ctx context.Context, requests []*request, start t
 	return nil, err
 }
 
-// sendFirst sends requests that no attempt before can have published. After one that came too late, the server's clock is
-// asked for, and compared itself: places in the journal are ahead of a clock that was set back.
-func (p *publisher) sendFirst(ctx context.Context, requests []*request, now time.Time, late bool) (reply any, err error) {
-	limit, err := p.limit(ctx, now, late)
-	if err != nil {
-		return nil, notSentError{err}
-	}
-	if len(requests) == 1 && !late {
-		reply, err = p.sendOne(ctx, requests[0], now, limit)
-	} else {
-		reply, err = p.scripts.many.runOnce(ctx, p.client, p.manyCommand(0, limit, requests))
-	}
-	if err == nil {
-		if late {
-			p.lateness.forget() // what counts for the next events are places
-		}
-		p.learn(reply, now)
-	}
-	return reply, err
-}
-
-// limit returns the limit of a first attempt. It costs a system's first event a round trip to ask what the time is: one
-// without a limit could come after its repetition. After an attempt that came too late it is asked for again, whatever
-// others have learned from their places meanwhile.
-func (p *publisher) limit(ctx context.Context, now time.Time, late bool) (any, error) {
-	clock := &p.lateness
-	if late {
-		clock = &lateness{allowed: clock.allowed, step: clock.step}
-		clock.forget()
-	}
-	if !clock.known() {
-		reply, err := p.scripts.clock.runOnce(ctx, p.client, p.scripts.clock.call(0, p.journal))
+// sendFirst sends requests that no attempt before can have published.
+func (p *publisher) sendFirst(ctx context.Context, requests []*request, now time.Time) (reply any, err error) {
+	// It costs a system's first event a round trip to ask what the time is: one without a limit could come after its
+	// repetition.
+	if !p.lateness.known() {
+		clock, err := p.scripts.clock.runOnce(ctx, p.client, p.scripts.clock.call(0, p.journal))
 		if err != nil {
-			return nil, err
+			return nil, notSentError{err}
 		}
-		if text, ok := reply.(string); ok {
-			clock.learn(text, now)
-		}
+		p.lateness.learn(clock, now)
 		now = time.Now()
 	}
-	return clock.limit(now), nil
+	limit := p.lateness.limit(now)
+	var clock any
+	if len(requests) == 1 {
+		clock, err = p.sendOne(ctx, requests[0], now, limit)
+		reply = ""
+	} else {
+		clock, reply, err = p.sendMany(ctx, requests, 0, limit)
+	}
+	if err == nil {
+		p.lateness.learn(clock, now)
+	}
+	return reply, err
 }
 
 // notSentError is what kept an event from being sent.
@@ -142,18 +123,8 @@ func answered(err error) bool {
 	return errors.As(err, &reply)
 }
 
-// learn takes note of the server's clock from the reply to a first attempt.
-func (p *publisher) learn(reply any, sent time.Time) {
-	if results, ok := reply.([]any); ok && len(results) > 0 {
-		reply = results[0]
-	}
-	if id, ok := reply.(string); ok {
-		p.lateness.learn(id, sent)
-	}
-}
-
-// sendOne is a first attempt for an event that goes alone.
-func (p *publisher) sendOne(ctx context.Context, r *request, now time.Time, limit any) (reply any, err error) {
+// sendOne is a first attempt for an event that goes alone. It returns the server's clock.
+func (p *publisher) sendOne(ctx context.Context, r *request, now time.Time, limit any) (clock any, err error) {
 	channels := r.channels()
 	command := p.scripts.one.call(4+len(channels), p.journal)
 	command = append(command, r.key, r.value, limit)
@@ -164,15 +135,18 @@ func (p *publisher) sendOne(ctx context.Context, r *request, now time.Time, limi
 	if renew {
 		command = append(command, "")
 	}
-	reply, err = p.scripts.one.runOnce(ctx, p.client, command)
+	clock, err = p.scripts.one.runOnce(ctx, p.client, command)
 	if err == nil && renew {
 		p.expiry.renewed(now)
 	}
-	return reply, err
+	return clock, err
 }
 
-// manyCommand is for events that may have been published in the time since an earlier attempt, 0 if there was none.
-func (p *publisher) manyCommand(since time.Duration, limit any, requests []*request) []any {
+// sendMany sends events that may have been published in the time since an earlier attempt, 0 if there was none. It returns
+// the server's clock, and the result of each event.
+func (p *publisher) sendMany(
+	ctx context.Context, requests []*request, since time.Duration, limit any,
+) (clock, results any, err error) {
 	elapsed := int64(0)
 	if since > 0 {
 		elapsed = since.Milliseconds() + 2 // both ends are rounded down
@@ -185,7 +159,11 @@ func (p *publisher) manyCommand(since time.Duration, limit any, requests []*requ
 			command = append(command, channel)
 		}
 	}
-	return command
+	reply, err := p.scripts.many.runOnce(ctx, p.client, command)
+	if values, ok := reply.([]any); ok && len(values) > 0 {
+		return values[0], values[1:], err
+	}
+	return nil, reply, err
 }
 
 // sendPlain publishes without history. Nothing is repeated, as nothing could tell a repetition from the original.
