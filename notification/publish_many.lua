@@ -12,8 +12,8 @@
 --          number of channels
 --          the channels
 --
--- Reply    the server's time in milliseconds, and then for each event an empty string, or "!" and an error message, which
---          may be PARTIAL as in publish.lua. One that begins with TRIMMED says that an event may have been published by an
+-- Reply    the server's time in milliseconds, and then for each event that failed its index and an error, which may be
+--          PARTIAL as in publish.lua. One that begins with TRIMMED says that an event may have been published by an
 --          earlier attempt and is not now.
 --          If the journal refuses the first event, that error and nothing else: nothing was done.
 
@@ -44,42 +44,45 @@ if ARGV[3] ~= '0' then
   trimmed = redis.call('XLEN', journal) >= tonumber(size) and #redis.call('XRANGE', journal, '-', ago(1000), 'COUNT', 1) == 0
 end
 
-local replies = { clock }
-local at, last = 5, #ARGV
+local reply = { clock }
+local at, last, index = 5, #ARGV, 0
 while at < last do
   local key, value, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
-  local result = ''
+  local failure
   if known and known[key] then
     -- It has been published.
   elseif trimmed then
-    result = '!TRIMMED the journal does not reach back to the first attempt'
+    failure = 'TRIMMED the journal does not reach back to the first attempt'
   else
     local id = redis.pcall('XADD', journal, 'MAXLEN', '~', size, '*', 'k', key, 'v', value)
     if type(id) == 'table' then
       if at == 5 then return id end
-      result = '!' .. id.err
+      failure = id.err
     else
       local payload = '{"event_id":"' .. id .. '",' .. value
       for i = at + 3, at + 2 + count do
-        local reply = redis.pcall('PUBLISH', ARGV[i], payload)
-        if type(reply) == 'table' then
+        local refused = redis.pcall('PUBLISH', ARGV[i], payload)
+        if type(refused) == 'table' then
           -- A refused first channel leaves no trace. A later one differs only in its permissions.
           if i > at + 3 then
-            result = '!PARTIAL ' .. reply.err
+            failure = 'PARTIAL ' .. refused.err
           else
             redis.call('XDEL', journal, id)
-            result = '!' .. reply.err
+            failure = refused.err
           end
           break
         end
       end
     end
   end
-  replies[#replies + 1] = result
-  at = at + 3 + count
+  if failure then
+    reply[#reply + 1] = index
+    reply[#reply + 1] = failure
+  end
+  at, index = at + 3 + count, index + 1
 end
 
 -- If it is refused, see publish.lua. But what a replica knows of earlier attempts, its master may not.
 local refused = redis.pcall('PEXPIRE', journal, ARGV[2])
 if type(refused) == 'table' and string.find(refused.err, 'READONLY', 1, true) then return refused end
-return replies
+return reply

@@ -6,21 +6,20 @@
 --          number of channels
 --          the channels
 --
--- Reply    for each event an empty string, or "!" and an error message, which may be PARTIAL as in publish.lua
+-- Reply    for each event that failed its index and an error, which may be PARTIAL as in publish.lua
 
-local replies = {}
-local at = 1
+local reply = {}
+local at, index = 1, 0
 while at < #ARGV do
   local first, last = at + 2, at + 1 + ARGV[at + 1]
-  local result = ''
   for i = first, last do
-    local reply = redis.pcall('PUBLISH', ARGV[i], ARGV[at])
-    if type(reply) == 'table' then
-      result = (i > first and '!PARTIAL ' or '!') .. reply.err
+    local refused = redis.pcall('PUBLISH', ARGV[i], ARGV[at])
+    if type(refused) == 'table' then
+      reply[#reply + 1] = index
+      reply[#reply + 1] = (i > first and 'PARTIAL ' or '') .. refused.err
       break
     end
   end
-  replies[#replies + 1] = result
-  at = last + 1
+  at, index = last + 1, index + 1
 end
-return replies
+return reply

@@ -42,30 +42,30 @@ func newPublishScripts(size, lifetime any) publishScripts {
 
 // send publishes the requests with one script and fills in their outcomes.
 func (p *publisher) send(ctx context.Context, requests []*request, now time.Time) {
-	var reply any
+	var failures []any
 	var err error
 	if p.set.history == 0 {
-		reply, err = p.sendPlain(ctx, requests)
+		failures, err = p.sendPlain(ctx, requests)
 	} else {
-		reply, err = p.sendSafely(ctx, requests, now)
+		failures, err = p.sendSafely(ctx, requests, now)
 	}
-	settle(requests, reply, err)
+	settle(requests, failures, err)
 }
 
 // sendSafely repeats the requests as often as the client repeats what fails, which a single attempt is told not to do. As
 // long as no attempt can have been executed, each one is a first attempt. All that follow look for what it has left.
-func (p *publisher) sendSafely(ctx context.Context, requests []*request, start time.Time) (reply any, err error) {
+func (p *publisher) sendSafely(ctx context.Context, requests []*request, start time.Time) (failures []any, err error) {
 	var lost error // of the first attempt that may have been executed
 	var since time.Time
 	for attempt, now := 0, start; ; attempt, now = attempt+1, time.Now() {
 		if lost == nil {
-			reply, err = p.sendFirst(ctx, requests, now)
+			failures, err = p.sendFirst(ctx, requests, now)
 		} else {
-			_, reply, err = p.sendMany(ctx, requests, now.Sub(since), noLimit)
+			_, failures, err = p.sendMany(ctx, requests, now.Sub(since), noLimit)
 		}
 		switch {
 		case err == nil:
-			return reply, nil
+			return failures, nil
 		case redis.HasErrorPrefix(err, lateError):
 			p.lateness.forget()
 		case lost == nil && !certain(err):
@@ -87,7 +87,7 @@ func (p *publisher) sendSafely(ctx context.Context, requests []*request, start t
 }
 
 // sendFirst sends requests that no attempt before can have published.
-func (p *publisher) sendFirst(ctx context.Context, requests []*request, now time.Time) (reply any, err error) {
+func (p *publisher) sendFirst(ctx context.Context, requests []*request, now time.Time) (failures []any, err error) {
 	// It costs a system's first event a round trip to ask what the time is: one without a limit could come after its
 	// repetition.
 	if !p.lateness.known() {
@@ -102,14 +102,13 @@ func (p *publisher) sendFirst(ctx context.Context, requests []*request, now time
 	var clock any
 	if len(requests) == 1 {
 		clock, err = p.sendOne(ctx, requests[0], now, limit)
-		reply = ""
 	} else {
-		clock, reply, err = p.sendMany(ctx, requests, 0, limit)
+		clock, failures, err = p.sendMany(ctx, requests, 0, limit)
 	}
 	if err == nil {
 		p.lateness.learn(clock, now)
 	}
-	return reply, err
+	return failures, err
 }
 
 // notSentError is what kept an event from being sent.
@@ -143,10 +142,10 @@ func (p *publisher) sendOne(ctx context.Context, r *request, now time.Time, limi
 }
 
 // sendMany sends events that may have been published in the time since an earlier attempt, 0 if there was none. It returns
-// the server's clock, and the result of each event.
+// the server's clock, and which have failed.
 func (p *publisher) sendMany(
 	ctx context.Context, requests []*request, since time.Duration, limit any,
-) (clock, results any, err error) {
+) (clock any, failures []any, err error) {
 	elapsed := int64(0)
 	if since > 0 {
 		elapsed = since.Milliseconds() + 2 // both ends are rounded down
@@ -160,14 +159,18 @@ func (p *publisher) sendMany(
 		}
 	}
 	reply, err := p.scripts.many.runOnce(ctx, p.client, command)
-	if values, ok := reply.([]any); ok && len(values) > 0 {
-		return values[0], values[1:], err
+	if err != nil {
+		return nil, nil, err
 	}
-	return nil, reply, err
+	values, ok := reply.([]any)
+	if !ok || len(values) == 0 {
+		return nil, nil, fmt.Errorf("%w: %T to a batch of events", errProtocol, reply)
+	}
+	return values[0], values[1:], nil
 }
 
 // sendPlain publishes without history. Nothing is repeated, as nothing could tell a repetition from the original.
-func (p *publisher) sendPlain(ctx context.Context, requests []*request) (reply any, err error) {
+func (p *publisher) sendPlain(ctx context.Context, requests []*request) (failures []any, err error) {
 	command := p.scripts.plain.call(5*len(requests), p.journal)
 	for _, r := range requests {
 		command = append(command, seal(ownID(r.key), r.value), len(r.channels()))
@@ -175,30 +178,28 @@ func (p *publisher) sendPlain(ctx context.Context, requests []*request) (reply a
 			command = append(command, channel)
 		}
 	}
-	reply, err = p.scripts.plain.runOnce(ctx, p.client, command)
+	reply, err := p.scripts.plain.runOnce(ctx, p.client, command)
 	if err != nil && retryable(ctx, err) {
 		lookAround(ctx, p.client)
 	}
-	return reply, err
+	failures, _ = reply.([]any)
+	return failures, err
 }
 
-// settle writes the reply of a script, or the error, into the requests.
-func settle(requests []*request, reply any, err error) {
-	results, ok := reply.([]any)
-	if !ok {
-		results = []any{reply}
-	}
-	if err == nil && len(results) != len(requests) {
-		err = fmt.Errorf("%w: %d results for %d events", errProtocol, len(results), len(requests))
-	}
-	for i, r := range requests {
-		if err != nil {
-			r.err = err
-			continue
+// settle writes the failures that a script tells, index by index, or the error, into the requests.
+func settle(requests []*request, failures []any, err error) {
+	for ; err == nil && len(failures) > 1; failures = failures[2:] {
+		index, ok := failures[0].(int64)
+		if !ok || index < 0 || index >= int64(len(requests)) {
+			err = fmt.Errorf("%w: failure %v", errProtocol, failures[:2])
+			break
 		}
-		text, _ := results[i].(string)
-		if text, refused := strings.CutPrefix(text, "!"); refused {
-			r.err = refusal(text)
+		text, _ := failures[1].(string)
+		requests[index].err = refusal(text)
+	}
+	if err != nil {
+		for _, r := range requests {
+			r.err = err
 		}
 	}
 }
