@@ -87,6 +87,7 @@ type publisher struct {
 	direct  int        // callers who publish by themselves; guarded by mu
 	flights int        // goroutines that send batches; guarded by mu
 	waiting []*request // events that wait for a place in a batch; guarded by mu
+	givenUp int        // how many of those were given up, at most; guarded by mu
 }
 
 func newPublisher(client redis.UniversalClient, set settings, k keys, m *metrics) *publisher {
@@ -122,8 +123,24 @@ func (p *publisher) one(ctx context.Context, r *request) error {
 		return p.outcome(ctx, w, w.at)
 	case <-ctx.Done():
 		// If no batch has taken the event yet it will never be sent; otherwise nobody can tell.
-		return p.failed(w, context.Cause(ctx), w.taken.Swap(true))
+		taken := w.taken.Swap(true)
+		if !taken {
+			p.abandoned()
+		}
+		return p.failed(w, context.Cause(ctx), taken)
 	}
+}
+
+// abandoned is called when a caller has given up. While Redis does not answer, nobody else would clear up, and there may be
+// ever more of them.
+func (p *publisher) abandoned() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.givenUp++; 2*p.givenUp < len(p.waiting) {
+		return // not each time for one
+	}
+	p.waiting = slices.DeleteFunc(p.waiting, func(r *request) bool { return r.taken.Load() })
+	p.givenUp = 0
 }
 
 // sendDirectly sends an event from a place that the caller has taken. The place is given back even if a hook of the client

@@ -59,6 +59,46 @@ func TestBatchesAreBoundedInBytes(t *testing.T) {
 	assert.Contains(t, sent.events, 2)
 }
 
+// TestEventsGivenUpAreForgotten: callers with deadlines may come and go while Redis does not answer.
+func TestEventsGivenUpAreForgotten(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := server.Client(t)
+	n, err := NewRedisNotificationSystem(client)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = n.Shutdown(context.Background()) })
+	require.NoError(t, n.Publish(t.Context(), "k", struct{}{}))
+	server.Stop()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var all, others sync.WaitGroup
+	for range maxDirect {
+		all.Go(func() { assert.NoError(t, n.Publish(context.Background(), "k", struct{}{})) })
+	}
+	waiting := func() int {
+		n.publisher.mu.Lock()
+		defer n.publisher.mu.Unlock()
+		return len(n.publisher.waiting)
+	}
+	direct := func() bool {
+		n.publisher.mu.Lock()
+		defer n.publisher.mu.Unlock()
+		return n.publisher.direct == maxDirect
+	}
+	require.Eventually(t, direct, 10*time.Second, time.Millisecond)
+	all.Go(func() { assert.NoError(t, n.Publish(context.Background(), "k", struct{}{})) })
+	for range 100 {
+		others.Go(func() { assert.ErrorIs(t, n.Publish(ctx, "k", struct{}{}), context.Canceled) })
+	}
+	require.Eventually(t, func() bool { return waiting() == 101 }, 10*time.Second, time.Millisecond)
+	cancel()
+	others.Wait()
+	assert.LessOrEqual(t, waiting(), 2, "whose caller is still there, and as many again")
+	server.Continue()
+	all.Wait()
+	assert.EqualValues(t, maxDirect+2, client.XLen(t.Context(), n.keys.journal).Val())
+}
+
 // TestPanicOfAHookTakesNoPlace: callers who recover from it can go on, and so can all others.
 func TestPanicOfAHookTakesNoPlace(t *testing.T) {
 	t.Parallel()

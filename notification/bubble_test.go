@@ -3,7 +3,10 @@ package notification_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net"
+	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/compozy/cache/embedded"
+	"github.com/compozy/cache/internal/redistest"
 	"github.com/compozy/cache/notification"
 )
 
@@ -79,6 +83,60 @@ func TestRecoveryThatTriesAgainIsNotStuck(t *testing.T) {
 		assert.True(t, next(t, s).Recovered)
 		assert.EqualValues(t, 1, n.GetMetrics().Reconnects)
 	})
+}
+
+// unreadable is a network on which no part of the journal with a certain event arrives in the time that the client waits.
+type unreadable struct{ redistest.Hook }
+
+func (unreadable) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if c, ok := cmd.(*redis.Cmd); ok && strings.Contains(fmt.Sprint(c.Val()), `"n":13}`) {
+			time.Sleep(3 * time.Second) // in a bubble
+			return &net.OpError{Op: "read", Net: "tcp", Err: os.ErrDeadlineExceeded}
+		}
+		return err
+	}
+}
+
+// An event that never arrives keeps those behind it back for about ten seconds.
+func TestEventThatNeverArrivesIsAGap(t *testing.T) {
+	t.Parallel()
+	for name, buffer := range map[string]int{"after a cut": 100, "of a slow subscriber": 1} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				network := inBubble(t)
+				client := clientBy(t, network.Dial)
+				client.AddHook(unreadable{})
+				n, outside := newSystem(t, client, notification.WithBufferSize(buffer)), newSystem(t, clientBy(t, network.dial))
+				s := subscribe(t, n, "k")
+				if buffer > 1 {
+					network.cut()
+				}
+				for i := range 20 {
+					require.NoError(t, outside.Publish(t.Context(), "k", numbered{i + 1}))
+				}
+				start := time.Now()
+				for i := range 12 {
+					m := next(t, s)
+					number, err := numberOf(m)
+					require.NoError(t, err)
+					assert.Equal(t, i+1, number)
+					assert.Nil(t, m.Gap)
+				}
+				assert.Equal(t, notification.GapUnreadable, told(t, s).Reason)
+				assert.Less(t, time.Since(start), time.Minute, "by the clock of the bubble")
+				require.NoError(t, outside.Publish(t.Context(), "k", numbered{21}))
+				m := next(t, s)
+				number, err := numberOf(m)
+				require.NoError(t, err)
+				assert.Equal(t, 21, number)
+				require.NotNil(t, m.Gap)
+				assert.Equal(t, notification.GapUnreadable, m.Gap.Reason)
+			})
+		})
+	}
 }
 
 // A name stays subscribed for five seconds, or as long as it was set, after the last subscription to it was closed.

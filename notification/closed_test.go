@@ -82,3 +82,27 @@ func TestGapsThatWaitForTheirPlacesAreBounded(t *testing.T) {
 	assert.Len(t, s.held, maxHeld)
 	assert.Equal(t, GapWiped, s.held[maxHeld-1].Reason)
 }
+
+// TestShutdownThatThrowsAwayWhatIsQueued: its buffers are empty, and yet something was not delivered.
+func TestShutdownThatThrowsAwayWhatIsQueued(t *testing.T) {
+	t.Parallel()
+	n, err := NewRedisNotificationSystem(redistest.Start(t).Client(t))
+	require.NoError(t, err)
+	s, ok := n.Subscribe(t.Context(), "k").(*Subscription)
+	require.True(t, ok)
+	n.registry.few.Store(false) // the dispatcher does the work
+	s.topic.mu.Lock()           // and cannot
+	for range 3 {
+		require.NoError(t, n.Publish(t.Context(), "k", struct{}{}))
+	}
+	require.Eventually(t, func() bool { return n.pump.pending.Load() == 3 }, 15*time.Second, time.Millisecond)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	done := make(chan error, 1)
+	go func() { done <- n.Shutdown(ctx) }()
+	require.Eventually(t, n.pump.dispatcher.abort.Load, 15*time.Second, time.Millisecond)
+	s.topic.mu.Unlock()
+	first := <-s.Messages()
+	assert.NotNil(t, first)
+	assert.ErrorIs(t, <-done, context.Canceled)
+}

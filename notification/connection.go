@@ -31,6 +31,7 @@ type session struct {
 	contact time.Time   // when the last heartbeat came back; read once the session is over
 	wasLive atomic.Bool // it was confirmed and recovered once
 	judged  bool        // what became of the journal while the connection was cut is known; only the dispatcher touches it
+	warned  bool        // that verdict told of events that may be missing; only the dispatcher touches it
 	keeps   bool        // a name could not be unsubscribed from, which was logged; only the reader touches it
 	blind   bool        // the journal cannot be read, which was logged; only beat touches it
 
@@ -114,9 +115,9 @@ func (p *pump) begin(ps *redis.PubSub, beats string) *session {
 		epoch: p.epoch, pubsub: ps, beats: beats, awaited: map[string]bool{beats: true}, asked: []question{{name: beats}},
 	}
 	s.ctx, s.cancel = context.WithCancel(p.ctx)
-	s.dog = time.AfterFunc(deadAfter*p.system.set.heartbeat, func() {
+	s.dog = time.AfterFunc(p.system.set.deadline(), func() {
 		p.system.set.logger.Warn("notification: no heartbeat came back, reconnecting")
-		p.interrupt(s)
+		s.end()
 	})
 	// Only now may control see the session: every name that was live before is among the first ones, which are
 	// recovered together. What control adds later is new.
@@ -133,6 +134,12 @@ func (p *pump) begin(ps *redis.PubSub, beats string) *session {
 		_ = ps.Close()
 	}
 	return s
+}
+
+// end makes the reader notice that the session is over.
+func (s *session) end() {
+	s.cancel() // a recovery under way would look in vain for the server of a closed connection
+	_ = s.pubsub.Close()
 }
 
 // ask subscribes to the names in Redis, with one command each: one that the user has no permission for must not take
@@ -235,16 +242,25 @@ func (p *pump) pass(it item) {
 	p.enqueue(it)
 }
 
-// enqueue hands an item to the dispatcher.
+// enqueue hands an item to the dispatcher. While that has no room, nobody sees the heartbeats behind the item.
 func (p *pump) enqueue(it item) {
 	p.pending.Add(1)
+	select {
+	case p.queue <- it:
+		return
+	default:
+	}
+	if it.kind != itemDown {
+		it.session.dog.Stop()
+		defer it.session.dog.Reset(p.system.set.deadline())
+	}
 	p.queue <- it
 }
 
 // contact notes that the connection works in both directions.
 func (p *pump) contact(s *session) {
 	s.contact = wallClock()
-	s.dog.Reset(deadAfter * p.system.set.heartbeat)
+	s.dog.Reset(p.system.set.deadline())
 	p.lastBeat.Store(s.contact.UnixNano())
 }
 

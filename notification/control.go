@@ -43,7 +43,7 @@ func (p *pump) reconcile() time.Duration {
 	}
 	if err := p.update(s, idle, added); err != nil && p.ctx.Err() == nil {
 		p.system.set.logger.Debug("notification: changing subscriptions failed", zap.Error(err))
-		p.interrupt(s)
+		s.end()
 	}
 	return next
 }

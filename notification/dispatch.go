@@ -29,6 +29,7 @@ const (
 type dispatcher struct {
 	system *RedisNotificationSystem
 	abort  atomic.Bool // drop what is queued, Shutdown has run out of time
+	thrown atomic.Bool // messages were dropped for that
 
 	// These belong to whoever handles an item.
 	up      bool     // the session is recovered; what arrives now is delivered
@@ -38,10 +39,13 @@ type dispatcher struct {
 	seen    *seen    // the last events that passed
 	highest place    // the last event that arrived in this session, or that is known to be older than it
 	trusted uint64   // heartbeats up to this number are too old to tell anything
+	suspect *topic   // where an event came that cannot follow the one before it; looked into by the next recovery
+	bridged bool     // that was an event of another journal: ours had not changed
 	current current  // the message at hand, or the last one
 
 	mu     sync.Mutex
 	cursor envelope // the last event seen, or the end of the journal if that is later; guarded by mu
+	origin string   // that of base, for the replays; guarded by mu
 }
 
 // current is what a message contains. Copies of one event come one after the other, and are read once.
@@ -99,6 +103,21 @@ func (d *dispatcher) pass(e envelope) bool {
 	return true
 }
 
+// identify notes whose journal it is.
+func (d *dispatcher) identify(i identity) {
+	d.base.identity = i
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.origin = i.origin
+}
+
+// knows reports whether a data set is the one whose events the connection brings, as far as is known.
+func (d *dispatcher) knows(origin string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.origin == "" || d.origin == origin
+}
+
 // at returns the cursor.
 func (d *dispatcher) at() envelope {
 	d.mu.Lock()
@@ -112,6 +131,8 @@ func (p *pump) dispatch() {
 	for it := range p.queue {
 		if !d.abort.Load() {
 			p.handle(it)
+		} else if it.kind == itemMessage {
+			d.thrown.Store(true)
 		}
 		p.pending.Add(-1)
 	}
@@ -152,7 +173,7 @@ func (p *pump) message(it item, now time.Time) {
 	if it.payload != c.payload {
 		*c = current{payload: it.payload}
 		c.envelope, c.ours = openEnvelope(it.payload, p.system.keys.tag)
-		if !p.passes(it.session, now) {
+		if !p.passes(it, now) {
 			return
 		}
 	}
@@ -168,8 +189,8 @@ func (p *pump) message(it item, now time.Time) {
 }
 
 // passes notes a new event. It gives false if the event cannot follow the one before it in the same journal: then
-// the journal was replaced under a connection that did not notice.
-func (p *pump) passes(s *session, now time.Time) bool {
+// the journal was replaced under a connection that did not notice, or somebody passes on the events of another one.
+func (p *pump) passes(it item, now time.Time) bool {
 	d := p.dispatcher
 	c := &d.current
 	here := place{c.envelope.pos, c.envelope.stamp}
@@ -179,15 +200,15 @@ func (p *pump) passes(s *session, now time.Time) bool {
 	}
 	if !d.highest.pos.less(here.pos) {
 		newest, _ := time.Parse(time.RFC3339Nano, d.highest.stamp)
-		if here == d.highest || d.seen.has(here) || c.envelope.time.Before(newest) {
+		if here == d.highest || d.seen.has(here) || c.envelope.time.Before(newest) || d.bridged {
 			// Somebody passed on what was delivered already, or is as old: a foreign message, not another history.
 			c.envelope, c.ours = envelope{}, false
 			return true
 		}
 		p.system.set.logger.Warn("notification: event IDs went backwards, recovering")
-		d.up = false
+		d.up, d.suspect = false, p.system.registry.lookup(it.name)
 		p.setLive(nil)
-		p.interrupt(s)
+		it.session.end()
 		return false
 	}
 	d.highest = here
@@ -271,7 +292,9 @@ func (p *pump) refuse(it item) {
 	subs := slices.Clone(t.subs)
 	t.mu.Unlock()
 	for _, s := range subs {
-		p.system.metrics.subscribeErrors.Add(1)
+		if !s.isLate() { // or it was counted already
+			p.system.metrics.subscribeErrors.Add(1)
+		}
 		s.shut(refusal(it.payload))
 	}
 	t.mu.Lock()

@@ -70,7 +70,8 @@
 //     delivers the first attempt. The event then comes twice, with two IDs. Without history nothing is repeated;
 //     PublishError.Uncertain tells that it may have been published, or still be so, behind later events.
 //   - Events so large, or a network so slow, that a part of the journal does not arrive before the client's ReadTimeout:
-//     smaller parts are asked for, down to two events.
+//     smaller parts are asked for, down to two events. If these do not arrive in three heartbeat intervals, they and those
+//     behind them are skipped: GapUnreadable.
 //   - A journal that is deleted while the rest of the data stays, as by DEL or eviction: GapWiped, GapTrimmed or
 //     GapRolledBack. One case is not noticed: it was empty when the connection was cut, or its last event older than it
 //     is kept, and was filled and deleted before the next connection. Policies such as volatile-lru may evict it.
@@ -83,7 +84,12 @@
 //     makes the client give up the connection that led there. A node of a cluster tells when it loses the journal, by
 //     ending a subscription to a sharded channel (Redis 7.0).
 //   - A master that becomes a replica and keeps its connections, outside of cluster and Sentinel: the next heartbeat
-//     tells. Until then events of the new master may arrive before the gap is told.
+//     tells. Until then events of the new master may arrive before the gap is told. Who stays on a replica is not told of
+//     what it skips when its own link breaks and it takes a full copy of its master. The log warns of that.
+//   - Events of another Redis with the same key prefix that somebody publishes here as they are, event_id in front: they
+//     look like ours. The first that is older than one of ours costs a reconnect, and is lost with GapForeign; all that
+//     follow arrive as foreign messages. One that is newer makes the journal look rolled back (GapRolledBack), and events
+//     of ours from before that is noticed may come twice. Another prefix on one side avoids it.
 //   - A server without INFO, or a user who may not call it: failovers are then noticed only if events are missing
 //     in the journal. Without PUBSUB, nobody asks for the server of the connection. The scripts need EVALSHA and EVAL,
 //     XADD, XDEL, XRANGE, XREVRANGE, XLEN, PEXPIRE, PTTL, GET, SET, TIME and PUBLISH; subscribing needs SUBSCRIBE and

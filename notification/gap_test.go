@@ -299,19 +299,21 @@ func TestJournalFilledAndExpiredDuringACutIsAGap(t *testing.T) {
 	assert.Equal(t, []notification.GapReason{notification.GapTrimmed}, r.gaps())
 }
 
-// trimmer cuts the journal off before a part of it is read.
-type trimmer struct {
+// meddler does something to the journal before and after a part of it is read.
+type meddler struct {
 	redistest.Hook
-	admin *redis.Client
-	left  atomic.Int32 // parts still to be read before that
+
+	left          atomic.Int32 // parts still to be read before that
+	before, after func()
 }
 
-func (h *trimmer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (h *meddler) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		// Only what reads to the end of the journal, wherever that may be, has this argument.
 		if slices.Contains(cmd.Args(), any("18446744073709551615-18446744073709551615")) && h.left.Add(-1) == 0 {
-			if err := h.admin.XTrimMaxLen(ctx, journalKey, 10).Err(); err != nil {
-				return err
+			h.before()
+			if h.after != nil {
+				defer h.after()
 			}
 		}
 		return next(ctx, cmd)
@@ -323,7 +325,8 @@ func TestJournalTrimmedDuringRecoveryIsAGap(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	client, proxy := through(t, server)
-	hook := &trimmer{admin: server.Client(t)}
+	admin := server.Client(t)
+	hook := &meddler{before: func() { assert.NoError(t, admin.XTrimMaxLen(t.Context(), journalKey, 10).Err()) }}
 	client.AddHook(hook)
 	n := newSystem(t, client)
 	r := record(t, subscribe(t, n, "k"))
@@ -338,6 +341,61 @@ func TestJournalTrimmedDuringRecoveryIsAGap(t *testing.T) {
 	r.reached(t, p.last)
 	assert.Positive(t, r.verify(t, p.sent))
 	assert.Equal(t, []notification.GapReason{notification.GapTrimmed}, r.gaps())
+}
+
+// The journal was empty when the connection was cut, and is trimmed before it is read for the first time.
+func TestJournalTrimmedBeforeItIsReadIsAGap(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client, history := server.Client(t), notification.WithHistory(100, 0)
+	p := &publisher{system: newSystem(t, server.Client(t), history)}
+	hook := &meddler{before: func() { assert.Zero(t, p.publish(t.Context(), "k", 500)) }}
+	client.AddHook(hook)
+	n := newSystem(t, client, history)
+	r := record(t, subscribe(t, n, "k"))
+	hook.left.Store(1)
+	require.NoError(t, server.Client(t).Do(t.Context(), "client", "kill", "type", "pubsub").Err())
+	require.Eventually(t, func() bool { return r.last() > 0 }, patience, time.Millisecond)
+	r.reached(t, p.last)
+	assert.Positive(t, r.verify(t, p.sent))
+	assert.Equal(t, []notification.GapReason{notification.GapTrimmed}, r.gaps())
+}
+
+// A replay reads a new data set before the connection has brought anything of it. What it reads comes once.
+func TestReplayOfAWipedJournal(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client, admin := server.Client(t), server.Client(t)
+	n := newSystem(t, client, notification.WithBufferSize(1))
+	hook := &meddler{
+		before: func() {
+			assert.NoError(t, admin.FlushAll(t.Context()).Err())
+			value := fmt.Sprintf(`"time":%q,"n":3}`, time.Now().UTC().Format(time.RFC3339Nano))
+			event := redis.XAddArgs{Stream: journalKey, Values: []any{"k", "somebody.1\n1:k", "v", value}}
+			assert.NoError(t, admin.XAdd(t.Context(), &event).Err())
+		},
+		after: func() { assert.NoError(t, admin.Do(t.Context(), "client", "kill", "type", "pubsub").Err()) },
+	}
+	client.AddHook(hook)
+	s, other := subscribe(t, n, "k"), subscribe(t, n, "k*")
+	for i := range 2 { // the second is left to the journal
+		require.NoError(t, n.Publish(t.Context(), "k", numbered{i + 1}))
+		next(t, other)
+	}
+	for _, err := range n.Replay(t.Context(), "k", "", "") {
+		require.NoError(t, err) // and the script is known
+	}
+	hook.left.Store(1)
+	next(t, s)
+	for _, expected := range []int{3, 4} {
+		m := next(t, s)
+		number, err := numberOf(m)
+		require.NoError(t, err)
+		assert.Equal(t, expected, number)
+		assert.Equal(t, expected == 3, m.Gap != nil)
+		require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) == nil }, patience, time.Millisecond)
+		require.NoError(t, n.Publish(t.Context(), "k", numbered{4}))
+	}
 }
 
 // receive returns the next payload of a raw subscription.

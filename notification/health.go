@@ -10,6 +10,9 @@ import (
 // deadAfter is how many heartbeat intervals may pass without a heartbeat coming back.
 const deadAfter = 3
 
+// deadline is how long that is.
+func (s *settings) deadline() time.Duration { return deadAfter * s.heartbeat }
+
 // stalledAfter is how long the dispatcher may take for one event before Alive calls it stuck.
 const stalledAfter = 30 * time.Second
 
@@ -40,7 +43,7 @@ func (n *RedisNotificationSystem) HealthCheck(ctx context.Context) error {
 			return errors.Join(ErrNotLive, cause)
 		}
 	}
-	if age := n.heartbeatAge(time.Now()); age > deadAfter*n.set.heartbeat {
+	if age := n.heartbeatAge(time.Now()); age > n.set.deadline() {
 		return fmt.Errorf("%w: no heartbeat for %v", ErrNotLive, age.Round(time.Millisecond))
 	}
 	return nil

@@ -29,7 +29,7 @@ func (p *pump) beat() {
 		if err != nil && s.ctx.Err() == nil {
 			p.system.set.logger.Debug("notification: heartbeat not sent", zap.Error(err))
 			if elsewhere(err) {
-				p.interrupt(s) // commands go to another server, and so must the connection
+				s.end() // commands go to another server, and so must the connection
 			}
 		}
 	}
@@ -74,20 +74,20 @@ func (p *pump) beatReturned(it item) {
 	}
 	if now.identity.origin != d.base.identity.origin || !d.base.identity.continues(now.identity) {
 		p.system.set.logger.Warn("notification: another data set behind the same connection, recovering")
-		p.interrupt(it.session)
+		it.session.end()
 		return
 	}
-	d.base.identity = now.identity
+	d.identify(now.identity)
 	if now.last.pos.less(d.highest.pos) && now.length > 0 {
 		p.system.set.logger.Warn("notification: the journal ends before an event that passed, recovering")
-		p.interrupt(it.session)
+		it.session.end()
 		return
 	}
 	if now.length == 0 {
 		p.expired()
 		d.highest = place{}
 	}
-	// A server that does not say who it is may be the embedded one, whose channels and globs are not in order.
+	// A server that does not say who it is may be one without an order of channels and globs, such as miniredis.
 	if now.identity.run != "" && d.highest.pos.less(now.last.pos) {
 		d.highest = place{now.last.pos, now.last.stamp}
 	}

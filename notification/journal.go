@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -38,6 +37,8 @@ type journal struct {
 
 	// listened is a channel that somebody listens to on the server to be read from. Empty means any server.
 	listened string
+	// patience is for how long to read the same; nil is for ever.
+	patience *patience
 }
 
 func newJournal(client redis.UniversalClient, k keys) *journal {
@@ -53,6 +54,13 @@ func (j *journal) beside(channel string) *journal {
 	return &other
 }
 
+// within returns the journal, to be read with so much patience.
+func (j *journal) within(p *patience) *journal {
+	other := *j
+	other.patience = p
+	return &other
+}
+
 // elsewhere reports whether a call came to another server than the one to be read from.
 func elsewhere(err error) bool { return redis.HasErrorPrefix(err, "READONLY") }
 
@@ -62,25 +70,6 @@ type entry struct {
 	value    string
 	channels []string
 }
-
-// portion is how many events are read from the journal at once. Events may be so large that fewer have to do: a reply
-// that does not arrive in the time the client waits would not do so the next time either.
-type portion struct{ size, full int }
-
-func newPortion(full int) portion { return portion{size: full, full: full} }
-
-// failed makes the portion smaller after an error if that may help, and reports whether it did.
-func (p *portion) failed(err error) (smaller bool) {
-	var timeout net.Error
-	if !errors.As(err, &timeout) || !timeout.Timeout() || p.size == 1 {
-		return false
-	}
-	p.size = max(1, p.size/4)
-	return true
-}
-
-// arrived makes the portion larger again: slowly, since where events are large each attempt at too many takes long.
-func (p *portion) arrived() { p.size = min(p.size+p.size/8+1, p.full) }
 
 // status is what the journal and its server were like at one moment.
 type status struct {
@@ -154,18 +143,22 @@ type section struct {
 	intact bool
 	more   bool   // there may be more behind it
 	origin string // whose events these are
+	length int64  // how many the journal has
 }
 
 // from reads the event at the place given and up to count that follow it. A zero place is the beginning, which is
 // always there. A place without stamp matches any event at its position.
 func (j *journal) from(ctx context.Context, at envelope, count int) (section, error) {
-	entries, origin, err := j.fetch(ctx, at.pos, lastPosition(), count+1)
+	part, err := j.fetch(ctx, at.pos, lastPosition(), count+1)
 	if err != nil {
 		return section{}, err
 	}
-	intact := at.pos.isZero() ||
-		len(entries) > 0 && entries[0].pos == at.pos && (at.stamp == "" || at.stamp == entries[0].stamp)
-	return section{entries: entries, intact: intact, more: len(entries) > count, origin: origin}, nil
+	part.more = len(part.entries) > count
+	if !at.pos.isZero() {
+		part.intact = len(part.entries) > 0 && part.entries[0].pos == at.pos &&
+			(at.stamp == "" || at.stamp == part.entries[0].stamp)
+	}
+	return part, nil
 }
 
 // after is from without the event at the place itself.
@@ -182,32 +175,35 @@ func lastPosition() position { return position{math.MaxUint64, math.MaxUint64} }
 
 // between returns up to count events from one place to another, both included.
 func (j *journal) between(ctx context.Context, from, to position, count int) ([]entry, error) {
-	entries, _, err := j.fetch(ctx, from, to, count)
-	return entries, err
+	part, err := j.fetch(ctx, from, to, count)
+	return part.entries, err
 }
 
-// fetch is between, with the origin of the data set the events are from.
-func (j *journal) fetch(ctx context.Context, from, to position, count int) (entries []entry, origin string, err error) {
+// fetch is between, with what else is known of the journal.
+func (j *journal) fetch(ctx context.Context, from, to position, count int) (section, error) {
 	command := append(j.read.call(4, j.keys.journal, j.keys.origin), from.String(), to.String(), count, j.listened)
+	began := time.Now()
 	reply, err := j.read.run(ctx, j.client, command)
 	if err != nil {
-		return nil, "", err
+		return section{}, j.patience.after(err, from, count, time.Since(began))
 	}
-	pair, _ := reply.([]any)
-	if len(pair) != 2 {
-		return nil, "", fmt.Errorf("%w: %T instead of events", errProtocol, reply)
+	fields, _ := reply.([]any)
+	if len(fields) != 3 {
+		return section{}, fmt.Errorf("%w: %T instead of events", errProtocol, reply)
 	}
-	origin, _ = pair[0].(string)
-	rows, _ := pair[1].([]any)
-	entries = make([]entry, 0, len(rows))
+	part := section{intact: true}
+	part.origin, _ = fields[0].(string)
+	part.length, _ = fields[1].(int64)
+	rows, _ := fields[2].([]any)
+	part.entries = make([]entry, 0, len(rows))
 	for _, row := range rows {
 		e, err := parseEntry(row)
 		if err != nil {
-			return nil, "", err
+			return section{}, err
 		}
-		entries = append(entries, e)
+		part.entries = append(part.entries, e)
 	}
-	return entries, origin, nil
+	return part, nil
 }
 
 // parseEntry reads one element of the reply of XRANGE. An entry that the publish script did not write has no
@@ -255,6 +251,9 @@ func (e *entry) match(name string, pattern bool) (channel string, ok bool) {
 
 // permanent reports whether asking the server again would give the same error.
 func permanent(err error) bool {
+	if _, never := errors.AsType[unreadableError](err); never {
+		return true
+	}
 	var reply redis.Error
 	if !errors.As(err, &reply) || retryable(context.Background(), err) {
 		return false

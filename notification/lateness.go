@@ -1,6 +1,7 @@
 package notification
 
 import (
+	"fmt"
 	"math"
 	"strconv"
 	"sync/atomic"
@@ -60,39 +61,37 @@ func (l *lateness) allow(client redis.UniversalClient) {
 // learn takes note of the server's clock, a number of milliseconds, from the reply to what was sent at the time given. The
 // time that it was under way makes the server's clock look further ahead than it is, so the fastest one counts: by
 // a slow one, limits would allow as much more to all that follow.
-func (l *lateness) learn(clock any, sent time.Time) {
+func (l *lateness) learn(clock any, sent time.Time) error {
 	text, _ := clock.(string)
 	server, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
-		return
+		return fmt.Errorf("%w: time %q", errProtocol, text)
 	}
 	ahead := server - sent.UnixMilli()
 	for known := l.ahead.Load(); ahead < known; known = l.ahead.Load() {
 		if l.ahead.CompareAndSwap(known, ahead) {
-			return
+			break
 		}
 	}
+	return nil
 }
-
-// known reports whether the server's clock is.
-func (l *lateness) known() bool { return l.ahead.Load() != unknown }
 
 // forget is for when a call was refused as late though its sender was still there: the server's clock was set, or another
 // server has taken over.
 func (l *lateness) forget() { l.ahead.Store(unknown) }
 
-// limit returns the limit of what is sent now, as the scripts get it.
-func (l *lateness) limit(now time.Time) any {
+// limit returns the limit of what is sent now, as the scripts get it. It gives false if the server's clock is not known.
+func (l *lateness) limit(now time.Time) (text any, ok bool) {
 	ahead := l.ahead.Load()
 	if ahead == unknown {
-		return noLimit
+		return nil, false
 	}
 	end := now.UnixMilli() + ahead + l.allowed
 	end += l.step - end%l.step
 	if last := l.last.Load(); last != nil && last.end == end {
-		return last.text
+		return last.text, true
 	}
 	next := &limit{end: end, text: strconv.FormatInt(end, 10)}
 	l.last.Store(next)
-	return next.text
+	return next.text, true
 }

@@ -18,20 +18,26 @@ import (
 	"github.com/compozy/cache/internal/redistest"
 )
 
+// limitOf returns a limit, or nil if the server's clock is not known.
+func limitOf(l *lateness, now time.Time) any {
+	text, _ := l.limit(now)
+	return text
+}
+
 func TestLimitIsOnTheServersClock(t *testing.T) {
 	t.Parallel()
 	var l lateness
 	l.allow(nil)
 	now := time.UnixMilli(1_000_000_000_000)
-	assert.Equal(t, noLimit, l.limit(now), "before the clock is known")
-	l.learn("no time", now)
-	l.learn(nil, now)
-	assert.Equal(t, noLimit, l.limit(now))
-	l.learn("2000000000000", now)
-	assert.Equal(t, "2000000001792", l.limit(now), "two seconds, less a step, rounded up to the next")
-	assert.Equal(t, "2000000002048", l.limit(now.Add(limitStep*time.Millisecond)))
+	assert.Nil(t, limitOf(&l, now), "before the clock is known")
+	require.ErrorIs(t, l.learn("no time", now), errProtocol)
+	require.ErrorIs(t, l.learn(nil, now), errProtocol)
+	assert.Nil(t, limitOf(&l, now))
+	require.NoError(t, l.learn("2000000000000", now))
+	assert.Equal(t, "2000000001792", limitOf(&l, now), "two seconds, less a step, rounded up to the next")
+	assert.Equal(t, "2000000002048", limitOf(&l, now.Add(limitStep*time.Millisecond)))
 	l.forget()
-	assert.Equal(t, noLimit, l.limit(now))
+	assert.Nil(t, limitOf(&l, now))
 }
 
 // TestLimitIsNotBeyondTheReadTimeout: nor so close that every attempt would be late.
@@ -48,9 +54,9 @@ func TestLimitIsNotBeyondTheReadTimeout(t *testing.T) {
 		var l lateness
 		l.allow(client)
 		begin := time.UnixMilli(1_000_000_000_000)
-		l.learn("1000000000000", begin)
+		require.NoError(t, l.learn("1000000000000", begin))
 		for now := begin; now.Before(begin.Add(time.Second)); now = now.Add(time.Millisecond) {
-			end, err := strconv.ParseInt(l.limit(now).(string), 10, 64)
+			end, err := strconv.ParseInt(limitOf(&l, now).(string), 10, 64)
 			require.NoError(t, err)
 			allowed := time.UnixMilli(end).Sub(now)
 			assert.LessOrEqual(t, allowed, longest, timeout)
@@ -65,15 +71,15 @@ func TestSlowCallMovesNoLimit(t *testing.T) {
 	var l lateness
 	l.allow(nil)
 	now := time.UnixMilli(1_000_000_000_000)
-	l.learn("2000000000000", now)
-	limit := l.limit(now)
-	l.learn("2000000001500", now)
-	assert.Equal(t, limit, l.limit(now))
-	l.learn("1999999999000", now)
-	assert.Equal(t, "2000000000768", l.limit(now), "a faster one says more")
+	require.NoError(t, l.learn("2000000000000", now))
+	limit := limitOf(&l, now)
+	require.NoError(t, l.learn("2000000001500", now))
+	assert.Equal(t, limit, limitOf(&l, now))
+	require.NoError(t, l.learn("1999999999000", now))
+	assert.Equal(t, "2000000000768", limitOf(&l, now), "a faster one says more")
 	l.forget()
-	l.learn("2000000001500", now)
-	assert.Equal(t, "2000000003328", l.limit(now), "another clock begins anew")
+	require.NoError(t, l.learn("2000000001500", now))
+	assert.Equal(t, "2000000003328", limitOf(&l, now), "another clock begins anew")
 }
 
 // TestSlowCallDoublesNoEvent: an attempt that is held up for longer than the client waits does nothing when it arrives,

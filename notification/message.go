@@ -44,7 +44,10 @@ func parsePosition(id string) (position, bool) {
 	}
 	a, errA := strconv.ParseUint(ms, 10, 64)
 	b, errB := strconv.ParseUint(seq, 10, 64)
-	return position{a, b}, errA == nil && errB == nil
+	if errA != nil || errB != nil {
+		return position{}, false
+	}
+	return position{a, b}, true
 }
 
 // A payload is `{"event_id":"<ID>",` and the value of the event: `"time":"<time>"`, up to two more fields of ours,

@@ -130,10 +130,12 @@ func (s *Subscription) send(m *Message, pos position) bool {
 		s.system.metrics.recovered.Add(1)
 	}
 	s.messages <- out
-	if s.flood && s.gap != nil && s.gap.Missed > 1 {
-		s.push(*out.Gap) // the first drop was told at once; this is how many there were in the end
+	if s.untold > 0 {
+		more := *out.Gap // the first drop was told at once; these are the others
+		more.Missed = s.untold
+		s.push(more)
 	}
-	s.gap, s.flood = nil, false
+	s.gap, s.flood, s.untold = nil, false, 0
 	s.advance(pos)
 	// Other events have IDs of other journals. Without history, ours are in none.
 	if m.Recovered || !pos.isZero() || m.EventID != "" && s.system.set.history == 0 {
@@ -156,6 +158,7 @@ func (s *Subscription) drop(reason GapReason) {
 		gap := *s.gap
 		gap.Missed++
 		s.gap = &gap
+		s.untold++
 		return
 	}
 	s.flood = true

@@ -43,3 +43,33 @@ func TestDropOldestTellsWithTheNewest(t *testing.T) {
 	}
 	assert.Equal(t, got[1].EventID, (<-s.Gaps()).After)
 }
+
+// Whoever reads Gaps only learns the same number as whoever reads the messages.
+func TestGapsTellHowManyWereDropped(t *testing.T) {
+	t.Parallel()
+	for _, policy := range []notification.Policy{notification.DropOldest, notification.DropNewest} {
+		t.Run(string(policy), func(t *testing.T) {
+			t.Parallel()
+			n := newSystem(t, redistest.Start(t).Client(t), notification.WithBufferSize(1), notification.WithPolicy(policy))
+			s := subscribe(t, n, "k")
+			const events = 100
+			for i := range events {
+				require.NoError(t, n.Publish(t.Context(), "k", numbered{i + 1}))
+			}
+			require.Eventually(t, func() bool { return s.Dropped() == events-1 }, patience, time.Millisecond)
+			m := next(t, s)
+			if m.Gap == nil { // the oldest
+				require.NoError(t, n.Publish(t.Context(), "k", numbered{events + 1}))
+				m = next(t, s)
+			}
+			require.NotNil(t, m.Gap)
+			assert.EqualValues(t, events-1, m.Gap.Missed)
+			require.NoError(t, s.Close())
+			told := uint64(0)
+			for gap := range s.Gaps() {
+				told += gap.Missed
+			}
+			assert.EqualValues(t, events-1, told)
+		})
+	}
+}

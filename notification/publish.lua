@@ -13,7 +13,8 @@
 -- then, if the journal's time is to be counted from now on: an empty string, which is no channel
 --
 -- Reply    the server's time in milliseconds, or an error. One that begins with PARTIAL says why another channel than
---          the first was refused: the event is in the journal and on the channels before that.
+--          the first was refused: the event is in the journal and on the channels before that. Or it is only in the
+--          journal, as it could not be deleted there.
 
 local journal, value, last = KEYS[1], ARGV[2], #ARGV
 
@@ -41,7 +42,8 @@ for i = 4, last do
   if type(reply) == 'table' then
     -- A refused first channel leaves no trace. A later one differs only in its permissions.
     if i > 4 then return redis.error_reply('PARTIAL ' .. reply.err) end
-    redis.call('XDEL', journal, id)
+    local kept = redis.pcall('XDEL', journal, id)
+    if type(kept) == 'table' then return redis.error_reply('PARTIAL ' .. kept.err) end
     return reply
   end
 end

@@ -67,8 +67,8 @@ while at < last do
           if i > at + 3 then
             failure = 'PARTIAL ' .. refused.err
           else
-            redis.call('XDEL', journal, id)
-            failure = refused.err
+            local kept = redis.pcall('XDEL', journal, id)
+            failure = type(kept) == 'table' and 'PARTIAL ' .. kept.err or refused.err
           end
           break
         end

@@ -82,9 +82,9 @@ func (p *pump) add(s *Subscription) <-chan struct{} {
 }
 
 func (p *pump) start() {
-	p.started.Store(true)
 	p.lastBeat.Store(time.Now().UnixNano()) // the first heartbeat is due from now on
 	p.running.Add(goroutines)
+	p.started.Store(true) // now that all are counted
 	run := func(f func()) {
 		defer p.running.Add(-1)
 		f()
@@ -113,7 +113,9 @@ func (p *pump) stopListening(ctx context.Context) {
 	p.cancel()
 	// Marks the pump as started, so that a Subscribe that comes too late does not start it.
 	p.startOnce.Do(func() { close(p.dispatched) })
-	p.interrupt(nil)
+	if s := p.current(); s != nil {
+		s.end()
+	}
 	finished := make(chan struct{})
 	go func() {
 		defer close(finished)
@@ -149,14 +151,6 @@ func (p *pump) stopReplaying() {
 		p.replaying.Wait()
 	}()
 	await(finished)
-}
-
-// interrupt ends the current session, if it is the one given; nil means any.
-func (p *pump) interrupt(only *session) {
-	if s := p.current(); s != nil && (only == nil || only == s) {
-		s.cancel() // a recovery under way would look in vain for the server of a closed connection
-		_ = s.pubsub.Close()
-	}
 }
 
 // current returns the session there is, or nil.

@@ -8,12 +8,13 @@
 -- ARGV[3]  how many at most
 -- ARGV[4]  channel that somebody listens to on the server that is meant, or an empty string for any server
 --
--- Reply    the origin, or an empty string, and the reply of XRANGE: together they tell whose events these are. An error
---          if this is not the server that is meant. It looks like that of a master which became a replica, so the
---          client closes the connection that led here and looks for the master anew.
+-- Reply    the origin, or an empty string, which tells whose events these are; how many the journal has; and the reply of
+--          XRANGE. An error if this is not the server that is meant. It looks like that of a master which became a
+--          replica, so the client closes the connection that led here and looks for the master anew.
 
 if ARGV[4] ~= '' and redis.pcall('PUBSUB', 'NUMSUB', ARGV[4])[2] == 0 then
   return redis.error_reply('READONLY the subscriptions are on another server')
 end
 
-return {redis.call('GET', KEYS[2]) or '', redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[2], 'COUNT', ARGV[3])}
+local events = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[2], 'COUNT', ARGV[3])
+return {redis.call('GET', KEYS[2]) or '', redis.call('XLEN', KEYS[1]), events}

@@ -1,7 +1,6 @@
 package notification
 
 import (
-	"context"
 	"errors"
 	"time"
 
@@ -47,7 +46,8 @@ func (p *pump) readMissed(s *session) bool {
 		p.foreignMissed()
 	}
 	// What the connection brings is to follow what is read, so both must be of the same server.
-	j := p.system.journal.beside(s.beats)
+	patience := patience{limit: p.system.set.deadline()}
+	j := p.system.journal.beside(s.beats).within(&patience)
 	for failures := 1; ; failures++ {
 		start := time.Now()
 		recovered, err := p.attempt(s, j)
@@ -58,6 +58,9 @@ func (p *pump) readMissed(s *session) bool {
 			if d.base.known {
 				p.system.set.logger.Info("notification: recovered",
 					zap.Int("events", recovered), zap.Duration("took", time.Since(start)))
+			}
+			if d.base.identity.role == "slave" {
+				p.system.set.logger.Warn("notification: connected to a replica, which may skip events unnoticed")
 			}
 			d.base.known = true
 			return true
@@ -78,11 +81,11 @@ func (p *pump) readMissed(s *session) bool {
 		if elsewhere(err) {
 			lookAround(s.ctx, p.system.client)
 			if failures >= uncounted && p.counts.Load() {
-				p.interrupt(s) // commands stay with another server, and so must the connection
+				s.end() // commands stay with another server, and so must the connection
 				return false
 			}
 			if failures >= uncounted {
-				j = p.system.journal // perhaps there is a proxy that listens in our place
+				j = p.system.journal.within(&patience) // perhaps there is a proxy that listens in our place
 			}
 		}
 		if !sleep(s.ctx, backoff(failures, minReconnect, maxReconnect)) {
@@ -102,7 +105,7 @@ func (p *pump) attempt(s *session, j *journal) (recovered int, err error) {
 	if !d.base.known {
 		p.missed(GapUnreadable, now.last.pos) // those that were live while the journal could not be read
 		d.advance(now.last)
-		d.base.identity = now.identity
+		d.identify(now.identity)
 		return 0, nil
 	}
 	// Should reading fail, the next attempt must not tell of the same again.
@@ -119,9 +122,9 @@ func (p *pump) attempt(s *session, j *journal) (recovered int, err error) {
 			d.highest = place{v.from.pos, v.from.stamp}
 		}
 		p.accept(now, v)
-		s.judged = true
+		s.judged, s.warned = true, v.reason != ""
 	}
-	recovered, err = p.readOn(s.ctx, j)
+	recovered, err = p.readOn(s, j)
 	if errors.Is(err, errWiped) {
 		s.judged = false
 	}
@@ -141,7 +144,13 @@ func (p *pump) accept(now status, v verdict) {
 	if v.ended {
 		p.expired()
 	}
-	d.base.identity, d.base.contact = now.identity, wallClock()
+	same := v.reason == "" && !v.forked && !v.ended
+	if same && d.suspect != nil {
+		p.foreignIn(d.suspect) // and the message is lost
+	}
+	d.suspect, d.bridged = nil, same && (d.bridged || d.suspect != nil)
+	d.identify(now.identity)
+	d.base.contact = wallClock()
 	d.advance(v.from)
 }
 
@@ -149,7 +158,7 @@ func (p *pump) accept(now status, v verdict) {
 // of its identity again and again, and events must not be taken for old ones if the journal begins anew.
 func (p *pump) goWithout(now status) {
 	d := p.dispatcher
-	d.base.identity = now.identity
+	d.identify(now.identity)
 	if now.last.pos.less(d.at().pos) {
 		p.rewind(now.last)
 		d.advance(now.last)
@@ -197,11 +206,12 @@ func (p *pump) logGaps(reason GapReason, subscriptions int) {
 
 // readOn delivers the events from the cursor to the end of the journal, and returns how many there were. The event
 // at the cursor is delivered too, to those it has not reached: the cut may have come between its copies.
-func (p *pump) readOn(ctx context.Context, j *journal) (count int, err error) {
+func (p *pump) readOn(s *session, j *journal) (count int, err error) {
 	d := p.dispatcher
 	for {
 		p.getsOn()
-		part, err := j.from(ctx, d.at(), d.portion.size)
+		at := d.at().pos
+		part, err := j.from(s.ctx, d.at(), d.portion.size)
 		if err != nil {
 			return count, err
 		}
@@ -209,8 +219,9 @@ func (p *pump) readOn(ctx context.Context, j *journal) (count int, err error) {
 		if part.origin != d.base.identity.origin {
 			return count, errWiped
 		}
-		if !part.intact {
-			p.missed(GapTrimmed, d.at().pos) // the journal is trimmed faster than it is read
+		// The journal is trimmed faster than it is read. Its beginning is always there, but not always the same.
+		if !part.intact || at.isZero() && part.length >= int64(p.system.set.history) && !s.warned {
+			p.missed(GapTrimmed, at)
 		}
 		for i := range part.entries {
 			p.deliver(&part.entries[i])
@@ -272,13 +283,28 @@ func (p *pump) foreignMissed() {
 	for _, t := range p.system.registry.all() {
 		t.mu.Lock()
 		if t.foreign && t.everLive {
-			for _, s := range t.subs {
-				if s.missed(GapForeign, p.dispatcher.at().pos) {
-					told++
-				}
-			}
+			told += p.tellForeign(t)
 		}
 		t.mu.Unlock()
 	}
 	p.logGaps(GapForeign, told)
+}
+
+// foreignIn tells that a foreign message of a name is lost.
+func (p *pump) foreignIn(t *topic) {
+	t.mu.Lock()
+	t.foreign = true
+	told := p.tellForeign(t)
+	t.mu.Unlock()
+	p.logGaps(GapForeign, told)
+}
+
+// tellForeign is called with topic.mu held. It returns how many subscriptions were told.
+func (p *pump) tellForeign(t *topic) (told int) {
+	for _, s := range t.subs {
+		if s.missed(GapForeign, p.dispatcher.at().pos) {
+			told++
+		}
+	}
+	return told
 }

@@ -373,7 +373,7 @@ type narrow struct {
 func (h *narrow) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		args, limit := cmd.Args(), int(h.limit.Load())
-		// As in trimmer, with the number of events behind it.
+		// As in meddler, with the number of events behind it.
 		if at := slices.Index(args, any("18446744073709551615-18446744073709551615")); at > 0 && limit > 0 {
 			if count, ok := args[at+1].(int); ok && count > limit {
 				return &net.OpError{Op: "read", Net: "tcp", Err: os.ErrDeadlineExceeded}

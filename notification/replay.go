@@ -162,7 +162,8 @@ func (r *replayer) turn(s *Subscription) (moved, done bool) {
 	if session != nil {
 		ctx = session.ctx
 	}
-	part, err := was.section(ctx, r.pump.beside(session), r.portion.size)
+	s.patience.limit = r.pump.system.set.deadline()
+	part, err := was.section(ctx, r.pump.beside(session).within(&s.patience), r.portion.size)
 	if err != nil {
 		if ctx.Err() == nil {
 			r.failed(err)
@@ -170,6 +171,9 @@ func (r *replayer) turn(s *Subscription) (moved, done bool) {
 		return moved, permanent(err) && r.goWithout(s, stopping)
 	}
 	r.arrived()
+	if session != nil && !r.pump.dispatcher.knows(part.origin) {
+		return moved, false // of a data set that the connection brings nothing of yet: the next heartbeat tells
+	}
 	progress, finished := r.take(s, part, was)
 	return moved || progress, finished && r.caughtUp(s, stopping)
 }
@@ -179,7 +183,7 @@ func (r *replayer) turn(s *Subscription) (moved, done bool) {
 func (r *replayer) take(s *Subscription, part section, was reading) (progress, finished bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.rewinds != was.rewinds {
+	if s.closed || s.rewinds != was.rewinds {
 		return false, false
 	}
 	if !was.next.isZero() {

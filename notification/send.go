@@ -88,17 +88,20 @@ func (p *publisher) sendSafely(ctx context.Context, requests []*request, start t
 
 // sendFirst sends requests that no attempt before can have published.
 func (p *publisher) sendFirst(ctx context.Context, requests []*request, now time.Time) (failures []any, err error) {
-	// It costs a system's first event a round trip to ask what the time is: one without a limit could come after its
-	// repetition.
-	if !p.lateness.known() {
+	limit, ok := p.lateness.limit(now)
+	for !ok {
+		// It costs a system's first event a round trip to ask what the time is: one without a limit could come after its
+		// repetition.
 		clock, err := p.scripts.clock.runOnce(ctx, p.client, p.scripts.clock.call(0, p.journal))
+		if err == nil {
+			err = p.lateness.learn(clock, now)
+		}
 		if err != nil {
 			return nil, notSentError{err}
 		}
-		p.lateness.learn(clock, now)
 		now = time.Now()
+		limit, ok = p.lateness.limit(now) // unless somebody else has forgotten it meanwhile
 	}
-	limit := p.lateness.limit(now)
 	var clock any
 	if len(requests) == 1 {
 		clock, err = p.sendOne(ctx, requests[0], now, limit)
@@ -106,7 +109,7 @@ func (p *publisher) sendFirst(ctx context.Context, requests []*request, now time
 		clock, failures, err = p.sendMany(ctx, requests, 0, limit)
 	}
 	if err == nil {
-		p.lateness.learn(clock, now)
+		_ = p.lateness.learn(clock, now) // if not, the next one does
 	}
 	return failures, err
 }
@@ -182,7 +185,10 @@ func (p *publisher) sendPlain(ctx context.Context, requests []*request) (failure
 	if err != nil && retryable(ctx, err) {
 		lookAround(ctx, p.client)
 	}
-	failures, _ = reply.([]any)
+	failures, ok := reply.([]any)
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: %T to events", errProtocol, reply)
+	}
 	return failures, err
 }
 

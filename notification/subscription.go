@@ -57,7 +57,9 @@ type Subscription struct {
 	gap      *Gap       // told with the next message
 	held     []heldGap  // told with later ones
 	flood    bool       // messages are being dropped since the last delivery
+	untold   uint64     // how many of them Gaps has not told of
 	droppedN uint64
+	patience patience // for the next part of the journal; only the replayer touches it
 }
 
 const gapBuffer = 4
@@ -99,8 +101,8 @@ func (s *Subscription) Dropped() uint64 {
 	return s.droppedN
 }
 
-// LastEventID returns the ID of the last event put into the buffer, to resume from with SubscribeFrom. It is empty
-// before the first. A subscriber that must not miss what it had buffered when it died stores Message.EventID after
+// LastEventID returns the ID of the last event put into the buffer, to resume from with SubscribeFrom. Before the first it
+// is the ID given to SubscribeFrom, or empty. A subscriber that must not miss what it had buffered when it died stores Message.EventID after
 // handling each message instead.
 func (s *Subscription) LastEventID() string {
 	s.mu.Lock()
@@ -164,6 +166,13 @@ func (s *Subscription) awaitLive(ctx context.Context, ready <-chan struct{}, pat
 		s.late = true
 		s.system.metrics.subscribeErrors.Add(1)
 	}
+}
+
+// isLate reports whether Subscribe gave up waiting.
+func (s *Subscription) isLate() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.late
 }
 
 // goLive makes the subscription receive, from the dispatcher or, if it resumes, from the journal first. The latter

@@ -190,6 +190,9 @@ func (n *RedisNotificationSystem) Shutdown(ctx context.Context) error {
 	close(n.stopping)
 	n.pump.stopListening(ctx)
 	err := n.drain(ctx)
+	if err == nil && n.pump.dispatcher.thrown.Load() {
+		err = context.Cause(ctx)
+	}
 	n.pump.stopReplaying()
 	for _, s := range n.registry.subscriptions() {
 		s.shut(ErrClosed)

@@ -129,6 +129,26 @@ func TestPartialPublishIsUncertain(t *testing.T) {
 	}
 }
 
+// An event that was refused, and cannot be taken out of the journal again, may still be read there.
+func TestRefusedEventThatStaysIsUncertain(t *testing.T) {
+	t.Parallel()
+	for name, count := range map[string]int{"alone": 1, "batch": 3} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			n := newSystem(t, limited(t, server, "resetchannels", "-xdel"))
+			batch := slices.Repeat([]notification.Outgoing{notification.To("k", struct{}{})}, count)
+			for _, err := range each(t, n.PublishBatch(t.Context(), batch...), count) {
+				var failed *notification.PublishError
+				require.ErrorAs(t, err, &failed)
+				assert.True(t, failed.Uncertain)
+				assert.ErrorContains(t, err, "PARTIAL")
+			}
+			assert.EqualValues(t, count, server.Client(t).XLen(t.Context(), journalKey).Val())
+		})
+	}
+}
+
 // A journal that may not be given a time to live keeps no event from being published, nor calls it refused.
 func TestPublishWithoutExpiry(t *testing.T) {
 	t.Parallel()

@@ -103,7 +103,7 @@ func (e envelope) age(now time.Time) time.Duration {
 func (p *pump) fork(ctx context.Context, j *journal) (last envelope, err error) {
 	passed := p.passed()
 	var from position
-	count := max(2, p.dispatcher.portion.size) // the last one is read again with those behind it
+	count := max(smallest, p.dispatcher.portion.size) // the last one is read again with those behind it
 	for {
 		p.getsOn()
 		entries, err := j.between(ctx, from, lastPosition(), count)
