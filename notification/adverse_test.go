@@ -56,7 +56,7 @@ func TestResumingIntoAWipedJournal(t *testing.T) {
 	require.Zero(t, p.publish(t.Context(), "k", 10))
 	r.reached(t, p.last)
 	server.Kill()
-	require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) != nil }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return health(n) != nil }, patience, time.Millisecond)
 	place := r.sub.LastEventID()
 	resumed := record(t, n.SubscribeFrom(t.Context(), "k", place))
 	resumed.after = place
@@ -223,7 +223,7 @@ func TestHeartbeatsWithoutHistory(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client(t)
 	// Three intervals without a heartbeat are too many, and a busy machine may stand still for a while.
-	n := newSystem(t, client, notification.WithHistory(0, 0), notification.WithHeartbeat(300*time.Millisecond),
+	n := newSystem(t, client, notification.WithHistory(0, 0), notification.WithHeartbeat(500*time.Millisecond),
 		notification.WithKeyPrefix("*[?]\\ \"é\x00\n{a:"))
 	subscribe(t, n, "k")
 	require.NoError(t, n.Publish(t.Context(), "k", struct{}{}))

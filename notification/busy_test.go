@@ -17,7 +17,7 @@ import (
 func TestBusyServerClosesNothing(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, redistest.WithConfig("busy-reply-threshold", "50"))
-	n := newSystem(t, server.Client(t), notification.WithPingTimeout(500*time.Millisecond))
+	n := newSystem(t, server.Client(t), notification.WithPingTimeout(2*time.Second))
 	before := []*notification.Subscription{subscribe(t, n, "a"), subscribe(t, n, "b*")}
 	require.NoError(t, n.Publish(t.Context(), "a", numbered{1}))
 	next(t, before[0])

@@ -98,7 +98,7 @@ func TestMasterThatBecomesAReplica(t *testing.T) {
 	require.NoError(t, toAfter.Do(t.Context(), "replicaof", before.Host(), before.Port()).Err())
 	require.NoError(t, toBefore.Set(t.Context(), "k", "v", 0).Err())
 	require.EqualValues(t, 1, toBefore.Wait(t.Context(), 1, patience).Val())
-	n := newSystem(t, toBefore, notification.WithHeartbeat(300*time.Millisecond))
+	n := newSystem(t, toBefore, notification.WithHeartbeat(500*time.Millisecond))
 	r := record(t, subscribe(t, n, "k"))
 	p := &publisher{system: n}
 	require.Zero(t, p.publish(t.Context(), "k", 5))
@@ -199,7 +199,7 @@ func TestServerThatCannotBeTold(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := redistest.Start(t)
-			n := newSystem(t, connect(t, server), notification.WithHeartbeat(200*time.Millisecond), notification.WithPingTimeout(patience))
+			n := newSystem(t, connect(t, server), notification.WithHeartbeat(500*time.Millisecond), notification.WithPingTimeout(patience))
 			r := record(t, subscribe(t, n, "k"))
 			p := &publisher{system: n}
 			require.Zero(t, p.publish(t.Context(), "k", 10))
@@ -362,7 +362,7 @@ func TestSentinelFailover(t *testing.T) {
 				DialTimeout: time.Second, ReadTimeout: time.Second,
 			})
 			t.Cleanup(func() { _ = client.Close() })
-			n := newSystem(t, client, notification.WithHeartbeat(200*time.Millisecond))
+			n := newSystem(t, client, notification.WithHeartbeat(500*time.Millisecond))
 			r := record(t, subscribe(t, n, "k*"))
 			p := &publisher{system: n}
 			p.arrived(t, r)

@@ -147,7 +147,7 @@ func TestQuietSubscriptionKeepsUpWithTheJournal(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	client, busy := server.Client(t), newSystem(t, server.Client(t), notification.WithHistory(100, 0))
-	n := newSystem(t, client, notification.WithHistory(100, 0), notification.WithHeartbeat(300*time.Millisecond))
+	n := newSystem(t, client, notification.WithHistory(100, 0), notification.WithHeartbeat(500*time.Millisecond))
 	r, marker := record(t, subscribe(t, n, "quiet")), subscribe(t, n, "marker")
 	beats := client.PSubscribe(t.Context(), "cache:{notification}:heartbeat:*")
 	t.Cleanup(func() { _ = beats.Close() })
@@ -265,7 +265,7 @@ func TestJournalExpiredDuringACutIsNoGap(t *testing.T) {
 			cut(t, n, admin) // now the system knows it
 			proxy.Refuse(true)
 			proxy.Cut()
-			require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) != nil }, patience, time.Millisecond)
+			require.Eventually(t, func() bool { return health(n) != nil }, patience, time.Millisecond)
 			require.NoError(t, admin.Del(t.Context(), journalKey).Err()) // at last it expires
 			proxy.Refuse(false)
 			require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) == nil }, patience, time.Millisecond)

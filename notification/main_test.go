@@ -19,9 +19,10 @@ func TestMain(m *testing.M) { redistest.VerifyTestMain(m) }
 // patience is how long a test waits for what should take milliseconds, on a busy machine.
 const patience = 20 * time.Second
 
-// newSystem returns a system that is closed when the test ends.
+// newSystem returns a system that is closed when the test ends. By default it has time to subscribe on a busy machine.
 func newSystem(tb testing.TB, client redis.UniversalClient, opts ...notification.Option) *notification.RedisNotificationSystem {
 	tb.Helper()
+	opts = append([]notification.Option{notification.WithPingTimeout(5 * time.Second)}, opts...)
 	n, err := notification.NewRedisNotificationSystem(client, opts...)
 	require.NoError(tb, err)
 	tb.Cleanup(func() {
@@ -31,6 +32,13 @@ func newSystem(tb testing.TB, client redis.UniversalClient, opts ...notification
 		_ = n.Shutdown(ctx)
 	})
 	return n
+}
+
+// health returns what HealthCheck says at once.
+func health(n *notification.RedisNotificationSystem) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return n.HealthCheck(ctx)
 }
 
 // subscribe returns a subscription that Redis has confirmed.

@@ -22,7 +22,7 @@ func TestNamesAreForgottenWithoutRedis(t *testing.T) {
 	n := newSystem(t, server.Client(t), notification.WithUnsubscribeDelay(-1), notification.WithPingTimeout(10*time.Millisecond))
 	r := record(t, subscribe(t, n, "k"))
 	server.Kill()
-	require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) != nil }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return health(n) != nil }, patience, time.Millisecond)
 	for i := range 50 {
 		require.NoError(t, n.Subscribe(t.Context(), fmt.Sprintf("task:%d", i)).Close())
 	}
@@ -108,8 +108,11 @@ func TestLogOfGaps(t *testing.T) {
 			t.Parallel()
 			server := redistest.Start(t)
 			log, logs := logging()
-			n := newSystem(t, server.Client(t), log, notification.WithPolicy(tc.policy), notification.WithBufferSize(1),
-				notification.WithPingTimeout(500*time.Millisecond))
+			opts := []notification.Option{log, notification.WithPolicy(tc.policy), notification.WithBufferSize(1)}
+			if reason == notification.GapLate {
+				opts = append(opts, notification.WithPingTimeout(100*time.Millisecond))
+			}
+			n := newSystem(t, server.Client(t), opts...)
 			tc.cause(t, server, n)
 			entries := func() *observer.ObservedLogs {
 				return logs.FilterMessage("notification: events may be missing").FilterLevelExact(zap.WarnLevel)

@@ -174,7 +174,7 @@ func TestJournalLivesOnWithLaterEvents(t *testing.T) {
 func TestBatchWithoutHistoryIsOneRoundTrip(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	n := newSystem(t, server.Client(t), notification.WithHistory(0, 0))
+	n := newSystem(t, server.Client(t), notification.WithHistory(0, 0), notification.WithHeartbeat(time.Hour))
 	r := record(t, subscribe(t, n, "k*"))
 	p := &publisher{system: n}
 	require.Zero(t, p.publish(t.Context(), "k", 1)) // the script is loaded now
@@ -217,7 +217,7 @@ func TestSystemsWithOtherPrefixesShareChannelsOnly(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client(t)
 	a := newSystem(t, client)
-	const heartbeat = 200 * time.Millisecond // three without an answer are a reconnect, also on a machine that stands still
+	const heartbeat = 500 * time.Millisecond // three without an answer are a reconnect, also on a machine that stands still
 	b := newSystem(t, client, notification.WithKeyPrefix("b:"), notification.WithHeartbeat(heartbeat))
 	s := subscribe(t, b, "k*")
 	pa, pb := &publisher{system: a}, &publisher{system: b}
@@ -237,7 +237,7 @@ func TestSystemsWithOtherPrefixesShareChannelsOnly(t *testing.T) {
 func TestSystemsInOtherDatabasesShareChannelsOnly(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	const heartbeat = 200 * time.Millisecond // three without an answer are a reconnect, also on a machine that stands still
+	const heartbeat = 500 * time.Millisecond // three without an answer are a reconnect, also on a machine that stands still
 	client := server.Client(t)
 	a := newSystem(t, client, notification.WithHeartbeat(heartbeat))
 	options := server.Options()

@@ -231,7 +231,7 @@ func TestClosing(t *testing.T) {
 		late := n.Subscribe(t.Context(), "x").(*notification.Subscription)
 		requireClosed(t, late)
 		assert.ErrorIs(t, late.Err(), notification.ErrClosed)
-		assert.Empty(t, pubsubClients(t, client))
+		require.Eventually(t, func() bool { return len(pubsubClients(t, client)) == 0 }, patience, time.Millisecond)
 	})
 }
 

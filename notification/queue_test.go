@@ -40,7 +40,7 @@ func TestConnectionBehindAFullQueueIsNotDead(t *testing.T) {
 	client.AddHook(hook)
 	const events = 2 * queueSize
 	history := WithHistory(2*events, 0)
-	n, err := NewRedisNotificationSystem(client, history, WithBufferSize(2*events), WithHeartbeat(100*time.Millisecond))
+	n, err := NewRedisNotificationSystem(client, history, WithBufferSize(2*events), WithHeartbeat(500*time.Millisecond))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = n.Shutdown(context.Background()) })
 	outside, err := NewRedisNotificationSystem(admin, history)

@@ -118,7 +118,7 @@ func testHalfOpen(t *testing.T, opts ...notification.Option) {
 	// It is not enough that the heartbeat is late: a connection that has not been given up yet would go on behind what the
 	// proxy has swallowed, which no real one does.
 	require.Eventually(t, func() bool {
-		err := n.HealthCheck(t.Context())
+		err := health(n)
 		return err != nil && !strings.Contains(err.Error(), "no heartbeat")
 	}, patience, 5*time.Millisecond)
 	require.NoError(t, n.Alive())
@@ -219,7 +219,7 @@ func testTrimmed(t *testing.T, before int) {
 func TestFlushedWhileConnected(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client(t)
-	n := newSystem(t, client, notification.WithHeartbeat(200*time.Millisecond))
+	n := newSystem(t, client, notification.WithHeartbeat(500*time.Millisecond))
 	r := record(t, subscribe(t, n, "k"))
 	p := &publisher{system: n}
 	for range 5 {

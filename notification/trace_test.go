@@ -53,7 +53,7 @@ func TestTraceParent(t *testing.T) {
 
 			proxy.Refuse(true)
 			proxy.Cut()
-			require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) != nil }, patience, time.Millisecond)
+			require.Eventually(t, func() bool { return health(n) != nil }, patience, time.Millisecond)
 			publish()
 			proxy.Refuse(false)
 			is(next(t, s), parent, true)

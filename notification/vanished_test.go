@@ -38,7 +38,7 @@ func TestJournalThatVanishesUnderAConnection(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			client := redistest.Start(t).Client(t)
-			n := newSystem(t, client, notification.WithHeartbeat(300*time.Millisecond), notification.WithBufferSize(3))
+			n := newSystem(t, client, notification.WithHeartbeat(500*time.Millisecond), notification.WithBufferSize(3))
 			require.NoError(t, client.XAdd(t.Context(), &redis.XAddArgs{
 				Stream: journalKey, ID: "99999999999999-0", Values: []any{"k", "v"},
 			}).Err())
