@@ -165,9 +165,11 @@ func (r *replayer) turn(s *Subscription) (moved, done bool) {
 	s.patience.limit = r.pump.system.set.deadline()
 	part, err := was.section(ctx, r.pump.beside(session).within(&s.patience), r.portion.size)
 	if err != nil {
-		if ctx.Err() == nil {
-			r.failed(err)
+		if ctx.Err() != nil {
+			s.patience = patience{} // it was the connection's fault
+			return moved, false
 		}
+		r.failed(err)
 		return moved, permanent(err) && r.goWithout(s, stopping)
 	}
 	r.arrived()
