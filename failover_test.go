@@ -34,6 +34,7 @@ func TestApplicationSurvivesTheMaster(t *testing.T) {
 			t.Parallel()
 			cfg, kill := start(t)
 			cfg.DialTimeout, cfg.ReadTimeout, cfg.WriteTimeout = time.Second, time.Second, time.Second
+			cfg.PingTimeout = 3 * time.Second
 			var parts everything
 			app := uberfxtest.New(t, cache.Module, cache.WithConfig(cfg), fx.Invoke(func(p everything) { parts = p }))
 			app.RequireStart()
@@ -41,7 +42,7 @@ func TestApplicationSurvivesTheMaster(t *testing.T) {
 			ctx := timeout(t)
 			sub := parts.Notification.Subscribe(ctx, "workflow:w1")
 			probes := parts.Health.Handler()
-			require.Equal(t, http.StatusOK, status(probes, "/readyz"))
+			eventually(t, "ready", func() bool { return status(probes, "/readyz") == http.StatusOK })
 
 			kill()
 

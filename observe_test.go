@@ -31,10 +31,10 @@ func TestReadinessFollowsRedisAndLivenessDoesNot(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	var parts everything
-	startApp(t, server, fx.Invoke(func(p everything) { parts = p }))
+	startConfigured(t, brittleConfigOf(server), fx.Invoke(func(p everything) { parts = p }))
 	parts.Notification.Subscribe(timeout(t), "workflow:*")
 	h := parts.Health.Handler()
-	require.Equal(t, http.StatusOK, status(h, "/readyz"))
+	eventually(t, "ready", func() bool { return status(h, "/readyz") == http.StatusOK })
 
 	server.Kill()
 	eventually(t, "not ready", func() bool { return status(h, "/readyz") == http.StatusServiceUnavailable })

@@ -34,7 +34,8 @@ func TestHolderIsToldBeforeTheTTLWhenRedisStops(t *testing.T) {
 	case <-timeout(t).Done():
 		require.FailNow(t, "the holder was never told")
 	}
-	assert.True(t, time.Now().Before(expiry), "told before the key can expire")
+	// When the holder was told, and not when this goroutine got to run after that.
+	assert.True(t, lock.Until().Before(expiry), "told before the key can expire")
 	assert.False(t, lock.IsHeld())
 	require.ErrorIs(t, context.Cause(lock.Context()), cache.ErrLockExpired)
 	require.ErrorIs(t, lock.Release(timeout(t)), cache.ErrLockNotHeld)
@@ -51,7 +52,7 @@ func TestRedisKilledAndRestarted(t *testing.T) {
 			t.Parallel()
 			server := redistest.Start(t, options...)
 			var parts everything
-			startApp(t, server, fx.Invoke(func(p everything) { parts = p }))
+			startConfigured(t, brittleConfigOf(server), fx.Invoke(func(p everything) { parts = p }))
 			ctx := timeout(t)
 			probes := parts.Health.Handler()
 			sub := parts.Notification.Subscribe(ctx, "workflow:*")
@@ -60,7 +61,7 @@ func TestRedisKilledAndRestarted(t *testing.T) {
 			}
 			require.NoError(t, publish("before"))
 			assert.Equal(t, "workflow:events", receive(ctx, t, sub).Channel)
-			require.Equal(t, http.StatusOK, status(probes, "/readyz"))
+			eventually(t, "ready", func() bool { return status(probes, "/readyz") == http.StatusOK })
 
 			server.Kill()
 			require.Error(t, publish("lost"))
@@ -92,7 +93,7 @@ func TestStartedWithoutRedisEverythingComesByItself(t *testing.T) {
 	t.Parallel()
 	servers := redistest.StartN(t, 4)
 	no := false
-	cfg := configOf(servers[0])
+	cfg := brittleConfigOf(servers[0])
 	cfg.Required = &no
 	for _, node := range servers[1:] {
 		cfg.LockNodes = append(cfg.LockNodes, node.Addr())
@@ -146,15 +147,15 @@ func TestStartWithoutRedis(t *testing.T) {
 		} {
 			t.Run(kind+" "+name, func(t *testing.T) {
 				t.Parallel()
-				ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), startBudget)
 				defer cancel()
 				app := fx.New(fx.NopLogger, cache.Module, cache.WithConfig(cfg), fx.Invoke(func(everything) {}))
 
 				err := app.Start(ctx)
 
+				// When the budget is over, Fx says no more than that.
 				require.ErrorIs(t, err, cache.ErrUnreachable)
 				require.ErrorContains(t, err, addr)
-				require.NoError(t, ctx.Err(), "the error comes inside the budget")
 			})
 		}
 	}

@@ -152,6 +152,7 @@ func TestWrongPasswordEndsTheStartAtOnce(t *testing.T) {
 			no := false
 			optional := *cfg
 			optional.Required = &no
+			optional.PingTimeout = patience // a wrong password is answered at once
 			core, logs := observer.New(zap.WarnLevel)
 			uberfxtest.New(t, cache.Module, cache.WithConfig(&optional), fx.Provide(func() *zap.Logger { return zap.New(core) })).
 				RequireStart().RequireStop()

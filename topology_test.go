@@ -27,26 +27,28 @@ var topologies = map[string]func(t *testing.T) *cache.Config{
 		return &cache.Config{
 			Host: s.Host(), Port: s.Port(), Username: "app", Password: "hunter2",
 			TLSEnabled: true, TLSCAFile: s.CAFile(), TLSCertFile: s.CertFile(), TLSKeyFile: s.KeyFile(), TLSServerName: "localhost",
+			PingTimeout: patience,
 		}
 	},
 	"Sentinel": func(t *testing.T) *cache.Config {
 		t.Helper()
 		s := redistest.StartSentinel(t, redistest.WithPassword("hunter2"), redistest.WithSentinelPassword("hunter3"))
 		return &cache.Config{
-			MasterName: s.MasterName(), Addrs: s.Addrs(), Password: "hunter2", SentinelPassword: "hunter3", PingTimeout: 3 * time.Second,
+			MasterName: s.MasterName(), Addrs: s.Addrs(), Password: "hunter2", SentinelPassword: "hunter3", PingTimeout: patience,
 		}
 	},
 	"Cluster": func(t *testing.T) *cache.Config {
 		t.Helper()
 		s := redistest.StartCluster(t, 3, redistest.WithPassword("hunter2"))
-		return &cache.Config{Cluster: true, Addrs: s.Addrs(), Password: "hunter2", PingTimeout: 3 * time.Second}
+		return &cache.Config{Cluster: true, Addrs: s.Addrs(), Password: "hunter2", PingTimeout: patience}
 	},
 	"three lock nodes, one stopped": func(t *testing.T) *cache.Config {
 		t.Helper()
 		nodes := redistest.StartN(t, 3, redistest.WithPassword("hunter2"))
 		nodes[1].Stop()
 		main := redistest.Start(t, redistest.WithPassword("hunter2"))
-		cfg := &cache.Config{Host: main.Host(), Port: main.Port(), Password: "hunter2"}
+		// A start asks the stopped node for all of the ping timeout.
+		cfg := &cache.Config{Host: main.Host(), Port: main.Port(), Password: "hunter2", PingTimeout: 2 * time.Second}
 		cfg.LockNodes = []string{nodes[0].Addr(), nodes[1].Addr(), nodes[2].URL()}
 		return cfg
 	},

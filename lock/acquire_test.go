@@ -273,7 +273,7 @@ func TestAttemptHeldUpInTheNetwork(t *testing.T) {
 		t.Parallel()
 		server := redistest.Start(t)
 		proxy := faultproxy.New(t, server.Addr())
-		client := hasteful(t, proxy)
+		client := single(t, proxy)
 		testAttemptHeldUp(t, client, server, proxy)
 	})
 	t.Run("cluster", func(t *testing.T) {
@@ -285,7 +285,7 @@ func TestAttemptHeldUpInTheNetwork(t *testing.T) {
 			Addrs: cluster.Addrs(), PoolSize: 1, ContextTimeoutEnabled: true,
 			Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
 				if addr == server.Addr() {
-					return proxy.DialUndelayed(ctx, network, proxy.Addr())
+					addr = proxy.Addr()
 				}
 				return new(net.Dialer).DialContext(ctx, network, addr)
 			},
@@ -298,27 +298,31 @@ func TestAttemptHeldUpInTheNetwork(t *testing.T) {
 
 func testAttemptHeldUp(t *testing.T, client redis.UniversalClient, server *redistest.Server, proxy *faultproxy.Proxy) {
 	t.Helper()
-	m := newManager(t, client)
-	comeNear(t, m, "job")
+	m := newManager(t, client, lock.WithNodeTimeout(patience)) // for the repetition
+	comeNear(t, m, client, "job")
 	admin := server.Client(t)
 	tokens := tokensGiven(t, admin)
 	before := tokens()
-	proxy.SetLatency(1200 * time.Millisecond)
+	let := proxy.HoldToServer()
 	l := acquire(t, m, "job", longTTL)
-	require.NoError(t, l.Release(t.Context()))
 	require.Equal(t, before+1, tokens())
+	require.NoError(t, l.Release(t.Context()))
+	let() // at once: it is looked for only as long as the network can be expected to take
 	require.Eventually(t, func() bool { return tokens() == before+2 }, patience, tick, "acquired for nobody")
 	require.Eventually(t, func() bool { return admin.Exists(t.Context(), "cache:lock:{job}").Val() == 0 }, patience, tick)
 }
 
-// comeNear acquires until the manager knows the node to be near, so that a first attempt has only a moment. Calls that take
-// longer than 10ms, as on a busy machine, say that it is far.
-func comeNear(t *testing.T, m *lock.RedisLockManager, resource string) {
+// comeNear acquires until the manager knows the node to be near, so that a first attempt has only a moment: its caller has
+// made the call by himself. Calls that take longer than 10ms, as on a busy machine, say that it is far.
+func comeNear(t *testing.T, m *lock.RedisLockManager, client redis.UniversalClient, resource string) {
 	t.Helper()
+	client.AddHook(deadlines{})
 	require.Eventually(t, func() bool {
 		start := time.Now()
-		l, err := m.Acquire(t.Context(), resource, longTTL)
-		return err == nil && l.Release(t.Context()) == nil && time.Since(start) < 10*time.Millisecond
+		seen := make(chan time.Time, 1)
+		l, err := m.Acquire(context.WithValue(t.Context(), seenKey{}, seen), resource, longTTL)
+		return err == nil && l.Release(t.Context()) == nil && time.Since(start) < 10*time.Millisecond &&
+			(<-seen).Before(start.Add(ownTime))
 	}, patience, time.Millisecond)
 }
 
@@ -348,15 +352,17 @@ func TestRefusedAttemptHeldUpInTheNetwork(t *testing.T) {
 			t.Parallel()
 			server, holder := setup(t)
 			proxy := faultproxy.New(t, server.Addr())
-			m := newManager(t, hasteful(t, proxy))
-			comeNear(t, m, "other")
+			client := single(t, proxy)
+			m := newManager(t, client, lock.WithNodeTimeout(patience)) // for the repetition
+			comeNear(t, m, client, "other")
 			warm := int(m.GetMetrics().AcquisitionsTotal)
 			held := acquire(t, holder, "job", longTTL)
 			admin := server.Client(t)
 			tokens := tokensGiven(t, admin)
 			before := tokens()
-			proxy.SetLatency(1200 * time.Millisecond)
+			let := proxy.HoldToServer()
 			lose(t, m, server, held)
+			let() // at once: it is looked for only as long as the network can be expected to take
 			metrics := m.GetMetrics()
 			given := before + int(metrics.AcquisitionsTotal-metrics.AcquisitionsFailed) - warm
 			require.Eventually(t, func() bool { return tokens() == given+1 }, patience, tick, "acquired for nobody")
@@ -365,12 +371,11 @@ func TestRefusedAttemptHeldUpInTheNetwork(t *testing.T) {
 	}
 }
 
-// hasteful returns a client whose next connection overtakes what is under way on the one it has.
-func hasteful(t *testing.T, proxy *faultproxy.Proxy) *redis.Client {
+// single returns a client that has one connection at a time.
+func single(t *testing.T, proxy *faultproxy.Proxy) *redis.Client {
 	t.Helper()
 	client := redis.NewClient(&redis.Options{
 		Addr: proxy.Addr(), PoolSize: 1, ContextTimeoutEnabled: true,
-		Dialer:                   proxy.DialUndelayed,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
 	t.Cleanup(func() { _ = client.Close() })

@@ -185,9 +185,14 @@ func TestCancelingAtAnyMomentLeavesNothing(t *testing.T) {
 func TestOneProcessorUnderLoad(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	_, m := setup(t)
-	l := acquire(t, m, "job", 2*time.Second)
+	// The renewal is due after a third. The rest is for a machine on which others are busy as well.
+	l := acquire(t, m, "job", 10*time.Second)
 	over := make(chan struct{})
 	var all sync.WaitGroup
+	defer func() {
+		close(over)
+		all.Wait()
+	}()
 	for range 4 {
 		all.Go(func() {
 			for n := 1; ; n++ {
@@ -203,14 +208,8 @@ func TestOneProcessorUnderLoad(t *testing.T) {
 		})
 	}
 	until := l.Until()
-	for range 3 {
-		last := l.Until()
-		require.Eventually(t, func() bool { return l.Until().After(last) }, patience, 50*time.Millisecond)
-	}
-	close(over)
-	all.Wait()
+	require.Eventually(t, func() bool { return l.Until().After(until.Add(time.Second)) }, patience, 50*time.Millisecond)
 	assert.True(t, l.IsHeld())
-	assert.True(t, l.Until().After(until.Add(time.Second)))
 	require.NoError(t, l.Release(t.Context()))
 }
 

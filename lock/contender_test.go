@@ -2,6 +2,7 @@ package lock_test
 
 import (
 	"context"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -103,19 +104,21 @@ func TestInboxBreaksWhileQueued(t *testing.T) {
 	require.NoError(t, <-done)
 }
 
-// deadlines takes down until when those who ask by themselves wait for the script for waiting.
-type deadlines struct {
-	redistest.Hook
+// deadlines tells those whose context has a channel for it until when a script that they have asked for is waited for.
+type deadlines struct{ redistest.Hook }
 
-	seen chan time.Time
-}
+// seenKey is what the channel is found by.
+type seenKey struct{}
 
-func (d *deadlines) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+// ownTime is more than the 200ms that those have who make a call by themselves, and less than the 2s of a pipeline.
+const ownTime = time.Second
+
+func (deadlines) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		// A pipeline has 2s, who asks by himself has 200ms.
-		if end, ok := ctx.Deadline(); ok && len(cmd.Args()) == argsToWait && time.Until(end) < time.Second {
+		seen, asked := ctx.Value(seenKey{}).(chan time.Time)
+		if end, ok := ctx.Deadline(); ok && asked && strings.HasPrefix(cmd.Name(), "eval") {
 			select {
-			case d.seen <- end:
+			case seen <- end:
 			default:
 			}
 		}
@@ -130,21 +133,21 @@ func TestDeadlineOfOneCaller(t *testing.T) {
 	server, holder := setup(t)
 	client := newClient(t, server.Addr())
 	m := newManager(t, client)
-	comeNear(t, m, "job")
+	comeNear(t, m, client, "job")
 	acquire(t, holder, "job", longTTL)
-	calls := &deadlines{seen: make(chan time.Time, 1)}
-	client.AddHook(calls)
 	var seen, end time.Time
 	require.Eventually(t, func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		calls := make(chan time.Time, 1)
+		start := time.Now()
+		ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), seenKey{}, calls), 100*time.Millisecond)
 		defer cancel()
 		_, err := m.AcquireWait(ctx, "job", longTTL)
 		assert.ErrorIs(t, err, context.DeadlineExceeded)
 		end, _ = ctx.Deadline()
 		select {
-		case seen = <-calls.seen:
-			return true
-		default: // the time was over before it asked, or the node was far
+		case seen = <-calls:
+			return seen.Before(start.Add(ownTime)) // else the node was far
+		default: // the time was over before it asked
 			return false
 		}
 	}, patience, tick)

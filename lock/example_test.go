@@ -152,12 +152,13 @@ func ExampleRedisLock_Lost() {
 	}
 	defer func() { _ = manager.Close(ctx) }()
 
-	l, err := manager.AcquireWait(ctx, "job", 100*time.Millisecond)
+	l, err := manager.AcquireWait(ctx, "job", 10*time.Second)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	client.FlushAll(ctx) // somebody deletes the key
+	_ = l.Refresh(ctx)   // notices it now; the next renewal would too
 	<-l.Lost()
 	fmt.Println(context.Cause(l.Context()))
 	fmt.Println("may still write:", l.IsHeld())

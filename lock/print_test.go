@@ -2,8 +2,9 @@ package lock_test
 
 import (
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -13,12 +14,29 @@ import (
 func TestPrintingIsNoRace(t *testing.T) {
 	t.Parallel()
 	_, m := setup(t)
-	l := acquire(t, m, "job", 30*time.Millisecond)
+	l := acquire(t, m, "job", longTTL)
+	over := make(chan struct{})
+	var refreshed atomic.Int64
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer close(over)
+	all.Go(func() { // changes what a renewal changes
+		for {
+			select {
+			case <-over:
+				return
+			default:
+			}
+			if l.Refresh(t.Context()) == nil {
+				refreshed.Add(1)
+			}
+		}
+	})
 	require.Eventually(t, func() bool {
 		for _, verb := range []string{"%v", "%+v", "%s", "%q"} {
 			assert.Contains(t, fmt.Sprintf(verb, l), "job")
 			assert.Contains(t, fmt.Sprintf(verb, m), "default")
 		}
-		return m.GetMetrics().RenewalsTotal > 2 || !l.IsHeld()
+		return refreshed.Load() > 20
 	}, patience, tick)
 }

@@ -1,5 +1,5 @@
 // Package faultproxy is a TCP proxy that behaves like a bad network: it delays,
-// cuts, refuses and loses what passes through it.
+// holds up, cuts, refuses and loses what passes through it.
 //
 //	server := redistest.Start(t)
 //	proxy := faultproxy.New(t, server.Addr())

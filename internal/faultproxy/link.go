@@ -23,6 +23,8 @@ type link struct {
 	clientGone atomic.Bool
 	// handshake says that what the client sent last sets up the connection.
 	handshake atomic.Bool
+	// hold is what keeps back the client's bytes, until it is closed; nil for nothing.
+	hold atomic.Pointer[chan struct{}]
 }
 
 func newLink(p *Proxy, client net.Conn) *link {
@@ -93,14 +95,14 @@ func abort(c net.Conn) {
 	_ = c.Close()
 }
 
-// read puts what arrives into the queue, each chunk with the time at which it
-// is to leave. Reading never waits for that time: this is what keeps latency
+// read puts what arrives into the queue, each chunk with what it is to wait for
+// before it leaves. Reading never waits for that: this is what keeps latency
 // from limiting throughput.
 func (l *link) read(from net.Conn, d direction, q *queue) {
 	buffer := make([]byte, chunkSize)
 	for {
 		n, err := from.Read(buffer)
-		due := time.Now().Add(time.Duration(l.proxy.latency.Load()))
+		due, held := time.Now().Add(time.Duration(l.proxy.latency.Load())), l.held(d)
 		if n > 0 {
 			data := bytes.Clone(buffer[:n])
 			switch {
@@ -110,7 +112,7 @@ func (l *link) read(from net.Conn, d direction, q *queue) {
 				l.cut()
 				return
 			}
-			if !q.put(chunk{data: data, due: due}, l.done) {
+			if !q.put(chunk{data: data, due: due, held: held}, l.done) {
 				return
 			}
 		}
@@ -118,10 +120,18 @@ func (l *link) read(from net.Conn, d direction, q *queue) {
 			if d == toServer {
 				l.clientGone.Store(true)
 			}
-			q.put(chunk{due: due}, l.done) // the end travels like data
+			q.put(chunk{due: due, held: held}, l.done) // the end travels like data
 			return
 		}
 	}
+}
+
+// held returns what keeps back the bytes of a direction that arrive now.
+func (l *link) held(d direction) <-chan struct{} {
+	if hold := l.hold.Load(); d == toServer && hold != nil {
+		return *hold
+	}
+	return nil
 }
 
 // write takes chunks out of the queue when they are due.
@@ -132,6 +142,13 @@ func (l *link) write(to net.Conn, d direction, q *queue) {
 		next, ok := q.take(l.done)
 		if !ok {
 			return
+		}
+		if next.held != nil {
+			select {
+			case <-next.held:
+			case <-l.done:
+				return
+			}
 		}
 		if wait := time.Until(next.due); wait > 0 {
 			timer.Reset(wait)

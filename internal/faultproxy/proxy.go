@@ -83,6 +83,20 @@ func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 // is kept. The default is 0, no delay.
 func (p *Proxy) SetLatency(oneWay time.Duration) { p.latency.Store(int64(oneWay)) }
 
+// HoldToServer keeps back what clients send from now on over the connections
+// that they have, until let is called, which may be called again. What they send
+// over new connections overtakes it, as when the kernel delivers late what a
+// closed connection has left.
+func (p *Proxy) HoldToServer() (let func()) {
+	hold := make(chan struct{})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.links {
+		l.hold.Store(&hold)
+	}
+	return sync.OnceFunc(func() { close(hold) })
+}
+
 // DialUndelayed is a dialer for clients that ends the latency before it connects.
 // What a client has sent on a connection that it gave up is then overtaken by what
 // it sends on the next, as when the kernel delivers late what a closed connection

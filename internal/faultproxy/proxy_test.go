@@ -201,6 +201,49 @@ func TestLatencyKeepsOrderWhenItShrinks(t *testing.T) {
 	}
 }
 
+func TestHoldToServer(t *testing.T) {
+	t.Parallel()
+	addr, conns := echoServer(t)
+	proxy := New(t, addr)
+	old := connect(t, proxy.Addr())
+	requireEcho(t, old, "ready")
+	<-conns
+
+	let := proxy.HoldToServer()
+	_, err := io.WriteString(old, "held up\n")
+	require.NoError(t, err)
+	requireSilence(t, old)
+	requireEcho(t, connect(t, proxy.Addr()), "overtakes it")
+	requireSilence(t, old)
+	let()
+	reply, err := bufio.NewReader(old).ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "held up\n", reply)
+	let()
+	requireEcho(t, old, "passes")
+}
+
+func TestHoldToServerOutlastsTheClient(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	proxy := New(t, server.Addr())
+	conn := connect(t, proxy.Addr())
+	_, err := io.WriteString(conn, "PING\r\n")
+	require.NoError(t, err)
+	_, err = bufio.NewReader(conn).ReadString('\n')
+	require.NoError(t, err)
+
+	let := proxy.HoldToServer()
+	_, err = io.WriteString(conn, "SET k v\r\n")
+	require.NoError(t, err)
+	require.NoError(t, conn.Close())
+	require.Eventually(t, func() bool { return proxy.Connections() == 0 }, testLimit, time.Millisecond)
+	admin := server.Client(t)
+	require.Zero(t, admin.Exists(t.Context(), "k").Val())
+	let()
+	require.Eventually(t, func() bool { return admin.Exists(t.Context(), "k").Val() == 1 }, testLimit, time.Millisecond)
+}
+
 func TestCut(t *testing.T) {
 	t.Parallel()
 	addr, conns := echoServer(t)
@@ -375,10 +418,18 @@ func TestCleanupWithConnectionsOpen(t *testing.T) {
 	server := redistest.Start(t)
 	inner := &scope{T: t}
 	proxy := New(inner, server.Addr())
+	held := connect(t, proxy.Addr())
+	_, err := io.WriteString(held, "PING\r\n")
+	require.NoError(t, err)
+	_, err = held.Read(make([]byte, 1))
+	require.NoError(t, err)
+	proxy.HoldToServer()
+	_, err = io.WriteString(held, "PING\r\n")
+	require.NoError(t, err)
 	proxy.SetLatency(time.Hour)
 	proxy.SwallowToServer(true)
 	conn := connect(t, proxy.Addr())
-	_, err := io.WriteString(conn, "PING\r\n")
+	_, err = io.WriteString(conn, "PING\r\n")
 	require.NoError(t, err)
 	server.Stop()
 

@@ -10,11 +10,11 @@ import (
 // memory without end.
 const queueLimit = 8 << 20
 
-// chunk is a piece of the stream and the time at which it arrives at the other
-// side. A chunk without data is the stream's end.
+// chunk is a piece of the stream and when it arrives at the other side. A chunk without data is the stream's end.
 type chunk struct {
 	data []byte
 	due  time.Time
+	held <-chan struct{} // closed when it may leave; nil if it was not held back
 }
 
 // queue holds what is under way, for one goroutine that puts and one that
