@@ -106,3 +106,33 @@ func TestShutdownThatThrowsAwayWhatIsQueued(t *testing.T) {
 	assert.NotNil(t, first)
 	assert.ErrorIs(t, <-done, context.Canceled)
 }
+
+// TestNamesAreKeptWhileASessionBegins: Redis would be asked to forget them first, and then for them.
+func TestNamesAreKeptWhileASessionBegins(t *testing.T) {
+	t.Parallel()
+	n, err := NewRedisNotificationSystem(redistest.Start(t).Client(t), WithUnsubscribeDelay(time.Hour))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = n.Shutdown(context.Background()) })
+	s, ok := n.Subscribe(t.Context(), "k").(*Subscription)
+	require.True(t, ok)
+	require.NoError(t, s.Close())
+	setLive := func(to *session) {
+		n.pump.mu.Lock()
+		defer n.pump.mu.Unlock()
+		n.pump.live = to
+	}
+	var session *session
+	require.Eventually(t, func() bool {
+		session = n.pump.served()
+		return session != nil
+	}, 15*time.Second, time.Millisecond)
+	setLive(nil)
+	n.registry.mu.Lock()
+	s.topic.idleSince = time.Now().Add(-2 * time.Hour)
+	n.registry.mu.Unlock()
+	n.pump.reconcile()
+	assert.Equal(t, 1, n.registry.names())
+	setLive(session)
+	n.pump.reconcile()
+	assert.Zero(t, n.registry.names())
+}

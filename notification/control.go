@@ -27,17 +27,21 @@ func (p *pump) reconcile() time.Duration {
 	next := time.Hour
 	// Names are taken for a session while it is certainly the current one: what the next begins with was counted
 	// after this one had ended.
-	var added []*topic
+	var added, idle []*topic
 	p.mu.Lock()
 	s := p.session
 	if s != nil {
 		added = p.system.registry.added()
 	}
-	idle, wait := p.system.registry.expire(time.Now(), p.system.set.linger, s != nil)
-	p.mu.Unlock()
-	if wait > 0 {
-		next = wait
+	if s == nil || s == p.live {
+		var wait time.Duration
+		if idle, wait = p.system.registry.expire(time.Now(), p.system.set.linger, s != nil); wait > 0 {
+			next = wait
+		}
+	} else {
+		next = time.Second // Redis may not have been asked yet for the names that the session begins with
 	}
+	p.mu.Unlock()
 	if s == nil {
 		return next
 	}
