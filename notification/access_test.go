@@ -221,3 +221,31 @@ func TestUnsubscribeRefused(t *testing.T) {
 	assert.Zero(t, n.GetMetrics().Reconnects)
 	assert.Zero(t, logs.FilterMessage("notification: subscription refused").Len())
 }
+
+// Heartbeats tell nothing of the journal then, so nobody would learn that a replay reads another data set. It must go on.
+func TestReplayWithoutTheStateOfTheJournal(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	admin := server.Client(t)
+	outside := newSystem(t, admin)
+	require.NoError(t, subscribe(t, outside, "x").Close()) // the data set has a mark
+	require.NoError(t, outside.Close())
+	outside = newSystem(t, admin)
+	client := limited(t, server, "-set") // and cannot be given another one
+	n := newSystem(t, client, notification.WithBufferSize(1), notification.WithHeartbeat(500*time.Millisecond))
+	s, other := subscribe(t, n, "k"), subscribe(t, n, "k*")
+	for i := range 6 {
+		if i == 3 {
+			require.NoError(t, admin.FlushAll(t.Context()).Err())
+		}
+		require.NoError(t, outside.Publish(t.Context(), "k", numbered{i + 1}))
+		next(t, other)
+	}
+	for _, expected := range []int{1, 4, 5, 6} {
+		m := next(t, s)
+		number, err := numberOf(m)
+		require.NoError(t, err)
+		assert.Equal(t, expected, number)
+		assert.Equal(t, expected == 4, m.Gap != nil)
+	}
+}

@@ -28,6 +28,7 @@ type session struct {
 	ctx     context.Context // ends with the session
 	cancel  context.CancelFunc
 	dog     *time.Timer // closes the connection unless heartbeats keep it from doing so
+	due     time.Time   // when it will; only listen touches it
 	contact time.Time   // when the last heartbeat came back; read once the session is over
 	wasLive atomic.Bool // it was confirmed and recovered once
 	judged  bool        // what became of the journal while the connection was cut is known; only the dispatcher touches it
@@ -119,6 +120,7 @@ func (p *pump) begin(ps *redis.PubSub, beats string) *session {
 		p.system.set.logger.Warn("notification: no heartbeat came back, reconnecting")
 		s.end()
 	})
+	s.watch(p.system.set.deadline())
 	// Only now may control see the session: every name that was live before is among the first ones, which are
 	// recovered together. What control adds later is new.
 	p.mu.Lock()
@@ -130,10 +132,16 @@ func (p *pump) begin(ps *redis.PubSub, beats string) *session {
 	p.mu.Unlock()
 	p.wake()
 	if p.ctx.Err() != nil {
-		// interrupt may have looked just before the session was there to be seen.
+		// stopListening may have looked just before the session was there to be seen.
 		_ = ps.Close()
 	}
 	return s
+}
+
+// watch makes the session end after a time, unless it is called again.
+func (s *session) watch(left time.Duration) {
+	s.due = time.Now().Add(left)
+	s.dog.Reset(left)
 }
 
 // end makes the reader notice that the session is over.
@@ -250,17 +258,21 @@ func (p *pump) enqueue(it item) {
 		return
 	default:
 	}
-	if it.kind != itemDown {
-		it.session.dog.Stop()
-		defer it.session.dog.Reset(p.system.set.deadline())
+	if it.kind == itemDown {
+		p.queue <- it
+		return
 	}
+	s := it.session
+	left := time.Until(s.due)
+	s.dog.Stop()
 	p.queue <- it
+	s.watch(left)
 }
 
 // contact notes that the connection works in both directions.
 func (p *pump) contact(s *session) {
 	s.contact = wallClock()
-	s.dog.Reset(p.system.set.deadline())
+	s.watch(p.system.set.deadline())
 	p.lastBeat.Store(s.contact.UnixNano())
 }
 

@@ -39,13 +39,13 @@ type dispatcher struct {
 	seen    *seen    // the last events that passed
 	highest place    // the last event that arrived in this session, or that is known to be older than it
 	trusted uint64   // heartbeats up to this number are too old to tell anything
-	suspect *topic   // where an event came that cannot follow the one before it; looked into by the next recovery
+	suspect suspects // where events came that cannot follow those before them; looked into by the next recovery
 	bridged bool     // that was an event of another journal: ours had not changed
 	current current  // the message at hand, or the last one
 
 	mu     sync.Mutex
 	cursor envelope // the last event seen, or the end of the journal if that is later; guarded by mu
-	origin string   // that of base, for the replays; guarded by mu
+	origin string   // that of base, if it is known that heartbeats tell of a change; guarded by mu
 }
 
 // current is what a message contains. Copies of one event come one after the other, and are read once.
@@ -106,9 +106,14 @@ func (d *dispatcher) pass(e envelope) bool {
 // identify notes whose journal it is.
 func (d *dispatcher) identify(i identity) {
 	d.base.identity = i
+	d.identifies(i.origin)
+}
+
+// identifies sets whose events a replay may deliver; empty is anybody's.
+func (d *dispatcher) identifies(origin string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.origin = i.origin
+	d.origin = origin
 }
 
 // knows reports whether a data set is the one whose events the connection brings, as far as is known.
@@ -166,13 +171,13 @@ func (p *pump) handle(it item) {
 func (p *pump) message(it item, now time.Time) {
 	d := p.dispatcher
 	if !d.up {
-		// The journal has it, and the recovery that is to come will find it there.
+		p.skipped(it)
 		return
 	}
 	c := &d.current
 	if it.payload != c.payload {
 		*c = current{payload: it.payload}
-		c.envelope, c.ours = openEnvelope(it.payload, p.system.keys.tag)
+		c.envelope, c.ours = p.open(it.payload)
 		if !p.passes(it, now) {
 			return
 		}
@@ -186,6 +191,15 @@ func (p *pump) message(it item, now time.Time) {
 		m.Pattern = t.name
 	}
 	p.fanOut(t, m, c.envelope, c.was)
+}
+
+// open reads what the system wrote into a payload.
+func (p *pump) open(payload string) (e envelope, ours bool) {
+	e, ours = openEnvelope(payload, p.system.keys.tag)
+	if p.system.set.history == 0 {
+		e.pos = position{} // in a journal that is not ours
+	}
+	return e, ours
 }
 
 // passes notes a new event. It gives false if the event cannot follow the one before it in the same journal: then
@@ -206,7 +220,8 @@ func (p *pump) passes(it item, now time.Time) bool {
 			return true
 		}
 		p.system.set.logger.Warn("notification: event IDs went backwards, recovering")
-		d.up, d.suspect = false, p.system.registry.lookup(it.name)
+		d.up, d.suspect = false, make(suspects)
+		p.skipped(it)
 		p.setLive(nil)
 		it.session.end()
 		return false

@@ -70,8 +70,8 @@
 //     delivers the first attempt. The event then comes twice, with two IDs. Without history nothing is repeated;
 //     PublishError.Uncertain tells that it may have been published, or still be so, behind later events.
 //   - Events so large, or a network so slow, that a part of the journal does not arrive before the client's ReadTimeout:
-//     smaller parts are asked for, down to two events. If these do not arrive in three heartbeat intervals, they and those
-//     behind them are skipped: GapUnreadable.
+//     smaller parts are asked for, down to two events. If these do not arrive in three attempts, which take three heartbeat
+//     intervals at least, they and those behind them are skipped: GapUnreadable.
 //   - A journal that is deleted while the rest of the data stays, as by DEL or eviction: GapWiped, GapTrimmed or
 //     GapRolledBack. One case is not noticed: it was empty when the connection was cut, or its last event older than it
 //     is kept, and was filled and deleted before the next connection. Policies such as volatile-lru may evict it.
@@ -88,8 +88,9 @@
 //     what it skips when its own link breaks and it takes a full copy of its master. The log warns of that.
 //   - Events of another Redis with the same key prefix that somebody publishes here as they are, event_id in front: they
 //     look like ours. The first that is older than one of ours costs a reconnect, and is lost with GapForeign; all that
-//     follow arrive as foreign messages. One that is newer makes the journal look rolled back (GapRolledBack), and events
-//     of ours from before that is noticed may come twice. Another prefix on one side avoids it.
+//     follow arrive as foreign messages. One that is newer makes the journal look rolled back (GapRolledBack). Events of
+//     ours from before that is noticed may come twice, and so may those of a journal that really went back, once older
+//     ones were taken for foreign. Another prefix on one side avoids all of it.
 //   - A server without INFO, or a user who may not call it: failovers are then noticed only if events are missing
 //     in the journal. Without PUBSUB, nobody asks for the server of the connection. The scripts need EVALSHA and EVAL,
 //     XADD, XDEL, XRANGE, XREVRANGE, XLEN, PEXPIRE, PTTL, GET, SET, TIME and PUBLISH; subscribing needs SUBSCRIBE and

@@ -65,7 +65,11 @@ func (p *pump) sendBeat(ctx context.Context, s *session) error {
 func (p *pump) beatReturned(it item) {
 	d := p.dispatcher
 	now, ok := parseStatus(it.payload)
-	if !ok || !d.up || now.beat <= d.trusted {
+	if !ok {
+		d.identifies("") // the state may not be read any more, and nobody would learn of another data set
+		return
+	}
+	if !d.up || now.beat <= d.trusted {
 		return
 	}
 	if !d.base.known {

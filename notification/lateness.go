@@ -31,6 +31,7 @@ type lateness struct {
 	step    int64        // what limits are rounded up to: together never more than the client waits
 	ahead   atomic.Int64 // by how many the server's clock is ahead of ours, at most, or unknown
 	last    atomic.Pointer[limit]
+	anew    atomic.Pointer[time.Time] // when the clock was forgotten last: what was sent before that tells nothing
 }
 
 // unknown is more than any clock is ahead of another.
@@ -55,7 +56,7 @@ func (l *lateness) allow(client redis.UniversalClient) {
 	total := max(allowed.Milliseconds(), 2)
 	l.step = min(limitStep, total/2)
 	l.allowed = total - l.step
-	l.forget()
+	l.ahead.Store(unknown)
 }
 
 // learn takes note of the server's clock, a number of milliseconds, from the reply to what was sent at the time given. The
@@ -66,6 +67,9 @@ func (l *lateness) learn(clock any, sent time.Time) error {
 	server, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
 		return fmt.Errorf("%w: time %q", errProtocol, text)
+	}
+	if anew := l.anew.Load(); anew != nil && sent.Before(*anew) {
+		return nil
 	}
 	ahead := server - sent.UnixMilli()
 	for known := l.ahead.Load(); ahead < known; known = l.ahead.Load() {
@@ -78,7 +82,11 @@ func (l *lateness) learn(clock any, sent time.Time) error {
 
 // forget is for when a call was refused as late though its sender was still there: the server's clock was set, or another
 // server has taken over.
-func (l *lateness) forget() { l.ahead.Store(unknown) }
+func (l *lateness) forget() {
+	now := time.Now()
+	l.anew.Store(&now)
+	l.ahead.Store(unknown)
+}
 
 // limit returns the limit of what is sent now, as the scripts get it. It gives false if the server's clock is not known.
 func (l *lateness) limit(now time.Time) (text any, ok bool) {

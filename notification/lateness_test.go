@@ -78,8 +78,12 @@ func TestSlowCallMovesNoLimit(t *testing.T) {
 	require.NoError(t, l.learn("1999999999000", now))
 	assert.Equal(t, "2000000000768", limitOf(&l, now), "a faster one says more")
 	l.forget()
-	require.NoError(t, l.learn("2000000001500", now))
-	assert.Equal(t, "2000000003328", limitOf(&l, now), "another clock begins anew")
+	require.NoError(t, l.learn("2000000001000", now))
+	_, known := l.limit(now)
+	require.False(t, known, "what was sent before it was forgotten tells nothing")
+	now = time.UnixMilli(3_000_000_000_000)
+	require.NoError(t, l.learn("4000000001500", now))
+	assert.Equal(t, "4000000003328", limitOf(&l, now), "another clock begins anew")
 }
 
 // TestSlowCallDoublesNoEvent: an attempt that is held up for longer than the client waits does nothing when it arrives,

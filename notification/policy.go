@@ -132,10 +132,10 @@ func (s *Subscription) send(m *Message, pos position) bool {
 	s.messages <- out
 	if s.untold > 0 {
 		more := *out.Gap // the first drop was told at once; these are the others
-		more.Missed = s.untold
+		more.Reason, more.Missed = s.flood, s.untold
 		s.push(more)
 	}
-	s.gap, s.flood, s.untold = nil, false, 0
+	s.gap, s.flood, s.untold = nil, "", 0
 	s.advance(pos)
 	// Other events have IDs of other journals. Without history, ours are in none.
 	if m.Recovered || !pos.isZero() || m.EventID != "" && s.system.set.history == 0 {
@@ -154,14 +154,14 @@ func (s *Subscription) advance(pos position) {
 // caller holds mu.
 func (s *Subscription) drop(reason GapReason) {
 	s.dropped(reason)
-	if s.flood && s.gap != nil {
+	if s.flood != "" && s.gap != nil {
 		gap := *s.gap
 		gap.Missed++
 		s.gap = &gap
 		s.untold++
 		return
 	}
-	s.flood = true
+	s.flood = reason
 	s.tell(Gap{Reason: reason, Missed: 1})
 }
 

@@ -32,24 +32,40 @@ func timedOut(err error) bool {
 // smallest is how many events a reply has at least room for: what is known already, and one behind it.
 const smallest = 2
 
-// patience is how long a reply that is as small as can be was waited for. It may have an event in it that is too large for
-// the time that the client waits, and then it never comes.
+// patience is how often, and how long, a reply was waited for in vain. It may have an event in it that is too large for the
+// time that the client waits, and then it never comes, however small it is.
 type patience struct {
 	limit  time.Duration
 	at     position // where it begins
+	failed int      // attempts
+	small  int      // those of them for the smallest one
 	waited time.Duration
 }
 
+// size returns how many events to ask for at a place, if there is no reason to ask for fewer.
+func (p *patience) size(from position, usual int) int {
+	if p.at == from && p.failed > 1 {
+		return 1 // others may get larger ones meanwhile
+	}
+	return usual
+}
+
 // after returns the error of an attempt to read so many events, from a place on, that took so long: an unreadableError once
-// that has been enough.
+// there were enough.
 func (p *patience) after(err error, from position, count int, took time.Duration) error {
-	if p == nil || count > smallest || !timedOut(err) {
+	if p == nil || !timedOut(err) || unsent(err) {
 		return err
 	}
 	if p.at != from {
-		p.at, p.waited = from, 0
+		*p = patience{limit: p.limit, at: from}
 	}
-	if p.waited += took; p.waited < p.limit {
+	p.failed++
+	if count > smallest {
+		return err
+	}
+	p.small++
+	p.waited += took
+	if p.small < deadAfter || p.waited < p.limit {
 		return err
 	}
 	return unreadableError{err}

@@ -8,7 +8,7 @@
 -- KEYS[1]  the journal, a stream
 -- ARGV[1]  key: an ID of the publisher's own, and the channels; see appendKey
 -- ARGV[2]  value: the JSON object behind "event_id", without its opening brace
--- ARGV[3]  until when this may be executed: the server's milliseconds, or anything behind all digits
+-- ARGV[3]  until when this may be executed, in the server's milliseconds
 -- ARGV[4]  and all that follow: the channels
 -- then, if the journal's time is to be counted from now on: an empty string, which is no channel
 --

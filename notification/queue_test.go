@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -71,4 +72,33 @@ func TestConnectionBehindAFullQueueIsNotDead(t *testing.T) {
 	require.Eventually(t, func() bool { return len(s.Messages()) == events }, 15*time.Second, time.Millisecond)
 	assert.EqualValues(t, 1, n.metrics.reconnects.Load())
 	assert.Empty(t, s.Gaps())
+}
+
+// TestTimeBehindAFullQueueIsNotCounted: but all other time without a heartbeat is, however often the queue is full.
+func TestTimeBehindAFullQueueIsNotCounted(t *testing.T) {
+	t.Parallel()
+	for name, blocked := range map[string]time.Duration{"for moments": time.Millisecond, "for long": time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				p := &pump{queue: make(chan item)}
+				ended := make(chan struct{})
+				s := &session{dog: time.AfterFunc(time.Hour, func() { close(ended) })}
+				s.watch(time.Second)
+				for range 9 {
+					time.Sleep(100 * time.Millisecond) // in a bubble
+					time.AfterFunc(blocked, func() { <-p.queue })
+					p.enqueue(item{session: s})
+				}
+				select {
+				case <-ended:
+					require.Fail(t, "too early")
+				default:
+				}
+				left := time.Now()
+				<-ended
+				assert.Equal(t, 100*time.Millisecond, time.Since(left))
+			})
+		})
+	}
 }

@@ -144,11 +144,11 @@ func (p *pump) accept(now status, v verdict) {
 	if v.ended {
 		p.expired()
 	}
-	same := v.reason == "" && !v.forked && !v.ended
-	if same && d.suspect != nil {
-		p.foreignIn(d.suspect) // and the message is lost
+	if v.reason == "" {
+		p.foreignIn(d.suspect) // and these are lost
 	}
-	d.suspect, d.bridged = nil, same && (d.bridged || d.suspect != nil)
+	d.bridged = v.reason == "" && !v.forked && !v.ended && (d.bridged || d.suspect != nil)
+	d.suspect = nil
 	d.identify(now.identity)
 	d.base.contact = wallClock()
 	d.advance(v.from)
@@ -287,15 +287,6 @@ func (p *pump) foreignMissed() {
 		}
 		t.mu.Unlock()
 	}
-	p.logGaps(GapForeign, told)
-}
-
-// foreignIn tells that a foreign message of a name is lost.
-func (p *pump) foreignIn(t *topic) {
-	t.mu.Lock()
-	t.foreign = true
-	told := p.tellForeign(t)
-	t.mu.Unlock()
 	p.logGaps(GapForeign, told)
 }
 

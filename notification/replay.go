@@ -125,6 +125,14 @@ func (s *Subscription) reading() reading {
 	return reading{last: s.last, next: s.next, rewinds: s.rewinds, resumes: s.resumes, passed: s.topic.passed}
 }
 
+// place is where what is read begins.
+func (w reading) place() position {
+	if w.next.isZero() {
+		return w.last
+	}
+	return w.next
+}
+
 // section reads from there.
 func (w reading) section(ctx context.Context, j *journal, count int) (section, error) {
 	if w.next.isZero() {
@@ -163,7 +171,7 @@ func (r *replayer) turn(s *Subscription) (moved, done bool) {
 		ctx = session.ctx
 	}
 	s.patience.limit = r.pump.system.set.deadline()
-	part, err := was.section(ctx, r.pump.beside(session).within(&s.patience), r.portion.size)
+	part, err := was.section(ctx, r.pump.beside(session).within(&s.patience), s.patience.size(was.place(), r.portion.size))
 	if err != nil {
 		if ctx.Err() != nil {
 			s.patience = patience{} // it was the connection's fault

@@ -92,6 +92,7 @@ func (p *publisher) sendFirst(ctx context.Context, requests []*request, now time
 	for !ok {
 		// It costs a system's first event a round trip to ask what the time is: one without a limit could come after its
 		// repetition.
+		now = time.Now()
 		clock, err := p.scripts.clock.runOnce(ctx, p.client, p.scripts.clock.call(0, p.journal))
 		if err == nil {
 			err = p.lateness.learn(clock, now)
@@ -194,10 +195,10 @@ func (p *publisher) sendPlain(ctx context.Context, requests []*request) (failure
 
 // settle writes the failures that a script tells, index by index, or the error, into the requests.
 func settle(requests []*request, failures []any, err error) {
-	for ; err == nil && len(failures) > 1; failures = failures[2:] {
+	for ; err == nil && len(failures) > 0; failures = failures[2:] {
 		index, ok := failures[0].(int64)
-		if !ok || index < 0 || index >= int64(len(requests)) {
-			err = fmt.Errorf("%w: failure %v", errProtocol, failures[:2])
+		if !ok || index < 0 || index >= int64(len(requests)) || len(failures) == 1 {
+			err = fmt.Errorf("%w: failures %v", errProtocol, failures)
 			break
 		}
 		text, _ := failures[1].(string)

@@ -56,7 +56,7 @@ type Subscription struct {
 	rewinds  int        // how often the journal was replaced
 	gap      *Gap       // told with the next message
 	held     []heldGap  // told with later ones
-	flood    bool       // messages are being dropped since the last delivery
+	flood    GapReason  // why messages are being dropped since the last delivery, if they are
 	untold   uint64     // how many of them Gaps has not told of
 	droppedN uint64
 	patience patience // for the next part of the journal; only the replayer touches it
@@ -116,7 +116,7 @@ func (s *Subscription) Close() error {
 	return nil
 }
 
-// shut closes the subscription, with err as the reason, and reports whether it was still open.
+// shut closes the subscription, with err as the reason.
 func (s *Subscription) shut(err error) {
 	s.mu.Lock()
 	if s.closed {

@@ -190,7 +190,7 @@ func (n *RedisNotificationSystem) Shutdown(ctx context.Context) error {
 	close(n.stopping)
 	n.pump.stopListening(ctx)
 	err := n.drain(ctx)
-	if err == nil && n.pump.dispatcher.thrown.Load() {
+	if d := n.pump.dispatcher; err == nil && (d.thrown.Load() || d.abort.Load() && n.pump.pending.Load() > 0) {
 		err = context.Cause(ctx)
 	}
 	n.pump.stopReplaying()
