@@ -246,7 +246,7 @@ func TestAnyKeyPrefixWorks(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	for _, prefix := range []string{"", `it's "quoted"`, "\\n\\", "\x00\r\n\xff", "]]--", "%d%s", "{tag}"} {
-		holder := newManager(t, newClient(t, server.Addr()), lock.WithKeyPrefix(prefix))
+		holder := newUnhurriedManager(t, server, lock.WithKeyPrefix(prefix))
 		other := newManager(t, newClient(t, server.Addr()), lock.WithKeyPrefix(prefix))
 		l := acquire(t, holder, "job", longTTL)
 		require.Equal(t, int64(1), server.Client(t).Exists(t.Context(), prefix+"lock:{job}").Val())

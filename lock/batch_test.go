@@ -3,15 +3,17 @@ package lock_test
 import (
 	"context"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/compozy/cache/embedded"
 	"github.com/compozy/cache/internal/faultproxy"
 	"github.com/compozy/cache/internal/redistest"
 	"github.com/compozy/cache/lock"
@@ -59,27 +61,62 @@ func TestManyCallersShareRoundTrips(t *testing.T) {
 	assert.Zero(t, metrics.Held)
 }
 
+// crowded takes down how many locks were asked for at most by one run of the script to acquire.
+type crowded struct {
+	redistest.Hook
+
+	mu    sync.Mutex // guards locks
+	locks int
+}
+
+func (c *crowded) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		// After three words it has two keys for each lock, and as many other arguments. Others have more keys than those.
+		if args := cmd.Args(); strings.HasPrefix(cmd.Name(), "eval") {
+			if keys, ok := args[2].(int); ok && len(args) == 3+2*keys {
+				c.mu.Lock()
+				c.locks = max(c.locks, keys/2)
+				c.mu.Unlock()
+			}
+		}
+		return next(ctx, cmd)
+	}
+}
+
 // TestEachCallerHasItsOwnTime: those who share a pipeline to a server that hangs give up one after the other.
 func TestEachCallerHasItsOwnTime(t *testing.T) {
 	t.Parallel()
-	server, m := setup(t)
-	server.Stop()
-	// Half the TTL is the time that a node has.
-	ttls := []time.Duration{longTTL, 100 * time.Millisecond, 2 * time.Second, 100 * time.Millisecond}
-	var mu sync.Mutex
-	var gone []time.Duration
-	var all sync.WaitGroup
-	for i, ttl := range ttls {
-		all.Go(func() {
-			_, err := m.Acquire(context.Background(), "job "+strconv.Itoa(i), ttl)
-			assert.ErrorIs(t, err, lock.ErrRedis)
-			mu.Lock()
-			defer mu.Unlock()
-			gone = append(gone, ttl)
-		})
-	}
-	all.Wait()
-	assert.Equal(t, []time.Duration{100 * time.Millisecond, 100 * time.Millisecond, 2 * time.Second, longTTL}, gone)
+	inBubble(t, func(t *testing.T, _ *embedded.Server, client *redis.Client) { //nolint:thelper // a test
+		runs, hang := &crowded{}, &hanging{}
+		client.AddHook(runs)
+		client.AddHook(hang)
+		m, err := lock.NewRedisLockManager(client)
+		require.NoError(t, err)
+		defer func() { _ = m.Close(t.Context()) }()
+		hang.on.Store(true)
+		var all sync.WaitGroup
+		call := func(resource string, ttl, timeout time.Duration) {
+			all.Go(func() {
+				start := time.Now()
+				_, err := m.Acquire(t.Context(), resource, ttl)
+				assert.ErrorIs(t, err, lock.ErrRedis)
+				assert.Equal(t, timeout, time.Since(start), resource)
+			})
+			synctest.Wait() // it hangs, or waits for a pipeline
+		}
+		for i := range 8 { // as many pipelines as there may be: those who come now wait for the same one
+			call("early "+strconv.Itoa(i), 100*time.Millisecond, 50*time.Millisecond)
+		}
+		// Half the TTL is the time that a node has, and no more than 2s.
+		ttls := []time.Duration{longTTL, 200 * time.Millisecond, 2 * time.Second, 200 * time.Millisecond}
+		for i, ttl := range ttls {
+			call("job "+strconv.Itoa(i), ttl, min(ttl/2, 2*time.Second))
+		}
+		all.Wait()
+		runs.mu.Lock()
+		defer runs.mu.Unlock()
+		assert.Equal(t, len(ttls), runs.locks, "they went together")
+	})
 }
 
 // TestExhaustedPoolEndsInTime: waiting for a connection counts as waiting for the node, for those as well who use the
@@ -111,22 +148,24 @@ func TestExhaustedPoolEndsInTime(t *testing.T) {
 // TestCloseEndsCallsUnderWay: whoever waits for a server that hangs hears of Close at once, not when the call ends.
 func TestCloseEndsCallsUnderWay(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
-	client := newClient(t, server.Addr())
-	m := newManager(t, client, lock.WithNodeTimeout(time.Hour))
-	server.Stop()
-	hangs := func() bool { return client.PoolStats().TotalConns > client.PoolStats().IdleConns }
-	acquired := make(chan error, 1)
-	go func() {
-		_, err := m.Acquire(context.Background(), "job", longTTL)
-		acquired <- err
-	}()
-	require.Eventually(t, hangs, patience, tick)
-	closed := make(chan error, 1)
-	go func() { closed <- m.Close(context.Background()) }()
-	require.ErrorIs(t, <-acquired, lock.ErrManagerClosed)
-	assert.True(t, hangs())
-	server.Continue()
-	require.NoError(t, <-closed)
-	assert.Zero(t, server.Client(t).Exists(t.Context(), "cache:lock:{job}").Val(), "what came late was undone")
+	undisturbed(t, 0, func() int64 { // what came late and is there: Close gives it a moment only to be undone
+		server := redistest.Start(t)
+		client := newClient(t, server.Addr())
+		m := newManager(t, client, lock.WithNodeTimeout(time.Hour))
+		server.Stop()
+		hangs := func() bool { return client.PoolStats().TotalConns > client.PoolStats().IdleConns }
+		acquired := make(chan error, 1)
+		go func() {
+			_, err := m.Acquire(context.Background(), "job", longTTL)
+			acquired <- err
+		}()
+		require.Eventually(t, hangs, patience, tick)
+		closed := make(chan error, 1)
+		go func() { closed <- m.Close(context.Background()) }()
+		require.ErrorIs(t, <-acquired, lock.ErrManagerClosed)
+		assert.True(t, hangs())
+		server.Continue()
+		require.NoError(t, <-closed)
+		return server.Client(t).Exists(t.Context(), "cache:lock:{job}").Val()
+	})
 }

@@ -47,35 +47,67 @@ func TestAnHourOfRenewals(t *testing.T) {
 		assert.InDelta(t, 3600/10, m.GetMetrics().RenewalsTotal, 10, "one every third of the TTL")
 		require.NoError(t, m.Alive())
 		require.NoError(t, l.Release(t.Context()))
+		renewals := m.GetMetrics().RenewalsTotal
+		time.Sleep(time.Hour) // in a bubble
+		assert.Equal(t, renewals, m.GetMetrics().RenewalsTotal, "a released lock is not renewed")
 	})
 }
 
 func TestLossIsToldExactlyInTime(t *testing.T) {
 	t.Parallel()
-	for ttl, told := range map[time.Duration]time.Duration{
-		// TTL less 1%, 2ms and a tenth, which is at least 1ms and at most 500ms.
-		10 * time.Millisecond: 6900 * time.Microsecond,
-		time.Second:           888 * time.Millisecond,
-		time.Minute:           58898 * time.Millisecond,
+	for harm, inflict := range map[string]func(*embedded.Server, *hanging) error{
+		"gone":  func(server *embedded.Server, _ *hanging) error { return server.Close() },
+		"hangs": func(_ *embedded.Server, hang *hanging) error { hang.on.Store(true); return nil },
 	} {
-		t.Run(ttl.String(), func(t *testing.T) {
-			t.Parallel()
-			inBubble(t, func(t *testing.T, server *embedded.Server, client *redis.Client) { //nolint:thelper // a test
-				m, err := lock.NewRedisLockManager(client)
-				require.NoError(t, err)
-				defer func() { _ = m.Close(t.Context()) }()
-				start := time.Now()
-				l := acquire(t, m, "job", ttl)
-				require.NoError(t, server.Close())
-				assert.Equal(t, told, l.Until().Sub(start))
-				<-l.Lost()
-				assert.Equal(t, told, time.Since(start))
-				assert.False(t, l.IsHeld())
-				require.ErrorIs(t, context.Cause(l.Context()), lock.ErrLockExpired)
-				require.ErrorIs(t, l.Refresh(t.Context()), lock.ErrLockExpired)
+		for ttl, told := range map[time.Duration]time.Duration{
+			// TTL less 1%, 2ms and a tenth, which is at least 1ms and at most 500ms.
+			10 * time.Millisecond: 6900 * time.Microsecond,
+			time.Second:           888 * time.Millisecond,
+			time.Minute:           58898 * time.Millisecond,
+		} {
+			t.Run(harm+" "+ttl.String(), func(t *testing.T) {
+				t.Parallel()
+				inBubble(t, func(t *testing.T, server *embedded.Server, client *redis.Client) { //nolint:thelper // a test
+					hang := &hanging{}
+					client.AddHook(hang)
+					m, err := lock.NewRedisLockManager(client, lock.WithNodeTimeout(time.Hour))
+					require.NoError(t, err)
+					defer func() { _ = m.Close(t.Context()) }()
+					start := time.Now()
+					l := acquire(t, m, "job", ttl)
+					require.NoError(t, inflict(server, hang))
+					assert.Equal(t, told, l.Until().Sub(start))
+					<-l.Lost()
+					assert.Equal(t, told, time.Since(start))
+					assert.False(t, l.IsHeld())
+					require.ErrorIs(t, context.Cause(l.Context()), lock.ErrLockExpired)
+					require.ErrorIs(t, l.Refresh(t.Context()), lock.ErrLockExpired)
+				})
 			})
-		})
+		}
 	}
+}
+
+// TestLossByOthersIsToldByTheNextRenewal: long before the time is up.
+func TestLossByOthersIsToldByTheNextRenewal(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, _ *embedded.Server, client *redis.Client) { //nolint:thelper // a test
+		m, err := lock.NewRedisLockManager(client)
+		require.NoError(t, err)
+		defer func() { _ = m.Close(t.Context()) }()
+		for cause, harm := range map[error]func() error{
+			lock.ErrLockExpired: func() error { return client.Del(t.Context(), "cache:lock:{job}").Err() },
+			lock.ErrLockStolen:  func() error { return client.Set(t.Context(), "cache:lock:{job}", "thief", 0).Err() },
+		} {
+			start := time.Now()
+			l := acquire(t, m, "job", time.Minute)
+			require.NoError(t, harm())
+			<-l.Lost()
+			assert.LessOrEqual(t, time.Since(start), 20*time.Second)
+			require.ErrorIs(t, context.Cause(l.Context()), cause)
+			require.NoError(t, client.Del(t.Context(), "cache:lock:{job}").Err())
+		}
+	})
 }
 
 // TestWaitersSurviveALostMessage: whoever is not told finds out by the holder's expiry.

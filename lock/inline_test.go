@@ -27,12 +27,27 @@ type hanging struct {
 func (h *hanging) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		if h.on.Load() {
-			<-ctx.Done()
-			cmd.SetErr(ctx.Err())
-			return ctx.Err()
+			return hang(ctx, cmd)
 		}
 		return next(ctx, cmd)
 	}
+}
+
+func (h *hanging) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if h.on.Load() {
+			return hang(ctx, cmds...)
+		}
+		return next(ctx, cmds)
+	}
+}
+
+func hang(ctx context.Context, cmds ...redis.Cmder) error {
+	<-ctx.Done()
+	for _, cmd := range cmds {
+		cmd.SetErr(ctx.Err())
+	}
+	return ctx.Err()
 }
 
 // TestCallerOnItsOwn: who is alone with a node that is near makes the call by itself, and cannot leave. Its own deadline

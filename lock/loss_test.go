@@ -18,47 +18,40 @@ import (
 	"github.com/compozy/cache/lock"
 )
 
-// schedulingMargin is how late the test process may hear of what the timer told in time.
-const schedulingMargin = time.Second
-
-// toldAt returns when the loss of a lock was told.
-func toldAt(t testing.TB, l *lock.RedisLock) time.Time {
+// isLost waits until the loss of a lock was told.
+func isLost(t testing.TB, l *lock.RedisLock) {
 	t.Helper()
 	wait(t, l.Lost(), "loss")
-	told := time.Now()
 	assert.False(t, l.IsHeld())
 	wait(t, l.Context().Done(), "end of the context")
-	return told
 }
 
 func TestRenewalKeepsALock(t *testing.T) {
 	t.Parallel()
 	server, m := setup(t)
-	const ttl = 2 * time.Second
-	l := acquire(t, m, "job", ttl)
+	l := acquire(t, m, "job", 6*time.Second) // with four of them to renew it in
 	client := server.Client(t)
 	require.Eventually(t, func() bool {
 		require.True(t, l.IsHeld())
 		require.Positive(t, client.PTTL(t.Context(), "cache:lock:{job}").Val())
-		return m.GetMetrics().RenewalsTotal >= 4
+		return m.GetMetrics().RenewalsTotal >= 2
 	}, patience, tick)
 	require.NoError(t, m.Alive())
 	require.NoError(t, l.Release(t.Context()))
-	renewals := m.GetMetrics().RenewalsTotal
-	again := func() bool { return m.GetMetrics().RenewalsTotal > renewals }
-	assert.Never(t, again, ttl/2, tick, "a released lock is not renewed")
 }
 
 func TestWithoutRenewalALockEndsInTime(t *testing.T) {
 	t.Parallel()
 	_, m := setup(t, lock.WithRenewal(false))
 	begin := time.Now()
-	const ttl = 2 * time.Second
+	const ttl = 3 * time.Second
 	l := acquire(t, m, "job", ttl)
 	require.NoError(t, l.Refresh(t.Context()))
-	told := toldAt(t, l)
-	assert.GreaterOrEqual(t, told.Sub(begin), ttl/2)
-	assert.Less(t, told.Sub(begin), 2*ttl)
+	refreshed := time.Now()
+	isLost(t, l)
+	assert.False(t, time.Now().Before(l.Until()), "not told too early")
+	assert.True(t, l.Until().After(begin.Add(ttl/2)))
+	assert.True(t, l.Until().Before(refreshed.Add(ttl)))
 	require.ErrorIs(t, context.Cause(l.Context()), lock.ErrLockExpired)
 	err := l.Refresh(t.Context())
 	require.ErrorIs(t, err, lock.ErrLockNotHeld)
@@ -67,10 +60,12 @@ func TestWithoutRenewalALockEndsInTime(t *testing.T) {
 }
 
 // TestLossIsToldBeforeTheKeyExpires stops the way to Redis in every manner. The key then lives at least TTL from the
-// last confirmed call; the time before that call is the earliest that the test knows for sure.
+// last confirmed call; the time before that call is the earliest that the test knows for sure. The loss is told though
+// calls hang for longer than the test waits. That it is told at the very time which Until says is shown in a bubble, where
+// a busy machine makes nothing late.
 func TestLossIsToldBeforeTheKeyExpires(t *testing.T) {
 	t.Parallel()
-	const ttl = 4 * time.Second // long enough for the guard to cover a busy machine
+	const ttl = 3 * time.Second
 	for name, harm := range map[string]func(*redistest.Server, *faultproxy.Proxy){
 		"server stopped":     func(s *redistest.Server, _ *faultproxy.Proxy) { s.Stop() },
 		"server killed":      func(s *redistest.Server, _ *faultproxy.Proxy) { s.Kill() },
@@ -88,17 +83,17 @@ func TestLossIsToldBeforeTheKeyExpires(t *testing.T) {
 			server := redistest.Start(t)
 			proxy := faultproxy.New(t, server.Addr())
 			core, logs := observer.New(zap.InfoLevel)
-			m := newManager(t, newClient(t, proxy.Addr()), lock.WithLogger(zap.New(core)), lock.WithNodeTimeout(ttl))
+			m := newManager(t, newPatientClient(t, proxy.Addr()), lock.WithLogger(zap.New(core)), lock.WithNodeTimeout(time.Hour))
 			l := acquire(t, m, "job", ttl)
 			until := l.Until()
-			require.Eventually(t, func() bool { return l.Until().After(until) }, patience, tick, "renewed once")
+			require.NoError(t, l.Refresh(t.Context()))
+			require.True(t, l.Until().After(until))
 			harm(server, proxy)
 			harmed := time.Now()
 			// Whatever was confirmed was sent before now, so the key lives until then plus TTL at least.
 			last := l.Until()
-			told := toldAt(t, l)
-			assert.False(t, told.After(harmed.Add(ttl)), "told %v after the harm", told.Sub(harmed))
-			assert.False(t, told.After(l.Until().Add(schedulingMargin)), "told %v after Until", told.Sub(l.Until()))
+			isLost(t, l)
+			assert.True(t, l.Until().Before(harmed.Add(ttl)), "%v after the harm", l.Until().Sub(harmed))
 			assert.False(t, l.Until().Before(last))
 			require.ErrorIs(t, context.Cause(l.Context()), lock.ErrLockExpired)
 			require.Eventually(t, func() bool { // the holder is told first
@@ -113,6 +108,7 @@ func TestLossIsToldBeforeTheKeyExpires(t *testing.T) {
 			proxy.SwallowToServer(false)
 			proxy.SwallowToClient(false)
 			proxy.Refuse(false)
+			proxy.Cut() // what hangs ends
 			require.ErrorIs(t, l.Refresh(t.Context()), lock.ErrLockExpired)
 			require.ErrorIs(t, l.Release(t.Context()), lock.ErrLockNotHeld)
 			assert.False(t, l.IsHeld())
@@ -157,9 +153,9 @@ func TestLossByOthersIsToldWithItsCause(t *testing.T) {
 			server, m := setup(t)
 			l := acquire(t, m, "job", ttl)
 			require.NoError(t, server.Client(t).Do(t.Context(), test.command...).Err())
-			told := toldAt(t, l)
-			assert.Less(t, time.Until(l.Until()), ttl)
-			assert.False(t, told.After(l.Until().Add(schedulingMargin)))
+			harmed := time.Now()
+			isLost(t, l)
+			assert.True(t, l.Until().Before(harmed.Add(ttl)), "nothing was confirmed any more")
 			require.ErrorIs(t, context.Cause(l.Context()), test.cause)
 			require.ErrorIs(t, l.Release(t.Context()), test.cause)
 			if name == "overwritten" {
@@ -252,7 +248,7 @@ func TestLossLeavesNoKey(t *testing.T) {
 	l := acquire(t, m, "job", ttl)
 	require.NoError(t, l.Refresh(t.Context())) // the server knows the script
 	replies.on.Store(true)
-	toldAt(t, l)
+	isLost(t, l)
 	admin := server.Client(t)
 	end := time.Now().Add(admin.PTTL(t.Context(), "cache:lock:{job}").Val())
 	require.True(t, end.After(time.Now().Add(ttl/2)), "it was renewed")

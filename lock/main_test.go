@@ -15,8 +15,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if addr := os.Getenv(holderEnv); addr != "" {
-		holdInProcess(addr)
+	if task := os.Getenv(holderEnv); task != "" {
+		holdInProcess(task)
 		return
 	}
 	redistest.VerifyTestMain(m)
@@ -39,6 +39,14 @@ func newClient(t testing.TB, addr string) *redis.Client {
 	return c
 }
 
+// newPatientClient returns a client that waits for a server for longer than any test does, unless it is told otherwise.
+func newPatientClient(t testing.TB, addr string) *redis.Client {
+	t.Helper()
+	c := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true, ReadTimeout: 3 * patience})
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
 // newManager returns a manager that is closed when the test ends.
 func newManager(t testing.TB, client redis.UniversalClient, opts ...lock.Option) *lock.RedisLockManager {
 	t.Helper()
@@ -50,6 +58,15 @@ func newManager(t testing.TB, client redis.UniversalClient, opts ...lock.Option)
 		_ = m.Close(ctx)
 	})
 	return m
+}
+
+// newUnhurriedManager returns a manager that sends each command once and waits for the reply, for tests that count what
+// replies tell. Callers make no calls by themselves, for which they would have 200ms, where a client does not heed contexts.
+func newUnhurriedManager(t testing.TB, server *redistest.Server, opts ...lock.Option) *lock.RedisLockManager {
+	t.Helper()
+	c := redis.NewClient(&redis.Options{Addr: server.Addr(), ReadTimeout: patience})
+	t.Cleanup(func() { _ = c.Close() })
+	return newManager(t, c, append(opts, lock.WithNodeTimeout(patience))...)
 }
 
 // acquire returns a lock that must be free.

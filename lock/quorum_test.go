@@ -29,6 +29,17 @@ func setupNodes(t testing.TB) ([]*redistest.Server, func(opts ...lock.Option) *l
 	}
 }
 
+// patientNodes are the nodes of a manager that waits for its masters for as long as it likes: their clients do not stop it.
+func patientNodes(t testing.TB, servers []*redistest.Server) lock.Option {
+	t.Helper()
+	clients := make([]redis.UniversalClient, len(servers))
+	for i, s := range servers {
+		clients[i] = newPatientClient(t, s.Addr())
+		require.NoError(t, clients[i].Ping(t.Context()).Err())
+	}
+	return lock.WithNodes(clients...)
+}
+
 // value returns what a server has under the key of "job".
 func value(t testing.TB, server *redistest.Server) string {
 	t.Helper()
@@ -142,14 +153,7 @@ func TestStoppedMinorityDoesNotHoldUpClose(t *testing.T) {
 			servers, manager := setupNodes(t)
 			acquire(t, manager(), "job", longTTL)
 			everywhere(t, servers, true)
-			clients := make([]redis.UniversalClient, len(servers))
-			for i, s := range servers {
-				c := redis.NewClient(&redis.Options{Addr: s.Addr(), ContextTimeoutEnabled: true, ReadTimeout: 3 * patience})
-				t.Cleanup(func() { _ = c.Close() })
-				clients[i] = c
-				require.NoError(t, c.Ping(t.Context()).Err())
-			}
-			m := newManager(t, nil, lock.WithNodes(clients...))
+			m := newManager(t, nil, patientNodes(t, servers))
 			servers[2].Stop()
 			defer servers[2].Continue()
 			ask(t, m, servers)
@@ -181,7 +185,7 @@ func TestMasterRestartedEmptyRejoins(t *testing.T) {
 	t.Parallel()
 	servers, manager := setupNodes(t)
 	first, second := manager(), manager()
-	const ttl = 2 * time.Second
+	const ttl = 6 * time.Second
 	l := acquire(t, first, "job", ttl)
 	everywhere(t, servers, true)
 	own := value(t, servers[0])
@@ -238,14 +242,15 @@ func TestWaitingOnSeveralMasters(t *testing.T) {
 // being released or when several acquire at the same time.
 func TestSplitWithAStoppedMinority(t *testing.T) {
 	t.Parallel()
-	servers, manager := setupNodes(t)
-	m := manager()
+	servers := redistest.StartN(t, 3)
+	m := newManager(t, nil, patientNodes(t, servers), lock.WithNodeTimeout(time.Hour))
 	servers[1].Stop()
+	defer servers[1].Continue() // Close would wait for it
 	client := servers[2].Client(t)
 	require.NoError(t, client.Set(t.Context(), "cache:lock:{job}", "somebody", 0).Err())
 
-	// The stopped node would have 2s to answer; waiting for it cannot be told from this context's end.
-	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+	// The stopped node would have an hour to answer; waiting for it cannot be told from this context's end.
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	_, err := m.Acquire(ctx, "job", longTTL)
 	require.ErrorIs(t, err, lock.ErrLockNotAcquired, "a majority answers, so Redis works, and somebody is there")
@@ -269,8 +274,8 @@ func TestSplitWithAStoppedMinority(t *testing.T) {
 // TestCloseDoesNotWaitForAStoppedMinority: what it may have left there ends with its TTL.
 func TestCloseDoesNotWaitForAStoppedMinority(t *testing.T) {
 	t.Parallel()
-	servers, manager := setupNodes(t)
-	m := manager()
+	servers := redistest.StartN(t, 3)
+	m := newManager(t, nil, patientNodes(t, servers))
 	servers[1].Stop()
 	l := acquire(t, m, "job", longTTL)
 	acquire(t, m, "another", longTTL)
@@ -278,10 +283,11 @@ func TestCloseDoesNotWaitForAStoppedMinority(t *testing.T) {
 		_, err := m.Acquire(t.Context(), "job", longTTL)
 		require.ErrorIs(t, err, lock.ErrLockNotAcquired)
 	}
-	// Shorter than the stop budget of an application, longer than a node has to answer.
-	ctx, cancel := context.WithTimeout(t.Context(), 3500*time.Millisecond)
+	// Longer than a node has to answer. Nothing else ends the calls to the one that is stopped.
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	require.NoError(t, m.Close(ctx))
+	require.NoError(t, ctx.Err())
 	require.ErrorIs(t, l.Release(t.Context()), lock.ErrManagerClosed)
 	for _, i := range []int{0, 2} {
 		assert.Empty(t, value(t, servers[i]))

@@ -3,12 +3,14 @@ package lock_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -41,37 +43,49 @@ func traces(t testing.TB, server *redistest.Server) []string {
 
 func TestWaitersAreServedInOrderAcrossManagers(t *testing.T) {
 	t.Parallel()
-	server, holder := setup(t)
-	l := acquire(t, holder, "job", longTTL)
-	length := queueLength(t, server)
-
-	const waiting = 8
-	var mu sync.Mutex
-	var order []int
-	var tokens []int64
-	var all sync.WaitGroup
-	for i := range waiting {
-		m := newManager(t, newClient(t, server.Addr()))
-		all.Go(func() {
-			got, err := m.AcquireWait(t.Context(), "job", longTTL)
-			if !assert.NoError(t, err) {
-				return
-			}
-			mu.Lock()
-			order, tokens = append(order, i), append(tokens, got.Token())
-			mu.Unlock()
-			assert.NoError(t, got.Release(t.Context()))
-		})
-		require.Eventually(t, func() bool { return length() == int64(i+1) }, patience, tick)
+	type service struct {
+		order    []int
+		woken    bool // rather than polling
+		handOffs int64
+		rising   bool // the tokens
+		traces   int
 	}
-	begin := time.Now()
-	require.NoError(t, l.Release(t.Context()))
-	all.Wait()
-	assert.Less(t, time.Since(begin), 5*time.Second, "woken, not polling")
-	assert.Equal(t, []int{0, 1, 2, 3, 4, 5, 6, 7}, order)
-	assert.IsIncreasing(t, append([]int64{l.Token()}, tokens...))
-	assert.Empty(t, traces(t, server))
-	assert.Equal(t, int64(1), holder.GetMetrics().HandOffs)
+	const waiting = 8
+	want := service{order: []int{0, 1, 2, 3, 4, 5, 6, 7}, woken: true, handOffs: waiting, rising: true}
+	undisturbed(t, want, func() (got service) { // who does not confirm the lock in the time of a grant is passed over
+		server, holder := setup(t)
+		l := acquire(t, holder, "job", longTTL)
+		length := queueLength(t, server)
+		managers := []*lock.RedisLockManager{holder}
+		var mu sync.Mutex
+		tokens := []int64{l.Token()}
+		var all sync.WaitGroup
+		for i := range waiting {
+			m := newManager(t, newClient(t, server.Addr()))
+			managers = append(managers, m)
+			all.Go(func() {
+				w, err := m.AcquireWait(t.Context(), "job", longTTL)
+				if !assert.NoError(t, err) {
+					return
+				}
+				mu.Lock()
+				got.order, tokens = append(got.order, i), append(tokens, w.Token())
+				mu.Unlock()
+				assert.NoError(t, w.Release(t.Context()))
+			})
+			require.Eventually(t, func() bool { return length() == int64(i+1) }, patience, tick)
+		}
+		begin := time.Now()
+		require.NoError(t, l.Release(t.Context()))
+		all.Wait()
+		got.woken = time.Since(begin) < 5*time.Second
+		for _, m := range managers {
+			got.handOffs += m.GetMetrics().HandOffs
+		}
+		got.traces = len(traces(t, server))
+		got.rising = slices.IsSorted(tokens)
+		return got
+	})
 }
 
 func TestWaitersOfOneProcessTakeTurns(t *testing.T) {
@@ -187,24 +201,25 @@ func TestWaitingEndsWithTheContextAndLeavesNothing(t *testing.T) {
 
 func TestCloseWakesWaiters(t *testing.T) {
 	t.Parallel()
-	server, holder := setup(t)
-	other := newManager(t, newClient(t, server.Addr()))
-	acquire(t, holder, "job", longTTL)
-	done := make(chan error, 3)
-	for range 3 {
-		go func() {
-			_, err := other.AcquireWait(t.Context(), "job", longTTL)
-			done <- err
-		}()
-	}
-	length := queueLength(t, server)
-	require.Eventually(t, func() bool { return length() == 1 && other.GetMetrics().Waiting == 3 }, patience, tick)
-	require.NoError(t, other.Close(t.Context()))
-	for range 3 {
-		require.ErrorIs(t, <-done, lock.ErrManagerClosed)
-	}
-	// By itself the queue would go with its TTL, which is as long as the patience.
-	require.Eventually(t, func() bool { return length() == 0 }, patience/2, tick, "Close takes its waiters off the queues")
+	undisturbed(t, 0, func() int64 { // who is left in the queue: Close gives it a moment only to take its waiters off
+		server, holder := setup(t)
+		other := newManager(t, newClient(t, server.Addr()))
+		acquire(t, holder, "job", longTTL)
+		done := make(chan error, 3)
+		for range 3 {
+			go func() {
+				_, err := other.AcquireWait(t.Context(), "job", longTTL)
+				done <- err
+			}()
+		}
+		length := queueLength(t, server)
+		require.Eventually(t, func() bool { return length() == 1 && other.GetMetrics().Waiting == 3 }, patience, tick)
+		require.NoError(t, other.Close(t.Context()))
+		for range 3 {
+			require.ErrorIs(t, <-done, lock.ErrManagerClosed)
+		}
+		return length()
+	})
 }
 
 func TestDeadWaiterIsSkipped(t *testing.T) {
@@ -233,7 +248,8 @@ func TestDeadWaiterIsSkipped(t *testing.T) {
 // its machine is gone; the next one does not wait for longer than the grant.
 func TestVanishedWaiterCostsTheOthersAGrant(t *testing.T) {
 	t.Parallel()
-	server, holder := setup(t)
+	server := redistest.Start(t)
+	holder := newUnhurriedManager(t, server)
 	proxy := faultproxy.New(t, server.Addr())
 	vanished := newManager(t, newClient(t, proxy.Addr()))
 	next := newManager(t, newClient(t, server.Addr()))
@@ -270,30 +286,33 @@ func TestVanishedWaiterCostsTheOthersAGrant(t *testing.T) {
 
 func TestDeadHolderIsFollowedByTheFirstWaiter(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
-	client := server.Client(t)
-	require.NoError(t, client.Set(t.Context(), "cache:lock:{job}", "killed process", 3*time.Second).Err())
-	length := queueLength(t, server)
-	var mu sync.Mutex
-	var order []int
-	var all sync.WaitGroup
-	for i := range 4 {
-		m := newManager(t, newClient(t, server.Addr()))
-		all.Go(func() {
-			got, err := m.AcquireWait(t.Context(), "job", longTTL)
-			if !assert.NoError(t, err) {
-				return
-			}
-			mu.Lock()
-			order = append(order, i)
-			mu.Unlock()
-			assert.NoError(t, got.Release(t.Context()))
-		})
-		require.Eventually(t, func() bool { return length() == int64(i+1) }, patience, tick)
-	}
-	assert.Equal(t, "killed process", client.Get(t.Context(), "cache:lock:{job}").Val(), "not ours to change")
-	all.Wait()
-	assert.Equal(t, []int{0, 1, 2, 3}, order)
+	inBubble(t, func(t *testing.T, _ *embedded.Server, client *redis.Client) { //nolint:thelper // a test
+		start := time.Now()
+		const left = 3 * time.Second
+		require.NoError(t, client.Set(t.Context(), "cache:lock:{job}", "killed process", left).Err())
+		const waiting = 4
+		served := make(chan int, waiting)
+		for i := range waiting {
+			m, err := lock.NewRedisLockManager(client)
+			require.NoError(t, err)
+			defer func() { _ = m.Close(t.Context()) }()
+			go func() {
+				assert.NoError(t, m.WithLock(t.Context(), "job", longTTL, func(context.Context, *lock.RedisLock) error {
+					served <- i
+					return nil
+				}))
+			}()
+			time.Sleep(10 * time.Millisecond) // in a bubble: it waits
+		}
+		assert.EqualValues(t, waiting, client.ZCard(t.Context(), "cache:lock:{job}:queue").Val())
+		assert.Equal(t, "killed process", client.Get(t.Context(), "cache:lock:{job}").Val(), "not ours to change")
+		for i := range waiting {
+			require.Equal(t, i, <-served)
+		}
+		assert.GreaterOrEqual(t, time.Since(start), left)
+		assert.Less(t, time.Since(start), left+time.Second)
+		time.Sleep(10 * time.Millisecond) // in a bubble: all have released
+	})
 }
 
 func TestWithLock(t *testing.T) {
@@ -326,25 +345,37 @@ func TestWithLock(t *testing.T) {
 // TestInheritedForLessThanAGrant: what was passed on lasts for as long as a grant, and its first renewal makes that less.
 func TestInheritedForLessThanAGrant(t *testing.T) {
 	t.Parallel()
-	server, holder := setup(t)
-	proxy := faultproxy.New(t, server.Addr())
-	heir, other := newManager(t, newClient(t, proxy.Addr())), newManager(t, newClient(t, server.Addr()))
-	l := acquire(t, holder, "job", longTTL)
-	length := queueLength(t, server)
-	got := make(chan *lock.RedisLock, 1)
-	go func() {
-		inherited, err := heir.AcquireWait(t.Context(), "job", time.Second) // less than a grant
-		assert.NoError(t, err)
-		got <- inherited
-	}()
-	require.Eventually(t, func() bool { return length() == 1 }, patience, tick)
-	require.NoError(t, l.Release(t.Context()))
-	inherited := <-got
-	require.NotNil(t, inherited)
-	require.Eventually(t, func() bool { return heir.GetMetrics().RenewalsTotal >= 1 }, patience, time.Millisecond)
-	proxy.Refuse(true)
-	proxy.Cut()
-	_, err := other.AcquireWait(t.Context(), "job", longTTL)
-	require.NoError(t, err)
-	require.False(t, inherited.IsHeld(), "two holders")
+	inBubble(t, func(t *testing.T, server *embedded.Server, client *redis.Client) { //nolint:thelper // a test
+		own := redis.NewClient(&redis.Options{
+			ContextTimeoutEnabled:    true,
+			Dialer:                   server.Dial,
+			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		})
+		defer func() { _ = own.Close() }()
+		hang := &hanging{}
+		own.AddHook(hang)
+		heir, err := lock.NewRedisLockManager(own)
+		require.NoError(t, err)
+		defer func() { _ = heir.Close(t.Context()) }()
+		other, err := lock.NewRedisLockManager(client)
+		require.NoError(t, err)
+		defer func() { _ = other.Close(t.Context()) }()
+		l := acquire(t, other, "job", longTTL)
+		got := make(chan *lock.RedisLock, 1)
+		go func() {
+			inherited, err := heir.AcquireWait(t.Context(), "job", time.Second) // less than a grant
+			assert.NoError(t, err)
+			got <- inherited
+		}()
+		time.Sleep(10 * time.Millisecond) // in a bubble: it waits
+		require.NoError(t, l.Release(t.Context()))
+		inherited := <-got
+		require.NotNil(t, inherited)
+		time.Sleep(10 * time.Millisecond) // in a bubble: it was renewed
+		require.EqualValues(t, 1, heir.GetMetrics().RenewalsTotal)
+		hang.on.Store(true)
+		_, err = other.AcquireWait(t.Context(), "job", longTTL)
+		require.NoError(t, err)
+		require.False(t, inherited.IsHeld(), "two holders")
+	})
 }
