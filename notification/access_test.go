@@ -237,6 +237,10 @@ func TestReplayWithoutTheStateOfTheJournal(t *testing.T) {
 	for i := range 6 {
 		if i == 3 {
 			require.NoError(t, admin.FlushAll(t.Context()).Err())
+			flushed := admin.Time(t.Context()).Val().UnixMilli()
+			require.Eventually(t, func() bool {
+				return admin.Time(t.Context()).Val().UnixMilli() > flushed
+			}, patience, time.Millisecond, "events have later places than those before")
 		}
 		require.NoError(t, outside.Publish(t.Context(), "k", numbered{i + 1}))
 		next(t, other)
