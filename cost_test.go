@@ -1,6 +1,7 @@
 package cache_test
 
 import (
+	"maps"
 	"runtime"
 	"strconv"
 	"strings"
@@ -17,6 +18,21 @@ import (
 
 func TestLocksAndPublishingCostOneRoundTrip(t *testing.T) {
 	t.Parallel()
+	want := map[string]int64{"acquire": 1, "refused try": 1, "refresh": 1, "release": 1, "workflow event": 1, "task event": 1}
+	var cost map[string]int64
+	// On a machine that is too busy a call takes so long that it is sent again, and is
+	// cleaned up after for some time. Then only a measurement from the beginning can tell.
+	for range 3 {
+		if cost = roundTrips(t); maps.Equal(want, cost) {
+			break
+		}
+	}
+	assert.Equal(t, want, cost)
+}
+
+// roundTrips returns how often Redis is asked for what a lock and a publisher do.
+func roundTrips(t *testing.T) map[string]int64 {
+	t.Helper()
 	server := redistest.Start(t)
 	var parts everything
 	startApp(t, server, fx.Invoke(func(p everything) { parts = p }))
@@ -26,6 +42,7 @@ func TestLocksAndPublishingCostOneRoundTrip(t *testing.T) {
 	defer other.Close()
 
 	var lock cache.Lock
+	cost := map[string]int64{}
 	// The first round may have to send the scripts themselves.
 	for _, what := range []string{"warm", "job"} {
 		for _, step := range []struct {
@@ -50,12 +67,12 @@ func TestLocksAndPublishingCostOneRoundTrip(t *testing.T) {
 			server.ResetCommands(t)
 			require.NoError(t, step.do(), step.name)
 			sent := server.Commands(t)
+			t.Logf("%s %q: %v", step.name, what, sent)
 			// The rest of the table is what the script did on the server.
-			if what == "job" {
-				assert.Equal(t, int64(1), sent["evalsha"]+sent["eval"]+sent["multi"], "%s: %v", step.name, sent)
-			}
+			cost[step.name] = sent["evalsha"] + sent["eval"] + sent["multi"]
 		}
 	}
+	return cost
 }
 
 //nolint:paralleltest // it counts goroutines

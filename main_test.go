@@ -20,7 +20,7 @@ const patience = 20 * time.Second
 
 // startBudget is for starts that must fail, of which they use half. The other half is
 // for a busy machine.
-const startBudget = 8 * time.Second
+const startBudget = 6 * time.Second
 
 func TestMain(m *testing.M) {
 	if os.Getenv(holderEnv) != "" {

@@ -60,6 +60,7 @@ func TestHealthWritesNothing(t *testing.T) {
 	srv := redistest.Start(t)
 	cfg := config.Default()
 	cfg.URL, cfg.MinIdleConns = srv.URL(), 0 // nobody else sends anything
+	cfg.PingTimeout = patience
 	r := ready(t, cfg)
 	srv.ResetCommands(t)
 	require.NoError(t, r.HealthCheck(t.Context()))

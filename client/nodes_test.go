@@ -28,7 +28,10 @@ func TestStartNeedsAMajorityOfTheLockNodes(t *testing.T) {
 	} {
 		t.Run("a minority may fail: "+name, func(t *testing.T) {
 			t.Parallel()
-			ready(t, &config.Config{URL: main.URL(), LockNodes: []string{third, good[0].URL(), good[1].URL()}})
+			ready(t, &config.Config{
+				URL: main.URL(), LockNodes: []string{third, good[0].URL(), good[1].URL()},
+				PingTimeout: time.Second, // for so long a stopped node is waited for
+			})
 		})
 	}
 	t.Run("wrong password at a majority", func(t *testing.T) {
@@ -42,7 +45,8 @@ func TestStartNeedsAMajorityOfTheLockNodes(t *testing.T) {
 	})
 	t.Run("majority down", func(t *testing.T) {
 		t.Parallel()
-		_, err := NewRedis(within(t, 2*time.Second), &config.Config{URL: main.URL(), LockNodes: []string{down.Addr()}})
+		ctx, dialer := untilRefused(t)
+		_, err := NewRedis(ctx, &config.Config{URL: main.URL(), LockNodes: []string{down.Addr()}, Dialer: dialer})
 		require.ErrorIs(t, err, ErrUnreachable)
 		require.ErrorContains(t, err, "lock node "+down.Addr())
 	})
@@ -82,12 +86,15 @@ func TestCheckLockNodes(t *testing.T) {
 	nodes[0].Kill()
 	require.NoError(t, r.CheckLockNodes(t.Context()), "a minority")
 	nodes[1].Stop()
+	hasty := *cfg
+	hasty.PingTimeout, hasty.DialTimeout, hasty.ReadTimeout = time.Second, time.Hour, time.Hour
+	r = open(t, &hasty)
 	began := time.Now()
 	var failed *Error
-	require.ErrorAs(t, r.CheckLockNodes(t.Context()), &failed)
+	require.ErrorAs(t, r.CheckLockNodes(within(t, patience)), &failed)
 	require.ErrorIs(t, failed, ErrUnreachable)
 	require.Contains(t, []string{"lock node " + nodes[0].Addr(), "lock node " + nodes[1].Addr()}, failed.Addr)
-	require.Less(t, time.Since(began), r.cfg.DialTimeout, "the ping timeout is shorter")
+	require.Less(t, time.Since(began), patience, "an hour is the read timeout")
 	nodes[0].Restart()
 	require.Eventually(t, func() bool { return r.CheckLockNodes(t.Context()) == nil }, patience, time.Millisecond)
 }

@@ -58,15 +58,15 @@ func (c *polled) sleep() {
 	if !c.unasked {
 		return
 	}
+	c.polling.listener.Store(c) // first, so that who waits is found
 	n := &c.nudged
 	n.mu.Lock()
+	defer n.mu.Unlock()
 	n.waits = true
 	if n.looks {
 		n.looks = false
 		n.vain++
 	}
-	n.mu.Unlock()
-	c.polling.listener.Store(c)
 }
 
 // awoken reports whether the reader was interrupted by a nudge, given what its wait has ended with.

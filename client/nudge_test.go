@@ -3,12 +3,14 @@
 package client
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
 	"runtime"
 	"strconv"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -43,6 +45,7 @@ func nudgeable(t *testing.T, coming ...int) *nudgeTest {
 			for _, look := range coming {
 				if look == n.looks {
 					_, _ = n.events.peer.Write([]byte("x"))
+					await(fd) // the look is shorter than the way may be
 				}
 			}
 		}
@@ -56,6 +59,17 @@ func nudgeable(t *testing.T, coming ...int) *nudgeTest {
 	require.NoError(t, n.got(t))
 	n.exchange(t)
 	return n
+}
+
+// await returns when there is something to read from a socket.
+func await(fd uintptr) {
+	for {
+		_, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		if !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.EINTR) {
+			return
+		}
+		runtime.Gosched()
+	}
 }
 
 // receive reads from the subscription in the background.

@@ -24,9 +24,15 @@ func open(t *testing.T, cfg *config.Config, opts ...Option) *Redis {
 	return r
 }
 
-// build builds a client and closes it when the test ends.
+// build builds a client and closes it when the test ends. A health check has all the
+// time it takes, unless cfg limits it.
 func build(t *testing.T, cfg *config.Config, opts ...Option) *Redis {
 	t.Helper()
+	if cfg != nil && cfg.PingTimeout == 0 {
+		patient := *cfg
+		patient.PingTimeout = patience
+		cfg = &patient
+	}
 	r, err := New(cfg, opts...)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, r.Close()) })
@@ -47,6 +53,25 @@ func within(t *testing.T, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+// callersDial marks the context of untilRefused.
+type callersDial struct{}
+
+// untilRefused returns a context that ends when a server has refused a connection to who
+// has that context, and the dialer that sees to it. What the client dials in the
+// background does not count: it would interrupt the caller's own dial.
+func untilRefused(t *testing.T) (context.Context, func(ctx context.Context, network, addr string) (net.Conn, error)) {
+	t.Helper()
+	ctx, refused := context.WithCancel(context.WithValue(within(t, patience), callersDial{}, true))
+	t.Cleanup(refused)
+	return ctx, func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+		if err != nil && ctx.Value(callersDial{}) != nil {
+			refused()
+		}
+		return conn, err
+	}
 }
 
 // eventually fails the test if the condition does not come true in time.

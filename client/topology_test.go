@@ -37,7 +37,7 @@ func TestSentinel(t *testing.T) {
 
 	wrong := *cfg
 	wrong.SentinelPassword = "hunter2"
-	_, err := NewRedis(within(t, time.Second), &wrong)
+	_, err := NewRedis(within(t, patience), &wrong)
 	require.ErrorIs(t, err, ErrAuth)
 	require.NotContains(t, err.Error(), "hunter2")
 	wrong = *cfg
@@ -51,7 +51,8 @@ func TestSentinelDown(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t)
 	srv.Kill()
-	_, err := NewRedis(within(t, 200*time.Millisecond), &config.Config{MasterName: "m", Addrs: []string{srv.Addr()}})
+	ctx, dialer := untilRefused(t)
+	_, err := NewRedis(ctx, &config.Config{MasterName: "m", Addrs: []string{srv.Addr()}, Dialer: dialer})
 	require.ErrorIs(t, err, ErrUnreachable)
 	require.ErrorContains(t, err, srv.Addr())
 	require.ErrorContains(t, err, "connection refused")
@@ -94,10 +95,14 @@ func TestCluster(t *testing.T) {
 func TestClusterLosesMaster(t *testing.T) {
 	t.Parallel()
 	set := redistest.StartCluster(t, 3)
-	r := ready(t, &config.Config{Cluster: true, Addrs: set.Addrs(), MinIdleConns: 1})
+	cfg := &config.Config{Cluster: true, Addrs: set.Addrs(), MinIdleConns: 1}
+	r := ready(t, cfg)
 	works(t, r)
+	brief := *cfg
+	brief.PingTimeout = time.Second // for so long the master is waited for
+	hasty := ready(t, &brief)
 	set.Nodes()[1].Stop()
-	err := r.HealthCheck(t.Context())
+	err := hasty.HealthCheck(t.Context())
 	require.Error(t, err)
 	require.True(t, errors.Is(err, ErrUnreachable) || errors.Is(err, ErrClusterDown), err)
 	set.Nodes()[1].Continue()
@@ -116,7 +121,8 @@ func TestClusterDown(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t)
 	srv.Kill()
-	_, err := NewRedis(within(t, 200*time.Millisecond), &config.Config{Cluster: true, Addrs: []string{srv.Addr()}})
+	ctx, dialer := untilRefused(t)
+	_, err := NewRedis(ctx, &config.Config{Cluster: true, Addrs: []string{srv.Addr()}, Dialer: dialer})
 	require.ErrorIs(t, err, ErrUnreachable)
 	require.ErrorContains(t, err, srv.Addr())
 }

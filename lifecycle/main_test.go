@@ -3,7 +3,7 @@ package lifecycle
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/compozy/cache/internal/redistest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { redistest.VerifyTestMain(m) }

@@ -2,10 +2,10 @@ package redistest
 
 import "go.uber.org/goleak"
 
-// VerifyTestMain is goleak.VerifyTestMain for tests in which servers go away. It
-// gives go-redis time after the tests: after many failed dials it has a goroutine
-// that tries every second to reach the server, and notices only then that its
-// client was closed.
+// VerifyTestMain is goleak.VerifyTestMain with more time for what is about to end.
+// On a busy machine that is any goroutine. Where servers went away it is one of
+// go-redis: after many failed dials it tries every second to reach the server, and
+// notices only then that its client was closed.
 func VerifyTestMain(m goleak.TestingM) { goleak.VerifyTestMain(settling{m}) }
 
 // settling looks for leaks a few times before goleak does.

@@ -60,6 +60,9 @@ func StartSentinel(t TB, opts ...Option) *Sentinel {
 		// second, whatever the info period, and takes what it heard more than
 		// five ping periods ago for too old to promote it.
 		_, _ = sentinel.send("SENTINEL", "DEBUG", "publish-period", "100", "info-period", "200", "ping-period", "500")
+		// A sentinel that did not run for two seconds mistrusts its clock, and
+		// fails nothing over for half a minute. On a busy machine that is common.
+		_, _ = sentinel.send("SENTINEL", "DEBUG", "tilt-trigger", "600000", "tilt-period", "1000")
 	}
 	s.wait("sentinels find each other", s.wired)
 	for _, sentinel := range s.sentinels {
