@@ -65,10 +65,11 @@
 //   - A lost reply to a publish: it is repeated, and the script looks for the event in the journal before it adds it.
 //     If the journal was trimmed so far meanwhile that this tells nothing, nothing is published and
 //     PublishError.Uncertain is set. An attempt that was held up in the network for longer than the client waits for
-//     replies, or two seconds, does nothing when it arrives. One case is not covered: the connection breaks at once,
+//     replies, or two seconds, does nothing when it arrives. Two cases are not covered: the connection breaks at once,
 //     the event is repeated, and only then, yet within these two seconds, something between client and server
-//     delivers the first attempt. The event then comes twice, with two IDs. Without history nothing is repeated;
-//     PublishError.Uncertain tells that it may have been published, or still be so, behind later events.
+//     delivers the first attempt; or the server's clock is set back while the first attempt is held up. The event then
+//     comes twice, with two IDs. Without history nothing is repeated; PublishError.Uncertain tells that it may have been
+//     published, or still be so, behind later events.
 //   - Events so large, or a network so slow, that a part of the journal does not arrive before the client's ReadTimeout:
 //     smaller parts are asked for, down to two events. If these do not arrive in three attempts, which take three heartbeat
 //     intervals at least, they and those behind them are skipped: GapUnreadable.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +18,8 @@ const (
 	maxLateness = 2 * time.Second
 	// limitStep is what limits are rounded up to at most, in milliseconds, so that many events have the same.
 	limitStep = 256
+	// scriptTime is for how long a script appends events at most, in milliseconds.
+	scriptTime = 20
 	// noLimit is a limit behind every time.
 	noLimit = "z"
 	// lateError begins the error of a script that was executed too late.
@@ -26,12 +29,18 @@ const (
 // lateness keeps first attempts from being executed after their repetitions: each carries the time on the server's clock
 // after which it does nothing. An attempt that was given up may still be under way, as the kernel goes on sending what a
 // closed connection has not delivered. The server's clock is known from the replies to earlier events, or asked for.
+//
+// An event that goes alone is late by its place in the journal, which costs nothing, and its place tells the time. After
+// the server's clock was set back, or another server has taken over whose clock is behind, places stand still until the
+// clock has caught up. That is noticed by the next events, which go by the clock itself then.
 type lateness struct {
-	allowed int64        // milliseconds, and
-	step    int64        // what limits are rounded up to: together never more than the client waits
-	ahead   atomic.Int64 // by how many the server's clock is ahead of ours, at most, or unknown
-	last    atomic.Pointer[limit]
-	anew    atomic.Pointer[time.Time] // when the clock was forgotten last: what was sent before that tells nothing
+	allowed  int64        // milliseconds, and
+	step     int64        // what limits are rounded up to: together never more than the client waits
+	ahead    atomic.Int64 // by how many the server's clock is ahead of ours, at most, or unknown
+	base     atomic.Int64 // what ahead was when the clock itself told
+	standing atomic.Bool  // places are ahead of the server's clock, or may be
+	last     atomic.Pointer[limit]
+	anew     atomic.Pointer[time.Time] // when the clock was forgotten last: what was sent before that tells nothing
 }
 
 // unknown is more than any clock is ahead of another.
@@ -74,10 +83,42 @@ func (l *lateness) learn(clock any, sent time.Time) error {
 	ahead := server - sent.UnixMilli()
 	for known := l.ahead.Load(); ahead < known; known = l.ahead.Load() {
 		if l.ahead.CompareAndSwap(known, ahead) {
+			if known == unknown {
+				l.base.Store(ahead)
+			}
 			break
 		}
 	}
 	return nil
+}
+
+// placed takes note of the place that the server gave to an event which was sent at the time given. It begins with the
+// server's time, unless places stand still: then the server's clock seems to fall behind.
+func (l *lateness) placed(id any, sent time.Time) {
+	place, _ := id.(string)
+	clock, _, _ := strings.Cut(place, "-")
+	if l.learn(clock, sent) == nil && l.base.Load()-l.ahead.Load() > limitStep {
+		l.doubt()
+	}
+}
+
+// compare takes note of the server's clock and, if there is one, of a place that it has given to an event at that time.
+func (l *lateness) compare(clock, id any, sent time.Time) {
+	if l.learn(clock, sent) != nil {
+		return
+	}
+	place, _ := id.(string)
+	if pos, ok := parsePosition(place); ok {
+		now, _ := parsePosition(clock.(string) + "-0")
+		l.standing.Store(pos.ms > now.ms+scriptTime)
+		l.base.Store(l.ahead.Load())
+	}
+}
+
+// doubt makes the next event ask for the server's clock, and compare it with its place.
+func (l *lateness) doubt() {
+	l.standing.Store(true)
+	l.forget()
 }
 
 // forget is for when a call was refused as late though its sender was still there: the server's clock was set, or another

@@ -86,6 +86,44 @@ func TestSlowCallMovesNoLimit(t *testing.T) {
 	assert.Equal(t, "4000000003328", limitOf(&l, now), "another clock begins anew")
 }
 
+// TestPlacesThatStandStill: the server's clock was set back, and places are those of before until it has caught up.
+func TestPlacesThatStandStill(t *testing.T) {
+	t.Parallel()
+	var l lateness
+	l.allow(nil)
+	now := time.Now()
+	at := func(ahead int64) string { return strconv.FormatInt(now.UnixMilli()+ahead, 10) }
+	require.NoError(t, l.learn(at(1000), now))
+	for range 100 {
+		now = now.Add(50 * time.Millisecond)
+		l.placed(at(1000)+"-7", now)
+		require.False(t, l.standing.Load(), "they go on")
+	}
+	last := at(1000) + "-8"
+	for range 5 {
+		now = now.Add(50 * time.Millisecond)
+		l.placed(last, now)
+		require.False(t, l.standing.Load(), "not for long yet")
+	}
+	now = now.Add(50 * time.Millisecond)
+	l.placed(last, now)
+	require.True(t, l.standing.Load())
+	require.Nil(t, limitOf(&l, now), "the clock is asked for")
+	now = now.Add(time.Second)
+	l.compare(at(-3000), last, now)
+	require.True(t, l.standing.Load(), "it is behind")
+	l.compare(at(-3000), "", now)
+	require.True(t, l.standing.Load(), "nothing was given a place")
+	l.compare("no time", at(-3000)+"-0", now)
+	require.True(t, l.standing.Load())
+	now = now.Add(10 * time.Second)
+	l.compare(at(-3000), at(-2999)+"-0", now)
+	require.False(t, l.standing.Load(), "it has caught up")
+	now = now.Add(time.Second)
+	l.placed(at(-3000)+"-0", now)
+	require.False(t, l.standing.Load())
+}
+
 // TestSlowCallDoublesNoEvent: an attempt that is held up for longer than the client waits does nothing when it arrives,
 // also if a call before it was slow and yet answered in time.
 func TestSlowCallDoublesNoEvent(t *testing.T) {

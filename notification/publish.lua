@@ -8,11 +8,12 @@
 -- KEYS[1]  the journal, a stream
 -- ARGV[1]  key: an ID of the publisher's own, and the channels; see appendKey
 -- ARGV[2]  value: the JSON object behind "event_id", without its opening brace
--- ARGV[3]  until when this may be executed, in the server's milliseconds
+-- ARGV[3]  until when this may be executed, in the server's milliseconds. What counts is the event's place, which begins
+--          with them: to ask for the time would take longer. See lateness.go for when places stand still.
 -- ARGV[4]  and all that follow: the channels
 -- then, if the journal's time is to be counted from now on: an empty string, which is no channel
 --
--- Reply    the server's time in milliseconds, or an error. One that begins with PARTIAL says why another channel than
+-- Reply    the event's place in the journal, or an error. One that begins with PARTIAL says why another channel than
 --          the first was refused: the event is in the journal and on the channels before that. Or it is only in the
 --          journal, as it could not be deleted there.
 
@@ -20,11 +21,6 @@ local journal, value, last = KEYS[1], ARGV[2], #ARGV
 
 local renew = ARGV[last] == ''
 if renew then last = last - 1 end
-
--- Not the time in the event's place: that stands still while the journal is ahead of a clock that was set back.
-local time = redis.call('TIME')
-local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
-if now > ARGV[3] then return redis.error_reply('LATE its sender has given it up') end
 
 local id = redis.call('XADD', journal, 'NOMKSTREAM', 'MAXLEN', '~', 'SIZE', '*', 'k', ARGV[1], 'v', value)
 if not id then
@@ -36,15 +32,23 @@ if renew then
   redis.pcall('PEXPIRE', journal, 'LIFETIME')
 end
 
+-- Takes the event out of the journal again.
+local function undone(reply)
+  local kept = redis.pcall('XDEL', journal, id)
+  if type(kept) == 'table' then return redis.error_reply('PARTIAL ' .. kept.err) end
+  return reply
+end
+
+-- In as many digits as ever.
+if id > ARGV[3] then return undone(redis.error_reply('LATE its sender has given it up')) end
+
 local payload = '{"event_id":"' .. id .. '",' .. value
 for i = 4, last do
   local reply = redis.pcall('PUBLISH', ARGV[i], payload)
   if type(reply) == 'table' then
     -- A refused first channel leaves no trace. A later one differs only in its permissions.
     if i > 4 then return redis.error_reply('PARTIAL ' .. reply.err) end
-    local kept = redis.pcall('XDEL', journal, id)
-    if type(kept) == 'table' then return redis.error_reply('PARTIAL ' .. kept.err) end
-    return reply
+    return undone(reply)
   end
 end
-return now
+return id

@@ -12,9 +12,9 @@
 --          number of channels
 --          the channels
 --
--- Reply    the server's time in milliseconds, and then for each event that failed its index and an error, which may be
---          PARTIAL as in publish.lua. One that begins with TRIMMED says that an event may have been published by an
---          earlier attempt and is not now.
+-- Reply    the server's time in milliseconds; the place of the last event that was appended, or an empty string; and then
+--          for each event that failed its index and an error, which may be PARTIAL as in publish.lua. One that begins
+--          with TRIMMED says that an event may have been published by an earlier attempt and is not now.
 --          If the journal refuses the first event, that error and nothing else: nothing was done.
 
 local journal, size = KEYS[1], ARGV[1]
@@ -44,7 +44,7 @@ if ARGV[3] ~= '0' then
   trimmed = redis.call('XLEN', journal) >= tonumber(size) and #redis.call('XRANGE', journal, '-', ago(1000), 'COUNT', 1) == 0
 end
 
-local reply = { clock }
+local reply = { clock, '' }
 local at, last, index = 5, #ARGV, 0
 while at < last do
   local key, value, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
@@ -59,6 +59,7 @@ while at < last do
       if at == 5 then return id end
       failure = id.err
     else
+      reply[2] = id
       local payload = '{"event_id":"' .. id .. '",' .. value
       for i = at + 3, at + 2 + count do
         local refused = redis.pcall('PUBLISH', ARGV[i], payload)

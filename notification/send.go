@@ -61,13 +61,13 @@ func (p *publisher) sendSafely(ctx context.Context, requests []*request, start t
 		if lost == nil {
 			failures, err = p.sendFirst(ctx, requests, now)
 		} else {
-			_, failures, err = p.sendMany(ctx, requests, now.Sub(since), noLimit)
+			failures, err = p.sendMany(ctx, requests, now, now.Sub(since), noLimit)
 		}
 		switch {
 		case err == nil:
 			return failures, nil
 		case redis.HasErrorPrefix(err, lateError):
-			p.lateness.forget()
+			p.lateness.doubt()
 		case lost == nil && !certain(err):
 			lost, since = err, now
 		}
@@ -103,16 +103,10 @@ func (p *publisher) sendFirst(ctx context.Context, requests []*request, now time
 		now = time.Now()
 		limit, ok = p.lateness.limit(now) // unless somebody else has forgotten it meanwhile
 	}
-	var clock any
-	if len(requests) == 1 {
-		clock, err = p.sendOne(ctx, requests[0], now, limit)
-	} else {
-		clock, failures, err = p.sendMany(ctx, requests, 0, limit)
+	if len(requests) == 1 && !p.lateness.standing.Load() {
+		return nil, p.sendOne(ctx, requests[0], now, limit)
 	}
-	if err == nil {
-		_ = p.lateness.learn(clock, now) // if not, the next one does
-	}
-	return failures, err
+	return p.sendMany(ctx, requests, now, 0, limit)
 }
 
 // notSentError is what kept an event from being sent.
@@ -126,8 +120,8 @@ func answered(err error) bool {
 	return errors.As(err, &reply)
 }
 
-// sendOne is a first attempt for an event that goes alone. It returns the server's clock.
-func (p *publisher) sendOne(ctx context.Context, r *request, now time.Time, limit any) (clock any, err error) {
+// sendOne is a first attempt for an event that goes alone.
+func (p *publisher) sendOne(ctx context.Context, r *request, now time.Time, limit any) error {
 	channels := r.channels()
 	command := p.scripts.one.call(4+len(channels), p.journal)
 	command = append(command, r.key, r.value, limit)
@@ -138,18 +132,22 @@ func (p *publisher) sendOne(ctx context.Context, r *request, now time.Time, limi
 	if renew {
 		command = append(command, "")
 	}
-	clock, err = p.scripts.one.runOnce(ctx, p.client, command)
-	if err == nil && renew {
+	id, err := p.scripts.one.runOnce(ctx, p.client, command)
+	if err != nil {
+		return err
+	}
+	if renew {
 		p.expiry.renewed(now)
 	}
-	return clock, err
+	p.lateness.placed(id, now)
+	return nil
 }
 
 // sendMany sends events that may have been published in the time since an earlier attempt, 0 if there was none. It returns
-// the server's clock, and which have failed.
+// which have failed.
 func (p *publisher) sendMany(
-	ctx context.Context, requests []*request, since time.Duration, limit any,
-) (clock any, failures []any, err error) {
+	ctx context.Context, requests []*request, now time.Time, since time.Duration, limit any,
+) (failures []any, err error) {
 	elapsed := int64(0)
 	if since > 0 {
 		elapsed = since.Milliseconds() + 2 // both ends are rounded down
@@ -164,13 +162,14 @@ func (p *publisher) sendMany(
 	}
 	reply, err := p.scripts.many.runOnce(ctx, p.client, command)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	values, ok := reply.([]any)
-	if !ok || len(values) == 0 {
-		return nil, nil, fmt.Errorf("%w: %T to a batch of events", errProtocol, reply)
+	if !ok || len(values) < 2 {
+		return nil, fmt.Errorf("%w: %T to a batch of events", errProtocol, reply)
 	}
-	return values[0], values[1:], nil
+	p.lateness.compare(values[0], values[1], now)
+	return values[2:], nil
 }
 
 // sendPlain publishes without history. Nothing is repeated, as nothing could tell a repetition from the original.
