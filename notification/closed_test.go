@@ -44,8 +44,8 @@ func TestGapsOfASubscriptionThatIsBeingClosed(t *testing.T) {
 	s.expired(s.topic.passed, cursor)
 	assert.False(t, s.missed(GapWiped, cursor))
 	s.rewind(position{})
-	assert.Equal(t, nothing, s.offer(&Message{}, position{}, cursor, position{}))
-	assert.Equal(t, nothing, s.offerRecovered(&Message{}, lastPosition(), cursor, position{}))
+	assert.Equal(t, nothing, s.offer(&Message{}, position{}, cursor, 0))
+	assert.Equal(t, nothing, s.offerRecovered(&Message{}, lastPosition(), cursor, 0))
 }
 
 // TestReplayThatHasNotBegun: whoever resumes from the beginning has read nothing of a journal that is deleted before.

@@ -52,8 +52,8 @@ type dispatcher struct {
 type current struct {
 	payload  string
 	envelope envelope
-	ours     bool     // it was written by a NotificationSystem
-	was      position // its place in the journal before a failover, if it passed there already
+	ours     bool   // it was written by a NotificationSystem
+	was      uint64 // the number under which it is remembered, if it passed before a failover already
 }
 
 func newDispatcher(n *RedisNotificationSystem) *dispatcher {
@@ -252,9 +252,9 @@ func newMessage(channel, payload string, e envelope, ours bool) *Message {
 	return m
 }
 
-// fanOut offers a message to every subscription of a topic, unless it is a copy of the event before. If it passed before,
-// in another journal, its place there is given.
-func (p *pump) fanOut(t *topic, m *Message, e envelope, was position) {
+// fanOut offers a message to every subscription of a topic, unless it is a copy of the event before. If it passed in
+// another history, the number under which it is remembered is given.
+func (p *pump) fanOut(t *topic, m *Message, e envelope, was uint64) {
 	t.mu.Lock()
 	if !t.live || e.id != "" && e.id == t.last.id && e.stamp == t.last.stamp {
 		t.mu.Unlock()

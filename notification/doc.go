@@ -85,8 +85,9 @@
 //     makes the client give up the connection that led there. A node of a cluster tells when it loses the journal, by
 //     ending a subscription to a sharded channel (Redis 7.0).
 //   - A master that becomes a replica and keeps its connections, outside of cluster and Sentinel: the next heartbeat
-//     tells. Until then events of the new master may arrive before the gap is told. Who stays on a replica is not told of
-//     what it skips when its own link breaks and it takes a full copy of its master. The log warns of that.
+//     tells. Until then events of the new master may arrive before the gap is told, and one that the new master did not
+//     have, so that its publisher repeated it there, may come twice. Who stays on a replica is not told of what it skips when
+//     its own link breaks and it takes a full copy of its master. The log warns of that.
 //   - Events of another Redis with the same key prefix that somebody publishes here as they are, event_id in front: they
 //     look like ours. The first that is older than one of ours costs a reconnect, and is lost with GapForeign; all that
 //     follow arrive as foreign messages. One that is newer makes the journal look rolled back (GapRolledBack). Events of

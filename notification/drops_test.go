@@ -17,11 +17,11 @@ func TestDropsAreToldUnderTheirOwnReason(t *testing.T) {
 	s := newSubscription(n, "k")
 	s.state = live
 	for i := range 4 { // three are dropped
-		s.offer(&Message{}, position{1, uint64(i)}, position{}, position{})
+		s.offer(&Message{}, position{1, uint64(i)}, position{}, 0)
 	}
 	s.missed(GapFailover, position{})
 	<-s.messages
-	s.offer(&Message{}, position{2, 1}, position{}, position{})
+	s.offer(&Message{}, position{2, 1}, position{}, 0)
 	var told []Gap
 	for len(s.gaps) > 0 {
 		g := <-s.gaps

@@ -92,7 +92,8 @@ type identity struct {
 // can be missing in it.
 func (i identity) continues(later identity) bool {
 	if i.repl == later.repl {
-		return true
+		// A master that is told to become a replica keeps its ID until it has the data of the other one.
+		return i.role != "master" || later.role != "slave" || i.run != later.run
 	}
 	// A master takes a new ID without any change of its data when its first replica arrives and some time after
 	// the last has left. It then names no history it continued, which a server that took over does. Neither does a

@@ -160,13 +160,49 @@ func TestEventsRepeatedAfterAFailover(t *testing.T) {
 	s.add(at(1), "a")
 	assert.Zero(t, s.repeats(at(2), "a"), "in one history every event is a new one")
 	s.historyChanged(time.Now())
-	assert.Equal(t, at(1).pos, s.repeats(at(2), "a"))
+	assert.EqualValues(t, 1, s.repeats(at(2), "a"))
 	assert.Zero(t, s.repeats(at(1), "a"), "this is the one that passed")
 	assert.Zero(t, s.repeats(at(2), "b"))
 	s.add(at(3), "c")
 	assert.Zero(t, s.repeats(at(4), "c"), "both are in the new history")
 	s.historyChanged(time.Now().Add(-2 * doubtful))
 	assert.Zero(t, s.repeats(at(2), "a"), "long ago")
+	assert.EqualValues(t, 2, s.until(at(3).pos))
+	assert.EqualValues(t, 1, s.until(at(2).pos))
+	assert.Zero(t, s.until(position{}))
+	for i := range uint64(seenSize) {
+		s.add(at(10+i), "")
+	}
+	assert.Zero(t, s.until(at(9).pos), "forgotten")
+}
+
+func TestWhatASubscriptionHasAfterFailovers(t *testing.T) {
+	t.Parallel()
+	remembered := newSeen()
+	for i := range uint64(10) {
+		remembered.add(envelope{pos: position{i + 1, 0}, stamp: "t"}, "x")
+	}
+	s := &Subscription{}
+	has := func() (n int) {
+		for i := range uint64(20) {
+			if s.has(i) {
+				n++
+			}
+		}
+		return n
+	}
+	s.historyChanged(remembered)
+	assert.Zero(t, has(), "it has not begun")
+	s.state, s.last = replaying, position{4, 0}
+	s.historyChanged(remembered)
+	assert.Equal(t, 4, has(), "it is behind")
+	s.state = live
+	s.historyChanged(remembered)
+	assert.Equal(t, 10, has())
+	s.state = replaying
+	s.rewind(position{2, 0})
+	s.historyChanged(remembered)
+	assert.Equal(t, 10, has(), "another failover takes nothing from it")
 }
 
 func TestIdentityContinues(t *testing.T) {
@@ -180,6 +216,10 @@ func TestIdentityContinues(t *testing.T) {
 	assert.False(t, was.continues(identity{"o", "other", "b", "a", "master"}), "a replica took over, perhaps without the tail")
 	assert.False(t, was.continues(identity{"o", "other", "b", none, "master"}), "a new process")
 	assert.False(t, was.continues(identity{"o", "r", "b", none, "slave"}), "another master's data came in place of its own")
+	assert.False(t, was.continues(identity{"o", "r", "a", none, "slave"}), "and this is how that begins")
+	assert.True(t, was.continues(identity{"o", "other", "a", none, "slave"}), "a replica of the master is read")
+	replica := identity{"o", "r", "a", none, "slave"}
+	assert.True(t, replica.continues(replica))
 	assert.True(t, identity{origin: "o"}.continues(identity{origin: "o"}), "nothing is known")
 }
 

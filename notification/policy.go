@@ -2,9 +2,9 @@ package notification
 
 // offer is what the dispatcher does with a live message for one subscription. It never blocks. It reports whether the
 // subscription now has to catch up from the journal or be closed. The message is shared and must not be changed. The
-// event of its name that passed before is given, if it is in the journal, and the place that this one had in another. The
-// caller holds topic.mu.
-func (s *Subscription) offer(m *Message, pos, before, was position) action {
+// event of its name that passed before is given, if it is in the journal, and the number under which this one is remembered
+// if it passed in another history. The caller holds topic.mu.
+func (s *Subscription) offer(m *Message, pos, before position, was uint64) action {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -33,7 +33,7 @@ func (s *Subscription) offer(m *Message, pos, before, was position) action {
 
 // offerRecovered is offer for an event read from the journal after a cut. What does not fit is left to the replay
 // under every policy: it comes at the speed of memory, which says nothing about the subscriber's.
-func (s *Subscription) offerRecovered(m *Message, pos, before, was position) action {
+func (s *Subscription) offerRecovered(m *Message, pos, before position, was uint64) action {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {

@@ -136,7 +136,7 @@ func (p *pump) accept(now status, v verdict) {
 	d := p.dispatcher
 	if v.reason != "" {
 		p.missed(v.reason, v.from.pos)
-		d.seen.historyChanged(time.Now())
+		p.historyChanged()
 	}
 	if v.forked {
 		p.rewind(v.from)
@@ -152,6 +152,15 @@ func (p *pump) accept(now status, v verdict) {
 	d.identify(now.identity)
 	d.base.contact = wallClock()
 	d.advance(v.from)
+}
+
+// historyChanged prepares for publishers that repeat what the server before had delivered and the one of now does not know.
+func (p *pump) historyChanged() {
+	d := p.dispatcher
+	for _, s := range p.system.registry.subscriptions() {
+		s.historyChanged(d.seen)
+	}
+	d.seen.historyChanged(time.Now())
 }
 
 // goWithout prepares delivery that goes on though the journal cannot be read. Heartbeats must not find the same change
@@ -262,7 +271,7 @@ func (p *pump) deliver(e *entry) {
 }
 
 // fanOutRecovered offers an event of the journal to the subscriptions that were live before the cut.
-func (p *pump) fanOutRecovered(t *topic, m *Message, e envelope, was position) {
+func (p *pump) fanOutRecovered(t *topic, m *Message, e envelope, was uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.everLive {

@@ -2,6 +2,8 @@ package notification_test
 
 import (
 	"fmt"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,11 +15,24 @@ import (
 	"github.com/compozy/cache/notification"
 )
 
+// failOver leads a client to another server, and waits until the systems that use it have recovered there.
+func failOver(t *testing.T, target *atomic.Pointer[string], from, to *redistest.Server, systems ...*notification.RedisNotificationSystem) {
+	t.Helper()
+	addr, client := to.Addr(), to.Client(t)
+	target.Store(&addr)
+	require.NoError(t, from.Client(t).Do(t.Context(), "client", "kill", "type", "pubsub").Err())
+	for _, n := range systems {
+		require.Eventually(t, func() bool {
+			return len(pubsubClients(t, client)) == len(systems) && n.HealthCheck(t.Context()) == nil
+		}, patience, time.Millisecond)
+	}
+}
+
 // A publisher whose reply was lost in a failover repeats its event on the new master. If the old one had delivered it
-// but did not pass it on, it has another place there, and is the same event all the same.
+// but did not pass it on, it has another place there, and is the same event all the same. So it is after several failovers.
 func TestEventRepeatedAfterAFailoverArrivesOnce(t *testing.T) {
 	t.Parallel()
-	before, after := redistest.Start(t), redistest.Start(t)
+	before, between, after := redistest.Start(t), redistest.Start(t), redistest.Start(t)
 	toBefore, toAfter := before.Client(t), after.Client(t)
 	client, target := switched(t, before.Addr())
 	n := newSystem(t, client)
@@ -35,18 +50,51 @@ func TestEventRepeatedAfterAFailoverArrivesOnce(t *testing.T) {
 		require.NoError(t, toAfter.Publish(t.Context(), "k", fmt.Sprintf(`{"event_id":%q,%s`, id, e.Values["v"])).Err())
 	}
 	again(lost[8]) // the recovery will come across this one
-	addr := after.Addr()
-	target.Store(&addr)
-	require.NoError(t, toBefore.Do(t.Context(), "client", "kill", "type", "pubsub").Err())
-	require.Eventually(t, func() bool {
-		return len(pubsubClients(t, toAfter)) == 1 && n.HealthCheck(t.Context()) == nil
-	}, patience, time.Millisecond)
+	failOver(t, target, before, between, n)
+	failOver(t, target, between, after, n)
 	again(lost[9]) // this one arrives live
 	p.system = newSystem(t, toAfter)
 	require.Zero(t, p.publish(t.Context(), "k", 10))
 	r.reached(t, p.last)
 	assert.Zero(t, r.verify(t, p.sent))
 	assert.Len(t, r.gaps(), 1)
+}
+
+// As TestEventRepeatedAfterAFailoverArrivesOnce, with a subscriber whose connection stays with the old master, which
+// becomes a replica and passes on what is published on the new one.
+func TestEventRepeatedAfterAFailoverArrivesOnceThroughTheOldMaster(t *testing.T) {
+	t.Parallel()
+	before, after := redistest.Start(t), redistest.Start(t)
+	toBefore, toAfter := before.Client(t), after.Client(t)
+	require.NoError(t, toAfter.Do(t.Context(), "replicaof", before.Host(), before.Port()).Err())
+	n := newSystem(t, toBefore, notification.WithHeartbeat(time.Hour))
+	r := record(t, subscribe(t, n, "k"))
+	p := &publisher{system: newSystem(t, toBefore)}
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	require.EqualValues(t, 1, toBefore.Wait(t.Context(), 1, patience).Val())
+	require.NoError(t, toAfter.Do(t.Context(), "replicaof", "no", "one").Err())
+	require.Zero(t, p.publish(t.Context(), "k", 1)) // the publisher does not learn of it
+	r.reached(t, p.last)
+	lost := toBefore.XRevRangeN(t.Context(), journalKey, "+", "-", 1).Val()[0].Values
+
+	after.Stop() // the old master cannot copy the data yet
+	require.NoError(t, toBefore.Do(t.Context(), "replicaof", after.Host(), after.Port()).Err())
+	require.NoError(t, toBefore.Do(t.Context(), "client", "kill", "type", "pubsub").Err())
+	assert.Equal(t, notification.GapFailover, told(t, r.sub).Reason)
+	require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) == nil }, patience, time.Millisecond)
+	after.Continue()
+	require.Eventually(t, func() bool {
+		return strings.Contains(toBefore.Info(t.Context(), "replication").Val(), "master_link_status:up")
+	}, patience, time.Millisecond)
+	id, err := toAfter.XAdd(t.Context(), &redis.XAddArgs{
+		Stream: journalKey, Values: []any{"k", lost["k"], "v", lost["v"]},
+	}).Result()
+	require.NoError(t, err)
+	require.NoError(t, toAfter.Publish(t.Context(), "k", fmt.Sprintf(`{"event_id":%q,%s`, id, lost["v"])).Err())
+	p.system = newSystem(t, toAfter)
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	r.reached(t, p.last)
+	assert.Zero(t, r.verify(t, p.sent))
 }
 
 // As TestEventRepeatedAfterAFailoverArrivesOnce, with a subscriber that falls behind after it: it must not come across
@@ -86,12 +134,7 @@ func TestEventRepeatedAfterAFailoverIsNotReplayed(t *testing.T) {
 			if !tc.live {
 				again()
 			}
-			addr := after.Addr()
-			target.Store(&addr)
-			require.NoError(t, toBefore.Do(t.Context(), "client", "kill", "type", "pubsub").Err())
-			require.Eventually(t, func() bool {
-				return len(pubsubClients(t, toAfter)) == 1 && n.HealthCheck(t.Context()) == nil
-			}, patience, time.Millisecond)
+			failOver(t, target, before, after, n)
 			if tc.live {
 				again()
 			}
@@ -125,14 +168,7 @@ func TestEventRepeatedAfterAFailoverReachesWhoHadItNot(t *testing.T) {
 		return gauge(t, n, "replaying_subscribers") == 1
 	}, patience, time.Millisecond)
 
-	addr := after.Addr()
-	target.Store(&addr)
-	require.NoError(t, toBefore.Do(t.Context(), "client", "kill", "type", "pubsub").Err())
-	for _, system := range []*notification.RedisNotificationSystem{n, quick} {
-		require.Eventually(t, func() bool {
-			return len(pubsubClients(t, toAfter)) == 2 && system.HealthCheck(t.Context()) == nil
-		}, patience, time.Millisecond)
-	}
+	failOver(t, target, before, after, n, quick)
 	newcomer := record(t, subscribe(t, quick, "k"))
 	p.system = newSystem(t, toAfter)
 	require.Zero(t, p.publish(t.Context(), "k", 3))

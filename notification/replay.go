@@ -287,7 +287,7 @@ func (r *replayer) store(s *Subscription, entries []entry) {
 	for i := range entries {
 		e := &entries[i]
 		s.last = e.pos
-		if was, repeated := before.place(e.envelope, e.value); repeated && s.has(was.pos) {
+		if s.has(before.repeated(e.envelope, e.value)) {
 			continue // it was delivered before a failover
 		}
 		if channel, ok := e.match(s.pattern, s.topic.glob); ok {

@@ -12,9 +12,9 @@ const seenSize = 1024
 // seen remembers the last events that passed, so that after a journal was rolled back or wiped it can be told
 // which of its events are new. Every event is added, but hardly any is ever asked for: adding has to be cheap.
 type seen struct {
-	seed maphash.Seed
-	ring [seenSize]memory
-	last int // index of the memory added last
+	seed  maphash.Seed
+	ring  [seenSize]memory
+	count uint64 // number of the memory added last; it is at this index, modulo seenSize
 
 	before atomic.Pointer[formerly] // nil before the first change of history
 }
@@ -38,14 +38,14 @@ func newSeen() *seen {
 // in a row is remembered once, such as the last one of the journal that each heartbeat names.
 func (s *seen) add(e envelope, value string) {
 	m := memory{place: place{e.pos, e.stamp}}
-	if e.pos.isZero() || m.place == s.ring[s.last].place {
+	if e.pos.isZero() || m.place == s.ring[s.count%seenSize].place {
 		return
 	}
 	if value != "" {
 		m.content = maphash.String(s.seed, value)
 	}
-	s.last = (s.last + 1) % seenSize
-	s.ring[s.last] = m
+	s.count++
+	s.ring[s.count%seenSize] = m
 }
 
 // has reports whether an event is remembered. It looks at all of them, so it is for rare occasions.
@@ -80,6 +80,19 @@ func (s *seen) oldest() position {
 	return low
 }
 
+// oldestNumber returns the number of the oldest memory. Numbers begin with 1.
+func (s *seen) oldestNumber() uint64 { return s.count - min(s.count, seenSize) + 1 }
+
+// until returns the number of the last memory that is not behind a position, zero if there is none.
+func (s *seen) until(p position) uint64 {
+	for n := s.count; n >= s.oldestNumber(); n-- {
+		if !p.less(s.ring[n%seenSize].pos) {
+			return n
+		}
+	}
+	return 0
+}
+
 // doubtful is how long a publisher may keep repeating an event whose reply it lost in a failover.
 const doubtful = 2 * time.Minute
 
@@ -88,16 +101,21 @@ const doubtful = 2 * time.Minute
 // the time the publisher gave it, tells that it is the same. It is never changed, so anybody may ask.
 type formerly struct {
 	seed   maphash.Seed
-	places map[uint64]place // by content
-	until  time.Time        // when it does not matter any more
+	events map[uint64]former // by content
+	until  time.Time         // when it does not matter any more
+}
+
+type former struct {
+	place
+	number uint64 // of the memory: numbers go on when places begin anew
 }
 
 // historyChanged is called when another history of the journal begins.
 func (s *seen) historyChanged(now time.Time) {
-	f := &formerly{seed: s.seed, places: make(map[uint64]place, seenSize), until: now.Add(doubtful)}
-	for i := range s.ring {
-		if m := &s.ring[(s.last+1+i)%seenSize]; m.content != 0 { // the last one counts, if any comes twice
-			f.places[m.content] = m.place
+	f := &formerly{seed: s.seed, events: make(map[uint64]former, seenSize), until: now.Add(doubtful)}
+	for n := s.oldestNumber(); n <= s.count; n++ { // the last one counts, if any comes twice
+		if m := &s.ring[n%seenSize]; m.content != 0 {
+			f.events[m.content] = former{m.place, n}
 		}
 	}
 	s.before.Store(f)
@@ -105,28 +123,33 @@ func (s *seen) historyChanged(now time.Time) {
 
 func (f *formerly) over() bool { return time.Now().After(f.until) }
 
-// place returns where an event that is in the journal of now had its place before. It gives false if it had none.
-func (f *formerly) place(e envelope, value string) (was place, repeated bool) {
+// repeated returns the number under which an event of the journal of now is remembered that had another place before, and
+// zero if it had none.
+func (f *formerly) repeated(e envelope, value string) uint64 {
 	if f == nil || f.over() {
-		return place{}, false
+		return 0
 	}
-	was, known := f.places[maphash.String(f.seed, value)]
-	return was, known && was != place{e.pos, e.stamp}
+	was := f.events[maphash.String(f.seed, value)]
+	if was.place == (place{e.pos, e.stamp}) {
+		return 0
+	}
+	return was.number
 }
 
-// repeats returns the place that an event had in the history before this one if it passed there, and zero if it did not.
-func (s *seen) repeats(e envelope, value string) position {
+// repeats returns the number under which an event is remembered if it passed in a history before this one, and zero if it
+// did not.
+func (s *seen) repeats(e envelope, value string) uint64 {
 	before := s.before.Load()
 	if before == nil {
-		return position{}
+		return 0
 	}
 	if before.over() {
 		s.before.Store(nil)
-		return position{}
+		return 0
 	}
-	was, repeated := before.place(e, value)
-	if !repeated || s.has(place{e.pos, e.stamp}) {
-		return position{}
+	was := before.repeated(e, value)
+	if was == 0 || s.has(place{e.pos, e.stamp}) {
+		return 0
 	}
-	return was.pos
+	return was
 }

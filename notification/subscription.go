@@ -49,7 +49,7 @@ type Subscription struct {
 	from     position   // the place given to SubscribeFrom, for as long as the journal did not contradict
 	last     position   // the last event delivered, read from the journal, or known not to be ours
 	lastID   string     // ID of the last event of this journal that was delivered
-	had      position   // where it was in the journal before this one
+	had      uint64     // the last event remembered, by its number, that it had got when the history changed
 	next     position   // the first event left to the replay, until it was read
 	backlog  []*Message // read from the journal, but not in the buffer yet
 	brokenAt position   // where the journal did not reach back to, once that was told
@@ -222,7 +222,6 @@ func (s *Subscription) rewind(to position) {
 	}
 	if s.state != pending {
 		s.rewinds++ // also if it has not come that far: what is being read for it may be of the other history
-		s.had = s.last
 		if to.less(s.last) {
 			s.last = to
 		}
@@ -234,9 +233,22 @@ func (s *Subscription) rewind(to position) {
 	}
 }
 
-// has reports whether the subscription has got an event that had its place in the journal before this one; zero is none. The
+// historyChanged notes how many of the events remembered the subscription has got: all that passed, or, if it is behind,
+// those up to its place.
+func (s *Subscription) historyChanged(remembered *seen) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch s.state {
+	case live:
+		s.had = remembered.count
+	case replaying:
+		s.had = max(s.had, remembered.until(s.last))
+	}
+}
+
+// has reports whether the subscription has got an event that is remembered from before the history changed; zero is none. The
 // caller holds mu.
-func (s *Subscription) has(was position) bool { return !was.isZero() && !s.had.less(was) }
+func (s *Subscription) has(was uint64) bool { return was != 0 && was <= s.had }
 
 // expired makes the subscription forget its place in a journal that is gone, unless it has gone on to the next one already.
 // What a replay has not read is gone too. The last event of its name that passed, and the last that was known at all, are
