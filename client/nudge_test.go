@@ -198,8 +198,8 @@ func TestWhoIsNotNudged(t *testing.T) {
 	require.Zero(t, n.looks)
 }
 
-// nudged makes the reader be nudged all the time, whether that brings anything or not.
-func (n *nudgeTest) nudged(t *testing.T) {
+// allTheTime calls f again and again, until the test ends.
+func allTheTime(t *testing.T, f func()) {
 	t.Helper()
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -209,10 +209,7 @@ func (n *nudgeTest) nudged(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				n.events.nudged.mu.Lock()
-				n.events.nudged.vain = 0
-				n.events.nudged.mu.Unlock()
-				n.events.nudge()
+				f()
 				runtime.Gosched() // there may be one processor only
 			}
 		}
@@ -220,6 +217,17 @@ func (n *nudgeTest) nudged(t *testing.T) {
 	t.Cleanup(func() {
 		close(stop)
 		<-stopped
+	})
+}
+
+// nudged makes the reader be nudged all the time, whether that brings anything or not.
+func (n *nudgeTest) nudged(t *testing.T) {
+	t.Helper()
+	allTheTime(t, func() {
+		n.events.nudged.mu.Lock()
+		n.events.nudged.vain = 0
+		n.events.nudged.mu.Unlock()
+		n.events.nudge()
 	})
 }
 
@@ -314,26 +322,20 @@ func TestNobodyNoticesNudges(t *testing.T) {
 func TestNoSubscriptionNoticesNudges(t *testing.T) {
 	t.Parallel()
 	for name, opts := range map[string][]redistest.Option{"plain": nil, "TLS": {redistest.WithTLS()}} {
-		srv := redistest.Start(t, opts...)
-		cfg := config.Default()
-		cfg.URL, cfg.TLSConfig = srv.URL(), srv.TLSConfig()
-		r := build(t, cfg)
-		r.polling.budget = nudgeTime // also on a single processor
-		r.Open()
-		sub := r.Subscribe(t.Context(), "k")
-		t.Cleanup(func() { _ = sub.Close() })
-		_, err := sub.Receive(t.Context())
-		require.NoError(t, err, name)
-		var given atomic.Int64
-		stop, stopped := make(chan struct{}), make(chan struct{})
-		go func() {
-			defer close(stopped)
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv := redistest.Start(t, opts...)
+			cfg := config.Default()
+			cfg.URL, cfg.TLSConfig = srv.URL(), srv.TLSConfig()
+			r := build(t, cfg)
+			r.polling.budget = nudgeTime // also on a single processor
+			r.Open()
+			sub := r.Subscribe(t.Context(), "k")
+			t.Cleanup(func() { _ = sub.Close() })
+			_, err := sub.Receive(t.Context())
+			require.NoError(t, err)
+			var given atomic.Int64
+			allTheTime(t, func() {
 				if l := r.polling.listener.Load(); l != nil {
 					l.nudge()
 					l.nudged.mu.Lock()
@@ -343,18 +345,15 @@ func TestNoSubscriptionNoticesNudges(t *testing.T) {
 					l.nudged.vain = 0
 					l.nudged.mu.Unlock()
 				}
-				runtime.Gosched() // there may be one processor only
+			})
+			for i, end := 0, time.Now().Add(patience); i < 300 || given.Load() == 0 && time.Now().Before(end); i++ {
+				go r.Publish(t.Context(), "k", i)                   // while the reader waits
+				m, err := sub.ReceiveTimeout(t.Context(), patience) // which does not connect anew
+				require.NoError(t, err)
+				require.IsType(t, &redis.Message{}, m)
+				require.Equal(t, strconv.Itoa(i), m.(*redis.Message).Payload)
 			}
-		}()
-		for i, end := 0, time.Now().Add(patience); i < 300 || given.Load() == 0 && time.Now().Before(end); i++ {
-			go r.Publish(t.Context(), "k", i)                   // while the reader waits
-			m, err := sub.ReceiveTimeout(t.Context(), patience) // which does not connect anew
-			require.NoError(t, err, name)
-			require.IsType(t, &redis.Message{}, m, name)
-			require.Equal(t, strconv.Itoa(i), m.(*redis.Message).Payload, name)
-		}
-		close(stop)
-		<-stopped
-		require.Positive(t, given.Load(), name)
+			require.Positive(t, given.Load())
+		})
 	}
 }
