@@ -92,6 +92,8 @@ func TestClusterMasterThatComesBack(t *testing.T) {
 		other = c.Nodes()[1]
 	}
 	client := other.Client(t)
+	// Should the machine stall, it must not be elected again with what it had before.
+	require.NoError(t, frozen.Client(t).ConfigSet(t.Context(), "cluster-replica-no-failover", "yes").Err())
 	frozen.Stop()
 	require.Eventually(t, func() bool {
 		nodes, err := client.ClusterNodes(t.Context()).Result()
