@@ -24,7 +24,11 @@ if renew then last = last - 1 end
 
 local id = redis.call('XADD', journal, 'NOMKSTREAM', 'MAXLEN', '~', 'SIZE', '*', 'k', ARGV[1], 'v', value)
 if not id then
-  id = redis.call('XADD', journal, '*', 'k', ARGV[1], 'v', value)
+  -- It expired, or was deleted or evicted, perhaps in this very millisecond, whose places would then be given twice. So it
+  -- begins with one that grows by the microsecond, faster than anybody can publish.
+  local time = redis.call('TIME')
+  local first = string.format('%.0f-%.0f', time[1] * 1000 + math.floor(time[2] / 1000), time[2] % 1000 * 1000)
+  id = redis.call('XADD', journal, first, 'k', ARGV[1], 'v', value)
   renew = true
 end
 if renew then

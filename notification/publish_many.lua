@@ -54,7 +54,11 @@ while at < last do
   elseif trimmed then
     failure = 'TRIMMED the journal does not reach back to the first attempt'
   else
-    local id = redis.pcall('XADD', journal, 'MAXLEN', '~', size, '*', 'k', key, 'v', value)
+    local id = redis.pcall('XADD', journal, 'NOMKSTREAM', 'MAXLEN', '~', size, '*', 'k', key, 'v', value)
+    if not id then -- as in publish.lua
+      local first = string.format('%.0f-%.0f', now, time[2] % 1000 * 1000)
+      id = redis.pcall('XADD', journal, first, 'k', key, 'v', value)
+    end
     if type(id) == 'table' then
       if at == 5 then return id end
       failure = id.err

@@ -2,6 +2,8 @@ package redistest
 
 import (
 	"errors"
+	"io/fs"
+	"os"
 	"syscall"
 	"time"
 )
@@ -72,6 +74,12 @@ func (s *Server) Restart() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.must(s.process.kill())
+	if !s.settings.persistent {
+		// A replica that was fed, or that this server was, has left one.
+		if err := os.Remove(s.dumpFile()); !errors.Is(err, fs.ErrNotExist) {
+			s.must(err)
+		}
+	}
 	// The kernel may need a moment to let go of the old socket.
 	s.must(poll(startLimit, s.run))
 }

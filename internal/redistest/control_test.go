@@ -119,3 +119,17 @@ func requireClosed(t *testing.T, addr string) {
 		return err != nil
 	}, 20*time.Second, 10*time.Millisecond)
 }
+
+// TestRestartEmptyAfterReplication: what master and replica wrote to files on the way must not come back.
+func TestRestartEmptyAfterReplication(t *testing.T) {
+	t.Parallel()
+	master, replica := Start(t), Start(t)
+	toMaster, toReplica := master.Client(t), replica.Client(t)
+	require.NoError(t, toMaster.Set(t.Context(), "k", "v", 0).Err())
+	require.NoError(t, toReplica.Do(t.Context(), "replicaof", master.Host(), master.Port()).Err())
+	require.Eventually(t, func() bool { return toReplica.Get(t.Context(), "k").Val() == "v" }, 20*time.Second, time.Millisecond)
+	for _, s := range []*Server{replica, master} {
+		s.Restart()
+		require.Zero(t, s.Client(t).DBSize(t.Context()).Val())
+	}
+}

@@ -157,6 +157,7 @@ func (s *Server) configure() error {
 
 func (s *Server) configFile() string { return filepath.Join(s.dir, "redis.conf") }
 func (s *Server) outputFile() string { return filepath.Join(s.dir, "output.log") }
+func (s *Server) dumpFile() string   { return filepath.Join(s.dir, "dump.rdb") }
 
 // run starts the process and waits until it answers. On an error no process is
 // left.
