@@ -100,8 +100,8 @@ func (n *RedisNotificationSystem) Subscribe(ctx context.Context, pattern string)
 // with what the journal has and the first message carries a Gap with the reason GapTrimmed. An event ID that is none,
 // or history switched off, gives a closed subscription whose Err says so.
 //
-// The event is all that is known of the time before. Of a failover while the program was down, in which later events
-// were lost, nothing is told if the journal still has this one.
+// The event's ID is all that is known of the time before. Of a failover while the program was down, in which later events
+// were lost, nothing is told if the journal still has this one, or another one to which the new master gave the same ID.
 func (n *RedisNotificationSystem) SubscribeFrom(ctx context.Context, pattern, eventID string) *Subscription {
 	s := newSubscription(n, pattern)
 	s.resumes = true
