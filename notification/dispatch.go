@@ -46,6 +46,7 @@ type dispatcher struct {
 	mu     sync.Mutex
 	cursor envelope // the last event seen, or the end of the journal if that is later; guarded by mu
 	origin string   // that of base, if it is known that heartbeats tell of a change; guarded by mu
+	beaten uint64   // the last heartbeat that moved the cursor, or that was sent before a recovery did; guarded by mu
 }
 
 // current is what a message contains. Copies of one event come one after the other, and are read once.
@@ -67,7 +68,7 @@ func (d *dispatcher) stop() { d.abort.Store(true) }
 func (d *dispatcher) join(t *topic, s *Subscription) <-chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.live && s.goLive(d.start(t)) {
+	if t.live && s.goLive(d.start(t), 0) {
 		d.system.pump.replayer.add(s)
 	}
 	return t.ready
@@ -121,6 +122,33 @@ func (d *dispatcher) knows(origin string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.origin == "" || d.origin == origin
+}
+
+// passed returns the events of the journal that a replay may deliver: those that are not behind the cursor, if heartbeats
+// move it. Others are still to come on the connection. Were the server lost now, nobody would remember them when their
+// publisher repeats them.
+func (d *dispatcher) passed(entries []entry) (those []entry, all bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := len(entries)
+	for d.origin != "" && n > 0 && d.cursor.pos.less(entries[n-1].pos) {
+		n--
+	}
+	return entries[:n], n == len(entries)
+}
+
+// beat notes that a heartbeat has moved the cursor.
+func (d *dispatcher) beat(number uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.beaten = number
+}
+
+// heard reports whether a heartbeat has moved the cursor, or none does.
+func (d *dispatcher) heard(number uint64) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.origin == "" || number <= d.beaten
 }
 
 // at returns the cursor.
@@ -292,7 +320,7 @@ func (p *pump) added(name string) {
 		return
 	}
 	if t := p.system.registry.lookup(name); t != nil {
-		p.goLive(t)
+		p.goLive(t, p.beats.Load()+1)
 	}
 }
 
@@ -320,8 +348,9 @@ func (p *pump) refuse(it item) {
 	}
 }
 
-// goLive makes a topic deliver and wakes the Subscribe calls that wait for it.
-func (p *pump) goLive(t *topic) {
+// goLive makes a topic deliver and wakes the Subscribe calls that wait for it. The heartbeat given is the first one that
+// comes after all that was published before.
+func (p *pump) goLive(t *topic, complete uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.live {
@@ -330,8 +359,9 @@ func (p *pump) goLive(t *topic) {
 	t.live, t.everLive = true, true
 	from := p.dispatcher.start(t)
 	for _, s := range t.subs {
-		if s.goLive(from) {
+		if s.goLive(from, complete) {
 			p.replayer.add(s)
+			p.beatSoon()
 		}
 	}
 	close(t.ready)

@@ -16,6 +16,7 @@ func (p *pump) beat() {
 	for {
 		select {
 		case <-tick.C:
+		case <-p.hurry:
 		case <-p.ctx.Done():
 			return
 		}
@@ -32,6 +33,14 @@ func (p *pump) beat() {
 				s.end() // commands go to another server, and so must the connection
 			}
 		}
+	}
+}
+
+// beatSoon makes a heartbeat go out at once.
+func (p *pump) beatSoon() {
+	select {
+	case p.hurry <- struct{}{}:
+	default:
 	}
 }
 
@@ -97,6 +106,7 @@ func (p *pump) beatReturned(it item) {
 	}
 	d.seen.add(now.last, "")
 	d.advance(now.last) // of an empty journal, to the beginning
+	d.beat(now.beat)
 }
 
 // expired forgets the places in a journal that is gone, as the next one may begin before them.

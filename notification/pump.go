@@ -29,6 +29,7 @@ type pump struct {
 	system *RedisNotificationSystem
 	queue  chan item
 	poke   chan struct{} // wakes control; never holds more than one
+	hurry  chan struct{} // asks for a heartbeat; never holds more than one
 
 	startOnce  sync.Once
 	started    atomic.Bool
@@ -60,7 +61,7 @@ const goroutines = 5
 
 func newPump(n *RedisNotificationSystem) *pump {
 	p := &pump{
-		system: n, queue: make(chan item, queueSize), poke: make(chan struct{}, 1),
+		system: n, queue: make(chan item, queueSize), poke: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
 		dispatched: make(chan struct{}), changed: make(chan struct{}),
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())

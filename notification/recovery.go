@@ -26,15 +26,16 @@ func (p *pump) recover(s *session) {
 	}
 	for _, t := range s.topics {
 		// Those that were refused are live for nobody.
-		p.goLive(t)
+		p.goLive(t, 0)
 	}
 	d.up = true
+	// Heartbeats sent before this moment may know less of the journal than was just read.
+	d.trusted = p.beats.Load()
+	d.beat(d.trusted)
 	for _, name := range d.early {
 		p.added(name)
 	}
 	d.early = nil
-	// Heartbeats sent before this moment may know less of the journal than was just read.
-	d.trusted = p.beats.Load()
 	p.setLive(s)
 	p.replayer.wake()
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/compozy/cache/internal/faultproxy"
 	"github.com/compozy/cache/internal/redistest"
 	"github.com/compozy/cache/notification"
 )
@@ -147,6 +148,44 @@ func TestEventRepeatedAfterAFailoverIsNotReplayed(t *testing.T) {
 			assert.Zero(t, other.verify(t, p.sent))
 		})
 	}
+}
+
+// A subscriber who is behind could read in the journal what the connection has not brought yet. If the server then fails,
+// nobody would know it again.
+func TestReplayGoesNoFurtherThanTheConnection(t *testing.T) {
+	t.Parallel()
+	before, after := redistest.Start(t), redistest.Start(t)
+	toBefore, toAfter := before.Client(t), after.Client(t)
+	proxy := faultproxy.New(t, before.Addr())
+	commands, target := switched(t, before.Addr())
+	listening := redis.NewClient(&redis.Options{Addr: proxy.Addr()})
+	t.Cleanup(func() { _ = listening.Close() })
+	client := newApart(commands, listening)
+	n := newSystem(t, client, notification.WithBufferSize(2), notification.WithHeartbeat(time.Hour))
+	slow := subscribe(t, n, "k")
+	p := &publisher{system: newSystem(t, toBefore)}
+	require.Zero(t, p.publish(t.Context(), "k", 3)) // the third is left to the journal
+	require.Eventually(t, func() bool { return gauge(t, n, "replaying_subscribers") == 1 }, patience, time.Millisecond)
+	proxy.SwallowToClient(true)
+	require.Zero(t, p.publish(t.Context(), "k", 1)) // the publisher does not learn of it
+	lost := toBefore.XRevRangeN(t.Context(), journalKey, "+", "-", 1).Val()[0].Values
+	r := record(t, slow)
+	r.reached(t, p.last-1)
+
+	addr := after.Addr()
+	target.Store(&addr)
+	client.subscriptions.Store(toAfter)
+	proxy.Cut()
+	assert.Equal(t, notification.GapWiped, told(t, r.sub).Reason)
+	id, err := toAfter.XAdd(t.Context(), &redis.XAddArgs{
+		Stream: journalKey, Values: []any{"k", lost["k"], "v", lost["v"]},
+	}).Result()
+	require.NoError(t, err)
+	require.NoError(t, toAfter.Publish(t.Context(), "k", fmt.Sprintf(`{"event_id":%q,%s`, id, lost["v"])).Err())
+	p.system = newSystem(t, toAfter)
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	r.reached(t, p.last)
+	assert.Zero(t, r.verify(t, p.sent))
 }
 
 // A publisher repeats an event after a failover. Who had it before does not get it again; but who had not, because he was

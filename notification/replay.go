@@ -188,8 +188,8 @@ func (r *replayer) turn(s *Subscription) (moved, done bool) {
 	return moved || progress, finished && r.caughtUp(s, stopping)
 }
 
-// take stores what was read, and puts as much of it into the buffer as there is room for. It reports whether the
-// subscription got further, and whether it has all there was.
+// take stores what was read and has passed, and puts as much of it into the buffer as there is room for. It reports whether
+// the subscription got further, and whether it has all there was.
 func (r *replayer) take(s *Subscription, part section, was reading) (progress, finished bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -210,9 +210,10 @@ func (r *replayer) take(s *Subscription, part section, was reading) (progress, f
 		s.log(GapTrimmed)
 		s.advance(was.passed)
 	}
-	r.store(s, part.entries)
+	entries, all := r.pump.dispatcher.passed(part.entries)
+	r.store(s, entries)
 	r.move(s)
-	return !nothingLeft, !part.more && len(s.backlog) == 0
+	return len(entries) > 0, (!all || !part.more) && len(s.backlog) == 0
 }
 
 // failed is called when the journal could not be read. The next attempt comes soon, and tells nothing new in the log.
@@ -326,7 +327,7 @@ func (r *replayer) caughtUp(s *Subscription, stopping bool) bool {
 	if s.closed {
 		return true
 	}
-	if !stopping && (!s.topic.live || s.last.less(s.topic.passed)) {
+	if !stopping && (!s.topic.live || s.last.less(s.topic.passed) || s.resumes && !r.pump.dispatcher.heard(s.complete)) {
 		return false
 	}
 	s.state, s.resumes = live, false
