@@ -123,7 +123,7 @@ func (m *model) harm(t *testing.T) func() {
 	}
 	del := func() { require.NoError(t, admin.Del(t.Context(), journalKey).Err()) }
 	what := m.IntN(11)
-	t.Logf("HARM %v %d %s", time.Now().Format("05.000000"), what, m.server.Port())
+	t.Logf("%s harm %d", time.Now().Format(time.StampMicro), what)
 	switch what {
 	case 0, 1, 2:
 		return func() { kill("pubsub") }
@@ -174,12 +174,22 @@ func (m *model) replicate(t *testing.T) {
 	m.replicated(t)
 }
 
-// replicated waits until the replica has got what the master had.
+// replicated waits until the replica has got what the master had, and would not come back with anything else.
 func (m *model) replicated(t *testing.T) {
 	t.Helper()
-	replica := m.replica.Client(t)
+	master, replica := m.server.Client(t), m.replica.Client(t)
 	require.Eventually(t, func() bool {
-		return strings.Contains(replica.Info(t.Context(), "replication").Val(), "master_link_status:up")
+		_, history, _ := strings.Cut(master.Info(t.Context(), "replication").Val(), "master_replid:")
+		history, _, _ = strings.Cut(history, "\r\n")
+		info := replica.Info(t.Context(), "replication", "persistence").Val()
+		for _, want := range []string{
+			"master_link_status:up", "master_replid:" + history, "aof_rewrite_in_progress:0", "aof_rewrite_scheduled:0",
+		} {
+			if !strings.Contains(info, want) {
+				return false
+			}
+		}
+		return true
 	}, patience, time.Millisecond)
 }
 
@@ -250,25 +260,20 @@ func (m *model) verify(t *testing.T, l *listener) {
 		}
 	}
 	defer func() {
-		if !t.Failed() {
-			return
+		if t.Failed() {
+			l.show(t)
 		}
-		prev := 0
-		at := 0
-		for i, msg := range l.messages {
-			n, _ := numberOf(msg)
-			if n <= prev {
-				at = i
-				break
-			}
-			prev = n
-		}
-		for i := max(0, at-30); i < min(len(l.messages), at+30); i++ {
-			msg := l.messages[i]
-			n, _ := numberOf(msg)
-			t.Logf("DUMP %d: %d %s %s rec=%v gap=%+v", i, n, msg.EventID, msg.Time.Format("05.000000"), msg.Recovered, msg.Gap)
-		}
-		t.Logf("DUMP behind %d after %q name %s", l.behind, l.after, l.sub.Pattern())
 	}()
 	l.verify(t, sent)
+}
+
+// show logs what a listener has got. A seed gives the same faults again, but not at the same moments.
+func (l *listener) show(t *testing.T) {
+	t.Helper()
+	t.Logf("%s listened after %d, %q:", l.sub, l.behind, l.after)
+	for i, m := range l.messages {
+		number, _ := numberOf(m)
+		t.Logf("message %d: number %d, ID %s, published %s, recovered %v, gap %+v",
+			i, number, m.EventID, m.Time.Format(time.StampMicro), m.Recovered, m.Gap)
+	}
 }
