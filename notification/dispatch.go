@@ -68,8 +68,8 @@ func (d *dispatcher) stop() { d.abort.Store(true) }
 func (d *dispatcher) join(t *topic, s *Subscription) <-chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.live && s.goLive(d.start(t), 0) {
-		d.system.pump.replayer.add(s)
+	if t.live && s.goLive(d.start(t), t.complete) {
+		d.system.pump.resumed(s)
 	}
 	return t.ready
 }
@@ -356,15 +356,22 @@ func (p *pump) goLive(t *topic, complete uint64) {
 	if t.live {
 		return
 	}
-	t.live, t.everLive = true, true
+	t.live, t.everLive, t.complete = true, true, complete
 	from := p.dispatcher.start(t)
 	for _, s := range t.subs {
 		if s.goLive(from, complete) {
-			p.replayer.add(s)
-			p.beatSoon()
+			p.resumed(s)
 		}
 	}
 	close(t.ready)
+}
+
+// resumed makes a subscription read the journal, and sees to the heartbeat that tells when it has all.
+func (p *pump) resumed(s *Subscription) {
+	p.replayer.add(s)
+	if !p.dispatcher.heard(s.complete) {
+		p.beatSoon()
+	}
 }
 
 // down stops delivery until the next session is recovered.

@@ -19,19 +19,28 @@ const (
 func (p *pump) recover(s *session) {
 	d := p.dispatcher
 	d.highest = place{}
+	all := true
 	if p.system.set.history == 0 {
 		p.missed(GapReconnected, position{})
-	} else if !p.readMissed(s) {
-		return // the session ended meanwhile, and the next one tries again
+	} else {
+		var ended bool
+		if all, ended = p.readMissed(s); ended {
+			return // the next session tries again
+		}
+	}
+	// Heartbeats sent before this moment may know less of the journal than was just read.
+	d.trusted = p.beats.Load()
+	complete := d.trusted
+	if all {
+		d.beat(complete)
+	} else {
+		complete++
 	}
 	for _, t := range s.topics {
 		// Those that were refused are live for nobody.
-		p.goLive(t, 0)
+		p.goLive(t, complete)
 	}
 	d.up = true
-	// Heartbeats sent before this moment may know less of the journal than was just read.
-	d.trusted = p.beats.Load()
-	d.beat(d.trusted)
 	for _, name := range d.early {
 		p.added(name)
 	}
@@ -40,8 +49,9 @@ func (p *pump) recover(s *session) {
 	p.replayer.wake()
 }
 
-// readMissed compares the journal with what passed before the cut, and delivers what did not.
-func (p *pump) readMissed(s *session) bool {
+// readMissed compares the journal with what passed before the cut, and delivers what did not. It reports whether that was
+// all of it, and whether the session has ended meanwhile.
+func (p *pump) readMissed(s *session) (all, ended bool) {
 	d := p.dispatcher
 	if d.base.known {
 		p.foreignMissed()
@@ -64,10 +74,10 @@ func (p *pump) readMissed(s *session) bool {
 				p.system.set.logger.Warn("notification: connected to a replica, which may skip events unnoticed")
 			}
 			d.base.known = true
-			return true
+			return true, false
 		}
 		if s.ctx.Err() != nil {
-			return false
+			return false, true
 		}
 		p.note(err)
 		if d.portion.failed(err) {
@@ -77,20 +87,20 @@ func (p *pump) readMissed(s *session) bool {
 		if permanent(err) {
 			// Live delivery is worth more than none, and the subscribers know.
 			p.missed(GapUnreadable, d.at().pos)
-			return true
+			return false, false
 		}
 		if elsewhere(err) {
 			lookAround(s.ctx, p.system.client)
 			if failures >= uncounted && p.counts.Load() {
 				s.end() // commands stay with another server, and so must the connection
-				return false
+				return false, true
 			}
 			if failures >= uncounted {
 				j = p.system.journal.within(&patience) // perhaps there is a proxy that listens in our place
 			}
 		}
 		if !sleep(s.ctx, backoff(failures, minReconnect, maxReconnect)) {
-			return false
+			return false, true
 		}
 	}
 }

@@ -46,7 +46,7 @@ func (h *withheld) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 // read. He does not wait for the next one of the clock.
 func TestResumingUnderANewName(t *testing.T) {
 	t.Parallel()
-	for _, how := range []string{"heartbeat", "recovery"} {
+	for _, how := range []string{"heartbeat", "another subscriber has come first", "recovery"} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
 			server := redistest.Start(t)
@@ -58,16 +58,19 @@ func TestResumingUnderANewName(t *testing.T) {
 			p := &publisher{system: newSystem(t, admin)}
 			require.Zero(t, p.publish(t.Context(), "k", 10))
 
+			if how == "another subscriber has come first" {
+				subscribe(t, n, "k")
+			}
 			s := n.SubscribeFrom(t.Context(), "k", "")
 			require.NoError(t, s.Err())
 			r := record(t, s)
 			before := hook.reads.Load()
 			require.Eventually(t, func() bool { return hook.reads.Load() >= before+3 }, patience, time.Millisecond)
 			assert.Zero(t, r.last())
-			if how == "heartbeat" {
-				close(hook.let)
-			} else {
+			if how == "recovery" {
 				require.NoError(t, admin.Do(t.Context(), "client", "kill", "type", "pubsub").Err())
+			} else {
+				close(hook.let)
 			}
 			r.reached(t, p.last)
 			require.Eventually(t, func() bool { return gauge(t, n, "replaying_subscribers") == 0 }, patience, time.Millisecond)

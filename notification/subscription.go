@@ -45,7 +45,7 @@ type Subscription struct {
 	err      error
 	state    state
 	resumes  bool       // made by SubscribeFrom: begins in the journal, after last; false once it has caught up
-	complete uint64     // if it resumes: the heartbeat that tells of all that was published before its name was live
+	complete uint64     // if it resumes: that of its topic
 	late     bool       // Subscribe gave up waiting, so the first thing to tell is a gap
 	from     position   // the place given to SubscribeFrom, for as long as the journal did not contradict
 	last     position   // the last event delivered, read from the journal, or known not to be ours
