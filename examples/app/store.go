@@ -119,6 +119,11 @@ func (s *Store) Finish(ctx context.Context, id string) error {
 	return s.rdb.SRem(ctx, s.todoKey(), id).Err()
 }
 
+// Listed reports whether a workflow is still to be taken off the list of the unfinished.
+func (s *Store) Listed(ctx context.Context, id string) (bool, error) {
+	return s.rdb.SIsMember(ctx, s.todoKey(), id).Result()
+}
+
 // Load returns the state of a workflow, or errVanished.
 func (s *Store) Load(ctx context.Context, id string) (Workflow, error) {
 	raw, err := s.rdb.Get(ctx, s.stateKey(id)).Bytes()

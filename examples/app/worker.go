@@ -170,6 +170,12 @@ func (p *Pool) finish(ctx context.Context, id, worker string, token int64) error
 	if err != nil {
 		return err
 	}
+	if state.Status == Done {
+		// Whoever ended it may have done all there was to do since it was picked.
+		if listed, err := p.store.Listed(ctx, id); err != nil || !listed {
+			return err
+		}
+	}
 	// These may have been published already. If so, receivers notice by their numbers.
 	if err := p.tell(ctx, state); err != nil {
 		return err

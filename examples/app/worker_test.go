@@ -140,6 +140,19 @@ func TestWhatADeadWorkerDidNotTellIsTold(t *testing.T) {
 	assert.Zero(t, unfinished)
 }
 
+// A worker picks a workflow that another one is about to end, and gets the lock right after that.
+func TestFinishedWorkflowIsNotToldAgain(t *testing.T) {
+	t.Parallel()
+	b := newBundle(t, Options{Name: "a"})
+	_, err := b.next(t.Context(), "a/1")
+	require.NoError(t, err)
+	told := len(b.events.Published())
+
+	require.NoError(t, b.finish(t.Context(), b.id, "a/2", 2))
+
+	assert.Len(t, b.events.Published(), told)
+}
+
 func TestFailedPublishLeavesTheWorkflowToOthers(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t, Options{Name: "a"})
