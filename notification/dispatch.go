@@ -68,7 +68,7 @@ func (d *dispatcher) stop() { d.abort.Store(true) }
 func (d *dispatcher) join(t *topic, s *Subscription) <-chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.live && s.goLive(d.start(t), t.complete) {
+	if t.live && s.goLive(d.start(t)) {
 		d.system.pump.resumed(s)
 	}
 	return t.ready
@@ -359,17 +359,18 @@ func (p *pump) goLive(t *topic, complete uint64) {
 	t.live, t.everLive, t.complete = true, true, complete
 	from := p.dispatcher.start(t)
 	for _, s := range t.subs {
-		if s.goLive(from, complete) {
+		if s.goLive(from) {
 			p.resumed(s)
 		}
 	}
 	close(t.ready)
 }
 
-// resumed makes a subscription read the journal, and sees to the heartbeat that tells when it has all.
+// resumed makes a subscription read the journal, and sees to the heartbeat that tells when it has all. The caller holds
+// topic.mu.
 func (p *pump) resumed(s *Subscription) {
 	p.replayer.add(s)
-	if !p.dispatcher.heard(s.complete) {
+	if !p.dispatcher.heard(s.topic.complete) {
 		p.beatSoon()
 	}
 }

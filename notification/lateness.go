@@ -115,14 +115,15 @@ func (l *lateness) compare(clock, id any, sent time.Time) {
 	}
 }
 
-// doubt makes the next event ask for the server's clock, and compare it with its place.
+// doubt is for when a call was refused as late though its sender was still there, or places seem to stand still: the
+// server's clock was set, or another server has taken over. The next event asks for the clock, and compares it with its
+// place.
 func (l *lateness) doubt() {
 	l.standing.Store(true)
 	l.forget()
 }
 
-// forget is for when a call was refused as late though its sender was still there: the server's clock was set, or another
-// server has taken over.
+// forget makes the next event ask for the server's clock.
 func (l *lateness) forget() {
 	now := time.Now()
 	l.anew.Store(&now)

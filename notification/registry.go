@@ -42,7 +42,7 @@ type topic struct {
 	everLive bool            // was live in some session, so a cut may have cost events
 	foreign  bool            // other programs publish to it
 	start    position        // end of the journal before Redis was asked for the name
-	complete uint64          // the first heartbeat after it was live: it comes after all that was published before
+	complete uint64          // the heartbeat that comes after all that was published before it was live
 	last     envelope        // the last event fanned out, to know the copies that follow
 	passed   position        // the last event of the journal fanned out
 	ready    chan struct{}   // closed when the topic becomes live

@@ -29,6 +29,16 @@ func failOver(t *testing.T, target *atomic.Pointer[string], from, to *redistest.
 	}
 }
 
+// publishAgain does what a publisher does that has lost the reply: an event of another journal gets a new place.
+func publishAgain(t *testing.T, client *redis.Client, event map[string]any) {
+	t.Helper()
+	id, err := client.XAdd(t.Context(), &redis.XAddArgs{
+		Stream: journalKey, Values: []any{"k", event["k"], "v", event["v"]},
+	}).Result()
+	require.NoError(t, err)
+	require.NoError(t, client.Publish(t.Context(), "k", fmt.Sprintf(`{"event_id":%q,%s`, id, event["v"])).Err())
+}
+
 // A publisher whose reply was lost in a failover repeats its event on the new master. If the old one had delivered it
 // but did not pass it on, it has another place there, and is the same event all the same. So it is after several failovers.
 func TestEventRepeatedAfterAFailoverArrivesOnce(t *testing.T) {
@@ -43,17 +53,10 @@ func TestEventRepeatedAfterAFailoverArrivesOnce(t *testing.T) {
 	r.reached(t, p.last)
 	lost, err := toBefore.XRange(t.Context(), journalKey, "-", "+").Result()
 	require.NoError(t, err)
-	again := func(e redis.XMessage) {
-		id, err := toAfter.XAdd(t.Context(), &redis.XAddArgs{
-			Stream: journalKey, Values: []any{"k", e.Values["k"], "v", e.Values["v"]},
-		}).Result()
-		require.NoError(t, err)
-		require.NoError(t, toAfter.Publish(t.Context(), "k", fmt.Sprintf(`{"event_id":%q,%s`, id, e.Values["v"])).Err())
-	}
-	again(lost[8]) // the recovery will come across this one
+	publishAgain(t, toAfter, lost[8].Values) // the recovery will come across this one
 	failOver(t, target, before, between, n)
 	failOver(t, target, between, after, n)
-	again(lost[9]) // this one arrives live
+	publishAgain(t, toAfter, lost[9].Values) // this one arrives live
 	p.system = newSystem(t, toAfter)
 	require.Zero(t, p.publish(t.Context(), "k", 10))
 	r.reached(t, p.last)
@@ -87,11 +90,7 @@ func TestEventRepeatedAfterAFailoverArrivesOnceThroughTheOldMaster(t *testing.T)
 	require.Eventually(t, func() bool {
 		return strings.Contains(toBefore.Info(t.Context(), "replication").Val(), "master_link_status:up")
 	}, patience, time.Millisecond)
-	id, err := toAfter.XAdd(t.Context(), &redis.XAddArgs{
-		Stream: journalKey, Values: []any{"k", lost["k"], "v", lost["v"]},
-	}).Result()
-	require.NoError(t, err)
-	require.NoError(t, toAfter.Publish(t.Context(), "k", fmt.Sprintf(`{"event_id":%q,%s`, id, lost["v"])).Err())
+	publishAgain(t, toAfter, lost)
 	p.system = newSystem(t, toAfter)
 	require.Zero(t, p.publish(t.Context(), "k", 10))
 	r.reached(t, p.last)
@@ -125,19 +124,12 @@ func TestEventRepeatedAfterAFailoverIsNotReplayed(t *testing.T) {
 			last := toBefore.XRevRangeN(t.Context(), journalKey, "+", "-", 1).Val()[0].Values
 			require.Zero(t, p.publish(t.Context(), "k", tc.behind))
 			other.reached(t, p.last)
-			again := func() { // as a publisher that lost the reply
-				id, err := toAfter.XAdd(t.Context(), &redis.XAddArgs{
-					Stream: journalKey, Values: []any{"k", last["k"], "v", last["v"]},
-				}).Result()
-				require.NoError(t, err)
-				require.NoError(t, toAfter.Publish(t.Context(), "k", fmt.Sprintf(`{"event_id":%q,%s`, id, last["v"])).Err())
-			}
 			if !tc.live {
-				again()
+				publishAgain(t, toAfter, last)
 			}
 			failOver(t, target, before, after, n)
 			if tc.live {
-				again()
+				publishAgain(t, toAfter, last)
 			}
 			p.system = newSystem(t, toAfter)
 			require.Zero(t, p.publish(t.Context(), "k", 1)) // it falls behind
@@ -177,11 +169,7 @@ func TestReplayGoesNoFurtherThanTheConnection(t *testing.T) {
 	client.subscriptions.Store(toAfter)
 	proxy.Cut()
 	assert.Equal(t, notification.GapWiped, told(t, r.sub).Reason)
-	id, err := toAfter.XAdd(t.Context(), &redis.XAddArgs{
-		Stream: journalKey, Values: []any{"k", lost["k"], "v", lost["v"]},
-	}).Result()
-	require.NoError(t, err)
-	require.NoError(t, toAfter.Publish(t.Context(), "k", fmt.Sprintf(`{"event_id":%q,%s`, id, lost["v"])).Err())
+	publishAgain(t, toAfter, lost)
 	p.system = newSystem(t, toAfter)
 	require.Zero(t, p.publish(t.Context(), "k", 10))
 	r.reached(t, p.last)
@@ -215,9 +203,7 @@ func TestEventRepeatedAfterAFailoverReachesWhoHadItNot(t *testing.T) {
 	numbers := []int{decoded(t, next(t, slow))} // now the others are read, and two of them wait outside the buffer
 	require.Eventually(t, func() bool { return n.GetMetrics().MessagesRecovered == 1 }, patience, time.Millisecond)
 
-	id, err := toAfter.XAdd(t.Context(), &redis.XAddArgs{Stream: journalKey, Values: []any{"k", lost["k"], "v", lost["v"]}}).Result()
-	require.NoError(t, err)
-	require.NoError(t, toAfter.Publish(t.Context(), "k", fmt.Sprintf(`{"event_id":%q,%s`, id, lost["v"])).Err())
+	publishAgain(t, toAfter, lost)
 	require.Zero(t, p.publish(t.Context(), "k", 1))
 	for len(numbers) < 6 {
 		numbers = append(numbers, decoded(t, next(t, slow)))

@@ -327,8 +327,11 @@ func (r *replayer) caughtUp(s *Subscription, stopping bool) bool {
 	if s.closed {
 		return true
 	}
-	if !stopping && (!s.topic.live || s.last.less(s.topic.passed) || s.resumes && !r.pump.dispatcher.heard(s.complete)) {
+	if !stopping && (!s.topic.live || s.last.less(s.topic.passed)) {
 		return false
+	}
+	if !stopping && s.resumes && !r.pump.dispatcher.heard(s.topic.complete) {
+		return false // what was published before its name was live may not all have been read
 	}
 	s.state, s.resumes = live, false
 	s.releaseAll()

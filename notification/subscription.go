@@ -45,7 +45,6 @@ type Subscription struct {
 	err      error
 	state    state
 	resumes  bool       // made by SubscribeFrom: begins in the journal, after last; false once it has caught up
-	complete uint64     // if it resumes: that of its topic
 	late     bool       // Subscribe gave up waiting, so the first thing to tell is a gap
 	from     position   // the place given to SubscribeFrom, for as long as the journal did not contradict
 	last     position   // the last event delivered, read from the journal, or known not to be ours
@@ -178,14 +177,14 @@ func (s *Subscription) isLate() bool {
 
 // goLive makes the subscription receive, from the dispatcher or, if it resumes, from the journal first: until a heartbeat
 // tells that this was all. The latter is what it reports. The caller holds topic.mu.
-func (s *Subscription) goLive(from position, complete uint64) (behind bool) {
+func (s *Subscription) goLive(from position) (behind bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || s.state != pending {
 		return false
 	}
 	if s.resumes {
-		s.state, s.complete = replaying, complete
+		s.state = replaying
 		return true
 	}
 	s.state = live
