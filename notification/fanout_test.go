@@ -31,7 +31,7 @@ func TestTenThousandSubscribersOneStuck(t *testing.T) {
 	for i := range subs {
 		subs[i] = n.Subscribe(t.Context(), "k")
 	}
-	assert.Less(t, runtime.NumGoroutine(), before+subscribers/100, "subscribers cost no goroutines")
+	assert.LessOrEqual(t, runtime.NumGoroutine(), before+5, "subscribers cost no goroutines")
 	assert.Len(t, pubsubClients(t, client), 1)
 
 	// Three buffers' worth of events: the others read, one does not.

@@ -92,13 +92,13 @@ func (i instance) queued(t *testing.T, resource string) bool {
 // with half of its time to spare.
 func within(t *testing.T, call func(context.Context) error) error {
 	t.Helper()
-	const budget = 12 * time.Second
+	const budget = 8 * time.Second
 	ctx, cancel := context.WithTimeout(t.Context(), budget)
 	defer cancel()
 	began := time.Now()
 	err := call(ctx)
 	require.NoError(t, ctx.Err(), "a hook hangs")
-	assert.Less(t, time.Since(began), budget/2+4*time.Second, "half of the time, and some for a busy machine")
+	assert.Less(t, time.Since(began), budget/2+2*time.Second, "half of the time, and some for a busy machine")
 	return err
 }
 

@@ -178,7 +178,7 @@ func TestLatencyDoesNotSerialise(t *testing.T) {
 	}
 	writer.Wait()
 	// One after the other they would take 200 × 100 ms = 20 s.
-	require.Less(t, time.Since(start), lines*oneWay)
+	require.Less(t, time.Since(start), lines*oneWay/4)
 }
 
 func TestLatencyKeepsOrderWhenItShrinks(t *testing.T) {
