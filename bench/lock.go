@@ -24,9 +24,6 @@ import (
 //go:embed peers/release.lua
 var peerRelease string
 
-// unpolled is what we do on a client of go-redis, where no reply is polled for.
-const unpolled = "ours, on a client of go-redis"
-
 const (
 	lockTTL     = 30 * time.Second
 	lockCallers = 64
@@ -57,7 +54,7 @@ func measureLock(ctx context.Context, s *scope, e effort) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	alone, err := e.runRace(ctx, 1, ours, raw, oursLock(s, unpolled, newPlain(s, server)))
+	alone, err := e.runRace(ctx, 1, ours, raw)
 	if err != nil {
 		return nil, err
 	}
@@ -76,9 +73,6 @@ func measureLock(ctx context.Context, s *scope, e effort) ([]row, error) {
 	rows := []row{{
 		what: "acquire + release, one caller: time", against: "SET NX PX + EVALSHA on go-redis",
 		goal: atMost(1.10), value: alone.times(1), unit: "×", detail: alone.both(1),
-	}, {
-		what: "acquire + release, one caller: time", against: alone.names[2],
-		goal: noGoal(), value: alone.times(2), unit: "×", detail: alone.both(2),
 	}}
 	for i, bound := range []goal{atLeast(2.5), atLeast(2.5), atLeast(1.3), noGoal()} {
 		rows = append(rows, row{
@@ -89,9 +83,6 @@ func measureLock(ctx context.Context, s *scope, e effort) ([]row, error) {
 	return append(rows, row{
 		what: "refused try: time", against: "one SET NX",
 		goal: atMost(1.15), value: refused.times(1), unit: "×", detail: refused.both(1),
-	}, row{
-		what: "refused try: time", against: refused.names[2],
-		goal: noGoal(), value: refused.times(2), unit: "×", detail: refused.both(2),
 	}), nil
 }
 
@@ -203,6 +194,5 @@ func raceRefused(ctx context.Context, s *scope, e effort, server *redistest.Serv
 			}
 			return err
 		}},
-		refused(unpolled, newPlain(s, server)),
 	)
 }

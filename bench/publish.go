@@ -5,7 +5,6 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
-	"slices"
 
 	"github.com/redis/go-redis/v9"
 
@@ -77,10 +76,7 @@ func measurePublish(ctx context.Context, s *scope, e effort) ([]row, error) {
 			return plain.Publish(ctx, channel, payload).Err()
 		}},
 	}
-	publisher := newNotifications(s, newPlain(s, server))
-	alone, err := e.runRace(ctx, 1, append(slices.Clip(contenders), contender{
-		unpolled, func(ctx context.Context, _ int) error { return publisher.Publish(ctx, channel, ev) },
-	})...)
+	alone, err := e.runRace(ctx, 1, contenders...)
 	if err != nil {
 		return nil, err
 	}
@@ -98,11 +94,6 @@ func measurePublish(ctx context.Context, s *scope, e effort) ([]row, error) {
 			what: "publish with history, one caller: time", against: "raw PUBLISH, no history",
 			goal: noGoal(), value: alone.times(2), unit: "×",
 			detail: alone.both(2),
-		},
-		{
-			what: "publish with history, one caller: time", against: unpolled,
-			goal: noGoal(), value: alone.times(3), unit: "×",
-			detail: alone.both(3),
 		},
 		{
 			what: "publish with history, 64 callers: throughput", against: "EVALSHA of XADD + PUBLISH",

@@ -26,24 +26,6 @@
 // anything else one server. Pipelines and subscriptions use connections beside
 // the pool, as always in go-redis.
 //
-// # Polling
-//
-// A command that is alone on its client may be polled for: its goroutine asks the socket for the reply again and again,
-// for the config's BusyPoll at most, before it sleeps. With a Redis on the same machine, and processors that have little
-// else to do, that about halves the time of a command, as a processor that has gone idle takes longer to wake than
-// Redis takes to answer. Which way is faster is measured: on 64 commands of each way, after which 2048 are sent in the
-// better one before the next trial. As polling keeps a processor busy, it has to gain a tenth to begin with; after that
-// it goes on for as long as it gains anything. A server behind a network, or busy processors, are waited for as ever.
-//
-// A reply that was polled for also makes a subscription on the same client look for a message, for 50µs at most, since a
-// publish may be what was replied to. Four times in vain, and that is left to one reply in 2048 until it brings something
-// again.
-//
-// Commands under way at the same time are not polled for. Who sends one command after the other and polls keeps its
-// processor, and lets other goroutines run each millisecond: so long, or BusyPoll if that is longer, may they wait where
-// all processors are busy or polled on. On Linux, other processes go first. Polling needs Unix, a plain TCP or Unix
-// socket (TLS may be spoken over it), and more than one processor.
-//
 // # What is wrong
 //
 // [Redis.HealthCheck], CheckLockNodes, WaitReady and NewRedis return an [*Error] with the address

@@ -83,7 +83,7 @@ type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 // nobody calls Close on an application that could not be built.
 //
 // Connections that are tied end with the gate; the others are go-redis' to close.
-func (g *gate) dialer(dial dialFunc, poll *polling, tlsConfig *tls.Config, timeout time.Duration, tied bool) dialFunc {
+func (g *gate) dialer(dial dialFunc, tlsConfig *tls.Config, timeout time.Duration, tied bool) dialFunc {
 	if dial == nil {
 		d := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
 			// Notices a vanished peer in about 45 s, before most firewalls
@@ -103,7 +103,6 @@ func (g *gate) dialer(dial dialFunc, poll *polling, tlsConfig *tls.Config, timeo
 		if err != nil {
 			return nil, g.blame(err)
 		}
-		conn = poll.wrap(conn)
 		if tied {
 			conn = g.tie(conn)
 		}

@@ -26,7 +26,6 @@ type Redis struct {
 	nodes   []*server // those of LockNodes
 	log     *zap.Logger
 	gate    *gate
-	polling *polling
 	metrics *metrics
 	idle    *idleKeeper
 
@@ -51,7 +50,7 @@ func New(cfg *config.Config, opts ...Option) (*Redis, error) {
 		return nil, err
 	}
 	r := &Redis{
-		cfg: cfg, log: set.log, gate: newGate(), polling: newPolling(cfg.BusyPoll), metrics: newMetrics(set.name),
+		cfg: cfg, log: set.log, gate: newGate(), metrics: newMetrics(set.name),
 	}
 	if r.main, err = r.build(main, set); err != nil {
 		return nil, err
@@ -75,7 +74,7 @@ func New(cfg *config.Config, opts ...Option) (*Redis, error) {
 
 // build makes one go-redis client behind the gate, with metrics and tracing.
 func (r *Redis) build(e *endpoint, set settings) (*server, error) {
-	dial := r.gate.dialer(r.cfg.Dialer, r.polling, e.tls, e.options.DialTimeout, e.mode == modeSentinel)
+	dial := r.gate.dialer(r.cfg.Dialer, e.tls, e.options.DialTimeout, e.mode == modeSentinel)
 	c := e.connect(dial)
 	// The first hook is the outermost: what the gate refuses is neither
 	// counted nor traced.

@@ -51,10 +51,6 @@ type Config struct {
 	// Time a single health check or start-up ping may take.
 	PingTimeout time.Duration `env:"REDIS_PING_TIMEOUT,default=1s" json:"ping_timeout"`
 
-	// Time a lone command's reply is polled for before its goroutine sleeps, where that is faster, see
-	// package client; 0 or -1 is never, 10ms the longest.
-	BusyPoll time.Duration `env:"REDIS_BUSY_POLL,default=100us" json:"busy_poll"`
-
 	// Use TLS, with the system's roots unless a CA file is named. A rediss:// URL or a
 	// TLSConfig turns it on as well.
 	TLSEnabled bool `env:"REDIS_TLS,default=false" json:"tls_enabled"`

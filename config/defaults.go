@@ -54,7 +54,6 @@ func (c *Config) normalise() {
 	c.MaxRetries = noneToZero(c.MaxRetries)
 	c.MinRetryBackoff = noneToZero(c.MinRetryBackoff)
 	c.MaxRetryBackoff = noneToZero(c.MaxRetryBackoff)
-	c.BusyPoll = noneToZero(c.BusyPoll)
 	c.NotificationHistorySize = noneToZero(c.NotificationHistorySize)
 }
 

@@ -14,7 +14,7 @@ func TestDefault(t *testing.T) {
 		Host: "localhost", Port: "6379",
 		PoolSize: 10, MaxIdleConns: 5, MinIdleConns: 2,
 		DialTimeout: 5 * time.Second, ReadTimeout: 3 * time.Second, WriteTimeout: 3 * time.Second,
-		PoolTimeout: 4 * time.Second, PingTimeout: time.Second, BusyPoll: 100 * time.Microsecond,
+		PoolTimeout: 4 * time.Second, PingTimeout: time.Second,
 		MaxRetries: 3, MinRetryBackoff: 8 * time.Millisecond, MaxRetryBackoff: 512 * time.Millisecond,
 		KeyPrefix: "cache:", Required: &yes,
 		NotificationBufferSize: 100, NotificationPolicy: "replay", NotificationHistorySize: 10000, NotificationHistoryTTL: time.Hour,
@@ -49,11 +49,10 @@ func TestWithDefaultsKeepsExplicitZeros(t *testing.T) {
 func TestMinusOneMeansNone(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]*Config{
-		"hand-written": {BusyPoll: -1, MaxRetries: -1, MinRetryBackoff: -1, MaxRetryBackoff: -1, NotificationHistorySize: -1},
+		"hand-written": {MaxRetries: -1, MinRetryBackoff: -1, MaxRetryBackoff: -1, NotificationHistorySize: -1},
 		"complete": func() *Config {
 			c := Default()
 			c.MaxRetries, c.MinRetryBackoff, c.MaxRetryBackoff, c.NotificationHistorySize = -1, -1, -1, -1
-			c.BusyPoll = -1
 			return c
 		}(),
 	} {
@@ -61,7 +60,6 @@ func TestMinusOneMeansNone(t *testing.T) {
 			t.Parallel()
 			require.NoError(t, c.Validate())
 			got := c.WithDefaults()
-			require.Zero(t, got.BusyPoll)
 			require.Zero(t, got.MaxRetries)
 			require.Zero(t, got.MinRetryBackoff)
 			require.Zero(t, got.MaxRetryBackoff)

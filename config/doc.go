@@ -16,7 +16,7 @@
 //	cfg := config.Default()
 //	cfg.MinIdleConns = 0 // no connection is kept open in advance
 //
-// For MaxRetries, MinRetryBackoff, MaxRetryBackoff, BusyPoll and
+// For MaxRetries, MinRetryBackoff, MaxRetryBackoff and
 // NotificationHistorySize the value -1 also means "none", in every kind of
 // Config. Every other negative number is an error.
 //

@@ -79,7 +79,7 @@ func decodeEnv(ctx context.Context, f field, env envconfig.Lookuper) (reflect.Va
 // minusOne lets the -1 that means "none" be written without a unit for durations;
 // for whole numbers it changes nothing that matters.
 func minusOne(_ context.Context, _, key, _, value string) (string, bool, error) {
-	if value == "-1" && (strings.HasSuffix(key, "_BACKOFF") || strings.HasSuffix(key, "_BUSY_POLL")) {
+	if value == "-1" && strings.HasSuffix(key, "_BACKOFF") {
 		return "-1ns", false, nil
 	}
 	return value, false, nil

@@ -46,7 +46,7 @@ func TestLoadReadsEveryVariable(t *testing.T) {
 		"REDIS_HOST": "redis.internal", "REDIS_PORT": "6380", "REDIS_USERNAME": "app", "REDIS_PASSWORD": "hunter2",
 		"REDIS_DB": "3", "REDIS_POOL_SIZE": "20", "REDIS_MAX_IDLE_CONNS": "8", "REDIS_MIN_IDLE_CONNS": "4",
 		"REDIS_DIAL_TIMEOUT": "1s", "REDIS_READ_TIMEOUT": "2s", "REDIS_WRITE_TIMEOUT": "3s500ms",
-		"REDIS_POOL_TIMEOUT": "5s", "REDIS_PING_TIMEOUT": "250ms", "REDIS_BUSY_POLL": "20us",
+		"REDIS_POOL_TIMEOUT": "5s", "REDIS_PING_TIMEOUT": "250ms",
 		"REDIS_TLS": "true", "REDIS_TLS_CA_FILE": ca, "REDIS_TLS_CERT_FILE": cert, "REDIS_TLS_KEY_FILE": key,
 		"REDIS_TLS_SERVER_NAME": "redis.example",
 		"REDIS_MAX_RETRIES":     "5", "REDIS_MIN_RETRY_BACKOFF": "1ms", "REDIS_MAX_RETRY_BACKOFF": "1s",
@@ -59,7 +59,7 @@ func TestLoadReadsEveryVariable(t *testing.T) {
 		Host: "redis.internal", Port: "6380", Username: "app", Password: "hunter2", DB: 3,
 		PoolSize: 20, MaxIdleConns: 8, MinIdleConns: 4,
 		DialTimeout: time.Second, ReadTimeout: 2 * time.Second, WriteTimeout: 3500 * time.Millisecond,
-		PoolTimeout: 5 * time.Second, PingTimeout: 250 * time.Millisecond, BusyPoll: 20 * time.Microsecond,
+		PoolTimeout: 5 * time.Second, PingTimeout: 250 * time.Millisecond,
 		TLSEnabled: true, TLSCAFile: ca, TLSCertFile: cert, TLSKeyFile: key, TLSServerName: "redis.example",
 		MaxRetries: 5, MinRetryBackoff: time.Millisecond, MaxRetryBackoff: time.Second,
 		ClientName: "orders", KeyPrefix: "orders:", LockNodes: []string{"a:1", "redis://:pw@b:2"}, Required: &no,
@@ -127,14 +127,13 @@ func TestLoadMinusOne(t *testing.T) {
 	t.Parallel()
 	c, err := fromEnv(t, "", map[string]string{
 		"REDIS_MAX_RETRIES": "-1", "REDIS_MIN_RETRY_BACKOFF": "-1", "REDIS_MAX_RETRY_BACKOFF": "-1",
-		"REDIS_NOTIFICATION_HISTORY_SIZE": "-1", "REDIS_BUSY_POLL": "-1",
+		"REDIS_NOTIFICATION_HISTORY_SIZE": "-1",
 	})
 	require.NoError(t, err)
 	require.Zero(t, c.MaxRetries)
 	require.Zero(t, c.MinRetryBackoff)
 	require.Zero(t, c.MaxRetryBackoff)
 	require.Zero(t, c.NotificationHistorySize)
-	require.Zero(t, c.BusyPoll)
 }
 
 func TestLoadEmptyVariableIsUnset(t *testing.T) {

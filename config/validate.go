@@ -143,9 +143,6 @@ func (v *validation) topology() {
 	}
 }
 
-// maxBusyPoll bounds how long a command may keep a processor busy.
-const maxBusyPoll = 10 * time.Millisecond
-
 // maxMessages is how many messages package notification buffers at most.
 const maxMessages = 1 << 20
 
@@ -185,9 +182,6 @@ func (v *validation) numbers() {
 	}
 	if v.ok("MinRetryBackoff", "MaxRetryBackoff") && noneToZero(c.MinRetryBackoff) > noneToZero(c.MaxRetryBackoff) {
 		v.reject("MinRetryBackoff", "at most MaxRetryBackoff, %s", noneToZero(c.MaxRetryBackoff))
-	}
-	if c.BusyPoll < -1 || c.BusyPoll > maxBusyPoll {
-		v.reject("BusyPoll", "-1 or 0 for never, up to %s", maxBusyPoll)
 	}
 	if c.NotificationBufferSize < 1 || c.NotificationBufferSize > maxMessages {
 		v.reject("NotificationBufferSize", "1 to %d", maxMessages)

@@ -74,8 +74,6 @@ func TestValidateRejects(t *testing.T) {
 		"negative timeouts":           {Config{DialTimeout: -1, ReadTimeout: -1, WriteTimeout: -1, PoolTimeout: -1, PingTimeout: -1}, "DialTimeout,ReadTimeout,WriteTimeout,PoolTimeout,PingTimeout"},
 		"retries below -1":            {Config{MaxRetries: -2}, "MaxRetries"},
 		"backoff below -1":            {Config{MinRetryBackoff: -2, MaxRetryBackoff: -time.Second}, "MinRetryBackoff,MaxRetryBackoff"},
-		"busy poll below -1":          {Config{BusyPoll: -2}, "BusyPoll"},
-		"long busy poll":              {Config{BusyPoll: time.Second}, "BusyPoll"},
 		"min backoff > max backoff":   {Config{MinRetryBackoff: 2 * time.Second, MaxRetryBackoff: time.Second}, "MinRetryBackoff"},
 		"pause but no longest pause":  {Config{MinRetryBackoff: time.Second, MaxRetryBackoff: -1}, "MinRetryBackoff"},
 		"negative buffer":             {Config{NotificationBufferSize: -1}, "NotificationBufferSize"},
