@@ -14,6 +14,13 @@ import (
 
 // The names of the packages below, so that one import serves most users.
 
+// ArgumentError says which argument of a call, or which option, cannot be used, and
+// why. Nothing was sent to Redis.
+type ArgumentError = client.ArgumentError
+
+// ErrInvalidArgument matches every ArgumentError.
+var ErrInvalidArgument = client.ErrInvalidArgument
+
 // Configuration. See package config.
 type (
 	// Config holds all settings.
@@ -42,8 +49,6 @@ var (
 	ErrClientNotStarted = client.ErrNotStarted
 	// ErrClientClosed means that the client was closed.
 	ErrClientClosed = client.ErrClosed
-	// ErrClientArgument means that a call had no context.
-	ErrClientArgument = client.ErrInvalidArgument
 	// ErrUnreachable means no connection, no answer in time, or a server too busy for one.
 	ErrUnreachable = client.ErrUnreachable
 	// ErrTLS means that the handshake failed.
@@ -98,8 +103,6 @@ var (
 	ErrManagerClosed = lock.ErrManagerClosed
 	// ErrLockRedis means that Redis failed, and says nothing about the lock.
 	ErrLockRedis = lock.ErrRedis
-	// ErrLockArgument means that an argument was unusable.
-	ErrLockArgument = lock.ErrInvalidArgument
 )
 
 // Notifications. See package notification.
@@ -147,8 +150,6 @@ const (
 var (
 	// ErrNotificationsClosed means that the system was closed.
 	ErrNotificationsClosed = notification.ErrClosed
-	// ErrNotificationArgument means that an argument was unusable.
-	ErrNotificationArgument = notification.ErrInvalidArgument
 	// ErrSlowSubscriber is the Err of a Subscription that the policy disconnect closed.
 	ErrSlowSubscriber = notification.ErrSlowSubscriber
 	// ErrNotLive means that subscriptions exist, but do not receive just now.

@@ -3,7 +3,6 @@ package cache
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -33,11 +32,11 @@ type Cache struct {
 // It returns when Redis answers. It gives up after half of the time that ctx
 // has left (of 15 s where ctx has no deadline), with an error that names the
 // address, or when ctx is cancelled; nothing is left running then. A bad
-// configuration is a *ConfigError, a nil ctx ErrClientArgument, before anything is
+// configuration is a *ConfigError, a nil ctx an *ArgumentError, before anything is
 // dialed.
 func SetupCache(ctx context.Context, cfg *Config) (*Cache, error) {
 	if ctx == nil {
-		return nil, fmt.Errorf("cache: SetupCache: %w: ctx is nil", ErrClientArgument)
+		return nil, &ArgumentError{Argument: "ctx", Reason: "is nil"}
 	}
 	cfg, err := loaded(ctx, cfg)
 	if err != nil {

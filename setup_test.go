@@ -104,12 +104,12 @@ func TestSetupCacheFailsCleanly(t *testing.T) {
 		t.Parallel()
 		//nolint:staticcheck // a nil context is what is tested
 		_, err := cache.SetupCache(nil, nil)
-		require.ErrorIs(t, err, cache.ErrClientArgument)
+		require.ErrorIs(t, err, cache.ErrInvalidArgument)
 		//nolint:staticcheck // likewise
 		_, err = cache.NewRedis(nil, nil)
-		require.ErrorIs(t, err, cache.ErrClientArgument)
+		require.ErrorIs(t, err, cache.ErrInvalidArgument)
 		//nolint:staticcheck // likewise
-		require.ErrorIs(t, (&cache.Redis{}).HealthCheck(nil), cache.ErrClientArgument)
+		require.ErrorIs(t, (&cache.Redis{}).HealthCheck(nil), cache.ErrInvalidArgument)
 	})
 }
 

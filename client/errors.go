@@ -5,29 +5,36 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"net"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/cache/internal/arguments"
+	"github.com/compozy/cache/internal/redisx"
 )
 
 // States of the client itself.
 var (
 	// ErrNotStarted is returned by commands sent before Open.
-	ErrNotStarted = errors.New("client: not started")
+	ErrNotStarted = redisx.ErrNotStarted
 	// ErrClosed is returned by WaitReady and the health checks after Close. Commands
 	// return redis.ErrClosed, as with any go-redis client.
 	ErrClosed = errors.New("client: closed")
 )
 
-// ErrInvalidArgument is returned by calls without a context. Nothing was sent.
-var ErrInvalidArgument = errors.New("client: invalid argument")
+// ErrInvalidArgument matches the [*ArgumentError] of calls without a context.
+// Nothing was sent.
+var ErrInvalidArgument = arguments.ErrInvalid
+
+// ArgumentError says which argument cannot be used, and why. All packages of this
+// module share it.
+type ArgumentError = arguments.Error
 
 // checkContext refuses a nil context, which would be a panic further down.
 func checkContext(ctx context.Context) error {
 	if ctx == nil {
-		return fmt.Errorf("%w: ctx is nil", ErrInvalidArgument)
+		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
 	}
 	return nil
 }

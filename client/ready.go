@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/compozy/cache/internal/redisx"
 )
 
 const (
@@ -47,7 +49,7 @@ func (r *Redis) WaitReady(ctx context.Context) error {
 		if permanent(kind) {
 			return r.fail(kind, last)
 		}
-		if err := sleep(ctx, pause); err != nil {
+		if err := redisx.Sleep(ctx, pause); err != nil {
 			if !errors.Is(last, err) {
 				last = fmt.Errorf("%w (%w)", last, err)
 			}
@@ -78,16 +80,4 @@ func (r *Redis) fail(kind, err error) error {
 		addr = "lock node " + node.addr
 	}
 	return &Error{Addr: addr, Kind: kind, Err: err}
-}
-
-// sleep waits for d and returns the context's error if it ends before.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/compozy/cache/internal/arguments"
 )
 
 // What the errors of this package match with errors.Is. A failed Acquire matches exactly one of [ErrLockNotAcquired],
@@ -22,7 +24,7 @@ var (
 	// ErrManagerClosed means that Close has been called.
 	ErrManagerClosed = errors.New("lock: manager closed")
 	// ErrInvalidArgument means that nothing was sent, as an argument was unusable. The error is an [*ArgumentError].
-	ErrInvalidArgument = errors.New("lock: invalid argument")
+	ErrInvalidArgument = arguments.ErrInvalid
 	// ErrRedis means that Redis could not be reached or refused a command; on several masters, that fewer than a majority
 	// have answered. The error is a [*RedisError].
 	ErrRedis = errors.New("lock: redis failed")
@@ -50,21 +52,9 @@ func (e *NotAcquiredError) Error() string {
 // Is reports whether target is ErrLockNotAcquired.
 func (e *NotAcquiredError) Is(target error) bool { return target == ErrLockNotAcquired }
 
-// ArgumentError says which argument cannot be used, and why. It matches [ErrInvalidArgument].
-type ArgumentError struct {
-	// Argument is the name of the parameter or option.
-	Argument string
-	// Reason is what is wrong with it.
-	Reason string
-}
-
-// Error implements error.
-func (e *ArgumentError) Error() string {
-	return fmt.Sprintf("%v: %s %s", ErrInvalidArgument, e.Argument, e.Reason)
-}
-
-// Is reports whether target is ErrInvalidArgument.
-func (e *ArgumentError) Is(target error) bool { return target == ErrInvalidArgument }
+// ArgumentError says which argument cannot be used, and why. It matches [ErrInvalidArgument]. All packages of this module
+// share it.
+type ArgumentError = arguments.Error
 
 // RedisError is a failure of Redis or of the way to it. It matches [ErrRedis].
 type RedisError struct {

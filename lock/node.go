@@ -5,7 +5,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/compozy/cache/internal/unwrap"
+	"github.com/compozy/cache/internal/redisx"
 )
 
 // node is one Redis that grants locks: the only one, or one of the masters of a quorum. A cluster is one node.
@@ -28,7 +28,7 @@ type node struct {
 
 func newNode(m *RedisLockManager, index int, client redis.UniversalClient) *node {
 	n := &node{manager: m, index: index, client: client}
-	n.cluster, _ = unwrap.As[*redis.ClusterClient](client)
+	n.cluster, _ = redisx.Unwrap[*redis.ClusterClient](client)
 	n.separate.Store(n.cluster != nil)
 	// In a cluster PUBLISH counts the subscribers of its own node only.
 	n.scripts = newScripts(len(m.set.nodes) > 1, m.grant(), n.cluster == nil, m.inboxPrefix)
@@ -40,10 +40,10 @@ func newNode(m *RedisLockManager, index int, client redis.UniversalClient) *node
 
 // heeds reports whether a client is known to stop waiting when the deadline of a context is over.
 func heeds(client redis.UniversalClient) bool {
-	if c, ok := unwrap.As[*redis.Client](client); ok {
+	if c, ok := redisx.Unwrap[*redis.Client](client); ok {
 		return c.Options().ContextTimeoutEnabled
 	}
-	if c, ok := unwrap.As[*redis.ClusterClient](client); ok {
+	if c, ok := redisx.Unwrap[*redis.ClusterClient](client); ok {
 		return c.Options().ContextTimeoutEnabled
 	}
 	return false

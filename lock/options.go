@@ -7,7 +7,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
-	"github.com/compozy/cache/internal/unwrap"
+	"github.com/compozy/cache/internal/redisx"
 )
 
 const (
@@ -93,7 +93,7 @@ func collect(client redis.UniversalClient, opts []Option) (settings, error) {
 		if node == nil {
 			return s, &ArgumentError{Argument: argument, Reason: where + " nil"}
 		}
-		if _, ok := unwrap.As[*redis.Ring](node); ok {
+		if _, ok := redisx.Unwrap[*redis.Ring](node); ok {
 			return s, &ArgumentError{Argument: argument, Reason: where + " a *redis.Ring, which moves keys to another " +
 				"server when one seems down: two would hold the same lock"}
 		}

@@ -7,7 +7,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
-	"github.com/compozy/cache/internal/unwrap"
+	"github.com/compozy/cache/internal/redisx"
 )
 
 // cluster is what a *redis.ClusterClient can do beyond the common interface.
@@ -19,7 +19,7 @@ type cluster interface {
 // lookAround makes a cluster client ask who the masters are now. By itself it does so when a node sends it
 // elsewhere, which a dead one never does, or when what it knows is ten seconds old.
 func lookAround(ctx context.Context, client redis.UniversalClient) {
-	if c, ok := unwrap.As[cluster](client); ok {
+	if c, ok := redisx.Unwrap[cluster](client); ok {
 		c.ReloadState(ctx)
 	}
 }
@@ -27,7 +27,7 @@ func lookAround(ctx context.Context, client redis.UniversalClient) {
 // home returns the client to subscribe with. In a cluster it is that of the node with the journal: other nodes
 // deliver too, but the bus between them may lose messages, and nobody would know.
 func (p *pump) home(ctx context.Context) (redis.UniversalClient, error) {
-	c, ok := unwrap.As[cluster](p.system.client)
+	c, ok := redisx.Unwrap[cluster](p.system.client)
 	if !ok {
 		return p.system.client, nil
 	}
@@ -49,7 +49,7 @@ var errMoved = errors.New("notification: the journal is on another node now")
 // to as sharded channels. All else goes on after that, and a node that was cut off for a while would bring what others
 // publish now without what they have published meanwhile.
 func (p *pump) guard(s *session) error {
-	if _, ok := unwrap.As[cluster](p.system.client); !ok {
+	if _, ok := redisx.Unwrap[cluster](p.system.client); !ok {
 		return nil
 	}
 	s.asking.Lock()

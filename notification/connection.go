@@ -11,6 +11,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
+
+	"github.com/compozy/cache/internal/redisx"
 )
 
 const (
@@ -71,7 +73,7 @@ func (p *pump) listen() {
 			level = zap.DebugLevel // the log hears of the beginning and the end of an outage
 		}
 		p.system.set.logger.Log(level, "notification: connection lost, reconnecting", zap.Error(err), zap.Int("failures", failures))
-		sleep(p.ctx, backoff(failures, minReconnect, p.system.set.longestPause))
+		_ = redisx.Sleep(p.ctx, redisx.Backoff(failures, minReconnect, p.system.set.longestPause))
 	}
 }
 

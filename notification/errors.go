@@ -3,6 +3,8 @@ package notification
 import (
 	"errors"
 	"fmt"
+
+	"github.com/compozy/cache/internal/arguments"
 )
 
 var (
@@ -10,7 +12,7 @@ var (
 	// subscriptions that the system closed.
 	ErrClosed = errors.New("notification: system closed")
 	// ErrInvalidArgument matches every *ArgumentError.
-	ErrInvalidArgument = errors.New("notification: invalid argument")
+	ErrInvalidArgument = arguments.ErrInvalid
 	// ErrSlowSubscriber is what Err reports for a subscription that the Disconnect policy closed.
 	ErrSlowSubscriber = errors.New("notification: subscriber too slow")
 	// ErrNotLive is returned by HealthCheck while subscriptions exist but the connection they share does not deliver.
@@ -20,26 +22,8 @@ var (
 )
 
 // ArgumentError says which argument of a call was refused, and why. Nothing was sent to Redis. It matches
-// ErrInvalidArgument and, where there is one, the error that led to it.
-type ArgumentError struct {
-	Argument string // name of the argument, such as "event", "event.ID" or, of PublishBatch, "events[3].ID"
-	Reason   string // what is wrong with it
-	Err      error  // underlying error, or nil
-}
-
-func (e *ArgumentError) Error() string {
-	text := fmt.Sprintf("notification: invalid argument %s: %s", e.Argument, e.Reason)
-	if e.Err != nil {
-		text += ": " + e.Err.Error()
-	}
-	return text
-}
-
-// Unwrap returns the underlying error, or nil.
-func (e *ArgumentError) Unwrap() error { return e.Err }
-
-// Is makes every ArgumentError match ErrInvalidArgument.
-func (e *ArgumentError) Is(target error) bool { return target == ErrInvalidArgument }
+// ErrInvalidArgument. All packages of this module share it.
+type ArgumentError = arguments.Error
 
 // PublishError says that an event could not be published.
 type PublishError struct {

@@ -78,7 +78,7 @@ func positionOf(argument, id string, empty position) (position, error) {
 	}
 	pos, ok := parsePosition(id)
 	if !ok {
-		return position{}, &ArgumentError{Argument: argument, Reason: fmt.Sprintf("%q is no event ID", id)}
+		return position{}, &ArgumentError{Argument: argument, Reason: fmt.Sprintf("is %q, which is no event ID", id)}
 	}
 	return pos, nil
 }

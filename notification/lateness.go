@@ -10,7 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/compozy/cache/internal/unwrap"
+	"github.com/compozy/cache/internal/redisx"
 )
 
 const (
@@ -56,10 +56,10 @@ type limit struct {
 // maxLateness.
 func (l *lateness) allow(client redis.UniversalClient) {
 	allowed := maxLateness
-	if c, ok := unwrap.As[*redis.Client](client); ok && c.Options().ReadTimeout > 0 {
+	if c, ok := redisx.Unwrap[*redis.Client](client); ok && c.Options().ReadTimeout > 0 {
 		allowed = min(allowed, c.Options().ReadTimeout)
 	}
-	if c, ok := unwrap.As[*redis.ClusterClient](client); ok && c.Options().ReadTimeout > 0 {
+	if c, ok := redisx.Unwrap[*redis.ClusterClient](client); ok && c.Options().ReadTimeout > 0 {
 		allowed = min(allowed, c.Options().ReadTimeout)
 	}
 	total := max(allowed.Milliseconds(), 2)

@@ -10,7 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
-	"github.com/compozy/cache/internal/unwrap"
+	"github.com/compozy/cache/internal/redisx"
 )
 
 // Defaults of the options.
@@ -225,7 +225,7 @@ func (s *settings) keys(database int) keys {
 
 // databaseOf returns the number of the database that a client uses. A cluster has only one.
 func databaseOf(client redis.UniversalClient) int {
-	if c, ok := unwrap.As[*redis.Client](client); ok {
+	if c, ok := redisx.Unwrap[*redis.Client](client); ok {
 		return c.Options().DB
 	}
 	return 0

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/compozy/cache/internal/redisx"
 )
 
 const (
@@ -99,7 +101,7 @@ func (p *pump) readMissed(s *session) (all, ended bool) {
 				j = p.system.journal.within(&patience) // perhaps there is a proxy that listens in our place
 			}
 		}
-		if !sleep(s.ctx, backoff(failures, minReconnect, maxReconnect)) {
+		if redisx.Sleep(s.ctx, redisx.Backoff(failures, minReconnect, maxReconnect)) != nil {
 			return false, true
 		}
 	}

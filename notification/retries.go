@@ -5,7 +5,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/compozy/cache/internal/unwrap"
+	"github.com/compozy/cache/internal/redisx"
 )
 
 // retries are how often a publisher repeats what failed, and how long it waits before. It does so itself, and yet as the
@@ -24,11 +24,11 @@ const (
 // retriesOf returns what a client is set to. One for a cluster repeats in two places.
 func retriesOf(client redis.UniversalClient) retries {
 	r := retries{count: defaultRetries, low: minRetryPause, high: maxRetryPause}
-	if c, ok := unwrap.As[*redis.Client](client); ok {
+	if c, ok := redisx.Unwrap[*redis.Client](client); ok {
 		o := c.Options()
 		r = retries{count: o.MaxRetries, low: o.MinRetryBackoff, high: o.MaxRetryBackoff}
 	}
-	if c, ok := unwrap.As[*redis.ClusterClient](client); ok {
+	if c, ok := redisx.Unwrap[*redis.ClusterClient](client); ok {
 		o := c.Options()
 		r = retries{count: max(o.MaxRetries, 0) + o.MaxRedirects, low: o.MinRetryBackoff, high: o.MaxRetryBackoff}
 	}
@@ -39,4 +39,4 @@ func retriesOf(client redis.UniversalClient) retries {
 }
 
 // pause returns how long to wait before a repetition, of which the first has number 1.
-func (r retries) pause(number int) time.Duration { return backoff(number, r.low, r.high) }
+func (r retries) pause(number int) time.Duration { return redisx.Backoff(number, r.low, r.high) }

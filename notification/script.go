@@ -4,8 +4,6 @@ import (
 	"context"
 	"crypto/sha1" //nolint:gosec // Redis names scripts by their SHA-1; nothing secret depends on it.
 	"encoding/hex"
-	"math/rand/v2"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -66,22 +64,4 @@ func newCommand(command []any) *redis.Cmd {
 	// The first key decides which node of a cluster gets the command.
 	cmd.SetFirstKeyPos(3)
 	return cmd
-}
-
-// sleep waits for d and reports whether it did: false means that ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// backoff grows exponentially from low to high, with jitter so that many clients do not come back in step.
-func backoff(attempt int, low, high time.Duration) time.Duration {
-	d := min(low<<min(attempt-1, 16), high)
-	return d/2 + rand.N(d/2+1)
 }

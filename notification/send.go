@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/cache/internal/redisx"
 )
 
 //go:embed publish.lua
@@ -75,7 +77,7 @@ func (p *publisher) sendSafely(ctx context.Context, requests []*request, start t
 			break
 		}
 		lookAround(ctx, p.client)
-		if !sleep(ctx, p.retries.pause(attempt+1)) {
+		if redisx.Sleep(ctx, p.retries.pause(attempt+1)) != nil {
 			break
 		}
 	}
@@ -241,8 +243,7 @@ func unsent(err error) bool {
 		errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted) || unusable(err)
 }
 
-// unusable reports whether the client is closed, or is one of package client that is not open yet. That package is not
-// one to depend on for an error.
+// unusable reports whether the client is closed, or is one of package client that is not open yet.
 func unusable(err error) bool {
-	return errors.Is(err, redis.ErrClosed) || strings.Contains(err.Error(), "client: not started")
+	return errors.Is(err, redis.ErrClosed) || errors.Is(err, redisx.ErrNotStarted)
 }

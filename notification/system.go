@@ -8,7 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/compozy/cache/internal/unwrap"
+	"github.com/compozy/cache/internal/redisx"
 )
 
 // closeBudget is how long Close lets subscribers take what is buffered.
@@ -56,7 +56,7 @@ func NewRedisNotificationSystem(client redis.UniversalClient, opts ...Option) (*
 	if client == nil {
 		return nil, &ArgumentError{Argument: "client", Reason: "is nil"}
 	}
-	if _, ok := unwrap.As[*redis.Ring](client); ok {
+	if _, ok := redisx.Unwrap[*redis.Ring](client); ok {
 		return nil, &ArgumentError{Argument: "client", Reason: "is a *redis.Ring, whose servers do not share channels"}
 	}
 	set, err := newSettings(opts)

@@ -1,4 +1,4 @@
-package unwrap_test
+package redisx_test
 
 import (
 	"testing"
@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/compozy/cache/internal/unwrap"
+	"github.com/compozy/cache/internal/redisx"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -21,27 +21,27 @@ func (w wrapper) Unwrap() redis.UniversalClient { return w.UniversalClient }
 // opaque is one that does not say what is in it.
 type opaque struct{ redis.UniversalClient }
 
-func TestAs(t *testing.T) {
+func TestUnwrap(t *testing.T) {
 	t.Parallel()
 	inner := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"localhost:1"}})
 	t.Cleanup(func() { _ = inner.Close() })
 	for name, c := range map[string]redis.UniversalClient{
 		"itself": inner, "wrapped": wrapper{inner}, "wrapped twice": wrapper{wrapper{inner}},
 	} {
-		found, ok := unwrap.As[*redis.ClusterClient](c)
+		found, ok := redisx.Unwrap[*redis.ClusterClient](c)
 		require.True(t, ok, name)
 		assert.Same(t, inner, found, name)
 	}
-	outer, ok := unwrap.As[wrapper](wrapper{inner})
+	outer, ok := redisx.Unwrap[wrapper](wrapper{inner})
 	require.True(t, ok, "the wrapper counts too")
 	assert.Equal(t, inner, outer.UniversalClient)
 
 	for name, c := range map[string]redis.UniversalClient{
 		"nil": nil, "opaque": opaque{inner}, "wrapped nil": wrapper{}, "wrapped opaque": wrapper{opaque{inner}},
 	} {
-		_, ok := unwrap.As[*redis.ClusterClient](c)
+		_, ok := redisx.Unwrap[*redis.ClusterClient](c)
 		assert.False(t, ok, name)
 	}
-	_, ok = unwrap.As[*redis.Client](wrapper{inner})
+	_, ok = redisx.Unwrap[*redis.Client](wrapper{inner})
 	assert.False(t, ok, "another kind")
 }

@@ -1,0 +1,3 @@
+// Package redisx holds what every package of this module needs of go-redis
+// beyond go-redis itself.
+package redisx

@@ -1,0 +1,20 @@
+package redisx
+
+import "github.com/redis/go-redis/v9"
+
+// Unwrap returns the first of c, the client that c wraps, the one that wraps, and
+// so on, that is a T; ok tells whether any is. A client wraps another by a method
+// Unwrap that returns it, as the one of package client does.
+func Unwrap[T any](c redis.UniversalClient) (found T, ok bool) {
+	for c != nil {
+		if found, ok = c.(T); ok {
+			return found, true
+		}
+		wrapper, wraps := c.(interface{ Unwrap() redis.UniversalClient })
+		if !wraps {
+			break
+		}
+		c = wrapper.Unwrap()
+	}
+	return found, false
+}
