@@ -1,7 +1,55 @@
 package redisx
 
-import "errors"
+import (
+	"context"
+	"errors"
+	"net"
+
+	"github.com/redis/go-redis/v9"
+)
 
 // ErrNotStarted is the error of commands on a client of this module that may not
 // connect yet. Package client exports it.
 var ErrNotStarted = errors.New("client: not started")
+
+// IsReply reports whether err is what a server said. Errors that a script put into
+// its reply count if their type has the method RedisError.
+func IsReply(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply)
+}
+
+// IsUnsent reports whether err came before the command was sent: there was no
+// connection to send it on, or the client is closed or not started. Of others, such
+// as that of a context, nobody knows when they came.
+func IsUnsent(err error) bool {
+	var network *net.OpError
+	return errors.As(err, &network) && network.Op == "dial" ||
+		errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted) || IsUnusable(err)
+}
+
+// IsUnusable reports whether the client is closed, or may not connect yet.
+func IsUnusable(err error) bool {
+	return errors.Is(err, redis.ErrClosed) || errors.Is(err, ErrNotStarted)
+}
+
+// IsTransient reports whether a command that failed so may succeed when it is sent
+// again in a moment: the network failed, the server is in a state that passes (it
+// starts, changes its role, moves the key's slot, waits for its replicas, runs a long
+// script of somebody else), or there was no connection to spare. The end of a
+// deadline counts as well, as network time-outs look the same; a caller that has no
+// time left has to see to that itself.
+func IsTransient(err error) bool {
+	if !IsReply(err) {
+		return err != nil && !IsUnusable(err) && !errors.Is(err, context.Canceled)
+	}
+	for _, code := range [...]string{
+		"LOADING ", "READONLY ", "MASTERDOWN ", "CLUSTERDOWN ", "TRYAGAIN ", "UNBLOCKED ", "BUSY ", "NOREPLICAS ",
+		"max number of clients",
+	} {
+		if redis.HasErrorPrefix(err, code) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,157 @@
+package batch
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/cache/internal/redisx"
+)
+
+// Commands sends the commands of concurrent callers in pipelines. It repeats
+// nothing by itself; in a Cluster redirections are followed. It is safe for
+// concurrent use; make one with NewCommands.
+type Commands struct {
+	client redis.UniversalClient
+	// cluster is what is behind client, or nil.
+	cluster *redis.ClusterClient
+	set     Settings[command]
+
+	mu sync.Mutex // guards queues
+	// queues has one for each server: by address in a Cluster, where "" is for
+	// commands whose master is not known, and otherwise just the one called "".
+	queues map[string]*Queue[command]
+}
+
+// command is a command and what to call if its reply comes late, or nil.
+type command struct {
+	redis.Cmder
+
+	late func()
+}
+
+// CommandSettings say how Commands work. Timeout is required.
+type CommandSettings struct {
+	// Timeout bounds each pipeline.
+	Timeout time.Duration
+	// Parallel is how many pipelines may be under way to a server at the same time,
+	// 4 by default.
+	Parallel int
+	// Go starts a goroutine; by default it is a go statement.
+	Go func(func())
+}
+
+const (
+	defaultParallel = 4
+	// maxQueues is how many queues are kept. The masters of a Cluster are far fewer;
+	// beyond it those of addresses that went away are dropped.
+	maxQueues = 256
+)
+
+// NewCommands returns Commands on client that have sent nothing yet.
+func NewCommands(client redis.UniversalClient, set CommandSettings) *Commands {
+	if set.Parallel <= 0 {
+		set.Parallel = defaultParallel
+	}
+	c := &Commands{client: client, queues: make(map[string]*Queue[command])}
+	c.cluster, _ = redisx.Unwrap[*redis.ClusterClient](client)
+	c.set = Settings[command]{
+		Send: c.send, Timeout: set.Timeout, Parallel: set.Parallel, Go: set.Go,
+		Late: func(cmd command) {
+			if cmd.late != nil {
+				cmd.late()
+			}
+		},
+	}
+	return c
+}
+
+// send sends commands in one round trip, and leaves the outcome in each.
+func (c *Commands) send(ctx context.Context, batch []command) {
+	cmds := make([]redis.Cmder, len(batch))
+	for i, cmd := range batch {
+		cmds[i] = redisx.Once(cmd.Cmder)
+	}
+	send(ctx, c.client, cmds)
+}
+
+// send sends commands in one round trip. Each has its own error then.
+func send(ctx context.Context, client redis.UniversalClient, cmds []redis.Cmder) {
+	if len(cmds) == 1 {
+		_ = client.Process(ctx, cmds[0])
+		return
+	}
+	pipe := client.Pipeline()
+	for _, cmd := range cmds {
+		_ = pipe.Process(ctx, cmd) // only queues
+	}
+	_, _ = pipe.Exec(ctx)
+}
+
+// Process sends a command together with those of other callers, and returns its
+// error. When ctx ends first it returns an [*AbandonedError]; if that says Sent, the
+// command must not be touched any more, and late, where it is not nil, is called when
+// the command has been answered, or has failed, after all.
+//
+// key is the command's first key, by which a Cluster is asked for its master.
+func (c *Commands) Process(ctx context.Context, key string, cmd redis.Cmder, late func()) error {
+	sent, err := c.queue(c.server(ctx, key)).Do(ctx, command{cmd, late})
+	if err != nil {
+		return &AbandonedError{Sent: sent, Err: err}
+	}
+	return cmd.Err()
+}
+
+// server returns the name of the queue for a key.
+func (c *Commands) server(ctx context.Context, key string) string {
+	if c.cluster == nil {
+		return ""
+	}
+	return master(ctx, c.cluster, key)
+}
+
+// master returns the address of the master that has a key, or "" if the Cluster
+// cannot be asked just now; sending to it will tell why.
+func master(ctx context.Context, cluster *redis.ClusterClient, key string) string {
+	node, err := cluster.MasterForKey(ctx, key)
+	if err != nil {
+		return ""
+	}
+	return node.Options().Addr
+}
+
+// queue returns the queue of a server.
+func (c *Commands) queue(server string) *Queue[command] {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	q := c.queues[server]
+	if q == nil {
+		if len(c.queues) >= maxQueues {
+			clear(c.queues) // those in use go on without us
+		}
+		q = NewQueue(c.set)
+		c.queues[server] = q
+	}
+	return q
+}
+
+// AbandonedError says that a context ended before the reply came.
+type AbandonedError struct {
+	// Sent says that the command may have been, or may yet be, executed.
+	Sent bool
+	// Err is the cause of the context's end.
+	Err error
+}
+
+// Error says whether the command may have been executed.
+func (e *AbandonedError) Error() string {
+	if e.Sent {
+		return "no reply in time: " + e.Err.Error()
+	}
+	return "not sent in time: " + e.Err.Error()
+}
+
+// Unwrap returns the cause of the context's end.
+func (e *AbandonedError) Unwrap() error { return e.Err }

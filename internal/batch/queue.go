@@ -1,0 +1,234 @@
+package batch
+
+import (
+	"container/list"
+	"context"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+// Settings say how a Queue works. Send and Timeout are required.
+type Settings[T any] struct {
+	// Send sends items together and stores the outcome of each in the item. It must
+	// return soon after ctx ends. Its panic is passed on to the callers.
+	Send func(ctx context.Context, items []T)
+	// Timeout bounds each Send, which also ends when the deadlines of all its callers
+	// are over.
+	Timeout time.Duration
+	// Parallel is how many batches may be under way at the same time, 1 by default.
+	// Fewer make fuller batches, which cost less; more shorten the wait for the
+	// next one on a far link.
+	Parallel int
+	// MaxItems is how many items a batch has at most, 128 by default.
+	MaxItems int
+	// Size and MaxSize bound what the items of a batch add up to; a larger item goes
+	// alone. Without them only the number counts.
+	Size    func(T) int
+	MaxSize int
+	// Late, where it is not nil, is called when Send has returned for an item whose
+	// caller gave up while it was under way.
+	Late func(T)
+	// Go starts a goroutine; by default it is a go statement.
+	Go func(func())
+}
+
+// Queue sends what concurrent callers give it in batches. Its goroutines end when
+// nothing waits. It is safe for concurrent use; make one with NewQueue.
+type Queue[T any] struct {
+	set Settings[T]
+
+	mu      sync.Mutex // guards what follows, and the state of all entries
+	waiting list.List  // of *entry[T], the oldest first
+	sending int        // goroutines that send batches
+}
+
+// entry is an item and its caller.
+type entry[T any] struct {
+	item T
+	ctx  context.Context //nolint:containedctx // of the caller, which waits on this entry
+	size int
+	// done is closed when Send has returned for the item; panicked is written before.
+	done     chan struct{}
+	panicked any
+
+	state state
+	place *list.Element // in the queue, while the state is queued
+}
+
+// state is how far an item has come.
+type state uint8
+
+const (
+	queued    state = iota
+	taken           // by a batch
+	dropped         // never sent, as its caller's context has ended
+	abandoned       // by its caller, after a batch had taken it
+)
+
+// NewQueue returns a Queue that has nothing to send yet.
+func NewQueue[T any](set Settings[T]) *Queue[T] {
+	set.Parallel = max(set.Parallel, 1)
+	if set.MaxItems <= 0 {
+		set.MaxItems = 128
+	}
+	if set.Size == nil {
+		set.Size = func(T) int { return 0 }
+	}
+	if set.Go == nil {
+		set.Go = func(f func()) { go f() }
+	}
+	return &Queue[T]{set: set}
+}
+
+// Do has item sent, together with those of other callers, and waits until that is
+// done; then err is nil and the item holds its outcome.
+//
+// When ctx ends first, err is its cause. sent tells then whether the item may have
+// been sent: false means that it was not and never will be. If it may have been, the
+// caller must not touch the item any more.
+func (q *Queue[T]) Do(ctx context.Context, item T) (sent bool, err error) {
+	if ctx.Err() != nil {
+		return false, context.Cause(ctx)
+	}
+	e := &entry[T]{item: item, ctx: ctx, size: q.set.Size(item), done: make(chan struct{})}
+	q.mu.Lock()
+	e.place = q.waiting.PushBack(e)
+	if q.sending < q.set.Parallel {
+		q.sending++
+		q.set.Go(q.run)
+	}
+	q.mu.Unlock()
+
+	select {
+	case <-e.done:
+	case <-ctx.Done():
+		if sent, ended := q.abandon(e); !ended {
+			return sent, context.Cause(ctx)
+		}
+	}
+	if e.panicked != nil {
+		panic(e.panicked)
+	}
+	return true, nil
+}
+
+// abandon takes note that a caller gives up. ended says that the item's batch was
+// faster.
+func (q *Queue[T]) abandon(e *entry[T]) (sent, ended bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch e.state {
+	case queued:
+		q.waiting.Remove(e.place)
+		return false, false
+	case dropped:
+		return false, false
+	default:
+	}
+	select {
+	case <-e.done:
+		return true, true
+	default:
+		e.state = abandoned
+		return true, false
+	}
+}
+
+// run sends batches until nothing waits.
+func (q *Queue[T]) run() {
+	for {
+		// Callers whose items have just come back are about to bring the next ones:
+		// letting them run first makes fuller batches.
+		runtime.Gosched()
+		batch := q.take()
+		if batch == nil {
+			return
+		}
+		panicked := q.send(batch)
+		q.settle(batch, panicked)
+	}
+}
+
+// take removes the next batch from the queue. It returns nil when nothing waits; the
+// goroutine that sends is not counted any more then.
+func (q *Queue[T]) take() []*entry[T] {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var batch []*entry[T]
+	size := 0
+	for len(batch) < q.set.MaxItems && q.waiting.Len() > 0 {
+		e := q.waiting.Front().Value.(*entry[T]) //nolint:forcetypeassert // nothing else is in it
+		next := taken
+		if e.ctx.Err() != nil {
+			next = dropped // its caller is about to leave, and learns for certain that nothing was sent
+		} else if size += e.size; len(batch) > 0 && q.set.MaxSize > 0 && size > q.set.MaxSize {
+			break
+		}
+		q.waiting.Remove(e.place)
+		if e.state = next; next == taken {
+			batch = append(batch, e)
+		}
+	}
+	if batch == nil {
+		q.sending--
+	}
+	return batch
+}
+
+// send calls Send, and returns what it panicked with, or nil.
+func (q *Queue[T]) send(batch []*entry[T]) (panicked any) {
+	// A span or other value of the first caller goes for all; the end of its context
+	// for none.
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(batch[0].ctx), q.deadline(batch))
+	defer cancel()
+	items := make([]T, len(batch))
+	for i, e := range batch {
+		items[i] = e.item
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			panicked = fmt.Sprintf("%v\n\nraised by a batch, at:\n%s", v, debug.Stack())
+		}
+	}()
+	q.set.Send(ctx, items)
+	return nil
+}
+
+// deadline returns when nobody waits for a batch any longer, at the latest.
+func (q *Queue[T]) deadline(batch []*entry[T]) time.Time {
+	limit := time.Now().Add(q.set.Timeout)
+	var latest time.Time
+	for _, e := range batch {
+		deadline, ok := e.ctx.Deadline()
+		if !ok || deadline.After(limit) {
+			return limit
+		}
+		if deadline.After(latest) {
+			latest = deadline
+		}
+	}
+	return latest
+}
+
+// settle wakes the callers of a batch.
+func (q *Queue[T]) settle(batch []*entry[T], panicked any) {
+	var late []T
+	q.mu.Lock()
+	for _, e := range batch {
+		if e.state == abandoned {
+			late = append(late, e.item)
+		}
+		e.panicked = panicked
+		close(e.done)
+	}
+	q.mu.Unlock()
+	if q.set.Late == nil {
+		return
+	}
+	for _, item := range late {
+		q.set.Late(item)
+	}
+}

@@ -1,0 +1,80 @@
+package redisx_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/internal/faultproxy"
+	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/internal/redisx"
+)
+
+func TestScriptIsLoadedWhenItIsUnknown(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := server.Client(t)
+	script := redisx.NewScript(`return {KEYS[1], ARGV[1], redis.call('INCR', KEYS[1])}`)
+	run := func(want int64) {
+		t.Helper()
+		reply, err := script.Run(t.Context(), client.Process, []string{"n"}, "x")
+		require.NoError(t, err)
+		require.Equal(t, []any{"n", "x", want}, reply)
+	}
+	run(1)
+	server.ResetCommands(t)
+	run(2)
+	counts := server.Commands(t)
+	assert.EqualValues(t, 1, counts["evalsha"], "one round trip")
+	assert.Zero(t, counts["eval"])
+
+	require.NoError(t, client.ScriptFlush(t.Context()).Err())
+	run(3)
+
+	_, err := redisx.NewScript(`return redis.error_reply('NOPE it went wrong')`).Run(t.Context(), client.Process, nil)
+	require.True(t, redis.HasErrorPrefix(err, "NOPE"))
+}
+
+func TestScriptGoesToTheNodeOfItsKey(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t, 3)
+	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: cluster.Addrs(), MaxRedirects: -1})
+	t.Cleanup(func() { _ = client.Close() })
+	script := redisx.NewScript(`return redis.call('INCR', KEYS[1])`)
+	for i := range 30 { // each node does not know it at first
+		reply, err := script.Run(t.Context(), client.Process, []string{fmt.Sprint("key ", i)})
+		require.NoError(t, err)
+		require.EqualValues(t, 1, reply)
+	}
+}
+
+func TestOnceIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	proxy := faultproxy.New(t, server.Addr())
+	client := redis.NewClient(&redis.Options{Addr: proxy.Addr(), MaxRetries: 3})
+	t.Cleanup(func() { _ = client.Close() })
+	incr := func() *redis.IntCmd { return redis.NewIntCmd(t.Context(), "incr", "n") }
+	for name, process := range map[string]func(context.Context, redis.Cmder) error{
+		"alone": client.Process,
+		"in a pipeline": func(ctx context.Context, cmd redis.Cmder) error {
+			pipe := client.Pipeline()
+			_ = pipe.Process(ctx, cmd)
+			_, err := pipe.Exec(ctx)
+			return err
+		},
+	} {
+		require.NoError(t, client.Set(t.Context(), "n", 0, 0).Err())
+		proxy.DropReplies(1)
+		require.Error(t, process(t.Context(), redisx.Once(incr())), name)
+		require.Equal(t, "1", client.Get(t.Context(), "n").Val(), name)
+
+		proxy.DropReplies(1)
+		require.NoError(t, process(t.Context(), incr()), name)
+		require.Equal(t, "3", client.Get(t.Context(), "n").Val(), "%s: what this prevents", name)
+	}
+}
