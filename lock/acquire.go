@@ -2,7 +2,6 @@ package lock
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/go-redsync/redsync/v4"
@@ -16,8 +15,7 @@ import (
 //
 // The error matches exactly one of ErrLockNotAcquired (somebody else is there), the error of ctx, ErrRedis,
 // ErrInvalidArgument and ErrManagerClosed. No key is left behind with an error: if the fate of a command is unknown, it
-// is undone in the background. The end of ctx ends the call at once; if a server hangs that has answered quickly until
-// then, a cancellation may take 200ms to be noticed. Acquire is safe for concurrent use.
+// is undone in the background. The end of ctx ends the call at once. Acquire is safe for concurrent use.
 func (m *RedisLockManager) Acquire(ctx context.Context, resource string, ttl time.Duration) (Lock, error) {
 	l, err := m.acquire(ctx, resource, ttl)
 	if err != nil {
@@ -65,7 +63,8 @@ func (m *RedisLockManager) tryAcquire(
 	}
 	defer m.tasks.end()
 	r := m.newRound(ctx, begin, acquiring, newKeys(m.set.prefix, resource), m.newValue(), ttl, askAcquire)
-	r.quit, r.closing = ctx.Done(), m.closing
+	defer r.done()
+	r.endsWith(m.closing)
 	a := r.acquire()
 	if a.err == nil {
 		l, err := m.newLock(a, resource, ttl)
@@ -81,7 +80,7 @@ func (m *RedisLockManager) tryAcquire(
 		return nil, &NotAcquiredError{Resource: resource, RetryAfter: t.wait}
 	case ctx.Err() != nil:
 		return nil, contextError(ctx, "acquire", resource)
-	case errors.Is(r.ended(), ErrManagerClosed):
+	case m.closing.Err() != nil:
 		return nil, ErrManagerClosed
 	// A majority has answered, so Redis works. It was split between several who acquire, as happens when all are up.
 	case t.split(m.quorum()):
@@ -95,7 +94,7 @@ func (m *RedisLockManager) tryAcquire(
 
 // askAcquire runs the acquire script on a node.
 func askAcquire(r *round, n *node) vote {
-	c := newCall(n.scripts.acquire, 2, r.keys.lock(), r.keys.fence(), r.value, r.ttl.Milliseconds())
+	c := newCall(n.scripts.acquire, []string{r.keys.lock(), r.keys.fence()}, r.value, r.ttl.Milliseconds())
 	if former := n.manager.leftovers.on(n, r.keys); former != nil {
 		c.args = append(append(c.args, "0"), former...)
 	}

@@ -117,14 +117,14 @@ func (j *janitor) wait(d time.Duration) {
 	select {
 	case <-timer.C:
 	case <-j.poke:
-	case <-j.manager.closing:
+	case <-j.manager.closing.Done():
 	}
 }
 
 // closing reports whether the manager is.
 func (j *janitor) closing() bool {
 	select {
-	case <-j.manager.closing:
+	case <-j.manager.closing.Done():
 		return true
 	default:
 		return false
@@ -167,16 +167,14 @@ func (j *janitor) sweep(work []debris, last bool) []debris {
 			continue
 		}
 		all.Go(func() {
-			n.pipeline(ctx, calls, func(first int, results []result) {
+			n.pipeline(ctx, calls, func(index int, r result) {
 				mu.Lock()
 				defer mu.Unlock()
-				for i, r := range results {
-					d, again := mine[first+i].after(r)
-					if again {
-						left = append(left, d)
-					} else if !d.queued {
-						m.leftovers.settle(n, d.keys, d.value)
-					}
+				d, again := mine[index].after(r)
+				if again {
+					left = append(left, d)
+				} else if !d.queued {
+					m.leftovers.settle(n, d.keys, d.value)
 				}
 			})
 		})

@@ -33,9 +33,10 @@ type contender struct {
 	manager  *RedisLockManager
 	resource string
 	keys     keys
-	callers  []*waiter     // guarded by waiters.mu
-	name     string        // in the queue; guarded by waiters.mu, written by run only
-	retired  chan struct{} // closed when the last caller has gone
+	callers  []*waiter       // guarded by waiters.mu
+	name     string          // in the queue; guarded by waiters.mu, written by run only
+	ctx      context.Context // ends when the last caller has gone
+	retire   context.CancelFunc
 	news     chan news
 	again    chan struct{} // holds one request at most to ask again
 
@@ -60,9 +61,10 @@ type news struct {
 }
 
 func newContender(m *RedisLockManager, resource string) *contender {
+	ctx, retire := context.WithCancel(context.Background())
 	return &contender{
 		manager: m, resource: resource, keys: newKeys(m.set.prefix, resource),
-		retired: make(chan struct{}), news: make(chan news, newsPerNode*len(m.set.nodes)), again: make(chan struct{}, 1),
+		ctx: ctx, retire: retire, news: make(chan news, newsPerNode*len(m.set.nodes)), again: make(chan struct{}, 1),
 	}
 }
 
@@ -72,7 +74,7 @@ func (c *contender) run() {
 	ws := c.manager.waiters
 	for w := ws.first(c); w != nil; w = ws.first(c) {
 		select {
-		case <-c.manager.closing:
+		case <-c.manager.closing.Done():
 			return // the callers see it too
 		default:
 		}
@@ -104,7 +106,9 @@ func (c *contender) try(w *waiter) (time.Duration, bool) {
 	if c.queued {
 		r.name = name
 	}
-	r.quit, r.closing = c.retired, m.closing
+	defer r.done()
+	r.endsWith(m.closing)
+	r.endsWith(c.ctx)
 	a := r.acquire()
 	if a.err == nil {
 		c.leaveOthers(a)
@@ -112,10 +116,10 @@ func (c *contender) try(w *waiter) (time.Duration, bool) {
 		return 0, true
 	}
 	select {
-	case <-c.retired:
+	case <-c.ctx.Done():
 		r.leave()
 		return 0, false
-	case <-m.closing:
+	case <-m.closing.Done():
 		r.leave()
 		return 0, false
 	default:
@@ -179,7 +183,7 @@ func (c *contender) lost(a attempt, queued bool) (time.Duration, bool) {
 		return retryDelay, false
 	}
 	if !queued {
-		if m.openInboxes(c.retired) {
+		if m.openInboxes(c.ctx.Done()) {
 			return 0, false // queue at once
 		}
 		c.polls++ // Redis cannot tell us, so we have to ask
@@ -223,9 +227,9 @@ func (c *contender) idle(d time.Duration) bool {
 			return true
 		case <-c.again:
 			return true
-		case <-c.retired:
+		case <-c.ctx.Done():
 			return false
-		case <-m.closing:
+		case <-m.closing.Done():
 			return false
 		case msg := <-c.news:
 			if msg.value != c.name {

@@ -1,20 +1,15 @@
--- Makes locks last for another TTL from now, each if its value still holds it.
+-- Makes a lock last for another TTL from now, if the value still holds it.
 --
--- KEYS  the locks
--- ARGV  for each lock: its value, and its TTL in ms
--- Reply for each lock 1 if it does, 0 if the key is gone, -1 if somebody else holds it.
-local replies = {}
-for i, lock in ipairs(KEYS) do
-  local held = redis.pcall('GET', lock)
-  if is(held, ARGV[2 * i - 1]) then
-    redis.call('PEXPIRE', lock, ARGV[2 * i])
-    replies[i] = 1
-  elseif not held then
-    replies[i] = 0
-  elseif type(held) == 'table' and string.sub(held.err, 1, 9) ~= 'WRONGTYPE' then
-    return held
-  else
-    replies[i] = -1
-  end
+-- KEYS  1 lock
+-- ARGV  1 value  2 TTL of the lock, ms
+-- Reply 1 if it does, 0 if the key is gone, -1 if somebody else holds it.
+local held = redis.pcall('GET', KEYS[1])
+if is(held, ARGV[1]) then
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  return 1
+elseif not held then
+  return 0
+elseif type(held) == 'table' and string.sub(held.err, 1, 9) ~= 'WRONGTYPE' then
+  return held
 end
-return replies
+return -1

@@ -23,7 +23,7 @@ func (r *round) agree() (int64, error) {
 		behind++
 		n := r.manager.nodes[i]
 		r.manager.tasks.spawn(func() {
-			reply, _, err := n.number(r, newCall(n.scripts.raise, 2, r.keys.lock(), r.keys.fence(), r.value, t.token))
+			reply, _, err := n.number(r, newCall(n.scripts.raise, []string{r.keys.lock(), r.keys.fence()}, r.value, t.token))
 			answers <- err == nil && reply == 1
 		})
 	}

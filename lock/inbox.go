@@ -11,6 +11,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
+
+	"github.com/compozy/cache/internal/redisx"
 )
 
 const (
@@ -64,7 +66,7 @@ func (m *RedisLockManager) openInboxes(stop <-chan struct{}) bool {
 		case <-n.inbox.settled:
 		case <-stop:
 			return false
-		case <-m.closing:
+		case <-m.closing.Done():
 			return false
 		case <-late.C:
 			return m.inboxesUp()
@@ -88,7 +90,7 @@ func (b *inbox) run() {
 	defer cancel()
 	go func() { // ends with ctx at the latest
 		select {
-		case <-m.closing:
+		case <-m.closing.Done():
 			cancel()
 		case <-ctx.Done():
 		}
@@ -110,7 +112,7 @@ func (b *inbox) run() {
 			return
 		}
 		m.set.logger.Info("lock: waiters cannot be told of releases, polling until reconnected", zap.Error(err))
-		pause(ctx, delay)
+		_ = redisx.Sleep(ctx, delay)
 		delay = min(2*delay, maxReconnectDelay)
 	}
 }

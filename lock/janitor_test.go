@@ -44,7 +44,7 @@ func TestClosingTriesAllDebrisOnce(t *testing.T) {
 	closed := make(chan error, 1)
 	client.AddHook(&during{f: func() {
 		go func() { closed <- m.Close(context.Background()) }()
-		<-m.closing
+		<-m.closing.Done()
 		m.janitor.add(debris{node: m.nodes[0], keys: late, value: "value", until: time.Now().Add(time.Minute)})
 	}})
 	m.janitor.add(debris{

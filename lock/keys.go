@@ -52,5 +52,8 @@ func (k keys) queue() string {
 	return k.all[start : start+k.length+len(queueSuffix)]
 }
 
+// list is the keys of scripts that use all of them.
+func (k keys) list() []string { return []string{k.lock(), k.fence(), k.queue(), k.seen()} }
+
 // seen is the hash from waiting values to the time until which they count as alive.
 func (k keys) seen() string { return k.all[len(k.all)-k.length-len(seenSuffix):] }

@@ -3,6 +3,8 @@ package lock_test
 import (
 	"context"
 	"os"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -117,3 +119,30 @@ func undisturbed[T any](t testing.TB, want T, measure func() T) {
 
 // redisClient is newClient for use outside of a test's own goroutine; the caller closes it.
 func redisClient(s *redistest.Server) *redis.Client { return redis.NewClient(s.Options()) }
+
+// roundTrips counts those that run scripts.
+type roundTrips struct {
+	redistest.Hook
+
+	count atomic.Int64
+}
+
+func (r *roundTrips) see(cmd redis.Cmder) {
+	if strings.HasPrefix(cmd.Name(), "eval") {
+		r.count.Add(1)
+	}
+}
+
+func (r *roundTrips) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		r.see(cmd)
+		return next(ctx, cmd)
+	}
+}
+
+func (r *roundTrips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		r.see(cmds[0])
+		return next(ctx, cmds)
+	}
+}

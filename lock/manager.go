@@ -27,7 +27,8 @@ type RedisLockManager struct {
 	waiters     *waiters
 
 	tasks   tasks
-	closing chan struct{} // closed when Close begins: wakes whoever waits
+	closing context.Context // ends when Close begins: wakes whoever waits
+	close   context.CancelFunc
 	// ctx ends when Close has done what it could; calls in the background descend from it.
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -48,9 +49,9 @@ func NewRedisLockManager(client redis.UniversalClient, opts ...Option) (*RedisLo
 	}
 	m := &RedisLockManager{
 		set: set, id: random(9), inboxPrefix: set.prefix + "lock:inbox:",
-		closing: make(chan struct{}),
-		tasks:   tasks{idle: make(chan struct{})},
+		tasks: tasks{idle: make(chan struct{})},
 	}
+	m.closing, m.close = context.WithCancel(context.Background())
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.metrics = newMetrics(m)
 	m.renewer = newRenewer(m)
@@ -122,10 +123,7 @@ func (m *RedisLockManager) Close(ctx context.Context) error {
 	// What Close does itself counts as a task as well, so that the others are not taken for the last ones.
 	if m.tasks.begin() {
 		if m.tasks.close() {
-			close(m.closing)
-			for _, n := range m.nodes {
-				n.batches.close(false)
-			}
+			m.close()
 			m.renewer.stop()
 			err = m.releaseAll(ctx, m.held.close())
 		}
@@ -138,9 +136,6 @@ func (m *RedisLockManager) Close(ctx context.Context) error {
 	}
 	// What is still under way, such as cleaning up, gives up now.
 	m.cancel()
-	for _, n := range m.nodes {
-		n.batches.close(true)
-	}
 	return err
 }
 
@@ -168,13 +163,11 @@ func (m *RedisLockManager) releaseAll(ctx context.Context, locks []*RedisLock) e
 			calls[i] = n.releaseCall(l.keys, l.value, false)
 		}
 		all.Go(func() {
-			n.pipeline(ctx, calls, func(first int, results []result) {
+			n.pipeline(ctx, calls, func(index int, r result) {
 				mu.Lock()
 				defer mu.Unlock()
-				for i, r := range results {
-					if r.err == nil {
-						released[first+i]++
-					}
+				if r.err == nil {
+					released[index]++
 				}
 			})
 		})

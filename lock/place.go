@@ -43,7 +43,7 @@ func (p place) call(r *round, n *node) vote {
 	if p.watching {
 		watching = 1
 	}
-	reply, repeated, err := n.send(r, newCall(n.scripts.wait, 4, k.lock(), k.fence(), k.queue(), k.seen(),
+	reply, repeated, err := n.send(r, newCall(n.scripts.wait, k.list(),
 		r.value, r.ttl.Milliseconds(), p.name, p.liveness.Milliseconds(), p.arrival, watching))
 	if err != nil {
 		return vote{outcome: failed, err: err}

@@ -23,17 +23,17 @@ type round struct {
 	name    string // of the waiter in the queues, if the nodes are to queue it
 	call    caller
 
-	// ctx is what the calls to all nodes carry, such as a trace, and deadline when they end. redsync's own context does
-	// not bound them: it ends with the quorum's decision, and the late nodes are to get the lock too.
-	ctx             context.Context
-	start, deadline time.Time
-	// quit and closing, where they are not nil, end the caller's interest in answers.
-	quit, closing <-chan struct{}
-	// hurry, on several nodes, is closed when those that have not answered are not waited for any longer.
-	hurry chan struct{}
+	// ctx bounds the calls to all nodes: it ends after the node timeout, with the caller's interest, and with what
+	// endsWith was given. redsync's own context does not bound them: it ends with the quorum's decision, and the late
+	// nodes are to get the lock too.
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	start  time.Time
 
 	mu    sync.Mutex // guards what follows
-	split bool       // a majority has answered, and not decided
+	open  int        // calls under way, and the caller; with the last one ctx ends
+	stops []func() bool
+	split bool // a majority has answered, and not decided
 	votes []vote
 	only  [1]vote // what votes points to on a single node
 	// over says that the lock is not wanted any more: whoever grants it now has to take it back.
@@ -59,41 +59,49 @@ type caller func(r *round, n *node) vote
 // roundKey finds the round in a context.
 type roundKey struct{}
 
-// newRound prepares a question; start is now, or just before.
+// newRound prepares a question; start is now, or just before. It ends with ctx. The caller calls done in the end.
 func (m *RedisLockManager) newRound(
 	ctx context.Context, start time.Time, v verb, k keys, value string, ttl time.Duration, call caller,
 ) *round {
-	r := &round{manager: m, verb: v, keys: k, value: value, ttl: ttl, call: call, ctx: ctx, start: start}
+	r := &round{manager: m, verb: v, keys: k, value: value, ttl: ttl, call: call, start: start, open: 1}
 	if r.votes = r.only[:]; len(m.nodes) > 1 {
 		r.votes = make([]vote, len(m.nodes))
-		r.hurry = make(chan struct{})
 	}
 	timeout := m.set.timeout(ttl)
 	if v == releasing {
 		timeout = m.set.releaseTimeout()
 	}
-	r.deadline = start.Add(timeout)
+	ctx, r.cancel = context.WithCancelCause(ctx)
+	var stop context.CancelFunc
+	r.ctx, stop = context.WithDeadline(ctx, start.Add(timeout))
+	r.stops = append(r.stops, func() bool { stop(); return true })
 	return r
 }
 
-// left returns how much time the nodes have.
-func (r *round) left() time.Duration { return time.Until(r.deadline) }
+// endsWith makes the question end with another context as well.
+func (r *round) endsWith(ctx context.Context) {
+	r.stops = append(r.stops, context.AfterFunc(ctx, func() { r.cancel(ErrManagerClosed) }))
+}
+
+// done is called when the caller, or a call to a node, is through. With the last of them the context ends, and takes its
+// timer along.
+func (r *round) done() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.open--; r.open > 0 {
+		return
+	}
+	for _, stop := range r.stops {
+		stop()
+	}
+	r.stops = nil
+	r.cancel(nil)
+}
 
 // ended returns why there is no point in asking any further, nil if there is.
 func (r *round) ended() error {
-	select {
-	case <-r.quit:
-		return errGivenUp
-	case <-r.closing:
-		return ErrManagerClosed
-	case <-r.manager.ctx.Done():
-		return ErrManagerClosed
-	case <-r.hurry:
-		return errNoAnswer
-	default:
-	}
-	if r.left() <= 0 {
-		return errNoAnswer
+	if r.ctx.Err() != nil {
+		return context.Cause(r.ctx)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -111,6 +119,9 @@ func (r *round) context() context.Context {
 // decide puts the question to all nodes, through redsync, and reports whether a majority did what was asked. A single
 // node needs no counting.
 func (r *round) decide(count func(*redsync.Mutex) error) error {
+	r.mu.Lock()
+	r.open += len(r.votes)
+	r.mu.Unlock()
 	if len(r.manager.nodes) > 1 {
 		return count(r.manager.newMutex(r.keys, r.value, r.ttl))
 	}
@@ -123,6 +134,7 @@ func (r *round) decide(count func(*redsync.Mutex) error) error {
 // ask puts the question to one node and records its answer.
 func (r *round) ask(n *node) vote {
 	v := vote{outcome: failed, err: errNoAnswer}
+	defer r.done()
 	defer func() { r.record(n, v) }() // also if a hook of the client panics
 	v = r.call(r, n)
 	return v
@@ -156,7 +168,7 @@ func (r *round) hurryUp() {
 		return
 	}
 	r.split = true
-	time.AfterFunc(max(time.Since(r.start), minHurry), func() { close(r.hurry) })
+	time.AfterFunc(max(time.Since(r.start), minHurry), func() { r.cancel(errNoAnswer) })
 }
 
 // answeredLate is called when a command has come to its end whose caller had left: its fate was unknown then, so

@@ -37,7 +37,8 @@ func (l *RedisLock) refresh(ctx context.Context) error {
 	m := l.manager
 	start := time.Now()
 	r := m.newRound(ctx, start, extending, l.keys, l.value, l.ttl, askExtend)
-	r.quit = ctx.Done()
+	defer r.done()
+	r.endsWith(m.ctx)
 	failure := r.decide(func(mutex *redsync.Mutex) error { return orNoMajority(mutex.ExtendContext(r.context())) })
 	if failure == nil {
 		if l.extend(start, generation) {
@@ -88,7 +89,7 @@ func (m *RedisLockManager) lossBy(t tally) error {
 }
 
 func (n *node) extendCall(k keys, value string, ttl time.Duration) call {
-	return newCall(n.scripts.extend, 1, k.lock(), value, ttl.Milliseconds())
+	return newCall(n.scripts.extend, []string{k.lock()}, value, ttl.Milliseconds())
 }
 
 // askExtend runs the extend script on a node.

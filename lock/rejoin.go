@@ -12,7 +12,8 @@ func (m *RedisLockManager) rejoin(n *node, l *RedisLock, generation uint64) {
 	}
 	m.tasks.spawn(func() {
 		r := m.newRound(m.ctx, time.Now(), extending, l.keys, l.value, l.ttl, nil)
-		_, _, err := n.number(r, newCall(n.scripts.join, 2, l.keys.lock(), l.keys.fence(), l.value, left.Milliseconds(), l.token))
+		defer r.done()
+		_, _, err := n.number(r, newCall(n.scripts.join, []string{l.keys.lock(), l.keys.fence()}, l.value, left.Milliseconds(), l.token))
 		if !l.isGeneration(generation) {
 			// Released or lost while this was under way: it may have come after the release.
 			m.janitor.add(debris{

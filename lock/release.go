@@ -101,7 +101,9 @@ func (l *RedisLock) endRelease(err error) {
 
 // release asks the nodes to release a lock and waits for the majority.
 func (m *RedisLockManager) release(ctx context.Context, begin time.Time, l *RedisLock) error {
-	r := m.newRound(ctx, begin, releasing, l.keys, l.value, l.ttl, askRelease)
+	r := m.newRound(context.WithoutCancel(ctx), begin, releasing, l.keys, l.value, l.ttl, askRelease)
+	defer r.done()
+	r.endsWith(m.ctx)
 	err := r.decide(func(mutex *redsync.Mutex) error { return orNoMajority(mutex.UnlockContext(r.context())) })
 	if err == nil {
 		if l.round != nil {
@@ -164,7 +166,7 @@ const releasedToHeir = 2
 // releaseCall asks the release script; leave takes a waiter off the queue as well.
 func (n *node) releaseCall(k keys, value string, leave bool) call {
 	if leave {
-		return newCall(n.scripts.release, 4, k.lock(), k.fence(), k.queue(), k.seen(), value, "1")
+		return newCall(n.scripts.release, k.list(), value, "1")
 	}
-	return newCall(n.scripts.release, 4, k.lock(), k.fence(), k.queue(), k.seen(), value)
+	return newCall(n.scripts.release, k.list(), value)
 }

@@ -181,7 +181,7 @@ func (r *renewer) late() time.Duration {
 // renew sends the renewals of locks to nodes and returns without waiting.
 func (r *renewer) renew(due []*RedisLock, nodes []*node) {
 	m := r.manager
-	b := &batch{manager: m, start: time.Now()}
+	b := &renewals{manager: m, start: time.Now()}
 	calls := make([]call, 0, len(due))
 	timeout := maxNodeTimeout
 	for _, l := range due {
@@ -202,7 +202,7 @@ func (r *renewer) renew(due []*RedisLock, nodes []*node) {
 	for _, n := range nodes {
 		n.renewals.Add(1)
 		m.tasks.spawn(func() {
-			n.pipeline(ctx, calls, func(first int, results []result) { b.record(n, first, results) })
+			n.pipeline(ctx, calls, func(index int, r result) { b.record(n, index, extendVote(r.number())) })
 			n.renewals.Add(-1)
 			b.leave()
 			r.freed()

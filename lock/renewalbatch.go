@@ -8,8 +8,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// batch is a number of renewals under way to all nodes.
-type batch struct {
+// renewals is a number of them under way to all nodes.
+type renewals struct {
 	manager *RedisLockManager
 	start   time.Time // before anything was sent
 	cancel  context.CancelFunc
@@ -29,7 +29,7 @@ type item struct {
 	err        error
 }
 
-func (b *batch) leave() {
+func (b *renewals) leave() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.open--; b.open == 0 {
@@ -37,14 +37,8 @@ func (b *batch) leave() {
 	}
 }
 
-// record takes down a node's answers and acts where they decide a lock's fate.
-func (b *batch) record(n *node, first int, results []result) {
-	for i, res := range results {
-		b.recordOne(n, first+i, extendVote(res.number()))
-	}
-}
-
-func (b *batch) recordOne(n *node, index int, v vote) {
+// record takes down a node's answer and acts where it decides a lock's fate.
+func (b *renewals) record(n *node, index int, v vote) {
 	m := b.manager
 	b.mu.Lock()
 	it := &b.items[index]
@@ -92,7 +86,7 @@ func (b *batch) recordOne(n *node, index int, v vote) {
 }
 
 // retry schedules a renewal that failed. The lock is held as long as its time is not up.
-func (b *batch) retry(l *RedisLock, generation uint64, err error) {
+func (b *renewals) retry(l *RedisLock, generation uint64, err error) {
 	m := b.manager
 	if !l.isGeneration(generation) {
 		return

@@ -2,15 +2,15 @@ package lock
 
 import (
 	"context"
-	"crypto/sha1" //nolint:gosec // Redis names scripts by their SHA-1; nothing secret depends on it
 	_ "embed"
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/cache/internal/redisx"
 )
 
 var (
@@ -22,10 +22,6 @@ var (
 	handOverLua string
 	//go:embed acquire.lua
 	acquireLua string
-	//go:embed plain.lua
-	plainLua string
-	//go:embed acquire_many.lua
-	acquireManyLua string
 	//go:embed acquire_token.lua
 	acquireTokenLua string
 	//go:embed wait.lua
@@ -34,8 +30,6 @@ var (
 	releaseFreeLua string
 	//go:embed giveback.lua
 	giveBackLua string
-	//go:embed release_many.lua
-	releaseManyLua string
 	//go:embed release.lua
 	releaseLua string
 	//go:embed extend.lua
@@ -46,35 +40,23 @@ var (
 	joinLua string
 )
 
-// script is a Lua script that Redis is asked for by its hash. index is its place in node.loaded.
+// script is one of the Lua scripts.
 type script struct {
-	index  int
-	source string
-	hash   any // a string
-	// mark is the place of the argument that tells the script that it may have been executed before, 0 if there is none.
+	*redisx.Script
+
+	// mark is the index of the argument that tells the script that it may have been executed before, -1 if it has none.
 	mark int
-	// many, if it is not nil, is the script that does in one run what several ordinary calls of this one ask for. Those
-	// have so many keys and params, and get one entry each of a list.
-	many         *script
-	keys, params int
 }
 
 // scripts is what a node is asked for.
 type scripts struct{ acquire, wait, release, extend, raise, join *script }
-
-const scriptCount = 8
 
 // newScripts makes the scripts for a node. What never changes is in their source: as an argument of each call it would
 // take Redis some time, and most calls do not need it.
 func newScripts(several bool, grant time.Duration, strict bool, inbox string) scripts {
 	constants := fmt.Sprintf("local several, grant, strict, inbox, all_is_well = %t, %d, %t, %s, %d\n",
 		several, grant.Milliseconds(), strict, luaString(inbox), allIsWell)
-	count := 0
-	script := func(source string) *script {
-		sum := sha1.Sum([]byte(source)) //nolint:gosec // see the import
-		count++
-		return &script{index: count - 1, source: source, hash: hex.EncodeToString(sum[:])}
-	}
+	script := func(source string) *script { return &script{redisx.NewScript(source), -1} }
 	s := scripts{
 		acquire: script(constants + markLua + acquireLua + tokenLua + acquireTokenLua),
 		wait:    script(constants + markLua + tokenLua + handOverLua + waitLua),
@@ -83,12 +65,7 @@ func newScripts(several bool, grant time.Duration, strict bool, inbox string) sc
 		raise:   script(constants + markLua + tokenLua + raiseLua),
 		join:    script(constants + markLua + tokenLua + joinLua),
 	}
-	s.acquire.mark = beforeKeys + 4
-	s.acquire.many = script(constants + tokenLua + plainLua + acquireManyLua)
-	s.acquire.keys, s.acquire.params = 2, 2
-	s.release.many = script(constants + markLua + tokenLua + handOverLua + giveBackLua + plainLua + releaseManyLua)
-	s.release.keys, s.release.params = 4, 1
-	s.extend.many, s.extend.keys, s.extend.params = s.extend, 1, 2
+	s.acquire.mark = 2
 	return s
 }
 
@@ -107,27 +84,21 @@ func luaString(s string) string {
 	return quoted.String()
 }
 
-// call is what a script is to do once.
+// call is what a script is to do once. All its keys have one hash tag.
 type call struct {
 	script *script
-	args   []any // of the command, from its name on
-	whole  bool  // the source goes along
+	keys   []string
+	args   []any
 }
 
-// beforeKeys is how many arguments EVALSHA has before the keys.
-const beforeKeys = 3
-
-// newCall makes a call; params is the keys, as many as keys says, and after them the script's arguments.
-func newCall(s *script, keys int, params ...any) call {
-	args := make([]any, beforeKeys, beforeKeys+len(params))
-	args[0], args[1], args[2] = "evalsha", s.hash, keys
-	return call{script: s, args: append(args, params...)}
+func newCall(s *script, keys []string, args ...any) call {
+	return call{script: s, keys: keys, args: args}
 }
 
 // repetition returns the call as it is sent when it may have been executed before.
 func (c call) repetition() call {
 	switch mark := c.script.mark; {
-	case mark == 0:
+	case mark < 0:
 	case mark == len(c.args):
 		c.args = append(slices.Clip(c.args), "1")
 	default:
@@ -137,19 +108,7 @@ func (c call) repetition() call {
 	return c
 }
 
-// command returns the command that asks for the script, by its hash unless the source is to go along.
+// command returns the command that asks for the script by its hash.
 func (c call) command(ctx context.Context) *redis.Cmd {
-	if c.whole {
-		c.args = slices.Clone(c.args)
-		c.args[0], c.args[1] = "eval", c.script.source
-	}
-	cmd := redis.NewCmd(ctx, c.args...)
-	cmd.SetFirstKeyPos(beforeKeys) // decides which node of a cluster gets it
-	return cmd
+	return c.script.Command(ctx, c.keys, c.args...)
 }
-
-// once is a command that go-redis does not repeat by itself.
-type once struct{ *redis.Cmd }
-
-// NoRetry is asked by go-redis before it sends a command again.
-func (once) NoRetry() bool { return true }

@@ -51,7 +51,7 @@ func (m *RedisLockManager) wait(ctx context.Context, resource string, ttl time.D
 		if m.waiters.leave(resource, w) {
 			return nil, contextError(ctx, "acquire", resource)
 		}
-	case <-m.closing:
+	case <-m.closing.Done():
 		if m.waiters.leave(resource, w) {
 			return nil, ErrManagerClosed
 		}
@@ -123,7 +123,7 @@ func (ws *waiters) leave(resource string, w *waiter) bool {
 func (ws *waiters) retire(c *contender) {
 	delete(ws.byResource, c.resource)
 	delete(ws.byName, c.name)
-	close(c.retired)
+	c.retire()
 }
 
 // first returns the caller whose turn is next, nil if there is none.

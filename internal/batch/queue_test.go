@@ -250,7 +250,7 @@ func TestABatchOutlivesItsCallers(t *testing.T) {
 		require.Equal(t, time.Second, time.Since(began))
 
 		second := do(t.Context(), q, 2)
-		time.Sleep(time.Minute - 1)
+		<-time.After(time.Minute - 1)
 		require.NoError(t, l.ctxs[1].Err())
 		require.NoError(t, (<-second).err, "the time of a batch is over, which Send has to report")
 		require.Error(t, l.ctxs[1].Err())

@@ -51,11 +51,11 @@ func TestErrorsOfRealServers(t *testing.T) {
 	check(t, "no replicas, in a script", classes{reply: true, transient: true}, err)
 	require.NoError(t, client.ConfigSet(ctx, "min-replicas-to-write", "0").Err())
 
-	require.NoError(t, client.SlaveOf(ctx, "127.0.0.1", "1").Err())
+	require.NoError(t, client.ReplicaOf(ctx, "127.0.0.1", "1").Err())
 	check(t, "replica", classes{reply: true, transient: true}, client.Set(ctx, "k", 1, 0).Err())
 	_, err = script.Run(ctx, client.Process, []string{"k"})
 	check(t, "replica, in a script", classes{reply: true, transient: true}, err)
-	require.NoError(t, client.SlaveOf(ctx, "no", "one").Err())
+	require.NoError(t, client.ReplicaOf(ctx, "no", "one").Err())
 
 	options := server.Options()
 	options.PoolSize, options.PoolTimeout, options.MaxRetries = 1, time.Millisecond, -1
