@@ -62,7 +62,8 @@ func TestManyCallersShareRoundTrips(t *testing.T) {
 	assert.Zero(t, metrics.Held)
 }
 
-// hanging makes a client's commands hang, once it is set, until their context ends.
+// hanging makes a client's commands hang, once it is set, until the deadline of their context: a read of go-redis does not
+// notice that a context is cancelled.
 type hanging struct {
 	redistest.Hook
 
@@ -88,11 +89,15 @@ func (h *hanging) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 }
 
 func hang(ctx context.Context, cmds ...redis.Cmder) error {
-	<-ctx.Done()
-	for _, cmd := range cmds {
-		cmd.SetErr(ctx.Err())
+	if deadline, ok := ctx.Deadline(); ok {
+		<-time.After(time.Until(deadline))
+	} else {
+		<-ctx.Done()
 	}
-	return ctx.Err()
+	for _, cmd := range cmds {
+		cmd.SetErr(context.DeadlineExceeded)
+	}
+	return context.DeadlineExceeded
 }
 
 // TestEachCallerHasItsOwnTime: those who share a pipeline to a server that hangs give up one after the other.
@@ -176,4 +181,45 @@ func TestCloseEndsCallsUnderWay(t *testing.T) {
 		require.NoError(t, <-closed)
 		return server.Client(t).Exists(t.Context(), "cache:lock:{job}").Val()
 	})
+}
+
+// TestCallerOnItsOwn: who is alone with a node that is near makes the call by itself, and cannot leave. Its own deadline
+// bounds the call nevertheless, and a cancellation is noticed in 200ms.
+func TestCallerOnItsOwn(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		limit func(context.Context) (context.Context, context.CancelFunc)
+		took  time.Duration
+		err   error
+	}{
+		"deadline": {func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return context.WithTimeout(ctx, 50*time.Millisecond)
+		}, 50 * time.Millisecond, context.DeadlineExceeded},
+		"cancellation": {func(ctx context.Context) (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancel(ctx)
+			time.AfterFunc(50*time.Millisecond, cancel)
+			return ctx, cancel
+		}, 200 * time.Millisecond, context.Canceled},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inBubble(t, func(t *testing.T, _ *embedded.Server, client *redis.Client) { //nolint:thelper // a test
+				hang := &hanging{}
+				client.AddHook(hang)
+				m, err := lock.NewRedisLockManager(client)
+				require.NoError(t, err)
+				defer func() { _ = m.Close(t.Context()) }()
+				require.NoError(t, acquire(t, m, "job", longTTL).Release(t.Context()))
+				synctest.Wait() // no pipeline is under way any more, and the node is known to be near
+				ctx, cancel := test.limit(t.Context())
+				defer cancel()
+				hang.on.Store(true)
+				start := time.Now()
+				_, err = m.Acquire(ctx, "job", longTTL)
+				require.ErrorIs(t, err, test.err)
+				assert.Equal(t, test.took, time.Since(start))
+				hang.on.Store(false)
+			})
+		})
+	}
 }

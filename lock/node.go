@@ -17,6 +17,8 @@ const (
 	maxTries = 4
 	// retryDelay is the first pause before something that failed is sent again; each further one is twice as long.
 	retryDelay = 5 * time.Millisecond
+	// aloneTime is by how much the end of a caller's context may go unnoticed when a quick server suddenly hangs.
+	aloneTime = 200 * time.Millisecond
 )
 
 // node is one Redis that grants locks: the only one, or one of the masters of a quorum. A cluster is one node.
@@ -39,8 +41,8 @@ func newNode(m *RedisLockManager, index int, client redis.UniversalClient) *node
 	n.scripts = newScripts(len(m.set.nodes) > 1, m.grant(), n.cluster == nil, m.inboxPrefix)
 	n.inbox = newInbox(n)
 	n.commands = batch.NewCommands(client, batch.CommandSettings{
-		Timeout: max(m.set.nodeTimeout, maxNodeTimeout),
-		Go:      func(f func()) { m.tasks.spawn(f) }, // true: the caller is a task
+		Timeout: max(m.set.nodeTimeout, maxNodeTimeout), Alone: aloneTime,
+		Go: func(f func()) { m.tasks.spawn(f) }, // true: the caller is a task
 	})
 	return n
 }

@@ -5,21 +5,18 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/cache/internal/batch"
 )
 
 const (
-	// maxDirect is how many publish calls go straight to Redis at the same time. With more in flight, events wait
-	// for the next reply and then leave together: a batch costs the server and both network stacks far less.
-	maxDirect = 5
-	// maxFlights is how many batches are under way at the same time.
-	maxFlights = 3
+	// maxPipelines is how many batches are under way at the same time, where callers publish on their own.
+	maxPipelines = 4
 	// maxBatch is how many events one script publishes at most. Small ones keep the server from other work for about a
 	// millisecond.
 	maxBatch = 128
@@ -31,22 +28,20 @@ const (
 	batchTimeout = 30 * time.Second
 )
 
-// request is one event on its way to Redis. Its outcome is written before done is closed.
+// request is one event on its way to Redis.
 type request struct {
 	key, value string    // what the journal keeps
 	room       [3]string // for the channels, as no event of ours has more
 	count      int       // how many it has
 	at         time.Time // when it was prepared
 	index      int       // its position in the batch of the caller
-
-	gone  func() error // the caller's ctx.Err, for those that wait for a batch
-	taken atomic.Bool  // set once, by the batch that sends it or by the caller who gave up first
-	done  chan struct{}
-	err   error
+	err        error     // its outcome, once it was sent
 }
 
-// channels returns the channels the event is published to. They are not kept as a slice, since the request would
-// then point to itself, and that would cost it its place on the stack.
+// bytes is what an event adds to the size of a batch.
+func (r *request) bytes() int { return len(r.key) + len(r.value) }
+
+// channels returns the channels the event is published to.
 func (r *request) channels() []string { return r.room[:r.count] }
 
 // to sets the channels. A name is dropped when it is repeated, which IDs such as "events" produce: a channel must get
@@ -60,34 +55,21 @@ func (r *request) to(names ...string) {
 	}
 }
 
-// waiting returns a copy that others may get hold of. An event that goes at once does without, and without the heap.
-func (r *request) waiting(ctx context.Context) *request {
-	return &request{
-		key: r.key, value: r.value, room: r.room, count: r.count, at: r.at,
-		gone: ctx.Err, done: make(chan struct{}),
-	}
-}
-
-// publisher sends events: alone when few are in flight, batched when many are.
+// publisher sends events, those of concurrent callers together.
 type publisher struct {
 	client   redis.UniversalClient
 	set      settings
 	metrics  *metrics
 	scripts  publishScripts
 	drafts   drafts
-	journal  any // its key, and
-	size     any // how many events it keeps: arguments that never change
+	journal  string // its key
+	size     any    // how many events it keeps, an argument that never changes
 	expiry   expiry
 	lateness lateness
 	retries  retries
 	own      string        // prefix that makes the IDs of this publisher's events its own
 	counter  atomic.Uint64 // number of the last event prepared
-
-	mu      sync.Mutex
-	direct  int        // callers who publish by themselves; guarded by mu
-	flights int        // goroutines that send batches; guarded by mu
-	waiting []*request // events that wait for a place in a batch; guarded by mu
-	givenUp int        // how many of those were given up, at most; guarded by mu
+	queue    *batch.Queue[*request]
 }
 
 func newPublisher(client redis.UniversalClient, set settings, k keys, m *metrics) *publisher {
@@ -97,57 +79,20 @@ func newPublisher(client redis.UniversalClient, set settings, k keys, m *metrics
 	}
 	p.lateness.allow(client)
 	p.scripts = newPublishScripts(p.size, p.expiry.milliseconds)
+	p.queue = batch.NewQueue(batch.Settings[*request]{
+		Send:    func(ctx context.Context, requests []*request) { p.send(ctx, requests, time.Now()) },
+		Timeout: batchTimeout, Parallel: maxPipelines, Alone: batchTimeout,
+		MaxItems: maxBatch, MaxSize: maxBatchBytes, Size: (*request).bytes,
+	})
 	return p
 }
 
 // one publishes a single event.
 func (p *publisher) one(ctx context.Context, r *request) error {
-	if ctx.Err() != nil {
-		return p.failed(r, context.Cause(ctx), false)
+	if sent, err := p.queue.Do(ctx, r); err != nil {
+		return p.failed(r, err, sent)
 	}
-	p.mu.Lock()
-	if p.flights == 0 && p.direct < maxDirect {
-		p.direct++
-		p.mu.Unlock()
-		p.sendDirectly(ctx, r)
-		return p.outcome(ctx, r, r.at)
-	}
-	w := r.waiting(ctx)
-	p.waiting = append(p.waiting, w)
-	if p.flights > 0 { // otherwise those who publish by themselves see to it
-		p.depart()
-	}
-	p.mu.Unlock()
-	select {
-	case <-w.done:
-		return p.outcome(ctx, w, w.at)
-	case <-ctx.Done():
-		// If no batch has taken the event yet it will never be sent; otherwise nobody can tell.
-		taken := w.taken.Swap(true)
-		if !taken {
-			p.abandoned()
-		}
-		return p.failed(w, context.Cause(ctx), taken)
-	}
-}
-
-// abandoned is called when a caller has given up. While Redis does not answer, nobody else would clear up, and there may be
-// ever more of them.
-func (p *publisher) abandoned() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.givenUp++; 2*p.givenUp < len(p.waiting) {
-		return // not each time for one
-	}
-	p.waiting = slices.DeleteFunc(p.waiting, func(r *request) bool { return r.taken.Load() })
-	p.givenUp = 0
-}
-
-// sendDirectly sends an event from a place that the caller has taken. The place is given back even if a hook of the client
-// panics.
-func (p *publisher) sendDirectly(ctx context.Context, r *request) {
-	defer p.landed()
-	p.send(ctx, []*request{r}, r.at)
+	return p.outcome(ctx, r, r.at)
 }
 
 // many publishes a batch the caller put together.
@@ -175,66 +120,11 @@ func (p *publisher) many(ctx context.Context, requests []*request) error {
 func fitting(requests []*request) int {
 	bytes := 0
 	for i, r := range requests[:min(maxBatch, len(requests))] {
-		bytes += len(r.key) + len(r.value)
-		if bytes > maxBatchBytes && i > 0 {
+		if bytes += r.bytes(); bytes > maxBatchBytes && i > 0 {
 			return i
 		}
 	}
 	return min(maxBatch, len(requests))
-}
-
-// landed is called when a caller who has published by himself has the reply. Events may have waited for that.
-func (p *publisher) landed() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.direct--
-	if len(p.waiting) > 0 {
-		p.depart()
-	}
-}
-
-// depart sends batches, if not enough of them are under way. A goroutine does so: the caller is done and must not work
-// for the others. The caller holds mu.
-func (p *publisher) depart() {
-	if p.flights < maxFlights {
-		p.flights++
-		go p.flush()
-	}
-}
-
-// flush sends waiting events until there are none.
-func (p *publisher) flush() {
-	for {
-		// Let others go first who are about to publish, such as those whose last event has just arrived: fuller batches
-		// make 64 callers a tenth faster.
-		runtime.Gosched()
-		p.mu.Lock()
-		count := fitting(p.waiting)
-		if count == 0 {
-			p.flights--
-			p.mu.Unlock()
-			return
-		}
-		batch := make([]*request, 0, count)
-		for _, r := range p.waiting[:count] {
-			// A caller who is about to give up shall know for certain that nothing was sent.
-			if r.gone() == nil && !r.taken.Swap(true) {
-				batch = append(batch, r)
-			}
-		}
-		p.waiting = slices.Delete(p.waiting, 0, count)
-		p.mu.Unlock()
-		if len(batch) == 0 {
-			continue
-		}
-		// The batch outlives each of its callers' contexts, since it carries the others' events too.
-		ctx, cancel := context.WithTimeout(context.Background(), batchTimeout)
-		p.send(ctx, batch, time.Now())
-		cancel()
-		for _, r := range batch {
-			close(r.done)
-		}
-	}
 }
 
 // outcome counts what became of an event and returns its error.

@@ -97,7 +97,7 @@ func ExampleHandle() {
 	for system.GetMetrics().Subscribers == 0 || system.HealthCheck(ctx) != nil {
 		runtime.Gosched()
 	}
-	if err := system.PublishTaskEvent(ctx, &notification.TaskEvent{ID: "2", WorkflowID: "42", Status: "done"}); err != nil {
+	if err := system.PublishTaskEvent(context.Background(), &notification.TaskEvent{ID: "2", WorkflowID: "42", Status: "done"}); err != nil {
 		fmt.Println(err)
 	}
 	fmt.Println(<-done)

@@ -62,7 +62,7 @@ func (p *pump) sendBeat(ctx context.Context, s *session) error {
 	}
 	// A script for the same reason as with events: in a cluster it runs on the node we listen to.
 	plain := p.system.publisher.scripts.plain
-	reply, err := plain.run(ctx, p.system.client, append(plain.call(3, p.system.keys.journal), number, 1, s.beats))
+	reply, err := plain.Run(ctx, p.system.client.Process, []string{p.system.keys.journal}, number, 1, s.beats)
 	failures, _ := reply.([]any)
 	beat := new(request)
 	settle([]*request{beat}, failures, err)

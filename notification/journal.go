@@ -14,6 +14,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/compozy/cache/internal/glob"
+
+	"github.com/compozy/cache/internal/redisx"
 )
 
 //go:embed state.lua
@@ -32,8 +34,8 @@ var errProtocol = errors.New("notification: unexpected reply from Redis")
 type journal struct {
 	client redis.UniversalClient
 	keys   keys
-	state  *script
-	read   *script
+	state  *redisx.Script
+	read   *redisx.Script
 
 	// listened is a channel that somebody listens to on the server to be read from. Empty means any server.
 	listened string
@@ -42,7 +44,7 @@ type journal struct {
 }
 
 func newJournal(client redis.UniversalClient, k keys) *journal {
-	return &journal{client: client, keys: k, state: newScript(stateSource), read: newScript(readSource)}
+	return &journal{client: client, keys: k, state: redisx.NewScript(stateSource), read: redisx.NewScript(readSource)}
 }
 
 // beside returns the journal on the server where somebody listens to the channel. After a failover, connections of one
@@ -104,9 +106,8 @@ func (i identity) continues(later identity) bool {
 // look returns the status of the journal. If a channel is given, the same is sent there as a heartbeat.
 func (j *journal) look(ctx context.Context, channel string, beat uint64) (status, error) {
 	// The mark offered is a new one each time: one used twice would make a wiped data set look like itself.
-	command := append(j.state.call(5, j.keys.journal, j.keys.origin),
+	reply, err := j.state.Run(ctx, j.client.Process, []string{j.keys.journal, j.keys.origin},
 		rand.Text()[:16], originTTL.Milliseconds(), channel, beat, j.listened)
-	reply, err := j.state.run(ctx, j.client, command)
 	if err != nil {
 		return status{}, err
 	}
@@ -182,9 +183,9 @@ func (j *journal) between(ctx context.Context, from, to position, count int) ([]
 
 // fetch is between, with what else is known of the journal.
 func (j *journal) fetch(ctx context.Context, from, to position, count int) (section, error) {
-	command := append(j.read.call(4, j.keys.journal, j.keys.origin), from.String(), to.String(), count, j.listened)
 	began := time.Now()
-	reply, err := j.read.run(ctx, j.client, command)
+	reply, err := j.read.Run(ctx, j.client.Process, []string{j.keys.journal, j.keys.origin},
+		from.String(), to.String(), count, j.listened)
 	if err != nil {
 		return section{}, j.patience.after(err, from, count, time.Since(began))
 	}

@@ -18,12 +18,12 @@ func TestJournalThatBeginsAnewGivesNoPlaceTwice(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = n.Close() })
 	p := n.publisher
-	one := append(p.scripts.one.call(4, p.journal), "own\n1:k", `"time":"t"}`, noLimit, "k")
-	many := append(p.scripts.many.call(7, p.journal), p.size, p.expiry.milliseconds, 0, noLimit, "own\n1:k", `"time":"t"}`, 1, "k")
-	for _, s := range []*script{p.scripts.one, p.scripts.many} {
-		require.NoError(t, client.ScriptLoad(t.Context(), s.source).Err())
-	}
-	for name, command := range map[string][]any{"one": one, "many": many} {
+	one := p.scripts.one.Command(t.Context(), []string{p.journal}, "own\n1:k", `"time":"t"}`, noLimit, "k")
+	many := p.scripts.many.Command(t.Context(), []string{p.journal},
+		p.size, p.expiry.milliseconds, 0, noLimit, "own\n1:k", `"time":"t"}`, 1, "k")
+	require.NoError(t, client.Process(t.Context(), p.scripts.one.Full(t.Context(), one)))
+	require.NoError(t, client.Process(t.Context(), p.scripts.many.Full(t.Context(), many)))
+	for name, command := range map[string][]any{"one": one.Args(), "many": many.Args()} {
 		for range 50 { // nearly all of it in one millisecond
 			replies, err := client.Pipelined(t.Context(), func(pipe redis.Pipeliner) error {
 				for range 3 {

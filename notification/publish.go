@@ -7,7 +7,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/compozy/cache/internal/redisx"
 )
 
 // PublishWorkflowEvent publishes the event to "workflow:events" and "workflow:<ID>" in one round trip. It returns
@@ -35,11 +38,12 @@ func (n *RedisNotificationSystem) PublishTaskEvent(ctx context.Context, event *T
 // is a call that failed with PublishError.Uncertain, for example because ctx ended while the event was under way: if
 // that event arrives, then perhaps behind later ones. That holds for all the methods that publish.
 //
-// When ctx ends, a call returns at once if its event waits to be sent, or was sent together with those of other callers,
-// as happens when more than a few publish at the same time. A call that has sent its own returns at the deadline of ctx
-// if the client has ContextTimeoutEnabled. Otherwise, and when ctx is cancelled, it returns with the server's reply or
-// after the client's own timeouts, such as ReadTimeout, and repeats nothing. Its error matches the cause of ctx, besides
-// that of the network, unless the server has refused the event for good. That holds for all the methods too.
+// When ctx ends, a call returns at once if its event waits to be sent, or was sent together with those of other callers.
+// A call that found nothing else under way sends its event itself: it returns at the deadline of ctx if the client has
+// ContextTimeoutEnabled, and otherwise, and when ctx is cancelled, with the server's reply or after the client's own
+// timeouts, such as ReadTimeout. PublishError.Uncertain says whether the event may have been published. The error matches
+// the cause of ctx, besides that of the network, unless the server has refused the event for good. That holds for all the
+// methods too.
 func (n *RedisNotificationSystem) Publish(ctx context.Context, channel string, v any) error {
 	var r request
 	v, err := valueOn{channel, v}.outgoing(&r)
@@ -49,7 +53,8 @@ func (n *RedisNotificationSystem) Publish(ctx context.Context, channel string, v
 // PublishBatch publishes many events in their order and in as few round trips as possible (one for each 128
 // events or megabyte). All are checked before the first is sent; an *ArgumentError names the one that is refused, as in
 // "events[3].ID". If some fail, the error joins one *PublishError for each, whose Index tells which it is. When
-// ctx ends, the round trip under way is waited for as by Publish, and the events behind it are certainly not sent. An
+// ctx ends, the round trip under way is waited for as by a call of Publish that sends its event itself, and the events
+// behind it are certainly not sent. An
 // empty batch is no error. Safe for concurrent use.
 func (n *RedisNotificationSystem) PublishBatch(ctx context.Context, events ...Outgoing) error {
 	return n.publishAll(ctx, events)
@@ -77,8 +82,7 @@ func (e valueOn) outgoing(r *request) (v any, err error) {
 	return e.v, nil
 }
 
-// publishOne publishes v, or returns err if there is one: what an event's own method outgoing has returned. It gets
-// that instead of the event, which would have to move to the heap to be called as an Outgoing.
+// publishOne publishes v, or returns err if there is one: what an event's own method outgoing has returned.
 func (n *RedisNotificationSystem) publishOne(ctx context.Context, r *request, v any, err error) error {
 	if ctx == nil {
 		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
@@ -169,28 +173,8 @@ func traceParent(ctx context.Context) string {
 }
 
 // retryable reports whether a failed script may be sent again. Anything the server refused for good is not; what
-// happened to a lost connection or during a failover is. The script itself finds out what was done already.
+// happened to a lost connection or during a failover is, and what came too late by our idea of the server's clock. The
+// script itself finds out what was done already.
 func retryable(ctx context.Context, err error) bool {
-	if ctx.Err() != nil || errors.Is(err, context.Canceled) {
-		return false
-	}
-	if !answered(err) {
-		return !unusable(err)
-	}
-	for _, transient := range transientErrors() {
-		if strings.HasPrefix(err.Error(), transient) {
-			return true
-		}
-	}
-	return false
-}
-
-// transientErrors returns how errors begin that a server answers instead of executing anything, for as long as it is in
-// a state that will pass. BUSY is about a script of somebody else that takes too long, LATE about our idea of the server's
-// clock.
-func transientErrors() []string {
-	return []string{
-		"LOADING ", "READONLY ", "MASTERDOWN ", "CLUSTERDOWN ", "TRYAGAIN ", "UNBLOCKED ", "BUSY ", "NOREPLICAS ",
-		"ERR max number of clients", lateError,
-	}
+	return ctx.Err() == nil && (redisx.IsTransient(err) || redis.HasErrorPrefix(err, lateError))
 }

@@ -5,7 +5,6 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"time"
 
@@ -28,17 +27,19 @@ var clockSource string
 
 // publishScripts are the ways to publish.
 type publishScripts struct {
-	one   *script // one event, for the first time
-	many  *script // everything else
-	plain *script // without history
-	clock *script // the server's time, while it is not known
+	one   *redisx.Script // one event, for the first time
+	many  *redisx.Script // everything else
+	plain *redisx.Script // without history
+	clock *redisx.Script // the server's time, while it is not known
 }
 
 func newPublishScripts(size, lifetime any) publishScripts {
 	numbers := strings.NewReplacer("'SIZE'", fmt.Sprintf("'%d'", size), "'LIFETIME'", fmt.Sprintf("'%d'", lifetime))
 	return publishScripts{
-		one: newScript(numbers.Replace(publishSource)), many: newScript(publishManySource), plain: newScript(publishPlainSource),
-		clock: newScript(clockSource),
+		one:   redisx.NewScript(numbers.Replace(publishSource)),
+		many:  redisx.NewScript(publishManySource),
+		plain: redisx.NewScript(publishPlainSource),
+		clock: redisx.NewScript(clockSource),
 	}
 }
 
@@ -95,7 +96,7 @@ func (p *publisher) sendFirst(ctx context.Context, requests []*request, now time
 		// It costs a system's first event a round trip to ask what the time is: one without a limit could come after its
 		// repetition.
 		now = time.Now()
-		clock, err := p.scripts.clock.runOnce(ctx, p.client, p.scripts.clock.call(0, p.journal))
+		clock, err := p.runOnce(ctx, p.scripts.clock)
 		if err == nil {
 			err = p.lateness.learn(clock, now)
 		}
@@ -111,30 +112,31 @@ func (p *publisher) sendFirst(ctx context.Context, requests []*request, now time
 	return p.sendMany(ctx, requests, now, 0, limit)
 }
 
+// runOnce runs a script on the journal, which the client does not repeat by itself: a failure of the network leaves open
+// whether it was executed.
+func (p *publisher) runOnce(ctx context.Context, s *redisx.Script, args ...any) (any, error) {
+	process := func(ctx context.Context, cmd redis.Cmder) error { return p.client.Process(ctx, redisx.Once(cmd)) }
+	return s.Run(ctx, process, []string{p.journal}, args...)
+}
+
 // notSentError is what kept an event from being sent.
 type notSentError struct{ error }
 
 func (e notSentError) Unwrap() error { return e.error }
 
-// answered reports whether an error is what the server said.
-func answered(err error) bool {
-	var reply interface{ RedisError() }
-	return errors.As(err, &reply)
-}
-
 // sendOne is a first attempt for an event that goes alone.
 func (p *publisher) sendOne(ctx context.Context, r *request, now time.Time, limit any) error {
 	channels := r.channels()
-	command := p.scripts.one.call(4+len(channels), p.journal)
-	command = append(command, r.key, r.value, limit)
+	args := make([]any, 0, 4+len(channels))
+	args = append(args, r.key, r.value, limit)
 	for _, channel := range channels {
-		command = append(command, channel)
+		args = append(args, channel)
 	}
 	renew := p.expiry.due(now)
 	if renew {
-		command = append(command, "")
+		args = append(args, "")
 	}
-	id, err := p.scripts.one.runOnce(ctx, p.client, command)
+	id, err := p.runOnce(ctx, p.scripts.one, args...)
 	if err != nil {
 		return err
 	}
@@ -154,15 +156,15 @@ func (p *publisher) sendMany(
 	if since > 0 {
 		elapsed = since.Milliseconds() + 2 // both ends are rounded down
 	}
-	command := p.scripts.many.call(4+6*len(requests), p.journal)
-	command = append(command, p.size, p.expiry.milliseconds, elapsed, limit)
+	args := make([]any, 0, 4+6*len(requests))
+	args = append(args, p.size, p.expiry.milliseconds, elapsed, limit)
 	for _, r := range requests {
-		command = append(command, r.key, r.value, len(r.channels()))
+		args = append(args, r.key, r.value, len(r.channels()))
 		for _, channel := range r.channels() {
-			command = append(command, channel)
+			args = append(args, channel)
 		}
 	}
-	reply, err := p.scripts.many.runOnce(ctx, p.client, command)
+	reply, err := p.runOnce(ctx, p.scripts.many, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -176,14 +178,14 @@ func (p *publisher) sendMany(
 
 // sendPlain publishes without history. Nothing is repeated, as nothing could tell a repetition from the original.
 func (p *publisher) sendPlain(ctx context.Context, requests []*request) (failures []any, err error) {
-	command := p.scripts.plain.call(5*len(requests), p.journal)
+	args := make([]any, 0, 5*len(requests))
 	for _, r := range requests {
-		command = append(command, seal(ownID(r.key), r.value), len(r.channels()))
+		args = append(args, seal(ownID(r.key), r.value), len(r.channels()))
 		for _, channel := range r.channels() {
-			command = append(command, channel)
+			args = append(args, channel)
 		}
 	}
-	reply, err := p.scripts.plain.runOnce(ctx, p.client, command)
+	reply, err := p.runOnce(ctx, p.scripts.plain, args...)
 	if err != nil && retryable(ctx, err) {
 		lookAround(ctx, p.client)
 	}
@@ -228,22 +230,14 @@ const (
 
 // certain reports whether an error tells that the event was not published: the server said so, or nothing was sent.
 func certain(err error) bool {
-	if !answered(err) {
+	if !redisx.IsReply(err) {
 		return unsent(err)
 	}
 	return !redis.HasErrorPrefix(err, partialError) && !redis.HasErrorPrefix(err, trimmedError)
 }
 
-// unsent reports whether an error came before the event was sent: there was no connection to send it on, for one. Of
-// others, such as that of a context, nobody knows when they came.
+// unsent reports whether an error came before the event was sent.
 func unsent(err error) bool {
 	var before notSentError
-	var network *net.OpError
-	return errors.As(err, &before) || errors.As(err, &network) && network.Op == "dial" ||
-		errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted) || unusable(err)
-}
-
-// unusable reports whether the client is closed, or is one of package client that is not open yet.
-func unusable(err error) bool {
-	return errors.Is(err, redis.ErrClosed) || errors.Is(err, redisx.ErrNotStarted)
+	return errors.As(err, &before) || redisx.IsUnsent(err)
 }

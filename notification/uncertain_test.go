@@ -312,7 +312,7 @@ func TestErrorOfAnEndedContextWithoutAServer(t *testing.T) {
 	gone := errors.New("gone")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	client.AddHook(redistest.AfterScript(func() { cancel(gone) }))
-	err := n.Publish(ctx, "k", struct{}{})
+	err := n.PublishBatch(ctx, notification.To("k", struct{}{}), notification.To("k", struct{}{})) // which waits for the reply
 	require.ErrorIs(t, err, gone)
 	require.ErrorContains(t, err, "nobody there")
 	var failed *notification.PublishError

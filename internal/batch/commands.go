@@ -39,6 +39,9 @@ type CommandSettings struct {
 	// Parallel is how many pipelines may be under way to a server at the same time,
 	// 4 by default.
 	Parallel int
+	// Alone is how much time a caller that finds nothing under way has to send its
+	// command by itself, see Settings.
+	Alone time.Duration
 	// Go starts a goroutine; by default it is a go statement.
 	Go func(func())
 }
@@ -58,7 +61,7 @@ func NewCommands(client redis.UniversalClient, set CommandSettings) *Commands {
 	c := &Commands{client: client, queues: make(map[string]*Queue[command])}
 	c.cluster, _ = redisx.Unwrap[*redis.ClusterClient](client)
 	c.set = Settings[command]{
-		Send: c.send, Timeout: set.Timeout, Parallel: set.Parallel, Go: set.Go,
+		Send: c.send, Timeout: set.Timeout, Parallel: set.Parallel, Alone: set.Alone, Go: set.Go,
 		Late: func(cmd command) {
 			if cmd.late != nil {
 				cmd.late()

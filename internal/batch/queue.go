@@ -28,6 +28,13 @@ type Settings[T any] struct {
 	// alone. Without them only the number counts.
 	Size    func(T) int
 	MaxSize int
+	// Alone, if it is not 0, lets a caller that finds nothing under way call Send by
+	// itself, with this much time at most: to wake another goroutine costs as much as
+	// a round trip on the same machine. Such a caller notices the end of its context,
+	// but for its deadline, only when Send returns. Send is not called so when it took
+	// more than a quarter of the time before; when the time is over, it has to report
+	// that in the item.
+	Alone time.Duration
 	// Late, where it is not nil, is called when Send has returned for an item whose
 	// caller gave up while it was under way.
 	Late func(T)
@@ -42,7 +49,8 @@ type Queue[T any] struct {
 
 	mu      sync.Mutex // guards what follows, and the state of all entries
 	waiting list.List  // of *entry[T], the oldest first
-	sending int        // goroutines that send batches
+	sending int        // goroutines that send batches, and the caller that sends alone
+	quick   bool       // the last Send took no more than a quarter of Alone
 }
 
 // entry is an item and its caller.
@@ -93,13 +101,16 @@ func (q *Queue[T]) Do(ctx context.Context, item T) (sent bool, err error) {
 	if ctx.Err() != nil {
 		return false, context.Cause(ctx)
 	}
-	e := &entry[T]{item: item, ctx: ctx, size: q.set.Size(item), done: make(chan struct{})}
 	q.mu.Lock()
-	e.place = q.waiting.PushBack(e)
-	if q.sending < q.set.Parallel {
+	if q.quick && q.sending == 0 {
 		q.sending++
-		q.set.Go(q.run)
+		q.mu.Unlock()
+		q.sendAlone(ctx, item)
+		return true, nil
 	}
+	e := &entry[T]{item: item, ctx: ctx, size: q.set.Size(item), done: make(chan struct{})}
+	e.place = q.waiting.PushBack(e)
+	q.start()
 	q.mu.Unlock()
 
 	select {
@@ -114,6 +125,33 @@ func (q *Queue[T]) Do(ctx context.Context, item T) (sent bool, err error) {
 	}
 	return true, nil
 }
+
+// start has a goroutine send what waits, if there may be another one. The caller
+// holds mu.
+func (q *Queue[T]) start() {
+	if q.sending < q.set.Parallel && q.waiting.Len() > 0 {
+		q.sending++
+		q.set.Go(q.run)
+	}
+}
+
+// sendAlone sends an item by the caller's goroutine, which has been counted.
+func (q *Queue[T]) sendAlone(ctx context.Context, item T) {
+	began := time.Now()
+	defer func() { // also when Send panics
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.sending--
+		q.quick = q.isQuick(began)
+		q.start()
+	}()
+	ctx, cancel := context.WithDeadline(ctx, began.Add(q.set.Alone))
+	defer cancel()
+	q.set.Send(ctx, []T{item})
+}
+
+// isQuick reports whether a Send that began then and has just returned was quick.
+func (q *Queue[T]) isQuick(began time.Time) bool { return 4*time.Since(began) < q.set.Alone }
 
 // abandon takes note that a caller gives up. ended says that the item's batch was
 // faster.
@@ -137,6 +175,13 @@ func (q *Queue[T]) abandon(e *entry[T]) (sent, ended bool) {
 	}
 }
 
+// Waiting returns how many items wait for a batch.
+func (q *Queue[T]) Waiting() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.waiting.Len()
+}
+
 // run sends batches until nothing waits.
 func (q *Queue[T]) run() {
 	for {
@@ -147,8 +192,9 @@ func (q *Queue[T]) run() {
 		if batch == nil {
 			return
 		}
+		began := time.Now()
 		panicked := q.send(batch)
-		q.settle(batch, panicked)
+		q.settle(batch, panicked, began)
 	}
 }
 
@@ -213,10 +259,11 @@ func (q *Queue[T]) deadline(batch []*entry[T]) time.Time {
 	return latest
 }
 
-// settle wakes the callers of a batch.
-func (q *Queue[T]) settle(batch []*entry[T], panicked any) {
+// settle wakes the callers of a batch that began then.
+func (q *Queue[T]) settle(batch []*entry[T], panicked any, began time.Time) {
 	var late []T
 	q.mu.Lock()
+	q.quick = q.isQuick(began)
 	for _, e := range batch {
 		if e.state == abandoned {
 			late = append(late, e.item)

@@ -284,3 +284,86 @@ func TestAPanicReachesTheCallers(t *testing.T) {
 		require.NoError(t, (<-do(t.Context(), q, 1)).err, "the queue goes on")
 	})
 }
+
+// lone is a queue whose callers may send by themselves, and what its Send does.
+func lone(send func(ctx context.Context, it *item)) *batch.Queue[*item] {
+	return batch.NewQueue(batch.Settings[*item]{Timeout: time.Hour, Alone: time.Second, Parallel: 2,
+		Send: func(ctx context.Context, items []*item) {
+			for _, it := range items {
+				send(ctx, it)
+			}
+		},
+	})
+}
+
+func TestACallerThatIsAloneSendsByItself(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		type key struct{}
+		type seen struct{ own, bounded bool }
+		calls := make(chan seen, 1)
+		q := lone(func(ctx context.Context, it *item) {
+			deadline, _ := ctx.Deadline()
+			// Only a call by the caller itself ends with its context.
+			leave, _ := ctx.Value(key{}).(context.CancelFunc)
+			leave()
+			calls <- seen{ctx.Err() != nil, time.Until(deadline) <= time.Second}
+			<-time.After(time.Duration(it.number))
+		})
+		for _, c := range []struct {
+			took time.Duration
+			own  bool
+			why  string
+		}{
+			{0, false, "it is not known yet how long that takes"},
+			{0, true, "quick"},
+			{time.Minute, true, "quick until now"},
+			{0, false, "slow the last time"},
+			{0, true, "quick again"},
+		} {
+			ctx, leave := context.WithCancel(t.Context())
+			began := time.Now()
+			sent, err := q.Do(context.WithValue(ctx, key{}, leave), &item{number: int(c.took)})
+			require.True(t, sent)
+			if c.own {
+				require.NoError(t, err, "the item was sent")
+				require.Equal(t, c.took, time.Since(began), "whatever becomes of its context")
+			}
+			synctest.Wait()
+			require.Equal(t, seen{c.own, c.own}, <-calls, c.why)
+		}
+	})
+}
+
+func TestOthersDoNotWaitForACallerThatSendsByItself(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		hold := make(chan struct{})
+		q := lone(func(_ context.Context, it *item) {
+			if it.number == 1 {
+				<-hold
+			}
+		})
+		require.NoError(t, (<-do(t.Context(), q, 0)).err)
+		first := do(t.Context(), q, 1)
+		require.NoError(t, (<-do(t.Context(), q, 2)).err)
+		close(hold)
+		require.NoError(t, (<-first).err)
+	})
+}
+
+func TestAPanicOfACallerThatSendsByItselfTakesNoPlace(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q := lone(func(_ context.Context, it *item) {
+			if it.number == 1 {
+				panic("a hook is broken")
+			}
+		})
+		for range 5 {
+			require.NoError(t, (<-do(t.Context(), q, 0)).err)
+			require.PanicsWithValue(t, "a hook is broken", func() { _, _ = q.Do(t.Context(), &item{number: 1}) })
+		}
+		require.NoError(t, (<-do(t.Context(), q, 0)).err)
+	})
+}
