@@ -27,7 +27,7 @@ type round struct {
 	// endsWith was given. redsync's own context does not bound them: it ends with the quorum's decision, and the late
 	// nodes are to get the lock too.
 	ctx    context.Context
-	cancel context.CancelCauseFunc
+	cancel context.CancelFunc
 	start  time.Time
 
 	mu    sync.Mutex // guards what follows
@@ -71,16 +71,13 @@ func (m *RedisLockManager) newRound(
 	if v == releasing {
 		timeout = m.set.releaseTimeout()
 	}
-	ctx, r.cancel = context.WithCancelCause(ctx)
-	var stop context.CancelFunc
-	r.ctx, stop = context.WithDeadline(ctx, start.Add(timeout))
-	r.stops = append(r.stops, func() bool { stop(); return true })
+	r.ctx, r.cancel = context.WithDeadline(ctx, start.Add(timeout))
 	return r
 }
 
 // endsWith makes the question end with another context as well.
 func (r *round) endsWith(ctx context.Context) {
-	r.stops = append(r.stops, context.AfterFunc(ctx, func() { r.cancel(ErrManagerClosed) }))
+	r.stops = append(r.stops, context.AfterFunc(ctx, r.cancel))
 }
 
 // done is called when the caller, or a call to a node, is through. With the last of them the context ends, and takes its
@@ -95,13 +92,13 @@ func (r *round) done() {
 		stop()
 	}
 	r.stops = nil
-	r.cancel(nil)
+	r.cancel()
 }
 
 // ended returns why there is no point in asking any further, nil if there is.
 func (r *round) ended() error {
 	if r.ctx.Err() != nil {
-		return context.Cause(r.ctx)
+		return r.ctx.Err()
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -168,7 +165,7 @@ func (r *round) hurryUp() {
 		return
 	}
 	r.split = true
-	time.AfterFunc(max(time.Since(r.start), minHurry), func() { r.cancel(errNoAnswer) })
+	time.AfterFunc(max(time.Since(r.start), minHurry), r.cancel)
 }
 
 // answeredLate is called when a command has come to its end whose caller had left: its fate was unknown then, so
