@@ -111,7 +111,7 @@ func TestURLOptions(t *testing.T) {
 	t.Parallel()
 	r := build(t, &config.Config{
 		PoolSize: 1, ClientName: "x",
-		URL: "redis://h?protocol=2&client_name=c&max_retries=-1&min_retry_backoff=0&max_retry_backoff=2s&dial_timeout=3&read_timeout=-1" +
+		URL: "redis://h?protocol=2&client_name=c&max_retries=-1&min_retry_backoff=0&max_retry_backoff=2s&dial_timeout=3s&read_timeout=-1" +
 			"&write_timeout=5s&pool_fifo=true&pool_size=6&pool_timeout=7s&min_idle_conns=3&max_idle_conns=4&max_active_conns=8" +
 			"&max_concurrent_dials=2&pipeline_pool_size=9&pipeline_read_buffer_size=1024&pipeline_write_buffer_size=2048" +
 			"&conn_max_idle_time=10m&conn_max_lifetime=1h&conn_max_lifetime_jitter=1m",
@@ -216,7 +216,7 @@ func TestConfigIsCopied(t *testing.T) {
 	before := *cfg
 	r := build(t, cfg)
 	require.Equal(t, before, *cfg)
-	require.NotSame(t, cfg.TLSConfig, r.main.endpoint.tls)
+	require.NotSame(t, cfg.TLSConfig, r.main.endpoint.tls.config)
 	cfg.Host = "changed"
 	require.Equal(t, "a:6379", r.Addr())
 }
@@ -227,18 +227,18 @@ func TestTLSSettings(t *testing.T) {
 	r := build(t, &config.Config{
 		TLSEnabled: true, TLSCAFile: srv.CAFile(), TLSCertFile: srv.CertFile(), TLSKeyFile: srv.KeyFile(), TLSServerName: "localhost",
 	})
-	require.NotNil(t, r.main.endpoint.tls.RootCAs)
-	require.Len(t, r.main.endpoint.tls.Certificates, 1)
-	require.Equal(t, "localhost", r.main.endpoint.tls.ServerName)
-	require.Equal(t, uint16(tls.VersionTLS12), r.main.endpoint.tls.MinVersion)
+	require.NotNil(t, r.main.endpoint.tls.config.RootCAs)
+	require.Len(t, r.main.endpoint.tls.config.Certificates, 1)
+	require.Equal(t, "localhost", r.main.endpoint.tls.config.ServerName)
+	require.Equal(t, uint16(tls.VersionTLS12), r.main.endpoint.tls.config.MinVersion)
 
 	r = build(t, &config.Config{TLSConfig: &tls.Config{ServerName: "mine", MinVersion: tls.VersionTLS13}, TLSServerName: "not this"})
-	require.Equal(t, "mine", r.main.endpoint.tls.ServerName)
-	require.Equal(t, uint16(tls.VersionTLS13), r.main.endpoint.tls.MinVersion)
+	require.Equal(t, "mine", r.main.endpoint.tls.config.ServerName)
+	require.Equal(t, uint16(tls.VersionTLS13), r.main.endpoint.tls.config.MinVersion)
 
 	r = build(t, &config.Config{URL: "rediss://redis.internal?skip_verify=true"})
-	require.True(t, r.main.endpoint.tls.InsecureSkipVerify)
-	require.False(t, build(t, &config.Config{URL: "rediss://redis.internal"}).main.endpoint.tls.InsecureSkipVerify)
-	require.Equal(t, "redis.internal", withServerName(r.main.endpoint.tls, "redis.internal:6379").ServerName)
-	require.Equal(t, "/socket", withServerName(r.main.endpoint.tls, "/socket").ServerName)
+	require.True(t, r.main.endpoint.tls.config.InsecureSkipVerify)
+	require.False(t, build(t, &config.Config{URL: "rediss://redis.internal"}).main.endpoint.tls.config.InsecureSkipVerify)
+	require.Equal(t, "redis.internal", withServerName(r.main.endpoint.tls.config, "redis.internal:6379").ServerName)
+	require.Equal(t, "/socket", withServerName(r.main.endpoint.tls.config, "/socket").ServerName)
 }

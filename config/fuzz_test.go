@@ -72,14 +72,14 @@ func FuzzEnv(f *testing.F) {
 				env[field.env] = "redis://u:" + secretEncoded + "@h/" + text
 			}
 		}
-		c, err := load(t.Context(), "", envconfig.MapLookuper(env))
+		c, err := load(t.Context(), "", envconfig.MapLookuper(env), nil)
 		leaks(t, "error", err)
 		leaks(t, "config", c)
 		if (c == nil) == (err == nil) {
 			t.Fatal("want either a Config or an error")
 		}
 		for name, value := range env { // one at a time gets further than all at once
-			c, err := load(t.Context(), "", envconfig.MapLookuper(map[string]string{name: value}))
+			c, err := load(t.Context(), "", envconfig.MapLookuper(map[string]string{name: value}), nil)
 			leaks(t, name, err)
 			leaks(t, name, c)
 			if err == nil {
