@@ -27,6 +27,8 @@ type endpoint struct {
 	addrs   []string
 	options redis.UniversalOptions
 	tls     *security // nil without TLS
+	// provided are credentials that a provider may replace; nil without one.
+	provided *provided
 }
 
 // mainEndpoint derives the main server's endpoint from a complete, valid Config.
@@ -34,7 +36,6 @@ func mainEndpoint(cfg *config.Config) (*endpoint, error) {
 	e := &endpoint{mode: modeSingle, network: "tcp", options: baseOptions(cfg)}
 	o := &e.options
 	o.Username, o.Password, o.DB = cfg.Username, cfg.Password, cfg.DB
-	o.StreamingCredentialsProvider = cfg.CredentialsProvider
 	e.addrs = []string{net.JoinHostPort(strings.Trim(cfg.Host, "[]"), cfg.Port)}
 
 	var fromURL *redis.Options
@@ -54,7 +55,8 @@ func mainEndpoint(cfg *config.Config) (*endpoint, error) {
 			o.DB = fromURL.DB
 		}
 	}
-	o.CredentialsProviderContext = credentials(cfg, o.Username)
+	e.provided = newProvided(cfg.CredentialsProvider)
+	o.CredentialsProviderContext = credentials(cfg, o.Username, e.provided)
 	switch {
 	case cfg.MasterName != "":
 		e.mode, e.addrs = modeSentinel, cfg.Addrs
@@ -76,7 +78,7 @@ func mainEndpoint(cfg *config.Config) (*endpoint, error) {
 // says whether TLS is used, but shares the certificates.
 func lockEndpoint(cfg *config.Config, node string, main *endpoint) (*endpoint, error) {
 	if !strings.Contains(node, "://") {
-		e := &endpoint{mode: modeSingle, network: "tcp", addrs: []string{node}, options: main.options, tls: main.tls}
+		e := &endpoint{mode: modeSingle, network: "tcp", addrs: []string{node}, options: main.options, tls: main.tls, provided: main.provided}
 		// Locks live in the database that the application uses, but neither
 		// Sentinel nor Cluster reach beyond the main server.
 		e.options.MasterName, e.options.SentinelUsername, e.options.SentinelPassword = "", "", ""

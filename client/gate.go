@@ -92,6 +92,7 @@ func (g *gate) dialer(dial dialFunc, e *endpoint) dialFunc {
 		dial = d.DialContext
 	}
 	servers := newPeers(e.options.ReadTimeout)
+	e.provided.replaces(servers)
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if err := g.check(); err != nil {
 			return nil, err
@@ -103,9 +104,6 @@ func (g *gate) dialer(dial dialFunc, e *endpoint) dialFunc {
 		if err != nil {
 			return nil, g.blame(err)
 		}
-		if e.mode == modeSentinel {
-			conn = g.tie(conn)
-		}
 		if e.tls != nil {
 			secure, err := e.tls.handshake(ctx, conn, addr)
 			if err != nil {
@@ -113,6 +111,10 @@ func (g *gate) dialer(dial dialFunc, e *endpoint) dialFunc {
 				return nil, g.blame(err)
 			}
 			conn = secure
+		}
+		if e.mode == modeSentinel {
+			// Outside of TLS, which would report that its connection is gone.
+			conn = g.tie(conn)
 		}
 		return servers.watch(conn, addr), nil
 	}

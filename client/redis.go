@@ -204,6 +204,7 @@ func (r *Redis) close() error {
 			errs = append(errs, fmt.Errorf("client: close lock node %d: %w", i, err))
 		}
 	}
+	errs = append(errs, r.main.endpoint.provided.close())
 	// Only now: closing its connection is what ends a ping that gets no answer.
 	r.idle.wait()
 	return errors.Join(errs...)

@@ -23,13 +23,15 @@ import (
 // gives up sooner, because the context of its caller ended, proves nothing.
 const longestPatience = 500 * time.Millisecond
 
-// errSilent keeps go-redis from using a connection. It does not pass it on.
-var errSilent = errors.New("client: the connection has not answered since another one went silent")
+// errReplace keeps go-redis from using a connection. It does not pass it on.
+var errReplace = errors.New("client: the connection is to be replaced")
 
 // peers are the servers at the addresses that a dialer was given.
 type peers struct {
 	start    time.Time // times are durations since, which fit an atomic
 	patience time.Duration
+	// replaced is when all connections there were became outdated; 0 if none has.
+	replaced atomic.Int64
 
 	mu     sync.Mutex // protects byAddr
 	byAddr map[string]*peer
@@ -62,11 +64,14 @@ func (p *peers) watch(conn net.Conn, addr string) net.Conn {
 	if p.byAddr[addr] == nil {
 		p.byAddr[addr] = &peer{peers: p}
 	}
-	w := &watchedConn{Conn: conn, peer: p.byAddr[addr]}
+	w := &watchedConn{Conn: conn, peer: p.byAddr[addr], opened: p.now()}
 	w.raw, _ = conn.(syscall.Conn)
-	w.heard.Store(p.now())
+	w.heard.Store(w.opened)
 	return w
 }
+
+// replaceAll keeps the connections that are open now from being used again.
+func (p *peers) replaceAll() { p.replaced.Store(p.now()) }
 
 // wentSilent notes that a request sent at the given time was not answered.
 func (p *peer) wentSilent(at int64) {
@@ -81,8 +86,9 @@ func (p *peer) wentSilent(at int64) {
 // watchedConn notes when requests are sent, and which were answered.
 type watchedConn struct {
 	net.Conn
-	peer *peer
-	raw  syscall.Conn // Conn, or nil if it is no such
+	peer   *peer
+	raw    syscall.Conn // Conn, or nil if it is no such
+	opened int64
 	// asked is when the first request was sent that has no answer yet; 0 if there is none.
 	asked atomic.Int64
 	// heard is when the latest answered request was sent; at first, when the
@@ -124,13 +130,13 @@ func (c *watchedConn) check(err error) {
 	}
 }
 
-// SyscallConn returns errSilent for a connection that should not be used any more, and
+// SyscallConn returns errReplace for a connection that should not be used any more, and
 // otherwise lets go-redis look whether the socket is still open. With TLS, or with a
 // Dialer that returns something else than a socket, there is nothing to look at.
 func (c *watchedConn) SyscallConn() (syscall.RawConn, error) {
 	switch {
-	case c.heard.Load() < c.peer.silent.Load():
-		return nil, errSilent
+	case c.heard.Load() < c.peer.silent.Load(), c.opened < c.peer.replaced.Load():
+		return nil, errReplace
 	case c.raw == nil:
 		return noSocket{}, nil
 	default:

@@ -40,8 +40,9 @@ type Config struct {
 	// Username, Password and PasswordFile. It must be safe for concurrent use, and return when its
 	// context ends.
 	Credentials func(ctx context.Context) (username, password string, err error) `json:"-" part:"server"`
-	// CredentialsProvider, when set, is asked in place of Username, Password, PasswordFile and
-	// Credentials, and authenticates open connections again when it has new credentials.
+	// CredentialsProvider, when set, is asked for each new connection in place of Username,
+	// Password, PasswordFile and Credentials. When it announces other credentials, the connections
+	// in the pool are replaced.
 	CredentialsProvider auth.StreamingCredentialsProvider `json:"-" part:"server"`
 	// Database number; only 0 exists in Cluster.
 	DB int `env:"REDIS_DB,default=0" json:"db"`
