@@ -182,13 +182,15 @@ func exchange(t *testing.T, conn, far net.Conn) {
 	require.NoError(t, err)
 }
 
-// giveUp sends a request on conn that gets no answer, and waits for it so long.
-func giveUp(t *testing.T, conn, far net.Conn, wait time.Duration) {
+// giveUp sends a request on conn that gets no answer, and waits for it so long, but
+// not before it has done something else.
+func giveUp(t *testing.T, conn, far net.Conn, wait time.Duration, meanwhile func()) {
 	t.Helper()
 	go func() { _, _ = far.Read(make([]byte, 1)) }()
 	_, err := conn.Write([]byte{1})
 	require.NoError(t, err)
 	require.NoError(t, conn.SetReadDeadline(time.Now().Add(wait)))
+	meanwhile()
 	_, err = conn.Read(make([]byte, 1))
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 }
@@ -209,9 +211,9 @@ func TestWhichConnectionsAreDistrusted(t *testing.T) {
 		}
 		idle, busy, mute, other := connect("a"), connect("a"), connect("a"), connect("b")
 		exchange(t, idle.near, idle.far)
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 
-		giveUp(t, mute.near, mute.far, 299*time.Millisecond)
+		giveUp(t, mute.near, mute.far, 299*time.Millisecond, func() {})
 		require.True(t, trusted(idle), "the caller gave up too soon for it to mean anything")
 
 		// Nothing was asked, so nothing is missing: a subscription waits like this.
@@ -221,14 +223,10 @@ func TestWhichConnectionsAreDistrusted(t *testing.T) {
 		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 		require.True(t, trusted(idle))
 
-		answered := make(chan struct{})
-		go func() {
-			time.Sleep(100 * time.Millisecond) // after the request that goes unanswered
+		giveUp(t, mute.near, mute.far, 600*time.Millisecond, func() {
+			<-time.After(100 * time.Millisecond)
 			exchange(t, busy.near, busy.far)
-			close(answered)
-		}()
-		giveUp(t, mute.near, mute.far, 600*time.Millisecond)
-		<-answered
+		})
 		require.False(t, trusted(idle))
 		require.False(t, trusted(mute))
 		require.True(t, trusted(busy), "it has answered a later request")

@@ -49,8 +49,9 @@ func (c Config) MarshalJSON() ([]byte, error) {
 
 // UnmarshalJSON sets the fields that data names and leaves the others alone.
 // Durations are text such as "5s"; of plain numbers only 0 and -1 are accepted, as in
-// the environment. A port may be text or a number. Unknown names and null are ignored. All fields of the wrong type are reported at once, as an [*Error];
-// c is then unchanged. The values themselves are judged by [Config.Validate].
+// the environment. A port may be text or a number. Unknown names and null are ignored.
+// All fields of the wrong type are reported at once, as an [*Error]; c is then
+// unchanged. The values themselves are judged by [Config.Validate].
 func (c *Config) UnmarshalJSON(data []byte) error {
 	var raw map[string]json.RawMessage
 	if err := json.Unmarshal(data, &raw); err != nil {

@@ -278,7 +278,8 @@ func TestLoadWith(t *testing.T) {
 func TestLoadTexts(t *testing.T) {
 	t.Parallel()
 	c, err := fromEnv(t, "", map[string]string{
-		"REDIS_PASSWORD": "pw\n", "REDIS_URL": " redis://h:1\n", "REDIS_POOL_SIZE": " 7\n", "REDIS_READ_TIMEOUT": "5s\n", "REDIS_TLS": "false\n",
+		"REDIS_PASSWORD": "pw\n", "REDIS_URL": " redis://h:1\n", "REDIS_POOL_SIZE": " 7\n",
+		"REDIS_READ_TIMEOUT": "5s\n", "REDIS_TLS": "false\n",
 	})
 	require.NoError(t, err)
 	require.Equal(t, "pw", c.Password)

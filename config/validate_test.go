@@ -278,7 +278,7 @@ func TestParseURL(t *testing.T) {
 // The error names the file and nothing of its content, nor a secret put there by mistake.
 func TestPasswordFileErrors(t *testing.T) {
 	t.Parallel()
-	file := writeSecret(t, "hunter2\nhunter2\n")
+	file := writeSecret(t, "hunter2\n\nx\n")
 	err := (&Config{PasswordFile: file}).Validate()
 	require.ErrorContains(t, err, file)
 	require.NotContains(t, err.Error(), "hunter2")

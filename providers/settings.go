@@ -31,8 +31,8 @@ type Setting struct {
 	Config *config.Config
 	// EnvPrefix stands before the name of every environment variable.
 	EnvPrefix string
-	// Override leads the configuration that the other settings led to to a server of
-	// its own. What the environment says about address, topology, credentials and TLS
+	// Override changes the configuration of the other settings so that it leads to a
+	// server of its own. What the environment says about address, topology, credentials and TLS
 	// is then not even read.
 	Override func(*config.Config)
 }
