@@ -106,7 +106,8 @@ func (v *validation) texts() {
 		case string:
 			list = []string{value}
 		case []string:
-			list = value
+			// As a whole, too: quotes may stand around all of it.
+			list = append(slices.Clone(value), strings.Join(value, ","))
 		}
 		for _, s := range list {
 			if allowed := checkText(f, s); allowed != "" {

@@ -258,6 +258,16 @@ func TestMisreadURLs(t *testing.T) {
 	}
 }
 
+// Quotes stand around a whole list, of which the pieces look odd in other ways.
+func TestQuotedList(t *testing.T) {
+	t.Parallel()
+	_, err := fromEnv(t, "", map[string]string{"REDIS_CLUSTER": "1", "REDIS_ADDRS": `"a:1,b:2"`, "REDIS_LOCK_NODES": "'a:1, redis://:Wc90@b'"})
+	got := badFields(t, err)
+	require.Contains(t, got["Addrs"].Allowed, "quotes")
+	require.Contains(t, got["LockNodes"].Allowed, "quotes")
+	require.NotContains(t, err.Error(), "Wc90")
+}
+
 func TestParseURL(t *testing.T) {
 	t.Parallel()
 	for raw, want := range map[string]struct {
