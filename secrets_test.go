@@ -93,8 +93,9 @@ func TestMalformedURLIsNamedAndNotShown(t *testing.T) {
 	t.Parallel()
 	for _, raw := range []string{
 		"redis://app:hunter2/@h:1", "redis://app:hunter%zz2hunter2@h", "redis://app:hunter2@h:99999", "redis://app:hunter2@h/first",
-		"http://app:hunter2@h", "redis:app:hunter2@h:1", "app:hunter2@h:1", " redis://app:hunter2@h", "redis://app:hunter2\n@h",
+		"http://app:hunter2@h", "redis:app:hunter2@h:1", "app:hunter2@h:1", "'redis://app:hunter2@h'", "redis://app:hunter2\n@h",
 		"redis://h?password=hunter2", "redis://h?pool_size=hunter2", "unix://app:hunter2@", "redis://app:hunter2@[::1", "hunter2://h",
+		"redis://:57#hunter2@h", "redis://app#1:hunter2@h", "redis://app:hunter2@h1:1,h2:1", "redis://app:hunter2@$(HOST)", "unix://app:hunter2@run/x",
 	} {
 		for field, cfg := range map[string]*cache.Config{
 			"URL":       {URL: raw},

@@ -2,8 +2,6 @@ package client
 
 import (
 	"cmp"
-	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -28,7 +26,9 @@ type endpoint struct {
 	network string // tcp or unix
 	addrs   []string
 	options redis.UniversalOptions
-	tls     *tls.Config
+	tls     *security // nil without TLS
+	// provided are credentials that a provider may replace; nil without one.
+	provided *provided
 }
 
 // mainEndpoint derives the main server's endpoint from a complete, valid Config.
@@ -41,8 +41,8 @@ func mainEndpoint(cfg *config.Config) (*endpoint, error) {
 	var fromURL *redis.Options
 	if cfg.URL != "" {
 		var err error
-		if fromURL, err = parseURL(cfg.URL); err != nil {
-			return nil, err
+		if fromURL, err = config.ParseURL(cfg.URL); err != nil {
+			return nil, fmt.Errorf("client: %w", err)
 		}
 		e.network, e.addrs = fromURL.Network, []string{fromURL.Addr}
 		applyURL(o, fromURL)
@@ -55,6 +55,8 @@ func mainEndpoint(cfg *config.Config) (*endpoint, error) {
 			o.DB = fromURL.DB
 		}
 	}
+	e.provided = newProvided(cfg.CredentialsProvider)
+	o.CredentialsProviderContext = credentials(cfg, o.Username, e.provided)
 	switch {
 	case cfg.MasterName != "":
 		e.mode, e.addrs = modeSentinel, cfg.Addrs
@@ -67,29 +69,30 @@ func mainEndpoint(cfg *config.Config) (*endpoint, error) {
 		}
 	}
 	var err error
-	e.tls, err = tlsConfig(cfg, fromURL)
+	e.tls, err = mainSecurity(cfg, fromURL)
 	return e, err
 }
 
 // lockEndpoint derives the endpoint of one independent master. host:port takes
-// credentials and TLS from the main settings; a URL stands alone.
+// credentials and TLS from the main settings; a URL brings its own credentials and
+// says whether TLS is used, but shares the certificates.
 func lockEndpoint(cfg *config.Config, node string, main *endpoint) (*endpoint, error) {
 	if !strings.Contains(node, "://") {
-		e := &endpoint{mode: modeSingle, network: "tcp", addrs: []string{node}, options: main.options, tls: main.tls}
+		e := &endpoint{mode: modeSingle, network: "tcp", addrs: []string{node}, options: main.options, tls: main.tls, provided: main.provided}
 		// Locks live in the database that the application uses, but neither
 		// Sentinel nor Cluster reach beyond the main server.
 		e.options.MasterName, e.options.SentinelUsername, e.options.SentinelPassword = "", "", ""
 		return e, nil
 	}
-	fromURL, err := parseURL(node)
+	fromURL, err := config.ParseURL(node)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("client: lock node: %w", err)
 	}
 	e := &endpoint{mode: modeSingle, network: fromURL.Network, addrs: []string{fromURL.Addr}, options: baseOptions(cfg)}
 	e.options.Username, e.options.Password, e.options.DB = fromURL.Username, fromURL.Password, fromURL.DB
 	applyURL(&e.options, fromURL)
-	e.tls = fromURL.TLSConfig
-	return e, nil
+	e.tls, err = urlSecurity(cfg, node, fromURL)
+	return e, err
 }
 
 // baseOptions are the settings that do not depend on the server.
@@ -106,6 +109,9 @@ func baseOptions(cfg *config.Config) redis.UniversalOptions {
 		PoolSize:        cfg.PoolSize,
 		MinIdleConns:    cfg.MinIdleConns,
 		MaxIdleConns:    cfg.MaxIdleConns,
+		ConnMaxLifetime: orNone(cfg.ConnMaxLifetime),
+		ConnMaxIdleTime: orNone(cfg.ConnMaxIdleTime),
+		Protocol:        cfg.Protocol,
 		// Without it a command waits for its read timeout although its context
 		// has ended.
 		ContextTimeoutEnabled: true,
@@ -150,8 +156,8 @@ func applyURL(o *redis.UniversalOptions, u *redis.Options) {
 	o.PipelinePoolSize = u.PipelinePoolSize
 	o.PipelineReadBufferSize = u.PipelineReadBufferSize
 	o.PipelineWriteBufferSize = u.PipelineWriteBufferSize
-	o.ConnMaxIdleTime = u.ConnMaxIdleTime
-	o.ConnMaxLifetime = u.ConnMaxLifetime
+	o.ConnMaxIdleTime = cmp.Or(u.ConnMaxIdleTime, o.ConnMaxIdleTime)
+	o.ConnMaxLifetime = cmp.Or(u.ConnMaxLifetime, o.ConnMaxLifetime)
 	o.ConnMaxLifetimeJitter = u.ConnMaxLifetimeJitter
 }
 
@@ -159,16 +165,6 @@ func applyURL(o *redis.UniversalOptions, u *redis.Options) {
 // pool: 0 is how the option says "the default", and below that there are none.
 func (e *endpoint) pipelinePoolSize() int {
 	return max(cmp.Or(e.options.PipelinePoolSize, redis.DefaultPipelinePoolSize), 0)
-}
-
-// parseURL parses a URL that was validated before. Should it fail all the same,
-// the cause is dropped, because it quotes the password.
-func parseURL(raw string) (*redis.Options, error) {
-	o, err := redis.ParseURL(raw)
-	if err != nil {
-		return nil, errors.New("client: malformed Redis URL")
-	}
-	return o, nil
 }
 
 // namesDatabase reports whether a URL selects a database, by path or by option.
@@ -193,7 +189,10 @@ func (e *endpoint) String() string {
 // from dial. It does no I/O.
 func (e *endpoint) connect(dial dialFunc) redis.UniversalClient {
 	o := e.options
-	o.Addrs, o.Dialer, o.TLSConfig = e.addrs, dial, e.tls
+	o.Addrs, o.Dialer = e.addrs, dial
+	if e.tls != nil {
+		o.TLSConfig = e.tls.config // not for dialling, which is ours, but for who looks at the options
+	}
 	// go-redis would begin to open idle connections inside its constructor. See
 	// idleKeeper.
 	o.MinIdleConns = 0

@@ -28,7 +28,7 @@ func TestSettingsReachGoRedis(t *testing.T) {
 		PoolSize: 7, MaxIdleConns: 6, MinIdleConns: 5,
 		DialTimeout: 1 * time.Second, ReadTimeout: 2 * time.Second, WriteTimeout: 3 * time.Second, PoolTimeout: 4 * time.Second,
 		MaxRetries: 8, MinRetryBackoff: 9 * time.Millisecond, MaxRetryBackoff: 10 * time.Millisecond,
-		ClientName: "orders",
+		ClientName: "orders", Protocol: 2, ConnMaxLifetime: time.Hour, ConnMaxIdleTime: time.Minute,
 	})
 	o := single(t, r.UniversalClient)
 	require.Equal(t, "tcp", o.Network)
@@ -48,6 +48,9 @@ func TestSettingsReachGoRedis(t *testing.T) {
 	require.Equal(t, 9*time.Millisecond, o.MinRetryBackoff)
 	require.Equal(t, 10*time.Millisecond, o.MaxRetryBackoff)
 	require.Equal(t, "orders", o.ClientName)
+	require.Equal(t, 2, o.Protocol)
+	require.Equal(t, time.Hour, o.ConnMaxLifetime)
+	require.Equal(t, time.Minute, o.ConnMaxIdleTime)
 	require.True(t, o.ContextTimeoutEnabled)
 	require.Equal(t, maintnotifications.ModeDisabled, o.MaintNotificationsConfig.Mode)
 	require.Nil(t, o.TLSConfig)
@@ -59,6 +62,7 @@ func TestZerosReachGoRedis(t *testing.T) {
 	cfg := config.Default()
 	cfg.MaxRetries, cfg.MinRetryBackoff, cfg.MaxRetryBackoff = 0, 0, 0
 	cfg.ReadTimeout, cfg.WriteTimeout, cfg.MaxIdleConns, cfg.MinIdleConns = 0, 0, 0, 0
+	cfg.ConnMaxLifetime, cfg.ConnMaxIdleTime = 0, 0
 	r := build(t, cfg)
 	o := single(t, r.UniversalClient) // after go-redis has translated -1 to 0
 	require.Zero(t, o.MaxRetries)
@@ -67,7 +71,13 @@ func TestZerosReachGoRedis(t *testing.T) {
 	require.Zero(t, o.ReadTimeout)
 	require.Zero(t, o.WriteTimeout)
 	require.Zero(t, o.MaxIdleConns)
+	require.LessOrEqual(t, o.ConnMaxLifetime, time.Duration(0))
+	require.LessOrEqual(t, o.ConnMaxIdleTime, time.Duration(0))
 	require.Nil(t, r.idle)
+
+	o = single(t, build(t, nil).UniversalClient)
+	require.Equal(t, 30*time.Minute, o.ConnMaxIdleTime)
+	require.Equal(t, 3, o.Protocol)
 }
 
 func TestURLWins(t *testing.T) {
@@ -88,6 +98,7 @@ func TestURLWins(t *testing.T) {
 		"unix://U:P@/run/r.sock":   {"unix", "/run/r.sock", "U", "P", 3},
 		"unix:///run/r.sock?db=4":  {"unix", "/run/r.sock", "u", "p", 4},
 		"REDIS://h:2/7?protocol=2": {"tcp", "h:2", "u", "p", 7},
+		"valkey://U:P@h:2/8":       {"tcp", "h:2", "U", "P", 8},
 	} {
 		t.Run(url, func(t *testing.T) {
 			t.Parallel()
@@ -111,7 +122,7 @@ func TestURLOptions(t *testing.T) {
 	t.Parallel()
 	r := build(t, &config.Config{
 		PoolSize: 1, ClientName: "x",
-		URL: "redis://h?protocol=2&client_name=c&max_retries=-1&min_retry_backoff=0&max_retry_backoff=2s&dial_timeout=3&read_timeout=-1" +
+		URL: "redis://h?protocol=2&client_name=c&max_retries=-1&min_retry_backoff=0&max_retry_backoff=2s&dial_timeout=3s&read_timeout=-1" +
 			"&write_timeout=5s&pool_fifo=true&pool_size=6&pool_timeout=7s&min_idle_conns=3&max_idle_conns=4&max_active_conns=8" +
 			"&max_concurrent_dials=2&pipeline_pool_size=9&pipeline_read_buffer_size=1024&pipeline_write_buffer_size=2048" +
 			"&conn_max_idle_time=10m&conn_max_lifetime=1h&conn_max_lifetime_jitter=1m",
@@ -146,6 +157,17 @@ func TestModes(t *testing.T) {
 	require.Equal(t, "sentinel", r.Mode())
 	require.Equal(t, "master m of sentinels a:1,b:2", r.Addr())
 	require.Equal(t, 2, single(t, r.UniversalClient).DB)
+
+	// What is set beside the address works in every mode.
+	for _, cfg := range []config.Config{{MasterName: "m", Addrs: []string{"a:1"}}, {Cluster: true, Addrs: []string{"a:1"}}} {
+		cfg.Protocol, cfg.ConnMaxLifetime, cfg.ConnMaxIdleTime, cfg.TLSEnabled, cfg.TLSSkipVerify = 2, time.Hour, time.Minute, true, true
+		r := build(t, &cfg)
+		o := r.main.endpoint.options
+		require.Equal(t, 2, o.Protocol)
+		require.Equal(t, time.Hour, o.ConnMaxLifetime)
+		require.Equal(t, time.Minute, o.ConnMaxIdleTime)
+		require.True(t, r.main.endpoint.tls.config.InsecureSkipVerify)
+	}
 
 	for _, cfg := range []*config.Config{
 		{Cluster: true, Addrs: []string{"a:1", "b:2"}, Username: "u", Password: "p"},
@@ -216,7 +238,7 @@ func TestConfigIsCopied(t *testing.T) {
 	before := *cfg
 	r := build(t, cfg)
 	require.Equal(t, before, *cfg)
-	require.NotSame(t, cfg.TLSConfig, r.main.endpoint.tls)
+	require.NotSame(t, cfg.TLSConfig, r.main.endpoint.tls.config)
 	cfg.Host = "changed"
 	require.Equal(t, "a:6379", r.Addr())
 }
@@ -227,18 +249,18 @@ func TestTLSSettings(t *testing.T) {
 	r := build(t, &config.Config{
 		TLSEnabled: true, TLSCAFile: srv.CAFile(), TLSCertFile: srv.CertFile(), TLSKeyFile: srv.KeyFile(), TLSServerName: "localhost",
 	})
-	require.NotNil(t, r.main.endpoint.tls.RootCAs)
-	require.Len(t, r.main.endpoint.tls.Certificates, 1)
-	require.Equal(t, "localhost", r.main.endpoint.tls.ServerName)
-	require.Equal(t, uint16(tls.VersionTLS12), r.main.endpoint.tls.MinVersion)
+	require.NotNil(t, r.main.endpoint.tls.config.RootCAs)
+	require.Len(t, r.main.endpoint.tls.config.Certificates, 1)
+	require.Equal(t, "localhost", r.main.endpoint.tls.config.ServerName)
+	require.Equal(t, uint16(tls.VersionTLS12), r.main.endpoint.tls.config.MinVersion)
 
 	r = build(t, &config.Config{TLSConfig: &tls.Config{ServerName: "mine", MinVersion: tls.VersionTLS13}, TLSServerName: "not this"})
-	require.Equal(t, "mine", r.main.endpoint.tls.ServerName)
-	require.Equal(t, uint16(tls.VersionTLS13), r.main.endpoint.tls.MinVersion)
+	require.Equal(t, "mine", r.main.endpoint.tls.config.ServerName)
+	require.Equal(t, uint16(tls.VersionTLS13), r.main.endpoint.tls.config.MinVersion)
 
 	r = build(t, &config.Config{URL: "rediss://redis.internal?skip_verify=true"})
-	require.True(t, r.main.endpoint.tls.InsecureSkipVerify)
-	require.False(t, build(t, &config.Config{URL: "rediss://redis.internal"}).main.endpoint.tls.InsecureSkipVerify)
-	require.Equal(t, "redis.internal", withServerName(r.main.endpoint.tls, "redis.internal:6379").ServerName)
-	require.Equal(t, "/socket", withServerName(r.main.endpoint.tls, "/socket").ServerName)
+	require.True(t, r.main.endpoint.tls.config.InsecureSkipVerify)
+	require.False(t, build(t, &config.Config{URL: "rediss://redis.internal"}).main.endpoint.tls.config.InsecureSkipVerify)
+	require.Equal(t, "redis.internal", withServerName(r.main.endpoint.tls.config, "redis.internal:6379").ServerName)
+	require.Equal(t, "/socket", withServerName(r.main.endpoint.tls.config, "/socket").ServerName)
 }

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"crypto/tls"
 	"net"
 	"sync/atomic"
 	"time"
@@ -82,8 +81,8 @@ type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 // shut: a dial that waited would hold a goroutine of go-redis until Close, and
 // nobody calls Close on an application that could not be built.
 //
-// Connections that are tied end with the gate; the others are go-redis' to close.
-func (g *gate) dialer(dial dialFunc, tlsConfig *tls.Config, timeout time.Duration, tied bool) dialFunc {
+// With Sentinel connections end with the gate; the others are go-redis' to close.
+func (g *gate) dialer(dial dialFunc, e *endpoint) dialFunc {
 	if dial == nil {
 		d := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
 			// Notices a vanished peer in about 45 s, before most firewalls
@@ -92,29 +91,32 @@ func (g *gate) dialer(dial dialFunc, tlsConfig *tls.Config, timeout time.Duratio
 		}}
 		dial = d.DialContext
 	}
+	servers := newPeers(e.options.ReadTimeout)
+	e.provided.replaces(servers)
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if err := g.check(); err != nil {
 			return nil, err
 		}
-		ctx, cancel := context.WithTimeout(ctx, timeout)
+		ctx, cancel := context.WithTimeout(ctx, e.options.DialTimeout)
 		defer cancel()
 		defer context.AfterFunc(g.done, cancel)()
 		conn, err := dial(ctx, network, addr)
 		if err != nil {
 			return nil, g.blame(err)
 		}
-		if tied {
+		if e.tls != nil {
+			secure, err := e.tls.handshake(ctx, conn, addr)
+			if err != nil {
+				_ = conn.Close()
+				return nil, g.blame(err)
+			}
+			conn = secure
+		}
+		if e.mode == modeSentinel {
+			// Outside of TLS, which would report that its connection is gone.
 			conn = g.tie(conn)
 		}
-		if tlsConfig == nil {
-			return conn, nil
-		}
-		secure := tls.Client(conn, withServerName(tlsConfig, addr))
-		if err := secure.HandshakeContext(ctx); err != nil {
-			_ = conn.Close()
-			return nil, g.blame(err)
-		}
-		return secure, nil
+		return servers.watch(conn, addr), nil
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -74,7 +73,7 @@ func New(cfg *config.Config, opts ...Option) (*Redis, error) {
 
 // build makes one go-redis client behind the gate, with metrics and tracing.
 func (r *Redis) build(e *endpoint, set settings) (*server, error) {
-	dial := r.gate.dialer(r.cfg.Dialer, e.tls, e.options.DialTimeout, e.mode == modeSentinel)
+	dial := r.gate.dialer(r.cfg.Dialer, e)
 	c := e.connect(dial)
 	// The first hook is the outermost: what the gate refuses is neither
 	// counted nor traced.
@@ -205,16 +204,8 @@ func (r *Redis) close() error {
 			errs = append(errs, fmt.Errorf("client: close lock node %d: %w", i, err))
 		}
 	}
+	errs = append(errs, r.main.endpoint.provided.close())
 	// Only now: closing its connection is what ends a ping that gets no answer.
 	r.idle.wait()
 	return errors.Join(errs...)
-}
-
-// parseRaw parses a URL and drops the cause of a failure, which quotes it.
-func parseRaw(raw string) (*url.URL, error) {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return nil, errors.New("client: malformed URL")
-	}
-	return u, nil
 }

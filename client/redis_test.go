@@ -49,13 +49,15 @@ func TestNewRedis(t *testing.T) {
 func TestNewRedisFromEnvironment(t *testing.T) {
 	srv := redistest.Start(t, redistest.WithPassword("hunter2"))
 	t.Setenv("REDIS_URL", srv.URL())
+	t.Setenv("REDIS_PORT", "tcp://10.0.171.239:6379") // as Kubernetes does for a Service named redis
+	t.Setenv("REDIS_ADDRS", "tcp://10.0.171.239:6379")
 	t.Setenv("REDIS_PING_TIMEOUT", patience.String())
 	r, err := NewRedis(t.Context(), nil)
 	require.NoError(t, err)
 	works(t, r)
 	require.NoError(t, r.Close())
 
-	t.Setenv("REDIS_PORT", "hunter2@")
+	t.Setenv("REDIS_POOL_SIZE", "hunter2@")
 	_, err = NewRedis(t.Context(), nil)
 	require.ErrorIs(t, err, config.ErrInvalid)
 	require.NotContains(t, err.Error(), "hunter2")

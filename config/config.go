@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"net"
 	"time"
+
+	"github.com/redis/go-redis/v9/auth"
 )
 
 // Config is everything the cache module can be told. Its zero value is usable
@@ -17,18 +19,31 @@ import (
 // The comment of each field is its description in the README; regenerate the
 // table with go generate after changing one.
 type Config struct {
-	// Address as redis://, rediss:// (TLS) or unix:// URL; wins over host, port and database.
-	// Query options of go-redis such as ?pool_size=20 work. Credentials and a database it does
-	// not name come from their own fields.
-	URL string `env:"REDIS_URL" json:"url" redact:"url"`
+	// Address as redis://, rediss:// (TLS), valkey://, valkeys:// (TLS) or unix:// URL; wins over
+	// host, port and database, and over Addrs unless Cluster is on. Query options of go-redis such
+	// as ?pool_size=20 work, durations with their unit. Credentials and a database it does not name
+	// come from their own fields.
+	URL string `env:"REDIS_URL" json:"url" redact:"url" part:"server"`
 	// Host name or IP address of the server.
-	Host string `env:"REDIS_HOST,default=localhost" json:"host" redact:"addr"`
+	Host string `env:"REDIS_HOST,default=localhost" json:"host" redact:"addr" part:"server"`
 	// TCP port, 1 to 65535.
-	Port string `env:"REDIS_PORT,default=6379" json:"port" redact:"addr"`
+	Port string `env:"REDIS_PORT,default=6379" json:"port" redact:"addr" part:"server"`
 	// ACL user; empty is Redis' default user.
-	Username string `env:"REDIS_USERNAME" json:"username"`
+	Username string `env:"REDIS_USERNAME" json:"username" part:"server"`
 	// Password of the user.
-	Password string `env:"REDIS_PASSWORD" json:"password" redact:"secret"`
+	Password string `env:"REDIS_PASSWORD" json:"password" redact:"secret" part:"server"`
+	// File with the password, such as a mounted secret, instead of Password: read again for each
+	// new connection, so that a rotated password needs no restart. One line break at its end does
+	// not count.
+	PasswordFile string `env:"REDIS_PASSWORD_FILE" json:"password_file" redact:"path" part:"server"`
+	// Credentials, when set, returns user and password for each new connection, in place of
+	// Username, Password and PasswordFile. It must be safe for concurrent use, and return when its
+	// context ends.
+	Credentials func(ctx context.Context) (username, password string, err error) `json:"-" part:"server"`
+	// CredentialsProvider, when set, is asked for each new connection in place of Username,
+	// Password, PasswordFile and Credentials. When it announces other credentials, the connections
+	// in the pool are replaced.
+	CredentialsProvider auth.StreamingCredentialsProvider `json:"-" part:"server"`
 	// Database number; only 0 exists in Cluster.
 	DB int `env:"REDIS_DB,default=0" json:"db"`
 
@@ -40,6 +55,12 @@ type Config struct {
 	// Idle connections opened in advance; 0 opens none.
 	MinIdleConns int `env:"REDIS_MIN_IDLE_CONNS,default=2" json:"min_idle_conns"`
 
+	// Time after which a connection is replaced, for load balancers and rotated certificates; 0 or
+	// -1 keeps it as long as it works.
+	ConnMaxLifetime time.Duration `env:"REDIS_CONN_MAX_LIFETIME,default=0" json:"conn_max_lifetime"`
+	// Time after which an unused connection is replaced; 0 or -1 keeps it.
+	ConnMaxIdleTime time.Duration `env:"REDIS_CONN_MAX_IDLE_TIME,default=30m" json:"conn_max_idle_time"`
+
 	// Time to open a connection.
 	DialTimeout time.Duration `env:"REDIS_DIAL_TIMEOUT,default=5s" json:"dial_timeout"`
 	// Time to wait for a reply; 0 leaves it to the caller's context.
@@ -50,20 +71,27 @@ type Config struct {
 	PoolTimeout time.Duration `env:"REDIS_POOL_TIMEOUT,default=4s" json:"pool_timeout"`
 	// Time a single health check or start-up ping may take.
 	PingTimeout time.Duration `env:"REDIS_PING_TIMEOUT,default=1s" json:"ping_timeout"`
+	// Version of the protocol, 2 or 3.
+	Protocol int `env:"REDIS_PROTOCOL,default=3" json:"protocol"`
 
-	// Use TLS, with the system's roots unless a CA file is named. A rediss:// URL or a
-	// TLSConfig turns it on as well.
-	TLSEnabled bool `env:"REDIS_TLS,default=false" json:"tls_enabled"`
+	// Use TLS, with the system's roots unless a CA file is named. A rediss:// or valkeys:// URL or
+	// a TLSConfig turns it on as well.
+	TLSEnabled bool `env:"REDIS_TLS,default=false" json:"tls_enabled" part:"server"`
 	// TLSConfig, when set, turns TLS on and wins over all other TLS fields. It is used as a copy.
-	TLSConfig *tls.Config `json:"-"`
-	// PEM file with the certificate authorities to trust instead of the system's.
-	TLSCAFile string `env:"REDIS_TLS_CA_FILE" json:"tls_ca_file"`
+	TLSConfig *tls.Config `json:"-" part:"server"`
+	// PEM file with the certificate authorities to trust instead of the system's. Like the client
+	// certificate it is read again for each new connection, and also serves lock nodes that are
+	// rediss:// URLs.
+	TLSCAFile string `env:"REDIS_TLS_CA_FILE" json:"tls_ca_file" part:"server"`
 	// PEM file with the client certificate; needs the key.
-	TLSCertFile string `env:"REDIS_TLS_CERT_FILE" json:"tls_cert_file"`
+	TLSCertFile string `env:"REDIS_TLS_CERT_FILE" json:"tls_cert_file" part:"server"`
 	// PEM file with the client certificate's key.
-	TLSKeyFile string `env:"REDIS_TLS_KEY_FILE" json:"tls_key_file"`
+	TLSKeyFile string `env:"REDIS_TLS_KEY_FILE" json:"tls_key_file" part:"server"`
 	// Name expected in the server's certificate, instead of the host.
-	TLSServerName string `env:"REDIS_TLS_SERVER_NAME" json:"tls_server_name"`
+	TLSServerName string `env:"REDIS_TLS_SERVER_NAME" json:"tls_server_name" redact:"addr" part:"server"`
+	// Accept any certificate: the connection is encrypted, but not to anybody in particular. For
+	// tests only.
+	TLSSkipVerify bool `env:"REDIS_TLS_SKIP_VERIFY,default=false" json:"tls_skip_verify" part:"server"`
 
 	// Times a failed command is sent again; 0 or -1 never.
 	MaxRetries int `env:"REDIS_MAX_RETRIES,default=3" json:"max_retries"`
@@ -73,23 +101,24 @@ type Config struct {
 	MaxRetryBackoff time.Duration `env:"REDIS_MAX_RETRY_BACKOFF,default=512ms" json:"max_retry_backoff"`
 
 	// Name of the master that Sentinel watches; turns Sentinel on and needs the sentinels' addresses.
-	MasterName string `env:"REDIS_MASTER_NAME" json:"master_name"`
+	MasterName string `env:"REDIS_MASTER_NAME" json:"master_name" part:"server"`
 	// Addresses host:port, comma separated: of the sentinels, or of some nodes of the Cluster.
-	Addrs []string `env:"REDIS_ADDRS" json:"addrs" redact:"addr"`
+	Addrs []string `env:"REDIS_ADDRS" json:"addrs" redact:"addr" part:"server"`
 	// ACL user at the sentinels.
-	SentinelUsername string `env:"REDIS_SENTINEL_USERNAME" json:"sentinel_username"`
+	SentinelUsername string `env:"REDIS_SENTINEL_USERNAME" json:"sentinel_username" part:"server"`
 	// Password at the sentinels.
-	SentinelPassword string `env:"REDIS_SENTINEL_PASSWORD" json:"sentinel_password" redact:"secret"`
+	SentinelPassword string `env:"REDIS_SENTINEL_PASSWORD" json:"sentinel_password" redact:"secret" part:"server"`
 	// Use Redis Cluster, starting from the addresses, the URL, or host and port.
-	Cluster bool `env:"REDIS_CLUSTER,default=false" json:"cluster"`
+	Cluster bool `env:"REDIS_CLUSTER,default=false" json:"cluster" part:"server"`
 
 	// Name of our connections in CLIENT LIST.
 	ClientName string `env:"REDIS_CLIENT_NAME" json:"client_name"`
 	// Prefix of every key the module itself writes.
 	KeyPrefix string `env:"REDIS_KEY_PREFIX,default=cache:" json:"key_prefix"`
 	// Independent masters that decide on locks by majority, comma separated: host:port, which
-	// takes credentials and TLS from the main settings, or full URLs, which stand alone.
-	LockNodes []string `env:"REDIS_LOCK_NODES" json:"lock_nodes" redact:"url"`
+	// takes credentials and TLS from the main settings, or full URLs, which bring their own
+	// credentials and share the TLS files and TLSSkipVerify, or else the TLSConfig.
+	LockNodes []string `env:"REDIS_LOCK_NODES" json:"lock_nodes" redact:"url" part:"server"`
 	// Whether the application fails to start while Redis is down; if false it starts, is not
 	// ready, and recovers by itself.
 	Required *bool `env:"REDIS_REQUIRED,default=true" json:"required"`
@@ -107,7 +136,7 @@ type Config struct {
 	// Dialer, when set, opens every connection in place of net.Dialer: to an
 	// in-memory server, or through a tunnel. TLS, when on, is spoken over what it
 	// returns. It must be safe for concurrent use, and return when its context ends.
-	Dialer func(ctx context.Context, network, addr string) (net.Conn, error) `json:"-"`
+	Dialer func(ctx context.Context, network, addr string) (net.Conn, error) `json:"-" part:"server"`
 
 	// complete tells that zeros are meant; Load, Default and WithDefaults set it.
 	complete bool

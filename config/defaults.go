@@ -24,7 +24,8 @@ func Default() *Config {
 
 // WithDefaults returns a complete copy of c. Zero fields of a hand-written
 // Config get their defaults, zeros of a complete one stay. The value -1, where it
-// means "none", becomes 0. A nil c is the same as Default.
+// means "none", becomes 0. Blanks around addresses and a line break at the end of any
+// text are removed. A nil c is the same as Default.
 func (c *Config) WithDefaults() *Config {
 	if c == nil {
 		return Default()
@@ -44,14 +45,29 @@ func (c *Config) WithDefaults() *Config {
 		out.fitDefaults(given)
 		out.complete = true
 	}
+	out.clean()
 	out.normalise()
 	return out
+}
+
+// ForgetServer gives every field that says which server is used, how it is reached
+// and as whom its default: address, topology, lock nodes, credentials, TLS and Dialer,
+// but not the database number. It is for code that leads c to a server of its own.
+func (c *Config) ForgetServer() {
+	def, val := reflect.ValueOf(Default()).Elem(), reflect.ValueOf(c).Elem()
+	for _, f := range fields() {
+		if f.server {
+			val.Field(f.index).Set(def.Field(f.index))
+		}
+	}
 }
 
 // normalise replaces the -1 that means "none" by 0, so that readers of a
 // complete Config have one value to look for.
 func (c *Config) normalise() {
 	c.MaxRetries = noneToZero(c.MaxRetries)
+	c.ConnMaxLifetime = noneToZero(c.ConnMaxLifetime)
+	c.ConnMaxIdleTime = noneToZero(c.ConnMaxIdleTime)
 	c.MinRetryBackoff = noneToZero(c.MinRetryBackoff)
 	c.MaxRetryBackoff = noneToZero(c.MaxRetryBackoff)
 	c.NotificationHistorySize = noneToZero(c.NotificationHistorySize)
@@ -90,7 +106,8 @@ func (c *Config) fitDefaults(given map[string]bool) {
 }
 
 // clone copies c and the slices and pointers that the caller could change.
-// TLSConfig and Dialer are shared: they are not ours to copy here.
+// TLSConfig, Dialer and what provides credentials are shared: they are not ours to
+// copy here.
 func (c *Config) clone() *Config {
 	out := *c
 	out.Addrs = slices.Clone(c.Addrs)

@@ -12,7 +12,7 @@ func TestDefault(t *testing.T) {
 	yes := true
 	require.Equal(t, &Config{
 		Host: "localhost", Port: "6379",
-		PoolSize: 10, MaxIdleConns: 5, MinIdleConns: 2,
+		PoolSize: 10, MaxIdleConns: 5, MinIdleConns: 2, ConnMaxIdleTime: 30 * time.Minute, Protocol: 3,
 		DialTimeout: 5 * time.Second, ReadTimeout: 3 * time.Second, WriteTimeout: 3 * time.Second,
 		PoolTimeout: 4 * time.Second, PingTimeout: time.Second,
 		MaxRetries: 3, MinRetryBackoff: 8 * time.Millisecond, MaxRetryBackoff: 512 * time.Millisecond,
@@ -49,10 +49,14 @@ func TestWithDefaultsKeepsExplicitZeros(t *testing.T) {
 func TestMinusOneMeansNone(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]*Config{
-		"hand-written": {MaxRetries: -1, MinRetryBackoff: -1, MaxRetryBackoff: -1, NotificationHistorySize: -1},
+		"hand-written": {
+			MaxRetries: -1, MinRetryBackoff: -1, MaxRetryBackoff: -1, NotificationHistorySize: -1,
+			ConnMaxLifetime: -1, ConnMaxIdleTime: -1,
+		},
 		"complete": func() *Config {
 			c := Default()
 			c.MaxRetries, c.MinRetryBackoff, c.MaxRetryBackoff, c.NotificationHistorySize = -1, -1, -1, -1
+			c.ConnMaxLifetime, c.ConnMaxIdleTime = -1, -1
 			return c
 		}(),
 	} {
@@ -64,6 +68,8 @@ func TestMinusOneMeansNone(t *testing.T) {
 			require.Zero(t, got.MinRetryBackoff)
 			require.Zero(t, got.MaxRetryBackoff)
 			require.Zero(t, got.NotificationHistorySize)
+			require.Zero(t, got.ConnMaxLifetime)
+			require.Zero(t, got.ConnMaxIdleTime)
 		})
 	}
 }
@@ -120,4 +126,39 @@ func TestIsRequired(t *testing.T) {
 	require.True(t, (&Config{Required: &yes}).IsRequired())
 	require.False(t, (&Config{Required: &no}).IsRequired())
 	require.False(t, (&Config{Required: &no}).WithDefaults().IsRequired())
+}
+
+// Whatever leads to a server is gone, and nothing else.
+func TestForgetServer(t *testing.T) {
+	t.Parallel()
+	c := secretive()
+	c.Port, c.MasterName, c.Cluster, c.SentinelUsername, c.TLSEnabled, c.TLSSkipVerify = "1", "m", true, "u", true, true
+	c.TLSCAFile, c.TLSCertFile, c.TLSKeyFile, c.TLSServerName, c.PasswordFile = "a", "b", "c", "d", "e"
+	c.DB, c.PoolSize = 3, 4
+	c = *c.WithDefaults()
+	c.ForgetServer()
+	want := Default()
+	want.DB, want.PoolSize, want.MaxIdleConns, want.MinIdleConns = 3, 4, 4, 2
+	require.Equal(t, *want, c)
+}
+
+// Blanks and line breaks that can only be a mistake do not count.
+func TestTextsAreTrimmed(t *testing.T) {
+	t.Parallel()
+	got := (&Config{
+		URL: " redis://h:1 \n", Host: "\th ", Port: " 6379\r\n", Username: "u\n", Password: " p w \n", SentinelPassword: "s\r\n",
+		TLSCAFile: "/ca\n", PasswordFile: "/pw\n", TLSServerName: " n ", MasterName: "m\n", ClientName: "c\n", KeyPrefix: "k: \n",
+		NotificationPolicy: "replay\n", Addrs: []string{" a:1", "b:2\n"}, LockNodes: []string{" redis://c:3 ", "d:4\n"},
+	}).WithDefaults()
+	want := (&Config{
+		URL: "redis://h:1", Host: "h", Port: "6379", Username: "u", Password: " p w ", SentinelPassword: "s",
+		TLSCAFile: "/ca", PasswordFile: "/pw", TLSServerName: "n", MasterName: "m", ClientName: "c", KeyPrefix: "k: ",
+		NotificationPolicy: "replay", Addrs: []string{"a:1", "b:2"}, LockNodes: []string{"redis://c:3", "d:4"},
+	}).WithDefaults()
+	require.Equal(t, want, got)
+	require.Equal(t, "redis://h:1", want.URL)
+
+	given := &Config{Addrs: []string{" a:1"}}
+	given.WithDefaults()
+	require.Equal(t, []string{" a:1"}, given.Addrs, "the original stays as it was")
 }

@@ -16,12 +16,41 @@
 //	cfg := config.Default()
 //	cfg.MinIdleConns = 0 // no connection is kept open in advance
 //
-// For MaxRetries, MinRetryBackoff, MaxRetryBackoff and
-// NotificationHistorySize the value -1 also means "none", in every kind of
-// Config. Every other negative number is an error.
+// For MaxRetries, MinRetryBackoff, MaxRetryBackoff, ConnMaxLifetime,
+// ConnMaxIdleTime and NotificationHistorySize the value -1 also means "none", in
+// every kind of Config. Every other negative number is an error.
 //
 // Defaults adapt to what is set beside them: a PoolSize of 3 alone lowers the
 // default number of idle connections to 3 instead of being refused.
+//
+// # How values are written
+//
+// A duration has its unit, in the environment, in JSON and in the query of a URL
+// alike: 500ms, 5s, 1h30m. A plain number is refused, because it would mean seconds
+// to some and nanoseconds to others; only 0, and -1 where it means "none", need no
+// unit. A port may be a number in JSON.
+//
+// Blanks around addresses, and a single line break at the end of any text, as echo
+// and mounted secrets leave it, are removed. Other line breaks, quotes around a
+// value, and variables that were not filled in, such as $(REDIS_HOST), are errors.
+//
+// # What wins
+//
+// A URL wins over Host, Port, and a database, user and password that it names itself.
+// For a single server it wins over Addrs as well; with Cluster or Sentinel, where both
+// would name the servers, it is an error beside them. MasterName and the Addrs of a
+// Cluster win over Host and Port, and TLSConfig over all other TLS fields.
+//
+// What is overridden is not judged. Kubernetes sets REDIS_PORT to something like
+// tcp://10.0.171.239:6379 for a Service named redis, which does no harm beside a
+// REDIS_URL. Without one it is an error that says so.
+//
+// # Credentials
+//
+// There is one source of them: Username and Password (or the user part of URL), with
+// PasswordFile in place of Password for secrets that are rotated, or a function, or a
+// provider as go-redis defines it. Files and functions are asked for each new
+// connection. Lock nodes written as host:port use the same source.
 //
 // # Errors
 //
@@ -30,8 +59,10 @@
 //
 // # Secrets
 //
-// Password, SentinelPassword and the user part and query of a URL never show:
-// not in fmt output, JSON, zap or slog fields, and not in an error. The fields
+// Password, SentinelPassword, the content of a password file, and the user part and
+// query of a URL never show: not in fmt output, JSON, zap or slog fields, and not in
+// an error. Nor does the name of a password file that is no path, since it may be the
+// password itself. The fields
 // of a Config stay plain strings, so code that reads them can still leak them,
 // and so can fmt when a Config sits in an unexported field of another struct,
 // because fmt calls no methods there.

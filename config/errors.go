@@ -51,13 +51,20 @@ type FieldError struct {
 	Value string
 	// Allowed says what would be accepted.
 	Allowed string
+	// Hint says where such a value comes from, or how it would be right. It is empty
+	// where there is nothing to add.
+	Hint string
 }
 
-// Error names field, variable, value and what is allowed.
+// Error names field, variable, value, what is allowed, and the hint.
 func (e FieldError) Error() string {
 	name := e.Field
 	if e.Variable != "" {
 		name += " (" + e.Variable + ")"
 	}
-	return fmt.Sprintf("%s is %s, allowed is %s", name, e.Value, e.Allowed)
+	text := fmt.Sprintf("%s is %s, allowed is %s", name, e.Value, e.Allowed)
+	if e.Hint != "" {
+		text += " (" + e.Hint + ")"
+	}
+	return text
 }

@@ -44,7 +44,7 @@ func ExampleConfig_String() {
 	// Output: config.Config{URL:"redis://REDACTED@redis.internal/1", SentinelPassword:"REDACTED"}
 }
 
-// In JSON a duration is text or a whole number of nanoseconds.
+// In JSON a duration is text with a unit, as in the environment.
 func ExampleConfig_UnmarshalJSON() {
 	var cfg config.Config
 	if err := json.Unmarshal([]byte(`{"host": "redis.internal", "read_timeout": "500ms"}`), &cfg); err != nil {

@@ -16,6 +16,8 @@ type field struct {
 	secret   bool   // the value never shows
 	url      bool   // the value is a URL, or a list of them: shown without user part and query
 	addr     bool   // the value is an address, where an @ betrays credentials
+	path     bool   // the value is the path of a file that holds a secret
+	server   bool   // the field says which server is used, how, and as whom
 	text     bool   // any text is legal, so an @ in it betrays nothing
 }
 
@@ -30,7 +32,7 @@ func fields() []field {
 		if !sf.IsExported() {
 			continue
 		}
-		f := field{index: i, name: sf.Name}
+		f := field{index: i, name: sf.Name, server: sf.Tag.Get("part") == "server"}
 		switch redact := sf.Tag.Get("redact"); {
 		case redact == "secret":
 			f.secret = true
@@ -38,6 +40,8 @@ func fields() []field {
 			f.url = true
 		case redact == "addr":
 			f.addr = true
+		case redact == "path":
+			f.path = true
 		case sf.Type.Kind() == reflect.String:
 			f.text = true
 		}
@@ -51,6 +55,9 @@ func fields() []field {
 	}
 	return out
 }
+
+// typ is the type of the field.
+func (f field) typ() reflect.Type { return reflect.TypeFor[Config]().Field(f.index).Type }
 
 // variable returns the environment variable of the Go field name, or "".
 func variable(name string) string {

@@ -36,6 +36,11 @@ func FuzzURL(f *testing.F) {
 		{"redis://", "localhost:6379/0"}, {"rediss://", "h?db=1"}, {"unix://", "/run/redis.sock"}, {"", "h:1"},
 		{"http://", "h"}, {"redis://", "h:99999"}, {"redis://", "h/x"}, {"redis://[::1", "]:1"}, {"redis://", "h?pool_size=-1"},
 		{"redis://", "%zz"}, {"redis://h/", "x@y"}, {"redis://h?", "#"}, {"REDIS://", "h"},
+		{"redis://:57#", ":6379"}, {"redis://app#1:", "h"}, {"unix://", "run/redis.sock"}, {"unix://run", "/redis.sock"},
+		{"redis://", "h1:6379,h2:6379"}, {"redis://", "$(REDIS_HOST):6379"}, {"redis://", "${H}"}, {"redis://", "{{ .H }}"}, {"redis://${U}", "h"},
+		{"redis://", "h/1?db=2"}, {"redis://", "h?read_timeout=5"}, {"redis://", "h?db=1&db=2"}, {"valkey://", "h"}, {"valkeys://", "h/1"},
+		{" redis://", "h\n"}, {"\"redis://", "h\""}, {"redis://", "[fe80::1%25eth0]:1"}, {"redis://", "fe80::1:1"}, {"redis://", ":1"},
+		{"redis://h?", "h"}, {"redis://h?a=", ""}, {"tcp://", "10.0.171.239:6379"}, {"redis://?", "h"}, {"redis:///", "h"},
 	} {
 		f.Add(seed[0], seed[1])
 	}
@@ -49,7 +54,20 @@ func FuzzURL(f *testing.F) {
 				if !errors.Is(err, ErrInvalid) {
 					t.Fatalf("%v is not ErrInvalid", err)
 				}
-			} else if _, err := redis.ParseURL(raw); err != nil {
+				continue
+			}
+			if strings.Contains(raw, "#") {
+				t.Fatal("accepted a URL with a fragment")
+			}
+			// The user part is ours, so a good URL has our host behind it.
+			opts, err := ParseURL(c.WithDefaults().URL)
+			if err != nil {
+				t.Fatal("Validate accepted what ParseURL refuses")
+			}
+			if strings.Contains(opts.Addr, "s3cr3t") {
+				t.Fatalf("part of the password would be dialled: %s", opts.Addr)
+			}
+			if _, err := redis.ParseURL(strings.Replace(c.WithDefaults().URL, "valkey", "redis", 1)); err != nil && !strings.Contains(before, "v") {
 				t.Fatal("accepted a URL that go-redis refuses")
 			}
 		}
@@ -58,7 +76,9 @@ func FuzzURL(f *testing.F) {
 
 // FuzzEnv gives every variable the same text, with a secret in some.
 func FuzzEnv(f *testing.F) {
-	for _, seed := range []string{"", "0", "-1", "1", "5s", "true", "a:1,b:2", "redis://h:1", "a b", "99999999999999999999", "1e9", "\x00"} {
+	for _, seed := range []string{"", "0", "-1", "1", "5s", "true", "a:1,b:2", "redis://h:1", "a b", "99999999999999999999", "1e9", "\x00",
+		"tcp://10.0.171.239:6379", "fe80::1%eth0", "[fe80::1%eth0]:1", "5", "5s\n", " 5s ", "\"5s\"", "x\n", "x\r\n", "a\nb", "'x'",
+		"$(X)", "${X}", "{{ x }}", "$X", "h1:1,h2:2", "valkeys://h:1", "2", "3", "/no/such/file", "-1ns"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -72,14 +92,14 @@ func FuzzEnv(f *testing.F) {
 				env[field.env] = "redis://u:" + secretEncoded + "@h/" + text
 			}
 		}
-		c, err := load(t.Context(), "", envconfig.MapLookuper(env))
+		c, err := load(t.Context(), "", envconfig.MapLookuper(env), nil)
 		leaks(t, "error", err)
 		leaks(t, "config", c)
 		if (c == nil) == (err == nil) {
 			t.Fatal("want either a Config or an error")
 		}
 		for name, value := range env { // one at a time gets further than all at once
-			c, err := load(t.Context(), "", envconfig.MapLookuper(map[string]string{name: value}))
+			c, err := load(t.Context(), "", envconfig.MapLookuper(map[string]string{name: value}), nil)
 			leaks(t, name, err)
 			leaks(t, name, c)
 			if err == nil {
@@ -93,13 +113,16 @@ func FuzzEnv(f *testing.F) {
 
 // FuzzJSON decodes arbitrary text, and arbitrary values of a secret field.
 func FuzzJSON(f *testing.F) {
-	for _, seed := range []string{`{}`, `{"port":1}`, `{"read_timeout":"x"}`, `null`, `[`, `{"addrs":[1]}`, `{"password":{}}`} {
+	for _, seed := range []string{`{}`, `{"port":1}`, `{"read_timeout":"x"}`, `null`, `[`, `{"addrs":[1]}`, `{"password":{}}`,
+		`{"port":6379}`, `{"read_timeout":5}`, `{"read_timeout":"5"}`, `{"read_timeout":2000000000}`, `{"port":"tcp://10.0.171.239:6379"}`,
+		`{"host":"fe80::1%eth0","protocol":2,"conn_max_lifetime":"1h","conn_max_idle_time":"-1"}`, `{"password_file":"x","tls_skip_verify":true}`} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		for _, in := range []string{
 			text,
 			`{"password":["` + secret + `",` + text + `]}`,
+			`{"password_file":"` + secret + `","a":` + text + `}`,
 			`{"url":{"a":"` + secret + `","b":` + text + `},"sentinel_password":"` + secret + `"}`,
 		} {
 			var c Config

@@ -48,9 +48,10 @@ func (c Config) MarshalJSON() ([]byte, error) {
 }
 
 // UnmarshalJSON sets the fields that data names and leaves the others alone.
-// Durations are text such as "5s" or whole nanoseconds. Unknown names and null
-// are ignored. All fields of the wrong type are reported at once, as an [*Error];
-// c is then unchanged. The values themselves are judged by [Config.Validate].
+// Durations are text such as "5s"; of plain numbers only 0 and -1 are accepted, as in
+// the environment. A port may be text or a number. Unknown names and null are ignored.
+// All fields of the wrong type are reported at once, as an [*Error]; c is then
+// unchanged. The values themselves are judged by [Config.Validate].
 func (c *Config) UnmarshalJSON(data []byte) error {
 	var raw map[string]json.RawMessage
 	if err := json.Unmarshal(data, &raw); err != nil {
@@ -66,10 +67,11 @@ func (c *Config) UnmarshalJSON(data []byte) error {
 			continue
 		}
 		fresh := reflect.New(v.Field(f.index).Type())
-		if err := decodeJSON(text, fresh); err != nil {
+		if err := decodeJSON(f, text, fresh); err != nil {
+			typ := fresh.Type().Elem()
 			bad.Fields = append(bad.Fields, FieldError{
 				Field: f.name, Variable: f.env, Value: showText(f, string(text)),
-				Allowed: allowedFor(fresh.Type().Elem()),
+				Allowed: allowedFor(typ), Hint: hintFor(typ, unquoted(text)),
 			})
 			continue
 		}
@@ -82,22 +84,27 @@ func (c *Config) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// decodeJSON decodes text into the value that target points to.
-func decodeJSON(text json.RawMessage, target reflect.Value) error {
-	d, ok := reflect.TypeAssert[*time.Duration](target)
-	if !ok || text[0] != '"' {
-		return json.Unmarshal(text, target.Interface())
+// decodeJSON decodes text into the value of f that target points to.
+func decodeJSON(f field, text json.RawMessage, target reflect.Value) error {
+	if d, ok := reflect.TypeAssert[*time.Duration](target); ok {
+		var err error
+		*d, err = parseDuration(unquoted(text))
+		return err
 	}
+	if port, ok := reflect.TypeAssert[*string](target); ok && f.name == "Port" && isPort(string(text)) {
+		*port = string(text) // a number that can only mean a port
+		return nil
+	}
+	return json.Unmarshal(text, target.Interface())
+}
+
+// unquoted returns the content of a JSON text, and everything else as it is.
+func unquoted(text json.RawMessage) string {
 	var s string
-	if err := json.Unmarshal(text, &s); err != nil {
-		return err
+	if json.Unmarshal(text, &s) != nil {
+		return string(text)
 	}
-	parsed, err := time.ParseDuration(s)
-	if err != nil {
-		return err
-	}
-	*d = parsed
-	return nil
+	return s
 }
 
 // lookup finds a field the way encoding/json does: by its exact name, or else

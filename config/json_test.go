@@ -14,13 +14,14 @@ func TestUnmarshalJSON(t *testing.T) {
 	var c Config
 	require.NoError(t, json.Unmarshal([]byte(`{
 		"url": "redis://redis.internal/1", "host": "h", "port": "6380", "password": "pw", "db": 2, "pool_size": 3,
-		"tls_enabled": true, "dial_timeout": "1.5s", "read_timeout": 2000000000, "addrs": ["a:1", "b:2"],
+		"tls_enabled": true, "dial_timeout": "1.5s", "read_timeout": "2s", "ping_timeout": 0, "min_retry_backoff": -1, "max_retry_backoff": " 1s\n", "addrs": ["a:1", "b:2"],
 		"lock_nodes": ["c:3"], "required": false, "Key_Prefix": "x:", "cluster": null, "unknown": {"a": 1}
 	}`), &c))
 	no := false
 	require.Equal(t, Config{
 		URL: "redis://redis.internal/1", Host: "h", Port: "6380", Password: "pw", DB: 2, PoolSize: 3,
 		TLSEnabled: true, DialTimeout: 1500 * time.Millisecond, ReadTimeout: 2 * time.Second,
+		MinRetryBackoff: -1, MaxRetryBackoff: time.Second,
 		Addrs: []string{"a:1", "b:2"}, LockNodes: []string{"c:3"}, Required: &no, KeyPrefix: "x:",
 	}, c)
 }
@@ -59,6 +60,47 @@ func TestUnmarshalJSONOfSomethingElse(t *testing.T) {
 	}
 	var c Config
 	require.NoError(t, json.Unmarshal([]byte(`null`), &c))
+}
+
+// One rule for durations, in JSON, environment and URL; and every error shows how it is right.
+func TestDurationsNeedAUnit(t *testing.T) {
+	t.Parallel()
+	for text, hint := range map[string]string{
+		`5`: `a number needs its unit: "5s"`, `"5"`: `a number needs its unit: "5s"`,
+		`3000000000`: `a number needs its unit: "3s"`, `"\"5s\""`: "the quotes around it are part of the value",
+		`5.5`: "", `"soon"`: "", `true`: "", `-7`: "",
+	} {
+		var c Config
+		got := badFields(t, json.Unmarshal([]byte(`{"read_timeout": `+text+`}`), &c))
+		require.Equal(t, hint, got["ReadTimeout"].Hint, text)
+		require.Equal(t, "a duration such as 500ms, 5s or 1h", got["ReadTimeout"].Allowed, text)
+
+		_, err := fromEnv(t, "", map[string]string{"REDIS_READ_TIMEOUT": unquoted(json.RawMessage(text))})
+		require.Equal(t, hint, badFields(t, err)["ReadTimeout"].Hint, text)
+	}
+	_, err := fromEnv(t, "", map[string]string{"REDIS_READ_TIMEOUT": "5"})
+	require.EqualError(t, err, `config: invalid: ReadTimeout (REDIS_READ_TIMEOUT) is "5", `+
+		`allowed is a duration such as 500ms, 5s or 1h (a number needs its unit: "5s")`)
+	for _, name := range urlDurations() {
+		err := (&Config{URL: "redis://h?" + name + "=5"}).Validate()
+		require.Equal(t, "a URL with "+name+" as a duration with its unit, such as 5s", badFields(t, err)["URL"].Allowed)
+		require.NoError(t, (&Config{URL: "redis://h?" + name + "=5s"}).Validate())
+	}
+}
+
+// A port can be meant by a number as well.
+func TestPortAsNumber(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{`6380`: "6380", `"6380"`: "6380"} {
+		var c Config
+		require.NoError(t, json.Unmarshal([]byte(`{"port": `+text+`}`), &c))
+		require.Equal(t, want, c.Port)
+	}
+	for _, text := range []string{`0`, `65536`, `-1`, `6380.0`, `6.38e3`, `true`, `{}`} {
+		var c Config
+		require.Contains(t, badFields(t, json.Unmarshal([]byte(`{"port": `+text+`}`), &c)), "Port", text)
+		require.Error(t, json.Unmarshal([]byte(`{"host": 6380}`), &c), "no other text")
+	}
 }
 
 // Without secrets, what was written reads back.

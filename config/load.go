@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sethvargo/go-envconfig"
 )
@@ -16,16 +17,26 @@ import (
 // All bad variables are reported at once, as an [*Error] that names each of them,
 // its value (secrets left out) and what is allowed. The returned Config is then nil.
 func Load(ctx context.Context, prefix string) (*Config, error) {
-	return load(ctx, prefix, envconfig.OsLookuper())
+	return load(ctx, prefix, envconfig.OsLookuper(), nil)
 }
 
-func load(ctx context.Context, prefix string, env envconfig.Lookuper) (*Config, error) {
+// LoadWith is Load for a program that leads the client to a server of its own, such
+// as an embedded one: server is called with the Config before it is checked. What the
+// environment says about address, topology, credentials and TLS is not even read, so
+// that stray variables do no harm; those fields have their defaults when server gets
+// the Config.
+func LoadWith(ctx context.Context, prefix string, server func(*Config)) (*Config, error) {
+	return load(ctx, prefix, envconfig.OsLookuper(), server)
+}
+
+// load reads env. Without a function for the server that, too, comes from env.
+func load(ctx context.Context, prefix string, env envconfig.Lookuper, server func(*Config)) (*Config, error) {
 	lookuper := setOnly{envconfig.PrefixLookuper(prefix, env)}
 	c := Default()
 	given := make(map[string]bool)
 	bad := make(map[string]FieldError)
 	for _, f := range fields() {
-		if f.env == "" {
+		if f.env == "" || (f.server && server != nil) {
 			continue
 		}
 		raw, ok := lookuper.Lookup(f.env)
@@ -36,15 +47,20 @@ func load(ctx context.Context, prefix string, env envconfig.Lookuper) (*Config, 
 		v, err := decodeEnv(ctx, f, lookuper)
 		if err != nil {
 			// The library's error quotes the value, so it is dropped.
+			typ := f.typ()
 			bad[f.name] = FieldError{
 				Field: f.name, Variable: prefix + f.env,
-				Value: showText(f, raw), Allowed: allowedFor(reflect.TypeFor[Config]().Field(f.index).Type),
+				Value: showText(f, raw), Allowed: allowedFor(typ), Hint: hintFor(typ, raw),
 			}
 			continue
 		}
 		reflect.ValueOf(c).Elem().Field(f.index).Set(v)
 	}
 	c.fitDefaults(given)
+	if server != nil {
+		server(c)
+	}
+	c.clean()
 	if err := c.check(prefix, bad); err != nil {
 		return nil, err
 	}
@@ -59,12 +75,19 @@ func decodeEnv(ctx context.Context, f field, env envconfig.Lookuper) (reflect.Va
 	if f.env == "" {
 		return reflect.Value{}, nil
 	}
+	if f.typ() == reflect.TypeFor[time.Duration]() {
+		text, ok := env.Lookup(f.env)
+		if !ok {
+			text = f.fallback
+		}
+		d, err := parseDuration(text)
+		return reflect.ValueOf(d), err
+	}
+	if kind := f.typ().Kind(); kind != reflect.String && kind != reflect.Slice {
+		env = trimmed{env}
+	}
 	target := reflect.New(reflect.StructOf([]reflect.StructField{reflect.TypeFor[Config]().Field(f.index)}))
-	err := envconfig.ProcessWith(ctx, &envconfig.Config{
-		Target:   target.Interface(),
-		Lookuper: env,
-		Mutators: []envconfig.Mutator{envconfig.MutatorFunc(minusOne)},
-	})
+	err := envconfig.ProcessWith(ctx, &envconfig.Config{Target: target.Interface(), Lookuper: env})
 	if err != nil {
 		return reflect.Value{}, err
 	}
@@ -76,19 +99,18 @@ func decodeEnv(ctx context.Context, f field, env envconfig.Lookuper) (reflect.Va
 	return v, nil
 }
 
-// minusOne lets the -1 that means "none" be written without a unit for durations;
-// for whole numbers it changes nothing that matters.
-func minusOne(_ context.Context, _, key, _, value string) (string, bool, error) {
-	if value == "-1" && strings.HasSuffix(key, "_BACKOFF") {
-		return "-1ns", false, nil
-	}
-	return value, false, nil
-}
-
 // setOnly hides empty variables: deployment files often write NAME= for "not set".
 type setOnly struct{ envconfig.Lookuper }
 
 func (l setOnly) Lookup(key string) (string, bool) {
 	v, ok := l.Lookuper.Lookup(key)
 	return v, ok && v != ""
+}
+
+// trimmed removes blanks and line breaks around numbers and truth values.
+type trimmed struct{ envconfig.Lookuper }
+
+func (l trimmed) Lookup(key string) (string, bool) {
+	v, ok := l.Lookuper.Lookup(key)
+	return strings.TrimSpace(v), ok
 }

@@ -13,7 +13,7 @@ import (
 // fromEnv loads from the given variables alone.
 func fromEnv(t *testing.T, prefix string, env map[string]string) (*Config, error) {
 	t.Helper()
-	return load(t.Context(), prefix, envconfig.MapLookuper(env))
+	return load(t.Context(), prefix, envconfig.MapLookuper(env), nil)
 }
 
 // badFields returns the fields of a *Error by name.
@@ -51,6 +51,10 @@ func TestLoadReadsEveryVariable(t *testing.T) {
 		"REDIS_TLS_SERVER_NAME": "redis.example",
 		"REDIS_MAX_RETRIES":     "5", "REDIS_MIN_RETRY_BACKOFF": "1ms", "REDIS_MAX_RETRY_BACKOFF": "1s",
 		"REDIS_CLIENT_NAME": "orders", "REDIS_KEY_PREFIX": "orders:", "REDIS_LOCK_NODES": "a:1, redis://:pw@b:2 ,",
+		"REDIS_TLS_SKIP_VERIFY":          "true",
+		"REDIS_PROTOCOL":                 "2",
+		"REDIS_CONN_MAX_LIFETIME":        "1h",
+		"REDIS_CONN_MAX_IDLE_TIME":       "10m",
 		"REDIS_REQUIRED":                 "false",
 		"REDIS_NOTIFICATION_BUFFER_SIZE": "7", "REDIS_NOTIFICATION_POLICY": "drop_oldest",
 		"REDIS_NOTIFICATION_HISTORY_SIZE": "8", "REDIS_NOTIFICATION_HISTORY_TTL": "9m",
@@ -61,6 +65,7 @@ func TestLoadReadsEveryVariable(t *testing.T) {
 		DialTimeout: time.Second, ReadTimeout: 2 * time.Second, WriteTimeout: 3500 * time.Millisecond,
 		PoolTimeout: 5 * time.Second, PingTimeout: 250 * time.Millisecond,
 		TLSEnabled: true, TLSCAFile: ca, TLSCertFile: cert, TLSKeyFile: key, TLSServerName: "redis.example",
+		TLSSkipVerify: true, Protocol: 2, ConnMaxLifetime: time.Hour, ConnMaxIdleTime: 10 * time.Minute,
 		MaxRetries: 5, MinRetryBackoff: time.Millisecond, MaxRetryBackoff: time.Second,
 		ClientName: "orders", KeyPrefix: "orders:", LockNodes: []string{"a:1", "redis://:pw@b:2"}, Required: &no,
 		NotificationBufferSize: 7, NotificationPolicy: "drop_oldest",
@@ -178,7 +183,7 @@ func TestLoadReportsEverythingAtOnce(t *testing.T) {
 		"URL":         {Variable: "APP_REDIS_URL", Value: `"redis://REDACTED@redis.internal:99999"`, Allowed: "a URL with a port from 1 to 65535"},
 		"Port":        {Variable: "APP_REDIS_PORT", Value: `"http"`, Allowed: allowedPort},
 		"DB":          {Variable: "APP_REDIS_DB", Value: `"three"`, Allowed: "a whole number"},
-		"DialTimeout": {Variable: "APP_REDIS_DIAL_TIMEOUT", Value: `"5"`, Allowed: "a duration such as 500ms, 5s or 1h"},
+		"DialTimeout": {Variable: "APP_REDIS_DIAL_TIMEOUT", Value: `"5"`, Allowed: "a duration such as 500ms, 5s or 1h", Hint: `a number needs its unit: "5s"`},
 		"TLSEnabled":  {Variable: "APP_REDIS_TLS", Value: `"maybe"`, Allowed: "true or false"},
 		"Required":    {Variable: "APP_REDIS_REQUIRED", Value: `"perhaps"`, Allowed: "true or false"},
 		"PoolSize":    {Variable: "APP_REDIS_POOL_SIZE", Value: "-4", Allowed: "1 to 100000"},
@@ -195,6 +200,112 @@ func TestLoadReportsEverythingAtOnce(t *testing.T) {
 	var one FieldError
 	require.ErrorAs(t, err, &one)
 	require.Equal(t, "URL", one.Field, "in the order of the struct")
+}
+
+// What another setting overrides is not judged: Kubernetes sets REDIS_PORT for every
+// Service named redis.
+func TestLoadIgnoresWhatIsOverridden(t *testing.T) {
+	t.Parallel()
+	const link = "tcp://10.0.171.239:6379"
+	for name, env := range map[string]map[string]string{
+		"port":                {"REDIS_URL": "redis://h", "REDIS_PORT": link},
+		"host":                {"REDIS_URL": "redis://h", "REDIS_HOST": "$(HOST)"},
+		"addresses":           {"REDIS_URL": "redis://h", "REDIS_ADDRS": link},
+		"good addresses":      {"REDIS_URL": "redis://h", "REDIS_ADDRS": "a:1,b:2"},
+		"database":            {"REDIS_URL": "redis://h/1", "REDIS_DB": "first"},
+		"database as option":  {"REDIS_URL": "redis://h?db=1", "REDIS_DB": "-1"},
+		"user":                {"REDIS_URL": "redis://u:p@h", "REDIS_USERNAME": "a b", "REDIS_PASSWORD": "a\nb"},
+		"port with Sentinel":  {"REDIS_MASTER_NAME": "m", "REDIS_ADDRS": "a:1", "REDIS_PORT": link},
+		"port with addresses": {"REDIS_CLUSTER": "true", "REDIS_ADDRS": "a:1", "REDIS_PORT": link},
+	} {
+		for _, prefix := range []string{"", "SESSIONS_"} {
+			prefixed := make(map[string]string)
+			for key, value := range env {
+				prefixed[prefix+key] = value
+			}
+			_, err := fromEnv(t, prefix, prefixed)
+			require.NoError(t, err, name)
+		}
+	}
+	for name, env := range map[string]map[string]string{
+		"Port":  {"REDIS_PORT": link},
+		"Addrs": {"REDIS_CLUSTER": "true", "REDIS_ADDRS": "a:1," + link, "REDIS_URL": ""},
+		"DB":    {"REDIS_URL": "redis://h", "REDIS_DB": "first"},
+		"URL":   {"REDIS_CLUSTER": "true", "REDIS_ADDRS": "a:1", "REDIS_URL": "redis://h"}, // which of the two is meant?
+	} {
+		_, err := fromEnv(t, "", env)
+		require.Contains(t, badFields(t, err), name)
+	}
+}
+
+// Without a URL the error says where such a value comes from.
+func TestLoadExplainsServiceLinks(t *testing.T) {
+	t.Parallel()
+	_, err := fromEnv(t, "SESSIONS_", map[string]string{"SESSIONS_REDIS_PORT": "tcp://10.0.171.239:6379"})
+	require.EqualError(t, err, `config: invalid: Port (SESSIONS_REDIS_PORT) is "tcp://10.0.171.239:6379", allowed is a port from 1 to 65535 `+
+		`(Kubernetes sets such a variable for a Service named sessions-redis: set SESSIONS_REDIS_URL, which wins over it, `+
+		`or enableServiceLinks: false for the pod)`)
+	_, err = fromEnv(t, "", map[string]string{"REDIS_HOST": "udp://[fe80::1]:6379"})
+	require.Contains(t, badFields(t, err)["Host"].Hint, "a Service named redis:")
+	_, err = fromEnv(t, "", map[string]string{"REDIS_PORT": "tcp://s3cr3t:6379"})
+	require.NotContains(t, err.Error(), "s3cr3t", "Kubernetes gives addresses, not names")
+}
+
+// A server of the program's own: what the environment says about another is not read.
+func TestLoadWith(t *testing.T) {
+	t.Parallel()
+	env := make(map[string]string)
+	for _, f := range fields() {
+		if f.server && f.env != "" {
+			env[f.env] = "\"garbage\n$(X)"
+		}
+	}
+	env["REDIS_KEY_PREFIX"], env["REDIS_DB"] = "mine:", "3"
+	c, err := load(t.Context(), "", envconfig.MapLookuper(env), func(c *Config) { c.Host = "own " })
+	require.NoError(t, err)
+	want := Default()
+	want.Host, want.KeyPrefix, want.DB = "own", "mine:", 3
+	require.Equal(t, want, c)
+
+	_, err = load(t.Context(), "", envconfig.MapLookuper(nil), func(c *Config) { c.Port = "x" })
+	require.Contains(t, badFields(t, err), "Port")
+	env["REDIS_POOL_SIZE"] = "many"
+	_, err = load(t.Context(), "", envconfig.MapLookuper(env), func(*Config) {})
+	require.Contains(t, badFields(t, err), "PoolSize")
+}
+
+// A text that a shell, a file or a template has left something in.
+func TestLoadTexts(t *testing.T) {
+	t.Parallel()
+	c, err := fromEnv(t, "", map[string]string{
+		"REDIS_PASSWORD": "pw\n", "REDIS_URL": " redis://h:1\n", "REDIS_POOL_SIZE": " 7\n",
+		"REDIS_READ_TIMEOUT": "5s\n", "REDIS_TLS": "false\n",
+	})
+	require.NoError(t, err)
+	require.Equal(t, "pw", c.Password)
+	require.Equal(t, "redis://h:1", c.URL)
+	require.Equal(t, 7, c.PoolSize)
+	require.Equal(t, 5*time.Second, c.ReadTimeout)
+
+	for _, f := range fields() {
+		if f.env == "" || f.typ().Kind() != reflect.String {
+			continue
+		}
+		for value, allowed := range map[string]string{
+			"s3c\nr3t": "line break", "s3cr3t\n\n": "line break", "\n": "line break",
+			`"s3cr3t"`: "quotes", "'s3cr3t'": "quotes", "$(S3CR3T)": "variables", "${S3CR3T}": "variables", "{{ .S3CR3T }}": "variables",
+		} {
+			if (f.url || f.addr) && value == "s3cr3t\n\n" {
+				continue // no blanks around an address mean anything
+			}
+			_, err := fromEnv(t, "", map[string]string{f.env: value})
+			got := badFields(t, err)[f.name]
+			require.Contains(t, got.Allowed, allowed, "%s %q", f.name, value)
+			if f.secret || f.url {
+				require.NotContains(t, err.Error(), "s3c")
+			}
+		}
+	}
 }
 
 // What does not decode must not show either: a URL easily ends up in the wrong variable.

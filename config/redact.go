@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/url"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -113,8 +114,9 @@ func (c Config) shown() []entry {
 
 // showField turns the value of a field into one that may be shown.
 func showField(f field, v reflect.Value) any {
-	if v.Kind() == reflect.Func || (v.Kind() == reflect.Pointer && v.Elem().Kind() == reflect.Struct) {
-		return "set" // a dialer, or a TLS config with private keys in it
+	switch {
+	case v.Kind() == reflect.Func, v.Kind() == reflect.Interface, v.Kind() == reflect.Pointer && v.Elem().Kind() == reflect.Struct:
+		return "set" // a dialer, a source of credentials, or a TLS config with private keys in it
 	}
 	if v.Kind() == reflect.Pointer {
 		v = v.Elem()
@@ -138,6 +140,10 @@ func showSafe(f field, s string) string {
 	switch {
 	case f.secret && s != "":
 		return Redacted
+	case isServiceLink(s):
+		return s // an address in an unusual form
+	case f.path && s != "" && !strings.HasPrefix(s, "/") && !strings.HasPrefix(s, "."):
+		return Redacted // perhaps the secret itself, in the wrong variable
 	case f.url && s != "", strings.Contains(s, "://"):
 		return redactURL(s)
 	case f.addr && strings.Contains(s, "@"):
@@ -174,27 +180,26 @@ func redactURL(raw string) string {
 		}
 		return Redacted
 	}
-	if scheme != "redis" && scheme != "rediss" && scheme != "unix" {
+	if !slices.Contains([]string{"redis", "rediss", "valkey", "valkeys", "unix"}, scheme) {
 		if !isSchemeName(scheme) {
 			return Redacted
 		}
 		return scheme + "://" + Redacted
 	}
-	authority, tail := rest, ""
+	tail := ""
 	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
-		authority, tail = rest[:i], rest[i:]
+		rest, tail = rest[:i], rest[i:]
 	}
 	u, err := url.Parse(raw)
-	if err != nil || strings.Contains(tail, "@") {
+	if err != nil || strings.ContainsAny(tail, "@#") || !isHarmless(authority(raw)) {
 		// "redis://user:pa/ss@host": the password ended up in the path.
 		return scheme + "://" + Redacted
 	}
 	out := scheme + "://"
-	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
+	if strings.Contains(rest, "@") {
 		out += Redacted + "@"
-		authority = authority[i+1:]
 	}
-	out += authority
+	out += authority(raw)
 	switch {
 	case scheme == "unix" || isDatabasePath(u.Path):
 		out += u.Path
@@ -205,6 +210,22 @@ func redactURL(raw string) string {
 		out += "?" + Redacted
 	}
 	return out
+}
+
+// isHarmless reports whether the host part of a URL, good or bad, looks like host, port
+// or a list of them, and so is no part of a password.
+func isHarmless(authority string) bool {
+	notDigit := func(r rune) bool { return r < '0' || r > '9' }
+	for part := range strings.SplitSeq(authority, ",") {
+		host := strings.ReplaceAll(part, "%25", "%")
+		if i := strings.LastIndexByte(host, ':'); i > 0 && !strings.ContainsFunc(host[i+1:], notDigit) {
+			host = host[:i]
+		}
+		if authority != "" && !isHost(host) {
+			return false
+		}
+	}
+	return true
 }
 
 // isDatabasePath reports whether a URL's path is empty or a database number.

@@ -28,10 +28,13 @@ func secretive() Config {
 		LockNodes: []string{
 			"a:1", "redis://:lock-" + marker + "@b:2", "user:" + marker + "@c:3", "redis://u:pa/" + marker + "@d:4",
 		},
-		Addrs:     []string{"user:" + marker + "@e:5", "f:6"},
-		Host:      "user:" + marker + "@host",
-		TLSConfig: &tls.Config{ServerName: marker}, //nolint:gosec // never used
-		Dialer:    func(context.Context, string, string) (net.Conn, error) { return nil, nil },
+		Addrs:               []string{"user:" + marker + "@e:5", "f:6"},
+		Host:                "user:" + marker + "@host",
+		TLSConfig:           &tls.Config{ServerName: marker}, //nolint:gosec // never used
+		CredentialsProvider: provider{secret: marker},
+		Credentials:         func(context.Context) (string, string, error) { return marker, marker, nil },
+		PasswordFile:        marker,
+		Dialer:              func(context.Context, string, string) (net.Conn, error) { return nil, nil },
 	}
 }
 
@@ -127,8 +130,13 @@ func TestRedactURL(t *testing.T) {
 		"redis://u:p?ss@h:1":                     "redis://REDACTED",
 		"redis://u:1#ss@h:1":                     "redis://REDACTED",
 		"redis://h:1/x":                          "redis://h:1/REDACTED",
-		"redis://h:1#x":                          "redis://h:1",
+		"redis://h:1#x":                          "redis://REDACTED",
 		"redis://u:%zz@h":                        "redis://REDACTED",
+		"valkeys://u:p@h:1":                      "valkeys://REDACTED@h:1",
+		"valkey://h1:1,h2:2":                     "valkey://h1:1,h2:2",
+		"redis://h1,h2":                          "redis://h1,h2",
+		"redis://:12":                            "redis://REDACTED",
+		"redis://[fe80::1%25eth0]:1":             "redis://[fe80::1%25eth0]:1",
 		"unix://:p@/run/redis.sock?db=1":         "unix://REDACTED@/run/redis.sock?REDACTED",
 		"http://u:p@h":                           "http://REDACTED",
 		"0123456789://x":                         "REDACTED",

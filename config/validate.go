@@ -1,10 +1,7 @@
 package config
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
-	"os"
 	"reflect"
 	"slices"
 	"strconv"
@@ -14,7 +11,8 @@ import (
 
 // Validate reports every bad field at once, as an [*Error]; nil means that a
 // client can be built. A hand-written Config is judged with its defaults filled
-// in, so the zero Config is valid. TLS files are read; nothing is sent anywhere.
+// in, so the zero Config is valid, and what another setting overrides is not judged.
+// TLS files and the password file are read; nothing is sent anywhere.
 func (c *Config) Validate() error {
 	return c.WithDefaults().check("", nil)
 }
@@ -27,12 +25,18 @@ func (c *Config) check(prefix string, bad map[string]FieldError) error {
 	if v.bad == nil {
 		v.bad = make(map[string]FieldError)
 	}
+	v.overridden = c.overridden()
+	for name := range v.overridden {
+		delete(v.bad, name)
+	}
+	v.texts()
 	v.endpoint()
 	v.topology()
+	v.lockNodes()
+	v.credentials()
 	v.numbers()
 	v.tls()
 	v.names()
-	v.lockNodes()
 	v.policy()
 	if len(v.bad) == 0 {
 		return nil
@@ -52,11 +56,14 @@ type validation struct {
 	cfg    *Config
 	prefix string
 	bad    map[string]FieldError
+	// overridden holds the fields that another one makes meaningless.
+	overridden map[string]bool
 }
 
-// reject records that the field called name must be what allowed says.
+// reject records that the field called name must be what allowed says, unless another
+// field makes it meaningless.
 func (v *validation) reject(name, allowed string, args ...any) {
-	if _, ok := v.bad[name]; ok {
+	if _, ok := v.bad[name]; ok || v.overridden[name] {
 		return
 	}
 	fe := FieldError{Field: name, Allowed: fmt.Sprintf(allowed, args...)}
@@ -65,10 +72,24 @@ func (v *validation) reject(name, allowed string, args ...any) {
 	}
 	for _, f := range fields() {
 		if f.name == name {
-			fe.Value = showValue(f, reflect.ValueOf(*v.cfg).Field(f.index))
+			value := reflect.ValueOf(*v.cfg).Field(f.index)
+			fe.Value, fe.Hint = showValue(f, value), v.hint(value)
 		}
 	}
 	v.bad[name] = fe
+}
+
+// hint says where a value that was refused may come from, or returns "".
+func (v *validation) hint(value reflect.Value) string {
+	if s, ok := reflect.TypeAssert[string](value); !ok || !isServiceLink(s) {
+		list, ok := reflect.TypeAssert[[]string](value)
+		if !ok || !slices.ContainsFunc(list, isServiceLink) {
+			return ""
+		}
+	}
+	service := strings.ReplaceAll(strings.ToLower(v.prefix+"redis"), "_", "-")
+	return fmt.Sprintf("Kubernetes sets such a variable for a Service named %s: set %sREDIS_URL, which wins over it, "+
+		"or enableServiceLinks: false for the pod", service, v.prefix)
 }
 
 // ok reports whether none of the named fields was rejected.
@@ -76,70 +97,23 @@ func (v *validation) ok(names ...string) bool {
 	return !slices.ContainsFunc(names, func(n string) bool { _, bad := v.bad[n]; return bad })
 }
 
-// endpoint checks the address of the main server.
-func (v *validation) endpoint() {
-	c := v.cfg
-	if !isHost(c.Host) {
-		v.reject("Host", "a host name or an IP address, without a port")
-	}
-	if !isPort(c.Port) {
-		v.reject("Port", allowedPort)
-	}
-	if c.DB < 0 {
-		v.reject("DB", "0 or more")
-	}
-	if c.URL == "" {
-		return
-	}
-	opts, allowed := checkURL(c.URL)
-	if allowed != "" {
-		v.reject("URL", "%s", allowed)
-		return
-	}
-	if c.Cluster && opts.Network == "unix" {
-		v.reject("URL", "a redis:// or rediss:// URL with Cluster")
-	}
-	if c.Cluster && opts.DB != 0 {
-		v.reject("URL", "database 0 with Cluster")
-	}
-}
-
-// topology checks the choice between one server, Sentinel and Cluster.
-func (v *validation) topology() {
-	c := v.cfg
-	if c.Cluster && c.DB != 0 {
-		v.reject("DB", "0 with Cluster")
-	}
-	if c.MasterName != "" {
-		switch {
-		case c.Cluster:
-			v.reject("MasterName", "nothing with Cluster: use either Sentinel or Cluster")
-		case len(c.Addrs) == 0:
-			v.reject("Addrs", "at least one host:port of a sentinel with MasterName")
+// texts checks what is wrong in any text, before it shows as something else.
+func (v *validation) texts() {
+	val := reflect.ValueOf(*v.cfg)
+	for _, f := range fields() {
+		var list []string
+		switch value := val.Field(f.index).Interface().(type) {
+		case string:
+			list = []string{value}
+		case []string:
+			// As a whole, too: quotes may stand around all of it.
+			list = append(slices.Clone(value), strings.Join(value, ","))
 		}
-		if !isPrintable(c.MasterName) {
-			v.reject("MasterName", "a name without spaces")
+		for _, s := range list {
+			if allowed := checkText(f, s); allowed != "" {
+				v.reject(f.name, "%s", allowed)
+			}
 		}
-	}
-	if len(c.Addrs) > 0 {
-		switch {
-		case !slices.ContainsFunc(c.Addrs, func(a string) bool { return !isHostPort(a) }):
-		default:
-			v.reject("Addrs", "a list of host:port, with "+allowedPort)
-		}
-		if c.MasterName == "" && !c.Cluster {
-			v.reject("Addrs", "nothing without MasterName (Sentinel) or Cluster")
-		}
-	}
-	if c.URL != "" && (c.MasterName != "" || len(c.Addrs) > 0) {
-		v.reject("URL", "nothing with MasterName or Addrs: the addresses would contradict each other")
-	}
-	if c.MasterName == "" && (c.SentinelUsername != "" || c.SentinelPassword != "") {
-		name := "SentinelPassword"
-		if c.SentinelPassword == "" {
-			name = "SentinelUsername"
-		}
-		v.reject(name, "nothing without MasterName")
 	}
 }
 
@@ -175,7 +149,13 @@ func (v *validation) numbers() {
 	if c.MaxRetries < -1 || c.MaxRetries > 1000 {
 		v.reject("MaxRetries", "-1 or 0 for none, up to 1000")
 	}
-	for name, d := range map[string]time.Duration{"MinRetryBackoff": c.MinRetryBackoff, "MaxRetryBackoff": c.MaxRetryBackoff} {
+	if c.Protocol != 2 && c.Protocol != 3 {
+		v.reject("Protocol", "2 or 3")
+	}
+	for name, d := range map[string]time.Duration{
+		"MinRetryBackoff": c.MinRetryBackoff, "MaxRetryBackoff": c.MaxRetryBackoff,
+		"ConnMaxLifetime": c.ConnMaxLifetime, "ConnMaxIdleTime": c.ConnMaxIdleTime,
+	} {
 		if d < -1 {
 			v.reject(name, "-1 or 0 for none, or more")
 		}
@@ -203,61 +183,6 @@ func (v *validation) policy() {
 	}
 }
 
-// tls reads the files, so that a typing error shows at start and not at the first
-// connection.
-func (v *validation) tls() {
-	c := v.cfg
-	if c.TLSConfig != nil {
-		return // it wins over the rest
-	}
-	if c.TLSCAFile != "" {
-		pem, err := os.ReadFile(c.TLSCAFile)
-		switch {
-		case err != nil:
-			v.reject("TLSCAFile", "a readable file")
-		case !x509.NewCertPool().AppendCertsFromPEM(pem):
-			v.reject("TLSCAFile", "a PEM file with at least one certificate")
-		}
-	}
-	switch {
-	case c.TLSCertFile != "" && c.TLSKeyFile == "":
-		v.reject("TLSKeyFile", "the key's file with TLSCertFile")
-	case c.TLSCertFile == "" && c.TLSKeyFile != "":
-		v.reject("TLSCertFile", "the certificate's file with TLSKeyFile")
-	case c.TLSCertFile != "":
-		v.keyPair()
-	}
-	if c.UsesTLS() || !v.ok("URL", "TLSEnabled") {
-		return
-	}
-	for name, s := range map[string]string{
-		"TLSCAFile": c.TLSCAFile, "TLSCertFile": c.TLSCertFile, "TLSKeyFile": c.TLSKeyFile, "TLSServerName": c.TLSServerName,
-	} {
-		if s != "" {
-			// Going on in plain text would be the worst way to read this.
-			v.reject(name, "nothing without TLSEnabled or a rediss:// URL")
-		}
-	}
-}
-
-// keyPair checks the client certificate and its key.
-func (v *validation) keyPair() {
-	cert, certErr := os.ReadFile(v.cfg.TLSCertFile)
-	if certErr != nil {
-		v.reject("TLSCertFile", "a readable file")
-	}
-	key, keyErr := os.ReadFile(v.cfg.TLSKeyFile)
-	if keyErr != nil {
-		v.reject("TLSKeyFile", "a readable file")
-	}
-	if certErr != nil || keyErr != nil {
-		return
-	}
-	if _, err := tls.X509KeyPair(cert, key); err != nil {
-		v.reject("TLSCertFile", "a PEM certificate that belongs to the key in TLSKeyFile")
-	}
-}
-
 // names checks what becomes part of keys and of CLIENT LIST.
 func (v *validation) names() {
 	// Redis itself refuses such names, at every new connection.
@@ -267,42 +192,6 @@ func (v *validation) names() {
 	if strings.ContainsAny(v.cfg.KeyPrefix, "{}") {
 		v.reject("KeyPrefix", "no braces: the module places them to keep keys on one node of a Cluster")
 	}
-}
-
-// lockNodes checks the addresses of the independent masters.
-func (v *validation) lockNodes() {
-	seen := make(map[string]bool)
-	for _, node := range v.cfg.LockNodes {
-		addr := node
-		if strings.Contains(node, "://") {
-			opts, allowed := checkURL(node)
-			if allowed != "" {
-				v.reject("LockNodes", "a list of host:port or of URLs: each %s", allowed)
-				return
-			}
-			addr = opts.Addr
-		} else if !isHostPort(node) {
-			v.reject("LockNodes", "a list of host:port or of redis://, rediss:// or unix:// URLs")
-			return
-		}
-		if addr = strings.ToLower(addr); seen[addr] {
-			v.reject("LockNodes", "each server once: a majority of copies decides nothing")
-			return
-		}
-		seen[addr] = true
-	}
-}
-
-// UsesTLS reports whether connections to the main server use TLS: because of
-// TLSEnabled, TLSConfig, or a rediss:// URL.
-func (c *Config) UsesTLS() bool {
-	scheme, _, _ := strings.Cut(c.URL, "://") // RFC 3986: without regard to case
-	return c.TLSEnabled || c.TLSConfig != nil || strings.EqualFold(scheme, "rediss")
-}
-
-// isASCII reports whether s has no byte above 0x7f.
-func isASCII(s string) bool {
-	return !slices.ContainsFunc([]byte(s), func(b byte) bool { return b > 0x7f })
 }
 
 // showValue returns the value of a field for an error.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"context"
 	"crypto/tls"
 	"os"
 	"path/filepath"
@@ -8,18 +9,41 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9/auth"
 	"github.com/stretchr/testify/require"
 )
 
 func TestValidateAccepts(t *testing.T) {
 	t.Parallel()
 	ca, cert, key := writeTLSFiles(t)
+	password := writeSecret(t, "pw\n")
+	provide := func(context.Context) (string, string, error) { return "", "", nil }
 	for name, c := range map[string]*Config{
 		"nothing":                   {},
 		"nil":                       nil,
 		"IPv6":                      {Host: "::1"},
 		"IPv6 in brackets":          {Host: "[::1]"},
+		"IPv6 with a zone":          {Host: "fe80::1%eth0"},
+		"IPv6 with zone, brackets":  {Host: "[fe80::1%eth0]"},
+		"zones in lists":            {Cluster: true, Addrs: []string{"[fe80::1%eth0]:1"}, LockNodes: []string{"[fe80::1%eth0]:1"}},
+		"URL with a zone":           {URL: "redis://[fe80::1%25eth0]:6380"},
 		"underscore in a host name": {Host: "my_redis"},
+		"host name not ASCII":       {Host: "rédis.example"},
+		"URL of Valkey":             {URL: "valkey://user:pw@h:1/2?pool_size=3"},
+		"URL of Valkey with TLS":    {URL: "valkeys://h", TLSCAFile: ca, LockNodes: []string{"VALKEYS://a", "valkey://b:1"}},
+		"URL with options":          {URL: "redis://h?read_timeout=-1&write_timeout=0&conn_max_lifetime=1h&max_retries=-1"},
+		"URL with $ in a password":  {URL: "redis://:pa$$w0rd$(@h"},
+		"URL with spaces around":    {URL: " redis://h \n"},
+		"CA for a lock node":        {TLSCAFile: ca, TLSSkipVerify: true, LockNodes: []string{"rediss://a"}},
+		"skip-verify":               {TLSEnabled: true, TLSSkipVerify: true},
+		"protocol 2":                {Protocol: 2},
+		"lifetimes":                 {ConnMaxLifetime: time.Hour, ConnMaxIdleTime: -1},
+		"password file":             {PasswordFile: password, Username: "u"},
+		"password file and user":    {PasswordFile: password, URL: "redis://u@h"},
+		"credentials":               {Credentials: provide},
+		"credentials provider":      {CredentialsProvider: provider{}, URL: "redis://h"},
+		"addresses beside a URL":    {URL: "redis://h", Addrs: []string{"a:1"}},
+		"secret that looks odd":     {Password: "$(a", SentinelPassword: "x${A}", MasterName: "m", Addrs: []string{"a:1"}},
 		"highest port":              {Port: "65535"},
 		"URL":                       {URL: "redis://user:p%40ss@redis.internal:6380/5?pool_size=3&read_timeout=1s"},
 		"URL without a port":        {URL: "redis://redis.internal"},
@@ -53,6 +77,8 @@ func TestValidateRejects(t *testing.T) {
 	garbage := filepath.Join(t.TempDir(), "garbage.pem")
 	require.NoError(t, os.WriteFile(garbage, []byte("no certificate"), 0o600))
 	const missing = "/does/not/exist.pem"
+	password := writeSecret(t, "pw")
+	provide := func(context.Context) (string, string, error) { return "", "", nil }
 
 	for name, tc := range map[string]struct {
 		config Config
@@ -96,7 +122,43 @@ func TestValidateRejects(t *testing.T) {
 		"URL with protocol 4":         {Config{URL: "redis://localhost?protocol=4"}, "URL"},
 		"URL with a bad query":        {Config{URL: "redis://localhost?db=%zz"}, "URL"},
 		"URL without a path":          {Config{URL: "unix://"}, "URL"},
+		"URL without a host":          {Config{URL: "redis:///1"}, "URL"},
+		"URL with a port alone":       {Config{URL: "redis://:6379"}, "URL"},
+		"URL with password, no host":  {Config{URL: "redis://:pw@:6379"}, "URL"},
+		"URL with an empty port":      {Config{URL: "redis://h:"}, "URL"},
+		"URL with two ports":          {Config{URL: "redis://127.0.0.1:6379:6380"}, "URL"},
+		"URL with bare IPv6":          {Config{URL: "redis://fe80::1:6379"}, "URL"},
+		"URL with a name in brackets": {Config{URL: "redis://[h]:6379"}, "URL"},
+		"URL with two databases":      {Config{URL: "redis://h/1?db=2"}, "URL"},
+		"URL with an option twice":    {Config{URL: "redis://h?pool_size=1&pool_size=2"}, "URL"},
+		"URL with no dial timeout":    {Config{URL: "redis://h?dial_timeout=0s"}, "URL"},
+		"URL with a negative time":    {Config{URL: "redis://h?read_timeout=-5s"}, "URL"},
+		"URL in quotes":               {Config{URL: `"redis://h"`}, "URL"},
+		"URL with blanks only":        {Config{URL: " "}, "URL"},
 		"URL beside addresses":        {Config{URL: "redis://localhost", Cluster: true, Addrs: []string{"a:1"}}, "URL"},
+		"IPv4 with a zone":            {Config{Host: "127.0.0.1%eth0"}, "Host"},
+		"odd zone":                    {Config{Host: "fe80::1%a b"}, "Host"},
+		"half a bracket":              {Config{Host: "[::1"}, "Host"},
+		"list of hosts":               {Config{Host: "a,b"}, "Host"},
+		"host with a variable":        {Config{Host: "$REDIS_HOST"}, "Host"},
+		"user with a space":           {Config{Username: "a b"}, "Username"},
+		"protocol 1":                  {Config{Protocol: 1}, "Protocol"},
+		"lifetimes below -1":          {Config{ConnMaxLifetime: -2, ConnMaxIdleTime: -time.Second}, "ConnMaxLifetime,ConnMaxIdleTime"},
+		"skip-verify without TLS":     {Config{TLSSkipVerify: true, LockNodes: []string{"redis://a"}}, "TLSSkipVerify"},
+		"server name for lock nodes":  {Config{TLSServerName: "x", LockNodes: []string{"rediss://a"}}, "TLSServerName"},
+		"server name is an address":   {Config{TLSEnabled: true, TLSServerName: "x:1"}, "TLSServerName"},
+		"password file missing":       {Config{PasswordFile: missing}, "PasswordFile"},
+		"password file is a folder":   {Config{PasswordFile: t.TempDir()}, "PasswordFile"},
+		"password file empty":         {Config{PasswordFile: writeSecret(t, "\n")}, "PasswordFile"},
+		"password file of two lines":  {Config{PasswordFile: writeSecret(t, "a\nb\n")}, "PasswordFile"},
+		"password and its file":       {Config{Password: "x", PasswordFile: password}, "PasswordFile"},
+		"password in URL and file":    {Config{URL: "redis://:x@h", PasswordFile: password}, "PasswordFile"},
+		"credentials and password":    {Config{Password: "x", Credentials: provide}, "Credentials"},
+		"credentials and file":        {Config{PasswordFile: password, Credentials: provide}, "Credentials"},
+		"credentials and user":        {Config{URL: "redis://u@h", Credentials: provide}, "Credentials"},
+		"provider and user":           {Config{Username: "u", CredentialsProvider: provider{}}, "CredentialsProvider"},
+		"provider and credentials":    {Config{Credentials: provide, CredentialsProvider: provider{}}, "CredentialsProvider"},
+		"nil provider":                {Config{CredentialsProvider: (*provider)(nil)}, "CredentialsProvider"},
 		"URL beside Sentinel":         {Config{URL: "redis://localhost", MasterName: "m", Addrs: []string{"a:1"}}, "URL"},
 		"URL with DB in Cluster":      {Config{URL: "redis://localhost/1", Cluster: true}, "URL"},
 		"socket in Cluster":           {Config{URL: "unix:///run/redis.sock", Cluster: true}, "URL"},
@@ -140,6 +202,124 @@ func TestValidateRejects(t *testing.T) {
 			require.Equal(t, tc.fields, strings.Join(names, ","))
 		})
 	}
+}
+
+// A URL that is split at the wrong place would lead to another host, and show part of
+// the password: in the log when it is dialled, or in the error about it.
+func TestMisreadURLs(t *testing.T) {
+	t.Parallel()
+	for raw, want := range map[string]struct{ shown, allowed string }{
+		"redis://:57#Wc90@127.0.0.1:6379":   {"redis://REDACTED", "a URL without #"},
+		"redis://app#1:Wc90@h":              {"redis://REDACTED", "a URL without #"},
+		"redis://:57#Wc90":                  {"redis://REDACTED", "a URL without #"},
+		"redis://:57/Wc90@h":                {"redis://REDACTED", "a host"},
+		"redis://app:57/Wc90@h":             {"redis://REDACTED", "database number"},
+		"redis://app?Wc90@h":                {"redis://REDACTED", "options of go-redis"},
+		"redis://app?:Wc90@h":               {"redis://REDACTED", "options of go-redis"},
+		"redis://app:Wc90?@h":               {"redis://REDACTED", "percent-encoded"},
+		"redis://:Wc90@":                    {"redis://REDACTED@", "a host"},
+		"redis://:5790":                     {"redis://REDACTED", "a host"},
+		"redis://Wc!90:6379":                {"redis://REDACTED", "a host name or an IP address"},
+		"unix://run/redis.sock":             {"unix://run/redis.sock", "unix:///run/redis.sock"},
+		"unix://app:Wc90@run/redis.sock":    {"unix://REDACTED@run/redis.sock", "unix:///run/redis.sock"},
+		"redis://h1:6379,h2:6379":           {"", "one host"},
+		"redis://:Wc90@h1:6379,h2:6379":     {"", "one host"},
+		"redis://h1,h2":                     {"redis://h1,h2", "one host"},
+		"redis://$(REDIS_HOST):6379":        {"redis://REDACTED", "variables filled in"},
+		"redis://${REDIS_HOST}:6379":        {"redis://REDACTED", "variables filled in"},
+		"redis://{{ .Host }}:6379":          {"redis://REDACTED", "variables filled in"},
+		"redis://:{{.Wc90}}@h":              {"", "variables filled in"},
+		"redis://h:${PORT}":                 {"redis://REDACTED", "variables filled in"},
+		"redis://$REDIS_HOST:6379":          {"redis://REDACTED", "a host name or an IP address"},
+		"redis://h/$DB":                     {"redis://h/REDACTED", "database number"},
+		"redis://h/1?db=2":                  {"redis://h/1?REDACTED", "one database"},
+		"valkeys://app#1:Wc90@h":            {"valkeys://REDACTED", "a URL without #"},
+		"redis://u:Wc90@h?read_timeout=5":   {"redis://REDACTED@h?REDACTED", "such as 5s"},
+		"tcp://10.0.171.239:6379":           {"tcp://10.0.171.239:6379", "of the scheme"},
+		`"redis://u:Wc90@h"`:                {"REDACTED", "quotes"},
+		"redis://u:Wc90@h:1\n redis://h2":   {"redis://REDACTED", "line break"},
+		"redis://u:Wc90@h:1 redis://u:x@h2": {"redis://REDACTED", "percent-encoded"},
+	} {
+		for name, c := range map[string]*Config{"URL": {URL: raw}, "LockNodes": {LockNodes: []string{raw}}} {
+			err := c.Validate()
+			got := badFields(t, err)[name]
+			require.Contains(t, got.Allowed, want.allowed, "%s %s", name, raw)
+			require.NotContains(t, err.Error(), "Wc90", "%s %s", name, raw)
+			if want.shown != "" {
+				require.Contains(t, got.Value, `"`+want.shown+`"`, "%s %s", name, raw)
+			}
+		}
+		opts, err := ParseURL(raw)
+		require.Nil(t, opts)
+		if err != nil {
+			require.ErrorIs(t, err, ErrInvalid)
+			require.NotContains(t, err.Error(), "Wc90")
+		}
+	}
+}
+
+// Quotes stand around a whole list, of which the pieces look odd in other ways.
+func TestQuotedList(t *testing.T) {
+	t.Parallel()
+	_, err := fromEnv(t, "", map[string]string{"REDIS_CLUSTER": "1", "REDIS_ADDRS": `"a:1,b:2"`, "REDIS_LOCK_NODES": "'a:1, redis://:Wc90@b'"})
+	got := badFields(t, err)
+	require.Contains(t, got["Addrs"].Allowed, "quotes")
+	require.Contains(t, got["LockNodes"].Allowed, "quotes")
+	require.NotContains(t, err.Error(), "Wc90")
+}
+
+func TestParseURL(t *testing.T) {
+	t.Parallel()
+	for raw, want := range map[string]struct {
+		addr string
+		tls  bool
+	}{
+		"redis://u:p@h": {"h:6379", false}, "VALKEY://h:1/2": {"h:1", false}, "valkeys://h:1?skip_verify=true": {"h:1", true},
+		"rediss://[fe80::1%25eth0]": {"[fe80::1%eth0]:6379", true}, "unix:///run/redis.sock": {"/run/redis.sock", false},
+	} {
+		opts, err := ParseURL(raw)
+		require.NoError(t, err, raw)
+		require.Equal(t, want.addr, opts.Addr)
+		require.Equal(t, want.tls, opts.TLSConfig != nil)
+		require.Equal(t, want.tls, (&Config{URL: raw}).UsesTLS())
+	}
+}
+
+// The error names the file and nothing of its content, nor a secret put there by mistake.
+func TestPasswordFileErrors(t *testing.T) {
+	t.Parallel()
+	file := writeSecret(t, "hunter2\n\nx\n")
+	err := (&Config{PasswordFile: file}).Validate()
+	require.ErrorContains(t, err, file)
+	require.NotContains(t, err.Error(), "hunter2")
+	_, err = (&Config{PasswordFile: file}).ReadPasswordFile()
+	require.ErrorContains(t, err, file)
+	require.NotContains(t, err.Error(), "hunter2")
+
+	err = (&Config{PasswordFile: "hunter2"}).Validate()
+	require.Contains(t, badFields(t, err), "PasswordFile")
+	require.NotContains(t, err.Error(), "hunter2")
+
+	for content, want := range map[string]string{"a b": "a b", "a\n": "a", "a\r\n": "a", " a ": " a "} {
+		got, err := (&Config{PasswordFile: writeSecret(t, content)}).ReadPasswordFile()
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+}
+
+// writeSecret writes a file and returns its path.
+func writeSecret(t *testing.T, content string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "password")
+	require.NoError(t, os.WriteFile(file, []byte(content), 0o600))
+	return file
+}
+
+// provider is a source of credentials with a secret in it.
+type provider struct{ secret string }
+
+func (provider) Subscribe(auth.CredentialsListener) (auth.Credentials, auth.UnsubscribeFunc, error) {
+	return nil, nil, nil
 }
 
 func TestErrorText(t *testing.T) {

@@ -11,15 +11,11 @@ func (s *Server) Config() *config.Config {
 	return cfg
 }
 
-// configure makes cfg lead to s.
+// configure makes cfg lead to s. There is one server, without a password, which knows
+// neither TLS nor Sentinel nor Cluster.
 func (s *Server) configure(cfg *config.Config) {
+	cfg.ForgetServer()
 	cfg.Dialer = s.Dial
 	// The name is never looked up, it is what errors and logs show.
-	cfg.URL, cfg.Host, cfg.Port = "", "embedded", "6379"
-	cfg.Username, cfg.Password = "", ""
-	// There is one server, which knows neither TLS nor Sentinel nor Cluster.
-	cfg.TLSEnabled, cfg.TLSConfig = false, nil
-	cfg.TLSCAFile, cfg.TLSCertFile, cfg.TLSKeyFile, cfg.TLSServerName = "", "", "", ""
-	cfg.MasterName, cfg.SentinelUsername, cfg.SentinelPassword = "", "", ""
-	cfg.Cluster, cfg.Addrs, cfg.LockNodes = false, nil, nil
+	cfg.Host = "embedded"
 }

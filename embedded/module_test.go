@@ -3,6 +3,7 @@ package embedded_test
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -134,6 +135,30 @@ func TestModuleKeepsOtherSettings(t *testing.T) {
 	assert.Empty(t, cfg.URL+cfg.Username+cfg.Password+cfg.TLSServerName)
 	assert.False(t, cfg.TLSEnabled)
 	assert.Empty(t, cfg.LockNodes)
+}
+
+// What the environment says about another Redis does not count, be it good or bad. Not
+// parallel: it sets the environment.
+func TestModuleIgnoresStrayVariables(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "missing")
+	for name, value := range map[string]string{
+		"REDIS_URL": "redis://$(HOST)", "REDIS_HOST": "a,b", "REDIS_PORT": "tcp://10.0.171.239:6379", "REDIS_ADDRS": "tcp://10.0.171.239:6379",
+		"REDIS_USERNAME": "a b", "REDIS_PASSWORD": "a\nb", "REDIS_PASSWORD_FILE": file, "REDIS_TLS": "maybe", "REDIS_TLS_CA_FILE": file,
+		"REDIS_TLS_SKIP_VERIFY": "yes", "REDIS_CLUSTER": "perhaps", "REDIS_MASTER_NAME": "m m", "REDIS_SENTINEL_PASSWORD": "x",
+		"REDIS_LOCK_NODES": "nowhere", "REDIS_KEY_PREFIX": "mine:",
+	} {
+		t.Setenv(name, value)
+	}
+	var client *cache.Redis
+	var cfg *cache.Config
+	app := uberfxtest.New(t, cache.Module, embedded.Module(), fx.Populate(&client, &cfg))
+	app.RequireStart()
+	require.NoError(t, client.Set(t.Context(), "k", "v", 0).Err())
+	assert.Equal(t, "mine:", cfg.KeyPrefix)
+	app.RequireStop()
+
+	t.Setenv("REDIS_POOL_SIZE", "many") // that does count
+	require.ErrorContains(t, fx.New(cache.Module, embedded.Module(), fx.NopLogger, fx.Populate(&client)).Err(), "REDIS_POOL_SIZE")
 }
 
 func TestServersOfNamedInstances(t *testing.T) {

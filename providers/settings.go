@@ -31,7 +31,9 @@ type Setting struct {
 	Config *config.Config
 	// EnvPrefix stands before the name of every environment variable.
 	EnvPrefix string
-	// Override changes the configuration that the other settings led to.
+	// Override changes the configuration of the other settings so that it leads to a
+	// server of its own. What the environment says about address, topology, credentials and TLS
+	// is then not even read.
 	Override func(*config.Config)
 }
 
@@ -83,16 +85,20 @@ func configuration(ctx context.Context, defaultPrefix string, settings []Setting
 	}
 
 	var cfg *config.Config
-	if base.Config != nil {
+	var err error
+	switch {
+	case base.Config != nil:
 		cfg = base.Config.WithDefaults()
-	} else {
-		var err error
-		if cfg, err = config.Load(ctx, base.EnvPrefix); err != nil {
-			return nil, err
+		if override.Override != nil {
+			override.Override(cfg)
 		}
+	case override.Override != nil:
+		cfg, err = config.LoadWith(ctx, base.EnvPrefix, override.Override)
+	default:
+		cfg, err = config.Load(ctx, base.EnvPrefix)
 	}
-	if override.Override != nil {
-		override.Override(cfg)
+	if err != nil {
+		return nil, err
 	}
 	if err := cfg.Validate(); err != nil {
 		return nil, err

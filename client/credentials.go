@@ -1,0 +1,127 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/auth"
+
+	"github.com/compozy/cache/config"
+)
+
+// askCredentials returns user and password for a new connection.
+type askCredentials = func(ctx context.Context) (username, password string, err error)
+
+// credentials returns what go-redis calls for each new connection, or nil where user
+// and password never change. The user is that of the settings or of the URL.
+func credentials(cfg *config.Config, user string, provided *provided) askCredentials {
+	switch {
+	case provided != nil:
+		return provided.ask
+	case cfg.PasswordFile != "":
+		return func(context.Context) (string, string, error) {
+			password, err := cfg.ReadPasswordFile()
+			return user, password, err
+		}
+	default:
+		return cfg.Credentials
+	}
+}
+
+// provided are the credentials of a Config's CredentialsProvider. It is asked for each
+// new connection, and when it announces others the connections in the pools are
+// replaced, before the server ends them with the credentials they were opened with.
+//
+// go-redis could do this itself, but panics when a connection is opened through
+// Client.Conn.
+type provided struct {
+	provider auth.StreamingCredentialsProvider
+
+	mu                 sync.Mutex // protects what follows
+	username, password string     // the latest known
+	known, closed      bool
+	servers            []*peers // whose connections are replaced
+	unsubscribe        auth.UnsubscribeFunc
+}
+
+var _ auth.CredentialsListener = (*provided)(nil)
+
+// newProvided returns nil without a provider.
+func newProvided(provider auth.StreamingCredentialsProvider) *provided {
+	if provider == nil {
+		return nil
+	}
+	return &provided{provider: provider}
+}
+
+// replaces makes p replace connections to servers.
+func (p *provided) replaces(servers *peers) {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.servers = append(p.servers, servers)
+}
+
+// ask returns the present credentials. A provider must accept that the same listener
+// subscribes repeatedly, and any of the functions it returns ends all of that.
+func (p *provided) ask(context.Context) (username, password string, err error) {
+	current, unsubscribe, err := p.provider.Subscribe(p)
+	if err != nil {
+		return "", "", fmt.Errorf("client: credentials provider: %w", err)
+	}
+	if current == nil {
+		return "", "", errors.New("client: credentials provider returned no credentials")
+	}
+	p.mu.Lock()
+	p.unsubscribe = unsubscribe
+	closed := p.closed
+	p.mu.Unlock()
+	if closed {
+		return "", "", errors.Join(redis.ErrClosed, p.close())
+	}
+	p.OnNext(current)
+	username, password = current.BasicAuth()
+	return username, password, nil
+}
+
+// OnNext replaces the connections that were opened with other credentials.
+func (p *provided) OnNext(next auth.Credentials) {
+	if next == nil {
+		return
+	}
+	username, password := next.BasicAuth()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.known && (username != p.username || password != p.password) {
+		for _, s := range p.servers {
+			s.replaceAll()
+		}
+	}
+	p.username, p.password, p.known = username, password, true
+}
+
+// OnError does nothing: the next connection that is opened gets the error.
+func (p *provided) OnError(error) {}
+
+// close ends the subscription.
+func (p *provided) close() error {
+	if p == nil {
+		return nil
+	}
+	p.mu.Lock()
+	unsubscribe := p.unsubscribe
+	p.unsubscribe, p.closed = nil, true
+	p.mu.Unlock()
+	if unsubscribe == nil {
+		return nil
+	}
+	if err := unsubscribe(); err != nil {
+		return fmt.Errorf("client: credentials provider: %w", err)
+	}
+	return nil
+}

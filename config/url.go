@@ -1,0 +1,202 @@
+package config
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const allowedURL = "redis://[user:password@]host[:port][/database][?option=value], rediss://…, valkey://…, valkeys://… " +
+	"or unix://[user:password@]/path"
+
+// ParseURL parses a URL as [Config.URL] and [Config.LockNodes] take it. Unlike
+// redis.ParseURL it knows the schemes valkey and valkeys, insists on a single named
+// host, on one database and on durations with a unit, and its error, which matches
+// ErrInvalid, quotes nothing of the URL.
+func ParseURL(raw string) (*redis.Options, error) {
+	opts, allowed := checkURL(raw)
+	if allowed != "" {
+		return nil, fmt.Errorf("%w: URL: allowed is %s", ErrInvalid, allowed)
+	}
+	return opts, nil
+}
+
+// checkURL parses a URL and returns what is allowed in its place, or "" if it is
+// good. The errors of net/url and go-redis quote the whole URL with its password, so
+// they are never passed on.
+func checkURL(raw string) (*redis.Options, string) {
+	switch {
+	case hasPlaceholder(raw):
+		return nil, "a URL with its variables filled in; a $ that is meant is written %24"
+	case strings.Contains(raw, "#"):
+		// What follows would be a fragment, which go-redis ignores together with
+		// the host in it: the rest of the password that has a # in it.
+		return nil, "a URL without #, which is written %23 in user and password"
+	}
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil && strings.Contains(authority(raw), ","):
+		return nil, "a URL with one host; the nodes of a Cluster or of Sentinel belong in Addrs"
+	case err != nil:
+		return nil, allowedURL + " with special characters of user and password percent-encoded"
+	case u.Opaque != "":
+		return nil, allowedURL // "redis:host:6380": go-redis would dial localhost
+	}
+	scheme, allowed := checkLocation(u)
+	if allowed != "" {
+		return nil, allowed
+	}
+	if allowed := checkQuery(u); allowed != "" {
+		return nil, allowed
+	}
+	opts, err := redis.ParseURL(scheme + raw[len(u.Scheme):])
+	if err != nil {
+		return nil, "a URL whose query names options of go-redis, with values that fit them"
+	}
+	return opts, checkURLOptions(opts)
+}
+
+// checkLocation checks scheme, host, port and path, and returns the scheme as
+// go-redis knows it.
+func checkLocation(u *url.URL) (scheme, allowed string) {
+	switch u.Scheme {
+	case "redis", "valkey":
+		return "redis", checkTCP(u)
+	case "rediss", "valkeys":
+		return "rediss", checkTCP(u)
+	case "unix":
+		switch {
+		case u.Host != "":
+			// "unix://run/redis.sock" would lead to /redis.sock.
+			return "", "a unix:// URL with three slashes before the path: unix:///run/redis.sock"
+		case u.Path == "":
+			return "", "a unix:// URL with the path of a socket"
+		}
+		return "unix", ""
+	default:
+		return "", "a URL of the scheme redis, rediss, valkey, valkeys or unix"
+	}
+}
+
+// checkTCP returns what is allowed for host, port and path of a URL, or "".
+func checkTCP(u *url.URL) string {
+	bracketed := strings.HasPrefix(u.Host, "[")
+	switch host := u.Hostname(); {
+	case host == "":
+		// go-redis would dial localhost, although a name was probably meant that
+		// a variable did not hold.
+		return "a URL with a host"
+	case !bracketed && strings.Count(u.Host, ":") > 1:
+		return "a URL with one host and one port, and an IPv6 address in brackets"
+	case strings.Contains(host, ","):
+		return "a URL with one host; the nodes of a Cluster or of Sentinel belong in Addrs"
+	case bracketed && !isIPv6(host), !bracketed && !isName(host):
+		return "a URL with a host name or an IP address, IPv6 in brackets"
+	case u.Port() == "" && strings.HasSuffix(u.Host, ":"), u.Port() != "" && !isPort(u.Port()):
+		return "a URL with " + allowedPort
+	case !isDatabasePath(u.Path):
+		return "a URL whose path is a database number"
+	}
+	return ""
+}
+
+// authority returns what stands between // and the path, without the user part.
+func authority(raw string) string {
+	_, rest, _ := strings.Cut(raw, "://")
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		rest = rest[:i]
+	}
+	return rest[strings.LastIndexByte(rest, '@')+1:]
+}
+
+// urlDurations are the options of a URL that are durations. Those but the first two
+// may be 0 or -1, which both mean "none", as in go-redis.
+func urlDurations() []string {
+	return []string{
+		"dial_timeout", "pool_timeout", "read_timeout", "write_timeout", "min_retry_backoff", "max_retry_backoff",
+		"conn_max_idle_time", "idle_timeout", "conn_max_lifetime", "max_conn_age", "conn_max_lifetime_jitter",
+	}
+}
+
+// checkQuery returns what is allowed for the query of a URL, or "". Names and values
+// of the options are left to go-redis, but for what it would take for something else.
+func checkQuery(u *url.URL) string {
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return "a URL with a well-formed query"
+	}
+	for _, values := range query {
+		if len(values) > 1 {
+			return "a URL with each option once"
+		}
+	}
+	if u.Scheme != "unix" && strings.Trim(u.Path, "/") != "" && query.Get("db") != "" {
+		return "a URL with one database, in the path or as option db"
+	}
+	for i, name := range urlDurations() {
+		text, none := query.Get(name), i >= 2
+		if text == "" || (none && text == "-1") {
+			continue
+		}
+		// go-redis takes a plain number for seconds, the environment and JSON
+		// take none: one rule is easier to remember.
+		if d, err := parseDuration(text); err != nil || d < 0 || (d == 0 && !none) {
+			return "a URL with " + name + " as a duration with its unit, such as 5s"
+		}
+	}
+	return ""
+}
+
+// maxConns bounds pool sizes: go-redis reserves memory for each connection in
+// advance and panics beyond 32 bits.
+const maxConns = 100_000
+
+// maxBuffer bounds the buffers that a URL may ask for, in bytes per connection.
+const maxBuffer = 64 << 20
+
+// checkURLOptions returns what is allowed for the options in a URL's query, or "".
+func checkURLOptions(o *redis.Options) string {
+	limits := []struct {
+		name        string
+		value, most int
+		least       int
+	}{
+		{"db", o.DB, 1 << 30, 0},
+		{"pool_size", o.PoolSize, maxConns, 0},
+		{"min_idle_conns", o.MinIdleConns, maxConns, 0},
+		{"max_idle_conns", o.MaxIdleConns, maxConns, 0},
+		{"max_active_conns", o.MaxActiveConns, maxConns, 0},
+		{"max_concurrent_dials", o.MaxConcurrentDials, maxConns, 0},
+		{"pipeline_pool_size", o.PipelinePoolSize, maxConns, -1},
+		{"pipeline_read_buffer_size", o.PipelineReadBufferSize, maxBuffer, 0},
+		{"pipeline_write_buffer_size", o.PipelineWriteBufferSize, maxBuffer, 0},
+		{"max_retries", o.MaxRetries, 1000, -1},
+	}
+	for _, l := range limits {
+		if l.value < l.least || l.value > l.most {
+			return fmt.Sprintf("a URL with %s from %d to %d", l.name, l.least, l.most)
+		}
+	}
+	if !slices.Contains([]int{0, 2, 3}, o.Protocol) {
+		return "a URL with protocol 2 or 3"
+	}
+	return ""
+}
+
+// namesDatabase reports whether a good URL selects a database, by path or by option.
+func namesDatabase(raw string) bool {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return false
+	}
+	return u.Query().Get("db") != "" || (u.Scheme != "unix" && strings.Trim(u.Path, "/") != "")
+}
+
+// isTLS reports whether the scheme of a URL, in letters of any case, asks for TLS.
+func isTLS(raw string) bool {
+	scheme, _, ok := strings.Cut(strings.TrimSpace(raw), "://")
+	return ok && (strings.EqualFold(scheme, "rediss") || strings.EqualFold(scheme, "valkeys"))
+}
