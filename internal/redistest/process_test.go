@@ -37,11 +37,13 @@ func unusable(t *testing.T) map[string]string {
 
 func TestUnusableServerVariableIsNamed(t *testing.T) {
 	for path, want := range unusable(t) {
-		t.Setenv(serverVariable, path)
-		log, failed := record(t, func(r *recorder) { Start(r) })
-		require.True(t, failed, path)
-		assert.Contains(t, log, serverVariable+`="`+path+`"`)
-		assert.Contains(t, log, want)
+		t.Run(want, func(t *testing.T) {
+			t.Setenv(serverVariable, path)
+			log, failed := record(t, func(r *recorder) { Start(r) })
+			require.True(t, failed, path)
+			assert.Contains(t, log, serverVariable+`="`+path+`"`)
+			assert.Contains(t, log, want)
+		})
 	}
 }
 
