@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"time"
 
 	"github.com/compozy/cache/internal/faultproxy"
@@ -89,7 +88,6 @@ func (o operation) overLink(ctx context.Context, s *scope, e effort) (*race, err
 		return nil, err
 	}
 	e.turn *= 2 // an operation takes several milliseconds here
-	defer moreProcessors()()
 	return e.runMetered(ctx, 1, meters{requests: proxy.Requests}, contenders...)
 }
 
@@ -98,13 +96,6 @@ func newLink(s *scope, server *redistest.Server) *faultproxy.Proxy {
 	proxy := faultproxy.New(s, server.Addr())
 	proxy.SetLatency(linkOneWay)
 	return proxy
-}
-
-// moreProcessors lets the proxy, which is part of this process, sleep for each direction without taking one of the
-// processors that contenders have otherwise. It returns what puts the number back.
-func moreProcessors() (restore func()) {
-	before := runtime.GOMAXPROCS(runtime.NumCPU() + 2)
-	return func() { runtime.GOMAXPROCS(before) }
 }
 
 // compare makes rows of what has a goal, and one line that has everything.
@@ -172,7 +163,6 @@ func withRatio(samples [][]float64) string {
 // measureLink measures the link itself.
 func measureLink(ctx context.Context, s *scope, e effort) (report, error) {
 	client := newPlainAt(s, newLink(s, redistest.Start(s)).Addr())
-	defer moreProcessors()()
 	result, err := e.runRace(ctx, 1, contender{"PING", func(ctx context.Context, _ int) error { return client.Ping(ctx).Err() }})
 	if err != nil {
 		return report{}, err
