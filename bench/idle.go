@@ -19,7 +19,8 @@ const (
 // measureIdle measures what a process that does nothing costs a server: one subscription, and one lock that is held. A
 // server without clients works a little as well, which is measured at the same time and taken off.
 func measureIdle(ctx context.Context, s *scope, e effort) (report, error) {
-	servers := redistest.StartN(s, 2)
+	// With the default of ten times a second, the chores of the servers would drown what is measured.
+	servers := redistest.StartN(s, 2, redistest.WithConfig("hz", "1"))
 	client := newOursAt(s, servers[0].Addr())
 	subscription, ok := newNotifications(s, client).Subscribe(ctx, channel).(*notification.Subscription)
 	if !ok {
