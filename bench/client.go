@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
@@ -41,8 +40,12 @@ func newPlainAt(s *scope, addr string) *redis.Client {
 
 // newOurs returns our client, connected.
 func newOurs(s *scope, server *redistest.Server) *client.Redis {
+	return newOursAt(s, server.Addr())
+}
+
+func newOursAt(s *scope, addr string) *client.Redis {
 	cfg := config.Default()
-	cfg.URL = server.URL()
+	cfg.URL = "redis://" + addr
 	ours, err := client.New(cfg)
 	if err != nil {
 		s.Fatalf("make client: %v", err)
@@ -54,12 +57,12 @@ func newOurs(s *scope, server *redistest.Server) *client.Redis {
 
 // measureClient compares our client with go-redis by one command and by a
 // pipeline of ten.
-func measureClient(ctx context.Context, s *scope, e effort) ([]row, error) {
+func measureClient(ctx context.Context, s *scope, e effort) (report, error) {
 	server := redistest.Start(s)
 	ours, plain := newOurs(s, server), newPlain(s, server)
 
 	if err := plain.Set(ctx, "key", "value", 0).Err(); err != nil {
-		return nil, err
+		return report{}, err
 	}
 
 	get := func(c redis.UniversalClient) func(context.Context, int) error {
@@ -89,7 +92,7 @@ func measureClient(ctx context.Context, s *scope, e effort) ([]row, error) {
 	} {
 		result, err := e.runRace(ctx, 1, contender{"our client", test.op(ours)}, contender{"go-redis", test.op(plain)})
 		if err != nil {
-			return nil, err
+			return report{}, err
 		}
 		rows = append(rows, row{
 			what: "client wrapper: " + test.name + ", time", against: "go-redis",
@@ -98,7 +101,7 @@ func measureClient(ctx context.Context, s *scope, e effort) ([]row, error) {
 		}, row{
 			what: "client wrapper: " + test.name + ", processor time", against: "go-redis",
 			goal: noGoal(), value: result.work(1), unit: "×",
-			detail: duration(time.Duration(median(result.busy[0]))) + "; " + duration(time.Duration(median(result.busy[1]))),
+			detail: pair(result.busy),
 		})
 		our := allocations(ctx, test.op(ours))
 		their := allocations(ctx, test.op(plain))
@@ -108,7 +111,7 @@ func measureClient(ctx context.Context, s *scope, e effort) ([]row, error) {
 			detail: fmt.Sprintf("%s; %s", number(our), number(their)),
 		})
 	}
-	return rows, nil
+	return report{rows: rows}, nil
 }
 
 // allocations returns how many objects one operation allocates.

@@ -44,7 +44,7 @@ func drain(ctx context.Context, channels []<-chan *notification.Message) error {
 // 10,000 subscribers has its message with what Go itself needs to send on
 // 10,000 buffered channels, without Redis and with it. In all cases one
 // goroutine receives from all.
-func measureFanOut(ctx context.Context, s *scope, e effort) ([]row, error) {
+func measureFanOut(ctx context.Context, s *scope, e effort) (report, error) {
 	server := redistest.Start(s)
 	client := newPlain(s, server)
 	system := newNotifications(s, client)
@@ -56,12 +56,12 @@ func measureFanOut(ctx context.Context, s *scope, e effort) ([]row, error) {
 	}
 	connections, err := pubsubConnections(ctx, client)
 	if err != nil {
-		return nil, err
+		return report{}, err
 	}
 	raw := client.Subscribe(ctx, "bench:raw")
 	s.Cleanup(func() { _ = raw.Close() })
 	if _, err := raw.Receive(ctx); err != nil {
-		return nil, fmt.Errorf("subscribe: %w", err)
+		return report{}, fmt.Errorf("subscribe: %w", err)
 	}
 
 	bare := newBareLoop(s)
@@ -89,13 +89,13 @@ func measureFanOut(ctx context.Context, s *scope, e effort) ([]row, error) {
 		}},
 	)
 	if err != nil {
-		return nil, err
+		return report{}, err
 	}
 	each, err := rawConnections(ctx, server)
 	if err != nil {
-		return nil, err
+		return report{}, err
 	}
-	return []row{
+	return report{rows: []row{
 		{
 			what: "fan-out of one event to 10,000 subscribers: time", against: "loop over 10,000 Go channels",
 			goal: atMost(2), value: result.times(1), unit: "×", detail: result.both(1),
@@ -109,7 +109,7 @@ func measureFanOut(ctx context.Context, s *scope, e effort) ([]row, error) {
 			goal: atMost(1), value: count(float64(connections)), unit: "conn.",
 			detail: fmt.Sprintf("%d; %s per subscriber", connections, number(float64(each)/rawSubscribers)),
 		},
-	}, nil
+	}}, nil
 }
 
 // bareLoop sends to as many channels as there are subscribers, on a goroutine

@@ -74,7 +74,7 @@ func (p *pipelineTimer) total() (busy time.Duration, renewals int) {
 }
 
 // measureHeld holds 10,000 locks with one manager.
-func measureHeld(ctx context.Context, s *scope, e effort) ([]row, error) {
+func measureHeld(ctx context.Context, s *scope, e effort) (report, error) {
 	server := redistest.Start(s)
 	client := newPlain(s, server)
 	timer := &pipelineTimer{}
@@ -83,25 +83,25 @@ func measureHeld(ctx context.Context, s *scope, e effort) ([]row, error) {
 
 	few, err := acquireMany(ctx, manager, "few", fewLocks)
 	if err != nil {
-		return nil, err
+		return report{}, err
 	}
 	goroutines, heap := runtime.NumGoroutine(), liveHeap()
 	many, err := acquireMany(ctx, manager, "many", heldLocks-fewLocks)
 	if err != nil {
-		return nil, err
+		return report{}, err
 	}
 	perLock := float64(liveHeap()-heap) / float64(heldLocks-fewLocks)
 	grown := runtime.NumGoroutine() - goroutines
 	round, err := renewalRound(ctx, timer)
 	if err != nil {
-		return nil, err
+		return report{}, err
 	}
 	for _, held := range slices.Concat(few, many) {
 		if !held.IsHeld() {
-			return nil, errors.New("a lock was lost: the machine is too slow for these numbers")
+			return report{}, errors.New("a lock was lost: the machine is too slow for these numbers")
 		}
 	}
-	return []row{
+	return report{rows: []row{
 		{
 			what: "10,000 held locks: one renewal round, busy", against: "–",
 			goal: atMost(60), value: count(float64(round) / float64(time.Millisecond)), unit: "ms",
@@ -115,7 +115,7 @@ func measureHeld(ctx context.Context, s *scope, e effort) ([]row, error) {
 			what: "10,000 held locks: heap per lock", against: "–",
 			goal: atMost(1.5), value: count(perLock / 1024), unit: "KB", detail: "",
 		},
-	}, nil
+	}}, nil
 }
 
 // acquireMany takes n locks, many at a time.

@@ -46,50 +46,42 @@ func newManager(s *scope, client redis.UniversalClient) *lock.RedisLockManager {
 // resource returns the name of what a caller locks: each its own.
 func resource(kind string, caller int) string { return kind + ":" + strconv.Itoa(caller) }
 
-// measureLock compares acquiring and releasing a free lock, and being refused.
-func measureLock(ctx context.Context, s *scope, e effort) ([]row, error) {
+// lockContenders acquire and release a free lock.
+func lockContenders(ctx context.Context, s *scope, _ *redistest.Server, addr string) ([]contender, error) {
+	raw, err := rawLock(ctx, s, addr)
+	return []contender{oursLock(s, addr), raw}, err
+}
+
+// measureLock compares acquiring and releasing free locks by many callers.
+func measureLock(ctx context.Context, s *scope, e effort) (report, error) {
 	server := redistest.Start(s)
-	ours := oursLock(s, "ours", newOurs(s, server))
-	raw, err := rawLock(ctx, s, server)
+	raw, err := rawLock(ctx, s, server.Addr())
 	if err != nil {
-		return nil, err
-	}
-	alone, err := e.runRace(ctx, 1, ours, raw)
-	if err != nil {
-		return nil, err
+		return report{}, err
 	}
 	rueidisLock, err := rueidisLock(s, server)
 	if err != nil {
-		return nil, err
+		return report{}, err
 	}
+	ours := oursLock(s, server.Addr())
 	many, err := e.runRace(ctx, lockCallers, ours, redsyncLock(s, server), redisLock(s, server), rueidisLock, raw)
 	if err != nil {
-		return nil, err
+		return report{}, err
 	}
-	refused, err := raceRefused(ctx, s, e, server)
-	if err != nil {
-		return nil, err
-	}
-	rows := []row{{
-		what: "acquire + release, one caller: time", against: "SET NX PX + EVALSHA on go-redis",
-		goal: atMost(1.10), value: alone.times(1), unit: "×", detail: alone.both(1),
-	}}
+	var rows []row
 	for i, bound := range []goal{atLeast(2.5), atLeast(2.5), atLeast(1.3), noGoal()} {
 		rows = append(rows, row{
 			what: "acquire + release, 64 callers: throughput", against: many.names[i+1],
 			goal: bound, value: many.throughput(i + 1), unit: "×", detail: rates(many, i+1),
 		})
 	}
-	return append(rows, row{
-		what: "refused try: time", against: "one SET NX",
-		goal: atMost(1.15), value: refused.times(1), unit: "×", detail: refused.both(1),
-	}), nil
+	return report{rows: rows}, nil
 }
 
-func oursLock(s *scope, name string, client redis.UniversalClient) contender {
-	manager := newManager(s, client)
-	return contender{name, func(ctx context.Context, caller int) error {
-		held, err := manager.Acquire(ctx, resource(name, caller), lockTTL)
+func oursLock(s *scope, addr string) contender {
+	manager := newManager(s, newOursAt(s, addr))
+	return contender{"ours", func(ctx context.Context, caller int) error {
+		held, err := manager.Acquire(ctx, resource("ours", caller), lockTTL)
 		if err != nil {
 			return err
 		}
@@ -98,8 +90,8 @@ func oursLock(s *scope, name string, client redis.UniversalClient) contender {
 }
 
 // rawLock does without any library what cannot be left out.
-func rawLock(ctx context.Context, s *scope, server *redistest.Server) (contender, error) {
-	client := newPlain(s, server)
+func rawLock(ctx context.Context, s *scope, addr string) (contender, error) {
+	client := newPlainAt(s, addr)
 	script := redis.NewScript(peerRelease)
 	if err := script.Load(ctx, client).Err(); err != nil {
 		return contender{}, fmt.Errorf("load script: %w", err)
@@ -165,34 +157,30 @@ func rueidisLock(s *scope, server *redistest.Server) (contender, error) {
 	}}, nil
 }
 
-// raceRefused compares being refused a lock that another manager holds with
-// one SET NX that is refused as well.
-func raceRefused(ctx context.Context, s *scope, e effort, server *redistest.Server) (*race, error) {
+// refusedContenders are refused: a lock that another manager holds, and a key that is there.
+func refusedContenders(ctx context.Context, s *scope, server *redistest.Server, addr string) ([]contender, error) {
 	holder := newManager(s, newOurs(s, server))
 	if _, err := holder.Acquire(ctx, "held", lockTTL); err != nil {
 		return nil, err
 	}
-	client := newPlain(s, server)
+	client := newPlainAt(s, addr)
 	if err := client.Set(ctx, "raw-held", "value", 0).Err(); err != nil {
 		return nil, err
 	}
-	refused := func(name string, client redis.UniversalClient) contender {
-		taker := newManager(s, client)
-		return contender{name, func(ctx context.Context, _ int) error {
+	taker := newManager(s, newOursAt(s, addr))
+	return []contender{
+		{"ours", func(ctx context.Context, _ int) error {
 			if _, err := taker.Acquire(ctx, "held", lockTTL); !errors.Is(err, lock.ErrLockNotAcquired) {
 				return fmt.Errorf("not refused: %w", err)
 			}
 			return nil
-		}}
-	}
-	return e.runRace(ctx, 1,
-		refused("ours", newOurs(s, server)),
-		contender{"one SET NX", func(ctx context.Context, _ int) error {
+		}},
+		{"one SET NX", func(ctx context.Context, _ int) error {
 			free, err := client.SetNX(ctx, "raw-held", "value", lockTTL).Result()
 			if err == nil && free {
 				err = errors.New("not refused")
 			}
 			return err
 		}},
-	)
+	}, nil
 }

@@ -1,7 +1,7 @@
-// Command bench compares this module with its peers and prints one table of
-// ratios, all from the same run on the same machine.
+// Command bench compares this module with its peers and prints two tables, all from the same run on the same machine:
+// ratios with their goals, and what an operation costs.
 //
-//	go run .              # about two minutes
+//	go run .              # about three minutes
 //	go run . -quick       # a few seconds, too noisy to quote
 //	go run . -only lock   # rows whose name contains "lock"
 //
@@ -31,19 +31,29 @@ type effort struct {
 // section measures rows that belong together.
 type section struct {
 	name    string
-	measure func(ctx context.Context, s *scope, e effort) ([]row, error)
+	measure func(ctx context.Context, s *scope, e effort) (report, error)
+}
+
+// report is what a section found out.
+type report struct {
+	rows  []row
+	costs []cost
 }
 
 func sections() []section {
-	return []section{
-		{"client wrapper", measureClient},
-		{"lock", measureLock},
-		{"lock hand-off", measureHandOff},
-		{"held locks", measureHeld},
-		{"publish", measurePublish},
-		{"notification latency", measureLatency},
-		{"notification fan-out", measureFanOut},
+	list := []section{{"link", measureLink}}
+	for _, o := range operations() {
+		list = append(list, section{"link and cost: " + o.name, o.measure})
 	}
+	return append(list,
+		section{"lock, 64 callers", measureLock},
+		section{"lock hand-off", measureHandOff},
+		section{"held locks", measureHeld},
+		section{"publish, 64 callers", measurePublish},
+		section{"notification fan-out", measureFanOut},
+		section{"idle process", measureIdle},
+		section{"client wrapper", measureClient},
+	)
 }
 
 func main() {
@@ -53,25 +63,25 @@ func main() {
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	rows, err := measureAll(ctx, *only, *quick)
+	all, err := measureAll(ctx, *only, *quick)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
-	if *strict && missed(rows) > 0 {
+	if *strict && missed(all.rows) > 0 {
 		os.Exit(1)
 	}
 }
 
-// measureAll measures the sections one after the other and prints the table.
-func measureAll(ctx context.Context, only string, quick bool) ([]row, error) {
+// measureAll measures the sections one after the other and prints the tables.
+func measureAll(ctx context.Context, only string, quick bool) (report, error) {
 	e := effort{rounds: 41, turn: 50 * time.Millisecond}
 	if quick {
 		e = effort{rounds: 5, turn: 5 * time.Millisecond}
 	}
 	begun := time.Now()
-	var rows []row
+	var all report
 	for _, sec := range sections() {
 		if !strings.Contains(sec.name, only) {
 			continue
@@ -79,26 +89,27 @@ func measureAll(ctx context.Context, only string, quick bool) ([]row, error) {
 		fmt.Fprintf(os.Stderr, "measuring: %s\n", sec.name)
 		err := run(func(s *scope) error {
 			measured, err := sec.measure(ctx, s, e)
-			rows = append(rows, measured...)
+			all.rows = append(all.rows, measured.rows...)
+			all.costs = append(all.costs, measured.costs...)
 			return err
 		})
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", sec.name, err)
+			return report{}, fmt.Errorf("%s: %w", sec.name, err)
 		}
 	}
-	if len(rows) == 0 {
-		return nil, errors.New("no section has such a name")
+	if len(all.rows) == 0 {
+		return report{}, errors.New("no section has such a name")
 	}
-	if err := printTable(os.Stdout, rows); err != nil {
-		return nil, err
+	if err := printReport(os.Stdout, all); err != nil {
+		return report{}, err
 	}
 	version, err := serverVersion(ctx)
 	if err != nil {
-		return nil, err
+		return report{}, err
 	}
-	fmt.Printf("\n%d goals missed. %d cores, Redis %s, %s, %d rounds, %s.\n", missed(rows), runtime.NumCPU(), version,
+	fmt.Printf("\n%d goals missed. %d cores, Redis %s, %s, %d rounds, %s.\n", missed(all.rows), runtime.NumCPU(), version,
 		runtime.Version(), e.rounds, time.Since(begun).Round(time.Second))
-	return rows, nil
+	return all, nil
 }
 
 // serverVersion asks a server of its own.

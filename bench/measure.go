@@ -30,12 +30,51 @@ type race struct {
 	nanos [][]float64
 	// busy[i][r] is the processor time of this process, likewise per operation. What the server used is not in it.
 	busy [][]float64
+	// served is the processor time of the server, and requests the pieces that were sent to it, likewise; 0 unless metered.
+	served, requests [][]float64
+}
+
+// meters read what a race counts besides time. Each only ever grows; nil counts nothing.
+type meters struct {
+	served   func() time.Duration
+	requests func() int
+}
+
+// reading is what the meters show at one time, or between two times.
+type reading struct {
+	busy, served time.Duration
+	requests     int
+}
+
+// read asks this process last, and since asks it first, so that asking the others is in no turn's processor time.
+func (m meters) read() reading {
+	var now reading
+	if m.served != nil {
+		now.served = m.served()
+	}
+	if m.requests != nil {
+		now.requests = m.requests()
+	}
+	now.busy = processorTime()
+	return now
+}
+
+// since returns what has been used since an earlier reading.
+func (m meters) since(before reading) reading {
+	busy := processorTime() - before.busy
+	now := m.read()
+	return reading{busy: busy, served: now.served - before.served, requests: now.requests - before.requests}
 }
 
 // runRace lets the contenders take turns, in another order each round. Each
 // does as many operations per turn as take it about the effort's time: with
 // fewer, a fast one would be measured while it gets going and while it ends.
 func (e effort) runRace(ctx context.Context, callers int, contenders ...contender) (*race, error) {
+	return e.runMetered(ctx, callers, meters{}, contenders...)
+}
+
+// runMetered is runRace with meters.
+func (e effort) runMetered(ctx context.Context, callers int, m meters, contenders ...contender) (*race, error) {
 	perCaller := make([]int, len(contenders))
 	for i, c := range contenders {
 		var err error
@@ -43,26 +82,47 @@ func (e effort) runRace(ctx context.Context, callers int, contenders ...contende
 			return nil, err
 		}
 	}
-	result := &race{nanos: make([][]float64, len(contenders)), busy: make([][]float64, len(contenders))}
-	for _, c := range contenders {
-		result.names = append(result.names, c.name)
-	}
+	result := newRace(contenders)
 	for round := range e.rounds {
 		for turn := range contenders {
 			i := (round + turn) % len(contenders)
 			// Nobody shall pay for what somebody else left behind.
 			runtime.GC()
-			before := processorTime()
+			before := m.read()
 			elapsed, err := takeTurn(ctx, callers, perCaller[i], contenders[i])
 			if err != nil {
 				return nil, err
 			}
-			operations := float64(callers * perCaller[i])
-			result.nanos[i] = append(result.nanos[i], float64(elapsed)/operations)
-			result.busy[i] = append(result.busy[i], float64(processorTime()-before)/operations)
+			result.add(i, float64(callers*perCaller[i]), elapsed, m.since(before))
 		}
 	}
 	return result, nil
+}
+
+func newRace(contenders []contender) *race {
+	r := &race{}
+	for _, c := range contenders {
+		r.names = append(r.names, c.name)
+	}
+	for _, samples := range []*[][]float64{&r.nanos, &r.busy, &r.served, &r.requests} {
+		*samples = make([][]float64, len(contenders))
+	}
+	return r
+}
+
+// add notes one turn of a contender.
+func (r *race) add(contender int, operations float64, elapsed time.Duration, used reading) {
+	for _, sample := range []struct {
+		of    [][]float64
+		value float64
+	}{
+		{r.nanos, float64(elapsed)},
+		{r.busy, float64(used.busy)},
+		{r.served, float64(used.served)},
+		{r.requests, float64(used.requests)},
+	} {
+		sample.of[contender] = append(sample.of[contender], sample.value/operations)
+	}
 }
 
 // calibrate warms a contender up and returns how many operations each caller

@@ -48,64 +48,57 @@ func newNotifications(s *scope, client redis.UniversalClient) *notification.Redi
 	return system
 }
 
-// measurePublish compares publishing with one EVALSHA that does the least, and
-// with a PUBLISH that keeps nothing. All make JSON of the same event.
-func measurePublish(ctx context.Context, s *scope, e effort) ([]row, error) {
-	server := redistest.Start(s)
-	system := newNotifications(s, newOurs(s, server))
-	plain := newPlain(s, server)
+// publishContenders publish, with one EVALSHA that does the least and with a PUBLISH that keeps nothing as peers. All make
+// JSON of the same event.
+func publishContenders(ctx context.Context, s *scope, _ *redistest.Server, addr string) ([]contender, error) {
+	system := newNotifications(s, newOursAt(s, addr))
+	plain := newPlainAt(s, addr)
 	script := redis.NewScript(peerPublish)
 	if err := script.Load(ctx, plain).Err(); err != nil {
 		return nil, fmt.Errorf("load script: %w", err)
 	}
 	ev := newEvent()
-	contenders := []contender{
+	return []contender{
 		{"ours", func(ctx context.Context, _ int) error { return system.Publish(ctx, channel, ev) }},
-		{"EVALSHA", func(ctx context.Context, _ int) error {
+		{"EVALSHA of XADD + PUBLISH", func(ctx context.Context, _ int) error {
 			payload, err := json.Marshal(ev)
 			if err != nil {
 				return err
 			}
 			return script.EvalSha(ctx, plain, []string{"bench:journal"}, historySize, channel, payload).Err()
 		}},
-		{"PUBLISH", func(ctx context.Context, _ int) error {
-			payload, err := json.Marshal(ev)
-			if err != nil {
-				return err
-			}
-			return plain.Publish(ctx, channel, payload).Err()
-		}},
-	}
-	alone, err := e.runRace(ctx, 1, contenders...)
+		{"raw PUBLISH, no history", func(ctx context.Context, _ int) error { return rawPublish(ctx, plain, channel, ev) }},
+	}, nil
+}
+
+// rawPublish is what all do who have no history.
+func rawPublish(ctx context.Context, client *redis.Client, name string, ev event) error {
+	payload, err := json.Marshal(ev)
 	if err != nil {
-		return nil, err
+		return err
+	}
+	return client.Publish(ctx, name, payload).Err()
+}
+
+// measurePublish compares publishing by many callers.
+func measurePublish(ctx context.Context, s *scope, e effort) (report, error) {
+	server := redistest.Start(s)
+	contenders, err := publishContenders(ctx, s, server, server.Addr())
+	if err != nil {
+		return report{}, err
 	}
 	many, err := e.runRace(ctx, 64, contenders...)
 	if err != nil {
-		return nil, err
+		return report{}, err
 	}
-	return []row{
-		{
-			what: "publish with history, one caller: time", against: "EVALSHA of XADD + PUBLISH",
-			goal: atMost(1.10), value: alone.times(1), unit: "×",
-			detail: alone.both(1),
-		},
-		{
-			what: "publish with history, one caller: time", against: "raw PUBLISH, no history",
-			goal: noGoal(), value: alone.times(2), unit: "×",
-			detail: alone.both(2),
-		},
-		{
-			what: "publish with history, 64 callers: throughput", against: "EVALSHA of XADD + PUBLISH",
-			goal: atLeast(2), value: many.throughput(1), unit: "×",
-			detail: rates(many, 1),
-		},
-		{
-			what: "publish with history, 64 callers: throughput", against: "raw PUBLISH, no history",
-			goal: noGoal(), value: many.throughput(2), unit: "×",
-			detail: rates(many, 2),
-		},
-	}, nil
+	var rows []row
+	for i, bound := range []goal{atLeast(2), noGoal()} {
+		rows = append(rows, row{
+			what: "publish with history, 64 callers: throughput", against: many.names[i+1],
+			goal: bound, value: many.throughput(i + 1), unit: "×", detail: rates(many, i+1),
+		})
+	}
+	return report{rows: rows}, nil
 }
 
 // rates returns the operations per second of the first contender and of a peer.
@@ -114,51 +107,30 @@ func rates(r *race, peer int) string {
 	return fmt.Sprintf("%.0f/s; %.0f/s", perSecond(0), perSecond(peer))
 }
 
-// measureLatency compares the time from before a publish until the message has
-// been received, with one message on its way at a time.
-func measureLatency(ctx context.Context, s *scope, e effort) ([]row, error) {
-	server := redistest.Start(s)
-	system := newNotifications(s, newOurs(s, server))
-	plain := newPlain(s, server)
-	ev := newEvent()
-
+// latencyContenders publish a message and wait until it has been received, with one on its way at a time.
+func latencyContenders(ctx context.Context, s *scope, _ *redistest.Server, addr string) ([]contender, error) {
+	system := newNotifications(s, newOursAt(s, addr))
+	plain := newPlainAt(s, addr)
 	messages := []<-chan *notification.Message{system.Subscribe(ctx, channel).Messages()}
-	raw := plain.Subscribe(ctx, "bench:raw")
-	s.Cleanup(func() { _ = raw.Close() })
-	if _, err := raw.Receive(ctx); err != nil {
-		return nil, fmt.Errorf("subscribe: %w", err)
+	read, err := rawSubscribe(ctx, s, plain, "bench:raw")
+	if err != nil {
+		return nil, err
 	}
-	fed := plain.Subscribe(ctx, "bench:chan")
-	s.Cleanup(func() { _ = fed.Close() })
-	if _, err := fed.Receive(ctx); err != nil {
-		return nil, fmt.Errorf("subscribe: %w", err)
+	fed, err := rawSubscribe(ctx, s, plain, "bench:chan")
+	if err != nil {
+		return nil, err
 	}
 	passed := fed.Channel()
-	e.rounds *= 3 // from one turn to the next this varies more than any other row
-	result, err := e.runRace(ctx, 1,
-		contender{"ours", func(ctx context.Context, _ int) error {
+	ev := newEvent()
+	return []contender{
+		{"ours", func(ctx context.Context, _ int) error {
 			if err := system.Publish(ctx, channel, ev); err != nil {
 				return err
 			}
 			return drain(ctx, messages)
 		}},
-		contender{"PUBLISH → ReceiveMessage", func(ctx context.Context, _ int) error {
-			payload, err := json.Marshal(ev)
-			if err != nil {
-				return err
-			}
-			if err := plain.Publish(ctx, "bench:raw", payload).Err(); err != nil {
-				return err
-			}
-			_, err = raw.ReceiveMessage(ctx)
-			return err
-		}},
-		contender{"raw PUBLISH → Channel", func(ctx context.Context, _ int) error {
-			payload, err := json.Marshal(ev)
-			if err != nil {
-				return err
-			}
-			if err := plain.Publish(ctx, "bench:chan", payload).Err(); err != nil {
+		{"raw PUBLISH → Channel of go-redis", func(ctx context.Context, _ int) error {
+			if err := rawPublish(ctx, plain, "bench:chan", ev); err != nil {
 				return err
 			}
 			select {
@@ -168,17 +140,22 @@ func measureLatency(ctx context.Context, s *scope, e effort) ([]row, error) {
 				return ctx.Err()
 			}
 		}},
-	)
-	if err != nil {
-		return nil, err
+		{"raw PUBLISH → ReceiveMessage", func(ctx context.Context, _ int) error {
+			if err := rawPublish(ctx, plain, "bench:raw", ev); err != nil {
+				return err
+			}
+			_, err := read.ReceiveMessage(ctx)
+			return err
+		}},
+	}, nil
+}
+
+// rawSubscribe returns when the server has confirmed the subscription.
+func rawSubscribe(ctx context.Context, s *scope, client *redis.Client, name string) (*redis.PubSub, error) {
+	subscription := client.Subscribe(ctx, name)
+	s.Cleanup(func() { _ = subscription.Close() })
+	if _, err := subscription.Receive(ctx); err != nil {
+		return nil, fmt.Errorf("subscribe: %w", err)
 	}
-	return []row{{
-		what: "publish → receive: latency", against: "raw PUBLISH → ReceiveMessage",
-		goal: atMost(1.25), value: result.times(1), unit: "×",
-		detail: result.both(1),
-	}, {
-		what: "publish → receive: latency", against: "raw PUBLISH → Channel of go-redis",
-		goal: noGoal(), value: result.times(2), unit: "×",
-		detail: result.both(2),
-	}}, nil
+	return subscription, nil
 }

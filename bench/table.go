@@ -83,12 +83,43 @@ func number(value float64) string {
 	}
 }
 
-// printTable writes the rows as a Markdown table that is readable as it is.
-func printTable(w io.Writer, rows []row) error {
+// printReport writes what an operation costs, if that was measured, and then the rows.
+func printReport(w io.Writer, r report) error {
+	if len(r.costs) > 0 {
+		if err := printCosts(w, r.costs); err != nil {
+			return err
+		}
+		if _, err := io.WriteString(w, "\n"); err != nil {
+			return err
+		}
+	}
+	return printRows(w, r.rows)
+}
+
+// printCosts puts first what users see most of.
+func printCosts(w io.Writer, costs []cost) error {
+	lines := [][]string{{
+		"one operation: ours; theirs", "against", "round trips", "time, link of 1 ms", "server CPU", "client CPU",
+		"allocations", "time, loopback",
+	}}
+	for _, c := range costs {
+		lines = append(lines, []string{
+			c.operation, c.peer, c.trips, c.link, c.serverCPU, c.clientCPU, c.allocations, c.loopback,
+		})
+	}
+	return printTable(w, lines)
+}
+
+func printRows(w io.Writer, rows []row) error {
 	lines := [][]string{{"what", "against", "goal", "measured (quartiles)", "goal met", "ours; theirs"}}
 	for _, r := range rows {
 		lines = append(lines, []string{r.what, r.against, r.goalText(), r.valueText(), r.verdict(), r.detail})
 	}
+	return printTable(w, lines)
+}
+
+// printTable writes a Markdown table that is readable as it is. The first line is its head.
+func printTable(w io.Writer, lines [][]string) error {
 	widths := make([]int, len(lines[0]))
 	for _, line := range lines {
 		for i, cell := range line {

@@ -38,10 +38,10 @@ func TestQuantile(t *testing.T) {
 	require.InDelta(t, 7, quantile([]float64{7}, 0.75), 0)
 }
 
-func TestPrintTable(t *testing.T) {
+func TestPrintRows(t *testing.T) {
 	t.Parallel()
 	var text strings.Builder
-	require.NoError(t, printTable(&text, []row{{
+	require.NoError(t, printRows(&text, []row{{
 		what: "a", against: "b", goal: atMost(1.1), unit: "×",
 		value: spread{median: 1.234, low: 1.2, high: 12.34}, detail: "c",
 	}}))
@@ -67,6 +67,54 @@ func TestRaceTakesTurns(t *testing.T) {
 	}
 	require.Len(t, result.nanos[0], 3)
 	require.Len(t, result.nanos[1], 3)
+}
+
+func TestMetersCountWhatATurnUses(t *testing.T) {
+	t.Parallel()
+	var served time.Duration
+	var requests int
+	m := meters{served: func() time.Duration { return served }, requests: func() int { return requests }}
+	op := func(trips int) func(context.Context, int) error {
+		return func(context.Context, int) error {
+			served += time.Duration(trips) * time.Microsecond
+			requests += trips
+			return nil
+		}
+	}
+	result, err := effort{rounds: 3, turn: time.Microsecond}.runMetered(t.Context(), 1, m,
+		contender{"a", op(2)}, contender{"b", op(1)})
+	require.NoError(t, err)
+	require.Equal(t, [][]float64{{2, 2, 2}, {1, 1, 1}}, result.requests)
+	require.Equal(t, [][]float64{{2000, 2000, 2000}, {1000, 1000, 1000}}, result.served)
+}
+
+func TestCostsAndGoalsOfAnOperation(t *testing.T) {
+	t.Parallel()
+	near := &race{
+		names: []string{"ours", "peer", "other"},
+		nanos: [][]float64{{120}, {100}, {60}}, busy: [][]float64{{15}, {10}, {5}}, served: [][]float64{{5}, {4}, {2}},
+	}
+	far := &race{nanos: [][]float64{{1010}, {1000}, {900}}, requests: [][]float64{{2}, {1}, {1}}}
+	o := operation{name: "op", goals: costGoals{
+		trips: atMost(1), link: atMost(1.05), serverCPU: noGoal(), clientCPU: atMost(1.5), loopback: atMost(1.25),
+	}}
+	r := o.compare(near, far, []float64{9, 7, 5})
+	require.Equal(t, []cost{{
+		operation: "op", peer: "peer", trips: "2; 1", link: "1.01µs; 1µs (1.01 ×)", serverCPU: "5ns; 4ns (1.25 ×)",
+		clientCPU: "15ns; 10ns (1.50 ×)", allocations: "9; 7", loopback: "120ns; 100ns (1.20 ×)",
+	}}, r.costs)
+	verdicts := make(map[string]string)
+	for _, row := range r.rows {
+		verdicts[row.what+", "+row.against] = row.verdict()
+	}
+	require.Equal(t, map[string]string{
+		"op: round trips, peer": "MISSED", "op: time over a link of 1 ms, peer": "met", "op: client CPU, peer": "met",
+		"op: time on loopback, peer": "met", "op: time over a link of 1 ms, other": "–", "op: time on loopback, other": "–",
+	}, verdicts)
+	var text strings.Builder
+	require.NoError(t, printReport(&text, r))
+	require.Contains(t, text.String(), "| 1.01µs; 1µs (1.01 ×) | 5ns; 4ns (1.25 ×)")
+	require.Contains(t, text.String(), "MISSED")
 }
 
 func TestRatiosCompareTheSameRound(t *testing.T) {

@@ -35,6 +35,12 @@ func (h *history) add(t tenure) {
 	}
 }
 
+func (h *history) len() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.all)
+}
+
 // check asserts what locks promise: one holder at a time, and growing tokens.
 func (h *history) check(t testing.TB) {
 	t.Helper()

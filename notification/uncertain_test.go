@@ -101,15 +101,22 @@ func TestPartialPublishIsUncertain(t *testing.T) {
 			client := limited(t, server, "resetchannels", "&workflow:events")
 			n := newSystem(t, client, notification.WithHistory(c.history, 0))
 			s := subscribe(t, newSystem(t, admin), "workflow:events")
+			outcome := map[bool]string{
+				true:  `^notification: publish to "workflow:events" has an unknown outcome: PARTIAL `,
+				false: `^notification: publish to "workflow:1": `,
+			}
 			refused := func(err error, uncertain bool) {
 				t.Helper()
 				for _, err := range each(t, err, c.count) {
 					var failed *notification.PublishError
 					require.ErrorAs(t, err, &failed)
 					assert.Equal(t, uncertain, failed.Uncertain)
-					assert.Regexp(t, "NOPERM|can't publish to the channel", err.Error(), "what the server said")
+					assert.Regexp(t, outcome[uncertain], err.Error())
+					// What follows the code differs from server to server, and so does the code of what a script calls.
 					var answer redis.Error
-					assert.ErrorAs(t, err, &answer)
+					if assert.ErrorAs(t, err, &answer) {
+						assert.Regexp(t, `^(PARTIAL )?(NOPERM|ERR) .`, answer.Error(), "what the server said")
+					}
 				}
 			}
 			var partial, none []notification.Outgoing

@@ -1,8 +1,16 @@
 #!/usr/bin/env bash
 # Makes sure that redis-server is there: the tests run against real servers, never against a mock of one.
 # Debian and its relatives: installed with apt-get. Elsewhere: says what is missing.
+# With REDISTEST_SERVER=/path/of/a/redis-server the tests run on that one, and nothing is installed.
 set -euo pipefail
 
+if [ -n "${REDISTEST_SERVER:-}" ]; then
+  if [[ $REDISTEST_SERVER == /* && -f $REDISTEST_SERVER && -x $REDISTEST_SERVER ]]; then
+    exit 0
+  fi
+  echo "REDISTEST_SERVER=$REDISTEST_SERVER: must be the absolute path of a redis-server that can be run" >&2
+  exit 1
+fi
 if command -v redis-server >/dev/null; then
   exit 0
 fi

@@ -33,6 +33,7 @@ type Proxy struct {
 
 	latency  atomic.Int64 // one way, nanoseconds
 	accepted atomic.Int64
+	requests atomic.Int64
 
 	mu      sync.Mutex // protects what follows
 	links   map[*link]struct{}
@@ -192,6 +193,11 @@ func (p *Proxy) Connections() int {
 // Accepted returns the number of connections that clients have made so far,
 // refused ones included.
 func (p *Proxy) Accepted() int { return int(p.accepted.Load()) }
+
+// Requests returns the number of pieces in which clients have sent data so far. What a client writes at once is one piece
+// if it is not larger than 32 KB, be it a command or a pipeline, so that a client that waits for each reply takes as many
+// round trips. The commands that set up a connection are in it.
+func (p *Proxy) Requests() int { return int(p.requests.Load()) }
 
 // accept runs until the listener is closed.
 func (p *Proxy) accept() {

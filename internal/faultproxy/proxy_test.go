@@ -153,6 +153,37 @@ func TestLatencyIsOneWay(t *testing.T) {
 	require.GreaterOrEqual(t, time.Since(start), 2*oneWay)
 }
 
+func TestShortLatencyIsNotCutShort(t *testing.T) {
+	t.Parallel()
+	addr, _ := echoServer(t)
+	proxy := New(t, addr)
+	const oneWay = shortWait / 4
+	proxy.SetLatency(oneWay)
+	conn := connect(t, proxy.Addr())
+	for range 20 {
+		begun := time.Now()
+		requireEcho(t, conn, "there and back")
+		require.GreaterOrEqual(t, time.Since(begun), 2*oneWay)
+	}
+}
+
+func TestRequestsCountsWhatIsSentAtOnce(t *testing.T) {
+	t.Parallel()
+	addr, _ := echoServer(t)
+	proxy := New(t, addr)
+	conn := connect(t, proxy.Addr())
+	require.Zero(t, proxy.Requests())
+	for n := range 3 {
+		requireEcho(t, conn, "one")
+		require.Equal(t, n+1, proxy.Requests())
+	}
+	many := strings.Repeat("many", 1000)
+	requireEcho(t, conn, many)
+	require.Equal(t, 4, proxy.Requests())
+	requireEcho(t, connect(t, proxy.Addr()), "over another connection")
+	require.Equal(t, 5, proxy.Requests())
+}
+
 func TestLatencyDoesNotSerialise(t *testing.T) {
 	t.Parallel()
 	const (

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -108,21 +107,6 @@ func TestOutputIsShownWhenTestFails(t *testing.T) {
 
 	log, _ = record(t, func(r *recorder) { Start(r) })
 	require.Empty(t, log, "a good test logs nothing")
-}
-
-func TestMissingBinarySaysWhatToDo(t *testing.T) {
-	missing := filepath.Join(t.TempDir(), "redis-server")
-	t.Setenv(serverVariable, missing)
-	log, failed := record(t, func(r *recorder) { Start(r) })
-	require.True(t, failed)
-	require.Contains(t, log, "make test")
-	require.Contains(t, log, "redis-server package")
-
-	t.Setenv(serverVariable, "")
-	t.Setenv("PATH", t.TempDir())
-	log, failed = record(t, func(r *recorder) { Start(r) })
-	require.True(t, failed)
-	require.Contains(t, log, "make test")
 }
 
 func TestPollGivesUpOnDeadServer(t *testing.T) {

@@ -22,9 +22,9 @@
 //
 // Starting never skips a test: it fails if redis-server is missing. What a
 // server wrote is logged when it does not start, and at the end of a failed
-// test. The harness needs only the redis-server binary, version 7.0 or newer:
-// the one that the environment variable REDISTEST_SERVER names, or the first
-// in PATH.
+// test. The harness needs only the redis-server binary, version 7.0 or newer,
+// and no redis-cli: the one that the environment variable REDISTEST_SERVER names
+// by its absolute path, or the first in PATH.
 //
 // # Outside of tests
 //

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"syscall"
 )
 
-// serverVariable names the environment variable that chooses a redis-server
-// other than the first in PATH.
+// serverVariable is the environment variable that names a redis-server by its
+// absolute path, overriding the first in PATH. That one binary serves as data
+// server, as cluster node and, with --sentinel, as sentinel.
 const serverVariable = "REDISTEST_SERVER"
 
 // errNoBinary says what to do about a missing redis-server, since it is the
@@ -18,11 +20,15 @@ const serverVariable = "REDISTEST_SERVER"
 var errNoBinary = errors.New(
 	`redistest: redis-server not found: run "make test", which provides one, or install Debian's redis-server package`)
 
-// findBinary returns the path of redis-server, or an error matching errNoBinary.
+// errNotAbsolute explains why a path that works in one directory is refused.
+var errNotAbsolute = errors.New("must be an absolute path, as the tests of each package and each server run in another directory")
+
+// findBinary returns the absolute path of redis-server. If the variable names a file that cannot be run, that is an
+// error: another version in its place would make the tests say something about the wrong server.
 func findBinary() (string, error) {
 	if path := os.Getenv(serverVariable); path != "" {
-		if _, err := os.Stat(path); err != nil {
-			return "", fmt.Errorf("%w (%s: %w)", errNoBinary, serverVariable, err)
+		if err := executable(path); err != nil {
+			return "", fmt.Errorf("redistest: %s=%q: %w", serverVariable, path, err)
 		}
 		return path, nil
 	}
@@ -31,6 +37,19 @@ func findBinary() (string, error) {
 		return "", errNoBinary
 	}
 	return path, nil
+}
+
+// executable returns nil if path is absolute and names a file that may be run.
+func executable(path string) error {
+	if !filepath.IsAbs(path) {
+		return errNotAbsolute
+	}
+	_, err := exec.LookPath(path)
+	// Without the *exec.Error around it, which names the path again.
+	if inner := errors.Unwrap(err); inner != nil {
+		return inner
+	}
+	return err
 }
 
 // process is a child that has been started and will be waited for.

@@ -1,9 +1,11 @@
 package redistest
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Commands returns how often the server has run each command since it started
@@ -28,6 +30,23 @@ func (s *Server) ResetCommands(t TB) {
 	if err := s.forget(); err != nil {
 		t.Fatalf("redistest: reset command counts: %v", err)
 	}
+}
+
+// CPU returns the processor time that the server has used since it started, in
+// user mode and in the kernel, all of its threads together, as INFO cpu says.
+// The question itself costs the server some 50 µs.
+func (s *Server) CPU(t TB) time.Duration {
+	t.Helper()
+	info, err := s.info("cpu")
+	if err != nil {
+		t.Fatalf("redistest: ask for processor time: %v", err)
+	}
+	user, userErr := strconv.ParseFloat(info["used_cpu_user"], 64)
+	system, systemErr := strconv.ParseFloat(info["used_cpu_sys"], 64)
+	if err := errors.Join(userErr, systemErr); err != nil {
+		t.Fatalf("redistest: processor time: %v", err)
+	}
+	return time.Duration((user + system) * float64(time.Second))
 }
 
 // commands asks for the counts and subtracts the harness' own. The caller

@@ -58,3 +58,14 @@ func TestCommandsBeginAnewAfterRestart(t *testing.T) {
 	server.Restart()
 	require.Empty(t, server.Commands(t))
 }
+
+func TestCPUGrowsWithWork(t *testing.T) {
+	t.Parallel()
+	server := Start(t)
+	before := server.CPU(t)
+	require.Positive(t, before)
+	require.Eventually(t, func() bool {
+		_, err := server.send("EVAL", "for i = 1, 1e6 do end", "0")
+		return err == nil && server.CPU(t) > before+10*time.Millisecond
+	}, 10*time.Second, time.Millisecond)
+}
