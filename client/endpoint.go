@@ -191,7 +191,7 @@ func (e *endpoint) connect(dial dialFunc) redis.UniversalClient {
 	o := e.options
 	o.Addrs, o.Dialer = e.addrs, dial
 	if e.tls != nil {
-		o.TLSConfig = e.tls.config // not for dialling, which is ours, but for who looks at the options
+		o.TLSConfig = e.tls.config // shown by Options; our dialer does the handshake
 	}
 	// go-redis would begin to open idle connections inside its constructor. See
 	// idleKeeper.

@@ -143,8 +143,11 @@ func (f *tlsFiles) apply(out *tls.Config) error {
 		// A rotation may have replaced one of the two between the reads.
 		err = f.readPair()
 	}
+	if err != nil {
+		return err
+	}
 	out.Certificates = []tls.Certificate{f.pair}
-	return err
+	return nil
 }
 
 // readCA reads the certificate authorities.
