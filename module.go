@@ -1,8 +1,6 @@
 package cache
 
 import (
-	"fmt"
-
 	"go.uber.org/fx"
 
 	"github.com/compozy/cache/providers"
@@ -66,34 +64,18 @@ func WithEnvPrefix(prefix string) fx.Option { return providers.WithEnvPrefix(pre
 var RegisterMetrics = providers.RegisterMetrics()
 
 // ReplaceConfig makes the module use cfg, whatever WithConfig or the
-// environment say. Like every fx.Replace it works where it is passed to
-// fx.New itself, and once.
-func ReplaceConfig(cfg *Config) fx.Option {
-	if cfg == nil {
-		return nilReplacement("ReplaceConfig")
-	}
-	return fx.Replace(cfg)
-}
+// environment say. It works where it is passed to fx.New itself, and once; inside a
+// module beside this one Fx would ignore it, which is an error (ErrInvalidOption).
+func ReplaceConfig(cfg *Config) fx.Option { return providers.ReplaceConfig(cfg) }
 
 // ReplaceLockManager makes everybody who asks for a LockManager get m, in tests
 // a fake. A bare fx.Replace(m) would be ignored, as Fx goes by the concrete type.
 // The *RedisLockManager in the graph stays what it was. Whoever made m closes it.
-func ReplaceLockManager(m LockManager) fx.Option {
-	if m == nil {
-		return nilReplacement("ReplaceLockManager")
-	}
-	return fx.Replace(fx.Annotate(m, fx.As(new(LockManager))))
-}
+// It stands where ReplaceConfig does.
+func ReplaceLockManager(m LockManager) fx.Option { return providers.ReplaceLockManager(m) }
 
 // ReplaceNotificationSystem makes everybody who asks for a NotificationSystem
 // get s, just as ReplaceLockManager does for locks.
 func ReplaceNotificationSystem(s NotificationSystem) fx.Option {
-	if s == nil {
-		return nilReplacement("ReplaceNotificationSystem")
-	}
-	return fx.Replace(fx.Annotate(s, fx.As(new(NotificationSystem))))
-}
-
-func nilReplacement(call string) fx.Option {
-	return fx.Error(fmt.Errorf("%w: %s: the value is nil", ErrInvalidOption, call))
+	return providers.ReplaceNotificationSystem(s)
 }

@@ -16,19 +16,19 @@ import (
 // What users compile against, with its exact types. A line that does not compile
 // any more is a breaking change.
 var (
-	_ fx.Option                                                       = cache.Module
-	_ fx.Option                                                       = cache.RegisterMetrics
-	_ func(*cache.Config) fx.Option                                   = cache.WithConfig
-	_ func(string) fx.Option                                          = cache.WithEnvPrefix
-	_ func(*cache.Config) fx.Option                                   = cache.ReplaceConfig
-	_ func(cache.LockManager) fx.Option                               = cache.ReplaceLockManager
-	_ func(cache.NotificationSystem) fx.Option                        = cache.ReplaceNotificationSystem
-	_ func(string, ...fx.Option) fx.Option                            = cache.Named
-	_ func(context.Context, *cache.Config) (*cache.Cache, error)      = cache.SetupCache
-	_ func(context.Context, *cache.Config) (*cache.Redis, error)      = cache.NewRedis
-	_ func(*cache.Message) (cache.TaskEvent, error)                   = cache.Decode[cache.TaskEvent]
-	_ func(*cache.RedisLockManager) *cache.LockMetrics                = (*cache.RedisLockManager).GetMetrics
-	_ func(*cache.RedisNotificationSystem) *cache.NotificationMetrics = (*cache.RedisNotificationSystem).GetMetrics
+	_ fx.Option                                                                        = cache.Module
+	_ fx.Option                                                                        = cache.RegisterMetrics
+	_ func(*cache.Config) fx.Option                                                    = cache.WithConfig
+	_ func(string) fx.Option                                                           = cache.WithEnvPrefix
+	_ func(*cache.Config) fx.Option                                                    = cache.ReplaceConfig
+	_ func(cache.LockManager) fx.Option                                                = cache.ReplaceLockManager
+	_ func(cache.NotificationSystem) fx.Option                                         = cache.ReplaceNotificationSystem
+	_ func(string, ...fx.Option) fx.Option                                             = cache.Named
+	_ func(context.Context, *cache.Config, ...cache.SetupOption) (*cache.Cache, error) = cache.SetupCache
+	_ func(context.Context, *cache.Config) (*cache.Redis, error)                       = cache.NewRedis
+	_ func(*cache.Message) (cache.TaskEvent, error)                                    = cache.Decode[cache.TaskEvent]
+	_ func(*cache.RedisLockManager) *cache.LockMetrics                                 = (*cache.RedisLockManager).GetMetrics
+	_ func(*cache.RedisNotificationSystem) *cache.NotificationMetrics                  = (*cache.RedisNotificationSystem).GetMetrics
 
 	_ cache.RedisInterface     = (*cache.Redis)(nil)
 	_ redis.UniversalClient    = cache.RedisInterface(nil)

@@ -51,15 +51,16 @@ func TestReplaceReachesAUsersModule(t *testing.T) {
 	assert.Equal(t, fakeLocks{}, got)
 }
 
-// The documentation says to pass replacements to fx.New: inside a sibling module
-// Fx ignores them. Should Fx change, the documentation has to.
-func TestReplaceInASiblingModuleDoesNothing(t *testing.T) {
+// Beside the module a replacement is refused, see TestMisuse; around it, it works.
+func TestReplaceInTheModuleAroundTheModule(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	var got cache.LockManager
-	startApp(t, server, fx.Module("test", cache.ReplaceLockManager(fakeLocks{})),
-		fx.Invoke(func(m cache.LockManager) { got = m }))
-	assert.IsType(t, &cache.RedisLockManager{}, got)
+	app := uberfxtest.New(t, fx.Module("infrastructure", cache.Module,
+		cache.ReplaceConfig(configOf(server)), cache.ReplaceLockManager(fakeLocks{}),
+		fx.Invoke(func(m cache.LockManager) { got = m })))
+	app.RequireStart().RequireStop()
+	assert.Equal(t, fakeLocks{}, got)
 }
 
 func TestReplacedInterfacesNeverConstructTheOriginals(t *testing.T) {
