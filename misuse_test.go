@@ -3,6 +3,7 @@ package cache_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
@@ -10,8 +11,11 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/fx"
 	"go.uber.org/fx/fxevent"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/compozy/cache"
+	"github.com/compozy/cache/internal/redistest"
 )
 
 // stub is what Fx calls functions that were made by reflection.
@@ -86,4 +90,35 @@ func TestMisuse(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestUseBeforeTheStart calls Redis where an application is built. What returns an error
+// returns one that says where to go; a subscription begins with the start and the log
+// says so.
+func TestUseBeforeTheStart(t *testing.T) {
+	t.Parallel()
+	const says = "use it in a start hook (fx.StartHook) or later, not in a constructor or an fx.Invoke"
+	server := redistest.Start(t)
+	core, logs := observer.New(zap.WarnLevel)
+	var sub cache.Subscriber
+	var events cache.NotificationSystem
+	startApp(t, server, fx.Provide(func() *zap.Logger { return zap.New(core) }),
+		fx.Invoke(func(p everything) {
+			ctx := timeout(t)
+			require.ErrorContains(t, p.Redis.Ping(ctx).Err(), says)
+			require.ErrorContains(t, p.Redis.HealthCheck(ctx), says)
+			_, err := p.LockManager.Acquire(ctx, "early", time.Minute)
+			require.ErrorContains(t, err, says)
+			require.ErrorIs(t, err, cache.ErrClientNotStarted)
+			err = p.Notification.PublishTaskEvent(ctx, &cache.TaskEvent{ID: "t", WorkflowID: "w"})
+			require.ErrorContains(t, err, says)
+			events, sub = p.Notification, p.Notification.Subscribe(t.Context(), "workflow:*")
+		}))
+
+	require.Len(t, logs.All(), 1, "one warning and no more")
+	assert.Contains(t, logs.All()[0].ContextMap()["error"], says)
+	eventually(t, "the subscription begins after the start", func() bool {
+		require.NoError(t, events.PublishWorkflowEvent(timeout(t), &cache.WorkflowEvent{ID: "w", Status: "late"}))
+		return len(sub.Messages()) > 0
+	})
 }

@@ -1,6 +1,7 @@
 package providers
 
 import (
+	"context"
 	"fmt"
 
 	"go.uber.org/zap"
@@ -11,19 +12,19 @@ import (
 	"github.com/compozy/cache/lifecycle"
 )
 
-// Redis constructs the client. It does no I/O before its start hook runs; the errors
-// of its hooks name the instance and where cfg came from.
+// Redis constructs the client. It does no I/O before its start hook runs; the error
+// of a start that fails names the instance and where cfg came from.
 func (i Instance) Redis(env Environment, cfg *config.Config, from *Source) (Part[*client.Redis], error) {
 	log := i.logger(env.Logger)
 	opts := []client.Option{client.WithLogger(log), client.WithName(i.label()), client.WithTracerProvider(env.Tracing)}
-	origin := fmt.Sprintf("cache: instance %q, configured by %s", i.label(), from.describe(cfg))
+	origin := fmt.Sprintf("instance %q, configured by %s", i.label(), from.describe(cfg))
 	cfg = cfg.WithDefaults()
 	r, err := client.New(cfg, opts...)
 	if err != nil {
-		return Part[*client.Redis]{}, fmt.Errorf("%s: %w", origin, err)
+		return Part[*client.Redis]{}, fmt.Errorf("cache: %s: %w", origin, err)
 	}
-	lifecycle.AppendRedis(lifecycle.Blame(env.Lifecycle, origin), &lifecycle.Redis{
-		Connection:   r,
+	lifecycle.AppendRedis(env.Lifecycle, &lifecycle.Redis{
+		Connection:   blaming{r, origin},
 		Required:     cfg.IsRequired(),
 		ProbeTimeout: cfg.PingTimeout,
 		Logger:       log,
@@ -43,4 +44,19 @@ func (i Instance) Redis(env Environment, cfg *config.Config, from *Source) (Part
 		}},
 		Collector: r.Collector(),
 	}, nil
+}
+
+// blaming is a connection whose start says which setting to look at: with several
+// servers the address alone does not tell.
+type blaming struct {
+	lifecycle.Connection
+	origin string
+}
+
+// WaitReady is that of the connection.
+func (b blaming) WaitReady(ctx context.Context) error {
+	if err := b.Connection.WaitReady(ctx); err != nil {
+		return fmt.Errorf("%s: %w", b.origin, err)
+	}
+	return nil
 }
