@@ -98,8 +98,8 @@ type (
 // NewRedisLockManager makes a lock manager on any go-redis client, with the options of
 // package lock. It is the caller's to close; the one of Module or SetupCache is made
 // and closed by them.
-func NewRedisLockManager(client redis.UniversalClient, opts ...LockOption) (*RedisLockManager, error) {
-	return lock.NewRedisLockManager(client, opts...)
+func NewRedisLockManager(rdb redis.UniversalClient, opts ...LockOption) (*RedisLockManager, error) {
+	return lock.NewRedisLockManager(rdb, opts...)
 }
 
 // Errors of locks.
@@ -157,9 +157,9 @@ type (
 // the options of package notification. It is the caller's to close; the one of Module
 // or SetupCache is made and closed by them.
 func NewRedisNotificationSystem(
-	client redis.UniversalClient, opts ...NotificationOption,
+	rdb redis.UniversalClient, opts ...NotificationOption,
 ) (*RedisNotificationSystem, error) {
-	return notification.NewRedisNotificationSystem(client, opts...)
+	return notification.NewRedisNotificationSystem(rdb, opts...)
 }
 
 // Channels that carry every event of their kind.

@@ -22,7 +22,7 @@ var (
 	// WithEnvPrefix, both say where the configuration comes from.
 	ErrConflictingOptions = providers.ErrConflictingOptions
 	// ErrInvalidOption means that an option was given an unusable value, such as
-	// a nil config.
+	// a nil config, or that what was put into the graph would be ignored or is nil.
 	ErrInvalidOption = providers.ErrInvalidOption
 )
 
@@ -35,9 +35,16 @@ var (
 // *zap.Logger and a trace.TracerProvider where there are any.
 //
 // The client connects, and pings, when the application starts. Locks and
-// notifications do nothing before they are first used.
+// notifications do nothing before they are first used. Use all of them in a start hook
+// or later: in a constructor or an fx.Invoke they fail with ErrClientNotStarted, and a
+// subscription is late.
 //
-// Include it once. A second Redis server is a [Named] instance.
+// Include it once. A second Redis server is a [Named] instance. The types it provides
+// cannot be provided beside it; fx.New then names the constructor that does, whose name
+// says what to write instead. What Fx would ignore is an error as well (see
+// [ErrInvalidOption]): a Config by value, a decorator that returns nil, a Replace option
+// that does not reach the module. It cannot see a bare fx.Replace of an interface or in
+// a sibling module, nor a Config by value without any field set.
 var Module = fx.Options(providers.Module())
 
 // Named is a further instance for another Redis server. It provides what
@@ -59,8 +66,10 @@ func WithConfig(cfg *Config) fx.Option { return providers.WithConfig(cfg) }
 func WithEnvPrefix(prefix string) fx.Option { return providers.WithEnvPrefix(prefix) }
 
 // RegisterMetrics registers all collectors of the group [MetricsGroup] with the
-// prometheus.Registerer in the graph, which the application has to provide.
-// Do not register them a second time by hand.
+// prometheus.Registerer in the graph, which the application has to provide, at start,
+// and takes them out again at stop or when the start fails. (When the start timeout of
+// Fx is over, Fx stops nothing, and they stay.) Do not register them a second time by
+// hand.
 var RegisterMetrics = providers.RegisterMetrics()
 
 // ReplaceConfig makes the module use cfg, whatever WithConfig or the

@@ -19,14 +19,14 @@ import (
 func do(t *testing.T, client *redis.Client, command string) error {
 	t.Helper()
 	var args []any
-	for _, word := range strings.Fields(command) {
+	for word := range strings.FieldsSeq(command) {
 		args = append(args, word)
 	}
 	return client.Do(t.Context(), args...).Err()
 }
 
 // both returns connections to an embedded server and to a real one.
-func both(t *testing.T) (embedded, real func() *raw) {
+func both(t *testing.T) (embedded, genuine func() *raw) {
 	t.Helper()
 	_, server := setup(t)
 	reference := redistest.Start(t)
@@ -35,12 +35,12 @@ func both(t *testing.T) (embedded, real func() *raw) {
 		require.NoError(t, err)
 		return newRaw(t, conn)
 	}
-	real = func() *raw {
+	genuine = func() *raw {
 		conn, err := net.Dial("tcp", reference.Addr())
 		require.NoError(t, err)
 		return newRaw(t, conn)
 	}
-	return embedded, real
+	return embedded, genuine
 }
 
 // ask sends commands, separated by semicolons, and returns the last answer.
@@ -58,7 +58,7 @@ func (c *raw) ask(commands string) string {
 // here and none in Redis, or the comment is not true.
 func TestMissingCommands(t *testing.T) {
 	t.Parallel()
-	embedded, real := both(t)
+	embedded, genuine := both(t)
 	for _, commands := range []string{
 		"INFO server", "INFO replication", "INFO memory", "INFO persistence", "INFO keyspace", "INFO cpu", "INFO commandstats",
 		"ROLE", "CLIENT ID", "CLIENT LIST", "CLIENT INFO", "CLIENT KILL ID 99999", "CLIENT PAUSE 0", "CLIENT TRACKING off",
@@ -70,36 +70,36 @@ func TestMissingCommands(t *testing.T) {
 		"ZRANGESTORE d z 0 1", "SET s v;OBJECT ENCODING s", "SET s v;OBJECT REFCOUNT s",
 	} {
 		assert.Equal(t, "error", embedded().ask(commands), commands)
-		assert.NotEqual(t, "error", real().ask(commands), commands)
+		assert.NotEqual(t, "error", genuine().ask(commands), commands)
 	}
 }
 
 // TestLenientCommands asks for what the package comment says is accepted here only.
 func TestLenientCommands(t *testing.T) {
 	t.Parallel()
-	embedded, real := both(t)
+	embedded, genuine := both(t)
 	for _, commands := range []string{
 		"SELECT 16", "CLUSTER SLOTS", "SET k v;EXPIRE k 9223372036854775807", "RESTORE k 0 x",
 	} {
 		assert.NotEqual(t, "error", embedded().ask(commands), commands)
-		assert.Equal(t, "error", real().ask(commands), commands)
+		assert.Equal(t, "error", genuine().ask(commands), commands)
 	}
 	// 292 years are what a time.Duration can hold.
 	const longest = ":9223372037"
 	assert.Equal(t, longest, embedded().ask("SET far v;EXPIREAT far 99999999999;TTL far"))
-	assert.NotEqual(t, longest, real().ask("SET far v;EXPIREAT far 99999999999;TTL far"))
+	assert.NotEqual(t, longest, genuine().ask("SET far v;EXPIREAT far 99999999999;TTL far"))
 }
 
 // What this server has must not be called missing.
 func TestPresentCommands(t *testing.T) {
 	t.Parallel()
-	embedded, real := both(t)
+	embedded, genuine := both(t)
 	for _, commands := range []string{
 		"INFO clients", "INFO stats", "CLIENT SETNAME x", "CLIENT SETNAME x;CLIENT GETNAME", "TIME", "WAIT 0 0", "HELLO 3",
 		"SCRIPT FLUSH", "SCRIPT EXISTS a", "OBJECT IDLETIME none", "COMMAND", "SWAPDB 0 1", "MOVE k 1", "XADD s * a b", "DBSIZE",
 	} {
 		assert.NotEqual(t, "error", embedded().ask(commands), commands)
-		assert.NotEqual(t, "error", real().ask(commands), commands)
+		assert.NotEqual(t, "error", genuine().ask(commands), commands)
 	}
 }
 
@@ -125,8 +125,8 @@ func TestBlockedClientThatIsGone(t *testing.T) {
 		assert.Contains(t, probe.ask("INFO clients"), "connected_clients:1")
 		assert.Equal(t, ":1", probe.ask("LLEN q"))
 	})
-	_, real := both(t)
-	gone, probe := real(), real()
+	_, genuine := both(t)
+	gone, probe := genuine(), genuine()
 	gone.send("BLPOP", "q", "0")
 	require.Eventually(t, func() bool {
 		return strings.Contains(probe.ask("INFO clients"), `blocked_clients:1`)
@@ -176,9 +176,9 @@ func TestBlockedClientsAreServedInAnyOrder(t *testing.T) {
 		assert.ElementsMatch(t, inOrder, got)
 		assert.NotEqual(t, inOrder, got)
 	})
-	_, real := both(t)
-	probe := real()
-	assert.Equal(t, inOrder, serve(t, real, func(blocked int) {
+	_, genuine := both(t)
+	probe := genuine()
+	assert.Equal(t, inOrder, serve(t, genuine, func(blocked int) {
 		require.Eventually(t, func() bool {
 			return strings.Contains(probe.ask("INFO clients"), fmt.Sprintf(`blocked_clients:%d\r`, blocked))
 		}, 20*time.Second, time.Millisecond)

@@ -48,10 +48,10 @@ func TestTTLRoundsToTheNearestSecond(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		client, _ := setup(t)
-		for ms, want := range map[time.Duration]int64{
+		for ms, want := range map[int64]int64{
 			1: 0, 499: 0, 500: 1, 999: 1, 1000: 1, 1499: 1, 1500: 2, 10_000: 10, 100_499: 100, 100_500: 101,
 		} {
-			require.NoError(t, client.Set(t.Context(), "k", "v", ms*time.Millisecond).Err())
+			require.NoError(t, client.Set(t.Context(), "k", "v", time.Duration(ms)*time.Millisecond).Err())
 			assert.Equal(t, []int64{want, want, want}, wholeSeconds(t, client, "k"), ms)
 		}
 		require.NoError(t, client.Persist(t.Context(), "k").Err())
@@ -72,7 +72,7 @@ func TestTTLRoundsToTheNearestSecond(t *testing.T) {
 func TestTTLIsThatOfRedis(t *testing.T) {
 	t.Parallel()
 	embedded, _ := setup(t)
-	real := redistest.Start(t).Client(t)
+	genuine := redistest.Start(t).Client(t)
 	for n, commands := range [][]string{
 		{"SET %s v EX 10"}, {"SET %s v PX 1700"}, {"SET %s v PX 1300"}, {"SETEX %s 10 v"}, {"PSETEX %s 1700 v"},
 		{"SET %s v", "EXPIRE %s 10"}, {"SET %s v", "PEXPIRE %s 2700"}, {"SET %s v EX 10", "EXPIRE %s 20 GT"},
@@ -83,11 +83,11 @@ func TestTTLIsThatOfRedis(t *testing.T) {
 		{"SET old v EX 10", "RENAME old %s"}, {"SET old v EX 10", "COPY old %s"}, {"SET %s v EX 10", "SET %s w GET"},
 	} {
 		key := fmt.Sprint("key", n)
-		for _, client := range []*redis.Client{embedded, real} {
+		for _, client := range []*redis.Client{embedded, genuine} {
 			for _, command := range commands {
 				require.NoError(t, do(t, client, strings.ReplaceAll(command, "%s", key)), command)
 			}
 		}
-		assert.Equal(t, wholeSeconds(t, real, key), wholeSeconds(t, embedded, key), "%v", commands)
+		assert.Equal(t, wholeSeconds(t, genuine, key), wholeSeconds(t, embedded, key), "%v", commands)
 	}
 }
