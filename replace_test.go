@@ -94,3 +94,20 @@ func TestReplacedConcreteTypesShowThroughTheInterfaces(t *testing.T) {
 	app.RequireStop()
 	require.NoError(t, replacement.HealthCheck(timeout(t)), "the application does not close what it did not make")
 }
+
+// A configuration by value is refused only where it would be ignored: not one made out
+// of the module's own, nor one that a decorator uses.
+func TestConfigByValueThatIsUsed(t *testing.T) {
+	t.Parallel()
+	var own cache.Config
+	app := fx.New(fx.NopLogger, cache.Module,
+		fx.Provide(func(c *cache.Config) cache.Config { return *c }), fx.Populate(&own))
+	require.NoError(t, app.Err())
+	assert.NotEmpty(t, own.Host)
+
+	var used *cache.Config
+	app = fx.New(fx.NopLogger, cache.Module, fx.Supply(cache.Config{Host: "redis.internal"}),
+		fx.Decorate(func(c cache.Config) *cache.Config { return &c }), fx.Populate(&used))
+	require.NoError(t, app.Err())
+	assert.Equal(t, "redis.internal", used.Host)
+}
