@@ -25,6 +25,7 @@ help: ## List the targets
 
 run: ## Start the example: embedded server, or the one REDIS_URL names (ARGS="-workflows 20")
 # Not with go run, which takes every Ctrl-C for a failure.
+	@[ -x $(BIN)/app ] || echo "building examples/app and all it needs; the first time takes a minute or two"
 	@$(GO) build -o $(BIN)/app ./examples/app
 	@exec $(BIN)/app $(ARGS)
 

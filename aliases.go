@@ -29,6 +29,10 @@ type (
 	ConfigError = config.Error
 )
 
+// DefaultConfig returns a Config with every default and nothing from the environment.
+// Zeros set on it are meant as zeros.
+func DefaultConfig() *Config { return config.Default() }
+
 // ErrInvalidConfig matches every ConfigError.
 var ErrInvalidConfig = config.ErrInvalid
 
@@ -87,7 +91,16 @@ type (
 	RedisLockManager = lock.RedisLockManager
 	// LockMetrics is what GetMetrics of a RedisLockManager returns.
 	LockMetrics = lock.LockMetrics
+	// LockOption is an option of NewRedisLockManager: lock.WithNodes and so on.
+	LockOption = lock.Option
 )
+
+// NewRedisLockManager makes a lock manager on any go-redis client, with the options of
+// package lock. It is the caller's to close; the one of Module or SetupCache is made
+// and closed by them.
+func NewRedisLockManager(rdb redis.UniversalClient, opts ...LockOption) (*RedisLockManager, error) {
+	return lock.NewRedisLockManager(rdb, opts...)
+}
 
 // Errors of locks.
 var (
@@ -131,6 +144,36 @@ type (
 	Gap = notification.Gap
 	// GapReason says why events may be missing.
 	GapReason = notification.GapReason
+	// Policy says what happens to a subscription whose buffer is full.
+	Policy = notification.Policy
+	// Outgoing is an event for PublishBatch: a *WorkflowEvent, a *TaskEvent, or To.
+	Outgoing = notification.Outgoing
+	// NotificationOption is an option of NewRedisNotificationSystem:
+	// notification.WithPolicy and so on.
+	NotificationOption = notification.Option
+)
+
+// NewRedisNotificationSystem makes a notification system on any go-redis client, with
+// the options of package notification. It is the caller's to close; the one of Module
+// or SetupCache is made and closed by them.
+func NewRedisNotificationSystem(
+	rdb redis.UniversalClient, opts ...NotificationOption,
+) (*RedisNotificationSystem, error) {
+	return notification.NewRedisNotificationSystem(rdb, opts...)
+}
+
+// Channels that carry every event of their kind.
+const (
+	WorkflowEvents = notification.WorkflowEvents
+	TaskEvents     = notification.TaskEvents
+)
+
+// The policies for a full buffer. Package notification says more on each.
+const (
+	PolicyReplay     = notification.PolicyReplay
+	PolicyDropOldest = notification.PolicyDropOldest
+	PolicyDropNewest = notification.PolicyDropNewest
+	PolicyDisconnect = notification.PolicyDisconnect
 )
 
 // The reasons for a gap. Package notification says more on each.
@@ -162,10 +205,34 @@ var (
 // error that names the channel.
 func Decode[T any](m *Message) (T, error) { return notification.Decode[T](m) }
 
+// Handle subscribes and calls a function with each event, decoded, until ctx ends.
+func Handle[T any](ctx context.Context, n NotificationSystem, pattern string, handle func(context.Context, T) error) error {
+	return notification.Handle(ctx, n, pattern, handle)
+}
+
+// MessageFrom returns the message that a function called by Handle works on.
+func MessageFrom(ctx context.Context) (*Message, bool) { return notification.MessageFrom(ctx) }
+
+// To is an event for PublishBatch that publishes v, which must marshal to a JSON
+// object, to one channel.
+func To(channel string, v any) Outgoing { return notification.To(channel, v) }
+
 // Health. See package health.
 type (
 	// Health serves the reports of all checks in the group HealthGroup.
 	Health = health.Health
 	// Check is one question of a health report.
 	Check = health.Check
+	// CheckKind says what a failed check means: Readiness or Liveness.
+	CheckKind = health.Kind
+	// HealthReport is what Run of Health returns.
+	HealthReport = health.Report
+)
+
+// The kinds of checks.
+const (
+	// Readiness means that the instance should get no traffic while the check fails.
+	Readiness = health.Readiness
+	// Liveness means that the instance should be started again when the check fails.
+	Liveness = health.Liveness
 )

@@ -13,15 +13,17 @@
 //
 // [SetupCache] builds the same parts and returns them as a [Cache]:
 //
-//	c, err := cache.SetupCache(ctx, nil)
+//	c, err := cache.SetupCache(ctx, nil, cache.SetupWithLogger(log), cache.SetupWithRegisterer(registry))
 //	defer c.Close()
+//	http.Handle("/", c.Health().Handler())
 //
 // # In tests
 //
 // Package fxtest starts an application on an embedded server and has fakes.
 // [ReplaceConfig], [ReplaceLockManager] and [ReplaceNotificationSystem] replace
 // parts of an application; they belong into the fx.New of the test, since
-// Fx does not let a replacement in one module reach into its sibling.
+// Fx does not let a replacement in one module reach into its sibling. There they are
+// an error.
 //
 // # Health
 //
@@ -42,7 +44,7 @@
 // # What failure means
 //
 // Redis down at start: the start fails within half of its budget with an error
-// that names the address, or goes on with a warning when REDIS_REQUIRED is false.
+// that names the instance, where its configuration came from and the address, or goes on with a warning when REDIS_REQUIRED is false.
 // Redis down later: commands fail with their error, locks are lost in time,
 // subscriptions resume by themselves. At stop, buffered messages are delivered,
 // held locks released and connections closed within half of the budget.

@@ -11,9 +11,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/fx"
+	"go.uber.org/zap"
 
 	"github.com/compozy/cache"
 	"github.com/compozy/cache/embedded"
+	"github.com/compozy/cache/lock"
+	"github.com/compozy/cache/notification"
 )
 
 // One line adds Redis to an application. Here an embedded server stands in for
@@ -58,19 +61,109 @@ func ExampleSetupCache() {
 	}
 	defer c.Close()
 
-	lock, err := c.LockManager.Acquire(ctx, "invoice-7", 10*time.Second)
+	held, err := c.LockManager.Acquire(ctx, "invoice-7", 10*time.Second)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println(lock.Resource(), lock.IsHeld())
+	fmt.Println(held.Resource(), held.IsHeld())
 
 	_, err = c.LockManager.Acquire(ctx, "invoice-7", 10*time.Second)
 	fmt.Println(errors.Is(err, cache.ErrLockNotAcquired))
-	fmt.Println(lock.Release(ctx))
+	fmt.Println(held.Release(ctx))
 	// Output:
 	// invoice-7 true
 	// true
+	// <nil>
+}
+
+// What Fx takes from the graph, SetupCache takes as options.
+func ExampleSetupCache_options() {
+	ctx := context.Background()
+	server := embedded.New()
+	defer server.Close()
+	registry := prometheus.NewRegistry()
+
+	c, err := cache.SetupCache(ctx, server.Config(),
+		cache.SetupWithName("sessions"), // in metrics, logs and health checks
+		cache.SetupWithLogger(zap.NewNop()),
+		cache.SetupWithRegisterer(registry))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer c.Close()
+
+	for _, check := range c.Health().Run(ctx).Checks { // or its handlers: /livez, /readyz, /healthz
+		fmt.Println(check.Name, check.Kind, check.Status)
+	}
+	// Output:
+	// sessions.locks liveness ok
+	// sessions.notifications liveness ok
+	// sessions.redis readiness ok
+	// sessions.subscriptions readiness ok
+}
+
+// The constructors take any go-redis client, and the options of their packages.
+func ExampleNewRedisLockManager() {
+	ctx := context.Background()
+	server := embedded.New()
+	defer server.Close()
+	rdb, err := cache.NewRedis(ctx, server.Config())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer rdb.Close()
+
+	manager, err := cache.NewRedisLockManager(rdb.Client(), lock.WithKeyPrefix("billing:"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = manager.Close(ctx) }()
+	held, err := manager.Acquire(ctx, "invoice-7", time.Minute)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(held.Resource(), rdb.Exists(ctx, "billing:lock:{invoice-7}").Val())
+	// Output: invoice-7 1
+}
+
+// Handle decodes events until its context ends.
+func ExampleHandle() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	server := embedded.New()
+	defer server.Close()
+	rdb, err := cache.NewRedis(ctx, server.Config())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer rdb.Close()
+	system, err := cache.NewRedisNotificationSystem(rdb, notification.WithPolicy(cache.PolicyDisconnect))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer system.Close()
+
+	handled := make(chan error)
+	go func() {
+		handled <- cache.Handle(ctx, system, cache.TaskEvents, func(_ context.Context, task cache.TaskEvent) error {
+			fmt.Println(task.ID, task.Status)
+			cancel()
+			return nil
+		})
+	}()
+	for ctx.Err() == nil { // until the subscription is there
+		_ = system.PublishTaskEvent(ctx, &cache.TaskEvent{ID: "t1", WorkflowID: "w1", Status: "done"})
+	}
+	fmt.Println(<-handled)
+	// Output:
+	// t1 done
 	// <nil>
 }
 

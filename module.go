@@ -1,8 +1,6 @@
 package cache
 
 import (
-	"fmt"
-
 	"go.uber.org/fx"
 
 	"github.com/compozy/cache/providers"
@@ -24,7 +22,7 @@ var (
 	// WithEnvPrefix, both say where the configuration comes from.
 	ErrConflictingOptions = providers.ErrConflictingOptions
 	// ErrInvalidOption means that an option was given an unusable value, such as
-	// a nil config.
+	// a nil config, or that what was put into the graph would be ignored or is nil.
 	ErrInvalidOption = providers.ErrInvalidOption
 )
 
@@ -37,9 +35,16 @@ var (
 // *zap.Logger and a trace.TracerProvider where there are any.
 //
 // The client connects, and pings, when the application starts. Locks and
-// notifications do nothing before they are first used.
+// notifications do nothing before they are first used. Use all of them in a start hook
+// or later: in a constructor or an fx.Invoke they fail with ErrClientNotStarted, and a
+// subscription is late.
 //
-// Include it once. A second Redis server is a [Named] instance.
+// Include it once. A second Redis server is a [Named] instance. The types it provides
+// cannot be provided beside it; fx.New then names the constructor that does, whose name
+// says what to write instead. What Fx would ignore is an error as well (see
+// [ErrInvalidOption]): a Config by value, a decorator that returns nil, a Replace option
+// that does not reach the module. It cannot see a bare fx.Replace of an interface or in
+// a sibling module, nor a Config by value without any field set.
 var Module = fx.Options(providers.Module())
 
 // Named is a further instance for another Redis server. It provides what
@@ -61,39 +66,25 @@ func WithConfig(cfg *Config) fx.Option { return providers.WithConfig(cfg) }
 func WithEnvPrefix(prefix string) fx.Option { return providers.WithEnvPrefix(prefix) }
 
 // RegisterMetrics registers all collectors of the group [MetricsGroup] with the
-// prometheus.Registerer in the graph, which the application has to provide.
-// Do not register them a second time by hand.
+// prometheus.Registerer in the graph, which the application has to provide, at start,
+// and takes them out again at stop or when the start fails. (When the start timeout of
+// Fx is over, Fx stops nothing, and they stay.) Do not register them a second time by
+// hand.
 var RegisterMetrics = providers.RegisterMetrics()
 
 // ReplaceConfig makes the module use cfg, whatever WithConfig or the
-// environment say. Like every fx.Replace it works where it is passed to
-// fx.New itself, and once.
-func ReplaceConfig(cfg *Config) fx.Option {
-	if cfg == nil {
-		return nilReplacement("ReplaceConfig")
-	}
-	return fx.Replace(cfg)
-}
+// environment say. It works where it is passed to fx.New itself, and once; inside a
+// module beside this one Fx would ignore it, which is an error (ErrInvalidOption).
+func ReplaceConfig(cfg *Config) fx.Option { return providers.ReplaceConfig(cfg) }
 
 // ReplaceLockManager makes everybody who asks for a LockManager get m, in tests
 // a fake. A bare fx.Replace(m) would be ignored, as Fx goes by the concrete type.
 // The *RedisLockManager in the graph stays what it was. Whoever made m closes it.
-func ReplaceLockManager(m LockManager) fx.Option {
-	if m == nil {
-		return nilReplacement("ReplaceLockManager")
-	}
-	return fx.Replace(fx.Annotate(m, fx.As(new(LockManager))))
-}
+// It stands where ReplaceConfig does.
+func ReplaceLockManager(m LockManager) fx.Option { return providers.ReplaceLockManager(m) }
 
 // ReplaceNotificationSystem makes everybody who asks for a NotificationSystem
 // get s, just as ReplaceLockManager does for locks.
 func ReplaceNotificationSystem(s NotificationSystem) fx.Option {
-	if s == nil {
-		return nilReplacement("ReplaceNotificationSystem")
-	}
-	return fx.Replace(fx.Annotate(s, fx.As(new(NotificationSystem))))
-}
-
-func nilReplacement(call string) fx.Option {
-	return fx.Error(fmt.Errorf("%w: %s: the value is nil", ErrInvalidOption, call))
+	return providers.ReplaceNotificationSystem(s)
 }

@@ -1,6 +1,7 @@
 package cache_test
 
 import (
+	"context"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -83,6 +84,44 @@ func TestNamedAloneReadsItsOwnEnvironment(t *testing.T) { // sets the environmen
 	uberfxtest.New(t, cache.Named("sessions"), fx.Invoke(func(s sessions) { second = s })).
 		RequireStart().RequireStop()
 	assert.Equal(t, server.URL(), second.Config.URL)
+}
+
+// Which of several servers a start failed at, and which setting leads there, must be in
+// its error.
+func TestNamedFailuresNameTheInstance(t *testing.T) { // sets the environment, so not in parallel
+	start := func(opts ...fx.Option) error {
+		ctx, cancel := context.WithTimeout(t.Context(), startBudget)
+		defer cancel()
+		app := fx.New(fx.NopLogger, fx.Options(opts...))
+		if app.Err() != nil {
+			return app.Err()
+		}
+		return app.Start(ctx)
+	}
+	down := redistest.Start(t)
+	down.Kill()
+	t.Setenv("SESSIONS_REDIS_URL", down.URL())
+	err := start(cache.Named("sessions"))
+	require.ErrorContains(t, err, `instance "sessions", configured by SESSIONS_REDIS_URL`)
+	require.ErrorContains(t, err, down.Addr())
+	err = start(cache.Named("sessions", cache.WithConfig(configOf(down))))
+	require.ErrorContains(t, err, `instance "sessions", configured by WithConfig`)
+	err = start(cache.Named("sessions"),
+		fx.Replace(fx.Annotate(configOf(down), fx.ResultTags(`name:"sessions"`))))
+	require.ErrorContains(t, err, `instance "sessions", configured by fx.Replace or fx.Decorate`)
+	err = start(cache.Module, cache.WithEnvPrefix("SESSIONS_"))
+	require.ErrorContains(t, err, `instance "default", configured by SESSIONS_REDIS_URL`)
+
+	t.Setenv("SESSIONS_REDIS_URL", "")
+	t.Setenv("SESSIONS_REDIS_PORT", "99999")
+	err = start(cache.Named("sessions"))
+	require.ErrorContains(t, err, `instance "sessions": config: invalid: Port (SESSIONS_REDIS_PORT)`)
+	assert.NotContains(t, err.Error(), stub)
+
+	// What a replacement makes void is not judged.
+	app := fx.New(fx.NopLogger, cache.Named("sessions"),
+		fx.Replace(fx.Annotate(configOf(down), fx.ResultTags(`name:"sessions"`))))
+	require.NoError(t, app.Err())
 }
 
 func TestReplacingTheUnnamedLeavesTheNamedAlone(t *testing.T) {

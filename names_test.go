@@ -6,29 +6,55 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/fx"
+	"go.uber.org/zap"
 
 	"github.com/compozy/cache"
+	"github.com/compozy/cache/lock"
+	"github.com/compozy/cache/notification"
 )
 
 // What users compile against, with its exact types. A line that does not compile
 // any more is a breaking change.
 var (
-	_ fx.Option                                                       = cache.Module
-	_ fx.Option                                                       = cache.RegisterMetrics
-	_ func(*cache.Config) fx.Option                                   = cache.WithConfig
-	_ func(string) fx.Option                                          = cache.WithEnvPrefix
-	_ func(*cache.Config) fx.Option                                   = cache.ReplaceConfig
-	_ func(cache.LockManager) fx.Option                               = cache.ReplaceLockManager
-	_ func(cache.NotificationSystem) fx.Option                        = cache.ReplaceNotificationSystem
-	_ func(string, ...fx.Option) fx.Option                            = cache.Named
-	_ func(context.Context, *cache.Config) (*cache.Cache, error)      = cache.SetupCache
-	_ func(context.Context, *cache.Config) (*cache.Redis, error)      = cache.NewRedis
-	_ func(*cache.Message) (cache.TaskEvent, error)                   = cache.Decode[cache.TaskEvent]
-	_ func(*cache.RedisLockManager) *cache.LockMetrics                = (*cache.RedisLockManager).GetMetrics
-	_ func(*cache.RedisNotificationSystem) *cache.NotificationMetrics = (*cache.RedisNotificationSystem).GetMetrics
+	_ fx.Option                                                                        = cache.Module
+	_ fx.Option                                                                        = cache.RegisterMetrics
+	_ func(*cache.Config) fx.Option                                                    = cache.WithConfig
+	_ func(string) fx.Option                                                           = cache.WithEnvPrefix
+	_ func(*cache.Config) fx.Option                                                    = cache.ReplaceConfig
+	_ func(cache.LockManager) fx.Option                                                = cache.ReplaceLockManager
+	_ func(cache.NotificationSystem) fx.Option                                         = cache.ReplaceNotificationSystem
+	_ func(string, ...fx.Option) fx.Option                                             = cache.Named
+	_ func(context.Context, *cache.Config, ...cache.SetupOption) (*cache.Cache, error) = cache.SetupCache
+	_ func(context.Context, *cache.Config) (*cache.Redis, error)                       = cache.NewRedis
+	_ func(*cache.Message) (cache.TaskEvent, error)                                    = cache.Decode[cache.TaskEvent]
+	_ func(*cache.RedisLockManager) *cache.LockMetrics                                 = (*cache.RedisLockManager).GetMetrics
+	_ func(*cache.RedisNotificationSystem) *cache.NotificationMetrics                  = (*cache.RedisNotificationSystem).GetMetrics
+
+	_ func(redis.UniversalClient, ...lock.Option) (*cache.RedisLockManager, error)                                = cache.NewRedisLockManager
+	_ func(redis.UniversalClient, ...notification.Option) (*cache.RedisNotificationSystem, error)                 = cache.NewRedisNotificationSystem
+	_ func(*cache.Redis) redis.UniversalClient                                                                    = (*cache.Redis).Client
+	_ func(context.Context, cache.NotificationSystem, string, func(context.Context, cache.TaskEvent) error) error = cache.Handle[cache.TaskEvent]
+	_ func(context.Context) (*cache.Message, bool)                                                                = cache.MessageFrom
+	_ func(string, any) cache.Outgoing                                                                            = cache.To
+	_ func(*zap.Logger) cache.SetupOption                                                                         = cache.SetupWithLogger
+	_ func(trace.TracerProvider) cache.SetupOption                                                                = cache.SetupWithTracerProvider
+	_ func(prometheus.Registerer) cache.SetupOption                                                               = cache.SetupWithRegisterer
+	_ func(string) cache.SetupOption                                                                              = cache.SetupWithEnvPrefix
+	_ func(string) cache.SetupOption                                                                              = cache.SetupWithName
+	_ func(*cache.Cache) *cache.Health                                                                            = (*cache.Cache).Health
+	_ func(*cache.Cache) []prometheus.Collector                                                                   = (*cache.Cache).Collectors
+	_ func() *cache.Config                                                                                        = cache.DefaultConfig
+	_                                                                                                             = []cache.Policy{cache.PolicyReplay, cache.PolicyDropOldest, cache.PolicyDropNewest, cache.PolicyDisconnect}
+	_                                                                                                             = []cache.CheckKind{cache.Readiness, cache.Liveness}
+	_                                                                                                             = []string{cache.WorkflowEvents, cache.TaskEvents}
+	_ cache.LockOption                                                                                            = lock.WithRenewal(false)
+	_ cache.NotificationOption                                                                                    = notification.WithBufferSize(1)
+	_ cache.HealthReport
 
 	_ cache.RedisInterface     = (*cache.Redis)(nil)
 	_ redis.UniversalClient    = cache.RedisInterface(nil)

@@ -51,15 +51,16 @@ func TestReplaceReachesAUsersModule(t *testing.T) {
 	assert.Equal(t, fakeLocks{}, got)
 }
 
-// The documentation says to pass replacements to fx.New: inside a sibling module
-// Fx ignores them. Should Fx change, the documentation has to.
-func TestReplaceInASiblingModuleDoesNothing(t *testing.T) {
+// Beside the module a replacement is refused, see TestMisuse; around it, it works.
+func TestReplaceInTheModuleAroundTheModule(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	var got cache.LockManager
-	startApp(t, server, fx.Module("test", cache.ReplaceLockManager(fakeLocks{})),
-		fx.Invoke(func(m cache.LockManager) { got = m }))
-	assert.IsType(t, &cache.RedisLockManager{}, got)
+	app := uberfxtest.New(t, fx.Module("infrastructure", cache.Module,
+		cache.ReplaceConfig(configOf(server)), cache.ReplaceLockManager(fakeLocks{}),
+		fx.Invoke(func(m cache.LockManager) { got = m })))
+	app.RequireStart().RequireStop()
+	assert.Equal(t, fakeLocks{}, got)
 }
 
 func TestReplacedInterfacesNeverConstructTheOriginals(t *testing.T) {
@@ -92,4 +93,21 @@ func TestReplacedConcreteTypesShowThroughTheInterfaces(t *testing.T) {
 	assert.Positive(t, other.Commands(t)["evalsha"]+other.Commands(t)["eval"], "the lock lives on the replaced client's server")
 	app.RequireStop()
 	require.NoError(t, replacement.HealthCheck(timeout(t)), "the application does not close what it did not make")
+}
+
+// A configuration by value is refused only where it would be ignored: not one made out
+// of the module's own, nor one that a decorator uses.
+func TestConfigByValueThatIsUsed(t *testing.T) {
+	t.Parallel()
+	var own cache.Config
+	app := fx.New(fx.NopLogger, cache.Module,
+		fx.Provide(func(c *cache.Config) cache.Config { return *c }), fx.Populate(&own))
+	require.NoError(t, app.Err())
+	assert.NotEmpty(t, own.Host)
+
+	var used *cache.Config
+	app = fx.New(fx.NopLogger, cache.Module, fx.Supply(cache.Config{Host: "redis.internal"}),
+		fx.Decorate(func(c cache.Config) *cache.Config { return &c }), fx.Populate(&used))
+	require.NoError(t, app.Err())
+	assert.Equal(t, "redis.internal", used.Host)
 }

@@ -6,7 +6,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/compozy/cache/config"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/compozy/cache/health"
 	"github.com/compozy/cache/lifecycle"
 	"github.com/compozy/cache/providers"
 )
@@ -21,85 +23,120 @@ type Cache struct {
 	LockManager  LockManager
 	Notification NotificationSystem
 
-	hooks     lifecycle.Hooks
-	closeOnce sync.Once
+	health     *Health
+	collectors []prometheus.Collector
+	hooks      lifecycle.Hooks
+	closeOnce  sync.Once
 }
 
 // SetupCache builds and starts the parts with the constructors and hooks of
 // [Module]. A nil cfg means defaults and environment; zero fields of cfg mean
-// their defaults.
+// their defaults. Without options nothing is logged, traced or registered, and the
+// instance is called "default". A nil option is ignored.
 //
 // It returns when Redis answers. It gives up after half of the time that ctx
 // has left (of 15 s where ctx has no deadline), with an error that names the
-// address, or when ctx is cancelled; nothing is left running then. A bad
-// configuration is a *ConfigError, a nil ctx an *ArgumentError, before anything is
-// dialed.
-func SetupCache(ctx context.Context, cfg *Config) (*Cache, error) {
+// instance, where its configuration came from and the address, or when ctx is
+// cancelled; nothing is left running or registered then. A bad configuration is a
+// *ConfigError, a nil ctx or a bad option an *ArgumentError, before anything is dialed.
+func SetupCache(ctx context.Context, cfg *Config, opts ...SetupOption) (*Cache, error) {
 	if ctx == nil {
 		return nil, &ArgumentError{Argument: "ctx", Reason: "is nil"}
 	}
-	cfg, err := loaded(ctx, cfg)
+	s, err := newSetup(cfg, opts)
 	if err != nil {
 		return nil, err
 	}
-
-	c := &Cache{}
-	var i providers.Instance
-	r, _, _, err := i.Redis(&c.hooks, cfg, nil, nil)
+	var settings []providers.Setting
+	if cfg != nil {
+		settings = append(settings, providers.Setting{Source: "the Config given to SetupCache", Config: cfg})
+	}
+	from, err := providers.Resolve(ctx, s.envPrefix, settings)
 	if err != nil {
 		return nil, err
 	}
-	locks, _, _, err := i.Locks(&c.hooks, cfg, r, r, nil)
+	c, err := s.build(from)
 	if err != nil {
-		return nil, errors.Join(err, r.Close())
+		return nil, err
 	}
-	notifications, _, _, err := i.Notifications(&c.hooks, cfg, r, nil)
-	if err != nil {
-		return nil, errors.Join(err, r.Close())
-	}
-	c.Redis, c.LockManager, c.Notification = r, locks, notifications
 	if err := c.hooks.Start(ctx); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-// loaded returns the environment for a nil cfg, and otherwise cfg with its
-// defaults.
-func loaded(ctx context.Context, cfg *Config) (*Config, error) {
-	if cfg == nil {
-		return config.Load(ctx, "")
+// build constructs the parts in the order in which they start.
+func (s *setup) build(from *providers.Source) (*Cache, error) {
+	c := &Cache{}
+	env := providers.Environment{Lifecycle: &c.hooks, Logger: s.log, Tracing: s.tracing}
+	redis, err := s.instance.Redis(env, from.Config(), from)
+	if err != nil {
+		return nil, err
 	}
-	cfg = cfg.WithDefaults()
-	return cfg, cfg.Validate()
+	locks, err := s.instance.Locks(env, from.Config(), redis.Value, redis.Value)
+	if err != nil {
+		return nil, errors.Join(err, redis.Value.Close())
+	}
+	notifications, err := s.instance.Notifications(env, from.Config(), redis.Value)
+	if err != nil {
+		return nil, errors.Join(err, redis.Value.Close())
+	}
+	c.Redis, c.LockManager, c.Notification = redis.Value, locks.Value, notifications.Value
+
+	var checks []Check
+	checks = append(checks, redis.Checks...)
+	checks = append(checks, locks.Checks...)
+	checks = append(checks, notifications.Checks...)
+	c.health = health.New(checks...)
+	c.collectors = []prometheus.Collector{redis.Collector, locks.Collector, notifications.Collector}
+	if s.registerer != nil {
+		lifecycle.AppendMetrics(&c.hooks, &lifecycle.Metrics{Registerer: s.registerer, Collectors: c.collectors})
+	}
+	return c, nil
 }
 
-// HealthCheck asks Redis, the lock nodes and the subscribing connection, all at
-// once, and returns what is wrong with each, joined; nil means that all is well.
-func (c *Cache) HealthCheck(ctx context.Context) error {
-	var checks []func(context.Context) error
-	if c.Redis != nil {
-		checks = append(checks, c.Redis.HealthCheck)
+// Health returns the checks of all parts, which are those that *Health has under Fx,
+// with its handlers for /livez, /readyz and /healthz. Of a Cache that SetupCache did
+// not make it knows the fields that have a method HealthCheck.
+func (c *Cache) Health() *Health {
+	if c.health != nil {
+		return c.health
 	}
-	for _, part := range []any{c.LockManager, c.Notification} {
-		// A fake need not know its health.
+	var checks []Check
+	add := func(name string, part any) {
 		if p, ok := part.(interface{ HealthCheck(context.Context) error }); ok {
-			checks = append(checks, p.HealthCheck)
+			checks = append(checks, Check{Name: name, Func: p.HealthCheck})
 		}
 	}
-
-	errs := make([]error, len(checks))
-	var wg sync.WaitGroup
-	for n, check := range checks {
-		wg.Go(func() { errs[n] = check(ctx) })
+	if c.Redis != nil {
+		add("redis", c.Redis)
 	}
-	wg.Wait()
-	return errors.Join(errs...)
+	add("locks", c.LockManager)
+	add("subscriptions", c.Notification)
+	return health.New(checks...)
 }
 
-// Close delivers buffered notifications, releases held locks and closes all
-// connections, within 15 s. Only the first call does so and may return an
-// error; the others wait for it and return nil.
+// Collectors returns the metrics of all parts, for a registry of the caller's. With
+// [SetupWithRegisterer] they are registered already. Of a Cache that SetupCache did
+// not make there are none.
+func (c *Cache) Collectors() []prometheus.Collector {
+	return append([]prometheus.Collector(nil), c.collectors...)
+}
+
+// HealthCheck runs the readiness checks of [Cache.Health], all at once, and returns
+// what is wrong, joined; nil means that all is well. It returns an *ArgumentError
+// for a nil ctx.
+func (c *Cache) HealthCheck(ctx context.Context) error {
+	if ctx == nil {
+		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
+	}
+	return c.Health().Run(ctx, health.Readiness).Err()
+}
+
+// Close delivers buffered notifications, releases held locks, closes all
+// connections and unregisters what SetupWithRegisterer registered, within 15 s. Only
+// the first call does so and may return an error; the others wait for it and return
+// nil.
 func (c *Cache) Close() error {
 	var err error
 	c.closeOnce.Do(func() {

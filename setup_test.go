@@ -110,6 +110,8 @@ func TestSetupCacheFailsCleanly(t *testing.T) {
 		require.ErrorIs(t, err, cache.ErrInvalidArgument)
 		//nolint:staticcheck // likewise
 		require.ErrorIs(t, (&cache.Redis{}).HealthCheck(nil), cache.ErrInvalidArgument)
+		//nolint:staticcheck // likewise
+		require.ErrorIs(t, (&cache.Cache{}).HealthCheck(nil), cache.ErrInvalidArgument)
 	})
 }
 

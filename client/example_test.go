@@ -53,12 +53,12 @@ func ExampleNew() {
 		return
 	}
 	defer func() { _ = rdb.Close() }()
-	fmt.Println(rdb.Ping(ctx).Err())
+	fmt.Println(errors.Is(rdb.Ping(ctx).Err(), client.ErrNotStarted))
 
 	rdb.Open()
 	fmt.Println(rdb.WaitReady(ctx))
 	// Output:
-	// client: not started
+	// true
 	// <nil>
 }
 

@@ -160,6 +160,10 @@ func (r *Redis) Mode() string { return r.main.endpoint.mode }
 // *redis.ClusterClient offer. It belongs to r: close r, not it.
 func (r *Redis) Unwrap() redis.UniversalClient { return r.UniversalClient }
 
+// Client returns the embedded client, as Unwrap does, for code that takes a
+// redis.UniversalClient and looks at what is behind it.
+func (r *Redis) Client() redis.UniversalClient { return r.UniversalClient }
+
 // LockNodes returns one client for each of the configured lock nodes, in their
 // order, or nil. They belong to r: Open and Close include them.
 func (r *Redis) LockNodes() []redis.UniversalClient {

@@ -1,7 +1,7 @@
 // Package embedded is an in-process Redis for tests, demos and examples: nothing
 // to install, nothing to clean up, empty at every start. It is built on
-// miniredis, made so that keys expire by the clock and that publish/subscribe
-// behaves like that of Redis.
+// miniredis, made so that keys expire by the clock, that TTL and EXPIRETIME round as
+// in Redis, and that publish/subscribe behaves like that of Redis.
 //
 // # In an application
 //
@@ -30,16 +30,22 @@
 //
 // Tests of what is listed here need a real server.
 //
-//   - There are no INFO sections other than "clients" and "stats", hence no INFO
-//     replication, and no ROLE, CLIENT ID, CLIENT LIST, CLIENT KILL, CLIENT
-//     PAUSE, MONITOR, RESET, CONFIG, SLOWLOG, LATENCY, ACL or functions.
+//   - There are no INFO sections other than "clients" and "stats", hence no version
+//     and no replication, and no ROLE, RESET, MONITOR, CONFIG, SLOWLOG, LATENCY, ACL,
+//     SAVE, BGSAVE, LASTSAVE, REPLICAOF or functions. Of CLIENT there are SETNAME and
+//     GETNAME, of OBJECT there is IDLETIME.
+//   - There are no BITFIELD, LCS, SORT, SUBSTR, ZDIFF, ZINTERCARD and ZRANGESTORE.
+//   - Times to live end after 292 years; a longer one is cut, or refused by Redis and
+//     not here. Every database number can be selected, CLUSTER SLOTS answers though
+//     there is no Cluster, and RESTORE takes any payload.
 //   - There is no sharded publish/subscribe (SSUBSCRIBE, SPUBLISH) and there are no
 //     keyspace notifications. (P)SUBSCRIBE within MULTI is refused, and a
 //     subscribed connection accepts (P)SUBSCRIBE, (P)UNSUBSCRIBE, PING and QUIT
 //     only, with RESP3 too.
 //   - A blocking command such as BLPOP or XREAD BLOCK notices that its client
-//     has gone only when it wakes up for another reason. Clients that wait for
-//     the same key are served in random order, not first come first served.
+//     has gone only when it wakes up for another reason, and leaves what it would
+//     have got. Clients that wait for the same key are served in random order, not
+//     first come first served.
 //   - Patterns of KEYS and SCAN become Go regular expressions; a class that these
 //     do not know, such as "[z-a]", is a panic. Patterns of PSUBSCRIBE are globs
 //     exactly as in Redis.

@@ -1,8 +1,6 @@
 package embedded
 
 import (
-	"fmt"
-
 	"go.uber.org/fx"
 
 	"github.com/compozy/cache/providers"
@@ -38,7 +36,7 @@ func Module(opts ...Option) fx.Option {
 			// The client needs the configuration and the configuration, through
 			// this setting, the server: therefore the server's hooks come first,
 			// and it stops last.
-			fx.Annotate(setting, fx.ResultTags(fmt.Sprintf("group:%q", providers.SettingsGroup))),
+			fx.Annotated{Group: providers.SettingsGroup, Target: setting},
 		),
 	)
 }

@@ -62,6 +62,9 @@ func (ps *pubsub) handle(c *server.Peer, cmd string, args ...string) bool {
 		if cmd == "PUBSUB" {
 			return ps.inspect(c, args)
 		}
+		if ms, ok := precise(cmd); ok && len(args) == 1 {
+			return ps.secondsInScript(c, ms, args[0])
+		}
 		return false // miniredis refuses subscriptions there
 	}
 
@@ -96,6 +99,10 @@ func (ps *pubsub) handle(c *server.Peer, cmd string, args ...string) bool {
 		// into the middle of a reply.
 		c.WriteError("ERR Can't execute '" + strings.ToLower(cmd) +
 			"': only (P)SUBSCRIBE / (P)UNSUBSCRIBE / PING / QUIT are allowed in this context")
+		return true
+	}
+	if ms, ok := precise(cmd); ok && len(args) == 1 {
+		ps.seconds(c, ms, args[0])
 		return true
 	}
 	return false

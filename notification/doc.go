@@ -34,9 +34,10 @@
 // # Slow subscribers
 //
 // Each subscription has a buffer of its own (WithBufferSize), so nobody waits for anybody. When it is full, the Policy
-// acts: Replay leaves live delivery and reads on from the journal as room appears, though no further than the connection
-// has come, DropOldest and DropNewest drop, Disconnect closes the subscription. What is dropped is counted and told as a
-// Gap. With Replay that is only what other programs publish, as it is in no journal.
+// acts: PolicyReplay leaves live delivery and reads on from the journal as room appears, though no further than the
+// connection has come, PolicyDropOldest and PolicyDropNewest drop, PolicyDisconnect closes the subscription. What is
+// dropped is counted and told as a
+// Gap. With PolicyReplay that is only what other programs publish, as it is in no journal.
 //
 // # Resuming
 //

@@ -12,7 +12,7 @@ import (
 // TestDropsAreToldUnderTheirOwnReason: another gap with the same message has a reason of its own.
 func TestDropsAreToldUnderTheirOwnReason(t *testing.T) {
 	t.Parallel()
-	n, err := NewRedisNotificationSystem(redistest.Start(t).Client(t), WithBufferSize(1), WithPolicy(DropNewest))
+	n, err := NewRedisNotificationSystem(redistest.Start(t).Client(t), WithBufferSize(1), WithPolicy(PolicyDropNewest))
 	require.NoError(t, err)
 	s := newSubscription(n, "k")
 	s.state = live

@@ -13,7 +13,7 @@ var (
 	ErrClosed = errors.New("notification: system closed")
 	// ErrInvalidArgument matches every *ArgumentError.
 	ErrInvalidArgument = arguments.ErrInvalid
-	// ErrSlowSubscriber is what Err reports for a subscription that the Disconnect policy closed.
+	// ErrSlowSubscriber is what Err reports for a subscription that PolicyDisconnect closed.
 	ErrSlowSubscriber = errors.New("notification: subscriber too slow")
 	// ErrNotLive is returned by HealthCheck while subscriptions exist but the connection they share does not deliver.
 	ErrNotLive = errors.New("notification: subscriptions are not live")

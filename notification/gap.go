@@ -40,7 +40,7 @@ func gapReasons() []GapReason {
 type Gap struct {
 	Reason GapReason
 	// After is the event ID of the last event put into the buffer before the gap was noticed, empty if there was none.
-	// What is missing came after it, but with DropOldest before the messages that were in the buffer then: After is no
+	// What is missing came after it, but with PolicyDropOldest before the messages that were in the buffer then: After is no
 	// place to read on from.
 	After string
 	// Before is the event ID of the first event known to lie behind the gap, empty if none was known yet.

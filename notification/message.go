@@ -18,7 +18,7 @@ type Message struct {
 	TraceParent string    // W3C trace context of the publisher, empty without tracing
 	Recovered   bool      // read from the journal instead of received live
 
-	// Gap is set when events may be missing between the message before and this one. With DropOldest they are missing
+	// Gap is set when events may be missing between the message before and this one. With PolicyDropOldest they are missing
 	// further ahead: before the messages that were in the buffer when this one arrived.
 	Gap *Gap
 }

@@ -32,18 +32,18 @@ type Policy string
 
 // The overflow policies.
 const (
-	// Replay stops live delivery to the subscription and reads what it missed from the journal as it catches up.
+	// PolicyReplay stops live delivery to the subscription and reads what it missed from the journal as it catches up.
 	// Nothing is lost while the journal reaches back far enough. It is the default with history; without history
-	// it behaves like DropNewest.
-	Replay Policy = "replay"
-	// DropOldest removes the oldest message of the buffer to make room. The Gap comes with the message that the room was
+	// it behaves like PolicyDropNewest.
+	PolicyReplay Policy = "replay"
+	// PolicyDropOldest removes the oldest message of the buffer to make room. The Gap comes with the message that the room was
 	// made for, behind all that is in the buffer; what is missing came before that. So the messages in between carry no
 	// Gap, though they are the ones that follow the hole. Subscription.Gaps tells of the first drop at once.
-	DropOldest Policy = "drop_oldest"
-	// DropNewest keeps the buffer and drops the message that arrived. It is the default without history.
-	DropNewest Policy = "drop_newest"
-	// Disconnect closes the subscription; its Err is then ErrSlowSubscriber.
-	Disconnect Policy = "disconnect"
+	PolicyDropOldest Policy = "drop_oldest"
+	// PolicyDropNewest keeps the buffer and drops the message that arrived. It is the default without history.
+	PolicyDropNewest Policy = "drop_newest"
+	// PolicyDisconnect closes the subscription; its Err is then ErrSlowSubscriber.
+	PolicyDisconnect Policy = "disconnect"
 )
 
 // Option changes a setting of NewRedisNotificationSystem.
@@ -107,8 +107,8 @@ func WithUnsubscribeDelay(d time.Duration) Option {
 	return func(s *settings) { s.linger = d }
 }
 
-// WithPolicy sets what happens when the buffer of a subscription is full, overriding the default of Replay with
-// history and DropNewest without. It holds for all subscriptions of the system: who needs two policies makes two
+// WithPolicy sets what happens when the buffer of a subscription is full, overriding the default of PolicyReplay with
+// history and PolicyDropNewest without. It holds for all subscriptions of the system: who needs two policies makes two
 // systems.
 func WithPolicy(p Policy) Option {
 	return func(s *settings) { s.policy = p }
@@ -145,10 +145,10 @@ func newSettings(opts []Option) (settings, error) {
 		s.logger = zap.NewNop()
 	}
 	if s.policy == "" {
-		s.policy = Replay
+		s.policy = PolicyReplay
 	}
-	if s.history == 0 && s.policy == Replay {
-		s.policy = DropNewest
+	if s.history == 0 && s.policy == PolicyReplay {
+		s.policy = PolicyDropNewest
 	}
 	err := s.validate()
 	return s, err
@@ -181,7 +181,7 @@ func (s *settings) validate() error {
 		return refuse("WithHeartbeat", "%v is below 10ms", s.heartbeat)
 	}
 	switch s.policy {
-	case Replay, DropOldest, DropNewest, Disconnect:
+	case PolicyReplay, PolicyDropOldest, PolicyDropNewest, PolicyDisconnect:
 		return nil
 	default:
 		return refuse("WithPolicy", "%q is no policy", s.policy)

@@ -72,7 +72,7 @@ func TestLogOfGaps(t *testing.T) {
 		policy notification.Policy
 		cause  func(t *testing.T, server *redistest.Server, n *notification.RedisNotificationSystem)
 	}{
-		notification.GapOverflow: {notification.DropNewest, func(t *testing.T, _ *redistest.Server, n *notification.RedisNotificationSystem) {
+		notification.GapOverflow: {notification.PolicyDropNewest, func(t *testing.T, _ *redistest.Server, n *notification.RedisNotificationSystem) {
 			t.Helper()
 			s, other := subscribe(t, n, "k"), record(t, subscribe(t, n, "other"))
 			for i := range 10 {
@@ -82,7 +82,7 @@ func TestLogOfGaps(t *testing.T) {
 			other.reached(t, 1)
 			assert.EqualValues(t, 9, s.Dropped())
 		}},
-		notification.GapForeign: {notification.Replay, func(t *testing.T, server *redistest.Server, n *notification.RedisNotificationSystem) {
+		notification.GapForeign: {notification.PolicyReplay, func(t *testing.T, server *redistest.Server, n *notification.RedisNotificationSystem) {
 			t.Helper()
 			s, client := subscribe(t, n, "k"), server.Client(t)
 			for range 10 {
@@ -90,13 +90,13 @@ func TestLogOfGaps(t *testing.T) {
 			}
 			require.Eventually(t, func() bool { return s.Dropped() == 9 }, patience, time.Millisecond)
 		}},
-		notification.GapTrimmed: {notification.Replay, func(t *testing.T, server *redistest.Server, n *notification.RedisNotificationSystem) {
+		notification.GapTrimmed: {notification.PolicyReplay, func(t *testing.T, server *redistest.Server, n *notification.RedisNotificationSystem) {
 			t.Helper()
 			require.NoError(t, n.Publish(t.Context(), "k", numbered{1}))
 			s := n.SubscribeFrom(t.Context(), "k", "1-1")
 			assert.NotNil(t, next(t, s).Gap)
 		}},
-		notification.GapLate: {notification.Replay, func(t *testing.T, server *redistest.Server, n *notification.RedisNotificationSystem) {
+		notification.GapLate: {notification.PolicyReplay, func(t *testing.T, server *redistest.Server, n *notification.RedisNotificationSystem) {
 			t.Helper()
 			server.Stop()
 			s := subscribe(t, n, "k")

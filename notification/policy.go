@@ -78,13 +78,13 @@ const (
 // overflow applies the policy to a message that found the buffer full. The caller holds mu.
 func (s *Subscription) overflow(m *Message, pos position) action {
 	switch s.system.set.policy {
-	case Replay:
+	case PolicyReplay:
 		if pos.isZero() {
 			s.drop(GapForeign)
 			return nothing
 		}
 		return s.fallBehind(pos)
-	case DropOldest:
+	case PolicyDropOldest:
 		// This goroutine is the only sender, so after one receive there is room, unless the reader made some.
 		select {
 		case oldest := <-s.messages:
@@ -96,7 +96,7 @@ func (s *Subscription) overflow(m *Message, pos position) action {
 		}
 		s.send(m, pos)
 		return nothing
-	case Disconnect:
+	case PolicyDisconnect:
 		s.drop(GapOverflow)
 		return disconnect
 	default:

@@ -11,11 +11,11 @@ import (
 	"github.com/compozy/cache/notification"
 )
 
-// With DropOldest the hole is in front of the buffer, and the gap behind it.
+// With PolicyDropOldest the hole is in front of the buffer, and the gap behind it.
 func TestDropOldestTellsWithTheNewest(t *testing.T) {
 	t.Parallel()
 	n := newSystem(t, redistest.Start(t).Client(t),
-		notification.WithBufferSize(4), notification.WithPolicy(notification.DropOldest))
+		notification.WithBufferSize(4), notification.WithPolicy(notification.PolicyDropOldest))
 	s, all := subscribe(t, n, "k"), record(t, subscribe(t, n, "k*"))
 	p := &publisher{system: n}
 	for range 6 {
@@ -47,7 +47,7 @@ func TestDropOldestTellsWithTheNewest(t *testing.T) {
 // Whoever reads Gaps only learns the same number as whoever reads the messages.
 func TestGapsTellHowManyWereDropped(t *testing.T) {
 	t.Parallel()
-	for _, policy := range []notification.Policy{notification.DropOldest, notification.DropNewest} {
+	for _, policy := range []notification.Policy{notification.PolicyDropOldest, notification.PolicyDropNewest} {
 		t.Run(string(policy), func(t *testing.T) {
 			t.Parallel()
 			n := newSystem(t, redistest.Start(t).Client(t), notification.WithBufferSize(1), notification.WithPolicy(policy))

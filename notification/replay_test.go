@@ -81,8 +81,8 @@ func TestDroppingPolicies(t *testing.T) {
 	t.Parallel()
 	const buffer, events = 4, 20
 	for policy, kept := range map[notification.Policy][]int{
-		notification.DropNewest: {1, 2, 3, 4, 21},
-		notification.DropOldest: {18, 19, 20, 21},
+		notification.PolicyDropNewest: {1, 2, 3, 4, 21},
+		notification.PolicyDropOldest: {18, 19, 20, 21},
 	} {
 		t.Run(string(policy), func(t *testing.T) {
 			t.Parallel()
@@ -94,7 +94,7 @@ func TestDroppingPolicies(t *testing.T) {
 				other.reached(t, p.last)
 			}
 			var before string
-			if policy == notification.DropNewest {
+			if policy == notification.PolicyDropNewest {
 				// There is room again only after something was read.
 				for range buffer {
 					before = next(t, slow).EventID
@@ -112,7 +112,7 @@ func TestDroppingPolicies(t *testing.T) {
 				if m.Gap != nil {
 					assert.Equal(t, notification.GapOverflow, m.Gap.Reason)
 					assert.Equal(t, m.EventID, m.Gap.Before)
-					if policy == notification.DropNewest {
+					if policy == notification.PolicyDropNewest {
 						assert.Equal(t, before, m.Gap.After)
 					}
 					missed += m.Gap.Missed
@@ -120,7 +120,7 @@ func TestDroppingPolicies(t *testing.T) {
 			}
 			empty(t, slow)
 			lost := uint64(events - buffer)
-			if policy == notification.DropOldest {
+			if policy == notification.PolicyDropOldest {
 				lost++
 			}
 			assert.Equal(t, lost, missed)
@@ -131,7 +131,7 @@ func TestDroppingPolicies(t *testing.T) {
 	}
 	t.Run("disconnect", func(t *testing.T) {
 		t.Parallel()
-		n := newSystem(t, redistest.Start(t).Client(t), notification.WithBufferSize(buffer), notification.WithPolicy(notification.Disconnect))
+		n := newSystem(t, redistest.Start(t).Client(t), notification.WithBufferSize(buffer), notification.WithPolicy(notification.PolicyDisconnect))
 		slow, other := subscribe(t, n, "k"), record(t, subscribe(t, n, "k"))
 		p := &publisher{system: n}
 		for p.last < events {

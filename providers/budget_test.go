@@ -63,13 +63,14 @@ type instance struct {
 func newInstance(t *testing.T, cfg *config.Config) instance {
 	t.Helper()
 	i := instance{lifecycle: fxtest.NewLifecycle(t, fxtest.EnforceTimeout(true))}
-	var err error
-	i.redis, _, _, err = Instance{}.Redis(i.lifecycle, cfg, nil, nil)
+	env := Environment{Lifecycle: i.lifecycle}
+	r, err := Instance{}.Redis(env, cfg, &Source{})
 	require.NoError(t, err)
-	i.locks, _, _, err = Instance{}.Locks(i.lifecycle, cfg, i.redis, i.redis, nil)
+	locks, err := Instance{}.Locks(env, cfg, r.Value, r.Value)
 	require.NoError(t, err)
-	i.notifications, _, _, err = Instance{}.Notifications(i.lifecycle, cfg, i.redis, nil)
+	notifications, err := Instance{}.Notifications(env, cfg, r.Value)
 	require.NoError(t, err)
+	i.redis, i.locks, i.notifications = r.Value, locks.Value, notifications.Value
 	return i
 }
 

@@ -1,39 +1,30 @@
 package providers
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/fx"
+
+	"github.com/compozy/cache/lifecycle"
 )
 
-// RegisterMetrics registers all collectors of the metrics group with the
-// graph's Registerer, and takes them out again at stop, so that an application
-// can be started again in the same process.
-func RegisterMetrics() fx.Option {
-	return fx.Invoke(fx.Annotate(registerMetrics, fx.ParamTags("", "", group(MetricsGroup))))
+// RegisterMetrics registers all collectors of the metrics group with the graph's
+// Registerer while the application runs.
+func RegisterMetrics() fx.Option { return fx.Invoke(registerMetrics) }
+
+// registration is what RegisterMetrics needs.
+type registration struct {
+	fx.In
+	Lifecycle  fx.Lifecycle
+	Registerer prometheus.Registerer
+	Collectors []prometheus.Collector `group:"metrics"`
 }
 
-func registerMetrics(lc fx.Lifecycle, reg prometheus.Registerer, collectors []prometheus.Collector) error {
-	var registered []prometheus.Collector
-	unregister := func() {
-		for _, c := range registered {
-			reg.Unregister(c)
-		}
+func registerMetrics(in registration) error {
+	if IsNil(in.Registerer) {
+		return fmt.Errorf("%w: RegisterMetrics: the prometheus.Registerer is nil", ErrInvalidOption)
 	}
-	var errs []error
-	for _, c := range collectors {
-		if err := reg.Register(c); err != nil {
-			errs = append(errs, fmt.Errorf("cache: registering metrics: %w", err))
-			continue
-		}
-		registered = append(registered, c)
-	}
-	if err := errors.Join(errs...); err != nil {
-		unregister()
-		return err
-	}
-	lc.Append(fx.StopHook(unregister))
+	lifecycle.AppendMetrics(in.Lifecycle, &lifecycle.Metrics{Registerer: in.Registerer, Collectors: in.Collectors})
 	return nil
 }

@@ -4,18 +4,27 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/fx"
+	"go.uber.org/zap"
 
 	"github.com/compozy/cache/client"
 	"github.com/compozy/cache/config"
 	"github.com/compozy/cache/health"
+	"github.com/compozy/cache/lock"
+	"github.com/compozy/cache/notification"
 )
 
 // Module is the unnamed instance.
 func Module() fx.Option {
 	return fx.Module("cache",
-		constructors(Instance{}, "", SettingsGroup),
-		fx.Provide(fx.Annotate(health.New, fx.ParamTags(group(HealthGroup)))),
+		once(`include cache.Module once (fxtest.New and fxtest.Module contain it); a second server is cache.Named("name")`),
+		fx.Provide(useWithConfigToSetTheConfig),
+		parts(Instance{}),
+		fx.Provide(newHealth),
+		fx.Invoke(construct, refuseIgnored),
 	)
 }
 
@@ -24,66 +33,152 @@ func Module() fx.Option {
 // opts, which take WithConfig and WithEnvPrefix, or else from the environment
 // with the upper-case name as prefix: SESSIONS_REDIS_URL for "sessions".
 func Named(name string, opts ...fx.Option) fx.Option {
-	prefix, err := envPrefix(name)
-	if err != nil {
-		return fx.Error(err)
+	if reason := CheckName(name); reason != "" {
+		return fx.Error(fmt.Errorf("%w: Named: the name %s", ErrInvalidOption, reason))
 	}
-	settings := SettingsGroup + "." + name
-	all := []fx.Option{constructors(Instance{Name: name}, prefix, settings)}
+	var settings []Setting
 	for _, opt := range opts {
 		o, ok := opt.(Option)
 		if !ok {
 			return fx.Error(fmt.Errorf("%w: Named(%q) takes WithConfig and WithEnvPrefix, not %v",
 				ErrInvalidOption, name, opt))
 		}
-		all = append(all, fx.Supply(fx.Annotate(o.setting, fx.ResultTags(group(settings)))))
+		settings = append(settings, o.setting)
 	}
-	return fx.Module("cache."+name, all...)
-}
-
-// constructors provides the parts of one instance and makes its client start
-// with the application. The other parts start when somebody asks for them.
-func constructors(i Instance, envPrefix, settings string) fx.Option {
-	name := tag(i.Name)
-	results := fx.ResultTags(name, flatten(HealthGroup), group(MetricsGroup))
-	newConfig := func(s []Setting) (*config.Config, error) {
-		return configuration(context.Background(), envPrefix, s)
-	}
-	return fx.Options(
-		fx.Provide(
-			fx.Annotate(newConfig, fx.ParamTags(group(settings)), fx.ResultTags(name)),
-			fx.Annotate(i.Redis, fx.ParamTags("", name, optional, optional), results),
-			fx.Annotate(i.Universal, fx.ParamTags(name), fx.ResultTags(name)),
-			fx.Annotate(i.Locks, fx.ParamTags("", name, name, name, optional), results),
-			fx.Annotate(i.LockManager, fx.ParamTags(name), fx.ResultTags(name)),
-			fx.Annotate(i.Notifications, fx.ParamTags("", name, name, optional), results),
-			fx.Annotate(i.NotificationSystem, fx.ParamTags(name), fx.ResultTags(name)),
-		),
-		fx.Invoke(fx.Annotate(func(*client.Redis) {}, fx.ParamTags(name))),
+	return fx.Module("cache."+name,
+		once(fmt.Sprintf("include cache.Named(%q) once; each server needs a name of its own", name)),
+		fx.Provide(fx.Annotated{Name: name, Target: useWithConfigInNamedToSetTheConfig(name, settings)}),
+		parts(Instance{Name: name}),
+		fx.Invoke(construct),
 	)
 }
 
-// envPrefix turns a name into the prefix of its environment variables, and
-// refuses a name that cannot be one.
-func envPrefix(name string) (string, error) {
-	prefix := []byte(name)
-	for i, c := range prefix {
-		switch {
-		case 'a' <= c && c <= 'z':
-			prefix[i] = c - 'a' + 'A'
-		case c == '-':
-			prefix[i] = '_'
-		case 'A' <= c && c <= 'Z', '0' <= c && c <= '9' && i > 0, c == '_':
-		default:
-			return "", fmt.Errorf("%w: Named: the name %q may contain letters, digits, - and _ only, and must not begin with a digit",
-				ErrInvalidOption, name)
-		}
-	}
-	switch name {
-	case "":
-		return "", fmt.Errorf("%w: Named: the name is empty", ErrInvalidOption)
-	case defaultLabel:
-		return "", fmt.Errorf("%w: Named: %q is what metrics and logs call the unnamed instance", ErrInvalidOption, name)
-	}
-	return string(prefix) + "_", nil
+// parts provides what an instance consists of. The constructors take their inputs
+// through [own], which is the same for named instances and the unnamed one, and are
+// private; only what they made is provided to the application.
+func parts(i Instance) fx.Option {
+	named := func(target any) any { return fx.Annotated{Name: i.Name, Target: target} }
+	return fx.Options(
+		fx.Provide(
+			take[*config.Config](i), take[*client.Redis](i), take[redis.UniversalClient](i),
+			take[*lock.RedisLockManager](i), take[lock.LockManager](i),
+			take[*notification.RedisNotificationSystem](i), take[notification.NotificationSystem](i),
+			newSource, newRedis(i), newLocks(i), newNotifications(i),
+			fx.Private,
+		),
+		fx.Provide(
+			named(useFxReplaceForRedis), named(useFxReplaceForUniversalClient),
+			named(useFxReplaceForRedisLockManager), named(useReplaceLockManager),
+			named(useFxReplaceForRedisNotificationSystem), named(useReplaceNotificationSystem),
+		),
+		groups[*client.Redis](), groups[*lock.RedisLockManager](), groups[*notification.RedisNotificationSystem](),
+	)
 }
+
+// newSource makes the record that the constructor of the configuration fills.
+func newSource() *Source { return &Source{} }
+
+// The constructors of what the application sees. When somebody provides such a type a
+// second time, the names of the two constructors are all that the error of Fx says of
+// them. Ours say what to write instead.
+
+// unnamedSettings are the settings of the unnamed instance.
+type unnamedSettings struct {
+	fx.In
+	Settings []Setting `group:"cache.settings"`
+}
+
+func useWithConfigToSetTheConfig(in unnamedSettings, from *Source) (*config.Config, error) {
+	resolved, err := Resolve(context.Background(), "", in.Settings)
+	if err != nil {
+		return nil, err
+	}
+	*from = *resolved
+	return from.cfg, nil
+}
+
+func useWithConfigInNamedToSetTheConfig(name string, settings []Setting) any {
+	return func(from *Source) (*config.Config, error) {
+		resolved, err := Resolve(context.Background(), envPrefix(name), settings)
+		if err != nil {
+			return nil, fmt.Errorf("cache: instance %q: %w", name, err)
+		}
+		*from = *resolved
+		return from.cfg, nil
+	}
+}
+
+func useFxReplaceForRedis(p Part[*client.Redis]) *client.Redis { return p.Value }
+
+// useFxReplaceForUniversalClient lets a replaced *client.Redis show through, as
+// useReplaceLockManager and useReplaceNotificationSystem do for their types.
+func useFxReplaceForUniversalClient(r own[*client.Redis]) redis.UniversalClient { return r.value }
+
+func useFxReplaceForRedisLockManager(p Part[*lock.RedisLockManager]) *lock.RedisLockManager {
+	return p.Value
+}
+
+func useReplaceLockManager(m own[*lock.RedisLockManager]) lock.LockManager { return m.value }
+
+func useFxReplaceForRedisNotificationSystem(
+	p Part[*notification.RedisNotificationSystem],
+) *notification.RedisNotificationSystem {
+	return p.Value
+}
+
+func useReplaceNotificationSystem(s own[*notification.RedisNotificationSystem]) notification.NotificationSystem {
+	return s.value
+}
+
+// environment is an [Environment] out of the graph.
+type environment struct {
+	fx.In
+	Lifecycle fx.Lifecycle
+	Logger    *zap.Logger          `optional:"true"`
+	Tracing   trace.TracerProvider `optional:"true"`
+}
+
+func (e environment) plain() Environment {
+	return Environment{Lifecycle: e.Lifecycle, Logger: e.Logger, Tracing: e.Tracing}
+}
+
+// These return closures and not methods of the instance, which errors would place in
+// an autogenerated file.
+
+func newRedis(i Instance) any {
+	return func(env environment, cfg own[*config.Config], from *Source) (Part[*client.Redis], error) {
+		return i.Redis(env.plain(), cfg.value, from)
+	}
+}
+
+func newLocks(i Instance) any {
+	return func(
+		env environment, cfg own[*config.Config], rdb own[redis.UniversalClient], owner own[*client.Redis],
+	) (Part[*lock.RedisLockManager], error) {
+		return i.Locks(env.plain(), cfg.value, rdb.value, owner.value)
+	}
+}
+
+func newNotifications(i Instance) any {
+	return func(
+		env environment, cfg own[*config.Config], rdb own[redis.UniversalClient],
+	) (Part[*notification.RedisNotificationSystem], error) {
+		return i.Notifications(env.plain(), cfg.value, rdb.value)
+	}
+}
+
+// groups contributes the checks and the collector of a part.
+func groups[T any]() fx.Option {
+	return fx.Provide(
+		fx.Annotated{Group: HealthGroup + ",flatten", Target: func(p Part[T]) []health.Check { return p.Checks }},
+		fx.Annotated{Group: MetricsGroup, Target: func(p Part[T]) prometheus.Collector { return p.Collector }},
+	)
+}
+
+// allChecks are those of all instances and of the application.
+type allChecks struct {
+	fx.In
+	Checks []health.Check `group:"health"`
+}
+
+func newHealth(in allChecks) *health.Health { return health.New(in.Checks...) }

@@ -3,10 +3,7 @@ package providers
 import (
 	"context"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
-	"go.uber.org/fx"
-	"go.uber.org/zap"
 
 	"github.com/compozy/cache/client"
 	"github.com/compozy/cache/config"
@@ -19,11 +16,11 @@ import (
 // Locks constructs the lock manager. Its locks live on rdb, or on the lock
 // nodes of owner where there are any.
 func (i Instance) Locks(
-	lc fx.Lifecycle, cfg *config.Config, rdb redis.UniversalClient, owner *client.Redis, log *zap.Logger,
-) (*lock.RedisLockManager, []health.Check, prometheus.Collector, error) {
+	env Environment, cfg *config.Config, rdb redis.UniversalClient, owner *client.Redis,
+) (Part[*lock.RedisLockManager], error) {
 	cfg = cfg.WithDefaults()
 	opts := []lock.Option{
-		lock.WithName(i.label()), lock.WithLogger(i.logger(log)), lock.WithKeyPrefix(cfg.KeyPrefix),
+		lock.WithName(i.label()), lock.WithLogger(i.logger(env.Logger)), lock.WithKeyPrefix(cfg.KeyPrefix),
 	}
 	nodes := owner.LockNodes()
 	if len(nodes) > 0 {
@@ -31,9 +28,9 @@ func (i Instance) Locks(
 	}
 	m, err := lock.NewRedisLockManager(rdb, opts...)
 	if err != nil {
-		return nil, nil, nil, err
+		return Part[*lock.RedisLockManager]{}, err
 	}
-	lifecycle.AppendLocks(lc, &lifecycle.Locks{Manager: m})
+	lifecycle.AppendLocks(env.Lifecycle, &lifecycle.Locks{Manager: m})
 
 	checks := []health.Check{alive(i.check("locks"), m.Alive)}
 	if len(nodes) > 0 { // on the main server the client's own check says the same
@@ -41,21 +38,18 @@ func (i Instance) Locks(
 			Name: i.check("lock_nodes"), Kind: health.Readiness, Timeout: cfg.PingTimeout, Func: m.HealthCheck,
 		})
 	}
-	return m, checks, m.Collector(), nil
+	return Part[*lock.RedisLockManager]{Value: m, Checks: checks, Collector: m.Collector()}, nil
 }
-
-// LockManager lets a replaced *lock.RedisLockManager show through.
-func (Instance) LockManager(m *lock.RedisLockManager) lock.LockManager { return m }
 
 // Notifications constructs the notification system. It connects with the first
 // subscription.
 func (i Instance) Notifications(
-	lc fx.Lifecycle, cfg *config.Config, rdb redis.UniversalClient, log *zap.Logger,
-) (*notification.RedisNotificationSystem, []health.Check, prometheus.Collector, error) {
+	env Environment, cfg *config.Config, rdb redis.UniversalClient,
+) (Part[*notification.RedisNotificationSystem], error) {
 	cfg = cfg.WithDefaults()
 	opts := []notification.Option{
 		notification.WithName(i.label()),
-		notification.WithLogger(i.logger(log)),
+		notification.WithLogger(i.logger(env.Logger)),
 		notification.WithKeyPrefix(cfg.KeyPrefix),
 		notification.WithBufferSize(cfg.NotificationBufferSize),
 		notification.WithPolicy(notification.Policy(cfg.NotificationPolicy)),
@@ -64,21 +58,15 @@ func (i Instance) Notifications(
 	}
 	s, err := notification.NewRedisNotificationSystem(rdb, opts...)
 	if err != nil {
-		return nil, nil, nil, err
+		return Part[*notification.RedisNotificationSystem]{}, err
 	}
-	lifecycle.AppendNotifications(lc, &lifecycle.Notifications{System: s})
+	lifecycle.AppendNotifications(env.Lifecycle, &lifecycle.Notifications{System: s})
 
 	checks := []health.Check{
 		alive(i.check("notifications"), s.Alive),
 		{Name: i.check("subscriptions"), Kind: health.Readiness, Timeout: cfg.PingTimeout, Func: s.HealthCheck},
 	}
-	return s, checks, s.Collector(), nil
-}
-
-// NotificationSystem lets a replaced *notification.RedisNotificationSystem show
-// through.
-func (Instance) NotificationSystem(s *notification.RedisNotificationSystem) notification.NotificationSystem {
-	return s
+	return Part[*notification.RedisNotificationSystem]{Value: s, Checks: checks, Collector: s.Collector()}, nil
 }
 
 // alive is a liveness check: it asks whether goroutines of ours run, never Redis.

@@ -19,11 +19,11 @@ func TestConfigurationFromASetting(t *testing.T) {
 	t.Parallel()
 	given := &config.Config{Host: "redis.internal"}
 
-	cfg, err := configuration(t.Context(), "", []Setting{{Source: "WithConfig", Config: given}})
+	from, err := Resolve(t.Context(), "", []Setting{{Source: "WithConfig", Config: given}})
 
 	require.NoError(t, err)
-	assert.Equal(t, "redis.internal", cfg.Host)
-	assert.Equal(t, "6379", cfg.Port, "the rest has its defaults")
+	assert.Equal(t, "redis.internal", from.cfg.Host)
+	assert.Equal(t, "6379", from.cfg.Port, "the rest has its defaults")
 	assert.Empty(t, given.Port, "what was given stays as it was")
 }
 
@@ -31,20 +31,20 @@ func TestOverrideChangesWhateverTheBaseIs(t *testing.T) {
 	t.Parallel()
 	override := Setting{Source: "embedded.Module", Override: func(c *config.Config) { c.Host = "embedded" }}
 
-	cfg, err := configuration(t.Context(), "", []Setting{
+	from, err := Resolve(t.Context(), "", []Setting{
 		override, {Source: "WithConfig", Config: &config.Config{Host: "redis.internal", KeyPrefix: "app:"}},
 	})
 	require.NoError(t, err)
-	assert.Equal(t, "embedded", cfg.Host)
-	assert.Equal(t, "app:", cfg.KeyPrefix)
+	assert.Equal(t, "embedded", from.cfg.Host)
+	assert.Equal(t, "app:", from.cfg.KeyPrefix)
 
-	_, err = configuration(t.Context(), "", []Setting{override, override})
+	_, err = Resolve(t.Context(), "", []Setting{override, override})
 	require.ErrorIs(t, err, ErrConflictingOptions)
 }
 
 func TestWhatAnOverrideBreaksIsReported(t *testing.T) {
 	t.Parallel()
-	_, err := configuration(t.Context(), "", []Setting{
+	_, err := Resolve(t.Context(), "", []Setting{
 		{Source: "embedded.Module", Override: func(c *config.Config) { c.Port = "none" }},
 		{Source: "WithConfig", Config: &config.Config{}},
 	})
@@ -55,13 +55,13 @@ func TestDefaultPrefix(t *testing.T) { // sets the environment, so not in parall
 	t.Setenv("SESSIONS_REDIS_HOST", "one")
 	t.Setenv("OTHER_REDIS_HOST", "two")
 
-	cfg, err := configuration(context.Background(), "SESSIONS_", nil)
+	from, err := Resolve(context.Background(), "SESSIONS_", nil)
 	require.NoError(t, err)
-	assert.Equal(t, "one", cfg.Host)
+	assert.Equal(t, "one", from.cfg.Host)
 
-	cfg, err = configuration(context.Background(), "SESSIONS_", []Setting{{Source: "WithEnvPrefix", EnvPrefix: "OTHER_"}})
+	from, err = Resolve(context.Background(), "SESSIONS_", []Setting{{Source: "WithEnvPrefix", EnvPrefix: "OTHER_"}})
 	require.NoError(t, err)
-	assert.Equal(t, "two", cfg.Host, "a prefix that was asked for wins")
+	assert.Equal(t, "two", from.cfg.Host, "a prefix that was asked for wins")
 }
 
 // The words of the configuration are those of package notification, which config does not import.
@@ -69,7 +69,7 @@ func TestNotificationPolicies(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t)
 	for _, policy := range []notification.Policy{
-		notification.Replay, notification.DropOldest, notification.DropNewest, notification.Disconnect,
+		notification.PolicyReplay, notification.PolicyDropOldest, notification.PolicyDropNewest, notification.PolicyDisconnect,
 	} {
 		t.Run(string(policy), func(t *testing.T) {
 			t.Parallel()
@@ -86,21 +86,21 @@ func TestNotificationPolicies(t *testing.T) {
 			}
 			first := 0 // which of the messages comes first
 			switch policy {
-			case notification.Replay:
+			case notification.PolicyReplay:
 				require.Eventually(t, func() bool { return len(sub.Messages()) == 1 }, time.Minute, time.Millisecond)
-			case notification.DropOldest, notification.DropNewest:
+			case notification.PolicyDropOldest, notification.PolicyDropNewest:
 				require.Eventually(t, func() bool { return sub.Dropped() == 2 }, time.Minute, time.Millisecond)
-				if policy == notification.DropOldest {
+				if policy == notification.PolicyDropOldest {
 					first = 2
 				}
-			case notification.Disconnect:
+			case notification.PolicyDisconnect:
 				require.Eventually(t, func() bool { return sub.Err() != nil }, time.Minute, time.Millisecond)
 				require.ErrorIs(t, sub.Err(), notification.ErrSlowSubscriber)
 			}
 			got, err := notification.Decode[struct{ N int }](<-sub.Messages())
 			require.NoError(t, err)
 			assert.Equal(t, first, got.N)
-			if policy == notification.Replay {
+			if policy == notification.PolicyReplay {
 				assert.Contains(t, (<-sub.Messages()).Payload, `"n":1`)
 				assert.Contains(t, (<-sub.Messages()).Payload, `"n":2`)
 			}
@@ -108,15 +108,29 @@ func TestNotificationPolicies(t *testing.T) {
 	}
 }
 
-func TestEnvPrefix(t *testing.T) {
+func TestNames(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]string{"sessions": "SESSIONS_", "read-only_2": "READ_ONLY_2_", "A": "A_"} {
-		got, err := envPrefix(name)
-		require.NoError(t, err)
-		assert.Equal(t, want, got)
+		assert.Empty(t, CheckName(name))
+		assert.Equal(t, want, envPrefix(name))
 	}
-	for _, name := range []string{"", "2nd", "a b", "ä", "a.b", `a"`} {
-		_, err := envPrefix(name)
-		require.ErrorIs(t, err, ErrInvalidOption, name)
+	for _, name := range []string{"", "2nd", "a b", "ä", "a.b", `a"`, "default"} {
+		assert.NotEmpty(t, CheckName(name), name)
 	}
+}
+
+func TestSourceNamesWhatWasRead(t *testing.T) {
+	t.Parallel()
+	for want, cfg := range map[string]*config.Config{
+		"S_REDIS_URL":                             {URL: "redis://one"},
+		"S_REDIS_ADDRS":                           {Addrs: []string{"one:1"}, Cluster: true},
+		"S_REDIS_HOST and S_REDIS_PORT":           {Port: "7"},
+		"the defaults, as S_REDIS_URL is not set": {},
+	} {
+		assert.Equal(t, want, variables("S_", cfg.WithDefaults()))
+	}
+	from, err := Resolve(t.Context(), "", []Setting{{Source: "WithConfig", Config: &config.Config{}}})
+	require.NoError(t, err)
+	assert.Equal(t, "WithConfig", from.describe(from.cfg))
+	assert.Equal(t, "fx.Replace or fx.Decorate", from.describe(&config.Config{}))
 }

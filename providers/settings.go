@@ -62,14 +62,16 @@ func WithEnvPrefix(prefix string) fx.Option {
 
 func supply(s Setting) Option {
 	return Option{
-		Option:  fx.Supply(fx.Annotate(s, fx.ResultTags(group(SettingsGroup)))),
+		Option:  fx.Provide(fx.Annotated{Group: SettingsGroup, Target: func() Setting { return s }}),
 		setting: s,
 	}
 }
 
-// configuration resolves settings, whose order is random, to one valid Config.
-// It names what contradicts instead of letting one setting win by chance.
-func configuration(ctx context.Context, defaultPrefix string, settings []Setting) (*config.Config, error) {
+// Resolve turns settings, whose order is random, into one valid Config, and says where
+// it came from. Without a base among them it reads the environment, with defaultPrefix
+// before the names of the variables. It names what contradicts instead of letting one
+// setting win by chance.
+func Resolve(ctx context.Context, defaultPrefix string, settings []Setting) (*Source, error) {
 	base := Setting{EnvPrefix: defaultPrefix}
 	var override Setting
 	for _, s := range settings {
@@ -78,30 +80,41 @@ func configuration(ctx context.Context, defaultPrefix string, settings []Setting
 			slot = &override
 		}
 		if slot.Source != "" {
-			return nil, fmt.Errorf("%w: %s and %s: use one of them, and in tests fx.Replace",
+			return nil, fmt.Errorf("%w: %s and %s: use one of them, and in tests cache.ReplaceConfig",
 				ErrConflictingOptions, min(slot.Source, s.Source), max(slot.Source, s.Source))
 		}
 		*slot = s
 	}
 
-	var cfg *config.Config
+	from := &Source{text: base.Source}
 	var err error
 	switch {
 	case base.Config != nil:
-		cfg = base.Config.WithDefaults()
+		from.cfg = base.Config.WithDefaults()
 		if override.Override != nil {
-			override.Override(cfg)
+			override.Override(from.cfg)
 		}
 	case override.Override != nil:
-		cfg, err = config.LoadWith(ctx, base.EnvPrefix, override.Override)
+		from.cfg, err = config.LoadWith(ctx, base.EnvPrefix, override.Override)
+		from.environment = true
 	default:
-		cfg, err = config.Load(ctx, base.EnvPrefix)
+		from.cfg, err = config.Load(ctx, base.EnvPrefix)
+		from.environment = true
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := cfg.Validate(); err != nil {
+	switch {
+	case override.Override != nil:
+		from.text = override.Source
+	case from.environment:
+		from.text = variables(base.EnvPrefix, from.cfg)
+	}
+	if err := from.cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return cfg, nil
+	return from, nil
 }
+
+// Config returns what was resolved.
+func (s *Source) Config() *config.Config { return s.cfg }

@@ -10,7 +10,8 @@ import (
 
 // ErrNotStarted is the error of commands on a client of this module that may not
 // connect yet. Package client exports it.
-var ErrNotStarted = errors.New("client: not started")
+var ErrNotStarted = errors.New("client: not started: under Fx use it in a start hook (fx.StartHook) or later, " +
+	"not in a constructor or an fx.Invoke")
 
 // IsReply reports whether err is what a server said. Errors that a script put into
 // its reply count if their type has the method RedisError.

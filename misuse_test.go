@@ -1,0 +1,124 @@
+package cache_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/fx"
+	"go.uber.org/fx/fxevent"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/compozy/cache"
+	"github.com/compozy/cache/internal/redistest"
+)
+
+// stub is what Fx calls functions that were made by reflection.
+const stub = "makeFuncStub"
+
+func nothing[T any](T) T {
+	var none T
+	return none
+}
+
+// TestMisuse puts applications together in ways that cannot work. The error says what
+// to write instead, in its own words or, where only Fx speaks, in the names of our
+// constructors, which must not be those of package reflect.
+func TestMisuse(t *testing.T) {
+	t.Parallel()
+	config := &cache.Config{Host: "redis.internal"}
+	named := func(v any) any { return fx.Annotate(v, fx.ResultTags(`name:"sessions"`)) }
+	sibling := func(opt fx.Option) fx.Option { return fx.Module("test", opt) }
+	sessions := cache.Named("sessions", cache.WithConfig(config))
+	var noLocks cache.LockManager
+	for name, test := range map[string]struct {
+		opts []fx.Option
+		says string
+		fxs  bool // Fx names a function of its own, for something that is not ours
+	}{
+		"the module twice":                    {[]fx.Option{cache.Module}, "include cache.Module once", false},
+		"a named one twice":                   {[]fx.Option{sessions, sessions}, `include cache.Named(\"sessions\") once`, false},
+		"config supplied":                     {[]fx.Option{fx.Supply(config)}, "useWithConfigToSetTheConfig", true},
+		"config provided":                     {[]fx.Option{fx.Provide(func() *cache.Config { return config })}, "useWithConfigToSetTheConfig", false},
+		"named config supplied":               {[]fx.Option{sessions, fx.Supply(named(config))}, "useWithConfigInNamedToSetTheConfig", true},
+		"client provided":                     {[]fx.Option{fx.Provide(func() *cache.Redis { return nil })}, "useFxReplaceForRedis", false},
+		"locks provided":                      {[]fx.Option{fx.Provide(func() cache.LockManager { return nil })}, "useReplaceLockManager", false},
+		"notifications provided":              {[]fx.Option{fx.Provide(func() cache.NotificationSystem { return nil })}, "useReplaceNotificationSystem", false},
+		"go-redis provided":                   {[]fx.Option{fx.Provide(func() redis.UniversalClient { return nil })}, "useFxReplaceForUniversalClient", false},
+		"config by value":                     {[]fx.Option{fx.Supply(*config)}, "write cache.WithConfig(&config)", false},
+		"config replaced by value":            {[]fx.Option{fx.Replace(*config)}, "write cache.WithConfig(&config)", false},
+		"config by value in a sibling module": {[]fx.Option{sibling(fx.Supply(*config))}, "write cache.WithConfig(&config)", false},
+		"nil config":                          {[]fx.Option{fx.Decorate(nothing[*cache.Config])}, `*config.Config of instance "default" is nil`, false},
+		"nil config replaced":                 {[]fx.Option{fx.Replace((*cache.Config)(nil))}, `*config.Config of instance "default" is nil`, false},
+		"nil client":                          {[]fx.Option{fx.Decorate(nothing[*cache.Redis])}, `*client.Redis of instance "default" is nil`, false},
+		"nil go-redis":                        {[]fx.Option{fx.Decorate(nothing[redis.UniversalClient])}, "redis.UniversalClient of instance", false},
+		"nil locks":                           {[]fx.Option{fx.Decorate(nothing[cache.LockManager])}, "cache.ReplaceLockManager sets a fake", false},
+		"nil lock manager":                    {[]fx.Option{fx.Decorate(nothing[*cache.RedisLockManager])}, "*lock.RedisLockManager of instance", false},
+		"typed nil locks": {[]fx.Option{fx.Decorate(func() cache.LockManager { return (*cache.RedisLockManager)(nil) })},
+			"lock.LockManager of instance", false},
+		"nil notifications":       {[]fx.Option{fx.Decorate(nothing[cache.NotificationSystem])}, "cache.ReplaceNotificationSystem sets a fake", false},
+		"nil notification system": {[]fx.Option{fx.Decorate(nothing[*cache.RedisNotificationSystem])}, "*notification.RedisNotificationSystem of", false},
+		"nil named config": {[]fx.Option{sessions, fx.Decorate(fx.Annotate(nothing[*cache.Config],
+			fx.ParamTags(`name:"sessions"`), fx.ResultTags(`name:"sessions"`)))}, `*config.Config of instance "sessions" is nil`, false},
+		"ReplaceConfig in a sibling":      {[]fx.Option{sibling(cache.ReplaceConfig(config))}, "ReplaceConfig has no effect where it stands", false},
+		"ReplaceLockManager in a sibling": {[]fx.Option{sibling(cache.ReplaceLockManager(fakeLocks{}))}, "pass it to fx.New itself", false},
+		"ReplaceNotificationSystem in a sibling": {[]fx.Option{sibling(cache.ReplaceNotificationSystem(&fakeNotifications{}))},
+			"ReplaceNotificationSystem has no effect", false},
+		"ReplaceConfig twice":      {[]fx.Option{cache.ReplaceConfig(config), cache.ReplaceConfig(config)}, "use cache.ReplaceConfig once", false},
+		"ReplaceLockManager twice": {[]fx.Option{cache.ReplaceLockManager(fakeLocks{}), cache.ReplaceLockManager(fakeLocks{})}, "use cache.ReplaceLockManager once", false},
+		"ReplaceLockManager(nil)":  {[]fx.Option{cache.ReplaceLockManager(noLocks)}, "ReplaceLockManager: the value is nil", false},
+		"bad config":               {[]fx.Option{cache.WithConfig(&cache.Config{Port: "x"})}, `Port (REDIS_PORT) is "x"`, false},
+		"bad named config":         {[]fx.Option{cache.Named("a", cache.WithConfig(&cache.Config{Port: "x"}))}, `instance "a": config: invalid: Port`, false},
+		"no registerer":            {[]fx.Option{cache.RegisterMetrics}, "registerMetrics", false},
+		"nil registerer": {[]fx.Option{cache.RegisterMetrics, fx.Provide(func() prometheus.Registerer { return nil })},
+			"RegisterMetrics: the prometheus.Registerer is nil", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var log strings.Builder
+			logger := fx.WithLogger(func() fxevent.Logger { return &fxevent.ConsoleLogger{W: &log} })
+			app := fx.New(append([]fx.Option{cache.Module, logger}, test.opts...)...)
+			require.ErrorContains(t, app.Err(), test.says)
+			if !test.fxs {
+				assert.NotContains(t, app.Err().Error(), stub)
+				assert.NotContains(t, log.String(), stub)
+			}
+		})
+	}
+}
+
+// TestUseBeforeTheStart calls Redis where an application is built. What returns an error
+// returns one that says where to go; a subscription begins with the start and the log
+// says so.
+func TestUseBeforeTheStart(t *testing.T) {
+	t.Parallel()
+	const says = "use it in a start hook (fx.StartHook) or later, not in a constructor or an fx.Invoke"
+	server := redistest.Start(t)
+	core, logs := observer.New(zap.WarnLevel)
+	var sub cache.Subscriber
+	var events cache.NotificationSystem
+	startApp(t, server, fx.Provide(func() *zap.Logger { return zap.New(core) }),
+		fx.Invoke(func(p everything) {
+			ctx := timeout(t)
+			require.ErrorContains(t, p.Redis.Ping(ctx).Err(), says)
+			require.ErrorContains(t, p.Redis.HealthCheck(ctx), says)
+			_, err := p.LockManager.Acquire(ctx, "early", time.Minute)
+			require.ErrorContains(t, err, says)
+			require.ErrorIs(t, err, cache.ErrClientNotStarted)
+			err = p.Notification.PublishTaskEvent(ctx, &cache.TaskEvent{ID: "t", WorkflowID: "w"})
+			require.ErrorContains(t, err, says)
+			events, sub = p.Notification, p.Notification.Subscribe(t.Context(), "workflow:*")
+		}))
+
+	require.Len(t, logs.All(), 1, "one warning and no more")
+	assert.Contains(t, logs.All()[0].ContextMap()["error"], says)
+	eventually(t, "the subscription begins after the start", func() bool {
+		require.NoError(t, events.PublishWorkflowEvent(timeout(t), &cache.WorkflowEvent{ID: "w", Status: "late"}))
+		return len(sub.Messages()) > 0
+	})
+}

@@ -1,0 +1,93 @@
+package providers
+
+import (
+	"fmt"
+	"reflect"
+
+	"go.uber.org/fx"
+
+	"github.com/compozy/cache/config"
+	"github.com/compozy/cache/lock"
+	"github.com/compozy/cache/notification"
+)
+
+// ReplaceConfig makes the unnamed instance use cfg.
+func ReplaceConfig(cfg *config.Config) fx.Option {
+	return replace("ReplaceConfig", cfg, func(g graph) any { return g.Config.value })
+}
+
+// ReplaceLockManager makes the graph give m to everybody who asks for a LockManager.
+func ReplaceLockManager(m lock.LockManager) fx.Option {
+	return replace("ReplaceLockManager", m, func(g graph) any { return g.Locks.value })
+}
+
+// ReplaceNotificationSystem makes the graph give s to everybody who asks for a
+// NotificationSystem.
+func ReplaceNotificationSystem(s notification.NotificationSystem) fx.Option {
+	return replace("ReplaceNotificationSystem", s, func(g graph) any { return g.Notifications.value })
+}
+
+// replacement is what one of these options put into the graph.
+type replacement struct {
+	call   string
+	value  any
+	actual func(graph) any // what the graph has instead, if the replacement is ignored
+}
+
+// replacementsGroup holds the replacements. A value group reaches the whole
+// application, a decoration only the module it is in and those inside: so the module
+// can see a replacement that does not reach it.
+const replacementsGroup = "cache.replacements"
+
+func replace[T any](call string, value T, actual func(graph) any) fx.Option {
+	if IsNil(value) {
+		return fx.Error(fmt.Errorf("%w: %s: the value is nil", ErrInvalidOption, call))
+	}
+	r := replacement{call, value, actual}
+	return fx.Options(
+		once(fmt.Sprintf("use cache.%s once", call)),
+		// As fx.Replace, without parameters: the original is never made.
+		fx.Decorate(func() T { return value }),
+		fx.Provide(fx.Annotated{Group: replacementsGroup, Target: func() replacement { return r }}),
+	)
+}
+
+// given is what an application has put into the graph for the unnamed instance.
+type given struct {
+	fx.In
+	From         *Source
+	Replacements []replacement `group:"cache.replacements"`
+	ByValue      config.Config `optional:"true"` // which no constructor asks for
+}
+
+// refuseIgnored returns an error for what Fx accepts and then ignores, since the
+// application would use another server than the one it names.
+func refuseIgnored(all graph, in given) error {
+	for _, r := range in.Replacements {
+		if !same(r.value, r.actual(all)) {
+			return fmt.Errorf("%w: %s has no effect where it stands, inside an fx.Module beside cache.Module: "+
+				"pass it to fx.New itself", ErrInvalidOption, r.call)
+		}
+	}
+	cfg := all.Config.value
+	if in.From.environment && cfg == in.From.cfg && !reflect.ValueOf(in.ByValue).IsZero() && !derived(in.ByValue, *cfg) {
+		return fmt.Errorf("%w: a cache.Config by value has no effect: write cache.WithConfig(&config), "+
+			"not fx.Supply or fx.Provide of it", ErrInvalidOption)
+	}
+	return nil
+}
+
+// same compares values of any type; those that Go cannot compare count as the same.
+func same(a, b any) bool {
+	if reflect.TypeOf(a) != reflect.TypeOf(b) {
+		return false
+	}
+	return !reflect.ValueOf(a).Comparable() || a == b
+}
+
+// derived reports whether an application made the value out of the module's own
+// configuration, for code that wants it without the pointer.
+func derived(value, cfg config.Config) bool {
+	value.Dialer, value.Credentials, cfg.Dialer, cfg.Credentials = nil, nil, nil, nil // functions are never equal
+	return reflect.DeepEqual(value, cfg)
+}

@@ -1,0 +1,36 @@
+package providers
+
+import "github.com/compozy/cache/config"
+
+// Source remembers where a configuration came from, for the error of a start that
+// fails. It is filled by [Resolve].
+type Source struct {
+	cfg  *config.Config // nil before
+	text string
+	// environment tells that nobody chose the configuration in the program.
+	environment bool
+}
+
+// describe says where cfg came from. One that is not the resolved one was put in its
+// place by the application.
+func (s *Source) describe(cfg *config.Config) string {
+	if s.cfg != cfg {
+		return "fx.Replace or fx.Decorate"
+	}
+	return s.text
+}
+
+// variables names the environment variables that say where Redis is.
+func variables(prefix string, cfg *config.Config) string {
+	def := config.Default()
+	switch {
+	case cfg.URL != "":
+		return prefix + "REDIS_URL"
+	case len(cfg.Addrs) > 0:
+		return prefix + "REDIS_ADDRS"
+	case cfg.Host != def.Host || cfg.Port != def.Port:
+		return prefix + "REDIS_HOST and " + prefix + "REDIS_PORT"
+	default:
+		return "the defaults, as " + prefix + "REDIS_URL is not set"
+	}
+}
