@@ -132,6 +132,6 @@ func TestClusterThatIsNone(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t)
 	_, err := NewRedis(within(t, patience), &config.Config{Cluster: true, Addrs: []string{srv.Addr()}})
-	require.ErrorIs(t, err, ErrRefused)
+	require.ErrorIs(t, err, ErrUnsupported)
 	require.ErrorContains(t, err, "cluster support disabled")
 }
