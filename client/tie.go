@@ -32,7 +32,8 @@ func (g *gate) tie(conn net.Conn) net.Conn {
 // Close closes the connection. It may be repeated.
 func (t *tied) Close() error {
 	if !t.release() {
-		return nil // it is closed already
+		_ = t.Conn.Close() // the gate is closing it, perhaps just now
+		return nil
 	}
 	return t.Conn.Close()
 }
