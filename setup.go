@@ -79,7 +79,7 @@ func loaded(ctx context.Context, cfg *Config) (*Config, error) {
 func (c *Cache) HealthCheck(ctx context.Context) error {
 	var checks []func(context.Context) error
 	if c.Redis != nil {
-		checks = append(checks, c.Redis.HealthCheck)
+		checks = append(checks, c.Redis.HealthCheck, c.Redis.CheckLockNodes)
 	}
 	for _, part := range []any{c.LockManager, c.Notification} {
 		// A fake need not know its health.

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/cache/internal/redisx"
 )
 
 // What is wrong when a server of one kind is used as one of another.
@@ -154,17 +156,11 @@ func discreetReply(err error) error {
 // replyText is discreetReply as text.
 func replyText(err error) string { return discreetReply(err).Error() }
 
-// isReply reports whether err is an answer of the server, as opposed to the lack of one.
-func isReply(err error) bool {
-	_, ok := errors.AsType[redis.Error](err)
-	return ok
-}
-
 // speaksTLS reports whether the server takes a TLS handshake, where plain text was
 // spoken and err was what came of it. It does not ask a server that was not reached,
 // or that is merely slow.
 func (s *server) speaksTLS(ctx context.Context, err error) bool {
-	if s.endpoint.tls != nil || isReply(err) || isContext(err) || isDial(err) {
+	if s.endpoint.tls != nil || redisx.IsReply(err) || isContext(err) || isDial(err) {
 		return false
 	}
 	return slices.ContainsFunc(s.endpoint.addrs, func(addr string) bool {

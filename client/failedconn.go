@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/cache/internal/redisx"
 )
 
 // failedConn stands for a connection that could not be opened: everything returns the
@@ -45,18 +47,12 @@ func quietDial(next redis.DialHook) redis.DialHook {
 	}
 }
 
-// greeting is the HELLO with which go-redis begins to use a connection. Repeating it
-// on a connection that failed cannot help: the command that needs the connection is
-// what gets repeated, on another one.
-type greeting struct{ redis.Cmder }
-
-// NoRetry is asked by go-redis before it sends a command again.
-func (greeting) NoRetry() bool { return true }
-
-// once returns cmd, as a greeting if it is one.
-func once(cmd redis.Cmder) redis.Cmder {
+// greetOnce keeps go-redis from repeating the HELLO with which it begins to use a
+// connection. That cannot help on a connection that failed: the command that needs
+// the connection is what gets repeated, on another one.
+func greetOnce(cmd redis.Cmder) redis.Cmder {
 	if cmd.Name() == "hello" {
-		return greeting{cmd}
+		return redisx.Once(cmd)
 	}
 	return cmd
 }

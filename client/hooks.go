@@ -32,7 +32,7 @@ func (h *hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		}
 		defer h.gate.leave()
 		start := time.Now()
-		err := next(ctx, once(cmd))
+		err := next(ctx, greetOnce(cmd))
 		m := h.metrics.command(cmd.Name())
 		m.seconds.Observe(time.Since(start).Seconds())
 		m.count(err)
@@ -84,7 +84,7 @@ func (h nodeHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 			return err
 		}
 		defer h.gate.leave()
-		return next(ctx, once(cmd))
+		return next(ctx, greetOnce(cmd))
 	}
 }
 

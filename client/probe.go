@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/compozy/cache/config"
+	"github.com/compozy/cache/internal/redisx"
 )
 
 // probeScript is a write that changes nothing, because its key does not exist. Redis
@@ -190,7 +191,7 @@ var errNoSlots = errors.New("no node of the cluster serves any slot")
 func (s *server) inspect(ctx context.Context, t target) (warnings []string, err error) {
 	// What a server does not say of itself counts as unknown, an error is another's.
 	said, infoErr := t.node.Info(ctx, "server").Result()
-	if infoErr != nil && !isReply(infoErr) {
+	if infoErr != nil && !redisx.IsReply(infoErr) {
 		return nil, infoErr
 	}
 	if problem := s.misfit(ctx, said, t.node); problem != "" {
@@ -202,7 +203,7 @@ func (s *server) inspect(ctx context.Context, t target) (warnings []string, err 
 		return nil, err
 	}
 	err = probeScript.EvalSha(ctx, t.commands, []string{t.key}).Err()
-	if err != nil && !errors.Is(err, redis.Nil) && !redis.HasErrorPrefix(err, "NOSCRIPT") {
+	if err != nil && !errors.Is(err, redis.Nil) && !redisx.IsUnknownScript(err) {
 		return nil, err
 	}
 	if w := unknownVersion(said, infoErr); w != "" {

@@ -406,6 +406,12 @@ func TestZeroRedis(t *testing.T) {
 	}
 }
 
+func TestNilOption(t *testing.T) {
+	t.Parallel()
+	_, err := New(nil, WithName("a"), nil)
+	require.ErrorIs(t, err, ErrInvalidArgument)
+}
+
 // An error says so when time ran out, and no more than once.
 func TestBecause(t *testing.T) {
 	t.Parallel()

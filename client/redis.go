@@ -38,13 +38,17 @@ type Redis struct {
 // New builds a client for cfg without any I/O; nil means config.Default. Nothing
 // is dialled before Open. The Config is copied.
 //
-// It returns a *config.Error if the Config is not valid.
+// It returns a *config.Error if the Config is not valid, and ErrInvalidArgument for an
+// option that is nil.
 func New(cfg *config.Config, opts ...Option) (*Redis, error) {
 	cfg = cfg.WithDefaults()
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	set := newSettings(opts)
+	set, err := newSettings(opts)
+	if err != nil {
+		return nil, err
+	}
 	main, err := mainEndpoint(cfg)
 	if err != nil {
 		return nil, err

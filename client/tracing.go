@@ -66,7 +66,7 @@ type discreetSpan struct {
 }
 
 func (s *discreetSpan) RecordError(err error, opts ...trace.EventOption) {
-	if s.harmless = redis.HasErrorPrefix(err, "NOSCRIPT"); s.harmless {
+	if s.harmless = redisx.IsUnknownScript(err); s.harmless {
 		return
 	}
 	safe := discreet(err)

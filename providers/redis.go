@@ -77,6 +77,7 @@ func (i Instance) Redis(
 	})
 	checks := []health.Check{{
 		Name: i.check("redis"), Kind: health.Readiness, Timeout: cfg.PingTimeout, Func: r.HealthCheck,
+		Warnings: r.Warnings,
 	}}
 	return r, checks, r.Collector(), nil
 }
