@@ -49,11 +49,22 @@ type discreetTracer struct{ trace.Tracer }
 
 // Start begins no trace for background work, only spans of the trace it belongs to.
 func (t discreetTracer) Start(ctx context.Context, name string, opts ...trace.SpanStartOption) (context.Context, trace.Span) {
-	if redisx.IsBackground(ctx) && !trace.SpanContextFromContext(ctx).IsValid() {
+	if (redisx.IsBackground(ctx) || isHousekeeping(name)) && !trace.SpanContextFromContext(ctx).IsValid() {
 		return ctx, noop.Span{}
 	}
 	ctx, span := t.Tracer.Start(ctx, name, opts...)
 	return ctx, &discreetSpan{Span: span}
+}
+
+// isHousekeeping reports whether a span of this name is of a command that go-redis
+// sends for itself: to begin with a connection, or to look for the nodes of a Cluster.
+func isHousekeeping(name string) bool {
+	switch name {
+	case "hello", "command", "cluster slots", "redis.pipeline select", "redis.pipeline client", "redis.pipeline select client":
+		return true
+	default:
+		return false
+	}
 }
 
 // discreetSpan is used by one goroutine, the one that runs the command.
