@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/compozy/cache/internal/redisx"
 )
 
 // HealthCheck reports whether locks can be acquired: a majority of the nodes answers a PING before ctx ends, and within
@@ -17,7 +19,7 @@ func (m *RedisLockManager) HealthCheck(ctx context.Context) error {
 		return ErrManagerClosed
 	}
 	defer m.tasks.end()
-	ctx, cancel := context.WithTimeout(ctx, maxNodeTimeout) // Close waits for all that were asked
+	ctx, cancel := context.WithTimeout(redisx.Background(ctx), maxNodeTimeout) // Close waits for all that were asked
 	defer cancel()
 	answers := make(chan error, len(m.nodes))
 	for i, n := range m.nodes {

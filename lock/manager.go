@@ -11,6 +11,8 @@ import (
 	"github.com/go-redsync/redsync/v4"
 	redsyncredis "github.com/go-redsync/redsync/v4/redis"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/cache/internal/redisx"
 )
 
 // RedisLockManager hands out locks on Redis. It is safe for concurrent use. Make one with [NewRedisLockManager].
@@ -35,6 +37,9 @@ type RedisLockManager struct {
 
 	held     held
 	expiries expiries
+
+	// What may go wrong many times in a row.
+	renewing, listening redisx.Repeated
 }
 
 // NewRedisLockManager makes a manager whose locks live on client, or on the nodes of [WithNodes]; client may be nil
@@ -52,7 +57,7 @@ func NewRedisLockManager(client redis.UniversalClient, opts ...Option) (*RedisLo
 		tasks: tasks{idle: make(chan struct{})},
 	}
 	m.closing, m.close = context.WithCancel(context.Background())
-	m.ctx, m.cancel = context.WithCancel(context.Background())
+	m.ctx, m.cancel = context.WithCancel(redisx.Background(context.Background()))
 	m.metrics = newMetrics(m)
 	m.renewer = newRenewer(m)
 	m.janitor = newJanitor(m)
