@@ -12,6 +12,9 @@ import (
 // HealthCheck reports whether locks can be acquired: a majority of the nodes answers a PING before ctx ends, and within
 // 2s. It returns an error matching ErrRedis if not, and ErrManagerClosed after Close. Safe for concurrent use.
 func (m *RedisLockManager) HealthCheck(ctx context.Context) error {
+	if m.none() {
+		return errNoManager()
+	}
 	if ctx == nil {
 		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
 	}
@@ -51,6 +54,9 @@ func (m *RedisLockManager) HealthCheck(ctx context.Context) error {
 // Alive reports whether the manager's own goroutines run; it asks nothing of Redis. It returns nil before the first
 // lock and after Close. Safe for concurrent use.
 func (m *RedisLockManager) Alive() error {
+	if m.none() {
+		return errNoManager()
+	}
 	if late := m.renewer.late(); late > 0 {
 		return fmt.Errorf("lock: renewal is %v late", late.Round(time.Millisecond))
 	}

@@ -75,6 +75,9 @@ func NewRedisLockManager(client redis.UniversalClient, opts ...Option) (*RedisLo
 
 // String names the manager for fmt, which would otherwise read what is changing. Safe for concurrent use.
 func (m *RedisLockManager) String() string {
+	if m.none() {
+		return "lock manager that was never made"
+	}
 	return fmt.Sprintf("lock manager %q on %d nodes", m.set.name, len(m.nodes))
 }
 
@@ -121,6 +124,9 @@ func (m *RedisLockManager) forget(l *RedisLock) {
 //
 // Close may be called without a lock ever acquired, concurrently, and again; later calls wait for the first one's end.
 func (m *RedisLockManager) Close(ctx context.Context) error {
+	if m.none() {
+		return errNoManager()
+	}
 	if ctx == nil {
 		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
 	}
