@@ -49,17 +49,17 @@ func (s *server) explain(ctx context.Context, name string, err error) error {
 		return known
 	}
 	kind := classify(err)
-	switch kind {
-	case ErrNotStarted, ErrClosed:
+	switch {
+	case errors.Is(kind, ErrNotStarted), errors.Is(kind, ErrClosed):
 		return kind
-	case ErrTLS, ErrUnreachable:
+	case errors.Is(kind, ErrTLS), errors.Is(kind, ErrUnreachable):
 		switch {
 		case s.speaksTLS(ctx, err):
 			kind, err = ErrTLS, errors.New("the server seems to speak TLS: use rediss:// or REDIS_TLS=true")
 		case s.speaksPlain(ctx, err):
 			kind, err = ErrTLS, errors.New("the server does not speak TLS: use redis:// without REDIS_TLS")
 		}
-	case ErrRefused:
+	case errors.Is(kind, ErrRefused):
 		if problem := s.mismatch(ctx, err); problem != "" {
 			return &Error{Addr: name, Kind: ErrUnsupported, Err: fmt.Errorf("%s (%w)", problem, discreetReply(err))}
 		}
@@ -105,7 +105,7 @@ func (s *server) refusal(err error) error {
 		return discreetReply(err)
 	}
 	user := "the user"
-	if name := s.endpoint.options.Username; name != "" {
+	if name := s.endpoint.options.Username; name != "" && s.endpoint.provided == nil {
 		user = "user " + name
 	}
 	_, command, named := strings.Cut(text, "run the '")
@@ -138,17 +138,17 @@ func isUnknown(err error, command string) bool {
 	return strings.EqualFold(unknownCommand(err), command)
 }
 
-// saidReply is a reply of which a part is left out.
-type saidReply string
+// cutReplyError is a reply of which a part is left out.
+type cutReplyError string
 
-func (r saidReply) Error() string { return string(r) }
-func (saidReply) RedisError()     {}
+func (r cutReplyError) Error() string { return string(r) }
+func (cutReplyError) RedisError()     {}
 
 // discreetReply cuts the arguments of our command, such as the source of a script, off
 // a reply that quotes them.
 func discreetReply(err error) error {
 	if text, _, quotes := strings.Cut(err.Error(), ", with args beginning with"); quotes {
-		return saidReply(text)
+		return cutReplyError(text)
 	}
 	return err
 }

@@ -41,7 +41,7 @@ func quietDial(next redis.DialHook) redis.DialHook {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := next(ctx, network, addr)
 		if err != nil {
-			return failedConn{dialError{err}}, nil
+			return failedConn{dialError{err}}, nil //nolint:nilerr // it is in the connection
 		}
 		return conn, nil
 	}

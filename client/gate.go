@@ -68,7 +68,10 @@ func (g *gate) leave() { g.inside.Add(-1) }
 func (g *gate) drain(limit time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	for g.inside.Load() > 0 && redisx.Sleep(ctx, time.Millisecond) == nil {
+	for g.inside.Load() > 0 {
+		if redisx.Sleep(ctx, time.Millisecond) != nil {
+			return
+		}
 	}
 }
 

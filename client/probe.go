@@ -16,10 +16,10 @@ import (
 	"github.com/compozy/cache/internal/redisx"
 )
 
-// probeScript is a write that changes nothing, because its key does not exist. Redis
+// probeSource is a write that changes nothing, because its key does not exist. Redis
 // judges it like any other: a replica, a server out of memory or without enough
 // replicas and a user who may not run scripts or write refuse it.
-var probeScript = redis.NewScript(`return redis.call('SET', KEYS[1], '', 'XX')`)
+const probeSource = `return redis.call('SET', KEYS[1], '', 'XX')`
 
 // probeKey is what the probe's key begins with, after the key prefix.
 const probeKey = "probe:"
@@ -33,8 +33,9 @@ type server struct {
 	gate     *gate
 	log      *zap.Logger
 	lockNode bool
-	prefix   string      // of the probe's key
-	reached  atomic.Bool // a check has succeeded
+	script   *redis.Script // of the probe
+	prefix   string        // of its key
+	reached  atomic.Bool   // a check has succeeded
 
 	mu       sync.Mutex
 	warnings []string // those of the last check that succeeded
@@ -46,7 +47,7 @@ func newServer(c redis.UniversalClient, e *endpoint, dial dialFunc, g *gate, cfg
 	bare.tls, bare.provided = nil, nil
 	return &server{
 		client: c, endpoint: e, dial: dial, plain: g.dialer(cfg.Dialer, &bare), gate: g,
-		log: log, prefix: cfg.KeyPrefix + probeKey,
+		log: log, script: redis.NewScript(probeSource), prefix: cfg.KeyPrefix + probeKey,
 	}
 }
 
@@ -155,7 +156,8 @@ func (s *server) targets(ctx context.Context) ([]target, error) {
 	if !ok {
 		return []target{{name: s.name(), key: s.prefix + "{0}", commands: s.client, node: s.client}}, nil
 	}
-	slots, err := cluster.ClusterSlots(ctx).Result()
+	// Servers that are too old do not know the successor, and their version is to be named.
+	slots, err := cluster.ClusterSlots(ctx).Result() //nolint:staticcheck // see above
 	if err != nil {
 		return nil, err
 	}
@@ -199,10 +201,10 @@ func (s *server) inspect(ctx context.Context, t target) (warnings []string, err 
 	}
 	// Both are needed: a script is asked for by its hash, and sent when the server
 	// does not know that.
-	if err := probeScript.Eval(ctx, t.commands, []string{t.key}).Err(); err != nil && !errors.Is(err, redis.Nil) {
+	if err := s.script.Eval(ctx, t.commands, []string{t.key}).Err(); err != nil && !errors.Is(err, redis.Nil) {
 		return nil, err
 	}
-	err = probeScript.EvalSha(ctx, t.commands, []string{t.key}).Err()
+	err = s.script.EvalSha(ctx, t.commands, []string{t.key}).Err()
 	if err != nil && !errors.Is(err, redis.Nil) && !redisx.IsUnknownScript(err) {
 		return nil, err
 	}

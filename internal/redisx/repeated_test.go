@@ -19,6 +19,7 @@ func TestRepeated(t *testing.T) {
 		log := zap.New(core)
 		var lost redisx.Repeated
 		fail := func() { lost.Log(log, zap.WarnLevel, "lost", zap.String("why", "down")) }
+		pause := func(d time.Duration) { require.NoError(t, redisx.Sleep(t.Context(), d)) }
 		expect := func(messages ...string) {
 			t.Helper()
 			var got []string
@@ -34,7 +35,7 @@ func TestRepeated(t *testing.T) {
 		began := time.Now()
 		for time.Since(began) < 150*time.Second { // an outage
 			fail()
-			time.Sleep(time.Second)
+			pause(time.Second)
 		}
 		entries := logs.TakeAll()
 		require.Len(t, entries, 3, "at once, after one minute, after two")
@@ -44,12 +45,12 @@ func TestRepeated(t *testing.T) {
 		lost.Over(log, "back")
 		expect("back")
 
-		time.Sleep(time.Second) // it flutters: less than a minute after the last line
+		pause(time.Second) // it flutters: less than a minute after the last line
 		fail()
 		lost.Over(log, "back")
 		expect()
 
-		time.Sleep(time.Minute)
+		pause(time.Minute)
 		fail()
 		lost.Over(log, "back")
 		expect("lost", "back")
