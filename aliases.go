@@ -67,10 +67,14 @@ var (
 	ErrOutOfMemory = client.ErrOutOfMemory
 	// ErrDisk means that the server cannot save to disk, and refuses writes.
 	ErrDisk = client.ErrDisk
+	// ErrNoReplicas means that too few replicas are in sync for min-replicas-to-write.
+	ErrNoReplicas = client.ErrNoReplicas
 	// ErrClusterDown means that the Cluster does not serve all slots.
 	ErrClusterDown = client.ErrClusterDown
 	// ErrRefused means an answer that trying again does not change.
 	ErrRefused = client.ErrRefused
+	// ErrUnsupported means a server of another kind than configured, or one that is too old.
+	ErrUnsupported = client.ErrUnsupported
 )
 
 // NewRedis connects to Redis and pings it. A nil cfg means defaults and

@@ -27,6 +27,10 @@ func TestMain(m *testing.M) {
 		holdInProcess()
 		return
 	}
+	if os.Getenv(quietEnv) != "" {
+		runQuietly()
+		return
+	}
 	redistest.VerifyTestMain(m)
 }
 

@@ -110,6 +110,7 @@ func (c *Cache) Health() *Health {
 	}
 	if c.Redis != nil {
 		add("redis", c.Redis)
+		checks = append(checks, Check{Name: "lock_nodes", Func: c.Redis.CheckLockNodes})
 	}
 	add("locks", c.LockManager)
 	add("subscriptions", c.Notification)

@@ -8,9 +8,9 @@
 //
 // [New] checks the configuration and builds the client without any I/O: nothing
 // is dialled, looked up or started before [Redis.Open]. Commands sent earlier
-// fail at once with [ErrNotStarted]. [Redis.WaitReady] then waits for the server
-// and a majority of the lock nodes, and [Redis.Close] ends it all. A client that is dropped without Open and
-// without Close leaves nothing behind.
+// fail at once with [ErrNotStarted]. [Redis.WaitReady] then waits until the server
+// and a majority of the lock nodes are fit for use, and [Redis.Close] ends it all. A
+// client that is dropped without Open and without Close leaves nothing behind.
 //
 // [NewRedis] does all of it for programs without a life cycle of their own:
 //
@@ -28,10 +28,22 @@
 //
 // # What is wrong
 //
-// [Redis.HealthCheck], CheckLockNodes, WaitReady and NewRedis return an [*Error] with the address
-// and one of the kinds [ErrUnreachable], [ErrTLS], [ErrAuth], [ErrLoading],
-// [ErrReadOnly], [ErrOutOfMemory], [ErrDisk], [ErrClusterDown] or [ErrRefused]. No error and
-// no log line holds a password.
+// [Redis.HealthCheck], CheckLockNodes, WaitReady and NewRedis ask the same: whether the
+// server is Redis 7.0 or Valkey 8 at least, of the kind that was configured, and lets
+// this user run scripts and write below the key prefix. The probe is a script that
+// sets the key "<prefix>probe:{…}" if it exists, which it does not, so that nothing is
+// written.
+//
+// They return an [*Error] with the address and one of the kinds [ErrUnreachable],
+// [ErrTLS], [ErrAuth], [ErrLoading], [ErrReadOnly], [ErrOutOfMemory], [ErrDisk],
+// [ErrNoReplicas], [ErrClusterDown], [ErrRefused] or [ErrUnsupported], and say what to
+// change where they know it. No error and no log line holds a password.
+//
+// What works but may surprise is a warning, see [Redis.Warnings]: a maxmemory-policy
+// that may evict locks and events, or a server whose version nobody knows.
+//
+// While a server is down, and when the client is closed, nothing is written to stderr.
+// With Sentinel go-redis itself writes there when it finds a master or misses one.
 //
 // # Metrics
 //
@@ -61,5 +73,7 @@
 // # Tracing
 //
 // With [WithTracerProvider] every command becomes a span that names the command
-// and the server. Keys, values and arguments are in no span.
+// and the server. Keys, values and arguments are in no span. Renewals, heartbeats,
+// health checks and what go-redis asks for itself are part of a trace that their
+// context belongs to, but start none.
 package client

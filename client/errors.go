@@ -23,21 +23,13 @@ var (
 	ErrClosed = errors.New("client: closed")
 )
 
-// ErrInvalidArgument matches the [*ArgumentError] of calls without a context.
-// Nothing was sent.
+// ErrInvalidArgument matches the [*ArgumentError] of calls without a context, or of a
+// Redis that New did not make. Nothing was sent.
 var ErrInvalidArgument = arguments.ErrInvalid
 
 // ArgumentError says which argument cannot be used, and why. All packages of this
 // module share it.
 type ArgumentError = arguments.Error
-
-// checkContext refuses a nil context, which would be a panic further down.
-func checkContext(ctx context.Context) error {
-	if ctx == nil {
-		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
-	}
-	return nil
-}
 
 // Kinds of trouble with the server, found in an [Error].
 var (
@@ -58,11 +50,18 @@ var (
 	// ErrDisk: the server could not save its data to disk and refuses writes until
 	// it can.
 	ErrDisk = errors.New("client: server cannot save to disk")
+	// ErrNoReplicas: fewer replicas than min-replicas-to-write are in sync, and the
+	// server refuses writes until they are.
+	ErrNoReplicas = errors.New("client: too few replicas for writes")
 	// ErrClusterDown: the Cluster does not serve all slots.
 	ErrClusterDown = errors.New("client: cluster is down")
 	// ErrRefused: the server answers with an error that trying again does not
-	// cure, such as a database number it does not have.
+	// cure, such as a database number it does not have or a permission that the
+	// user lacks.
 	ErrRefused = errors.New("client: refused by the server")
+	// ErrUnsupported: the address leads to something else than the configuration
+	// says, such as a Sentinel or a node of a Cluster, or to a server that is too old.
+	ErrUnsupported = errors.New("client: unsupported server")
 )
 
 // Error says what is wrong with which server. It matches its Kind and wraps its
@@ -104,12 +103,14 @@ func classify(err error) error {
 		return ErrAuth
 	case redis.IsLoadingError(err), redis.IsMasterDownError(err):
 		return ErrLoading
-	case redis.IsClusterDownError(err):
+	case redis.IsClusterDownError(err), errors.Is(err, errNoSlots):
 		return ErrClusterDown
 	case redis.IsReadOnlyError(err):
 		return ErrReadOnly
 	case redis.IsOOMError(err):
 		return ErrOutOfMemory
+	case redis.IsNoReplicasError(err):
+		return ErrNoReplicas
 	case redis.HasErrorPrefix(err, "MISCONF"):
 		return ErrDisk // such a server refuses even a PING
 	case redis.IsMaxClientsError(err), redis.IsTryAgainError(err), redis.HasErrorPrefix(err, "BUSY "):
@@ -140,24 +141,31 @@ func isTLS(err error) bool {
 		verify *tls.CertificateVerificationError
 		record tls.RecordHeaderError
 		host   x509.HostnameError
-		op     *net.OpError
 	)
-	if errors.As(err, &verify) || errors.As(err, &record) || errors.As(err, &host) {
-		return true
-	}
-	// An alert, such as "certificate required"; its own type is not exported. With
-	// TLS 1.3 it arrives after the handshake, as the answer to the first command.
-	return errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error")
+	return errors.As(err, &verify) || errors.As(err, &record) || errors.As(err, &host) || isAlert(err)
 }
 
-// permanent reports whether waiting cannot cure an error of this kind.
-func permanent(kind error) bool {
-	for _, k := range []error{ErrAuth, ErrTLS, ErrRefused, ErrNotStarted, ErrClosed} {
-		if errors.Is(kind, k) {
+// isAlert recognises an alert of TLS, such as "certificate required"; its own type is
+// not exported. With TLS 1.3 it may arrive after the handshake, as the answer to the
+// first command.
+func isAlert(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && (op.Op == "remote error" || op.Op == "local error")
+}
+
+// permanent reports whether waiting cannot cure err.
+func permanent(err error) bool {
+	for _, kind := range []error{ErrAuth, ErrTLS, ErrRefused, ErrUnsupported, ErrNotStarted, ErrClosed} {
+		if errors.Is(err, kind) {
 			return true
 		}
 	}
 	return false
+}
+
+// errZero is the error of a Redis that New did not make.
+func errZero() error {
+	return &ArgumentError{Argument: "Redis", Reason: "is nil or zero; New and NewRedis make one"}
 }
 
 // isContext reports whether err only says that a context ended.

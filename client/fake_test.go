@@ -69,3 +69,8 @@ func TestReadCommand(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"GET", "k"}, got)
 }
+
+// bulk is text as a reply.
+func bulk(text string) string {
+	return "$" + strconv.Itoa(len(text)) + "\r\n" + text + "\r\n"
+}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/cache/internal/redisx"
 )
 
 // gate decides whether connections may be opened: not yet, yes, or not any more.
@@ -16,6 +18,8 @@ type gate struct {
 	state atomic.Int32
 	// reached tells that a command has succeeded at some time.
 	reached atomic.Bool
+	// inside is how many commands are under way.
+	inside atomic.Int64
 	// done is cancelled by close and ends dials in flight.
 	done   context.Context
 	cancel context.CancelFunc
@@ -37,10 +41,38 @@ func newGate() *gate {
 // gate stays closed.
 func (g *gate) open() bool { return g.state.CompareAndSwap(gateShut, gateOpen) }
 
-// close refuses new connections and aborts those being opened.
+// refuse lets no further command or connection pass.
+func (g *gate) refuse() { g.state.Store(gateClosed) }
+
+// close ends all connections too, those being opened included.
 func (g *gate) close() {
-	g.state.Store(gateClosed)
+	g.refuse()
 	g.cancel()
+}
+
+// enter lets a command pass, which calls leave when it has ended, or returns the
+// reason why not.
+func (g *gate) enter() error {
+	g.inside.Add(1)
+	if g.state.Load() == gateOpen {
+		return nil
+	}
+	g.leave()
+	return g.check()
+}
+
+func (g *gate) leave() { g.inside.Add(-1) }
+
+// drain waits, for so long at most, until no command is under way. It is for after
+// refuse, which lets no other begin.
+func (g *gate) drain(limit time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	for g.inside.Load() > 0 {
+		if redisx.Sleep(ctx, time.Millisecond) != nil {
+			return
+		}
+	}
 }
 
 // succeeded notes that the server has answered.
@@ -81,7 +113,7 @@ type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 // shut: a dial that waited would hold a goroutine of go-redis until Close, and
 // nobody calls Close on an application that could not be built.
 //
-// With Sentinel connections end with the gate; the others are go-redis' to close.
+// All connections end with the gate, see tie.
 func (g *gate) dialer(dial dialFunc, e *endpoint) dialFunc {
 	if dial == nil {
 		d := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
@@ -112,11 +144,8 @@ func (g *gate) dialer(dial dialFunc, e *endpoint) dialFunc {
 			}
 			conn = secure
 		}
-		if e.mode == modeSentinel {
-			// Outside of TLS, which would report that its connection is gone.
-			conn = g.tie(conn)
-		}
-		return servers.watch(conn, addr), nil
+		// Outside of TLS, which would report that its connection is gone.
+		return servers.watch(g.tie(conn), addr), nil
 	}
 }
 

@@ -3,114 +3,136 @@ package client
 import (
 	"context"
 	"errors"
-	"strconv"
-	"strings"
+	"fmt"
+	"slices"
+	"time"
 
-	"github.com/redis/go-redis/v9"
+	"github.com/compozy/cache/internal/redisx"
 )
 
-// HealthCheck asks the server whether it is fit for use, within the ping timeout
-// and ctx. In a Cluster it asks every master. It writes nothing.
+const (
+	// firstPause and longestPause bound the wait between two tries of WaitReady.
+	firstPause   = 20 * time.Millisecond
+	longestPause = 500 * time.Millisecond
+)
+
+// HealthCheck asks the server whether it can do what this module needs, within the
+// ping timeout and ctx: answer, run scripts, and take writes below the key prefix. In
+// a Cluster it asks every master. It takes four commands (in a Cluster one, and four
+// for each master) and changes nothing.
 //
-// It returns nil, ErrInvalidArgument without a ctx, ErrNotStarted, ErrClosed, or an *Error whose kind tells what is
-// wrong: ErrUnreachable, ErrTLS, ErrAuth, ErrLoading, ErrReadOnly, ErrOutOfMemory,
-// ErrDisk, ErrClusterDown or ErrRefused. What a server does not tell, because it does not
-// know INFO or the user may not ask, counts as healthy.
-func (r *Redis) HealthCheck(ctx context.Context) error { return r.check(ctx, r.checkMain) }
+// It returns nil, ErrInvalidArgument without a ctx, ErrNotStarted, ErrClosed, or an
+// *Error whose kind tells what is wrong: any of those in this package. What the server
+// does not say, because the user may not ask for INFO, counts as well; see [Redis.Warnings].
+// Safe for concurrent use.
+func (r *Redis) HealthCheck(ctx context.Context) error {
+	return r.check(ctx, func(ctx context.Context) error { return r.main.check(ctx) })
+}
+
+// CheckLockNodes asks the lock nodes, as HealthCheck asks the main server, whether a
+// majority of them can hold locks, within the ping timeout and ctx. Without lock nodes
+// it returns nil.
+//
+// It returns ErrInvalidArgument without a ctx, ErrNotStarted, ErrClosed, or an *Error
+// that names one of the nodes. Safe for concurrent use.
+func (r *Redis) CheckLockNodes(ctx context.Context) error {
+	return r.check(ctx, func(ctx context.Context) error { return checkAll(ctx, r.nodes) })
+}
 
 // check asks a question within the ping timeout and ctx, of a client that is in use.
 func (r *Redis) check(ctx context.Context, question func(context.Context) error) error {
-	if err := checkContext(ctx); err != nil {
+	if err := r.usable(ctx); err != nil {
 		return err
 	}
-	if err := r.usable(); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, r.cfg.PingTimeout)
+	ctx, cancel := context.WithTimeout(redisx.Background(ctx), r.cfg.PingTimeout)
 	defer cancel()
 	return question(ctx)
 }
 
-// checkMain is the question of HealthCheck.
-func (r *Redis) checkMain(ctx context.Context) error {
-	if err := r.main.probe(ctx); err != nil {
-		return r.fail(classify(err), err)
-	}
-	if c, ok := r.UniversalClient.(*redis.ClusterClient); ok {
-		return r.checkCluster(ctx, c)
-	}
-	kind, cause := checkServer(ctx, r.UniversalClient)
-	if kind == nil {
+// Warnings returns what the last successful checks of the server and the lock nodes
+// found that need not be wrong, but may surprise: a maxmemory-policy that may evict
+// locks, or a server whose version is unknown. Each is logged once. The health report
+// shows them. Safe for concurrent use.
+func (r *Redis) Warnings() []string {
+	if r.zero() {
 		return nil
 	}
-	return r.fail(kind, cause)
+	var all []string
+	for _, s := range append([]*server{r.main}, r.nodes...) {
+		s.mu.Lock()
+		all = append(all, s.warnings...)
+		s.mu.Unlock()
+	}
+	return slices.Clip(all)
 }
 
-// checkCluster checks every master, and that they serve all slots between them.
-func (r *Redis) checkCluster(ctx context.Context, c *redis.ClusterClient) error {
-	err := c.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
-		kind, cause := checkServer(ctx, node)
-		if kind == nil {
-			info, infoErr := node.ClusterInfo(ctx).Result()
-			if infoErr == nil && infoField(info, "cluster_state") == "fail" {
-				kind = ErrClusterDown
-			}
+// WaitReady asks what HealthCheck asks until the server is fit for use, and a majority
+// of the lock nodes where there are any, or until ctx ends; without an end of ctx it
+// waits as long as it takes. Each try has twice the ping timeout at most, to connect
+// and to answer.
+//
+// It returns nil, or an *Error with the address that wraps the last thing Redis or
+// the network said, and the context's error if that is why it gave up. A wrong
+// password, a missing permission, a server of the wrong kind or too old and other
+// answers that time does not change make it return at once; a replica, too few
+// replicas and a lack of memory may pass. It returns ErrInvalidArgument without a ctx,
+// ErrNotStarted before Open and ErrClosed after Close.
+func (r *Redis) WaitReady(ctx context.Context) error {
+	var last error
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		if err := r.usable(ctx); err != nil {
+			return err
 		}
-		if kind == nil {
+		err := r.try(redisx.Background(ctx))
+		if err == nil {
 			return nil
 		}
-		return &Error{Addr: node.Options().Addr, Kind: kind, Err: cause}
-	})
-	var known *Error
-	if err == nil || errors.As(err, &known) {
-		return err
-	}
-	return r.fail(classify(err), err) // the masters could not be found
-}
-
-// checkServer asks one server and returns the kind of trouble with its cause, or
-// nil. The commands go one by one, because a pipeline would open a connection of
-// its own for them.
-func checkServer(ctx context.Context, c redis.Cmdable) (kind, cause error) {
-	if err := answered(c.Ping(ctx).Err()); err != nil {
-		return classify(err), err
-	}
-	// From here on an error means that the server does not tell.
-	replication := c.Info(ctx, "replication").Val()
-	if infoField(replication, "role") == "slave" && infoField(replication, "slave_read_only") != "0" {
-		return ErrReadOnly, nil
-	}
-	if outOfMemory(c.Info(ctx, "memory").Val()) {
-		return ErrOutOfMemory, nil
-	}
-	return nil, nil
-}
-
-// outOfMemory reports whether the server refuses writes, by the rule it applies
-// itself: the memory that counts is above the limit and nothing may be evicted.
-func outOfMemory(info string) bool {
-	limit := infoNumber(info, "maxmemory")
-	if limit == 0 || infoField(info, "maxmemory_policy") != "noeviction" {
-		return false
-	}
-	return infoNumber(info, "used_memory")-infoNumber(info, "mem_not_counted_for_evict") > limit
-}
-
-// infoNumber returns a number from INFO, or 0.
-func infoNumber(info, name string) int64 {
-	n, err := strconv.ParseInt(infoField(info, name), 10, 64)
-	if err != nil {
-		return 0
-	}
-	return n
-}
-
-// infoField returns the value of one line of INFO, or "".
-func infoField(info, name string) string {
-	for line := range strings.SplitSeq(info, "\n") {
-		if value, ok := strings.CutPrefix(line, name+":"); ok {
-			return strings.TrimSpace(value)
+		// "Deadline exceeded" says less than the refusal that came before.
+		if last == nil || !isContext(err) {
+			last = err
+		}
+		if permanent(last) {
+			return last
+		}
+		if err := redisx.Sleep(ctx, pause); err != nil {
+			return because(last, err)
 		}
 	}
-	return ""
+}
+
+// try asks the server and the lock nodes once.
+func (r *Redis) try(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*r.cfg.PingTimeout)
+	defer cancel()
+	if err := r.main.check(ctx); err != nil {
+		return err
+	}
+	return checkAll(ctx, r.nodes)
+}
+
+// because adds to err that a context ended, unless it says so.
+func because(err, ended error) error {
+	known, ok := errors.AsType[*Error](err)
+	if !ok || errors.Is(err, ended) {
+		return err
+	}
+	return &Error{Addr: known.Addr, Kind: known.Kind, Err: fmt.Errorf("%w (%w)", known.Err, ended)}
+}
+
+// usable returns an error when there is no point in asking Redis.
+func (r *Redis) usable(ctx context.Context) error {
+	if r.zero() {
+		return errZero()
+	}
+	if ctx == nil {
+		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
+	}
+	switch r.gate.state.Load() {
+	case gateShut:
+		return ErrNotStarted
+	case gateClosed:
+		return ErrClosed
+	default:
+		return nil
+	}
 }

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -41,20 +40,24 @@ func TestHealthOfMemory(t *testing.T) {
 	srv := redistest.Start(t)
 	r := ready(t, &config.Config{URL: srv.URL()})
 	admin := srv.Client(t)
+	agree := func(fit bool) {
+		t.Helper()
+		health, set := r.HealthCheck(t.Context()), r.Set(t.Context(), "k", "v", 0).Err()
+		if fit {
+			require.NoError(t, health)
+			require.NoError(t, set)
+			return
+		}
+		require.ErrorIs(t, health, ErrOutOfMemory)
+		require.Error(t, set)
+	}
 	require.NoError(t, admin.ConfigSet(t.Context(), "maxmemory", "1").Err())
-	err := r.HealthCheck(t.Context())
-	require.ErrorIs(t, err, ErrOutOfMemory)
-	require.Error(t, r.Set(t.Context(), "k", "v", 0).Err(), "the server agrees")
-
-	require.NoError(t, admin.ConfigSet(t.Context(), "maxmemory-policy", "allkeys-lru").Err())
-	require.NoError(t, r.HealthCheck(t.Context()), "it may evict")
-
-	require.NoError(t, admin.ConfigSet(t.Context(), "maxmemory-policy", "noeviction").Err())
+	agree(false)
 	require.NoError(t, admin.ConfigSet(t.Context(), "maxmemory", "1gb").Err())
-	require.NoError(t, r.HealthCheck(t.Context()))
-	require.NoError(t, r.Set(t.Context(), "k", "v", 0).Err())
+	agree(true)
 }
 
+// What the probe costs the server, and that it leaves nothing there.
 func TestHealthWritesNothing(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t)
@@ -64,19 +67,10 @@ func TestHealthWritesNothing(t *testing.T) {
 	r := ready(t, cfg)
 	srv.ResetCommands(t)
 	require.NoError(t, r.HealthCheck(t.Context()))
-	require.Equal(t, map[string]int64{"ping": 1, "info": 2}, srv.Commands(t))
+	require.Equal(t, map[string]int64{"info": 2, "eval": 1, "evalsha": 1, "set": 2}, srv.Commands(t), "set by the scripts")
 	require.Zero(t, r.DBSize(t.Context()).Val())
-}
-
-// A user may be allowed to do little; what it may not ask is not wrong.
-func TestHealthForRestrictedUser(t *testing.T) {
-	t.Parallel()
-	srv := redistest.Start(t)
-	admin := srv.Client(t)
-	require.NoError(t, admin.Do(t.Context(), "acl", "setuser", "small", "on", ">pw", "~*", "+get", "+set").Err())
-	r := ready(t, &config.Config{URL: "redis://small:pw@" + srv.Addr()})
-	require.NoError(t, r.HealthCheck(t.Context()))
-	require.NoError(t, r.Set(t.Context(), "k", "v", 0).Err())
+	persistence := r.Info(t.Context(), "persistence").Val()
+	require.Equal(t, "0", infoField(persistence, "rdb_changes_since_last_save"))
 }
 
 func TestHealthOfServersThatTellLittle(t *testing.T) {
@@ -97,7 +91,8 @@ func TestHealthByReply(t *testing.T) {
 		"-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.\r\n":   ErrLoading,
 		"-NOAUTH Authentication required.\r\n":                                                    ErrAuth,
 		"-WRONGPASS invalid username-password pair or user is disabled.\r\n":                      ErrAuth,
-		"-NOPERM this user has no permissions to run the 'ping' command\r\n":                      nil,
+		"-NOPERM this user has no permissions to run the 'eval' command\r\n":                      ErrRefused,
+		"-NOREPLICAS Not enough good replicas to write.\r\n":                                      ErrNoReplicas,
 		"-CLUSTERDOWN The cluster is down\r\n":                                                    ErrClusterDown,
 		"-READONLY You can't write against a read only replica.\r\n":                              ErrReadOnly,
 		"-OOM command not allowed when used memory > 'maxmemory'.\r\n":                            ErrOutOfMemory,
@@ -125,16 +120,16 @@ func TestHealthByReply(t *testing.T) {
 
 func TestWaitReadyWaitsForLoading(t *testing.T) {
 	t.Parallel()
-	var pings atomic.Int64
+	var probes atomic.Int64
 	l := fakeServer(t, func(args []string) string {
-		if strings.EqualFold(args[0], "ping") && pings.Add(1) < 5 {
+		if strings.EqualFold(args[0], "eval") && probes.Add(1) < 5 {
 			return "-LOADING Redis is loading the dataset in memory\r\n"
 		}
 		return "+PONG\r\n"
 	})
 	r := open(t, &config.Config{URL: "redis://" + l.address() + "?max_retries=-1"})
 	require.NoError(t, r.WaitReady(within(t, patience)))
-	require.GreaterOrEqual(t, pings.Load(), int64(5))
+	require.GreaterOrEqual(t, probes.Load(), int64(5))
 }
 
 func TestWaitReadyNamesTheLastReply(t *testing.T) {
@@ -170,11 +165,11 @@ func TestWaitReadyWaitsForTheDisk(t *testing.T) {
 	require.ErrorIs(t, err, ErrDisk)
 	require.ErrorContains(t, err, "MISCONF")
 	require.ErrorContains(t, err, srv.Addr())
-	refused := counted(r, "ping", "error")
+	refused := counted(r, "eval", "error")
 	done := make(chan error, 1)
 	ctx := within(t, patience)
 	go func() { done <- r.WaitReady(ctx) }()
-	eventually(t, func() bool { return counted(r, "ping", "error") > refused }, "it has asked")
+	eventually(t, func() bool { return counted(r, "eval", "error") > refused }, "it has asked")
 
 	require.NoError(t, os.Remove(obstacle))
 	require.NoError(t, admin.BgSave(t.Context()).Err())
@@ -190,22 +185,4 @@ func TestWaitReadyGivesUp(t *testing.T) {
 	require.ErrorIs(t, err, ErrRefused)
 	require.ErrorContains(t, err, "DB index is out of range")
 	require.NotErrorIs(t, err, context.DeadlineExceeded)
-}
-
-func TestInfoOfMemory(t *testing.T) {
-	t.Parallel()
-	for _, tc := range []struct {
-		used, uncounted, limit int
-		policy                 string
-		want                   bool
-	}{
-		{100, 0, 0, "noeviction", false}, {100, 0, 100, "noeviction", false}, {101, 0, 100, "noeviction", true},
-		{101, 1, 100, "noeviction", false}, {101, 0, 100, "allkeys-lru", false}, {101, 0, 100, "volatile-lru", false},
-	} {
-		info := fmt.Sprintf("# Memory\r\nused_memory:%d\r\nused_memory_human:1K\r\nmem_not_counted_for_evict:%d\r\nmaxmemory:%d\r\nmaxmemory_policy:%s\r\n",
-			tc.used, tc.uncounted, tc.limit, tc.policy)
-		require.Equal(t, tc.want, outOfMemory(info), info)
-	}
-	require.False(t, outOfMemory(""))
-	require.False(t, outOfMemory("maxmemory:many\r\nmaxmemory_policy:noeviction"))
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/cache/internal/redisx"
 )
 
 // idleInterval is how often the number of idle connections is looked at. It only
@@ -17,8 +19,9 @@ const idleInterval = 10 * time.Second
 // gate is open, and fails there.
 type idleKeeper struct {
 	client redis.UniversalClient
-	// probe tells whether the server can be reached at all.
-	probe func(ctx context.Context) error
+	gate   *gate
+	// reachable keeps a round from asking sentinels that are down.
+	reachable func(ctx context.Context) error
 	// least is how many idle connections there should be, most how many
 	// connections in all.
 	least, most int
@@ -26,22 +29,24 @@ type idleKeeper struct {
 	// budget bounds one round.
 	budget  time.Duration
 	running sync.WaitGroup
+	stopped chan struct{} // closed by stop
 }
 
 // newIdleKeeper returns nil where there is nothing to keep.
-func newIdleKeeper(e *endpoint, c redis.UniversalClient, probe func(context.Context) error) *idleKeeper {
+func newIdleKeeper(s *server) *idleKeeper {
+	e := s.endpoint
 	least := min(e.options.MinIdleConns, e.options.PoolSize)
 	if least <= 0 {
 		return nil
 	}
 	return &idleKeeper{
-		client: c, probe: probe, least: least, most: e.options.PoolSize,
+		client: s.client, gate: s.gate, reachable: s.reachable, stopped: make(chan struct{}), least: least, most: e.options.PoolSize,
 		every: idleInterval, budget: e.options.DialTimeout + time.Second,
 	}
 }
 
-// start begins to keep connections open until ctx ends. It does not wait.
-func (k *idleKeeper) start(ctx context.Context) {
+// start begins to keep connections open until stop. It does not wait.
+func (k *idleKeeper) start() {
 	if k == nil {
 		return
 	}
@@ -49,14 +54,21 @@ func (k *idleKeeper) start(ctx context.Context) {
 		tick := time.NewTicker(k.every)
 		defer tick.Stop()
 		for {
-			k.round(ctx)
+			k.round()
 			select {
-			case <-ctx.Done():
+			case <-k.stopped:
 				return
 			case <-tick.C:
 			}
 		}
 	})
+}
+
+// stop makes the round under way the last.
+func (k *idleKeeper) stop() {
+	if k != nil {
+		close(k.stopped)
+	}
 }
 
 // wait returns when the goroutine has ended.
@@ -68,10 +80,15 @@ func (k *idleKeeper) wait() {
 
 // round opens what is missing. Failures are left to the next round: while Redis is
 // down, once per interval is enough.
-func (k *idleKeeper) round(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, k.budget)
+func (k *idleKeeper) round() {
+	// The whole round counts as a command: it gives connections back at its end.
+	if k.gate.enter() != nil {
+		return
+	}
+	defer k.gate.leave()
+	ctx, cancel := context.WithTimeout(redisx.Background(context.Background()), k.budget)
 	defer cancel()
-	if k.probe(ctx) != nil {
+	if k.reachable(ctx) != nil {
 		return
 	}
 	switch c := k.client.(type) {

@@ -45,8 +45,7 @@ func TestStartNeedsAMajorityOfTheLockNodes(t *testing.T) {
 	})
 	t.Run("majority down", func(t *testing.T) {
 		t.Parallel()
-		ctx, dialer := untilRefused(t)
-		_, err := NewRedis(ctx, &config.Config{URL: main.URL(), LockNodes: []string{down.Addr()}, Dialer: dialer})
+		_, err := NewRedis(within(t, refusal), &config.Config{URL: main.URL(), LockNodes: []string{down.Addr()}})
 		require.ErrorIs(t, err, ErrUnreachable)
 		require.ErrorContains(t, err, "lock node "+down.Addr())
 	})

@@ -41,12 +41,13 @@ func WithTracerProvider(tp trace.TracerProvider) Option {
 }
 
 // newSettings applies opts to the defaults.
-func newSettings(opts []Option) settings {
+func newSettings(opts []Option) (settings, error) {
 	s := settings{log: zap.NewNop(), name: "default"}
 	for _, opt := range opts {
-		if opt != nil {
-			opt(&s)
+		if opt == nil {
+			return s, &ArgumentError{Argument: "opts", Reason: "contains nil"}
 		}
+		opt(&s)
 	}
-	return s
+	return s, nil
 }

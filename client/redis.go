@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
@@ -37,13 +38,17 @@ type Redis struct {
 // New builds a client for cfg without any I/O; nil means config.Default. Nothing
 // is dialled before Open. The Config is copied.
 //
-// It returns a *config.Error if the Config is not valid.
+// It returns a *config.Error if the Config is not valid, and ErrInvalidArgument for an
+// option that is nil.
 func New(cfg *config.Config, opts ...Option) (*Redis, error) {
 	cfg = cfg.WithDefaults()
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	set := newSettings(opts)
+	set, err := newSettings(opts)
+	if err != nil {
+		return nil, err
+	}
 	main, err := mainEndpoint(cfg)
 	if err != nil {
 		return nil, err
@@ -64,10 +69,11 @@ func New(cfg *config.Config, opts ...Option) (*Redis, error) {
 		if err != nil {
 			return nil, errors.Join(err, r.Close())
 		}
+		n.lockNode = true
 		r.nodes = append(r.nodes, n)
 	}
 	r.metrics.watch(r.poolStats, main, r.nodes)
-	r.idle = newIdleKeeper(main, r.UniversalClient, r.main.probe)
+	r.idle = newIdleKeeper(r.main)
 	return r, nil
 }
 
@@ -84,10 +90,10 @@ func (r *Redis) build(e *endpoint, set settings) (*server, error) {
 	if err := instrument(c, set.tracer); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	return &server{client: c, endpoint: e, dial: dial, gate: r.gate, patience: r.cfg.PingTimeout}, nil
+	return newServer(c, e, dial, r.gate, r.cfg, set.log), nil
 }
 
-// NewRedis builds a client, connects and waits until the server answers. A nil
+// NewRedis builds a client, connects and waits until the server is fit for use. A nil
 // cfg is loaded from the environment. Without a deadline in ctx it waits for the
 // dial timeout and the ping timeout together at most.
 //
@@ -95,8 +101,8 @@ func (r *Redis) build(e *endpoint, set settings) (*server, error) {
 // valid, and an *Error naming the address and the cause if the server does not
 // answer; nothing is left open then.
 func NewRedis(ctx context.Context, cfg *config.Config) (*Redis, error) {
-	if err := checkContext(ctx); err != nil {
-		return nil, err
+	if ctx == nil {
+		return nil, &ArgumentError{Argument: "ctx", Reason: "is nil"}
 	}
 	if cfg == nil {
 		loaded, err := config.Load(ctx, "")
@@ -135,6 +141,9 @@ func (r *Redis) poolStats() *redis.PoolStats {
 // the configuration asks for. It does not wait and may be repeated; after Close it
 // does nothing. It logs one line, at debug level.
 func (r *Redis) Open() {
+	if r.zero() {
+		return
+	}
 	r.opening.Lock()
 	defer r.opening.Unlock()
 	if !r.gate.open() {
@@ -146,19 +155,40 @@ func (r *Redis) Open() {
 		zap.Bool("tls", r.main.endpoint.tls != nil),
 		zap.Int("lock_nodes", len(r.nodes)),
 	)
-	r.idle.start(r.gate.done)
+	r.idle.start()
 }
 
 // Addr is the address for logs and errors, without credentials: host:port, the
 // path of a socket, several addresses of a Cluster, or master and sentinels.
-func (r *Redis) Addr() string { return r.main.endpoint.String() }
+// It is empty if New did not make r.
+func (r *Redis) Addr() string {
+	if r.zero() {
+		return ""
+	}
+	return r.main.endpoint.String()
+}
 
-// Mode is "single", "sentinel" or "cluster".
-func (r *Redis) Mode() string { return r.main.endpoint.mode }
+// Mode is "single", "sentinel" or "cluster", and empty if New did not make r.
+func (r *Redis) Mode() string {
+	if r.zero() {
+		return ""
+	}
+	return r.main.endpoint.mode
+}
+
+// zero reports whether New did not make r. Its own methods do nothing then; the
+// commands are those of a nil client, which panic.
+func (r *Redis) zero() bool { return r == nil || r.main == nil }
 
 // Unwrap returns the embedded client, for code that needs what only *redis.Client or
-// *redis.ClusterClient offer. It belongs to r: close r, not it.
-func (r *Redis) Unwrap() redis.UniversalClient { return r.UniversalClient }
+// *redis.ClusterClient offer. It belongs to r: close r, not it. It is nil if New did
+// not make r.
+func (r *Redis) Unwrap() redis.UniversalClient {
+	if r.zero() {
+		return nil
+	}
+	return r.UniversalClient
+}
 
 // Client returns the embedded client, as Unwrap does, for code that takes a
 // redis.UniversalClient and looks at what is behind it.
@@ -167,6 +197,9 @@ func (r *Redis) Client() redis.UniversalClient { return r.UniversalClient }
 // LockNodes returns one client for each of the configured lock nodes, in their
 // order, or nil. They belong to r: Open and Close include them.
 func (r *Redis) LockNodes() []redis.UniversalClient {
+	if r.zero() {
+		return nil
+	}
 	var clients []redis.UniversalClient
 	for _, node := range r.nodes {
 		clients = append(clients, node.client)
@@ -176,12 +209,21 @@ func (r *Redis) LockNodes() []redis.UniversalClient {
 
 // Collector returns the metrics described in the package comment, for a
 // registerer of the caller's choice.
-func (r *Redis) Collector() prometheus.Collector { return r.metrics }
+func (r *Redis) Collector() prometheus.Collector {
+	if r.zero() {
+		return prometheus.NewRegistry() // collects nothing
+	}
+	return r.metrics
+}
 
 // Close closes all connections, those of the lock nodes included, and joins their
 // errors. It may be called without Open, concurrently, and again: later calls wait
-// for the first and return nil. Open after Close does nothing.
+// for the first and return nil. Open after Close does nothing. It returns
+// ErrInvalidArgument if New did not make r.
 func (r *Redis) Close() error {
+	if r == nil || r.gate == nil {
+		return errZero()
+	}
 	first := false
 	r.closing.Do(func() {
 		first = true
@@ -193,10 +235,25 @@ func (r *Redis) Close() error {
 	return r.closeErr
 }
 
+const (
+	// closeGrace is what commands under way have at Close before their connections
+	// are cut, and closeLimit what they have to notice that: a little more than the
+	// longest pause between their retries.
+	closeGrace = 100 * time.Millisecond
+	closeLimit = time.Second
+)
+
+// close ends what uses connections before it closes the pools: go-redis complains on
+// stderr of a connection that comes back to a closed pool.
 func (r *Redis) close() error {
 	r.opening.Lock()
-	r.gate.close()
+	r.gate.refuse()
 	r.opening.Unlock()
+	r.idle.stop()
+	r.gate.drain(closeGrace)
+	r.gate.close()
+	r.idle.wait()
+	r.gate.drain(closeLimit)
 	var errs []error
 	if r.UniversalClient != nil {
 		if err := r.UniversalClient.Close(); err != nil && !errors.Is(err, redis.ErrClosed) {
@@ -209,7 +266,5 @@ func (r *Redis) close() error {
 		}
 	}
 	errs = append(errs, r.main.endpoint.provided.close())
-	// Only now: closing its connection is what ends a ping that gets no answer.
-	r.idle.wait()
 	return errors.Join(errs...)
 }

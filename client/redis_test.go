@@ -302,7 +302,7 @@ func TestLogOfOpen(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t, redistest.WithPassword("hunter2"))
 	core, logs := observer.New(zapcore.DebugLevel)
-	r := open(t, &config.Config{URL: srv.URL(), LockNodes: []string{"redis://:hunter2@127.0.0.1:1"}}, WithLogger(zap.New(core)), nil, WithLogger(nil))
+	r := open(t, &config.Config{URL: srv.URL(), LockNodes: []string{"redis://:hunter2@127.0.0.1:1"}}, WithLogger(zap.New(core)), WithLogger(nil))
 	r.Open()
 	require.Equal(t, 1, logs.Len())
 	entry := logs.All()[0]

@@ -55,24 +55,9 @@ func within(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
-// callersDial marks the context of untilRefused.
-type callersDial struct{}
-
-// untilRefused returns a context that ends when a server has refused a connection to who
-// has that context, and the dialer that sees to it. What the client dials in the
-// background does not count: it would interrupt the caller's own dial.
-func untilRefused(t *testing.T) (context.Context, func(ctx context.Context, network, addr string) (net.Conn, error)) {
-	t.Helper()
-	ctx, refused := context.WithCancel(context.WithValue(within(t, patience), callersDial{}, true))
-	t.Cleanup(refused)
-	return ctx, func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
-		if err != nil && ctx.Value(callersDial{}) != nil {
-			refused()
-		}
-		return conn, err
-	}
-}
+// refusal is how long a start is given that must fail: its first try is refused at once,
+// and only the pause after that may be cut short.
+const refusal = 2 * time.Second
 
 // eventually fails the test if the condition does not come true in time.
 func eventually(t *testing.T, condition func() bool, what string) {

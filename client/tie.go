@@ -8,9 +8,9 @@ import (
 
 // tied is a connection that ends when its gate closes.
 //
-// With Sentinel the Close of go-redis waits for questions to sentinels that are
-// under way, and does not end them: where the sentinels hang it takes as long as
-// their timeouts.
+// It ends the commands under way before Close closes the pools: go-redis complains of
+// a connection that comes back to a closed pool. With Sentinel the Close of go-redis
+// also waits for questions to sentinels, and does not end them by itself.
 type tied struct {
 	net.Conn
 	release func() bool
@@ -32,7 +32,8 @@ func (g *gate) tie(conn net.Conn) net.Conn {
 // Close closes the connection. It may be repeated.
 func (t *tied) Close() error {
 	if !t.release() {
-		return nil // it is closed already
+		_ = t.Conn.Close() // the gate is closing it, perhaps just now
+		return nil
 	}
 	return t.Conn.Close()
 }

@@ -51,8 +51,7 @@ func TestSentinelDown(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t)
 	srv.Kill()
-	ctx, dialer := untilRefused(t)
-	_, err := NewRedis(ctx, &config.Config{MasterName: "m", Addrs: []string{srv.Addr()}, Dialer: dialer})
+	_, err := NewRedis(within(t, refusal), &config.Config{MasterName: "m", Addrs: []string{srv.Addr()}})
 	require.ErrorIs(t, err, ErrUnreachable)
 	require.ErrorContains(t, err, srv.Addr())
 	require.ErrorContains(t, err, "connection refused")
@@ -121,8 +120,7 @@ func TestClusterDown(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t)
 	srv.Kill()
-	ctx, dialer := untilRefused(t)
-	_, err := NewRedis(ctx, &config.Config{Cluster: true, Addrs: []string{srv.Addr()}, Dialer: dialer})
+	_, err := NewRedis(within(t, refusal), &config.Config{Cluster: true, Addrs: []string{srv.Addr()}})
 	require.ErrorIs(t, err, ErrUnreachable)
 	require.ErrorContains(t, err, srv.Addr())
 }
@@ -132,6 +130,6 @@ func TestClusterThatIsNone(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t)
 	_, err := NewRedis(within(t, patience), &config.Config{Cluster: true, Addrs: []string{srv.Addr()}})
-	require.ErrorIs(t, err, ErrRefused)
+	require.ErrorIs(t, err, ErrUnsupported)
 	require.ErrorContains(t, err, "cluster support disabled")
 }

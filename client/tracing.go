@@ -11,6 +11,9 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/compozy/cache/internal/redisx"
 )
 
 // instrument adds tracing to a client; a nil provider adds none.
@@ -23,6 +26,9 @@ func instrument(c redis.UniversalClient, tp trace.TracerProvider) error {
 		redisotel.WithDBStatement(false),
 		// Finding the caller walks the stack for every command.
 		redisotel.WithCallerEnabled(false),
+		// The pool dials outside of the command that needs the connection, so that
+		// each dial would be a trace of its own.
+		redisotel.WithDialFilter(true),
 	)
 	if err != nil {
 		return fmt.Errorf("client: tracing: %w", err)
@@ -41,18 +47,39 @@ func (p discreetProvider) Tracer(name string, opts ...trace.TracerOption) trace.
 
 type discreetTracer struct{ trace.Tracer }
 
+// Start begins no trace for background work, only spans of the trace it belongs to.
 func (t discreetTracer) Start(ctx context.Context, name string, opts ...trace.SpanStartOption) (context.Context, trace.Span) {
+	if (redisx.IsBackground(ctx) || isHousekeeping(name)) && !trace.SpanContextFromContext(ctx).IsValid() {
+		return ctx, noop.Span{}
+	}
 	ctx, span := t.Tracer.Start(ctx, name, opts...)
 	return ctx, &discreetSpan{Span: span}
+}
+
+// isHousekeeping reports whether a span of this name is of a command that go-redis
+// sends for itself: to begin with a connection, or to look for the nodes of a Cluster.
+func isHousekeeping(name string) bool {
+	switch name {
+	case "hello", "command", "cluster slots", "redis.pipeline select", "redis.pipeline client", "redis.pipeline select client":
+		return true
+	default:
+		return false
+	}
 }
 
 // discreetSpan is used by one goroutine, the one that runs the command.
 type discreetSpan struct {
 	trace.Span
 	last string // what the last recorded error may say
+	// harmless is set when that was no error: a script that the server does not
+	// know yet is sent to it next.
+	harmless bool
 }
 
 func (s *discreetSpan) RecordError(err error, opts ...trace.EventOption) {
+	if s.harmless = redisx.IsUnknownScript(err); s.harmless {
+		return
+	}
 	safe := discreet(err)
 	s.last = safe.Error()
 	s.Span.RecordError(safe, opts...)
@@ -60,6 +87,9 @@ func (s *discreetSpan) RecordError(err error, opts ...trace.EventOption) {
 
 func (s *discreetSpan) SetStatus(code codes.Code, description string) {
 	if code == codes.Error {
+		if s.harmless {
+			return
+		}
 		description = s.last
 	}
 	s.Span.SetStatus(code, description)

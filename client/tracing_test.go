@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/compozy/cache/config"
 	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/internal/redisx"
 )
 
 // recorder returns a provider and what it records.
@@ -118,5 +120,50 @@ func TestDiscreet(t *testing.T) {
 		{errors.New("redis: can't parse reply: secret"), errFailed.Error()},
 	} {
 		require.Equal(t, tc.want, discreet(tc.err).Error())
+	}
+}
+
+// An idle application starts no traces: not by opening connections, not by checking its
+// health. What somebody asks for is traced, and a script that the server does not know
+// yet is no error.
+func TestBackgroundWorkStartsNoTrace(t *testing.T) {
+	t.Parallel()
+	srv, cluster := redistest.Start(t), redistest.StartCluster(t, 3)
+	for name, cfg := range map[string]*config.Config{
+		"single":  {URL: srv.URL(), ClientName: "idle", MinIdleConns: 2, LockNodes: []string{srv.Addr()}},
+		"cluster": {Cluster: true, Addrs: cluster.Addrs(), ClientName: "idle", MinIdleConns: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tp, spans := recorder(t)
+			r := build(t, cfg, WithTracerProvider(tp))
+			if r.idle != nil {
+				r.idle.every = time.Millisecond
+			}
+			r.Open()
+			require.NoError(t, r.WaitReady(t.Context()))
+			require.NoError(t, r.HealthCheck(t.Context()))
+			require.NoError(t, r.CheckLockNodes(t.Context()))
+			background := redisx.Background(t.Context())
+			require.NoError(t, r.Set(background, "k", "v", 0).Err())
+			for _, s := range spans.Started() {
+				t.Errorf("a span of background work: %s", s.Name())
+			}
+
+			require.NoError(t, r.Get(t.Context(), "k").Err())
+			require.Equal(t, "get", spans.Ended()[len(spans.Ended())-1].Name(), "a command of the application")
+
+			parent, span := tp.Tracer("test").Start(background, "parent")
+			require.NoError(t, r.Get(parent, "k").Err())
+			require.Error(t, r.EvalSha(parent, "0123456789012345678901234567890123456789", []string{"k"}).Err())
+			span.End()
+			byName := make(map[string]sdktrace.ReadOnlySpan)
+			for _, s := range spans.Ended() {
+				byName[s.Name()] = s
+			}
+			require.Equal(t, span.SpanContext().TraceID(), byName["get"].SpanContext().TraceID(), "part of a trace")
+			require.Equal(t, codes.Unset, byName["evalsha"].Status().Code)
+			require.Empty(t, byName["evalsha"].Events())
+		})
 	}
 }

@@ -39,6 +39,10 @@ type Check struct {
 	// caused the run and is not cancelled with it, because others may wait for
 	// the same run.
 	Func func(ctx context.Context) error
+	// Warnings, which may be nil, returns what Func found that is no failure but
+	// that somebody should know. It is called after each run of Func that
+	// succeeded, must return at once, and be safe for concurrent use.
+	Warnings func() []string
 }
 
 // CheckError tells what is wrong with a Check.

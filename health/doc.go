@@ -30,6 +30,10 @@
 //	  ]
 //	}
 //
+// A check that succeeds may have [Check.Warnings], such as a server's setting that will
+// hurt later. They stand in its entry as "warnings", a list of texts, and change
+// neither status nor code.
+//
 // # What a bad check cannot do
 //
 // Checks run concurrently, each with a timeout of its own, so the report takes

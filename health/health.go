@@ -64,8 +64,8 @@ func (h *Health) Run(ctx context.Context, kinds ...Kind) Report {
 		}
 	}
 	for i, p := range selected {
-		latency, err := runs[i].wait(ctx)
-		result := newResult(p.check, latency, err)
+		latency, warnings, err := runs[i].wait(ctx)
+		result := newResult(p.check, latency, warnings, err)
 		if result.Status != OK {
 			report.Status = Failing
 		}

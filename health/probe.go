@@ -49,9 +49,10 @@ type run struct {
 	started time.Time
 	timeout time.Duration
 
-	done    chan struct{} // closed when the function has returned
-	err     error         // valid after done
-	latency time.Duration // valid after done
+	done     chan struct{} // closed when the function has returned
+	err      error         // valid after done
+	warnings []string      // valid after done
+	latency  time.Duration // valid after done
 }
 
 // start returns the run under way, or starts one.
@@ -72,7 +73,7 @@ func (p *probe) start(ctx context.Context) *run {
 		// t.FailNow does: deferred calls are all that still happens then.
 		err := errExited
 		defer func() { p.finish(ctx, r, err) }()
-		err = p.call(ctx)
+		r.warnings, err = p.call(ctx)
 	}()
 	return r
 }
@@ -92,36 +93,39 @@ func (p *probe) finish(ctx context.Context, r *run, err error) {
 	close(r.done)
 }
 
-// call runs the check's function and turns a panic into an error.
-func (p *probe) call(ctx context.Context) (err error) {
+// call runs the check's functions and turns a panic into an error.
+func (p *probe) call(ctx context.Context) (warnings []string, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = &PanicError{Value: v, Stack: debug.Stack()}
 		}
 	}()
-	return p.check.Func(ctx)
+	if err := p.check.Func(ctx); err != nil || p.check.Warnings == nil {
+		return nil, err
+	}
+	return p.check.Warnings(), nil
 }
 
-// wait returns how long the run has taken so far and its outcome. It returns
-// when the run has ended, its timeout is over, or ctx has ended.
-func (r *run) wait(ctx context.Context) (time.Duration, error) {
+// wait returns how long the run has taken so far and its outcome, which is without
+// warnings unless it succeeded. It returns when the run has ended, its timeout is over, or ctx has ended.
+func (r *run) wait(ctx context.Context) (time.Duration, []string, error) {
 	elapsed := time.Since(r.started)
 	if elapsed >= r.timeout {
 		select {
 		case <-r.done: // it ended between start and here
-			return r.latency, r.err
+			return r.latency, r.warnings, r.err
 		default:
 		}
-		return elapsed, fmt.Errorf("%w: started %v ago with a timeout of %v", ErrHanging, elapsed.Round(time.Millisecond), r.timeout)
+		return elapsed, nil, fmt.Errorf("%w: started %v ago with a timeout of %v", ErrHanging, elapsed.Round(time.Millisecond), r.timeout)
 	}
 	timer := time.NewTimer(r.timeout - elapsed)
 	defer timer.Stop()
 	select {
 	case <-r.done:
-		return r.latency, r.err
+		return r.latency, r.warnings, r.err
 	case <-timer.C:
-		return time.Since(r.started), fmt.Errorf("%w after %v, and does not heed its context", ErrTimeout, r.timeout)
+		return time.Since(r.started), nil, fmt.Errorf("%w after %v, and does not heed its context", ErrTimeout, r.timeout)
 	case <-ctx.Done():
-		return time.Since(r.started), fmt.Errorf("health: probe ended before the check answered: %w", context.Cause(ctx))
+		return time.Since(r.started), nil, fmt.Errorf("health: probe ended before the check answered: %w", context.Cause(ctx))
 	}
 }

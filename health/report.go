@@ -52,30 +52,38 @@ type Result struct {
 	// Latency is what the check took, or, if it has not returned, how long it
 	// has been running. In JSON it is latency_ms, a number of milliseconds.
 	Latency time.Duration
+	// Warnings is what the check found beside its success, redacted like Error.
+	// They change no status. In JSON they are left out if there are none.
+	Warnings []string
 }
 
-func newResult(c Check, latency time.Duration, err error) Result {
+func newResult(c Check, latency time.Duration, warnings []string, err error) Result {
 	result := Result{Name: c.Name, Kind: c.Kind, Status: OK, Err: err, Latency: latency}
 	if err != nil {
 		result.Status = Failing
 		result.Error = redact(err.Error())
+	}
+	for _, w := range warnings {
+		result.Warnings = append(result.Warnings, redact(w))
 	}
 	return result
 }
 
 // resultJSON is the wire form of Result.
 type resultJSON struct {
-	Name      string  `json:"name"`
-	Kind      Kind    `json:"kind"`
-	Status    Status  `json:"status"`
-	Error     string  `json:"error,omitempty"`
-	LatencyMS float64 `json:"latency_ms"`
+	Name      string   `json:"name"`
+	Kind      Kind     `json:"kind"`
+	Status    Status   `json:"status"`
+	Error     string   `json:"error,omitempty"`
+	Warnings  []string `json:"warnings,omitempty"`
+	LatencyMS float64  `json:"latency_ms"`
 }
 
-// MarshalJSON writes name, kind, status, error (left out if empty) and latency_ms.
+// MarshalJSON writes name, kind, status, error and warnings (each left out if empty)
+// and latency_ms.
 func (r Result) MarshalJSON() ([]byte, error) {
 	return json.Marshal(resultJSON{
-		Name: r.Name, Kind: r.Kind, Status: r.Status, Error: r.Error,
+		Name: r.Name, Kind: r.Kind, Status: r.Status, Error: r.Error, Warnings: r.Warnings,
 		LatencyMS: float64(r.Latency.Microseconds()) / 1000,
 	})
 }
@@ -88,7 +96,7 @@ func (r *Result) UnmarshalJSON(data []byte) error {
 		return fmt.Errorf("health: decoding result: %w", err)
 	}
 	*r = Result{
-		Name: w.Name, Kind: w.Kind, Status: w.Status, Error: w.Error,
+		Name: w.Name, Kind: w.Kind, Status: w.Status, Error: w.Error, Warnings: w.Warnings,
 		Latency: time.Duration(w.LatencyMS * float64(time.Millisecond)),
 	}
 	if w.Status != OK {

@@ -15,7 +15,8 @@ import (
 type Connection interface {
 	// Open lets the client dial. Before it, nothing may reach the network.
 	Open()
-	// WaitReady pings until Redis answers or ctx ends.
+	// WaitReady asks until Redis is fit for use, ctx ends, or an answer shows that
+	// waiting cannot help.
 	WaitReady(ctx context.Context) error
 	// HealthCheck asks the server once.
 	HealthCheck(ctx context.Context) error
@@ -49,7 +50,7 @@ func AppendRedis(lc fx.Lifecycle, r *Redis) {
 }
 
 // Start opens the connection and waits, for at most half of what remains of
-// ctx, until Redis answers. When Redis is not required it asks just once, for
+// ctx, until Redis is fit for use. When Redis is not required it asks just once, for
 // at most ProbeTimeout, and an unreachable server, or no majority of the lock
 // nodes, is a warning: the client connects by itself when it can.
 func (r *Redis) Start(ctx context.Context) error {

@@ -26,6 +26,9 @@ func (m *RedisLockManager) Acquire(ctx context.Context, resource string, ttl tim
 }
 
 func (m *RedisLockManager) acquire(ctx context.Context, resource string, ttl time.Duration) (*RedisLock, error) {
+	if m.none() {
+		return nil, errNoManager()
+	}
 	if err := check(ctx, resource, ttl); err != nil {
 		return nil, err
 	}

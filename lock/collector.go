@@ -16,6 +16,9 @@ var _ prometheus.Collector = (*collector)(nil)
 // several managers can be registered together if the managers have different names, see WithName. Safe for concurrent
 // use.
 func (m *RedisLockManager) Collector() prometheus.Collector {
+	if m.none() {
+		return prometheus.NewRegistry() // collects nothing
+	}
 	labels := prometheus.Labels{"cache": m.set.name}
 	desc := func(name, help string, variable ...string) *prometheus.Desc {
 		return prometheus.NewDesc("cache_lock_"+name, help, variable, labels)

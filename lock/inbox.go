@@ -102,6 +102,7 @@ func (b *inbox) run() {
 			b.setUp(true)
 			settle.Do(func() { close(b.settled) })
 			delay = minReconnectDelay
+			m.listening.Over(m.set.logger, "lock: waiters are told of releases again")
 			m.waiters.nudge() // while there was no connection, messages were lost
 		})
 		if b.setUp(false) {
@@ -111,7 +112,7 @@ func (b *inbox) run() {
 		if ctx.Err() != nil {
 			return
 		}
-		m.set.logger.Info("lock: waiters cannot be told of releases, polling until reconnected", zap.Error(err))
+		m.listening.Log(m.set.logger, zap.InfoLevel, "lock: waiters cannot be told of releases, polling until reconnected", zap.Error(err))
 		_ = redisx.Sleep(ctx, delay)
 		delay = min(2*delay, maxReconnectDelay)
 	}

@@ -73,19 +73,23 @@ const (
 )
 
 // Resource returns the name given to Acquire.
-func (l *RedisLock) Resource() string { return l.resource }
+func (l *RedisLock) Resource() string { return l.orLost().resource }
 
 // String names the lock for logs and for fmt, which would otherwise read what is changing. Safe for concurrent use.
-func (l *RedisLock) String() string { return fmt.Sprintf("lock %q with token %d", l.resource, l.token) }
+func (l *RedisLock) String() string {
+	l = l.orLost()
+	return fmt.Sprintf("lock %q with token %d", l.resource, l.token)
+}
 
 // Token returns the fencing token of this acquisition: larger than that of every earlier acquisition of the resource,
 // positive, and below 2^53. Pass it to whatever the lock protects, and let that refuse tokens smaller than the largest
 // it has seen.
-func (l *RedisLock) Token() int64 { return l.token }
+func (l *RedisLock) Token() int64 { return l.orLost().token }
 
 // Until returns the time at which the lock counts as lost unless it is renewed before. The key in Redis lives a little
 // longer. Renewals move it. After release or loss it stays as it was.
 func (l *RedisLock) Until() time.Time {
+	l = l.orLost()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.until
@@ -94,6 +98,7 @@ func (l *RedisLock) Until() time.Time {
 // IsHeld reports whether the holder may rely on the lock right now. It compares the clock itself, so that it is right
 // even if the process has just been stopped and continued, or the machine suspended. It sends nothing to Redis.
 func (l *RedisLock) IsHeld() bool {
+	l = l.orLost()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.state == stateHeld && remaining(l.until, time.Now()) > 0
@@ -102,6 +107,7 @@ func (l *RedisLock) IsHeld() bool {
 // Lost returns a channel that is closed when the lock is lost, and only then: Release does not close it. The loss is
 // told before the key can expire, whatever Redis or the network do.
 func (l *RedisLock) Lost() <-chan struct{} {
+	l = l.orLost()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.lost == nil {
@@ -116,6 +122,7 @@ func (l *RedisLock) Lost() <-chan struct{} {
 // Context returns a context that ends with the lock. Its cause, see context.Cause, is ErrLockExpired, ErrLockStolen or
 // ErrManagerClosed after a loss, and ErrLockNotHeld after Release. It does not descend from the context of Acquire.
 func (l *RedisLock) Context() context.Context {
+	l = l.orLost()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ctx == nil {

@@ -11,6 +11,8 @@ import (
 	"github.com/go-redsync/redsync/v4"
 	redsyncredis "github.com/go-redsync/redsync/v4/redis"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/cache/internal/redisx"
 )
 
 // RedisLockManager hands out locks on Redis. It is safe for concurrent use. Make one with [NewRedisLockManager].
@@ -35,6 +37,9 @@ type RedisLockManager struct {
 
 	held     held
 	expiries expiries
+
+	// What may go wrong many times in a row.
+	renewing, listening redisx.Repeated
 }
 
 // NewRedisLockManager makes a manager whose locks live on client, or on the nodes of [WithNodes]; client may be nil
@@ -52,7 +57,7 @@ func NewRedisLockManager(client redis.UniversalClient, opts ...Option) (*RedisLo
 		tasks: tasks{idle: make(chan struct{})},
 	}
 	m.closing, m.close = context.WithCancel(context.Background())
-	m.ctx, m.cancel = context.WithCancel(context.Background())
+	m.ctx, m.cancel = context.WithCancel(redisx.Background(context.Background()))
 	m.metrics = newMetrics(m)
 	m.renewer = newRenewer(m)
 	m.janitor = newJanitor(m)
@@ -70,6 +75,9 @@ func NewRedisLockManager(client redis.UniversalClient, opts ...Option) (*RedisLo
 
 // String names the manager for fmt, which would otherwise read what is changing. Safe for concurrent use.
 func (m *RedisLockManager) String() string {
+	if m.none() {
+		return "lock manager that was never made"
+	}
 	return fmt.Sprintf("lock manager %q on %d nodes", m.set.name, len(m.nodes))
 }
 
@@ -116,6 +124,9 @@ func (m *RedisLockManager) forget(l *RedisLock) {
 //
 // Close may be called without a lock ever acquired, concurrently, and again; later calls wait for the first one's end.
 func (m *RedisLockManager) Close(ctx context.Context) error {
+	if m.none() {
+		return errNoManager()
+	}
 	if ctx == nil {
 		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
 	}

@@ -45,6 +45,9 @@ type LockMetrics struct {
 
 // GetMetrics returns a snapshot of what was counted since the manager was made. Safe for concurrent use.
 func (m *RedisLockManager) GetMetrics() *LockMetrics {
+	if m.none() {
+		return &LockMetrics{}
+	}
 	c := m.metrics
 	s := &LockMetrics{
 		AcquisitionsRefused: c.outcomes[outcomeRefused].Load(),

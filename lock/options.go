@@ -77,6 +77,9 @@ func WithRenewal(on bool) Option {
 func collect(client redis.UniversalClient, opts []Option) (settings, error) {
 	s := settings{prefix: "cache:", name: "default", logger: zap.NewNop(), renewal: true}
 	for _, opt := range opts {
+		if opt == nil {
+			return s, &ArgumentError{Argument: "opts", Reason: "contains nil"}
+		}
 		opt(&s)
 	}
 	if !s.nodesGiven {
@@ -90,7 +93,7 @@ func collect(client redis.UniversalClient, opts []Option) (settings, error) {
 		argument, where = "WithNodes", "contains"
 	}
 	for _, node := range s.nodes {
-		if node == nil {
+		if redisx.IsNil(node) {
 			return s, &ArgumentError{Argument: argument, Reason: where + " nil"}
 		}
 		if _, ok := redisx.Unwrap[*redis.Ring](node); ok {

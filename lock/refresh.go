@@ -13,6 +13,9 @@ import (
 // ErrLockStolen or ErrManagerClosed after a loss; the error of ctx if that ended first; or one matching ErrRedis, after
 // which the lock is as it was before. Safe for concurrent use.
 func (l *RedisLock) Refresh(ctx context.Context) error {
+	if l.none() {
+		return ErrLockNotHeld
+	}
 	if ctx == nil {
 		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
 	}

@@ -16,6 +16,9 @@ import (
 // not renewed any more, the manager goes on trying in the background, and Release may be called again. A lost reply is
 // no failure. Safe for concurrent use.
 func (l *RedisLock) Release(ctx context.Context) error {
+	if l.none() {
+		return ErrLockNotHeld
+	}
 	if ctx == nil {
 		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
 	}

@@ -70,6 +70,7 @@ func (b *renewals) record(n *node, index int, v vote) {
 	case decided:
 		if l.extend(b.start, generation) {
 			m.metrics.renewals.Add(1)
+			m.renewing.Over(m.set.logger, "lock: renewals succeed again")
 			m.renewer.schedule(l, b.start.Add(interval(l.ttl)))
 		}
 	case extended:
@@ -92,7 +93,7 @@ func (b *renewals) retry(l *RedisLock, generation uint64, err error) {
 		return
 	}
 	m.metrics.renewalsFailed.Add(1)
-	m.set.logger.Warn("lock: renewal failed", zap.String("resource", l.resource), zap.Error(err), zap.Time("until", l.Until()))
+	m.renewing.Log(m.set.logger, zap.WarnLevel, "lock: renewal failed", zap.String("resource", l.resource), zap.Error(err), zap.Time("until", l.Until()))
 	m.renewer.schedule(l, time.Now().Add(min(l.ttl/10, 500*time.Millisecond)))
 }
 

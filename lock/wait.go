@@ -19,6 +19,9 @@ import (
 // ErrInvalidArgument, and ErrRedis if Redis fails at the first try. Once queued a waiter outlasts failures of Redis until
 // ctx ends. A caller that gives up leaves nothing in Redis. Safe for concurrent use.
 func (m *RedisLockManager) AcquireWait(ctx context.Context, resource string, ttl time.Duration) (*RedisLock, error) {
+	if m.none() {
+		return nil, errNoManager()
+	}
 	if err := check(ctx, resource, ttl); err != nil {
 		return nil, err
 	}

@@ -9,6 +9,9 @@ import (
 // Collector returns the Prometheus collector of this system; see the package documentation for its metrics. Each
 // call returns an equal collector: register one. Safe for concurrent use.
 func (n *RedisNotificationSystem) Collector() prometheus.Collector {
+	if n.none() {
+		return prometheus.NewRegistry() // collects nothing
+	}
 	labels := prometheus.Labels{"cache": n.set.name}
 	desc := func(name, help string, variable ...string) *prometheus.Desc {
 		return prometheus.NewDesc("cache_notification_"+name, help, variable, labels)

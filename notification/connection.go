@@ -54,7 +54,7 @@ func (p *pump) listen() {
 		began := time.Now()
 		s, err := p.connect()
 		if err == nil {
-			p.system.set.logger.Info("notification: connected", zap.Uint64("session", s.epoch), zap.Int("failures", failures))
+			p.connected(s, failures)
 			err = p.read(s)
 			p.disconnected(s, err)
 		} else {
@@ -68,13 +68,19 @@ func (p *pump) listen() {
 		}
 		failures++
 		lookAround(p.ctx, p.system.client)
-		level := zap.WarnLevel
-		if s == nil && failures > 1 {
-			level = zap.DebugLevel // the log hears of the beginning and the end of an outage
-		}
-		p.system.set.logger.Log(level, "notification: connection lost, reconnecting", zap.Error(err), zap.Int("failures", failures))
+		p.connecting.Log(p.system.set.logger, zap.WarnLevel, "notification: connection lost, reconnecting", zap.Error(err), zap.Int("failures", failures))
 		_ = redisx.Sleep(p.ctx, redisx.Backoff(failures, minReconnect, p.system.set.longestPause))
 	}
+}
+
+// connected logs the first session, and those that end an outage that was logged.
+func (p *pump) connected(s *session, failures int) {
+	fields := []zap.Field{zap.Uint64("session", s.epoch), zap.Int("failures", failures)}
+	if s.epoch == 1 && failures == 0 {
+		p.system.set.logger.Info("notification: connected", fields...)
+		return
+	}
+	p.connecting.Over(p.system.set.logger, "notification: connected", fields...)
 }
 
 // dead is a cancelled context. Given to PubSub it keeps go-redis from reconnecting behind our back: reading and
@@ -316,11 +322,14 @@ func (p *pump) refused(s *session, err error) error {
 		p.unguarded(err) // the second answer; the first is about the subscription itself
 		return nil
 	}
-	p.system.set.logger.Error("notification: subscription refused", zap.String("name", name), zap.Error(err))
+	refused := []zap.Field{zap.String("name", name), zap.Error(err)}
 	err = fmt.Errorf("notification: subscription to %q refused: %w", name, err)
-	if name == s.beats {
+	const message = "notification: subscription refused"
+	if name == s.beats { // which ends the session: the next one asks again
+		p.refusing.Log(p.system.set.logger, zap.ErrorLevel, message, refused...)
 		return err
 	}
+	p.system.set.logger.Error(message, refused...)
 	p.enqueue(item{kind: itemRefused, session: s, name: name, payload: err.Error()})
 	p.settled(s, name)
 	return nil

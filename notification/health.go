@@ -21,6 +21,9 @@ const stalledAfter = 30 * time.Second
 // ctx or the ping timeout for a cut connection to come back. After Close it returns ErrClosed, and an *ArgumentError
 // without a ctx. Safe for concurrent use.
 func (n *RedisNotificationSystem) HealthCheck(ctx context.Context) error {
+	if n.none() {
+		return errNoSystem()
+	}
 	if ctx == nil {
 		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
 	}
@@ -53,6 +56,9 @@ func (n *RedisNotificationSystem) HealthCheck(ctx context.Context) error {
 // state of Redis. It returns nil before the first Subscribe and after Close. It sends nothing. Safe for concurrent
 // use.
 func (n *RedisNotificationSystem) Alive() error {
+	if n.none() {
+		return errNoSystem()
+	}
 	return n.pump.alive(time.Now())
 }
 

@@ -80,6 +80,9 @@ func (m *metrics) gap(reason GapReason) {
 
 // GetMetrics returns a snapshot. Safe for concurrent use.
 func (n *RedisNotificationSystem) GetMetrics() *NotificationMetrics {
+	if n.none() {
+		return &NotificationMetrics{}
+	}
 	m := n.metrics
 	snapshot := &NotificationMetrics{
 		MessagesPublished: m.published.Load(),

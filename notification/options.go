@@ -128,9 +128,10 @@ func WithName(name string) Option {
 func newSettings(opts []Option) (settings, error) {
 	s := settings{history: defaultHistory, keyPrefix: defaultKeyPrefix, longestPause: maxReconnect}
 	for _, opt := range opts {
-		if opt != nil {
-			opt(&s)
+		if opt == nil {
+			return s, &ArgumentError{Argument: "opts", Reason: "contains nil"}
 		}
+		opt(&s)
 	}
 	fill(&s.bufferSize, defaultBufferSize)
 	fill(&s.pingTimeout, defaultPingTimeout)

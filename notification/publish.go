@@ -84,6 +84,9 @@ func (e valueOn) outgoing(r *request) (v any, err error) {
 
 // publishOne publishes v, or returns err if there is one: what an event's own method outgoing has returned.
 func (n *RedisNotificationSystem) publishOne(ctx context.Context, r *request, v any, err error) error {
+	if n.none() {
+		return errNoSystem()
+	}
 	if ctx == nil {
 		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
 	}
@@ -101,6 +104,9 @@ func (n *RedisNotificationSystem) publishOne(ctx context.Context, r *request, v 
 
 // publishAll checks everything first, so that bad input never leaves half a batch behind.
 func (n *RedisNotificationSystem) publishAll(ctx context.Context, events []Outgoing) error {
+	if n.none() {
+		return errNoSystem()
+	}
 	if ctx == nil {
 		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
 	}

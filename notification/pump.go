@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/compozy/cache/internal/redisx"
 )
 
 const (
@@ -52,6 +54,9 @@ type pump struct {
 	changed chan struct{} // closed and replaced when live changes; guarded by mu
 	cause   error         // why the last session ended or could not begin; guarded by mu
 
+	// What may go wrong many times in a row.
+	connecting, refusing, recovering redisx.Repeated
+
 	dispatcher *dispatcher
 	replayer   *replayer
 }
@@ -64,7 +69,7 @@ func newPump(n *RedisNotificationSystem) *pump {
 		system: n, queue: make(chan item, queueSize), poke: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
 		dispatched: make(chan struct{}), changed: make(chan struct{}),
 	}
-	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.ctx, p.cancel = context.WithCancel(redisx.Background(context.Background()))
 	p.dispatcher = newDispatcher(n)
 	p.replayer = newReplayer(p)
 	return p

@@ -68,6 +68,7 @@ func (p *pump) readMissed(s *session) (all, ended bool) {
 			if j.listened != "" {
 				p.counts.Store(true)
 			}
+			p.recovering.Over(p.system.set.logger, "notification: recovery succeeds again")
 			if d.base.known {
 				p.system.set.logger.Info("notification: recovered",
 					zap.Int("events", recovered), zap.Duration("took", time.Since(start)))
@@ -85,7 +86,7 @@ func (p *pump) readMissed(s *session) (all, ended bool) {
 		if d.portion.failed(err) {
 			failures = 1 // what comes next is not the same again
 		}
-		p.system.set.logger.Warn("notification: recovery failed", zap.Error(err))
+		p.recovering.Log(p.system.set.logger, zap.WarnLevel, "notification: recovery failed", zap.Error(err))
 		if permanent(err) {
 			// Live delivery is worth more than none, and the subscribers know.
 			p.missed(GapUnreadable, d.at().pos)

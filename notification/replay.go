@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/compozy/cache/internal/redisx"
 )
 
 const (
@@ -39,7 +41,7 @@ func newReplayer(p *pump) *replayer {
 	r := &replayer{
 		pump: p, poke: make(chan struct{}, 1), portion: newPortion(replayBatch), subs: make(map[*Subscription]struct{}),
 	}
-	r.ctx, r.cancel = context.WithCancel(context.Background())
+	r.ctx, r.cancel = context.WithCancel(redisx.Background(context.Background()))
 	return r
 }
 

@@ -73,22 +73,23 @@ func newSubscription(n *RedisNotificationSystem, pattern string) *Subscription {
 }
 
 // Messages returns the channel the messages arrive on. It is closed with the subscription.
-func (s *Subscription) Messages() <-chan *Message { return s.messages }
+func (s *Subscription) Messages() <-chan *Message { return s.orNone().messages }
 
 // Gaps returns the channel on which gaps are told as soon as they are noticed. Nobody needs to read it: when it is
 // full, gaps are merged, and the next message carries the gap too. It is closed with the subscription.
-func (s *Subscription) Gaps() <-chan Gap { return s.gaps }
+func (s *Subscription) Gaps() <-chan Gap { return s.orNone().gaps }
 
 // Pattern returns the channel or glob that was subscribed to.
-func (s *Subscription) Pattern() string { return s.pattern }
+func (s *Subscription) Pattern() string { return s.orNone().pattern }
 
 // String names the subscription for fmt, which would otherwise read what is changing.
-func (s *Subscription) String() string { return fmt.Sprintf("subscription to %q", s.pattern) }
+func (s *Subscription) String() string { return fmt.Sprintf("subscription to %q", s.orNone().pattern) }
 
 // Err returns why the subscription was closed: an *ArgumentError if it was refused at once, a redis.Error that names it
 // if Redis refused it, as for lack of permission, the cause of its context, ErrSlowSubscriber, or ErrClosed when the
 // system was closed. It returns nil while the subscription is open and after its own Close.
 func (s *Subscription) Err() error {
+	s = s.orNone()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err
@@ -96,6 +97,7 @@ func (s *Subscription) Err() error {
 
 // Dropped returns how many messages were dropped because the subscriber was too slow.
 func (s *Subscription) Dropped() uint64 {
+	s = s.orNone()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.droppedN
@@ -105,6 +107,7 @@ func (s *Subscription) Dropped() uint64 {
 // is the ID given to SubscribeFrom, or empty. A subscriber that must not miss what it had buffered when it died stores Message.EventID after
 // handling each message instead.
 func (s *Subscription) LastEventID() string {
+	s = s.orNone()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.lastID
@@ -112,6 +115,9 @@ func (s *Subscription) LastEventID() string {
 
 // Close ends the subscription and closes its channels; it never waits for Redis. It returns nil.
 func (s *Subscription) Close() error {
+	if s.none() {
+		return errNoSubscription()
+	}
 	s.shut(nil)
 	return nil
 }

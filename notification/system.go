@@ -53,7 +53,7 @@ type RedisNotificationSystem struct {
 // nobody and starts nothing: the shared connection and its goroutines begin with the first Subscribe. A nil client, a
 // *redis.Ring or a senseless option gives an *ArgumentError.
 func NewRedisNotificationSystem(client redis.UniversalClient, opts ...Option) (*RedisNotificationSystem, error) {
-	if client == nil {
+	if redisx.IsNil(client) {
 		return nil, &ArgumentError{Argument: "client", Reason: "is nil"}
 	}
 	if _, ok := redisx.Unwrap[*redis.Ring](client); ok {
@@ -76,6 +76,7 @@ func NewRedisNotificationSystem(client redis.UniversalClient, opts ...Option) (*
 
 // String names the system for fmt, which would otherwise read what is changing.
 func (n *RedisNotificationSystem) String() string {
+	n = n.orNone()
 	return fmt.Sprintf("notification system %q", n.set.name)
 }
 
@@ -91,6 +92,7 @@ func (n *RedisNotificationSystem) String() string {
 // a redis.Error if Redis does not let its user listen to the name. The latter may come later too, when the connection
 // is made anew after the permission was taken.
 func (n *RedisNotificationSystem) Subscribe(ctx context.Context, pattern string) Subscriber {
+	n = n.orNone()
 	return n.subscribe(ctx, newSubscription(n, pattern))
 }
 
@@ -103,9 +105,10 @@ func (n *RedisNotificationSystem) Subscribe(ctx context.Context, pattern string)
 // The event's ID is all that is known of the time before. Of a failover while the program was down, in which later events
 // were lost, nothing is told if the journal still has this one, or another one to which the new master gave the same ID.
 func (n *RedisNotificationSystem) SubscribeFrom(ctx context.Context, pattern, eventID string) *Subscription {
+	n = n.orNone()
 	s := newSubscription(n, pattern)
 	s.resumes = true
-	if n.set.history == 0 {
+	if n.set.history == 0 && !n.none() {
 		return n.refuse(s, ErrNoHistory)
 	}
 	at, err := positionOf("eventID", eventID, position{})
@@ -140,6 +143,8 @@ func (n *RedisNotificationSystem) refuse(s *Subscription, err error) *Subscripti
 // admit checks the arguments of a subscription.
 func (n *RedisNotificationSystem) admit(ctx context.Context, pattern string) error {
 	switch {
+	case n.none():
+		return errNoSystem()
 	case ctx == nil:
 		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
 	case ctx.Err() != nil:
@@ -162,6 +167,9 @@ func (n *RedisNotificationSystem) closed() bool {
 
 // Close is Shutdown with a budget of one second. It returns nil, and may be called more than once.
 func (n *RedisNotificationSystem) Close() error {
+	if n.none() {
+		return errNoSystem()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeBudget)
 	defer cancel()
 	// Running out of budget is no failure of Close: what is buffered can still be received.
@@ -173,6 +181,9 @@ func (n *RedisNotificationSystem) Close() error {
 // all. Their channels still hand out what is left in the buffers. It returns the cause of ctx if messages remained,
 // and nil otherwise. Further calls wait for the first one.
 func (n *RedisNotificationSystem) Shutdown(ctx context.Context) error {
+	if n.none() {
+		return errNoSystem()
+	}
 	if ctx == nil {
 		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
 	}

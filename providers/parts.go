@@ -35,7 +35,7 @@ func (i Instance) Locks(
 	checks := []health.Check{alive(i.check("locks"), m.Alive)}
 	if len(nodes) > 0 { // on the main server the client's own check says the same
 		checks = append(checks, health.Check{
-			Name: i.check("lock_nodes"), Kind: health.Readiness, Timeout: cfg.PingTimeout, Func: m.HealthCheck,
+			Name: i.check("lock_nodes"), Kind: health.Readiness, Timeout: cfg.PingTimeout, Func: owner.CheckLockNodes,
 		})
 	}
 	return Part[*lock.RedisLockManager]{Value: m, Checks: checks, Collector: m.Collector()}, nil

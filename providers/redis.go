@@ -41,6 +41,7 @@ func (i Instance) Redis(env Environment, cfg *config.Config, from *Source) (Part
 		Value: r,
 		Checks: []health.Check{{
 			Name: i.check("redis"), Kind: health.Readiness, Timeout: cfg.PingTimeout, Func: r.HealthCheck,
+			Warnings: r.Warnings,
 		}},
 		Collector: r.Collector(),
 	}, nil

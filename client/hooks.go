@@ -9,8 +9,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// hook stands before every command: it refuses what comes before Open and
-// measures the rest. It must not allocate, since it runs for every command.
+// hook stands before every command: it refuses what comes before Open or after Close,
+// and measures the rest. It must not allocate, since it runs for every command.
 type hook struct {
 	gate    *gate
 	metrics *metrics
@@ -19,17 +19,20 @@ type hook struct {
 var _ redis.Hook = (*hook)(nil)
 
 // DialHook guards connections that no command asked for.
-func (h *hook) DialHook(next redis.DialHook) redis.DialHook { return h.gate.guardDial(next) }
+func (h *hook) DialHook(next redis.DialHook) redis.DialHook {
+	return quietDial(h.gate.guardDial(next))
+}
 
 // ProcessHook guards and measures a single command.
 func (h *hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if h.gate.state.Load() == gateShut {
-			cmd.SetErr(ErrNotStarted)
-			return ErrNotStarted
+		if err := h.gate.enter(); err != nil {
+			cmd.SetErr(err)
+			return err
 		}
+		defer h.gate.leave()
 		start := time.Now()
-		err := next(ctx, cmd)
+		err := next(ctx, greetOnce(cmd))
 		m := h.metrics.command(cmd.Name())
 		m.seconds.Observe(time.Since(start).Seconds())
 		m.count(err)
@@ -44,12 +47,13 @@ func (h *hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 // by one, the time once.
 func (h *hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		if h.gate.state.Load() == gateShut {
+		if err := h.gate.enter(); err != nil {
 			for _, cmd := range cmds {
-				cmd.SetErr(ErrNotStarted)
+				cmd.SetErr(err)
 			}
-			return ErrNotStarted
+			return err
 		}
+		defer h.gate.leave()
 		start := time.Now()
 		err := next(ctx, cmds)
 		h.metrics.pipeline.Observe(time.Since(start).Seconds())
@@ -68,16 +72,19 @@ type nodeHook struct{ gate *gate }
 var _ redis.Hook = nodeHook{}
 
 // DialHook guards connections that no command asked for.
-func (h nodeHook) DialHook(next redis.DialHook) redis.DialHook { return h.gate.guardDial(next) }
+func (h nodeHook) DialHook(next redis.DialHook) redis.DialHook {
+	return quietDial(h.gate.guardDial(next))
+}
 
 // ProcessHook guards a single command.
 func (h nodeHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if h.gate.state.Load() == gateShut {
-			cmd.SetErr(ErrNotStarted)
-			return ErrNotStarted
+		if err := h.gate.enter(); err != nil {
+			cmd.SetErr(err)
+			return err
 		}
-		return next(ctx, cmd)
+		defer h.gate.leave()
+		return next(ctx, greetOnce(cmd))
 	}
 }
 

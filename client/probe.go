@@ -1,0 +1,304 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+
+	"github.com/compozy/cache/config"
+	"github.com/compozy/cache/internal/redisx"
+)
+
+// probeSource is a write that changes nothing, because its key does not exist. Redis
+// judges it like any other: a replica, a server out of memory or without enough
+// replicas and a user who may not run scripts or write refuse it.
+const probeSource = `return redis.call('SET', KEYS[1], '', 'XX')`
+
+// probeKey is what the probe's key begins with, after the key prefix.
+const probeKey = "probe:"
+
+// server is one of those that a Redis talks to: the main one, or a lock node.
+type server struct {
+	client   redis.UniversalClient
+	endpoint *endpoint
+	dial     dialFunc // through the gate
+	plain    dialFunc // the same without TLS
+	gate     *gate
+	log      *zap.Logger
+	lockNode bool
+	script   *redis.Script // of the probe
+	prefix   string        // of its key
+	reached  atomic.Bool   // a check has succeeded
+
+	mu       sync.Mutex
+	warnings []string // those of the last check that succeeded
+}
+
+// newServer returns the server that c talks to.
+func newServer(c redis.UniversalClient, e *endpoint, dial dialFunc, g *gate, cfg *config.Config, log *zap.Logger) *server {
+	bare := *e
+	bare.tls, bare.provided = nil, nil
+	return &server{
+		client: c, endpoint: e, dial: dial, plain: g.dialer(cfg.Dialer, &bare), gate: g,
+		log: log, script: redis.NewScript(probeSource), prefix: cfg.KeyPrefix + probeKey,
+	}
+}
+
+// name is the server's address as errors and logs show it.
+func (s *server) name() string {
+	if s.lockNode {
+		return "lock node " + s.endpoint.String()
+	}
+	return s.endpoint.String()
+}
+
+// target is a Redis to be checked: the server itself, or one master of a Cluster.
+type target struct {
+	name     string
+	key      string                // of the probe
+	commands redis.Scripter        // what an application's commands go through
+	node     redis.UniversalClient // the node itself
+}
+
+// check finds out whether the server, or every master of a Cluster, can do what this
+// module needs: a single server takes four commands, a Cluster one and four for each
+// master. It returns nil, ErrNotStarted, ErrClosed or an *Error.
+func (s *server) check(ctx context.Context) error {
+	asking, cancel := s.patience(ctx)
+	defer cancel()
+	if err := s.reachable(asking); err != nil {
+		return s.explain(ctx, s.name(), err)
+	}
+	targets, err := s.targets(asking)
+	if err != nil {
+		return s.explain(ctx, s.name(), err)
+	}
+	errs := make([]error, len(targets))
+	warnings := make([][]string, len(targets))
+	var all sync.WaitGroup
+	for i, t := range targets {
+		all.Go(func() {
+			if warnings[i], errs[i] = s.inspect(asking, t); errs[i] != nil {
+				errs[i] = s.explain(ctx, t.name, errs[i])
+			}
+		})
+	}
+	all.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	s.gate.succeeded() // the commands of a Cluster's nodes do not pass our hook
+	s.reached.Store(true)
+	s.warn(slices.Concat(warnings...))
+	return nil
+}
+
+// patience returns the context of a check. Until a TLS server has answered for the
+// first time it leaves a quarter of the time to find out whether it speaks TLS at all:
+// Redis without TLS gives no answer to a handshake.
+func (s *server) patience(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok || s.endpoint.tls == nil || s.reached.Load() {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, deadline.Add(-time.Until(deadline)/4))
+}
+
+// reachable returns an error if no sentinel can be reached and there is no connection
+// to a master. go-redis writes two lines to stderr for each sentinel that it asks in
+// vain, so this is found out without it.
+func (s *server) reachable(ctx context.Context) error {
+	if s.endpoint.mode != modeSentinel || s.client.PoolStats().TotalConns > 0 {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	results := make(chan error, len(s.endpoint.addrs))
+	for _, addr := range s.endpoint.addrs {
+		go func() {
+			conn, err := s.dial(ctx, s.endpoint.network, addr)
+			if err == nil {
+				_ = conn.Close()
+			}
+			results <- err
+		}()
+	}
+	// All of them are awaited, so that nothing is left behind; the first that can be
+	// reached ends the others.
+	var errs []error
+	reached := false
+	for range s.endpoint.addrs {
+		if err := <-results; err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		reached = true
+		cancel()
+	}
+	if reached {
+		return nil
+	}
+	return errors.Join(errs...)
+}
+
+// targets returns what is to be checked. Only a Cluster has to be asked for it.
+func (s *server) targets(ctx context.Context) ([]target, error) {
+	cluster, ok := s.client.(*redis.ClusterClient)
+	if !ok {
+		return []target{{name: s.name(), key: s.prefix + "{0}", commands: s.client, node: s.client}}, nil
+	}
+	// Servers that are too old do not know the successor, and their version is to be named.
+	slots, err := cluster.ClusterSlots(ctx).Result() //nolint:staticcheck // see above
+	if err != nil {
+		return nil, err
+	}
+	var targets []target
+	seen := make(map[string]bool)
+	for _, r := range slots {
+		if len(r.Nodes) == 0 {
+			continue
+		}
+		master := cmp.Or(r.Nodes[0].ID, r.Nodes[0].Addr)
+		if seen[master] {
+			continue
+		}
+		seen[master] = true
+		key := s.prefix + keyTag(r.Start, r.End)
+		node, err := cluster.MasterForKey(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		targets = append(targets, target{name: node.Options().Addr, key: key, commands: cluster, node: node})
+	}
+	if len(targets) == 0 {
+		return nil, errNoSlots
+	}
+	return targets, nil
+}
+
+// errNoSlots is the state of a Cluster that was never put together.
+var errNoSlots = errors.New("no node of the cluster serves any slot")
+
+// inspect checks one Redis. The commands go one by one, because a pipeline would open
+// a connection of its own for them.
+func (s *server) inspect(ctx context.Context, t target) (warnings []string, err error) {
+	// What a server does not say of itself counts as unknown, an error is another's.
+	said, infoErr := t.node.Info(ctx, "server").Result()
+	if infoErr != nil && !redisx.IsReply(infoErr) {
+		return nil, infoErr
+	}
+	if problem := s.misfit(ctx, said, t.node); problem != "" {
+		return nil, &Error{Addr: t.name, Kind: ErrUnsupported, Err: errors.New(problem)}
+	}
+	// Both are needed: a script is asked for by its hash, and sent when the server
+	// does not know that.
+	if err := s.script.Eval(ctx, t.commands, []string{t.key}).Err(); err != nil && !errors.Is(err, redis.Nil) {
+		return nil, err
+	}
+	err = s.script.EvalSha(ctx, t.commands, []string{t.key}).Err()
+	if err != nil && !errors.Is(err, redis.Nil) && !redisx.IsUnknownScript(err) {
+		return nil, err
+	}
+	if w := unknownVersion(said, infoErr); w != "" {
+		warnings = append(warnings, t.name+": "+w)
+	}
+	memory, _ := t.node.Info(ctx, "memory").Result() // unknown if refused
+	if w := evictionWarning(memory); w != "" {
+		warnings = append(warnings, t.name+": "+w)
+	}
+	return warnings, nil
+}
+
+// misfit says why a Redis that describes itself like this cannot be used at all; ""
+// if nothing is known against it.
+func (s *server) misfit(ctx context.Context, info string, node redis.UniversalClient) string {
+	mode := infoField(info, "redis_mode")
+	switch {
+	case mode == "sentinel":
+		return s.advice(isSentinel)
+	case mode == "cluster" && s.endpoint.mode != modeCluster:
+		// A Cluster of one node serves everybody.
+		state, err := node.ClusterInfo(ctx).Result()
+		if err != nil || infoField(state, "cluster_size") != "1" {
+			return s.advice(isClusterNode)
+		}
+	}
+	return outdated(info)
+}
+
+// warn remembers what the last check found worth a warning, and logs what is new.
+func (s *server) warn(warnings []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range warnings {
+		if !slices.Contains(s.warnings, w) {
+			s.log.Warn("cache: " + w)
+		}
+	}
+	s.warnings = warnings
+}
+
+// identify asks the server what it is over a connection of its own that selects no
+// database and sets no name, which a Sentinel and a Cluster refuse. It returns "" if
+// the server does not say.
+func (s *server) identify(ctx context.Context) string {
+	if s.endpoint.mode != modeSingle {
+		return ""
+	}
+	o := s.endpoint.options.Simple()
+	o.Network, o.Addr, o.Dialer = s.endpoint.network, s.endpoint.addrs[0], s.dial
+	o.DB, o.ClientName, o.PoolSize, o.MinIdleConns, o.MaxRetries = 0, "", 1, 0, -1
+	c := redis.NewClient(o)
+	defer func() { _ = c.Close() }()
+	c.AddHook(nodeHook{s.gate})
+	said, err := c.Info(ctx, "server").Result()
+	if err != nil {
+		return ""
+	}
+	return s.misfit(ctx, said, c)
+}
+
+// lockNodesError returns nil if a majority of the nodes answered without an error.
+// Otherwise it returns the error of one of them: one that time does not cure, if that
+// is why there can be no majority.
+func lockNodesError(errs []error) error {
+	var passing, lasting []error
+	for _, err := range errs {
+		switch {
+		case err == nil:
+		case permanent(err):
+			lasting = append(lasting, err)
+		default:
+			passing = append(passing, err)
+		}
+	}
+	spare := (len(errs) - 1) / 2 // how many may fail
+	switch {
+	case len(passing)+len(lasting) <= spare:
+		return nil
+	case len(lasting) > spare || len(passing) == 0:
+		return lasting[0]
+	default:
+		return passing[0]
+	}
+}
+
+// checkAll checks all of nodes at once and returns an error if no majority is fit.
+func checkAll(ctx context.Context, nodes []*server) error {
+	errs := make([]error, len(nodes))
+	var all sync.WaitGroup
+	for i, node := range nodes {
+		all.Go(func() { errs[i] = node.check(ctx) })
+	}
+	all.Wait()
+	return lockNodesError(errs)
+}
