@@ -44,7 +44,8 @@
 // # What failure means
 //
 // Redis down at start: the start fails within half of its budget with an error
-// that names the instance, where its configuration came from and the address, or goes on with a warning when REDIS_REQUIRED is false.
+// that names the instance, where its configuration came from and the address, or goes
+// on with a warning when REDIS_REQUIRED is false.
 // Redis down later: commands fail with their error, locks are lost in time,
 // subscriptions resume by themselves. At stop, buffered messages are delivered,
 // held locks released and connections closed within half of the budget.
