@@ -239,7 +239,7 @@ func TestTLSMismatch(t *testing.T) {
 	const use, avoid = "the server seems to speak TLS: use rediss:// or REDIS_TLS=true", "the server does not speak TLS"
 	// For so long a server without TLS is waited for, which does not answer a handshake.
 	brief := func(cfg config.Config) config.Config {
-		cfg.PingTimeout = 4 * time.Second
+		cfg.PingTimeout = 2 * time.Second
 		return cfg
 	}
 	for name, test := range map[string]struct {
