@@ -394,6 +394,7 @@ func TestZeroRedis(t *testing.T) {
 			require.Empty(t, r.Addr())
 			require.Empty(t, r.Mode())
 			require.Nil(t, r.Unwrap())
+			require.Nil(t, r.Client())
 			require.Nil(t, r.LockNodes())
 			require.Nil(t, r.Warnings())
 			require.NotPanics(t, func() { _ = r.String() })

@@ -192,7 +192,7 @@ func (r *Redis) Unwrap() redis.UniversalClient {
 
 // Client returns the embedded client, as Unwrap does, for code that takes a
 // redis.UniversalClient and looks at what is behind it.
-func (r *Redis) Client() redis.UniversalClient { return r.UniversalClient }
+func (r *Redis) Client() redis.UniversalClient { return r.Unwrap() }
 
 // LockNodes returns one client for each of the configured lock nodes, in their
 // order, or nil. They belong to r: Open and Close include them.
