@@ -106,7 +106,6 @@ func (l *RedisLock) endRelease(err error) {
 func (m *RedisLockManager) release(ctx context.Context, begin time.Time, l *RedisLock) error {
 	r := m.newRound(context.WithoutCancel(ctx), begin, releasing, l.keys, l.value, l.ttl, askRelease)
 	defer r.done()
-	r.endsWith(m.ctx)
 	err := r.decide(func(mutex *redsync.Mutex) error { return orNoMajority(mutex.UnlockContext(r.context())) })
 	if err == nil {
 		if l.round != nil {

@@ -71,4 +71,6 @@ func (s *Script) Run(
 
 // IsUnknownScript reports whether a server has refused an EVALSHA as it does not know
 // the script: it was restarted or flushed, or another node has taken over.
-func IsUnknownScript(err error) bool { return redis.HasErrorPrefix(err, "NOSCRIPT") }
+func IsUnknownScript(err error) bool {
+	return err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") // nil is by far the most frequent, and not cheap there
+}
