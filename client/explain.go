@@ -23,6 +23,7 @@ const (
 	isClusterNode
 	isNoCluster
 	isNoSentinel
+	isUnknownMaster
 )
 
 // advice names a mistake and the way out.
@@ -34,10 +35,11 @@ func (s *server) advice(m mistake) string {
 		}[m]
 	}
 	return [...]string{
-		isSentinel:    "it is a Sentinel; set MasterName and Addrs (REDIS_MASTER_NAME and REDIS_ADDRS)",
-		isClusterNode: "it is a node of a Cluster; set Cluster (REDIS_CLUSTER=true)",
-		isNoCluster:   "it is no Cluster; do not set Cluster (REDIS_CLUSTER)",
-		isNoSentinel:  "it is no Sentinel; do not set MasterName (REDIS_MASTER_NAME), or set Addrs (REDIS_ADDRS) to the sentinels",
+		isSentinel:      "it is a Sentinel; set MasterName and Addrs (REDIS_MASTER_NAME and REDIS_ADDRS)",
+		isClusterNode:   "it is a node of a Cluster; set Cluster (REDIS_CLUSTER=true)",
+		isNoCluster:     "it is no Cluster; do not set Cluster (REDIS_CLUSTER)",
+		isNoSentinel:    "it is no Sentinel; do not set MasterName (REDIS_MASTER_NAME), or set Addrs (REDIS_ADDRS) to the sentinels",
+		isUnknownMaster: "the sentinels know no master of this name; see MasterName (REDIS_MASTER_NAME)",
 	}[m]
 }
 
@@ -80,6 +82,9 @@ func (s *server) mismatch(ctx context.Context, err error) string {
 	case s.endpoint.mode == modeSentinel:
 		if isUnknown(err, "sentinel") {
 			return s.advice(isNoSentinel)
+		}
+		if errors.Is(err, redis.Nil) {
+			return s.advice(isUnknownMaster)
 		}
 	case moved, strings.Contains(text, "not allowed in cluster mode"):
 		return s.advice(isClusterNode)
@@ -185,21 +190,29 @@ func (s *server) speaksPlain(ctx context.Context, err error) bool {
 		return false
 	}
 	return slices.ContainsFunc(s.endpoint.addrs, func(addr string) bool {
-		conn, err := s.plain(ctx, s.endpoint.network, addr)
-		if err != nil {
-			return false
-		}
-		defer func() { _ = conn.Close() }()
-		defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-		reply := make([]byte, 1)
-		if _, err := conn.Write([]byte("PING\r\n")); err != nil {
-			return false
-		}
-		if _, err := io.ReadFull(conn, reply); err != nil {
-			return false
-		}
-		return reply[0] == '+' || reply[0] == '-'
+		b, err := firstByte(ctx, s.plain, s.endpoint.network, addr)
+		return err == nil && (b == '+' || b == '-')
 	})
+}
+
+// firstByte sends a PING over a new connection and returns how the answer begins: with
+// a plus or a minus, if the server speaks the protocol of Redis in the way that dial
+// does. It returns the error of ctx if that ends first.
+func firstByte(ctx context.Context, dial dialFunc, network, addr string) (byte, error) {
+	conn, err := dial(ctx, network, addr)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = conn.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	reply := make([]byte, 1)
+	if _, err = conn.Write([]byte("PING\r\n")); err == nil {
+		_, err = io.ReadFull(conn, reply)
+	}
+	if err != nil && ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return reply[0], err
 }
 
 // isDial reports whether err means that no connection was made.

@@ -19,7 +19,7 @@ import (
 // probeSource is a write that changes nothing, because its key does not exist. Redis
 // judges it like any other: a replica, a server out of memory or without enough
 // replicas and a user who may not run scripts or write refuse it.
-const probeSource = `return redis.call('SET', KEYS[1], '', 'XX')`
+const probeSource = `redis.call('SET', KEYS[1], '', 'XX') return 1`
 
 // probeKey is what the probe's key begins with, after the key prefix.
 const probeKey = "probe:"
@@ -113,9 +113,10 @@ func (s *server) patience(ctx context.Context) (context.Context, context.CancelF
 	return context.WithDeadline(ctx, deadline.Add(-time.Until(deadline)/4))
 }
 
-// reachable returns an error if no sentinel can be reached and there is no connection
-// to a master. go-redis writes two lines to stderr for each sentinel that it asks in
-// vain, so this is found out without it.
+// reachable returns an error if no sentinel answers and there is no connection to a
+// master. go-redis writes two lines to stderr for each sentinel that it asks in vain,
+// and repeats its questions for longer than a check lasts, so this is found out
+// without it.
 func (s *server) reachable(ctx context.Context) error {
 	if s.endpoint.mode != modeSentinel || s.client.PoolStats().TotalConns > 0 {
 		return nil
@@ -125,15 +126,12 @@ func (s *server) reachable(ctx context.Context) error {
 	results := make(chan error, len(s.endpoint.addrs))
 	for _, addr := range s.endpoint.addrs {
 		go func() {
-			conn, err := s.dial(ctx, s.endpoint.network, addr)
-			if err == nil {
-				_ = conn.Close()
-			}
+			_, err := firstByte(ctx, s.dial, s.endpoint.network, addr)
 			results <- err
 		}()
 	}
-	// All of them are awaited, so that nothing is left behind; the first that can be
-	// reached ends the others.
+	// All of them are awaited, so that nothing is left behind; the first that answers
+	// ends the others.
 	var errs []error
 	reached := false
 	for range s.endpoint.addrs {
@@ -201,11 +199,11 @@ func (s *server) inspect(ctx context.Context, t target) (warnings []string, err 
 	}
 	// Both are needed: a script is asked for by its hash, and sent when the server
 	// does not know that.
-	if err := s.script.Eval(ctx, t.commands, []string{t.key}).Err(); err != nil && !errors.Is(err, redis.Nil) {
+	if err := s.script.Eval(ctx, t.commands, []string{t.key}).Err(); err != nil {
 		return nil, err
 	}
 	err = s.script.EvalSha(ctx, t.commands, []string{t.key}).Err()
-	if err != nil && !errors.Is(err, redis.Nil) && !redisx.IsUnknownScript(err) {
+	if err != nil && !redisx.IsUnknownScript(err) {
 		return nil, err
 	}
 	if w := unknownVersion(said, infoErr); w != "" {

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"net"
 	"strings"
 	"testing"
@@ -64,6 +65,7 @@ func TestAddressOfAnotherKindOfServer(t *testing.T) {
 		"cluster node and database":  {config.Config{URL: "redis://" + node.Addr() + "/2"}, "REDIS_CLUSTER=true"},
 		"no cluster":                 {config.Config{Cluster: true, Addrs: []string{plain.Addr()}}, "no Cluster; do not set Cluster (REDIS_CLUSTER)"},
 		"no sentinel":                {config.Config{MasterName: "m", Addrs: []string{plain.Addr()}}, "no Sentinel; do not set MasterName (REDIS_MASTER_NAME)"},
+		"unknown master":             {config.Config{MasterName: "nobody", Addrs: set.Addrs()}, "no master of this name; see MasterName (REDIS_MASTER_NAME)"},
 		"sentinel as a lock node":    {config.Config{URL: plain.URL(), LockNodes: []string{set.Addrs()[0]}}, "LockNodes (REDIS_LOCK_NODES) are the Redis servers"},
 		"cluster as a lock node":     {config.Config{URL: plain.URL(), LockNodes: []string{node.Addr()}}, "LockNodes (REDIS_LOCK_NODES) are independent"},
 	} {
@@ -298,14 +300,11 @@ func relabel(t *testing.T, info string) *listener {
 		for i, arg := range args {
 			passed[i] = arg
 		}
-		text, err := behind.Do(context.Background(), passed...).Text()
-		switch {
-		case err == redis.Nil: //nolint:errorlint // the very error
-			return "$-1\r\n"
-		case err != nil:
+		reply, err := behind.Do(context.Background(), passed...).Result()
+		if err != nil {
 			return "-" + err.Error() + "\r\n"
 		}
-		return bulk(text)
+		return bulk(fmt.Sprint(reply))
 	})
 }
 
