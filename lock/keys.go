@@ -1,6 +1,6 @@
 package lock
 
-import "strings"
+import "github.com/compozy/cache/internal/redisx"
 
 // keys names what belongs to one resource in Redis. All names have the same hash tag, so that a script may touch all of
 // them in a cluster.
@@ -19,25 +19,8 @@ const (
 
 // newKeys returns the names for a resource.
 func newKeys(prefix, resource string) keys {
-	// A tag that is empty would not be one, and "{}..." has an empty tag. The escape itself is escaped, so that two
-	// resources never share a key.
-	escape := ""
-	if resource[0] == '}' || resource[0] == '%' {
-		escape = "%"
-	}
-	k := keys{length: len(prefix) + len("lock:{") + len(escape) + len(resource) + len("}")}
-	var all strings.Builder
-	all.Grow(3*k.length + len(fenceSuffix) + len(queueSuffix) + len(seenSuffix))
-	for _, suffix := range [...]string{fenceSuffix, queueSuffix, seenSuffix} {
-		all.WriteString(prefix)
-		all.WriteString("lock:{")
-		all.WriteString(escape)
-		all.WriteString(resource)
-		all.WriteString("}")
-		all.WriteString(suffix)
-	}
-	k.all = all.String()
-	return k
+	name := prefix + "lock:" + redisx.HashTag(resource)
+	return keys{all: name + fenceSuffix + name + queueSuffix + name + seenSuffix, length: len(name)}
 }
 
 // lock is the key that holds the holder's value and expires with the lock.
