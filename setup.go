@@ -32,7 +32,7 @@ type Cache struct {
 // SetupCache builds and starts the parts with the constructors and hooks of
 // [Module]. A nil cfg means defaults and environment; zero fields of cfg mean
 // their defaults. Without options nothing is logged, traced or registered, and the
-// instance is called "default". A nil option is ignored.
+// instance is called "default".
 //
 // It returns when Redis answers. It gives up after half of the time that ctx
 // has left (of 15 s where ctx has no deadline), with an error that names the

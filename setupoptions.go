@@ -88,9 +88,11 @@ func (s *setup) refuse(option, reason string, err error) {
 func newSetup(cfg *Config, opts []SetupOption) (*setup, error) {
 	s := &setup{}
 	for _, opt := range opts {
-		if opt != nil {
-			opt(s)
+		if opt == nil {
+			s.refuse("opts", "contains nil", nil)
+			continue
 		}
+		opt(s)
 	}
 	if cfg != nil && s.prefixGiven {
 		s.refuse("SetupWithEnvPrefix", "stands beside a Config, for which no variable is read: use one of them",

@@ -27,7 +27,6 @@ func TestSetupOptions(t *testing.T) {
 	spans := tracetest.NewSpanRecorder()
 	registry := prometheus.NewPedanticRegistry()
 	c, err := cache.SetupCache(timeout(t), configOf(server),
-		nil, // ignored
 		cache.SetupWithName("sessions"),
 		cache.SetupWithLogger(zap.New(core)),
 		cache.SetupWithTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans))),
@@ -84,6 +83,7 @@ func TestSetupOptionsAreRefused(t *testing.T) {
 		option string
 		says   string
 	}{
+		"nil option":           {nil, nil, "opts", "contains nil"},
 		"empty prefix":         {nil, cache.SetupWithEnvPrefix(""), "SetupWithEnvPrefix", "is empty"},
 		"prefix beside config": {&cache.Config{}, cache.SetupWithEnvPrefix("APP_"), "SetupWithEnvPrefix", "use one of them"},
 		"empty name":           {nil, cache.SetupWithName(""), "SetupWithName", "is empty"},
