@@ -246,3 +246,54 @@ func TestHungMasterOfACluster(t *testing.T) {
 		require.True(t, l.IsHeld(), l)
 	}
 }
+
+// TestHungMasterHoldsUpNobodyElse: callers that keep asking a master which hangs fill its pipelines, and not those of the
+// others, whose locks are acquired and released as ever.
+func TestHungMasterHoldsUpNobodyElse(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t, 3, redistest.WithConfig("cluster-require-full-coverage", "no"))
+	m := newManager(t, clusterClient(t, cluster))
+	hung := cluster.MasterOf(t, "cache:lock:{job 0}")
+	var sick, healthy []string
+	for i := range 30 {
+		resource := "job " + strconv.Itoa(i)
+		require.NoError(t, acquire(t, m, resource, longTTL).Release(t.Context()))
+		if cluster.MasterOf(t, "cache:lock:{"+resource+"}") == hung {
+			sick = append(sick, resource)
+		} else {
+			healthy = append(healthy, resource)
+		}
+	}
+	hung.Stop()
+	ctx, cancel := context.WithCancel(t.Context())
+	var asking, working sync.WaitGroup
+	for _, resource := range sick {
+		for range 5 {
+			asking.Go(func() {
+				for ctx.Err() == nil {
+					_, err := m.Acquire(ctx, resource, longTTL)
+					assert.Error(t, err)
+				}
+			})
+		}
+	}
+	require.Eventually(t, func() bool { // all have asked, and some in vain
+		return m.GetMetrics().AcquisitionsFailed > 0
+	}, patience, tick)
+	limit, end := context.WithTimeout(t.Context(), patience)
+	defer end()
+	for _, resource := range healthy {
+		working.Go(func() {
+			for range 50 {
+				l, err := m.Acquire(limit, resource, longTTL)
+				if !assert.NoError(t, err, resource) || !assert.NoError(t, l.Release(limit)) {
+					return
+				}
+			}
+		})
+	}
+	working.Wait()
+	cancel()
+	asking.Wait()
+	hung.Continue()
+}
