@@ -96,7 +96,8 @@ func send(ctx context.Context, client redis.UniversalClient, cmds []redis.Cmder)
 // Process sends a command together with those of other callers, and returns its
 // error. When ctx ends first it returns an [*AbandonedError]; if that says Sent, the
 // command must not be touched any more, and late, where it is not nil, is called when
-// the command has been answered, or has failed, after all.
+// the command has been answered, or has failed, after all. A caller that sends its
+// command by itself (see Settings.Alone) gets the error of the command in any case.
 //
 // key is the command's first key, by which a Cluster is asked for its master.
 func (c *Commands) Process(ctx context.Context, key string, cmd redis.Cmder, late func()) error {

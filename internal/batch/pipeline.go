@@ -26,10 +26,12 @@ type Keyed struct {
 // replies.
 //
 // The client may send a command again whose reply was lost, so each must be one that
-// can be executed twice. Pipeline calls done with the indexes of the commands that were answered, or have failed,
-// as soon as they are, maybe several times at once. Commands for which done was not
-// called when Pipeline returns must not be touched any more: their replies may still
-// come.
+// can be executed twice.
+//
+// Pipeline calls done with the indexes of the commands that were answered, or have
+// failed, as soon as they are, maybe several times at once. Commands for which done
+// was not called when it returns must not be touched any more: their replies may
+// still come.
 func Pipeline(ctx context.Context, client redis.UniversalClient, list []Keyed, done func(indexes []int)) {
 	var all sync.WaitGroup
 	for _, indexes := range byMaster(ctx, client, list) {

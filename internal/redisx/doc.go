@@ -1,3 +1,4 @@
-// Package redisx holds what every package of this module needs of go-redis
-// beyond go-redis itself.
+// Package redisx holds what the packages of this module share around go-redis:
+// scripts, classes of errors, hash tags, what hides behind a client, contexts of
+// background work, pauses between tries, and log lines for what goes on for long.
 package redisx

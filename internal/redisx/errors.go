@@ -14,10 +14,11 @@ var ErrNotStarted = errors.New("client: not started: under Fx use it in a start 
 	"not in a constructor or an fx.Invoke")
 
 // IsReply reports whether err is what a server said. Errors that a script put into
-// its reply count if their type has the method RedisError.
+// its reply count if their type has the method RedisError. A redis.Nil inside of
+// another error does not: go-redis says so when no sentinel knows the master.
 func IsReply(err error) bool {
 	var reply redis.Error
-	return errors.As(err, &reply)
+	return errors.As(err, &reply) && (reply != redis.Nil || err == redis.Nil) //nolint:errorlint // see above
 }
 
 // IsUnsent reports whether err came before the command was sent: there was no
@@ -26,11 +27,11 @@ func IsReply(err error) bool {
 func IsUnsent(err error) bool {
 	var network *net.OpError
 	return errors.As(err, &network) && network.Op == "dial" ||
-		errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted) || IsUnusable(err)
+		errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted) || isUnusable(err)
 }
 
-// IsUnusable reports whether the client is closed, or may not connect yet.
-func IsUnusable(err error) bool {
+// isUnusable reports whether the client is closed, or may not connect yet.
+func isUnusable(err error) bool {
 	return errors.Is(err, redis.ErrClosed) || errors.Is(err, ErrNotStarted)
 }
 
@@ -42,7 +43,7 @@ func IsUnusable(err error) bool {
 // time left has to see to that itself.
 func IsTransient(err error) bool {
 	if !IsReply(err) {
-		return err != nil && !IsUnusable(err) && !errors.Is(err, context.Canceled)
+		return err != nil && !isUnusable(err) && !errors.Is(err, context.Canceled)
 	}
 	for _, code := range [...]string{
 		"LOADING ", "READONLY ", "MASTERDOWN ", "CLUSTERDOWN ", "TRYAGAIN ", "UNBLOCKED ", "BUSY ", "NOREPLICAS ",

@@ -87,6 +87,8 @@ func TestErrorsOfRealServers(t *testing.T) {
 func TestOtherErrors(t *testing.T) {
 	t.Parallel()
 	check(t, "not started", classes{unsent: true}, redisx.ErrNotStarted)
+	check(t, "no sentinel knows the master", classes{transient: true}, fmt.Errorf("all sentinels are unreachable: %w", redis.Nil))
+	require.True(t, redisx.IsReply(redis.Nil))
 	check(t, "EOF", classes{transient: true}, io.EOF)
 	check(t, "canceled", classes{}, context.Canceled)
 	check(t, "deadline", classes{transient: true}, context.DeadlineExceeded)

@@ -13,11 +13,11 @@ func IsNil(c redis.UniversalClient) bool {
 		if v := reflect.ValueOf(c); v.Kind() == reflect.Pointer && v.IsNil() {
 			return true
 		}
-		wrapper, wraps := c.(interface{ Unwrap() redis.UniversalClient })
+		inner, wraps := unwrap(c)
 		if !wraps {
 			return false
 		}
-		c = wrapper.Unwrap()
+		c = inner
 	}
 	return true
 }

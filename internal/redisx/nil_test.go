@@ -25,9 +25,3 @@ func TestIsNil(t *testing.T) {
 		require.False(t, redisx.IsNil(c), name)
 	}
 }
-
-func TestBackground(t *testing.T) {
-	t.Parallel()
-	require.False(t, redisx.IsBackground(t.Context()))
-	require.True(t, redisx.IsBackground(redisx.Background(t.Context())))
-}

@@ -26,6 +26,7 @@ type Repeated struct {
 // since the last time, as the field "repeated". Less than a minute after that it is
 // logged at debug level only.
 func (r *Repeated) Log(log *zap.Logger, level zapcore.Level, msg string, fields ...zap.Field) {
+	log = log.WithOptions(zap.AddCallerSkip(1)) // the line is the caller's
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
@@ -43,6 +44,7 @@ func (r *Repeated) Log(log *zap.Logger, level zapcore.Level, msg string, fields 
 
 // Over notes that the condition has passed, and logs that if its coming was logged.
 func (r *Repeated) Over(log *zap.Logger, msg string, fields ...zap.Field) {
+	log = log.WithOptions(zap.AddCallerSkip(1))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.shown {

@@ -15,7 +15,7 @@ type Script struct {
 	source, hash any
 }
 
-// NewScript returns the Script with this source.
+// NewScript computes the hash of source, so make a Script once and keep it.
 func NewScript(source string) *Script {
 	sum := sha1.Sum([]byte(source)) //nolint:gosec // see the import
 	return &Script{source: source, hash: hex.EncodeToString(sum[:])}

@@ -10,11 +10,16 @@ func Unwrap[T any](c redis.UniversalClient) (found T, ok bool) {
 		if found, ok = c.(T); ok {
 			return found, true
 		}
-		wrapper, wraps := c.(interface{ Unwrap() redis.UniversalClient })
-		if !wraps {
-			break
-		}
-		c = wrapper.Unwrap()
+		c, _ = unwrap(c)
 	}
 	return found, false
+}
+
+// unwrap returns what c wraps; ok tells whether it is a wrapper at all.
+func unwrap(c redis.UniversalClient) (inner redis.UniversalClient, ok bool) {
+	wrapper, ok := c.(interface{ Unwrap() redis.UniversalClient })
+	if !ok {
+		return nil, false
+	}
+	return wrapper.Unwrap(), true
 }
