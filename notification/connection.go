@@ -68,7 +68,11 @@ func (p *pump) listen() {
 		}
 		failures++
 		lookAround(p.ctx, p.system.client)
-		p.connecting.Log(p.system.set.logger, zap.WarnLevel, "notification: connection lost, reconnecting", zap.Error(err), zap.Int("failures", failures))
+		what := "notification: connection lost, reconnecting"
+		if errors.Is(err, redisx.ErrNotStarted) {
+			what = "notification: a subscription waits for the client to start"
+		}
+		p.connecting.Log(p.system.set.logger, zap.WarnLevel, what, zap.Error(err), zap.Int("failures", failures))
 		_ = redisx.Sleep(p.ctx, redisx.Backoff(failures, minReconnect, p.system.set.longestPause))
 	}
 }
