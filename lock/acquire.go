@@ -15,7 +15,8 @@ import (
 //
 // The error matches exactly one of ErrLockNotAcquired (somebody else is there), the error of ctx, ErrRedis,
 // ErrInvalidArgument and ErrManagerClosed. No key is left behind with an error: if the fate of a command is unknown, it
-// is undone in the background. The end of ctx ends the call at once; if a server hangs that has answered quickly until
+// is undone in the background. (A command that the network holds up for more than two seconds after it was looked for in
+// vain is not found any more: its key then lasts for ttl.) The end of ctx ends the call at once; if a server hangs that has answered quickly until
 // then, a cancellation may take 200ms to be noticed. Acquire is safe for concurrent use.
 func (m *RedisLockManager) Acquire(ctx context.Context, resource string, ttl time.Duration) (Lock, error) {
 	l, err := m.acquire(ctx, resource, ttl)

@@ -101,6 +101,7 @@ func (q *Queue[T]) Do(ctx context.Context, item T) (sent bool, err error) {
 	if ctx.Err() != nil {
 		return false, context.Cause(ctx)
 	}
+	size := q.set.Size(item) // not under the mutex, which a panic would leave locked
 	q.mu.Lock()
 	if q.quick && q.sending == 0 {
 		q.sending++
@@ -108,7 +109,7 @@ func (q *Queue[T]) Do(ctx context.Context, item T) (sent bool, err error) {
 		q.sendAlone(ctx, item)
 		return true, nil
 	}
-	e := &entry[T]{item: item, ctx: ctx, size: q.set.Size(item), done: make(chan struct{})}
+	e := &entry[T]{item: item, ctx: ctx, size: size, done: make(chan struct{})}
 	e.place = q.waiting.PushBack(e)
 	q.start()
 	q.mu.Unlock()
@@ -184,17 +185,27 @@ func (q *Queue[T]) Waiting() int {
 
 // run sends batches until nothing waits.
 func (q *Queue[T]) run() {
+	through := false
+	defer func() {
+		if through {
+			return
+		}
+		// Send has called runtime.Goexit. Another goroutine goes on.
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.sending--
+		q.start()
+	}()
 	for {
 		// Callers whose items have just come back are about to bring the next ones:
 		// letting them run first makes fuller batches.
 		runtime.Gosched()
 		batch := q.take()
 		if batch == nil {
+			through = true
 			return
 		}
-		began := time.Now()
-		panicked := q.send(batch)
-		q.settle(batch, panicked, began)
+		q.send(batch)
 	}
 }
 
@@ -224,8 +235,8 @@ func (q *Queue[T]) take() []*entry[T] {
 	return batch
 }
 
-// send calls Send, and returns what it panicked with, or nil.
-func (q *Queue[T]) send(batch []*entry[T]) (panicked any) {
+// send calls Send and wakes the callers, whatever Send does.
+func (q *Queue[T]) send(batch []*entry[T]) {
 	// A span or other value of the first caller goes for all; the end of its context
 	// for none.
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(batch[0].ctx), q.deadline(batch))
@@ -234,13 +245,18 @@ func (q *Queue[T]) send(batch []*entry[T]) (panicked any) {
 	for i, e := range batch {
 		items[i] = e.item
 	}
+	began, returned := time.Now(), false
 	defer func() {
+		var panicked any
 		if v := recover(); v != nil {
 			panicked = fmt.Sprintf("%v\n\nraised by a batch, at:\n%s", v, debug.Stack())
+		} else if !returned {
+			panicked = "runtime.Goexit was called while a batch was sent"
 		}
+		q.settle(batch, panicked, began)
 	}()
 	q.set.Send(ctx, items)
-	return nil
+	returned = true
 }
 
 // deadline returns when nobody waits for a batch any longer, at the latest.

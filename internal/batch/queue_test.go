@@ -3,6 +3,7 @@ package batch_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -365,5 +366,33 @@ func TestAPanicOfACallerThatSendsByItselfTakesNoPlace(t *testing.T) {
 			require.PanicsWithValue(t, "a hook is broken", func() { _, _ = q.Do(t.Context(), &item{number: 1}) })
 		}
 		require.NoError(t, (<-do(t.Context(), q, 0)).err)
+	})
+}
+
+func TestASendThatEndsItsGoroutineStrandsNobody(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		broken := true
+		q := batch.NewQueue(batch.Settings[*item]{Timeout: time.Hour, Send: func(context.Context, []*item) {
+			if broken {
+				runtime.Goexit() // as a failing test does in a hook
+			}
+		}})
+		require.Panics(t, func() { _, _ = q.Do(t.Context(), &item{}) })
+		broken = false
+		require.NoError(t, (<-do(t.Context(), q, 1)).err, "the queue goes on")
+	})
+}
+
+func TestAPanicOfSizeLocksNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLine()
+		close(l.open)
+		set := l.settings()
+		set.Size = func(it *item) int { return 1 / it.number }
+		q := batch.NewQueue(set)
+		require.Panics(t, func() { _, _ = q.Do(t.Context(), &item{}) })
+		require.NoError(t, (<-do(t.Context(), q, 1)).err)
 	})
 }
