@@ -13,7 +13,7 @@ type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 // shut: a dial that waited would hold a goroutine of go-redis until Close, and
 // nobody calls Close on an application that could not be built.
 //
-// All connections end with the gate, see tie.
+// All connections end with the gate, see gatedConn.
 func (g *gate) dialer(dial dialFunc, e *endpoint) dialFunc {
 	if dial == nil {
 		d := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
@@ -45,6 +45,6 @@ func (g *gate) dialer(dial dialFunc, e *endpoint) dialFunc {
 			conn = secure
 		}
 		// Outside of TLS, which would report that its connection is gone.
-		return servers.watch(g.tie(conn), addr), nil
+		return servers.watch(g.attach(conn), addr), nil
 	}
 }

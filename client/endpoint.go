@@ -27,6 +27,7 @@ type endpoint struct {
 	addrs   []string
 	options redis.UniversalOptions
 	tls     *security // nil without TLS
+	ownURL  bool      // of a lock node that is a URL, with credentials of its own
 	// provided are credentials that a provider may replace; nil without one.
 	provided *provided
 }
@@ -35,7 +36,7 @@ type endpoint struct {
 func mainEndpoint(cfg *config.Config) (*endpoint, error) {
 	e := &endpoint{mode: modeSingle, network: "tcp", options: baseOptions(cfg)}
 	o := &e.options
-	o.Username, o.Password, o.DB = cfg.Username, cfg.Password, cfg.DB
+	o.Username, o.Password, o.DB = cfg.Username, cfg.Password, cfg.Database()
 	e.addrs = []string{net.JoinHostPort(strings.Trim(cfg.Host, "[]"), cfg.Port)}
 
 	var fromURL *redis.Options
@@ -50,9 +51,6 @@ func mainEndpoint(cfg *config.Config) (*endpoint, error) {
 			o.Username, o.Password = fromURL.Username, fromURL.Password
 		} else {
 			o.Username = cmp.Or(fromURL.Username, o.Username)
-		}
-		if namesDatabase(cfg.URL) {
-			o.DB = fromURL.DB
 		}
 	}
 	e.provided = newProvided(cfg.CredentialsProvider)
@@ -88,7 +86,7 @@ func lockEndpoint(cfg *config.Config, node string, main *endpoint) (*endpoint, e
 	if err != nil {
 		return nil, fmt.Errorf("client: lock node: %w", err)
 	}
-	e := &endpoint{mode: modeSingle, network: fromURL.Network, addrs: []string{fromURL.Addr}, options: baseOptions(cfg)}
+	e := &endpoint{mode: modeSingle, network: fromURL.Network, addrs: []string{fromURL.Addr}, options: baseOptions(cfg), ownURL: true}
 	e.options.Username, e.options.Password, e.options.DB = fromURL.Username, fromURL.Password, fromURL.DB
 	applyURL(&e.options, fromURL)
 	e.tls, err = urlSecurity(cfg, node, fromURL)
@@ -165,15 +163,6 @@ func applyURL(o *redis.UniversalOptions, u *redis.Options) {
 // pool: 0 is how the option says "the default", and below that there are none.
 func (e *endpoint) pipelinePoolSize() int {
 	return max(cmp.Or(e.options.PipelinePoolSize, redis.DefaultPipelinePoolSize), 0)
-}
-
-// namesDatabase reports whether a URL selects a database, by path or by option.
-func namesDatabase(raw string) bool {
-	u, err := parseRaw(raw)
-	if err != nil {
-		return false
-	}
-	return u.Query().Get("db") != "" || (u.Scheme != "unix" && strings.Trim(u.Path, "/") != "")
 }
 
 // String is the endpoint for logs and errors, without credentials.

@@ -2,10 +2,7 @@ package client
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
-	"net"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -69,6 +66,8 @@ var (
 type Error struct {
 	// Addr is the address, without credentials.
 	Addr string
+	// LockNode is set if that is one of the Config's LockNodes.
+	LockNode bool
 	// Kind is one of this package's sentinel errors.
 	Kind error
 	// Err is what Redis or the network said; it may be nil.
@@ -77,7 +76,11 @@ type Error struct {
 
 // Error names kind, address and cause.
 func (e *Error) Error() string {
-	s := e.Kind.Error() + " at " + e.Addr
+	at := " at "
+	if e.LockNode {
+		at = " at lock node "
+	}
+	s := e.Kind.Error() + at + e.Addr
 	if e.Err != nil {
 		s += ": " + e.Err.Error()
 	}
@@ -124,8 +127,8 @@ func classify(err error) error {
 	return ErrUnreachable
 }
 
-// isAuth recognises every answer of a server that does not accept who we are,
-// old versions included.
+// isAuth recognises every answer of a server that does not accept the credentials, old
+// versions included.
 func isAuth(err error) bool {
 	if redis.IsAuthError(err) {
 		return true
@@ -135,25 +138,10 @@ func isAuth(err error) bool {
 		strings.Contains(s, "ERR invalid password") || strings.Contains(s, "ERR AUTH ")
 }
 
-// isTLS recognises a failed handshake, as opposed to a network that failed.
-func isTLS(err error) bool {
-	var (
-		verify *tls.CertificateVerificationError
-		record tls.RecordHeaderError
-		host   x509.HostnameError
-	)
-	return errors.As(err, &verify) || errors.As(err, &record) || errors.As(err, &host) || isAlert(err)
-}
-
-// isAlert recognises an alert of TLS, such as "certificate required"; its own type is
-// not exported. With TLS 1.3 it may arrive after the handshake, as the answer to the
-// first command.
-func isAlert(err error) bool {
-	op, ok := errors.AsType[*net.OpError](err)
-	return ok && (op.Op == "remote error" || op.Op == "local error")
-}
-
-// permanent reports whether waiting cannot cure err.
+// permanent reports whether waiting cannot cure err. A start waits for memory and for a
+// disk (OOM, MISCONF), which somebody may free while it does, although
+// redisx.IsTransient does not have a command repeated for them: that is not a matter of
+// moments.
 func permanent(err error) bool {
 	for _, kind := range []error{ErrAuth, ErrTLS, ErrRefused, ErrUnsupported, ErrNotStarted, ErrClosed} {
 		if errors.Is(err, kind) {

@@ -2,17 +2,11 @@ package client
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"slices"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
-
-	"github.com/compozy/cache/internal/redisx"
 )
 
 // What is wrong when a server of one kind is used as one of another.
@@ -43,34 +37,73 @@ func (s *server) advice(m mistake) string {
 	}[m]
 }
 
-// explain makes an *Error of what a check of the server called name met, in words
-// that say what to change where that is known. It returns ErrNotStarted and ErrClosed
-// as they are.
-func (s *server) explain(ctx context.Context, name string, err error) error {
+// explain makes an *Error of what a check of the server at addr met, in words that say
+// what to change where that is known. It returns ErrNotStarted and ErrClosed as they
+// are.
+func (s *server) explain(ctx context.Context, addr string, err error) error {
 	if known, ok := errors.AsType[*Error](err); ok {
 		return known
 	}
 	kind := classify(err)
+	short := discreetReply(err)
 	switch {
 	case errors.Is(kind, ErrNotStarted), errors.Is(kind, ErrClosed):
 		return kind
 	case errors.Is(kind, ErrTLS), errors.Is(kind, ErrUnreachable):
 		switch {
 		case s.speaksTLS(ctx, err):
-			kind, err = ErrTLS, errors.New("the server seems to speak TLS: use rediss:// or REDIS_TLS=true")
+			kind, short = ErrTLS, errors.New("the server seems to speak TLS: use rediss:// or REDIS_TLS=true")
 		case s.speaksPlain(ctx, err):
-			kind, err = ErrTLS, errors.New("the server does not speak TLS: use redis:// without REDIS_TLS")
+			kind, short = ErrTLS, errors.New("the server does not speak TLS: use redis:// without REDIS_TLS")
+		default:
+			short = advised(s.endpoint.tlsAdvice(err), short)
 		}
+	case errors.Is(kind, ErrAuth):
+		short = advised(s.endpoint.credentialsAdvice(err), short)
 	case errors.Is(kind, ErrRefused):
 		if problem := s.mismatch(ctx, err); problem != "" {
-			return &Error{Addr: name, Kind: ErrUnsupported, Err: fmt.Errorf("%s (%w)", problem, discreetReply(err))}
+			return s.failure(addr, ErrUnsupported, advised(problem, short))
 		}
-		err = s.refusal(err)
+		short = s.refusal(err)
 	}
-	return &Error{Addr: name, Kind: kind, Err: err}
+	return s.failure(addr, kind, short)
 }
 
-// mismatch returns what is wrong if err is how a server of another kind refuses us.
+// failure is the error of a check of the server at addr, which is that of s or, in a
+// Cluster, of one of its nodes.
+func (s *server) failure(addr string, kind, err error) *Error {
+	return &Error{Addr: addr, LockNode: s.lockNode, Kind: kind, Err: err}
+}
+
+// advised puts advice, if there is any, before the error that it is about.
+func advised(advice string, err error) error {
+	if advice == "" {
+		return err
+	}
+	return fmt.Errorf("%s (%w)", advice, err)
+}
+
+// credentialsAdvice says which setting to look at when a server does not accept the
+// credentials, as err says.
+func (e *endpoint) credentialsAdvice(err error) string {
+	user, password := "Username (REDIS_USERNAME)", "Password (REDIS_PASSWORD)"
+	fromURL, text := " or the user part of the URL", err.Error()
+	switch {
+	case e.ownURL:
+		return "check the user part of its URL in LockNodes (REDIS_LOCK_NODES)"
+	case strings.Contains(text, "all sentinels specified"): // nothing but its text says that a sentinel refused
+		user, password, fromURL = "SentinelUsername (REDIS_SENTINEL_USERNAME)", "SentinelPassword (REDIS_SENTINEL_PASSWORD)", ""
+	case e.options.CredentialsProviderContext != nil:
+		return "check what PasswordFile (REDIS_PASSWORD_FILE), Credentials or CredentialsProvider provide"
+	}
+	if strings.Contains(text, "NOAUTH") {
+		return "set " + password + fromURL
+	}
+	return "check " + user + " and " + password + fromURL
+}
+
+// mismatch returns what is wrong if err is how a server of another kind refuses a
+// client.
 func (s *server) mismatch(ctx context.Context, err error) string {
 	text := err.Error()
 	_, moved := redis.IsMovedError(err)
@@ -83,6 +116,7 @@ func (s *server) mismatch(ctx context.Context, err error) string {
 		if isUnknown(err, "sentinel") {
 			return s.advice(isNoSentinel)
 		}
+		// Wrapped: it is what the sentinels said, and no reply to our command.
 		if errors.Is(err, redis.Nil) {
 			return s.advice(isUnknownMaster)
 		}
@@ -94,20 +128,63 @@ func (s *server) mismatch(ctx context.Context, err error) string {
 	return ""
 }
 
+// identify asks the server what it is over a connection of its own that selects no
+// database and sets no name, which a Sentinel and a Cluster refuse. It returns "" if
+// the server does not say.
+func (s *server) identify(ctx context.Context) string {
+	if s.endpoint.mode != modeSingle {
+		return ""
+	}
+	o := s.endpoint.options.Simple()
+	o.Network, o.Addr, o.Dialer = s.endpoint.network, s.endpoint.addrs[0], s.dial
+	o.DB, o.ClientName, o.PoolSize, o.MinIdleConns, o.MaxRetries = 0, "", 1, 0, -1
+	c := redis.NewClient(o)
+	defer func() { _ = c.Close() }()
+	c.AddHook(nodeHook{s.gate})
+	said, err := c.Info(ctx, "server").Result()
+	if err != nil {
+		return ""
+	}
+	return s.misfit(ctx, said, c)
+}
+
+// misfit says why a Redis that describes itself like this cannot be used at all; ""
+// if nothing is known against it.
+func (s *server) misfit(ctx context.Context, info string, node redis.UniversalClient) string {
+	mode := infoField(info, "redis_mode")
+	switch {
+	case mode == "sentinel":
+		return s.advice(isSentinel)
+	case mode == "cluster" && s.endpoint.mode != modeCluster:
+		// A Cluster of one node serves everybody.
+		state, err := node.ClusterInfo(ctx).Result()
+		if err != nil || infoField(state, "cluster_size") != "1" {
+			return s.advice(isClusterNode)
+		}
+	}
+	return outdated(info)
+}
+
 // refusal says in words what the server refuses, without what it quotes.
 func (s *server) refusal(err error) error {
-	text := err.Error()
+	text, short := err.Error(), discreetReply(err)
 	name := unknownCommand(err)
 	if strings.Contains(text, "Unknown Redis command called from script") {
 		name = "SET"
 	}
 	if name != "" {
-		return fmt.Errorf("the server does not know %s, which is needed: %w", name, discreetReply(err))
+		return fmt.Errorf("the server does not know %s, which is needed: %w", name, short)
+	}
+	if strings.Contains(text, "DB index is out of range") {
+		if s.endpoint.ownURL {
+			return advised("check the path of its URL in LockNodes (REDIS_LOCK_NODES)", short)
+		}
+		return advised("check DB (REDIS_DB) or the path of the URL", short)
 	}
 	// The second is how Redis 7.0 says the first within a script.
 	inScript := strings.Contains(text, "user executing the script can't")
 	if !redis.IsPermissionError(err) && !inScript {
-		return discreetReply(err)
+		return short
 	}
 	user := "the user"
 	if name := s.endpoint.options.Username; name != "" && s.endpoint.provided == nil {
@@ -117,14 +194,14 @@ func (s *server) refusal(err error) error {
 	command, _, _ = strings.Cut(command, "'")
 	switch {
 	case named:
-		return fmt.Errorf("%s may not run %s: %w", user, strings.ToUpper(strings.ReplaceAll(command, "|", " ")), err)
+		return fmt.Errorf("%s may not run %s: %w", user, strings.ToUpper(strings.ReplaceAll(command, "|", " ")), short)
 	case strings.Contains(text, "keys"):
 		prefix := strings.TrimSuffix(s.prefix, probeKey)
-		return fmt.Errorf("%s may not read and write keys that begin with %q: %w", user, prefix, err)
+		return fmt.Errorf("%s may not read and write keys that begin with %q: %w", user, prefix, short)
 	case inScript:
-		return fmt.Errorf("%s may not run SET: %w", user, err)
+		return fmt.Errorf("%s may not run SET: %w", user, short)
 	default:
-		return fmt.Errorf("%s lacks a permission: %w", user, err)
+		return fmt.Errorf("%s lacks a permission: %w", user, short)
 	}
 }
 
@@ -143,80 +220,29 @@ func isUnknown(err error, command string) bool {
 	return strings.EqualFold(unknownCommand(err), command)
 }
 
-// cutReplyError is a reply of which a part is left out.
-type cutReplyError string
+// shortReply is an error reply of which a part is left out.
+type shortReply struct {
+	text string
+	err  error // the whole reply; nil if nobody may see it
+}
 
-func (r cutReplyError) Error() string { return string(r) }
-func (cutReplyError) RedisError()     {}
+func (r shortReply) Error() string { return r.text }
+func (r shortReply) Unwrap() error { return r.err }
+func (shortReply) RedisError()     {}
 
-// discreetReply cuts the arguments of our command, such as the source of a script, off
-// a reply that quotes them.
+// discreetReply cuts off a reply what it quotes of our command, such as the source of a
+// script, and where in a script the error arose.
 func discreetReply(err error) error {
-	if text, _, quotes := strings.Cut(err.Error(), ", with args beginning with"); quotes {
-		return cutReplyError(text)
+	text := err.Error()
+	if before, _, quotes := strings.Cut(text, ", with args beginning with"); quotes {
+		return shortReply{before, nil}
+	}
+	before, after, inScript := strings.Cut(text, " script: ")
+	if inScript && strings.Contains(after, ", on @user_") {
+		return shortReply{before, err}
 	}
 	return err
 }
 
 // replyText is discreetReply as text.
 func replyText(err error) string { return discreetReply(err).Error() }
-
-// speaksTLS reports whether the server takes a TLS handshake, where plain text was
-// spoken and err was what came of it. It does not ask a server that was not reached,
-// or that is merely slow.
-func (s *server) speaksTLS(ctx context.Context, err error) bool {
-	if s.endpoint.tls != nil || redisx.IsReply(err) || isContext(err) || isDial(err) {
-		return false
-	}
-	return slices.ContainsFunc(s.endpoint.addrs, func(addr string) bool {
-		conn, err := s.plain(ctx, s.endpoint.network, addr)
-		if err != nil {
-			return false
-		}
-		defer func() { _ = conn.Close() }()
-		// Nothing is sent over this connection: whose it is does not matter. A server
-		// that asks for a certificate speaks TLS too.
-		secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // see above
-		err = secure.HandshakeContext(ctx)
-		return err == nil || isAlert(err)
-	})
-}
-
-// speaksPlain reports whether the server answers in plain text, where a handshake got
-// an answer that is none, or no answer, as err says.
-func (s *server) speaksPlain(ctx context.Context, err error) bool {
-	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
-	if s.endpoint.tls == nil || s.reached.Load() || !noTLS && !isContext(err) {
-		return false
-	}
-	return slices.ContainsFunc(s.endpoint.addrs, func(addr string) bool {
-		b, err := firstByte(ctx, s.plain, s.endpoint.network, addr)
-		return err == nil && (b == '+' || b == '-')
-	})
-}
-
-// firstByte sends a PING over a new connection and returns how the answer begins: with
-// a plus or a minus, if the server speaks the protocol of Redis in the way that dial
-// does. It returns the error of ctx if that ends first.
-func firstByte(ctx context.Context, dial dialFunc, network, addr string) (byte, error) {
-	conn, err := dial(ctx, network, addr)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = conn.Close() }()
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	reply := make([]byte, 1)
-	if _, err = conn.Write([]byte("PING\r\n")); err == nil {
-		_, err = io.ReadFull(conn, reply)
-	}
-	if err != nil && ctx.Err() != nil {
-		err = ctx.Err()
-	}
-	return reply[0], err
-}
-
-// isDial reports whether err means that no connection was made.
-func isDial(err error) bool {
-	op, ok := errors.AsType[*net.OpError](err)
-	return ok && op.Op == "dial"
-}

@@ -29,16 +29,6 @@ func (r *Redis) HealthCheck(ctx context.Context) error {
 	return r.check(ctx, func(ctx context.Context) error { return r.main.check(ctx) })
 }
 
-// CheckLockNodes asks the lock nodes, as HealthCheck asks the main server, whether a
-// majority of them can hold locks, within the ping timeout and ctx. Without lock nodes
-// it returns nil.
-//
-// It returns ErrInvalidArgument without a ctx, ErrNotStarted, ErrClosed, or an *Error
-// that names one of the nodes. Safe for concurrent use.
-func (r *Redis) CheckLockNodes(ctx context.Context) error {
-	return r.check(ctx, func(ctx context.Context) error { return checkAll(ctx, r.nodes) })
-}
-
 // check asks a question within the ping timeout and ctx, of a client that is in use.
 func (r *Redis) check(ctx context.Context, question func(context.Context) error) error {
 	if err := r.usable(ctx); err != nil {
@@ -116,7 +106,9 @@ func because(err, ended error) error {
 	if !ok || errors.Is(err, ended) {
 		return err
 	}
-	return &Error{Addr: known.Addr, Kind: known.Kind, Err: fmt.Errorf("%w (%w)", known.Err, ended)}
+	with := *known
+	with.Err = fmt.Errorf("%w (%w)", known.Err, ended)
+	return &with
 }
 
 // usable returns an error when there is no point in asking Redis.

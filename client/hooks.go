@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/cache/internal/redisx"
 )
 
 // hook stands before every command: it refuses what comes before Open or after Close,
@@ -94,6 +96,16 @@ func (h nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 	return next
 }
 
+// greetOnce keeps go-redis from repeating the HELLO with which it begins to use a
+// connection. That cannot help on a connection that failed: the command that needs
+// the connection is what gets repeated, on another one.
+func greetOnce(cmd redis.Cmder) redis.Cmder {
+	if cmd.Name() == "hello" {
+		return redisx.Once(cmd)
+	}
+	return cmd
+}
+
 // Values of the label status.
 const (
 	statusOK = iota
@@ -110,14 +122,13 @@ func statusName(status int) string {
 
 // status classifies the outcome of a command.
 func status(err error) int {
-	// Compared without errors.Is first: this is the path of nearly every command.
+	// Only a bare redis.Nil is a missing key: go-redis wraps that of sentinels that do
+	// not know the master in the error of every command.
 	if err == nil || err == redis.Nil { //nolint:errorlint // see above
 		return statusOK
 	}
 	var timeout net.Error
 	switch {
-	case errors.Is(err, redis.Nil):
-		return statusOK
 	case errors.Is(err, context.Canceled):
 		return statusCanceled
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, redis.ErrPoolTimeout):

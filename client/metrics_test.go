@@ -57,6 +57,21 @@ func TestMetricsOfCommands(t *testing.T) {
 	require.InDelta(t, 1, counted(r, "exec", "ok"), 0)
 }
 
+// Sentinels answer nil about a master they do not know, and go-redis wraps that: no
+// command got through, so none was ok.
+func TestMetricsOfAnUnknownMaster(t *testing.T) {
+	t.Parallel()
+	set := redistest.StartSentinel(t)
+	r := open(t, &config.Config{MasterName: "nobody", Addrs: set.Addrs(), MaxRetries: -1, MinIdleConns: 1})
+	err := r.Get(t.Context(), "k").Err()
+	require.ErrorIs(t, err, redis.Nil)
+	require.NotEqual(t, redis.Nil, err)
+	_, err = r.Pipelined(t.Context(), func(p redis.Pipeliner) error { p.Get(t.Context(), "k"); return nil })
+	require.ErrorIs(t, err, redis.Nil)
+	require.InDelta(t, 2, counted(r, "get", "error"), 0)
+	require.InDelta(t, 0, counted(r, "get", "ok"), 0)
+}
+
 func TestMetricsOfTimeouts(t *testing.T) {
 	t.Parallel()
 	l := listen(t, nil)
@@ -68,8 +83,8 @@ func TestMetricsOfTimeouts(t *testing.T) {
 func TestStatus(t *testing.T) {
 	t.Parallel()
 	for want, errs := range map[string][]error{
-		"ok":       {nil, redis.Nil, fmt.Errorf("wrapped: %w", redis.Nil)},
-		"error":    {errors.New("ERR"), redis.ErrClosed, os.ErrNotExist},
+		"ok":       {nil, redis.Nil},
+		"error":    {errors.New("ERR"), redis.ErrClosed, os.ErrNotExist, fmt.Errorf("wrapped: %w", redis.Nil)},
 		"timeout":  {context.DeadlineExceeded, os.ErrDeadlineExceeded, redis.ErrPoolTimeout},
 		"canceled": {context.Canceled, fmt.Errorf("wrapped: %w", context.Canceled)},
 	} {

@@ -40,7 +40,7 @@ func TestStartNeedsAMajorityOfTheLockNodes(t *testing.T) {
 			URL: main.URL(), LockNodes: []string{good[0].URL(), wrongPassword(good[1]), wrongPassword(other)},
 		})
 		require.ErrorIs(t, err, ErrAuth)
-		require.ErrorContains(t, err, "lock node "+good[1].Addr())
+		require.ErrorContains(t, err, "at lock node "+good[1].Addr())
 		require.NotContains(t, err.Error(), "hunter2")
 	})
 	t.Run("majority down", func(t *testing.T) {
@@ -92,7 +92,11 @@ func TestCheckLockNodes(t *testing.T) {
 	var failed *Error
 	require.ErrorAs(t, r.CheckLockNodes(within(t, patience)), &failed)
 	require.ErrorIs(t, failed, ErrUnreachable)
-	require.Contains(t, []string{"lock node " + nodes[0].Addr(), "lock node " + nodes[1].Addr()}, failed.Addr)
+	require.True(t, failed.LockNode)
+	require.Contains(t, []string{nodes[0].Addr(), nodes[1].Addr()}, failed.Addr)
+	require.ErrorContains(t, failed, "at lock node "+failed.Addr)
+	require.ErrorAs(t, r.HealthCheck(t.Context()), &failed)
+	require.False(t, failed.LockNode, "the main server is down as well")
 	require.Less(t, time.Since(began), patience, "an hour is the read timeout")
 	nodes[0].Restart()
 	require.Eventually(t, func() bool { return r.CheckLockNodes(t.Context()) == nil }, patience, time.Millisecond)

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -51,17 +53,9 @@ func newServer(c redis.UniversalClient, e *endpoint, dial dialFunc, g *gate, cfg
 	}
 }
 
-// name is the server's address as errors and logs show it.
-func (s *server) name() string {
-	if s.lockNode {
-		return "lock node " + s.endpoint.String()
-	}
-	return s.endpoint.String()
-}
-
 // target is a Redis to be checked: the server itself, or one master of a Cluster.
 type target struct {
-	name     string
+	addr     string                // for errors and warnings
 	key      string                // of the probe
 	commands redis.Scripter        // what an application's commands go through
 	node     redis.UniversalClient // the node itself
@@ -74,11 +68,11 @@ func (s *server) check(ctx context.Context) error {
 	asking, cancel := s.patience(ctx)
 	defer cancel()
 	if err := s.reachable(asking); err != nil {
-		return s.explain(ctx, s.name(), err)
+		return s.explain(ctx, s.endpoint.String(), err)
 	}
 	targets, err := s.targets(asking)
 	if err != nil {
-		return s.explain(ctx, s.name(), err)
+		return s.explain(ctx, s.endpoint.String(), err)
 	}
 	errs := make([]error, len(targets))
 	warnings := make([][]string, len(targets))
@@ -86,7 +80,7 @@ func (s *server) check(ctx context.Context) error {
 	for i, t := range targets {
 		all.Go(func() {
 			if warnings[i], errs[i] = s.inspect(asking, t); errs[i] != nil {
-				errs[i] = s.explain(ctx, t.name, errs[i])
+				errs[i] = s.explain(ctx, t.addr, errs[i])
 			}
 		})
 	}
@@ -148,11 +142,31 @@ func (s *server) reachable(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// firstByte sends a PING over a new connection and returns how the answer begins: with
+// a plus or a minus, if the server speaks the protocol of Redis in the way that dial
+// does. It returns the error of ctx if that ends first.
+func firstByte(ctx context.Context, dial dialFunc, network, addr string) (byte, error) {
+	conn, err := dial(ctx, network, addr)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = conn.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	reply := make([]byte, 1)
+	if _, err = conn.Write([]byte("PING\r\n")); err == nil {
+		_, err = io.ReadFull(conn, reply)
+	}
+	if err != nil && ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return reply[0], err
+}
+
 // targets returns what is to be checked. Only a Cluster has to be asked for it.
 func (s *server) targets(ctx context.Context) ([]target, error) {
 	cluster, ok := s.client.(*redis.ClusterClient)
 	if !ok {
-		return []target{{name: s.name(), key: s.prefix + "{0}", commands: s.client, node: s.client}}, nil
+		return []target{{addr: s.endpoint.String(), key: s.prefix + "{0}", commands: s.client, node: s.client}}, nil
 	}
 	// Servers that are too old do not know the successor, and their version is to be named.
 	slots, err := cluster.ClusterSlots(ctx).Result() //nolint:staticcheck // see above
@@ -175,7 +189,7 @@ func (s *server) targets(ctx context.Context) ([]target, error) {
 		if err != nil {
 			return nil, err
 		}
-		targets = append(targets, target{name: node.Options().Addr, key: key, commands: cluster, node: node})
+		targets = append(targets, target{addr: node.Options().Addr, key: key, commands: cluster, node: node})
 	}
 	if len(targets) == 0 {
 		return nil, errNoSlots
@@ -195,7 +209,7 @@ func (s *server) inspect(ctx context.Context, t target) (warnings []string, err 
 		return nil, infoErr
 	}
 	if problem := s.misfit(ctx, said, t.node); problem != "" {
-		return nil, &Error{Addr: t.name, Kind: ErrUnsupported, Err: errors.New(problem)}
+		return nil, s.failure(t.addr, ErrUnsupported, errors.New(problem))
 	}
 	// Both are needed: a script is asked for by its hash, and sent when the server
 	// does not know that.
@@ -206,31 +220,28 @@ func (s *server) inspect(ctx context.Context, t target) (warnings []string, err 
 	if err != nil && !redisx.IsUnknownScript(err) {
 		return nil, err
 	}
-	if w := unknownVersion(said, infoErr); w != "" {
-		warnings = append(warnings, t.name+": "+w)
-	}
 	memory, _ := t.node.Info(ctx, "memory").Result() // unknown if refused
-	if w := evictionWarning(memory); w != "" {
-		warnings = append(warnings, t.name+": "+w)
+	name := t.addr
+	if s.lockNode {
+		name = "lock node " + name
+	}
+	for _, w := range []string{unknownVersion(said, infoErr), evictionWarning(memory)} {
+		if w != "" {
+			warnings = append(warnings, name+": "+w)
+		}
 	}
 	return warnings, nil
 }
 
-// misfit says why a Redis that describes itself like this cannot be used at all; ""
-// if nothing is known against it.
-func (s *server) misfit(ctx context.Context, info string, node redis.UniversalClient) string {
-	mode := infoField(info, "redis_mode")
-	switch {
-	case mode == "sentinel":
-		return s.advice(isSentinel)
-	case mode == "cluster" && s.endpoint.mode != modeCluster:
-		// A Cluster of one node serves everybody.
-		state, err := node.ClusterInfo(ctx).Result()
-		if err != nil || infoField(state, "cluster_size") != "1" {
-			return s.advice(isClusterNode)
-		}
+// evictionWarning returns a warning if the server that describes its memory by info
+// may throw away keys of ours: locks and journals have a time to live, so that the
+// volatile policies take them as well.
+func evictionWarning(info string) string {
+	policy := infoField(info, "maxmemory_policy")
+	if policy == "" || policy == "noeviction" {
+		return ""
 	}
-	return outdated(info)
+	return fmt.Sprintf("maxmemory-policy %s may evict locks and events; set maxmemory-policy noeviction", policy)
 }
 
 // warn remembers what the last check found worth a warning, and logs what is new.
@@ -243,60 +254,4 @@ func (s *server) warn(warnings []string) {
 		}
 	}
 	s.warnings = warnings
-}
-
-// identify asks the server what it is over a connection of its own that selects no
-// database and sets no name, which a Sentinel and a Cluster refuse. It returns "" if
-// the server does not say.
-func (s *server) identify(ctx context.Context) string {
-	if s.endpoint.mode != modeSingle {
-		return ""
-	}
-	o := s.endpoint.options.Simple()
-	o.Network, o.Addr, o.Dialer = s.endpoint.network, s.endpoint.addrs[0], s.dial
-	o.DB, o.ClientName, o.PoolSize, o.MinIdleConns, o.MaxRetries = 0, "", 1, 0, -1
-	c := redis.NewClient(o)
-	defer func() { _ = c.Close() }()
-	c.AddHook(nodeHook{s.gate})
-	said, err := c.Info(ctx, "server").Result()
-	if err != nil {
-		return ""
-	}
-	return s.misfit(ctx, said, c)
-}
-
-// lockNodesError returns nil if a majority of the nodes answered without an error.
-// Otherwise it returns the error of one of them: one that time does not cure, if that
-// is why there can be no majority.
-func lockNodesError(errs []error) error {
-	var passing, lasting []error
-	for _, err := range errs {
-		switch {
-		case err == nil:
-		case permanent(err):
-			lasting = append(lasting, err)
-		default:
-			passing = append(passing, err)
-		}
-	}
-	spare := (len(errs) - 1) / 2 // how many may fail
-	switch {
-	case len(passing)+len(lasting) <= spare:
-		return nil
-	case len(lasting) > spare || len(passing) == 0:
-		return lasting[0]
-	default:
-		return passing[0]
-	}
-}
-
-// checkAll checks all of nodes at once and returns an error if no majority is fit.
-func checkAll(ctx context.Context, nodes []*server) error {
-	errs := make([]error, len(nodes))
-	var all sync.WaitGroup
-	for i, node := range nodes {
-		all.Go(func() { errs[i] = node.check(ctx) })
-	}
-	all.Wait()
-	return lockNodesError(errs)
 }

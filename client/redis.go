@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -34,6 +35,11 @@ type Redis struct {
 	closing  sync.Once
 	closeErr error // written within closing
 }
+
+var (
+	_ fmt.Formatter = (*Redis)(nil)
+	_ fmt.Stringer  = (*Redis)(nil)
+)
 
 // New builds a client for cfg without any I/O; nil means config.Default. Nothing
 // is dialled before Open. The Config is copied.
@@ -180,6 +186,22 @@ func (r *Redis) Mode() string {
 // commands are those of a nil client, which panic.
 func (r *Redis) zero() bool { return r == nil || r.main == nil }
 
+// String tells kind and address of the server, without credentials.
+func (r *Redis) String() string {
+	switch {
+	case r == nil:
+		return "<nil>"
+	case r.zero():
+		return "client.Redis(zero)"
+	}
+	return "client.Redis(" + r.Mode() + " " + r.Addr() + ")"
+}
+
+// Format writes String, whatever the verb. Without it fmt would take a verb that
+// does not fit, such as %s, as a reason to show all fields, and the password is
+// in one of them.
+func (r *Redis) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, r.String()) }
+
 // Unwrap returns the embedded client, for code that needs what only *redis.Client or
 // *redis.ClusterClient offer. It belongs to r: close r, not it. It is nil if New did
 // not make r.
@@ -193,19 +215,6 @@ func (r *Redis) Unwrap() redis.UniversalClient {
 // Client returns the embedded client, as Unwrap does, for code that takes a
 // redis.UniversalClient and looks at what is behind it.
 func (r *Redis) Client() redis.UniversalClient { return r.Unwrap() }
-
-// LockNodes returns one client for each of the configured lock nodes, in their
-// order, or nil. They belong to r: Open and Close include them.
-func (r *Redis) LockNodes() []redis.UniversalClient {
-	if r.zero() {
-		return nil
-	}
-	var clients []redis.UniversalClient
-	for _, node := range r.nodes {
-		clients = append(clients, node.client)
-	}
-	return clients
-}
 
 // Collector returns the metrics described in the package comment, for a
 // registerer of the caller's choice.

@@ -10,12 +10,14 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/compozy/cache/config"
+	"github.com/compozy/cache/internal/redisx"
 )
 
 // security is how an endpoint speaks TLS. Certificates may be replaced at any time, so
@@ -24,6 +26,7 @@ type security struct {
 	// config is what does not change, together with what the files held at first.
 	config *tls.Config
 	files  *tlsFiles // nil if there are none
+	custom bool      // config is a copy of the Config's TLSConfig
 }
 
 // mainSecurity returns the TLS settings of the main server, or nil for plain text.
@@ -31,7 +34,7 @@ type security struct {
 func mainSecurity(cfg *config.Config, fromURL *redis.Options) (*security, error) {
 	switch {
 	case cfg.TLSConfig != nil:
-		return &security{config: cfg.TLSConfig.Clone()}, nil
+		return &security{config: cfg.TLSConfig.Clone(), custom: true}, nil
 	case !cfg.UsesTLS():
 		return nil, nil
 	}
@@ -53,7 +56,7 @@ func urlSecurity(cfg *config.Config, raw string, fromURL *redis.Options) (*secur
 		return nil, nil
 	}
 	if cfg.TLSConfig != nil {
-		s := &security{config: cfg.TLSConfig.Clone()}
+		s := &security{config: cfg.TLSConfig.Clone(), custom: true}
 		s.config.ServerName = ""
 		s.applyURL(raw, fromURL)
 		return s, nil
@@ -81,7 +84,7 @@ func newSecurity(cfg *config.Config) (*security, error) {
 
 // applyURL lets the option skip_verify of a URL win over the settings.
 func (s *security) applyURL(raw string, parsed *redis.Options) {
-	u, err := parseRaw(raw)
+	u, err := url.Parse(raw)
 	if err == nil && parsed.TLSConfig != nil && u.Query().Has("skip_verify") {
 		s.config.InsecureSkipVerify = parsed.TLSConfig.InsecureSkipVerify
 	}
@@ -205,11 +208,89 @@ func withServerName(cfg *tls.Config, addr string) *tls.Config {
 	return out
 }
 
-// parseRaw parses a URL and drops the cause of a failure, which quotes it.
-func parseRaw(raw string) (*url.URL, error) {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return nil, errors.New("client: malformed URL")
+// isTLS recognises a failed handshake, as opposed to a network that failed.
+func isTLS(err error) bool {
+	var (
+		verify *tls.CertificateVerificationError
+		record tls.RecordHeaderError
+		host   x509.HostnameError
+	)
+	return errors.As(err, &verify) || errors.As(err, &record) || errors.As(err, &host) || isAlert(err)
+}
+
+// isAlert recognises an alert of TLS, such as "certificate required"; its own type is
+// not exported. With TLS 1.3 it may arrive after the handshake, as the answer to the
+// first command.
+func isAlert(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && (op.Op == "remote error" || op.Op == "local error")
+}
+
+// tlsAdvice says which setting to look at after a handshake that failed, or "".
+func (e *endpoint) tlsAdvice(err error) string {
+	if e.tls == nil {
+		return ""
 	}
-	return u, nil
+	_, authority := errors.AsType[x509.UnknownAuthorityError](err)
+	_, name := errors.AsType[x509.HostnameError](err)
+	// The type of an alert does not say which one it is.
+	certificate := isAlert(err) && strings.Contains(err.Error(), "certificate required")
+	switch {
+	case authority && e.tls.custom:
+		return "set RootCAs of TLSConfig"
+	case authority:
+		return "set TLSCAFile (REDIS_TLS_CA_FILE)"
+	case name && e.ownURL:
+		return "use a name of the certificate as host of its URL in LockNodes (REDIS_LOCK_NODES)"
+	case name && e.tls.custom:
+		return "set ServerName of TLSConfig to a name of the certificate"
+	case name:
+		return "set TLSServerName (REDIS_TLS_SERVER_NAME) to a name of the certificate"
+	case certificate && e.tls.custom:
+		return "set Certificates of TLSConfig"
+	case certificate:
+		return "set TLSCertFile and TLSKeyFile (REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE)"
+	default:
+		return ""
+	}
+}
+
+// speaksTLS reports whether the server takes a TLS handshake, where plain text was
+// spoken and err was what came of it. It does not ask a server that was not reached,
+// or that is merely slow.
+func (s *server) speaksTLS(ctx context.Context, err error) bool {
+	if s.endpoint.tls != nil || redisx.IsReply(err) || isContext(err) || isDial(err) {
+		return false
+	}
+	return slices.ContainsFunc(s.endpoint.addrs, func(addr string) bool {
+		conn, err := s.plain(ctx, s.endpoint.network, addr)
+		if err != nil {
+			return false
+		}
+		defer func() { _ = conn.Close() }()
+		// Nothing is sent over this connection: whose it is does not matter. A server
+		// that asks for a certificate speaks TLS too.
+		secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // see above
+		err = secure.HandshakeContext(ctx)
+		return err == nil || isAlert(err)
+	})
+}
+
+// speaksPlain reports whether the server answers in plain text, where a handshake got
+// an answer that is none, or no answer, as err says.
+func (s *server) speaksPlain(ctx context.Context, err error) bool {
+	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
+	if s.endpoint.tls == nil || s.reached.Load() || !noTLS && !isContext(err) {
+		return false
+	}
+	return slices.ContainsFunc(s.endpoint.addrs, func(addr string) bool {
+		b, err := firstByte(ctx, s.plain, s.endpoint.network, addr)
+		return err == nil && (b == '+' || b == '-')
+	})
+}
+
+// isDial reports whether err means that no connection was made.
+func isDial(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "dial"
 }

@@ -9,20 +9,20 @@ import (
 	"github.com/redis/go-redis/v9/auth"
 )
 
-// Config is everything the cache module can be told. Its zero value is usable
-// and means "a Redis on localhost with the defaults".
+// Config holds all settings of the cache module. Its zero value is usable and means
+// "a Redis on localhost with the defaults".
 //
 // A Config is plain data without locks: it can be copied, and read concurrently
-// while nobody writes to it. The module copies what it is given, so changing a
+// as long as nothing writes to it. The module copies what it is given, so changing a
 // Config afterwards changes nothing.
 //
 // The comment of each field is its description in the README; regenerate the
 // table with go generate after changing one.
 type Config struct {
-	// Address as redis://, rediss:// (TLS), valkey://, valkeys:// (TLS) or unix:// URL; wins over
-	// host, port and database, and over Addrs unless Cluster is on. Query options of go-redis such
-	// as ?pool_size=20 work, durations with their unit. Credentials and a database it does not name
-	// come from their own fields.
+	// Address as redis://, rediss:// (TLS), valkey://, valkeys:// (TLS) or unix:// URL. Wins over
+	// Host, Port and DB, and over Addrs of a single server; must not be set with MasterName, or with
+	// Cluster and Addrs. Query options of go-redis such as ?pool_size=20 work, durations with their
+	// unit. Credentials and a database it does not name come from their own fields.
 	URL string `env:"REDIS_URL" json:"url" redact:"url" part:"server"`
 	// Host name or IP address of the server.
 	Host string `env:"REDIS_HOST,default=localhost" json:"host" redact:"addr" part:"server"`
@@ -69,7 +69,7 @@ type Config struct {
 	WriteTimeout time.Duration `env:"REDIS_WRITE_TIMEOUT,default=3s" json:"write_timeout"`
 	// Time to wait for a free connection when all are in use.
 	PoolTimeout time.Duration `env:"REDIS_POOL_TIMEOUT,default=4s" json:"pool_timeout"`
-	// Time a single health check or start-up ping may take.
+	// Time one health check may take; a try at start may take twice as long.
 	PingTimeout time.Duration `env:"REDIS_PING_TIMEOUT,default=1s" json:"ping_timeout"`
 	// Version of the protocol, 2 or 3.
 	Protocol int `env:"REDIS_PROTOCOL,default=3" json:"protocol"`
@@ -89,8 +89,8 @@ type Config struct {
 	TLSKeyFile string `env:"REDIS_TLS_KEY_FILE" json:"tls_key_file" part:"server"`
 	// Name expected in the server's certificate, instead of the host.
 	TLSServerName string `env:"REDIS_TLS_SERVER_NAME" json:"tls_server_name" redact:"addr" part:"server"`
-	// Accept any certificate: the connection is encrypted, but not to anybody in particular. For
-	// tests only.
+	// Accept any certificate: the connection is encrypted, but may lead to any server. For tests
+	// only.
 	TLSSkipVerify bool `env:"REDIS_TLS_SKIP_VERIFY,default=false" json:"tls_skip_verify" part:"server"`
 
 	// Times a failed command is sent again; 0 or -1 never.
@@ -138,7 +138,7 @@ type Config struct {
 	// returns. It must be safe for concurrent use, and return when its context ends.
 	Dialer func(ctx context.Context, network, addr string) (net.Conn, error) `json:"-" part:"server"`
 
-	// complete tells that zeros are meant; Load, Default and WithDefaults set it.
+	// complete says that zeros are meant; Load, Default and WithDefaults set it.
 	complete bool
 }
 

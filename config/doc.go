@@ -10,8 +10,8 @@
 // # Zero and default
 //
 // A zero field of a hand-written Config means its default. An explicit zero in
-// the environment means zero. Whoever needs an explicit zero in Go starts from
-// [Default] or [Load], whose results are complete: their zeros are meant.
+// the environment means zero. For an explicit zero in Go start from [Default] or
+// [Load], whose results are complete: their zeros are meant.
 //
 //	cfg := config.Default()
 //	cfg.MinIdleConns = 0 // no connection is kept open in advance

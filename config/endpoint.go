@@ -90,8 +90,8 @@ func (v *validation) topology() {
 		}
 	}
 	if len(c.Addrs) > 0 {
-		if slices.ContainsFunc(c.Addrs, func(a string) bool { return !isHostPort(a) }) {
-			v.reject("Addrs", allowedAddrs)
+		if i := slices.IndexFunc(c.Addrs, func(a string) bool { return !isHostPort(a) }); i >= 0 {
+			v.reject("Addrs", "%s, which Addrs[%d] is not", allowedAddrs, i)
 		}
 		if c.MasterName == "" && !c.Cluster {
 			v.reject("Addrs", "nothing without MasterName (Sentinel) or Cluster")
@@ -113,21 +113,21 @@ func (v *validation) topology() {
 // lockNodes checks the addresses of the independent masters.
 func (v *validation) lockNodes() {
 	seen := make(map[string]bool)
-	for _, node := range v.cfg.LockNodes {
+	for i, node := range v.cfg.LockNodes {
 		addr := node
 		if strings.Contains(node, "://") {
 			opts, allowed := checkURL(node)
 			if allowed != "" {
-				v.reject("LockNodes", "a list of host:port or of URLs: each %s", allowed)
+				v.reject("LockNodes", "a list of host:port or of URLs, and for LockNodes[%d] %s", i, allowed)
 				return
 			}
 			addr = opts.Addr
 		} else if !isHostPort(node) {
-			v.reject("LockNodes", "a list of host:port or of redis://, rediss:// or unix:// URLs")
+			v.reject("LockNodes", "a list of host:port or of redis://, rediss:// or unix:// URLs, and LockNodes[%d] is neither", i)
 			return
 		}
 		if addr = strings.ToLower(addr); seen[addr] {
-			v.reject("LockNodes", "each server once: a majority of copies decides nothing")
+			v.reject("LockNodes", "each server once, and LockNodes[%d] is there twice: a majority of copies decides nothing", i)
 			return
 		}
 		seen[addr] = true

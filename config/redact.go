@@ -14,8 +14,8 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// Redacted stands wherever a secret would.
-const Redacted = "REDACTED"
+// redacted stands wherever a secret would.
+const redacted = "REDACTED"
 
 var (
 	_ fmt.Formatter           = Config{}
@@ -139,15 +139,15 @@ func showField(f field, v reflect.Value) any {
 func showSafe(f field, s string) string {
 	switch {
 	case f.secret && s != "":
-		return Redacted
+		return redacted
 	case isServiceLink(s):
 		return s // an address in an unusual form
 	case f.path && s != "" && !strings.HasPrefix(s, "/") && !strings.HasPrefix(s, "."):
-		return Redacted // perhaps the secret itself, in the wrong variable
+		return redacted // perhaps the secret itself, in the wrong variable
 	case f.url && s != "", strings.Contains(s, "://"):
 		return redactURL(s)
 	case f.addr && strings.Contains(s, "@"):
-		return Redacted // user:password@host in a field that takes addresses only
+		return redacted // user:password@host in a field that takes addresses only
 	default:
 		return s
 	}
@@ -159,7 +159,7 @@ const maxShown = 80
 // showText returns the raw text given for a field, quoted, for an error.
 func showText(f field, raw string) string {
 	if !f.text && strings.Contains(raw, "@") {
-		return strconv.Quote(Redacted) // a URL in the variable of a number
+		return strconv.Quote(redacted) // a URL in the variable of a number
 	}
 	s := showSafe(f, raw)
 	if len(s) > maxShown {
@@ -178,13 +178,13 @@ func redactURL(raw string) string {
 		if isHostPort(raw) {
 			return raw // the short form of a lock node
 		}
-		return Redacted
+		return redacted
 	}
 	if !slices.Contains([]string{"redis", "rediss", "valkey", "valkeys", "unix"}, scheme) {
 		if !isSchemeName(scheme) {
-			return Redacted
+			return redacted
 		}
-		return scheme + "://" + Redacted
+		return scheme + "://" + redacted
 	}
 	tail := ""
 	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
@@ -193,21 +193,21 @@ func redactURL(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil || strings.ContainsAny(tail, "@#") || !isHarmless(authority(raw)) {
 		// "redis://user:pa/ss@host": the password ended up in the path.
-		return scheme + "://" + Redacted
+		return scheme + "://" + redacted
 	}
 	out := scheme + "://"
 	if strings.Contains(rest, "@") {
-		out += Redacted + "@"
+		out += redacted + "@"
 	}
 	out += authority(raw)
 	switch {
 	case scheme == "unix" || isDatabasePath(u.Path):
 		out += u.Path
 	default:
-		out += "/" + Redacted
+		out += "/" + redacted
 	}
 	if u.RawQuery != "" {
-		out += "?" + Redacted
+		out += "?" + redacted
 	}
 	return out
 }

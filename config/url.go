@@ -2,9 +2,11 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -54,7 +56,7 @@ func checkURL(raw string) (*redis.Options, string) {
 	}
 	opts, err := redis.ParseURL(scheme + raw[len(u.Scheme):])
 	if err != nil {
-		return nil, "a URL whose query names options of go-redis, with values that fit them"
+		return nil, checkOptionValues(u)
 	}
 	return opts, checkURLOptions(opts)
 }
@@ -121,8 +123,60 @@ func urlDurations() []string {
 	}
 }
 
-// checkQuery returns what is allowed for the query of a URL, or "". Names and values
-// of the options are left to go-redis, but for what it would take for something else.
+// urlOptions are all options that go-redis takes in a URL, durations apart.
+func urlOptions() []string {
+	return []string{
+		"client_name", "db", "max_active_conns", "max_concurrent_dials", "max_idle_conns", "max_retries", "min_idle_conns",
+		"pipeline_pool_size", "pipeline_read_buffer_size", "pipeline_write_buffer_size", "pool_fifo", "pool_size", "protocol",
+		"skip_verify",
+	}
+}
+
+// checkOptionNames returns what is allowed for the names of the options in a query.
+func checkOptionNames(u *url.URL, query url.Values) string {
+	known := slices.Sorted(slices.Values(append(urlOptions(), urlDurations()...)))
+	all := strings.Join(known, ", ")
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		switch {
+		case name == "skip_verify" && !isTLS(u.Scheme+"://"):
+			return "a URL with skip_verify for rediss:// and valkeys:// only"
+		case slices.Contains(known, name):
+		case strings.Contains(u.RawQuery, "@"):
+			// What looks like a name may be the rest of a password with a ? in it.
+			return "a URL without ? in user and password, where it is written %3F; the options are " + all
+		case !isOptionName(name):
+			return "a URL without other options than " + all
+		default:
+			return "a URL without the option " + name + "; the options are " + all
+		}
+	}
+	for _, pair := range [][2]string{{"conn_max_idle_time", "idle_timeout"}, {"conn_max_lifetime", "max_conn_age"}} {
+		if query.Has(pair[0]) && query.Has(pair[1]) {
+			return fmt.Sprintf("a URL with %s without %s, which means the same", pair[0], pair[1])
+		}
+	}
+	return ""
+}
+
+// isOptionName reports whether s looks like the name of an option, right or wrong.
+func isOptionName(s string) bool {
+	other := func(r rune) bool { return !unicode.IsLetter(r) && r != '_' && r != '-' }
+	return s != "" && len(s) <= 30 && !strings.ContainsFunc(s, other)
+}
+
+// checkOptionValues names the option whose value go-redis refuses.
+func checkOptionValues(u *url.URL) string {
+	query := u.Query()
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		if _, err := redis.ParseURL("rediss://localhost?" + url.Values{name: query[name]}.Encode()); err != nil {
+			return "a URL with a value of " + name + " that fits it"
+		}
+	}
+	return "a URL whose query names options of go-redis, with values that fit them"
+}
+
+// checkQuery returns what is allowed for the query of a URL, or "". The values of the
+// options are left to go-redis, but for what it would take for something else.
 func checkQuery(u *url.URL) string {
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
@@ -132,6 +186,9 @@ func checkQuery(u *url.URL) string {
 		if len(values) > 1 {
 			return "a URL with each option once"
 		}
+	}
+	if allowed := checkOptionNames(u, query); allowed != "" {
+		return allowed
 	}
 	if u.Scheme != "unix" && strings.Trim(u.Path, "/") != "" && query.Get("db") != "" {
 		return "a URL with one database, in the path or as option db"
@@ -184,6 +241,15 @@ func checkURLOptions(o *redis.Options) string {
 		return "a URL with protocol 2 or 3"
 	}
 	return ""
+}
+
+// Database is the number of the database in use: that which URL names, or else DB. It
+// is for a valid Config.
+func (c *Config) Database() int {
+	if opts, err := ParseURL(c.URL); err == nil && namesDatabase(c.URL) {
+		return opts.DB
+	}
+	return c.DB
 }
 
 // namesDatabase reports whether a good URL selects a database, by path or by option.

@@ -3,11 +3,10 @@ package client
 import (
 	"context"
 	"net"
+	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-
-	"github.com/compozy/cache/internal/redisx"
 )
 
 // failedConn stands for a connection that could not be opened: everything returns the
@@ -47,12 +46,34 @@ func quietDial(next redis.DialHook) redis.DialHook {
 	}
 }
 
-// greetOnce keeps go-redis from repeating the HELLO with which it begins to use a
-// connection. That cannot help on a connection that failed: the command that needs
-// the connection is what gets repeated, on another one.
-func greetOnce(cmd redis.Cmder) redis.Cmder {
-	if cmd.Name() == "hello" {
-		return redisx.Once(cmd)
+// gatedConn is a connection that ends when its gate closes.
+//
+// It ends the commands under way before Close closes the pools: go-redis complains of
+// a connection that comes back to a closed pool. With Sentinel the Close of go-redis
+// also waits for questions to sentinels, and does not end them by itself.
+type gatedConn struct {
+	net.Conn
+	release func() bool
+}
+
+// attach makes conn end with the gate.
+func (g *gate) attach(conn net.Conn) net.Conn {
+	t := &gatedConn{conn, context.AfterFunc(g.done, func() { _ = conn.Close() })}
+	if raw, ok := conn.(syscall.Conn); ok {
+		// Through it go-redis sees whether an idle connection is still open.
+		return struct {
+			*gatedConn
+			syscall.Conn
+		}{t, raw}
 	}
-	return cmd
+	return t
+}
+
+// Close closes the connection. It may be repeated.
+func (t *gatedConn) Close() error {
+	if !t.release() {
+		_ = t.Conn.Close() // the gate is closing it, perhaps just now
+		return nil
+	}
+	return t.Conn.Close()
 }

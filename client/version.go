@@ -77,17 +77,6 @@ func majorVersion(version string) int {
 	return n
 }
 
-// evictionWarning returns a warning if the server that describes its memory by info
-// may throw away keys of ours: locks and journals have a time to live, so that the
-// volatile policies take them as well.
-func evictionWarning(info string) string {
-	policy := infoField(info, "maxmemory_policy")
-	if policy == "" || policy == "noeviction" {
-		return ""
-	}
-	return fmt.Sprintf("maxmemory-policy %s may evict locks and events; set maxmemory-policy noeviction", policy)
-}
-
 // infoField returns the value of one line of INFO, or "".
 func infoField(info, name string) string {
 	for line := range strings.SplitSeq(info, "\n") {

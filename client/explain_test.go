@@ -1,0 +1,166 @@
+package client
+
+import (
+	"context"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/config"
+	"github.com/compozy/cache/internal/redistest"
+)
+
+// diagnosis is what a health check of cfg says, and of its lock nodes if the main server
+// is well.
+func diagnosis(t *testing.T, cfg config.Config) error {
+	t.Helper()
+	r := open(t, &cfg)
+	if err := r.HealthCheck(t.Context()); err != nil {
+		return err
+	}
+	return r.CheckLockNodes(t.Context())
+}
+
+func TestCredentialsAdvice(t *testing.T) {
+	t.Parallel()
+	open, closed := redistest.Start(t), redistest.Start(t, redistest.WithPassword("right"))
+	set := redistest.StartSentinel(t)
+	for _, s := range set.Sentinels() {
+		require.NoError(t, s.Client(t).Do(t.Context(), "acl", "setuser", "default", "resetpass", ">right").Err())
+	}
+	file := filepath.Join(t.TempDir(), "password")
+	writeFile(t, file, []byte("hunter2"))
+	sentinel := config.Config{MasterName: set.MasterName(), Addrs: set.Addrs()}
+	const (
+		missing = "set Password (REDIS_PASSWORD) or the user part of the URL (NOAUTH "
+		wrong   = "check Username (REDIS_USERNAME) and Password (REDIS_PASSWORD) or the user part of the URL (WRONGPASS "
+		node    = "check the user part of its URL in LockNodes (REDIS_LOCK_NODES) ("
+		other   = "check what PasswordFile (REDIS_PASSWORD_FILE), Credentials or CredentialsProvider provide ("
+	)
+	for name, test := range map[string]struct {
+		cfg  config.Config
+		says string
+	}{
+		"missing":                  {config.Config{URL: "redis://" + closed.Addr()}, missing},
+		"missing, RESP2":           {config.Config{URL: "redis://" + closed.Addr(), Protocol: 2}, missing},
+		"wrong":                    {config.Config{URL: "redis://:hunter2@" + closed.Addr()}, wrong},
+		"wrong, by field":          {config.Config{URL: "redis://" + closed.Addr(), Password: "hunter2"}, wrong},
+		"missing at a lock node":   {config.Config{URL: open.URL(), LockNodes: []string{closed.Addr()}}, missing},
+		"missing at a node by URL": {config.Config{URL: open.URL(), LockNodes: []string{"redis://" + closed.Addr()}}, node + "NOAUTH "},
+		"wrong at a node by URL":   {config.Config{URL: open.URL(), LockNodes: []string{"redis://:hunter2@" + closed.Addr()}}, node + "WRONGPASS "},
+		"from a file": {config.Config{
+			URL: "redis://" + closed.Addr(), PasswordFile: file,
+		}, other},
+		"missing at the sentinels": {sentinel, "set SentinelPassword (REDIS_SENTINEL_PASSWORD) ("},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			err := diagnosis(t, test.cfg)
+			require.ErrorContains(t, err, test.says)
+			require.ErrorIs(t, err, ErrAuth)
+			require.NotContains(t, err.Error(), "hunter2")
+		})
+	}
+}
+
+func TestDatabaseAdvice(t *testing.T) {
+	t.Parallel()
+	srv, node := redistest.Start(t), redistest.Start(t, redistest.WithConfig("databases", "2"))
+	const advice = "check DB (REDIS_DB) or the path of the URL (ERR DB index is out of range)"
+	for name, test := range map[string]struct {
+		cfg  config.Config
+		says string
+	}{
+		"field":       {config.Config{URL: "redis://" + srv.Addr(), DB: 99}, srv.Addr() + ": " + advice},
+		"URL":         {config.Config{URL: "redis://" + srv.Addr() + "/99"}, srv.Addr() + ": " + advice},
+		"lock node":   {config.Config{URL: "redis://" + srv.Addr() + "/3", LockNodes: []string{node.Addr()}}, "lock node " + node.Addr() + ": " + advice},
+		"node by URL": {config.Config{URL: srv.URL(), LockNodes: []string{"redis://" + node.Addr() + "/3"}}, "check the path of its URL in LockNodes (REDIS_LOCK_NODES) (ERR DB index"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			err := diagnosis(t, test.cfg)
+			require.ErrorContains(t, err, test.says)
+			require.ErrorIs(t, err, ErrRefused)
+		})
+	}
+}
+
+func TestTLSAdvice(t *testing.T) {
+	t.Parallel()
+	plain, secure := redistest.Start(t), redistest.Start(t, redistest.WithTLS())
+	url := "rediss://" + secure.Addr()
+	custom := secure.TLSConfig()
+	custom.RootCAs = nil
+	renamed := secure.TLSConfig()
+	renamed.ServerName = "other.example"
+	const authority, name = "set TLSCAFile (REDIS_TLS_CA_FILE) (", "set TLSServerName (REDIS_TLS_SERVER_NAME) to a name of the certificate ("
+	for what, test := range map[string]struct {
+		cfg  config.Config
+		says string
+	}{
+		"authority":              {config.Config{URL: url}, authority},
+		"authority, Cluster":     {config.Config{Cluster: true, Addrs: []string{secure.Addr()}, TLSEnabled: true}, authority},
+		"authority, lock node":   {config.Config{URL: plain.URL(), LockNodes: []string{url}}, authority},
+		"authority, own config":  {config.Config{URL: url, TLSConfig: custom}, "set RootCAs of TLSConfig ("},
+		"name":                   {config.Config{URL: url, TLSCAFile: secure.CAFile(), TLSServerName: "other.example"}, name},
+		"name, own config":       {config.Config{URL: url, TLSConfig: renamed}, "set ServerName of TLSConfig to a name of the certificate ("},
+		"name of a node by URL":  {config.Config{URL: plain.URL(), TLSCAFile: secure.CAFile(), LockNodes: []string{"rediss://other.example:" + secure.Port()}}, "use a name of the certificate as host of its URL in LockNodes (REDIS_LOCK_NODES) ("},
+		"name of a node by host": {config.Config{URL: secure.URL(), TLSCAFile: secure.CAFile(), LockNodes: []string{"other.example:" + secure.Port()}}, name},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			test.cfg.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, network, strings.Replace(addr, "other.example", secure.Host(), 1))
+			}
+			err := diagnosis(t, test.cfg)
+			require.ErrorContains(t, err, test.says)
+			require.ErrorIs(t, err, ErrTLS)
+		})
+	}
+	t.Run("client certificate", func(t *testing.T) {
+		t.Parallel()
+		strict := redistest.Start(t, redistest.WithTLS(), redistest.WithConfig("tls-auth-clients", "yes"))
+		r := open(t, &config.Config{URL: "rediss://" + strict.Addr(), TLSCAFile: strict.CAFile()})
+		eventually(t, func() bool { // the alert may be lost to the reset that follows it
+			err := r.HealthCheck(t.Context())
+			require.Error(t, err)
+			return strings.Contains(err.Error(), "set TLSCertFile and TLSKeyFile (REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE) (")
+		}, "the server asks for a certificate")
+	})
+}
+
+// Where in the probe's script a refusal arose says nothing to anybody else.
+func TestErrorsOfTheProbeAreShort(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t, redistest.WithConfig("maxmemory", "1"))
+	scarce := redistest.Start(t, redistest.WithConfig("min-replicas-to-write", "1"))
+	replica := redistest.Start(t)
+	require.NoError(t, replica.Client(t).ReplicaOf(t.Context(), srv.Host(), srv.Port()).Err())
+	limited := redistest.Start(t)
+	require.NoError(t, limited.Client(t).Do(t.Context(), "acl", "setuser", "default", "-set").Err())
+	for name, test := range map[string]struct {
+		srv   *redistest.Server
+		kind  error
+		known func(error) bool
+	}{
+		"memory":      {srv, ErrOutOfMemory, redis.IsOOMError},
+		"replicas":    {scarce, ErrNoReplicas, redis.IsNoReplicasError},
+		"replica":     {replica, ErrReadOnly, redis.IsReadOnlyError},
+		"permissions": {limited, ErrRefused, func(error) bool { return true }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			err := diagnosis(t, config.Config{URL: test.srv.URL()})
+			require.ErrorIs(t, err, test.kind)
+			require.True(t, test.known(err), "it is still what the server said")
+			var reply redis.Error
+			require.ErrorAs(t, err, &reply)
+			require.NotContains(t, err.Error(), "script: ")
+			require.NotContains(t, err.Error(), "@user_script")
+		})
+	}
+}

@@ -1,0 +1,67 @@
+package client
+
+import (
+	"context"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// LockNodes returns one client for each of the configured lock nodes, in their
+// order, or nil. They belong to r: Open and Close include them.
+func (r *Redis) LockNodes() []redis.UniversalClient {
+	if r.zero() {
+		return nil
+	}
+	var clients []redis.UniversalClient
+	for _, node := range r.nodes {
+		clients = append(clients, node.client)
+	}
+	return clients
+}
+
+// CheckLockNodes asks the lock nodes, as HealthCheck asks the main server, whether a
+// majority of them can hold locks, within the ping timeout and ctx. Without lock nodes
+// it returns nil.
+//
+// It returns ErrInvalidArgument without a ctx, ErrNotStarted, ErrClosed, or an *Error
+// that names one of the nodes. Safe for concurrent use.
+func (r *Redis) CheckLockNodes(ctx context.Context) error {
+	return r.check(ctx, func(ctx context.Context) error { return checkAll(ctx, r.nodes) })
+}
+
+// checkAll checks all of nodes at once and returns an error if no majority is fit.
+func checkAll(ctx context.Context, nodes []*server) error {
+	errs := make([]error, len(nodes))
+	var all sync.WaitGroup
+	for i, node := range nodes {
+		all.Go(func() { errs[i] = node.check(ctx) })
+	}
+	all.Wait()
+	return lockNodesError(errs)
+}
+
+// lockNodesError returns nil if a majority of the nodes answered without an error.
+// Otherwise it returns the error of one of them: one that time does not cure, if that
+// is why there can be no majority.
+func lockNodesError(errs []error) error {
+	var passing, lasting []error
+	for _, err := range errs {
+		switch {
+		case err == nil:
+		case permanent(err):
+			lasting = append(lasting, err)
+		default:
+			passing = append(passing, err)
+		}
+	}
+	spare := (len(errs) - 1) / 2 // how many may fail
+	switch {
+	case len(passing)+len(lasting) <= spare:
+		return nil
+	case len(lasting) > spare || len(passing) == 0:
+		return lasting[0]
+	default:
+		return passing[0]
+	}
+}

@@ -1,0 +1,90 @@
+package config
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+)
+
+func TestUnknownURLOption(t *testing.T) {
+	t.Parallel()
+	for raw, says := range map[string]string{
+		"redis://h?poolsize=424242":                         "without the option poolsize; the options are client_name, conn_max_idle_time,",
+		"redis://h?pool-size=424242":                        "without the option pool-size; the options are ",
+		"unix:///s?PoolSize=424242&db=1":                    "without the option PoolSize; the options are ",
+		"redis://h?pool_size=5&readtimeout=42s":             "without the option readtimeout; the options are ",
+		"redis://h?p4ss=424242":                             "without other options than client_name, ",
+		"redis://h?=424242":                                 "without other options than client_name, ",
+		"redis://h?skip_verify=true":                        "with skip_verify for rediss:// and valkeys:// only",
+		"redis://h?idle_timeout=42s&conn_max_idle_time=42s": "with conn_max_idle_time without idle_timeout, which means the same",
+		"redis://h?pool_size=4242many":                      "with a value of pool_size that fits it",
+		"redis://h?db=0&pool_fifo=4242many":                 "with a value of pool_fifo that fits it",
+		"rediss://h?skip_verify=4242many":                   "with a value of skip_verify that fits it",
+	} {
+		for name, c := range map[string]*Config{"URL": {URL: raw}, "LockNodes": {LockNodes: []string{raw}}} {
+			err := c.Validate()
+			require.Contains(t, badFields(t, err)[name].Allowed, says, raw)
+			require.NotContains(t, err.Error(), "42", raw)
+		}
+	}
+	// A ? in a password makes the rest of it look like an option.
+	for _, raw := range []string{"redis://app:12?hunter@h:1", "redis://app:12?hunter&x@h", "redis://app:12?hunter=&pool_size=1@h"} {
+		err := (&Config{URL: raw}).Validate()
+		require.Contains(t, badFields(t, err)["URL"].Allowed, "without ? in user and password, where it is written %3F")
+		require.NotContains(t, err.Error(), "hunter")
+	}
+}
+
+// The lists of options are those of go-redis.
+func TestURLOptions(t *testing.T) {
+	t.Parallel()
+	for _, name := range slices.Concat(urlOptions(), urlDurations()) {
+		fits := func(value string) bool {
+			_, err := redis.ParseURL("rediss://h?" + name + "=" + value)
+			return err == nil
+		}
+		require.True(t, fits("1") || fits("1s") || fits("true"), name)
+		require.True(t, isOptionName(name), name)
+		if name != "skip_verify" {
+			require.True(t, slices.ContainsFunc([]string{"1", "1s", "true"}, func(value string) bool {
+				return (&Config{URL: "redis://h?" + name + "=" + value}).Validate() == nil
+			}) || name == "protocol", name)
+		}
+	}
+}
+
+func TestBadNodeIsNamedByItsPosition(t *testing.T) {
+	t.Parallel()
+	for bad, says := range map[string]string{
+		"redis://:hunter2@c:99999":   "for LockNodes[1] a URL with a port from 1 to 65535",
+		"redis://:hunter2@c?size=2":  "for LockNodes[1] a URL without the option size; ",
+		"redis://:hunt#er2@c":        "for LockNodes[1] a URL without #",
+		"redis.internal":             "LockNodes[1] is neither",
+		"redis://:hunter2@good-a:1/": "LockNodes[1] is there twice",
+	} {
+		err := (&Config{LockNodes: []string{"redis://app:hunter2@good-a:1", bad, "good-b:2"}}).Validate()
+		got := badFields(t, err)["LockNodes"]
+		require.Contains(t, got.Allowed, says)
+		require.Contains(t, got.Value, `["redis://REDACTED@good-a:1" `, bad)
+		require.Contains(t, got.Value, ` "good-b:2"]`, bad)
+		require.NotContains(t, strings.ReplaceAll(err.Error(), "#", ""), "hunter2")
+	}
+	err := (&Config{Cluster: true, Addrs: []string{"good-a:1", "good-b:2", "bad"}}).Validate()
+	require.ErrorContains(t, err, "which Addrs[2] is not")
+	require.ErrorContains(t, err, "good-b:2")
+}
+
+func TestDatabase(t *testing.T) {
+	t.Parallel()
+	for raw, want := range map[string]int{
+		"": 7, "redis://h": 7, "redis://h/": 7, "redis://h/3": 3, "redis://h/0": 0, "redis://h?db=2": 2, "redis://h?db=0": 0,
+		"unix:///run/redis.sock": 7, "unix:///run/redis.sock?db=4": 4,
+	} {
+		c := &Config{URL: raw, DB: 7}
+		require.NoError(t, c.Validate())
+		require.Equal(t, want, c.Database(), raw)
+	}
+}
