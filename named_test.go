@@ -112,6 +112,23 @@ func TestNamedFailuresNameTheInstance(t *testing.T) { // sets the environment, s
 	err = start(cache.Module, cache.WithEnvPrefix("SESSIONS_"))
 	require.ErrorContains(t, err, `instance "default", configured by SESSIONS_REDIS_URL`)
 
+	up := redistest.Start(t)
+	broken := configOf(up)
+	broken.LockNodes = []string{down.Addr()}
+	err = start(cache.Named("sessions", cache.WithConfig(broken)))
+	require.ErrorContains(t, err, `instance "sessions", configured by LockNodes of WithConfig`)
+	err = start(cache.Named("sessions"),
+		fx.Replace(fx.Annotate(broken, fx.ResultTags(`name:"sessions"`))))
+	require.ErrorContains(t, err, `instance "sessions", configured by LockNodes of fx.Replace or fx.Decorate`)
+	t.Setenv("SESSIONS_REDIS_LOCK_NODES", down.Addr())
+	err = start(cache.Named("sessions"))
+	require.ErrorContains(t, err, `instance "sessions", configured by SESSIONS_REDIS_URL`, "the server itself comes first")
+	t.Setenv("SESSIONS_REDIS_URL", up.URL())
+	err = start(cache.Named("sessions"))
+	require.ErrorContains(t, err, `instance "sessions", configured by SESSIONS_REDIS_LOCK_NODES: `)
+	require.ErrorContains(t, err, "at lock node "+down.Addr())
+	t.Setenv("SESSIONS_REDIS_LOCK_NODES", "")
+
 	t.Setenv("SESSIONS_REDIS_URL", "")
 	t.Setenv("SESSIONS_REDIS_PORT", "99999")
 	err = start(cache.Named("sessions"))

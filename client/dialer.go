@@ -10,8 +10,8 @@ import (
 type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
 // dialer returns the only way to the network. It fails at once while the gate is
-// shut: a dial that waited would hold a goroutine of go-redis until Close, and
-// nobody calls Close on an application that could not be built.
+// shut: a dial that waited would hold a goroutine of go-redis until Close, which is
+// never called on an application that could not be built.
 //
 // All connections end with the gate, see gatedConn.
 func (g *gate) dialer(dial dialFunc, e *endpoint) dialFunc {

@@ -34,13 +34,19 @@
 // sets the key "<prefix>probe:{…}" if it exists, which it does not, so that nothing is
 // written.
 //
+// For that check an ACL user needs EVAL, EVALSHA and SET on the keys ~<prefix>*; with a
+// database number also SELECT, with a client name CLIENT SETNAME, in a Cluster CLUSTER
+// SLOTS, and PING for idle connections that are opened in advance. Without INFO it
+// passes with a warning that the version is unknown. Packages lock and notification
+// describe what else locks and events need.
+//
 // They return an [*Error] with the address and one of the kinds [ErrUnreachable],
 // [ErrTLS], [ErrAuth], [ErrLoading], [ErrReadOnly], [ErrOutOfMemory], [ErrDisk],
 // [ErrNoReplicas], [ErrClusterDown], [ErrRefused] or [ErrUnsupported], and say what to
 // change where they know it. No error and no log line holds a password.
 //
 // What works but may surprise is a warning, see [Redis.Warnings]: a maxmemory-policy
-// that may evict locks and events, or a server whose version nobody knows.
+// that may evict locks and events, or a server whose version is unknown.
 //
 // While a server is down, and when the client is closed, nothing is written to stderr.
 // With Sentinel go-redis itself writes there when it finds a master or misses one.
@@ -64,7 +70,7 @@
 //   - cache_client_pool_max_connections{pool}: connections in use at most: per
 //     server, and of all lock nodes together.
 //   - cache_client_pubsub_connections: open subscribing connections; go-redis does
-//     not tell them in a Cluster.
+//     not count them in a Cluster.
 //
 // The pool is main, pipeline, or lock_nodes (all of them together, pipelines
 // included). Commands beyond the first 128 names, and names that are no plain

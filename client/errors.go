@@ -20,8 +20,8 @@ var (
 	ErrClosed = errors.New("client: closed")
 )
 
-// ErrInvalidArgument matches the [*ArgumentError] of calls without a context, or of a
-// Redis that New did not make. Nothing was sent.
+// ErrInvalidArgument matches the [*ArgumentError] of calls without a context, or on a nil
+// or zero Redis. Nothing was sent.
 var ErrInvalidArgument = arguments.ErrInvalid
 
 // ArgumentError says which argument cannot be used, and why. All packages of this
@@ -151,7 +151,7 @@ func permanent(err error) bool {
 	return false
 }
 
-// errZero is the error of a Redis that New did not make.
+// errZero is the error of calls on a nil or zero Redis.
 func errZero() error {
 	return &ArgumentError{Argument: "Redis", Reason: "is nil or zero; New and NewRedis make one"}
 }

@@ -28,13 +28,12 @@ func diagnosis(t *testing.T, cfg config.Config) error {
 func TestCredentialsAdvice(t *testing.T) {
 	t.Parallel()
 	open, closed := redistest.Start(t), redistest.Start(t, redistest.WithPassword("right"))
-	set := redistest.StartSentinel(t)
-	for _, s := range set.Sentinels() {
-		require.NoError(t, s.Client(t).Do(t.Context(), "acl", "setuser", "default", "resetpass", ">right").Err())
-	}
+	set := redistest.StartSentinel(t, redistest.WithSentinelPassword("right"))
 	file := filepath.Join(t.TempDir(), "password")
 	writeFile(t, file, []byte("hunter2"))
 	sentinel := config.Config{MasterName: set.MasterName(), Addrs: set.Addrs()}
+	refused := sentinel
+	refused.SentinelPassword = "hunter2"
 	const (
 		missing = "set Password (REDIS_PASSWORD) or the user part of the URL (NOAUTH "
 		wrong   = "check Username (REDIS_USERNAME) and Password (REDIS_PASSWORD) or the user part of the URL (WRONGPASS "
@@ -56,6 +55,7 @@ func TestCredentialsAdvice(t *testing.T) {
 			URL: "redis://" + closed.Addr(), PasswordFile: file,
 		}, other},
 		"missing at the sentinels": {sentinel, "set SentinelPassword (REDIS_SENTINEL_PASSWORD) ("},
+		"wrong at the sentinels":   {refused, "check SentinelUsername (REDIS_SENTINEL_USERNAME) and SentinelPassword (REDIS_SENTINEL_PASSWORD) ("},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

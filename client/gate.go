@@ -16,11 +16,11 @@ import (
 // has started and although its start may fail.
 type gate struct {
 	state atomic.Int32
-	// reached tells that a command has succeeded at some time.
+	// reached is set once a command has succeeded.
 	reached atomic.Bool
 	// inside is how many commands are under way.
 	inside atomic.Int64
-	// done is cancelled by close and ends dials in flight.
+	// done is cancelled by close, which ends connections being opened as well.
 	done   context.Context
 	cancel context.CancelFunc
 }
@@ -37,21 +37,21 @@ func newGate() *gate {
 	return g
 }
 
-// open lets connections through and reports whether it changed anything. A closed
-// gate stays closed.
+// open reports whether it changed anything, so that only the first of several opens has
+// effects. A closed gate stays closed, as the pools behind it are gone.
 func (g *gate) open() bool { return g.state.CompareAndSwap(gateShut, gateOpen) }
 
-// refuse lets no further command or connection pass.
+// refuse is the first half of close: what is under way may still end well.
 func (g *gate) refuse() { g.state.Store(gateClosed) }
 
-// close ends all connections too, those being opened included.
+// close also ends all connections, those being opened included.
 func (g *gate) close() {
 	g.refuse()
 	g.cancel()
 }
 
-// enter lets a command pass, which calls leave when it has ended, or returns the
-// reason why not.
+// enter returns nil for a command that may begin, whose caller then calls leave when it
+// has ended, or the reason why it may not.
 func (g *gate) enter() error {
 	g.inside.Add(1)
 	if g.state.Load() == gateOpen {
@@ -82,7 +82,7 @@ func (g *gate) succeeded() {
 	}
 }
 
-// check returns nil if the gate is open, otherwise the reason why not.
+// check returns nil if the gate is open, otherwise the reason why it is not.
 func (g *gate) check() error {
 	switch g.state.Load() {
 	case gateOpen:

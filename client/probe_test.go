@@ -140,6 +140,51 @@ func TestMissingPermission(t *testing.T) {
 	})
 }
 
+// The permissions that the package comment names are enough, and each is needed.
+func TestDocumentedPermissions(t *testing.T) {
+	t.Parallel()
+	srv, set := redistest.Start(t), redistest.StartCluster(t, 3)
+	const check = "+eval +evalsha +set"
+	for name, test := range map[string]struct {
+		cfg   config.Config
+		rules string
+	}{
+		"check":       {config.Config{URL: "redis://" + srv.Addr()}, check},
+		"database":    {config.Config{URL: "redis://" + srv.Addr() + "/2"}, check + " +select"},
+		"client name": {config.Config{URL: "redis://" + srv.Addr(), ClientName: "orders"}, check + " +client|setname"},
+		"Cluster":     {config.Config{Cluster: true, Addrs: set.Addrs()}, check + " +cluster|slots"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			servers := []*redistest.Server{srv}
+			if test.cfg.Cluster {
+				servers = set.Nodes()
+			}
+			// grant makes the user once more, with all commands but the one left out.
+			grant := func(out string) config.Config {
+				cfg := test.cfg
+				cfg.Username, cfg.Password = "app"+strings.ReplaceAll(name, " ", ""), "pw"
+				args := []any{"acl", "setuser", cfg.Username, "reset", "on", ">pw", "~cache:*"}
+				for rule := range strings.FieldsSeq(test.rules) {
+					if rule != out {
+						args = append(args, rule)
+					}
+				}
+				for _, s := range servers {
+					require.NoError(t, s.Client(t).Do(t.Context(), args...).Err())
+				}
+				return cfg
+			}
+			cfg := grant("")
+			ready(t, &cfg)
+			for rule := range strings.FieldsSeq(test.rules) {
+				cfg := grant(rule)
+				require.Error(t, open(t, &cfg).HealthCheck(t.Context()), rule)
+			}
+		})
+	}
+}
+
 func TestRenamedCommand(t *testing.T) {
 	t.Parallel()
 	for command, test := range map[string]struct{ url, says string }{

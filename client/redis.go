@@ -24,7 +24,7 @@ type Redis struct {
 
 	cfg     *config.Config
 	main    *server
-	nodes   []*server // those of LockNodes
+	nodes   []*server // the LockNodes
 	log     *zap.Logger
 	gate    *gate
 	metrics *metrics
@@ -166,7 +166,7 @@ func (r *Redis) Open() {
 
 // Addr is the address for logs and errors, without credentials: host:port, the
 // path of a socket, several addresses of a Cluster, or master and sentinels.
-// It is empty if New did not make r.
+// A nil or zero Redis has none.
 func (r *Redis) Addr() string {
 	if r.zero() {
 		return ""
@@ -174,7 +174,7 @@ func (r *Redis) Addr() string {
 	return r.main.endpoint.String()
 }
 
-// Mode is "single", "sentinel" or "cluster", and empty if New did not make r.
+// Mode is "single", "sentinel" or "cluster". A nil or zero Redis has none.
 func (r *Redis) Mode() string {
 	if r.zero() {
 		return ""
@@ -182,11 +182,11 @@ func (r *Redis) Mode() string {
 	return r.main.endpoint.mode
 }
 
-// zero reports whether New did not make r. Its own methods do nothing then; the
-// commands are those of a nil client, which panic.
+// zero reports whether r is nil or the zero value, as &Redis{} is. Its own methods then
+// do nothing or return ErrInvalidArgument; its commands panic, as those of any nil client.
 func (r *Redis) zero() bool { return r == nil || r.main == nil }
 
-// String tells kind and address of the server, without credentials.
+// String returns kind and address of the server, without credentials.
 func (r *Redis) String() string {
 	switch {
 	case r == nil:
@@ -203,8 +203,8 @@ func (r *Redis) String() string {
 func (r *Redis) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, r.String()) }
 
 // Unwrap returns the embedded client, for code that needs what only *redis.Client or
-// *redis.ClusterClient offer. It belongs to r: close r, not it. It is nil if New did
-// not make r.
+// *redis.ClusterClient offer. It belongs to r: close r, not it. For a nil or zero Redis
+// it returns nil.
 func (r *Redis) Unwrap() redis.UniversalClient {
 	if r.zero() {
 		return nil
@@ -227,8 +227,8 @@ func (r *Redis) Collector() prometheus.Collector {
 
 // Close closes all connections, those of the lock nodes included, and joins their
 // errors. It may be called without Open, concurrently, and again: later calls wait
-// for the first and return nil. Open after Close does nothing. It returns
-// ErrInvalidArgument if New did not make r.
+// for the first and return nil. Open after Close does nothing. For a nil or zero Redis
+// it returns ErrInvalidArgument.
 func (r *Redis) Close() error {
 	if r == nil || r.gate == nil {
 		return errZero()

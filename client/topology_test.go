@@ -44,6 +44,7 @@ func TestSentinel(t *testing.T) {
 	wrong.Password = "hunter2"
 	_, err = NewRedis(within(t, patience), &wrong)
 	require.ErrorIs(t, err, ErrAuth)
+	require.ErrorContains(t, err, "check Username (REDIS_USERNAME) and Password (REDIS_PASSWORD) or the user part of the URL (WRONGPASS ")
 	require.NotContains(t, err.Error(), "hunter2")
 }
 

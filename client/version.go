@@ -24,8 +24,8 @@ func outdated(info string) string {
 	return fmt.Sprintf("it is %s %s, and Redis %d.0 or Valkey %d is needed at least", product, version, oldestRedis, oldestValkey)
 }
 
-// unknownVersion returns a warning about a server of which nobody knows whether it is
-// new enough: it may not be asked, as err says, or it is no Redis.
+// unknownVersion returns a warning about a server that may be too old: it does not say,
+// as INFO failed with err, or it is no Redis.
 func unknownVersion(info string, err error) string {
 	product, version, oldest := serverVersion(info)
 	switch {

@@ -63,7 +63,7 @@ func isQuoted(s string) bool {
 	return len(s) >= 2 && s[0] == s[len(s)-1] && strings.ContainsRune("\"'`", rune(s[0]))
 }
 
-// hasPlaceholder reports whether s contains a variable that nobody filled in:
+// hasPlaceholder reports whether s contains a variable that was not filled in:
 // $(NAME), ${NAME} or {{ name }}.
 func hasPlaceholder(s string) bool {
 	_, _, found := cutPlaceholder(s)
@@ -113,7 +113,7 @@ func hintFor(t reflect.Type, text string) string {
 	switch {
 	case err != nil || n <= 0:
 		return ""
-	case n >= int64(time.Millisecond): // nobody waits for so many seconds
+	case n >= int64(time.Millisecond): // too long for a number of seconds
 		return fmt.Sprintf("a number needs its unit: %q", time.Duration(n).String())
 	default:
 		return fmt.Sprintf("a number needs its unit: %q", text+"s")

@@ -131,6 +131,7 @@ func TestSourceNamesWhatWasRead(t *testing.T) {
 	}
 	from, err := Resolve(t.Context(), "", []Setting{{Source: "WithConfig", Config: &config.Config{}}})
 	require.NoError(t, err)
-	assert.Equal(t, "WithConfig", from.describe(from.cfg))
-	assert.Equal(t, "fx.Replace or fx.Decorate", from.describe(&config.Config{}))
+	assert.Equal(t, "WithConfig", from.describe(from.cfg, false))
+	assert.Equal(t, "LockNodes of WithConfig", from.describe(from.cfg, true))
+	assert.Equal(t, "fx.Replace or fx.Decorate", from.describe(&config.Config{}, false))
 }

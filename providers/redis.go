@@ -2,6 +2,7 @@ package providers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"go.uber.org/zap"
@@ -17,14 +18,17 @@ import (
 func (i Instance) Redis(env Environment, cfg *config.Config, from *Source) (Part[*client.Redis], error) {
 	log := i.logger(env.Logger)
 	opts := []client.Option{client.WithLogger(log), client.WithName(i.label()), client.WithTracerProvider(env.Tracing)}
-	origin := fmt.Sprintf("instance %q, configured by %s", i.label(), from.describe(cfg))
+	origin := func(lockNodes bool) string {
+		return fmt.Sprintf("instance %q, configured by %s", i.label(), from.describe(cfg, lockNodes))
+	}
+	main, nodes := origin(false), origin(true)
 	cfg = cfg.WithDefaults()
 	r, err := client.New(cfg, opts...)
 	if err != nil {
-		return Part[*client.Redis]{}, fmt.Errorf("cache: %s: %w", origin, err)
+		return Part[*client.Redis]{}, fmt.Errorf("cache: %s: %w", main, err)
 	}
 	lifecycle.AppendRedis(env.Lifecycle, &lifecycle.Redis{
-		Connection:   blaming{r, origin},
+		Connection:   blaming{r, main, nodes},
 		Required:     cfg.IsRequired(),
 		ProbeTimeout: cfg.PingTimeout,
 		Logger:       log,
@@ -51,13 +55,18 @@ func (i Instance) Redis(env Environment, cfg *config.Config, from *Source) (Part
 // servers the address alone does not tell.
 type blaming struct {
 	lifecycle.Connection
-	origin string
+	main, nodes string // where the server and the lock nodes are set
 }
 
 // WaitReady is that of the connection.
 func (b blaming) WaitReady(ctx context.Context) error {
-	if err := b.Connection.WaitReady(ctx); err != nil {
-		return fmt.Errorf("%s: %w", b.origin, err)
+	err := b.Connection.WaitReady(ctx)
+	if err == nil {
+		return nil
 	}
-	return nil
+	origin := b.main
+	if failed, ok := errors.AsType[*client.Error](err); ok && failed.LockNode {
+		origin = b.nodes
+	}
+	return fmt.Errorf("%s: %w", origin, err)
 }

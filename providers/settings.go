@@ -108,7 +108,7 @@ func Resolve(ctx context.Context, defaultPrefix string, settings []Setting) (*So
 	case override.Override != nil:
 		from.text = override.Source
 	case from.environment:
-		from.text = variables(base.EnvPrefix, from.cfg)
+		from.text, from.nodes = variables(base.EnvPrefix, from.cfg), base.EnvPrefix+"REDIS_LOCK_NODES"
 	}
 	if err := from.cfg.Validate(); err != nil {
 		return nil, err

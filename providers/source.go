@@ -7,17 +7,27 @@ import "github.com/compozy/cache/config"
 type Source struct {
 	cfg  *config.Config // nil before
 	text string
-	// environment tells that nobody chose the configuration in the program.
+	// nodes is text for the lock nodes, where a variable of their own sets them.
+	nodes string
+	// environment is set if the program leaves the configuration to the environment.
 	environment bool
 }
 
-// describe says where cfg came from. One that is not the resolved one was put in its
-// place by the application.
-func (s *Source) describe(cfg *config.Config) string {
+// describe says where cfg, or its lock nodes, came from. One that is not the resolved one
+// was put in its place by the application.
+func (s *Source) describe(cfg *config.Config, lockNodes bool) string {
+	text, nodes := s.text, s.nodes
 	if s.cfg != cfg {
-		return "fx.Replace or fx.Decorate"
+		text, nodes = "fx.Replace or fx.Decorate", ""
 	}
-	return s.text
+	switch {
+	case !lockNodes:
+		return text
+	case nodes != "":
+		return nodes
+	default:
+		return "LockNodes of " + text
+	}
 }
 
 // variables names the environment variables that say where Redis is.
