@@ -18,12 +18,14 @@ type (
 	table   map[string]int
 	list    []int
 	hook    func()
+	pipe    chan int
 )
 
 func (*pointee) send() {}
 func (table) send()    {}
 func (list) send()     {}
 func (hook) send()     {}
+func (pipe) send()     {}
 
 func TestIsNil(t *testing.T) {
 	t.Parallel()
@@ -31,14 +33,14 @@ func TestIsNil(t *testing.T) {
 	for name, v := range map[string]any{
 		"nil": nil, "a nil interface": none,
 		"a nil pointer": sender((*pointee)(nil)), "a nil map": sender(table(nil)), "a nil slice": sender(list(nil)),
-		"a nil function": sender(hook(nil)), "a nil channel": (chan int)(nil), "a nil unsafe pointer": unsafe.Pointer(nil),
+		"a nil function": sender(hook(nil)), "a nil channel": sender(pipe(nil)), "a nil unsafe pointer": unsafe.Pointer(nil),
 		"a nil error of some type": error((*arguments.Error)(nil)),
 	} {
 		assert.True(t, arguments.IsNil(v), name)
 	}
 	for name, v := range map[string]any{
 		"a pointer": sender(&pointee{}), "an empty map": sender(table{}), "an empty slice": sender(list{}),
-		"a function": sender(hook(func() {})), "a channel": make(chan int), "a value": pointee{}, "zero": 0, "no text": "",
+		"a function": sender(hook(func() {})), "a channel": sender(make(pipe)), "a value": pointee{}, "zero": 0, "no text": "",
 		"an error": errors.New("x"), "a pointer to nil": new(sender),
 	} {
 		assert.False(t, arguments.IsNil(v), name)
