@@ -146,19 +146,3 @@ func TestCacheThatSetupCacheDidNotMake(t *testing.T) {
 		})
 	}
 }
-
-// A Cache that was put together by hand is asked by its fields, but they are not its own to close.
-func TestCacheOfPartsMadeByHand(t *testing.T) {
-	t.Parallel()
-	server := redistest.Start(t)
-	redis, err := cache.NewRedis(timeout(t), configOf(server))
-	require.NoError(t, err)
-	defer redis.Close()
-	c := &cache.Cache{Redis: redis, LockManager: fakeLocks{}}
-
-	require.NoError(t, c.HealthCheck(timeout(t)))
-	require.ErrorIs(t, c.Close(), cache.ErrInvalidArgument)
-	require.NoError(t, redis.Ping(timeout(t)).Err(), "it is still open")
-	require.NoError(t, redis.Close())
-	require.Error(t, c.HealthCheck(timeout(t)))
-}

@@ -241,6 +241,8 @@ func TestHealthOfACacheMadeByHand(t *testing.T) {
 	c := &cache.Cache{Redis: rdb, LockManager: fakeLocks{}}
 	require.NoError(t, c.HealthCheck(timeout(t)))
 	assert.Empty(t, c.Collectors())
+	require.ErrorIs(t, c.Close(), cache.ErrInvalidArgument, "its parts are the caller's to close")
+	require.NoError(t, rdb.Ping(timeout(t)).Err())
 	require.NoError(t, rdb.Close())
 	require.ErrorIs(t, c.HealthCheck(timeout(t)), cache.ErrClientClosed)
 }

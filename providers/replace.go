@@ -17,13 +17,13 @@ func ReplaceConfig(cfg *config.Config) fx.Option {
 	return replace("ReplaceConfig", cfg, func(p parts) any { return p.Config.value })
 }
 
-// ReplaceLockManager makes the graph give m to everybody who asks for a LockManager.
+// ReplaceLockManager makes the graph give m wherever a LockManager is needed.
 func ReplaceLockManager(m lock.LockManager) fx.Option {
 	return replace("ReplaceLockManager", m, func(p parts) any { return p.Locks.value })
 }
 
-// ReplaceNotificationSystem makes the graph give s to everybody who asks for a
-// NotificationSystem.
+// ReplaceNotificationSystem makes the graph give s wherever a NotificationSystem is
+// needed.
 func ReplaceNotificationSystem(s notification.NotificationSystem) fx.Option {
 	return replace("ReplaceNotificationSystem", s, func(p parts) any { return p.Notifications.value })
 }
