@@ -77,8 +77,8 @@ var (
 	ErrUnsupported = client.ErrUnsupported
 )
 
-// NewRedis connects to Redis and pings it. A nil cfg means defaults and
-// environment. On failure nothing stays open, and the error names the address.
+// NewRedis connects to Redis and checks that the server is fit for use. A nil cfg means
+// defaults and environment. On failure nothing stays open, and the error names the address.
 func NewRedis(ctx context.Context, cfg *Config) (*Redis, error) { return client.NewRedis(ctx, cfg) }
 
 // Locks. See package lock.
@@ -88,7 +88,7 @@ type (
 	// LockManager acquires locks.
 	LockManager = lock.LockManager
 	// RedisLock is what every Lock of this module is: it also has a fencing token,
-	// and tells when it is lost. See package lock.
+	// and reports its loss. See package lock.
 	RedisLock = lock.RedisLock
 	// RedisLockManager is the LockManager of this module, which can wait for a lock
 	// as well. See package lock.
@@ -133,18 +133,18 @@ type (
 	NotificationMetrics = notification.NotificationMetrics
 	// Subscriber is what Subscribe returns: a channel of messages that can be closed.
 	Subscriber = notification.Subscriber
-	// Subscription is what every Subscriber of this module is: it also tells gaps, and
-	// why it was closed. See package notification.
+	// Subscription is what every Subscriber of this module is: it also reports gaps,
+	// and why it was closed. See package notification.
 	Subscription = notification.Subscription
 	// Message is one event as a subscriber receives it: channel, JSON payload, event ID.
 	Message = notification.Message
-	// WorkflowEvent tells that a workflow changed: ID, status, data.
+	// WorkflowEvent says that a workflow changed: ID, status, data.
 	WorkflowEvent = notification.WorkflowEvent
-	// TaskEvent tells that a task of a workflow changed: ID, workflow ID, status, data.
+	// TaskEvent says that a task of a workflow changed: ID, workflow ID, status, data.
 	TaskEvent = notification.TaskEvent
 	// PublishError says that an event was not published, or that nobody knows (Uncertain).
 	PublishError = notification.PublishError
-	// Gap tells a subscriber that events may be missing, where, and for which reason.
+	// Gap says that events may be missing, where, and for which reason.
 	Gap = notification.Gap
 	// GapReason says why events may be missing.
 	GapReason = notification.GapReason

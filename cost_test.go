@@ -21,7 +21,7 @@ func TestLocksAndPublishingCostOneRoundTrip(t *testing.T) {
 	want := map[string]int64{"acquire": 1, "refused try": 1, "refresh": 1, "release": 1, "workflow event": 1, "task event": 1}
 	var cost map[string]int64
 	// On a machine that is too busy a call takes so long that it is sent again, and is
-	// cleaned up after for some time. Then only a measurement from the beginning can tell.
+	// cleaned up after for some time. Then only a measurement from the beginning can decide.
 	for range 3 {
 		if cost = roundTrips(t); maps.Equal(want, cost) {
 			break

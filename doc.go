@@ -7,7 +7,16 @@
 // [Module] is all that is needed. It is configured by REDIS_URL and its
 // siblings, or by [WithConfig]:
 //
-//	fx.New(cache.Module, fx.Invoke(func(locks cache.LockManager) { … })).Run()
+//	fx.New(cache.Module, fx.Invoke(func(lc fx.Lifecycle, locks cache.LockManager) {
+//		lc.Append(fx.StartHook(func(ctx context.Context) error {
+//			lock, err := locks.Acquire(ctx, "invoice-7", 10*time.Second)
+//			if err != nil {
+//				return err // errors.Is(err, cache.ErrLockNotAcquired): somebody else has it
+//			}
+//			defer lock.Release(context.WithoutCancel(ctx))
+//			return pay(ctx)
+//		}))
+//	})).Run()
 //
 // # Without Fx
 //
@@ -21,9 +30,9 @@
 //
 // Package fxtest starts an application on an embedded server and has fakes.
 // [ReplaceConfig], [ReplaceLockManager] and [ReplaceNotificationSystem] replace
-// parts of an application; they belong into the fx.New of the test, since
-// Fx does not let a replacement in one module reach into its sibling. There they are
-// an error.
+// parts of an application; they belong in the fx.New of the test, since
+// Fx does not let a replacement in one module reach into its sibling; there it is an
+// error.
 //
 // # Health
 //
@@ -46,7 +55,7 @@
 // Redis down at start: the start fails within half of its budget with an error
 // that names the instance, where its configuration came from and the address, or goes
 // on with a warning when REDIS_REQUIRED is false.
-// Redis down later: commands fail with their error, locks are lost in time,
+// Redis down later: commands fail with their error, locks are lost on time,
 // subscriptions resume by themselves. At stop, buffered messages are delivered,
 // held locks released and connections closed within half of the budget.
 package cache

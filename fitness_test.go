@@ -91,7 +91,7 @@ func TestServerThatCannotWork(t *testing.T) {
 	}
 }
 
-// TestWarningInReadiness shows that a policy which may evict locks is told, and that
+// TestWarningInReadiness shows that a policy which may evict locks is reported, and that
 // traffic comes all the same.
 func TestWarningInReadiness(t *testing.T) {
 	t.Parallel()

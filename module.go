@@ -34,8 +34,8 @@ var (
 // and contributes to the groups [HealthGroup] and [MetricsGroup]. It takes a
 // *zap.Logger and a trace.TracerProvider where there are any.
 //
-// The client connects, and pings, when the application starts. Locks and
-// notifications do nothing before they are first used. Use all of them in a start hook
+// The client connects when the application starts, and checks that the server is fit
+// for use. Locks and notifications do nothing before they are first used. Use all of them in a start hook
 // or later: in a constructor or an fx.Invoke they fail with ErrClientNotStarted, and a
 // subscription is late.
 //
@@ -77,14 +77,14 @@ var RegisterMetrics = providers.RegisterMetrics()
 // module beside this one Fx would ignore it, which is an error (ErrInvalidOption).
 func ReplaceConfig(cfg *Config) fx.Option { return providers.ReplaceConfig(cfg) }
 
-// ReplaceLockManager makes everybody who asks for a LockManager get m, in tests
-// a fake. A bare fx.Replace(m) would be ignored, as Fx goes by the concrete type.
-// The *RedisLockManager in the graph stays what it was. Whoever made m closes it.
+// ReplaceLockManager makes the graph give m, in tests a fake, wherever a LockManager is
+// needed. A bare fx.Replace(m) would be ignored, as Fx goes by the concrete type.
+// The *RedisLockManager in the graph stays what it was. The caller closes m.
 // It stands where ReplaceConfig does.
 func ReplaceLockManager(m LockManager) fx.Option { return providers.ReplaceLockManager(m) }
 
-// ReplaceNotificationSystem makes everybody who asks for a NotificationSystem
-// get s, just as ReplaceLockManager does for locks.
+// ReplaceNotificationSystem makes the graph give s wherever a NotificationSystem is
+// needed, just as ReplaceLockManager does for locks.
 func ReplaceNotificationSystem(s NotificationSystem) fx.Option {
 	return providers.ReplaceNotificationSystem(s)
 }

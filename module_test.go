@@ -68,7 +68,7 @@ func TestModuleTwiceIsAnError(t *testing.T) {
 	require.ErrorContains(t, app.Err(), "already provided")
 }
 
-// The documentation tells to write WithConfig instead.
+// The documentation says to write WithConfig instead.
 func TestConfigSuppliedBesideTheModuleIsAnError(t *testing.T) {
 	t.Parallel()
 	app := fx.New(fx.NopLogger, cache.Module, fx.Supply(&cache.Config{}))

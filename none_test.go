@@ -118,10 +118,3 @@ func TestClientThatIsNone(t *testing.T) {
 	_, err = client.New(nil, nil)
 	assert.ErrorIs(t, err, cache.ErrInvalidArgument)
 }
-
-// TestCacheThatWasNeverMade treats a zero Cache as one without parts.
-func TestCacheThatWasNeverMade(t *testing.T) {
-	t.Parallel()
-	require.NoError(t, (&cache.Cache{}).Close())
-	require.ErrorIs(t, (&cache.Cache{Redis: &cache.Redis{}}).HealthCheck(t.Context()), cache.ErrInvalidArgument)
-}

@@ -32,17 +32,17 @@ func TestHolderIsToldBeforeTheTTLWhenRedisStops(t *testing.T) {
 	select {
 	case <-lock.Lost():
 	case <-timeout(t).Done():
-		require.FailNow(t, "the holder was never told")
+		require.FailNow(t, "the holder was never notified")
 	}
-	// When the holder was told, and not when this goroutine got to run after that.
-	assert.True(t, lock.Until().Before(expiry), "told before the key can expire")
+	// When the holder was notified, and not when this goroutine got to run after that.
+	assert.True(t, lock.Until().Before(expiry), "notified before the key can expire")
 	assert.False(t, lock.IsHeld())
 	require.ErrorIs(t, context.Cause(lock.Context()), cache.ErrLockExpired)
 	require.ErrorIs(t, lock.Release(timeout(t)), cache.ErrLockNotHeld)
 }
 
 // TestRedisKilledAndRestarted is the life of an application during an outage:
-// commands fail, readiness tells, and everything comes back by itself.
+// commands fail, readiness says so, and everything comes back by itself.
 func TestRedisKilledAndRestarted(t *testing.T) {
 	t.Parallel()
 	for name, options := range map[string][]redistest.Option{

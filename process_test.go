@@ -28,7 +28,7 @@ const (
 )
 
 // holdInProcess is that application. It is configured by REDIS_URL, as any other,
-// says when it has the lock, and runs until it is killed or told to stop.
+// says when it has the lock, and runs until it is killed or gets a signal to stop.
 func holdInProcess() {
 	fx.New(fx.NopLogger, cache.Module, fx.Invoke(func(lc fx.Lifecycle, locks cache.LockManager) {
 		lc.Append(fx.StartHook(func(ctx context.Context) error {

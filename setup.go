@@ -16,14 +16,14 @@ import (
 // closeBudget bounds Cache.Close. It is the stop timeout that Fx has by default.
 const closeBudget = 15 * time.Second
 
-// Cache is what the module provides, for programs without Fx. It is safe for
-// concurrent use.
+// Cache is what the module provides, for programs without Fx. [SetupCache] makes it. It
+// is safe for concurrent use.
 type Cache struct {
 	Redis        *Redis
 	LockManager  LockManager
 	Notification NotificationSystem
 
-	health     *Health
+	health     *Health // never nil if SetupCache made the Cache
 	collectors []prometheus.Collector
 	hooks      lifecycle.Hooks
 	closeOnce  sync.Once
@@ -97,10 +97,23 @@ func (s *setup) build(from *providers.Source) (*Cache, error) {
 
 // Health returns the checks of all parts, which are those that *Health has under Fx,
 // with its handlers for /livez, /readyz and /healthz. Of a Cache that SetupCache did
-// not make it knows the fields that have a method HealthCheck.
+// not make it knows the fields that have a method HealthCheck; where there are none, as
+// in a Cache that is nil, it has one readiness check that fails.
 func (c *Cache) Health() *Health {
-	if c.health != nil {
+	if c.made() {
 		return c.health
+	}
+	checks := c.fieldChecks()
+	if len(checks) == 0 {
+		checks = []Check{{Name: "cache", Func: func(context.Context) error { return errNoCache() }}}
+	}
+	return health.New(checks...)
+}
+
+// fieldChecks returns the checks of the fields of a Cache that was put together by hand.
+func (c *Cache) fieldChecks() []Check {
+	if c == nil {
+		return nil
 	}
 	var checks []Check
 	add := func(name string, part any) {
@@ -114,19 +127,30 @@ func (c *Cache) Health() *Health {
 	}
 	add("locks", c.LockManager)
 	add("subscriptions", c.Notification)
-	return health.New(checks...)
+	return checks
+}
+
+// made reports whether SetupCache made c, so that there is something to close.
+func (c *Cache) made() bool { return c != nil && c.health != nil }
+
+// errNoCache is the error of a Cache that SetupCache did not make.
+func errNoCache() error {
+	return &ArgumentError{Argument: "Cache", Reason: "was not made by SetupCache"}
 }
 
 // Collectors returns the metrics of all parts, for a registry of the caller's. With
 // [SetupWithRegisterer] they are registered already. Of a Cache that SetupCache did
 // not make there are none.
 func (c *Cache) Collectors() []prometheus.Collector {
+	if c == nil {
+		return nil
+	}
 	return append([]prometheus.Collector(nil), c.collectors...)
 }
 
 // HealthCheck runs the readiness checks of [Cache.Health], all at once, and returns
 // what is wrong, joined; nil means that all is well. It returns an *ArgumentError
-// for a nil ctx.
+// for a nil ctx, and for a Cache that is nil or has no part to ask.
 func (c *Cache) HealthCheck(ctx context.Context) error {
 	if ctx == nil {
 		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
@@ -137,8 +161,12 @@ func (c *Cache) HealthCheck(ctx context.Context) error {
 // Close delivers buffered notifications, releases held locks, closes all
 // connections and unregisters what SetupWithRegisterer registered, within 15 s. Only
 // the first call does so and may return an error; the others wait for it and return
-// nil.
+// nil. Of a Cache that SetupCache did not make it closes nothing, and returns an
+// *ArgumentError.
 func (c *Cache) Close() error {
+	if !c.made() {
+		return errNoCache()
+	}
 	var err error
 	c.closeOnce.Do(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), closeBudget)

@@ -2,6 +2,7 @@ package cache_test
 
 import (
 	"context"
+	"net/http"
 	"testing"
 	"time"
 
@@ -115,9 +116,33 @@ func TestSetupCacheFailsCleanly(t *testing.T) {
 	})
 }
 
-func TestCacheCloseOfTheZeroValue(t *testing.T) {
+// What SetupCache did not make is never healthy, and no method of it panics.
+func TestCacheThatSetupCacheDidNotMake(t *testing.T) {
 	t.Parallel()
-	c := &cache.Cache{}
-	require.NoError(t, c.HealthCheck(t.Context()))
-	require.NoError(t, c.Close())
+	ended, end := context.WithCancel(t.Context())
+	end()
+	for name, c := range map[string]*cache.Cache{
+		"nil":                    nil,
+		"zero":                   {},
+		"a part that is nil":     {Redis: nil, Notification: (*cache.RedisNotificationSystem)(nil)},
+		"a part that is zero":    {Redis: &cache.Redis{}},
+		"parts without a health": {LockManager: fakeLocks{}, Notification: &fakeNotifications{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var bad *cache.ArgumentError
+			require.ErrorAs(t, c.HealthCheck(t.Context()), &bad)
+			require.ErrorIs(t, c.HealthCheck(t.Context()), cache.ErrInvalidArgument)
+			require.Error(t, c.HealthCheck(ended))
+			//nolint:staticcheck // a nil context is what is tested
+			require.ErrorIs(t, c.HealthCheck(nil), cache.ErrInvalidArgument)
+			require.ErrorIs(t, c.Close(), cache.ErrInvalidArgument)
+			require.ErrorIs(t, c.Close(), cache.ErrInvalidArgument, "closed twice")
+			assert.Empty(t, c.Collectors())
+
+			assert.Equal(t, http.StatusServiceUnavailable, status(c.Health().Handler(), "/readyz"))
+			require.ErrorIs(t, c.Health().Run(t.Context()).Err(), cache.ErrInvalidArgument)
+			assert.Equal(t, http.StatusOK, status(c.Health().Handler(), "/livez"), "a restart mends nothing")
+		})
+	}
 }

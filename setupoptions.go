@@ -7,6 +7,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
+	"github.com/compozy/cache/internal/arguments"
 	"github.com/compozy/cache/providers"
 )
 
@@ -36,7 +37,7 @@ func SetupWithLogger(log *zap.Logger) SetupOption {
 func SetupWithTracerProvider(provider trace.TracerProvider) SetupOption {
 	return func(s *setup) {
 		s.tracing = nil
-		if !providers.IsNil(provider) {
+		if !arguments.IsNil(provider) {
 			s.tracing = provider
 		}
 	}
@@ -48,7 +49,7 @@ func SetupWithTracerProvider(provider trace.TracerProvider) SetupOption {
 func SetupWithRegisterer(registerer prometheus.Registerer) SetupOption {
 	return func(s *setup) {
 		s.registerer = nil
-		if !providers.IsNil(registerer) {
+		if !arguments.IsNil(registerer) {
 			s.registerer = registerer
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -150,7 +151,10 @@ func TestMetricsAfterAFailedStart(t *testing.T) {
 		"fx, never started": func(r prometheus.Registerer) error { _ = app(r, server); return bad },
 		"fx, registered twice": func(r prometheus.Registerer) error {
 			err := app(r, server, cache.RegisterMetrics).Start(ctx())
-			require.ErrorContains(t, err, "include cache.RegisterMetrics once")
+			require.Equal(t, 1, strings.Count(err.Error(), "include cache.RegisterMetrics once"), "%v", err)
+			for _, part := range []string{"cache_client_", "cache_lock_", "cache_notification_"} {
+				require.Equal(t, 1, strings.Count(err.Error(), part), "%v", err)
+			}
 			return err
 		},
 		"SetupCache, Redis down": func(r prometheus.Registerer) error {
@@ -237,6 +241,8 @@ func TestHealthOfACacheMadeByHand(t *testing.T) {
 	c := &cache.Cache{Redis: rdb, LockManager: fakeLocks{}}
 	require.NoError(t, c.HealthCheck(timeout(t)))
 	assert.Empty(t, c.Collectors())
+	require.ErrorIs(t, c.Close(), cache.ErrInvalidArgument, "its parts are the caller's to close")
+	require.NoError(t, rdb.Ping(timeout(t)).Err())
 	require.NoError(t, rdb.Close())
 	require.ErrorIs(t, c.HealthCheck(timeout(t)), cache.ErrClientClosed)
 }

@@ -30,7 +30,7 @@ func TestStartUpLineTellsWhatIsMissing(t *testing.T) {
 		mainDown  bool
 		nodesDown int // of three
 		message   string
-		missing   []string // the fields that tell
+		missing   []string // the fields that say so
 	}{
 		"nothing":                   {message: "cache: started"},
 		"a minority of lock nodes":  {nodesDown: 1, message: "cache: started"},
@@ -157,9 +157,9 @@ func TestWrongPasswordEndsTheStartAtOnce(t *testing.T) {
 			uberfxtest.New(t, cache.Module, cache.WithConfig(&optional), fx.Provide(func() *zap.Logger { return zap.New(core) })).
 				RequireStart().RequireStop()
 			require.Equal(t, 1, logs.Len())
-			told := fmt.Sprint(logs.All()[0].ContextMap())
-			assert.Contains(t, told, cache.ErrAuth.Error())
-			assert.NotContains(t, told, "hunter2")
+			said := fmt.Sprint(logs.All()[0].ContextMap())
+			assert.Contains(t, said, cache.ErrAuth.Error())
+			assert.NotContains(t, said, "hunter2")
 		})
 	}
 }

@@ -13,8 +13,8 @@ import (
 //
 // What the environment or cache.WithConfig say about the address, credentials
 // and TLS of Redis no longer counts; everything else does, such as the key
-// prefix. Whoever replaces the configuration (cache.ReplaceConfig) replaces the
-// server with it. An instance of cache.Named is not touched; give it
+// prefix. Replacing the configuration (cache.ReplaceConfig) replaces the server
+// with it. An instance of cache.Named is not touched; give it
 // cache.WithConfig(server.Config()).
 //
 // The server stops after the client. It is reached in memory; with WithAddr the

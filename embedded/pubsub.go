@@ -54,7 +54,7 @@ func (ps *pubsub) attach(redis *miniredis.Miniredis, backend *server.Server) {
 func (ps *pubsub) handle(c *server.Peer, cmd string, args ...string) bool {
 	p := ps.lookup(c)
 	if p == nil {
-		// A command inside a script. The lock is held by whoever runs it.
+		// A command inside a script. The command that runs the script holds the lock.
 		if cmd == "PUBLISH" && len(args) == 2 {
 			c.WriteInt(ps.publish(args[0], args[1]))
 			return true

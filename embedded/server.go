@@ -16,8 +16,8 @@ import (
 // ErrClosed is matched by the errors of Start and Dial after Close.
 var ErrClosed = errors.New("embedded: server closed")
 
-// loopback is where Start listens unless told otherwise: a free port that
-// nobody outside this machine can reach.
+// loopback is where Start listens by default: a free port that nobody outside this
+// machine can reach.
 const loopback = "127.0.0.1:0"
 
 // linger is how long a closed TCP connection may take to send what is left.

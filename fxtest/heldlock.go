@@ -10,7 +10,7 @@ import (
 )
 
 // Lock is what the Acquire of a LockManager returns. Beyond lock.Lock it has the
-// methods with which a *lock.RedisLock tells of loss. It is safe for concurrent
+// methods with which a *lock.RedisLock reports its loss. It is safe for concurrent
 // use.
 type Lock struct {
 	manager  *LockManager
@@ -25,7 +25,7 @@ type Lock struct {
 	ended     error       // what Refresh and Release return; nil while held
 	abandoned bool        // Release failed: not held any more, but it may be repeated
 	until     time.Time   // when the resource becomes free; zero while it is renewed
-	timer     *time.Timer // tells at until; nil before the first stall
+	timer     *time.Timer // fires at until; nil before the first stall
 }
 
 var _ lock.Lock = (*Lock)(nil)
@@ -137,7 +137,7 @@ func (l *Lock) expire() bool {
 	return l.manager.held[l.resource] != l
 }
 
-// lose ends the lock, tells its holder and frees the resource.
+// lose ends the lock, notifies its holder and frees the resource.
 func (l *Lock) lose(reason error) {
 	if l.ended == nil {
 		l.ended = reason

@@ -163,7 +163,7 @@ func (m *LockManager) Granted() []string {
 	return slices.Clone(m.granted)
 }
 
-// Close releases what is held, tells the holders with lock.ErrManagerClosed and
+// Close releases what is held, notifies the holders with lock.ErrManagerClosed and
 // refuses further acquisitions. It returns nil, and may be repeated.
 func (m *LockManager) Close(context.Context) error {
 	m.mu.Lock()

@@ -76,7 +76,7 @@ func TestFakeLockExpiresWhileStalled(t *testing.T) {
 		time.Sleep(time.Nanosecond) // in a bubble: its clock
 		assert.False(t, short.IsHeld())
 		synctest.Wait()
-		assert.ErrorIs(t, context.Cause(short.Context()), lock.ErrLockExpired, "told without being asked")
+		assert.ErrorIs(t, context.Cause(short.Context()), lock.ErrLockExpired, "notified without a call")
 		assert.ErrorIs(t, short.Release(t.Context()), lock.ErrLockExpired)
 		assert.Equal(t, []string{"late", "long"}, m.Held())
 

@@ -162,7 +162,7 @@ func (s *NotificationSystem) Inject(channel, payload string) int {
 	return s.deliver(Event{Channels: []string{channel}, Payload: payload})
 }
 
-// Miss tells every subscriber that events may be missing, for the reason given, as
+// Miss reports to every subscriber that events may be missing, for the reason given, as
 // after a failover or a cut: at once through Gaps, and by Message.Gap of the next
 // message. What is published arrives all the same.
 func (s *NotificationSystem) Miss(reason notification.GapReason) {

@@ -119,18 +119,18 @@ func TestFakeMissesEvents(t *testing.T) {
 		after := publish()
 		want.Before = after.EventID
 		assert.Equal(t, &want, after.Gap)
-		assert.Nil(t, publish().Gap, "it is told once")
+		assert.Nil(t, publish().Gap, "it is reported once")
 
 		for range 10 {
 			s.Miss(notification.GapTrimmed) // nobody needs to read it
 		}
 		require.NoError(t, sub.Close())
 		s.Miss(notification.GapTrimmed)
-		told := 0
+		reported := 0
 		for range sub.Gaps() {
-			told++
+			reported++
 		}
-		assert.Equal(t, 4, told)
+		assert.Equal(t, 4, reported)
 	})
 }
 

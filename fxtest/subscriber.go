@@ -22,7 +22,7 @@ type Subscriber struct {
 	// Guarded by system.mu, as are sending on the channels and closing them.
 	closed bool
 	err    error
-	gap    *notification.Gap // told with the next message
+	gap    *notification.Gap // reported with the next message
 	last   string            // event ID of the last message
 }
 
@@ -32,8 +32,8 @@ var _ notification.Subscriber = (*Subscriber)(nil)
 // subscriber; what is unread can still be read then.
 func (s *Subscriber) Messages() <-chan *notification.Message { return s.messages }
 
-// Gaps returns the channel on which the gaps made by Miss are told at once. Nobody
-// needs to read it: what does not fit, comes with the next message only. It is
+// Gaps returns the channel on which the gaps made by Miss arrive at once. It
+// need not be read: what does not fit comes with the next message only. It is
 // closed with the subscriber.
 func (s *Subscriber) Gaps() <-chan notification.Gap { return s.gaps }
 
@@ -70,7 +70,7 @@ func (s *Subscriber) end(err error) {
 	s.system.subscribers = slices.DeleteFunc(s.system.subscribers, func(other *Subscriber) bool { return other == s })
 }
 
-// miss tells a gap. system.mu is held.
+// miss reports a gap. system.mu is held.
 func (s *Subscriber) miss(reason notification.GapReason) {
 	s.gap = &notification.Gap{Reason: reason, After: s.last, Time: time.Now()}
 	select {

@@ -45,7 +45,7 @@ type Check struct {
 	Warnings func() []string
 }
 
-// CheckError tells what is wrong with a Check.
+// CheckError says what is wrong with a Check.
 type CheckError struct {
 	Check  string // the name of the check, possibly empty
 	Field  string // the field at fault: Name, Kind, Timeout or Func

@@ -54,7 +54,7 @@ func (h *Health) handler(kinds ...Kind) http.Handler {
 		}
 		w.WriteHeader(code)
 		if r.Method == http.MethodGet {
-			// The only error is a client that left; there is nobody to tell.
+			// The only error is a client that left; nobody can be reached.
 			_, _ = w.Write(body)
 		}
 	})

@@ -78,15 +78,15 @@ func (p *probe) start(ctx context.Context) *run {
 	return r
 }
 
-// finish records the outcome of r and tells those who wait for it.
+// finish records the outcome of r and wakes those that wait for it.
 func (p *probe) finish(ctx context.Context, r *run, err error) {
 	r.latency = time.Since(r.started)
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		err = fmt.Errorf("%w after %v: %w", ErrTimeout, r.timeout, err)
 	}
 	r.err = err
-	// Make room for the next run before telling anybody of this one: otherwise
-	// a caller that was told could probe again and get the old result.
+	// Make room for the next run before waking anybody: otherwise a caller
+	// could probe again and get the old result.
 	p.mu.Lock()
 	p.current = nil
 	p.mu.Unlock()

@@ -5,7 +5,7 @@
 //
 // A part appends its hook in its constructor. Fx constructs in order of
 // dependency, starts in the order of construction and stops in reverse, so
-// whoever uses Redis starts after it and stops before it, wherever the module
+// what uses Redis starts after it and stops before it, wherever the module
 // stands in the list of options. Hooks appended from an fx.Invoke would not
 // have this property.
 //
@@ -22,5 +22,5 @@
 //
 // # Without Fx
 //
-// [Hooks] runs the same hooks for those who do not use Fx.
+// [Hooks] runs the same hooks in programs without Fx.
 package lifecycle

@@ -3,6 +3,9 @@ package lifecycle
 import (
 	"errors"
 	"fmt"
+	"regexp"
+	"slices"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/fx"
@@ -21,27 +24,24 @@ func AppendMetrics(lc fx.Lifecycle, m *Metrics) {
 	lc.Append(fx.StartStopHook(m.Start, m.Stop))
 }
 
-// Start registers all collectors, or none and returns what is wrong with each that the
-// registry refused.
+// Start registers all collectors. If the registry refuses one, none is left registered,
+// and the error names each that was refused. It matches what the registry said, such
+// as prometheus.AlreadyRegisteredError.
 func (m *Metrics) Start() error {
 	var registered []prometheus.Collector
-	var errs []error
+	refused := &metricsError{}
 	for _, c := range m.Collectors {
-		err := m.Registerer.Register(c)
-		switch {
-		case err == nil:
+		if err := m.Registerer.Register(c); err != nil {
+			refused.add(c, err)
+		} else {
 			registered = append(registered, c)
-		case errors.As(err, new(prometheus.AlreadyRegisteredError)):
-			errs = append(errs, fmt.Errorf("cache: registering metrics: %w: include cache.RegisterMetrics once, "+
-				"and do not register the same collectors by hand", err))
-		default:
-			errs = append(errs, fmt.Errorf("cache: registering metrics: %w", err))
 		}
 	}
-	if len(errs) > 0 {
-		m.unregister(registered)
+	if len(refused.errs) == 0 {
+		return nil
 	}
-	return errors.Join(errs...)
+	m.unregister(registered)
+	return refused
 }
 
 // Stop takes the collectors out of the registry, so that an application can be started
@@ -52,4 +52,61 @@ func (m *Metrics) unregister(collectors []prometheus.Collector) {
 	for _, c := range collectors {
 		m.Registerer.Unregister(c)
 	}
+}
+
+// metricsError is what a registry said of the collectors that it refused.
+type metricsError struct {
+	twice  []string // the collectors that it has already
+	others []string // what it said of further ones
+	errs   []error  // all that it said
+}
+
+func (e *metricsError) add(c prometheus.Collector, err error) {
+	e.errs = append(e.errs, err)
+	list, text := &e.others, err.Error()
+	// The registry's own words for this name no collector.
+	if errors.As(err, new(prometheus.AlreadyRegisteredError)) {
+		list, text = &e.twice, collectorName(c)
+	}
+	if !slices.Contains(*list, text) {
+		*list = append(*list, text)
+	}
+}
+
+// Error names each collector once, and gives the advice on duplicates once.
+func (e *metricsError) Error() string {
+	var problems []string
+	if len(e.twice) > 0 {
+		problems = append(problems, fmt.Sprintf("already registered: %s (include cache.RegisterMetrics once, give a second "+
+			"SetupCache a name with SetupWithName, and do not register the same collectors by hand)", strings.Join(e.twice, ", ")))
+	}
+	return "cache: registering metrics: " + strings.Join(append(problems, e.others...), "; ")
+}
+
+// Unwrap returns what the registry said.
+func (e *metricsError) Unwrap() []error { return e.errs }
+
+// descriptor finds the name and the constant labels in the text of a prometheus.Desc,
+// which has no methods that return them.
+var descriptor = regexp.MustCompile(`^Desc\{fqName: "([^"]*)".* constLabels: (\{.*\}), variableLabels:`)
+
+// collectorName names a collector by its first metric, with the constant labels that
+// tell the instances of this module apart.
+func collectorName(c prometheus.Collector) string {
+	descriptions := make(chan *prometheus.Desc)
+	go func() {
+		defer close(descriptions)
+		c.Describe(descriptions)
+	}()
+	name := fmt.Sprintf("%T", c)
+	first := true
+	for d := range descriptions {
+		if first {
+			name, first = d.String(), false
+		}
+	}
+	if m := descriptor.FindStringSubmatch(name); m != nil {
+		return m[1] + strings.TrimSuffix(m[2], "{}")
+	}
+	return name
 }

@@ -1,6 +1,7 @@
 package lifecycle_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -30,7 +31,7 @@ func TestMetricsAreRegisteredTogether(t *testing.T) {
 	require.NoError(t, registry.Register(gauge("taken")))
 	m := &lifecycle.Metrics{Registerer: registry, Collectors: []prometheus.Collector{gauge("a"), gauge("taken"), gauge("b")}}
 
-	require.ErrorContains(t, m.Start(), "duplicate")
+	require.ErrorContains(t, m.Start(), "already registered: taken (")
 	assert.Equal(t, []string{"taken"}, names(t, registry))
 
 	m.Collectors = []prometheus.Collector{gauge("a"), gauge("b")}
@@ -39,4 +40,54 @@ func TestMetricsAreRegisteredTogether(t *testing.T) {
 	m.Stop()
 	assert.Equal(t, []string{"taken"}, names(t, registry))
 	require.NoError(t, m.Start(), "and again")
+}
+
+// Each collector is named once, and so is the advice, however many of them a registry
+// refuses and for whatever reason.
+func TestMetricsThatAreRefusedAreNamedOnce(t *testing.T) {
+	t.Parallel()
+	gauge := func(name, help, instance string) prometheus.Collector {
+		opts := prometheus.GaugeOpts{Name: name, Help: help}
+		if instance != "" {
+			opts.ConstLabels = prometheus.Labels{"cache": instance}
+		}
+		return prometheus.NewGauge(opts)
+	}
+	registry := prometheus.NewPedanticRegistry()
+	first := &lifecycle.Metrics{Registerer: registry, Collectors: []prometheus.Collector{
+		gauge("a", "1", "default"), gauge("a", "1", "sessions"), gauge("b", "1", ""),
+	}}
+	require.NoError(t, first.Start())
+	twice := gauge("a", "1", "default")
+	second := &lifecycle.Metrics{Registerer: registry, Collectors: []prometheus.Collector{
+		twice, twice, gauge("a", "1", "sessions"), gauge("b", "1", ""), gauge("b", "another", ""), gauge("c", "1", ""),
+	}}
+
+	err := second.Start()
+
+	require.ErrorAs(t, err, new(prometheus.AlreadyRegisteredError))
+	require.ErrorContains(t, err, `already registered: a{cache="default"}, a{cache="sessions"}, b (include cache.RegisterMetrics once`)
+	require.ErrorContains(t, err, `; a previously registered descriptor with the same fully-qualified name as Desc{fqName: "b"`)
+	for _, once := range []string{"cache.RegisterMetrics", "registering metrics", `a{cache="default"}`, "fully-qualified name"} {
+		assert.Equal(t, 1, strings.Count(err.Error(), once), once)
+	}
+	assert.Equal(t, []string{"a", "b"}, names(t, registry), "nothing is added")
+}
+
+// unchecked is a collector without descriptors.
+type unchecked struct{ prometheus.Collector }
+
+func (unchecked) Describe(chan<- *prometheus.Desc) {}
+
+// refusing is a registry that has everything already.
+type refusing struct{ *prometheus.Registry }
+
+func (refusing) Register(c prometheus.Collector) error {
+	return prometheus.AlreadyRegisteredError{ExistingCollector: c, NewCollector: c}
+}
+
+func TestMetricsWithoutDescriptorsAreNamedByType(t *testing.T) {
+	t.Parallel()
+	m := &lifecycle.Metrics{Registerer: refusing{prometheus.NewRegistry()}, Collectors: []prometheus.Collector{unchecked{}}}
+	require.ErrorContains(t, m.Start(), "already registered: lifecycle_test.unchecked (")
 }

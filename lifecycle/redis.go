@@ -42,7 +42,7 @@ type Redis struct {
 }
 
 // AppendRedis appends the hooks of r to lc. Close is a hook of its own and
-// comes first: a hook whose start failed is never stopped, so a failed ping
+// comes first: a hook whose start failed is never stopped, so a failed check
 // would otherwise leave the connections open.
 func AppendRedis(lc fx.Lifecycle, r *Redis) {
 	lc.Append(fx.StopHook(r.Close))

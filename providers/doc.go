@@ -1,8 +1,26 @@
-// Package providers holds the Fx constructors of the cache module: they wire
-// what the packages config, client, lock and notification offer, and contain no
-// behaviour of their own. Applications use it through package cache.
+// Package providers puts the parts of the cache module together: for Fx by [Module] and
+// [Named], and for cache.SetupCache by the methods of [Instance], which both use.
+// Applications reach it through package cache.
 //
-// Every constructor takes and returns plain values, and [Module] puts the
-// name tags on: the same constructors serve the one unnamed instance and
-// any number of named ones.
+// # What it decides
+//
+// [Resolve] chooses the configuration of an instance: what the application set, or else
+// the environment. It remembers which in a [Source], for the error of a start that fails,
+// and refuses settings that contradict each other ([ErrConflictingOptions]).
+//
+// [Instance.Redis], [Instance.Locks] and [Instance.Notifications] turn the configuration
+// into options of the packages client, lock and notification, append the hooks of package
+// lifecycle, and return a [Part]: the thing made, its health checks and its metrics.
+//
+// In the graph of Fx, what would be ignored, or accepted and fail later, is refused with
+// [ErrInvalidOption]: a value that is nil, a replacement that does not reach the module, a
+// Config by value.
+//
+// # Names
+//
+// The tags that Fx reads are fixed at compile time, the names of instances are not.
+// Constructors therefore take private inputs without a name, which inputOf fills from
+// what the graph has under the instance's name; the unnamed instance and all named ones
+// share them. Constructors whose name begins with "use" are named for the error of Fx
+// about a type that is provided twice, where the name is all that a reader gets.
 package providers

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/fx"
 
+	"github.com/compozy/cache/internal/arguments"
 	"github.com/compozy/cache/lifecycle"
 )
 
@@ -22,7 +23,7 @@ type registration struct {
 }
 
 func registerMetrics(in registration) error {
-	if IsNil(in.Registerer) {
+	if arguments.IsNil(in.Registerer) {
 		return fmt.Errorf("%w: RegisterMetrics: the prometheus.Registerer is nil", ErrInvalidOption)
 	}
 	lifecycle.AppendMetrics(in.Lifecycle, &lifecycle.Metrics{Registerer: in.Registerer, Collectors: in.Collectors})

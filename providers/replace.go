@@ -7,31 +7,32 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/compozy/cache/config"
+	"github.com/compozy/cache/internal/arguments"
 	"github.com/compozy/cache/lock"
 	"github.com/compozy/cache/notification"
 )
 
 // ReplaceConfig makes the unnamed instance use cfg.
 func ReplaceConfig(cfg *config.Config) fx.Option {
-	return replace("ReplaceConfig", cfg, func(g graph) any { return g.Config.value })
+	return replace("ReplaceConfig", cfg, func(p parts) any { return p.Config.value })
 }
 
-// ReplaceLockManager makes the graph give m to everybody who asks for a LockManager.
+// ReplaceLockManager makes the graph give m wherever a LockManager is needed.
 func ReplaceLockManager(m lock.LockManager) fx.Option {
-	return replace("ReplaceLockManager", m, func(g graph) any { return g.Locks.value })
+	return replace("ReplaceLockManager", m, func(p parts) any { return p.Locks.value })
 }
 
-// ReplaceNotificationSystem makes the graph give s to everybody who asks for a
-// NotificationSystem.
+// ReplaceNotificationSystem makes the graph give s wherever a NotificationSystem is
+// needed.
 func ReplaceNotificationSystem(s notification.NotificationSystem) fx.Option {
-	return replace("ReplaceNotificationSystem", s, func(g graph) any { return g.Notifications.value })
+	return replace("ReplaceNotificationSystem", s, func(p parts) any { return p.Notifications.value })
 }
 
 // replacement is what one of these options put into the graph.
 type replacement struct {
 	call   string
 	value  any
-	actual func(graph) any // what the graph has instead, if the replacement is ignored
+	actual func(parts) any // what the graph has instead, if the replacement is ignored
 }
 
 // replacementsGroup holds the replacements. A value group reaches the whole
@@ -39,21 +40,21 @@ type replacement struct {
 // can see a replacement that does not reach it.
 const replacementsGroup = "cache.replacements"
 
-func replace[T any](call string, value T, actual func(graph) any) fx.Option {
-	if IsNil(value) {
+func replace[T any](call string, value T, actual func(parts) any) fx.Option {
+	if arguments.IsNil(value) {
 		return fx.Error(fmt.Errorf("%w: %s: the value is nil", ErrInvalidOption, call))
 	}
 	r := replacement{call, value, actual}
 	return fx.Options(
-		once(fmt.Sprintf("use cache.%s once", call)),
+		onlyOnce(fmt.Sprintf("use cache.%s once", call)),
 		// As fx.Replace, without parameters: the original is never made.
 		fx.Decorate(func() T { return value }),
 		fx.Provide(fx.Annotated{Group: replacementsGroup, Target: func() replacement { return r }}),
 	)
 }
 
-// given is what an application has put into the graph for the unnamed instance.
-type given struct {
+// supplied is what an application has put into the graph for the unnamed instance.
+type supplied struct {
 	fx.In
 	From         *Source
 	Replacements []replacement `group:"cache.replacements"`
@@ -62,7 +63,7 @@ type given struct {
 
 // refuseIgnored returns an error for what Fx accepts and then ignores, since the
 // application would use another server than the one it names.
-func refuseIgnored(all graph, in given) error {
+func refuseIgnored(all parts, in supplied) error {
 	for _, r := range in.Replacements {
 		if !same(r.value, r.actual(all)) {
 			return fmt.Errorf("%w: %s has no effect where it stands, inside an fx.Module beside cache.Module: "+

@@ -32,8 +32,8 @@ type Setting struct {
 	// EnvPrefix stands before the name of every environment variable.
 	EnvPrefix string
 	// Override changes the configuration of the other settings so that it leads to a
-	// server of its own. What the environment says about address, topology, credentials and TLS
-	// is then not even read.
+	// server of its own. What the environment says about address, topology, credentials
+	// and TLS is then not even read.
 	Override func(*config.Config)
 }
 

@@ -4,30 +4,29 @@ import (
 	"fmt"
 	"reflect"
 
-	"github.com/redis/go-redis/v9"
 	"go.uber.org/fx"
 
-	"github.com/compozy/cache/client"
 	"github.com/compozy/cache/config"
+	"github.com/compozy/cache/internal/arguments"
 	"github.com/compozy/cache/lock"
 	"github.com/compozy/cache/notification"
 )
 
-// own is the value that the constructors of one instance use: what the graph has under
+// input is a value that the constructors of one instance take: what the graph has under
 // the name of the instance, replacements and decorations included. It is private to
 // the Fx module of the instance.
-type own[T any] struct{ value T }
+type input[T any] struct{ value T }
 
-// take returns the constructor of own[T]. Names are known only at run time, so they
+// inputOf returns the constructor of input[T]. Names are known only at run time, so they
 // cannot be in the tags of a parameter struct, and this is the one place where a
 // parameter gets its name by fx.Annotate.
-func take[T any](i Instance) any {
-	target := func(v T) (own[T], error) {
-		if IsNil(v) {
-			return own[T]{}, fmt.Errorf("%w: the %s of instance %q is nil: fx.Decorate and fx.Replace must not return nil; %s",
-				ErrInvalidOption, reflect.TypeFor[T](), i.label(), instead[T]())
+func inputOf[T any](i Instance) any {
+	target := func(v T) (input[T], error) {
+		if arguments.IsNil(v) {
+			return input[T]{}, fmt.Errorf("%w: the %s of instance %q is nil: fx.Decorate and fx.Replace must not return nil; %s",
+				ErrInvalidOption, reflect.TypeFor[T](), i.label(), remedy[T]())
 		}
-		return own[T]{v}, nil
+		return input[T]{v}, nil
 	}
 	if i.Name == "" {
 		return target
@@ -35,8 +34,8 @@ func take[T any](i Instance) any {
 	return located(fx.Annotate(target, fx.ParamTags(fmt.Sprintf("name:%q", i.Name))), target)
 }
 
-// instead says what to write in place of a decorator that returns nil.
-func instead[T any]() string {
+// remedy says what to write in place of a decorator that returns nil.
+func remedy[T any]() string {
 	switch reflect.TypeFor[T]() {
 	case reflect.TypeFor[*config.Config]():
 		return "cache.WithConfig and cache.ReplaceConfig set a configuration"
@@ -67,40 +66,11 @@ func located(annotated, target any) any {
 	return v.Interface()
 }
 
-// IsNil reports whether v is nil, or an interface that holds a nil pointer, which
-// would be a panic at its first use.
-func IsNil(v any) bool {
-	if v == nil {
-		return true
-	}
-	switch r := reflect.ValueOf(v); r.Kind() {
-	case reflect.Pointer, reflect.Map, reflect.Func, reflect.Chan, reflect.Slice:
-		return r.IsNil()
-	default:
-		return false
-	}
-}
-
 // included is provided by each instance, for itself alone.
 type included struct{}
 
-// once makes a second inclusion of a module fail with rule in the error of Fx, before
+// onlyOnce makes a second inclusion of a module fail with rule in the error of Fx, before
 // it fails at the first type of the module, which would say nothing of the cause.
-func once(rule string) fx.Option {
+func onlyOnce(rule string) fx.Option {
 	return fx.Provide(fx.Annotated{Name: rule, Target: func() included { return included{} }})
 }
-
-// graph is what the application gets from an instance by its interfaces and types.
-type graph struct {
-	fx.In
-	Config        own[*config.Config]
-	Redis         own[*client.Redis]
-	Universal     own[redis.UniversalClient]
-	Locks         own[lock.LockManager]
-	Notifications own[notification.NotificationSystem]
-}
-
-// construct makes the parts, which finds what is nil or cannot work while the
-// application is built. Only the client does anything at start; the others begin to
-// work when they are first used.
-func construct(graph) {}
