@@ -28,7 +28,7 @@ func (i Instance) Redis(env Environment, cfg *config.Config, from *Source) (Part
 		return Part[*client.Redis]{}, fmt.Errorf("cache: %s: %w", main, err)
 	}
 	lifecycle.AppendRedis(env.Lifecycle, &lifecycle.Redis{
-		Connection:   blaming{r, main, nodes},
+		Connection:   withOrigin{r, main, nodes},
 		Required:     cfg.IsRequired(),
 		ProbeTimeout: cfg.PingTimeout,
 		Logger:       log,
@@ -51,22 +51,22 @@ func (i Instance) Redis(env Environment, cfg *config.Config, from *Source) (Part
 	}, nil
 }
 
-// blaming is a connection whose start says which setting to look at: with several
-// servers the address alone does not tell.
-type blaming struct {
+// withOrigin is a connection whose start says which setting to look at: with several
+// servers the address alone does not say it.
+type withOrigin struct {
 	lifecycle.Connection
 	main, nodes string // where the server and the lock nodes are set
 }
 
 // WaitReady is that of the connection.
-func (b blaming) WaitReady(ctx context.Context) error {
-	err := b.Connection.WaitReady(ctx)
+func (w withOrigin) WaitReady(ctx context.Context) error {
+	err := w.Connection.WaitReady(ctx)
 	if err == nil {
 		return nil
 	}
-	origin := b.main
+	origin := w.main
 	if failed, ok := errors.AsType[*client.Error](err); ok && failed.LockNode {
-		origin = b.nodes
+		origin = w.nodes
 	}
 	return fmt.Errorf("%s: %w", origin, err)
 }
