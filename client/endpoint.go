@@ -76,7 +76,10 @@ func mainEndpoint(cfg *config.Config) (*endpoint, error) {
 // says whether TLS is used, but shares the certificates.
 func lockEndpoint(cfg *config.Config, node string, main *endpoint) (*endpoint, error) {
 	if !strings.Contains(node, "://") {
-		e := &endpoint{mode: modeSingle, network: "tcp", addrs: []string{node}, options: main.options, tls: main.tls, provided: main.provided}
+		e := &endpoint{
+			mode: modeSingle, network: "tcp", addrs: []string{node},
+			options: main.options, tls: main.tls, provided: main.provided,
+		}
 		// Locks live in the database that the application uses, but neither
 		// Sentinel nor Cluster reach beyond the main server.
 		e.options.MasterName, e.options.SentinelUsername, e.options.SentinelPassword = "", "", ""
@@ -86,7 +89,10 @@ func lockEndpoint(cfg *config.Config, node string, main *endpoint) (*endpoint, e
 	if err != nil {
 		return nil, fmt.Errorf("client: lock node: %w", err)
 	}
-	e := &endpoint{mode: modeSingle, network: fromURL.Network, addrs: []string{fromURL.Addr}, options: baseOptions(cfg), ownURL: true}
+	e := &endpoint{
+		mode: modeSingle, network: fromURL.Network, addrs: []string{fromURL.Addr},
+		options: baseOptions(cfg), ownURL: true,
+	}
 	e.options.Username, e.options.Password, e.options.DB = fromURL.Username, fromURL.Password, fromURL.DB
 	applyURL(&e.options, fromURL)
 	e.tls, err = urlSecurity(cfg, node, fromURL)

@@ -86,13 +86,16 @@ func advised(advice string, err error) error {
 // credentialsAdvice says which setting to look at when a server does not accept the
 // credentials, as err says.
 func (e *endpoint) credentialsAdvice(err error) string {
-	user, password := "Username (REDIS_USERNAME)", "Password (REDIS_PASSWORD)"
-	fromURL, text := " or the user part of the URL", err.Error()
+	user, password, text := "Username (REDIS_USERNAME)", "Password (REDIS_PASSWORD)", err.Error()
+	fromURL := " or the user part of the URL"
+	if e.mode == modeSentinel {
+		fromURL = "" // there is no URL then
+	}
 	switch {
 	case e.ownURL:
 		return "check the user part of its URL in LockNodes (REDIS_LOCK_NODES)"
 	case strings.Contains(text, "all sentinels specified"): // nothing but its text says that a sentinel refused
-		user, password, fromURL = "SentinelUsername (REDIS_SENTINEL_USERNAME)", "SentinelPassword (REDIS_SENTINEL_PASSWORD)", ""
+		user, password = "SentinelUsername (REDIS_SENTINEL_USERNAME)", "SentinelPassword (REDIS_SENTINEL_PASSWORD)"
 	case e.options.CredentialsProviderContext != nil:
 		return "check what PasswordFile (REDIS_PASSWORD_FILE), Credentials or CredentialsProvider provide"
 	}
@@ -100,6 +103,18 @@ func (e *endpoint) credentialsAdvice(err error) string {
 		return "set " + password + fromURL
 	}
 	return "check " + user + " and " + password + fromURL
+}
+
+// databaseAdvice says which setting to look at when the database does not exist.
+func (e *endpoint) databaseAdvice() string {
+	switch {
+	case e.ownURL:
+		return "check the path of its URL in LockNodes (REDIS_LOCK_NODES)"
+	case e.mode == modeSentinel:
+		return "check DB (REDIS_DB)"
+	default:
+		return "check DB (REDIS_DB) or the path of the URL"
+	}
 }
 
 // mismatch returns what is wrong if err is how a server of another kind refuses a
@@ -176,10 +191,7 @@ func (s *server) refusal(err error) error {
 		return fmt.Errorf("the server does not know %s, which is needed: %w", name, short)
 	}
 	if strings.Contains(text, "DB index is out of range") {
-		if s.endpoint.ownURL {
-			return advised("check the path of its URL in LockNodes (REDIS_LOCK_NODES)", short)
-		}
-		return advised("check DB (REDIS_DB) or the path of the URL", short)
+		return advised(s.endpoint.databaseAdvice(), short)
 	}
 	// The second is how Redis 7.0 says the first within a script.
 	inScript := strings.Contains(text, "user executing the script can't")
@@ -220,26 +232,26 @@ func isUnknown(err error, command string) bool {
 	return strings.EqualFold(unknownCommand(err), command)
 }
 
-// shortReply is an error reply of which a part is left out.
-type shortReply struct {
+// shortReplyError is an error reply of which a part is left out.
+type shortReplyError struct {
 	text string
 	err  error // the whole reply; nil if nobody may see it
 }
 
-func (r shortReply) Error() string { return r.text }
-func (r shortReply) Unwrap() error { return r.err }
-func (shortReply) RedisError()     {}
+func (r shortReplyError) Error() string { return r.text }
+func (r shortReplyError) Unwrap() error { return r.err }
+func (shortReplyError) RedisError()     {}
 
 // discreetReply cuts off a reply what it quotes of our command, such as the source of a
 // script, and where in a script the error arose.
 func discreetReply(err error) error {
 	text := err.Error()
 	if before, _, quotes := strings.Cut(text, ", with args beginning with"); quotes {
-		return shortReply{before, nil}
+		return shortReplyError{before, nil}
 	}
 	before, after, inScript := strings.Cut(text, " script: ")
 	if inScript && strings.Contains(after, ", on @user_") {
-		return shortReply{before, err}
+		return shortReplyError{before, err}
 	}
 	return err
 }

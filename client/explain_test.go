@@ -25,6 +25,11 @@ func diagnosis(t *testing.T, cfg config.Config) error {
 	return r.CheckLockNodes(t.Context())
 }
 
+// with returns a Config for a main server and one lock node.
+func with(main *redistest.Server, node string) config.Config {
+	return config.Config{URL: main.URL(), LockNodes: []string{node}}
+}
+
 func TestCredentialsAdvice(t *testing.T) {
 	t.Parallel()
 	open, closed := redistest.Start(t), redistest.Start(t, redistest.WithPassword("right"))
@@ -48,14 +53,16 @@ func TestCredentialsAdvice(t *testing.T) {
 		"missing, RESP2":           {config.Config{URL: "redis://" + closed.Addr(), Protocol: 2}, missing},
 		"wrong":                    {config.Config{URL: "redis://:hunter2@" + closed.Addr()}, wrong},
 		"wrong, by field":          {config.Config{URL: "redis://" + closed.Addr(), Password: "hunter2"}, wrong},
-		"missing at a lock node":   {config.Config{URL: open.URL(), LockNodes: []string{closed.Addr()}}, missing},
-		"missing at a node by URL": {config.Config{URL: open.URL(), LockNodes: []string{"redis://" + closed.Addr()}}, node + "NOAUTH "},
-		"wrong at a node by URL":   {config.Config{URL: open.URL(), LockNodes: []string{"redis://:hunter2@" + closed.Addr()}}, node + "WRONGPASS "},
+		"missing at a lock node":   {with(open, closed.Addr()), missing},
+		"missing at a node by URL": {with(open, "redis://"+closed.Addr()), node + "NOAUTH "},
+		"wrong at a node by URL":   {with(open, "redis://:hunter2@"+closed.Addr()), node + "WRONGPASS "},
 		"from a file": {config.Config{
 			URL: "redis://" + closed.Addr(), PasswordFile: file,
 		}, other},
 		"missing at the sentinels": {sentinel, "set SentinelPassword (REDIS_SENTINEL_PASSWORD) ("},
-		"wrong at the sentinels":   {refused, "check SentinelUsername (REDIS_SENTINEL_USERNAME) and SentinelPassword (REDIS_SENTINEL_PASSWORD) ("},
+		"wrong at the sentinels": {
+			refused, "check SentinelUsername (REDIS_SENTINEL_USERNAME) and SentinelPassword (REDIS_SENTINEL_PASSWORD) (",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -75,10 +82,15 @@ func TestDatabaseAdvice(t *testing.T) {
 		cfg  config.Config
 		says string
 	}{
-		"field":       {config.Config{URL: "redis://" + srv.Addr(), DB: 99}, srv.Addr() + ": " + advice},
-		"URL":         {config.Config{URL: "redis://" + srv.Addr() + "/99"}, srv.Addr() + ": " + advice},
-		"lock node":   {config.Config{URL: "redis://" + srv.Addr() + "/3", LockNodes: []string{node.Addr()}}, "lock node " + node.Addr() + ": " + advice},
-		"node by URL": {config.Config{URL: srv.URL(), LockNodes: []string{"redis://" + node.Addr() + "/3"}}, "check the path of its URL in LockNodes (REDIS_LOCK_NODES) (ERR DB index"},
+		"field": {config.Config{URL: "redis://" + srv.Addr(), DB: 99}, srv.Addr() + ": " + advice},
+		"URL":   {config.Config{URL: "redis://" + srv.Addr() + "/99"}, srv.Addr() + ": " + advice},
+		"lock node": {
+			config.Config{URL: "redis://" + srv.Addr() + "/3", LockNodes: []string{node.Addr()}},
+			"lock node " + node.Addr() + ": " + advice,
+		},
+		"node by URL": {
+			with(srv, "redis://"+node.Addr()+"/3"), "check the path of its URL in LockNodes (REDIS_LOCK_NODES) (ERR DB index",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -93,28 +105,39 @@ func TestTLSAdvice(t *testing.T) {
 	t.Parallel()
 	plain, secure := redistest.Start(t), redistest.Start(t, redistest.WithTLS())
 	url := "rediss://" + secure.Addr()
+	const other = "other.example" // leads to secure, by the Dialer below
 	custom := secure.TLSConfig()
 	custom.RootCAs = nil
 	renamed := secure.TLSConfig()
-	renamed.ServerName = "other.example"
+	renamed.ServerName = other
 	const authority, name = "set TLSCAFile (REDIS_TLS_CA_FILE) (", "set TLSServerName (REDIS_TLS_SERVER_NAME) to a name of the certificate ("
 	for what, test := range map[string]struct {
 		cfg  config.Config
 		says string
 	}{
-		"authority":              {config.Config{URL: url}, authority},
-		"authority, Cluster":     {config.Config{Cluster: true, Addrs: []string{secure.Addr()}, TLSEnabled: true}, authority},
-		"authority, lock node":   {config.Config{URL: plain.URL(), LockNodes: []string{url}}, authority},
-		"authority, own config":  {config.Config{URL: url, TLSConfig: custom}, "set RootCAs of TLSConfig ("},
-		"name":                   {config.Config{URL: url, TLSCAFile: secure.CAFile(), TLSServerName: "other.example"}, name},
-		"name, own config":       {config.Config{URL: url, TLSConfig: renamed}, "set ServerName of TLSConfig to a name of the certificate ("},
-		"name of a node by URL":  {config.Config{URL: plain.URL(), TLSCAFile: secure.CAFile(), LockNodes: []string{"rediss://other.example:" + secure.Port()}}, "use a name of the certificate as host of its URL in LockNodes (REDIS_LOCK_NODES) ("},
-		"name of a node by host": {config.Config{URL: secure.URL(), TLSCAFile: secure.CAFile(), LockNodes: []string{"other.example:" + secure.Port()}}, name},
+		"authority":            {config.Config{URL: url}, authority},
+		"authority, Cluster":   {config.Config{Cluster: true, Addrs: []string{secure.Addr()}, TLSEnabled: true}, authority},
+		"authority, lock node": {with(plain, url), authority},
+		"authority, own TLS":   {config.Config{URL: url, TLSConfig: custom}, "set RootCAs of TLSConfig ("},
+		"name":                 {config.Config{URL: url, TLSCAFile: secure.CAFile(), TLSServerName: other}, name},
+		"name, own TLS": {
+			config.Config{URL: url, TLSConfig: renamed}, "set ServerName of TLSConfig to a name of the certificate (",
+		},
+		"name of a node by URL": {
+			config.Config{URL: plain.URL(), TLSCAFile: secure.CAFile(), LockNodes: []string{"rediss://" + other}},
+			"use a name of the certificate as host of its URL in LockNodes (REDIS_LOCK_NODES) (",
+		},
+		"name of a node by host": {
+			config.Config{URL: secure.URL(), TLSCAFile: secure.CAFile(), LockNodes: []string{other + ":1"}}, name,
+		},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			test.cfg.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
-				return new(net.Dialer).DialContext(ctx, network, strings.Replace(addr, "other.example", secure.Host(), 1))
+				if strings.HasPrefix(addr, other) {
+					addr = secure.Addr()
+				}
+				return new(net.Dialer).DialContext(ctx, network, addr)
 			}
 			err := diagnosis(t, test.cfg)
 			require.ErrorContains(t, err, test.says)

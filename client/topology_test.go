@@ -41,10 +41,14 @@ func TestSentinel(t *testing.T) {
 	require.ErrorIs(t, err, ErrAuth)
 	require.NotContains(t, err.Error(), "hunter2")
 	wrong = *cfg
+	wrong.DB = 99
+	_, err = NewRedis(within(t, patience), &wrong)
+	require.ErrorContains(t, err, "check DB (REDIS_DB) (ERR DB index is out of range)")
+	wrong = *cfg
 	wrong.Password = "hunter2"
 	_, err = NewRedis(within(t, patience), &wrong)
 	require.ErrorIs(t, err, ErrAuth)
-	require.ErrorContains(t, err, "check Username (REDIS_USERNAME) and Password (REDIS_PASSWORD) or the user part of the URL (WRONGPASS ")
+	require.ErrorContains(t, err, "check Username (REDIS_USERNAME) and Password (REDIS_PASSWORD) (WRONGPASS ")
 	require.NotContains(t, err.Error(), "hunter2")
 }
 

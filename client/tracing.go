@@ -103,7 +103,7 @@ func discreet(err error) error {
 		network *net.OpError
 	)
 	switch {
-	case errors.As(err, &reply):
+	case redisx.IsReply(err) && errors.As(err, &reply):
 		code, _, _ := strings.Cut(reply.Error(), " ")
 		if !isReplyCode(code) {
 			code = "ERR" // a script may have put anything there

@@ -117,6 +117,7 @@ func TestDiscreet(t *testing.T) {
 		{fmt.Errorf("secret: %w", context.DeadlineExceeded), context.DeadlineExceeded.Error()},
 		{redis.ErrClosed, redis.ErrClosed.Error()},
 		{io.EOF, errFailed.Error()},
+		{fmt.Errorf("no sentinel knows the master: %w", redis.Nil), errFailed.Error()},
 		{errors.New("redis: can't parse reply: secret"), errFailed.Error()},
 	} {
 		require.Equal(t, tc.want, discreet(tc.err).Error())
