@@ -68,13 +68,16 @@ func TestBadNodeIsNamedByItsPosition(t *testing.T) {
 		err := (&Config{LockNodes: []string{"redis://app:hunter2@good-a:1", bad, "good-b:2"}}).Validate()
 		got := badFields(t, err)["LockNodes"]
 		require.Contains(t, got.Allowed, says)
-		require.Contains(t, got.Value, `["redis://REDACTED@good-a:1" `, bad)
-		require.Contains(t, got.Value, ` "good-b:2"]`, bad)
+		if strings.HasSuffix(says, "twice") { // each of them is good
+			require.Equal(t, `["redis://REDACTED@good-a:1" "redis://REDACTED@good-a:1/" "good-b:2"]`, got.Value, bad)
+		} else {
+			require.Equal(t, `["REDACTED"]`, got.Value, bad)
+		}
 		require.NotContains(t, strings.ReplaceAll(err.Error(), "#", ""), "hunter2")
 	}
 	err := (&Config{Cluster: true, Addrs: []string{"good-a:1", "good-b:2", "bad"}}).Validate()
 	require.ErrorContains(t, err, "which Addrs[2] is not")
-	require.ErrorContains(t, err, "good-b:2")
+	require.NotContains(t, err.Error(), "good-b:2")
 }
 
 func TestDatabase(t *testing.T) {
