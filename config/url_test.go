@@ -80,6 +80,24 @@ func TestBadNodeIsNamedByItsPosition(t *testing.T) {
 	require.NotContains(t, err.Error(), "good-b:2")
 }
 
+// A server is the same however its address is written.
+func TestLockNodesTwice(t *testing.T) {
+	t.Parallel()
+	for _, nodes := range [][]string{
+		{"h:6379", "h:06379"}, {"Redis.Internal:6379", "redis.internal:6379"}, {"h:1", "redis://H:0001/2"}, {"h:6379", "redis://H"},
+		{"[::1]:6379", "[0:0:0:0:0:0:0:1]:06379"}, {"10.0.0.1:1", "[::ffff:10.0.0.1]:1"}, {"[FE80::1%eth0]:1", "[fe80::1%eth0]:1"},
+		{"unix:///run/a.sock", "unix:///run/a.sock?db=1"},
+	} {
+		got := badFields(t, (&Config{LockNodes: nodes}).Validate())["LockNodes"]
+		require.Contains(t, got.Allowed, "LockNodes[1] is there twice", nodes)
+	}
+	for _, nodes := range [][]string{
+		{"h:6379", "h:6380"}, {"h:1", "i:1"}, {"unix:///run/a.sock", "unix:///run/A.sock"}, {"[fe80::1%eth0]:1", "[fe80::1%eth1]:1"},
+	} {
+		require.NoError(t, (&Config{LockNodes: nodes}).Validate(), nodes)
+	}
+}
+
 func TestDatabase(t *testing.T) {
 	t.Parallel()
 	for raw, want := range map[string]int{
