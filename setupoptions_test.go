@@ -246,3 +246,18 @@ func TestHealthOfACacheMadeByHand(t *testing.T) {
 	require.NoError(t, rdb.Close())
 	require.ErrorIs(t, c.HealthCheck(timeout(t)), cache.ErrClientClosed)
 }
+
+// panicking is a registerer that panics.
+type panicking struct{ prometheus.Registerer }
+
+func (panicking) Register(prometheus.Collector) error { panic("boom") }
+
+// The panic is the caller's to see, and nothing is left running behind it.
+func TestSetupWithRegistererThatPanics(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	require.PanicsWithValue(t, "boom", func() {
+		_, _ = cache.SetupCache(timeout(t), configOf(server), cache.SetupWithRegisterer(panicking{prometheus.NewRegistry()}))
+	})
+	eventually(t, "all connections are closed", func() bool { return connections(t, server) == 0 })
+}

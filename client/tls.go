@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/compozy/cache/config"
 	"github.com/compozy/cache/internal/redisx"
+	"github.com/compozy/cache/internal/smallfile"
 )
 
 // security is how an endpoint speaks TLS. Certificates may be replaced at any time, so
@@ -155,9 +155,9 @@ func (f *tlsFiles) apply(out *tls.Config) error {
 
 // readCA reads the certificate authorities.
 func (f *tlsFiles) readCA() error {
-	pem, err := os.ReadFile(f.ca)
+	pem, err := smallfile.Read(f.ca, smallfile.PEM)
 	if err != nil {
-		return fmt.Errorf("client: read CA file: %w", err)
+		return fmt.Errorf("client: CA file %s %w", f.ca, err)
 	}
 	if bytes.Equal(pem, f.caPEM) {
 		return nil
@@ -172,13 +172,13 @@ func (f *tlsFiles) readCA() error {
 
 // readPair reads the client certificate and its key.
 func (f *tlsFiles) readPair() error {
-	cert, err := os.ReadFile(f.cert)
+	cert, err := smallfile.Read(f.cert, smallfile.PEM)
 	if err != nil {
-		return fmt.Errorf("client: read client certificate: %w", err)
+		return fmt.Errorf("client: client certificate %s %w", f.cert, err)
 	}
-	key, err := os.ReadFile(f.key)
+	key, err := smallfile.Read(f.key, smallfile.PEM)
 	if err != nil {
-		return fmt.Errorf("client: read key of client certificate: %w", err)
+		return fmt.Errorf("client: key of client certificate %s %w", f.key, err)
 	}
 	if bytes.Equal(cert, f.certPEM) && bytes.Equal(key, f.keyPEM) {
 		return nil

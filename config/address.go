@@ -52,6 +52,23 @@ func isHostPort(s string) bool {
 	return err == nil && isHost(host) && isPort(port)
 }
 
+// sameAddress returns host:port in the one form that all spellings of it share: the
+// host in lower case, an IP address in its shortest form, and the port without leading
+// zeros. Anything else, such as the path of a socket, comes back as it is.
+func sameAddress(s string) string {
+	host, port, err := net.SplitHostPort(s)
+	n, portErr := strconv.ParseUint(port, 10, 16)
+	if err != nil || portErr != nil || strings.HasPrefix(s, "unix:") {
+		return s
+	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		host = ip.Unmap().String() // with its zone, in which capitals matter
+	} else {
+		host = strings.ToLower(host)
+	}
+	return net.JoinHostPort(host, strconv.FormatUint(n, 10))
+}
+
 // isServiceLink reports whether s is what Kubernetes puts into <SERVICE>_PORT for
 // every Service it knows, as Docker did for links: tcp://10.0.171.239:6379.
 func isServiceLink(s string) bool {

@@ -29,7 +29,7 @@ type Config struct {
 	// TCP port, 1 to 65535.
 	Port string `env:"REDIS_PORT,default=6379" json:"port" redact:"addr" part:"server"`
 	// ACL user; empty is Redis' default user.
-	Username string `env:"REDIS_USERNAME" json:"username" part:"server"`
+	Username string `env:"REDIS_USERNAME" json:"username" redact:"user" part:"server"`
 	// Password of the user.
 	Password string `env:"REDIS_PASSWORD" json:"password" redact:"secret" part:"server"`
 	// File with the password, such as a mounted secret, instead of Password: read again for each
@@ -101,11 +101,11 @@ type Config struct {
 	MaxRetryBackoff time.Duration `env:"REDIS_MAX_RETRY_BACKOFF,default=512ms" json:"max_retry_backoff"`
 
 	// Name of the master that Sentinel watches; turns Sentinel on and needs the sentinels' addresses.
-	MasterName string `env:"REDIS_MASTER_NAME" json:"master_name" part:"server"`
+	MasterName string `env:"REDIS_MASTER_NAME" json:"master_name" redact:"user" part:"server"`
 	// Addresses host:port, comma separated: of the sentinels, or of some nodes of the Cluster.
 	Addrs []string `env:"REDIS_ADDRS" json:"addrs" redact:"addr" part:"server"`
 	// ACL user at the sentinels.
-	SentinelUsername string `env:"REDIS_SENTINEL_USERNAME" json:"sentinel_username" part:"server"`
+	SentinelUsername string `env:"REDIS_SENTINEL_USERNAME" json:"sentinel_username" redact:"user" part:"server"`
 	// Password at the sentinels.
 	SentinelPassword string `env:"REDIS_SENTINEL_PASSWORD" json:"sentinel_password" redact:"secret" part:"server"`
 	// Use Redis Cluster, starting from the addresses, the URL, or host and port.

@@ -54,6 +54,9 @@ func (c *Config) WithDefaults() *Config {
 // and as whom its default: address, topology, lock nodes, credentials, TLS and Dialer,
 // but not the database number. It is for code that leads c to a server of its own.
 func (c *Config) ForgetServer() {
+	if c == nil {
+		return
+	}
 	def, val := reflect.ValueOf(Default()).Elem(), reflect.ValueOf(c).Elem()
 	for _, f := range fields() {
 		if f.server {

@@ -121,12 +121,14 @@ func (v *validation) lockNodes() {
 				v.reject("LockNodes", "a list of host:port or of URLs, and for LockNodes[%d] %s", i, allowed)
 				return
 			}
-			addr = opts.Addr
+			if addr = opts.Addr; opts.Network == "unix" {
+				addr = "unix:" + addr // a path, in which capitals matter
+			}
 		} else if !isHostPort(node) {
 			v.reject("LockNodes", "a list of host:port or of redis://, rediss:// or unix:// URLs, and LockNodes[%d] is neither", i)
 			return
 		}
-		if addr = strings.ToLower(addr); seen[addr] {
+		if addr = sameAddress(addr); seen[addr] {
 			v.reject("LockNodes", "each server once, and LockNodes[%d] is there twice: a majority of copies decides nothing", i)
 			return
 		}

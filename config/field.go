@@ -15,10 +15,10 @@ type field struct {
 	fallback string // default, as it would be written in the environment
 	secret   bool   // the value never shows
 	url      bool   // the value is a URL, or a list of them: shown without user part and query
-	addr     bool   // the value is an address, where an @ betrays credentials
+	addr     bool   // the value is an address, or part of one
+	user     bool   // the value names a user or a master, where a colon betrays a password
 	path     bool   // the value is the path of a file that holds a secret
 	server   bool   // the field says which server is used, how, and as whom
-	text     bool   // any text is legal, so an @ in it betrays nothing
 }
 
 // fields lists the fields of Config in their order, without the unexported ones.
@@ -33,17 +33,17 @@ func fields() []field {
 			continue
 		}
 		f := field{index: i, name: sf.Name, server: sf.Tag.Get("part") == "server"}
-		switch redact := sf.Tag.Get("redact"); {
-		case redact == "secret":
+		switch sf.Tag.Get("redact") {
+		case "secret":
 			f.secret = true
-		case redact == "url":
+		case "url":
 			f.url = true
-		case redact == "addr":
+		case "addr":
 			f.addr = true
-		case redact == "path":
+		case "user":
+			f.user = true
+		case "path":
 			f.path = true
-		case sf.Type.Kind() == reflect.String:
-			f.text = true
 		}
 		env, rest, _ := strings.Cut(sf.Tag.Get("env"), ",")
 		f.env = env
@@ -82,7 +82,7 @@ func allowedFor(t reflect.Type) string {
 	case t.Kind() == reflect.Int:
 		return "a whole number"
 	case t.Kind() == reflect.Slice:
-		return "a list of addresses"
+		return "a list of addresses as text"
 	default:
 		return "text"
 	}

@@ -78,6 +78,7 @@ func FuzzURL(f *testing.F) {
 func FuzzEnv(f *testing.F) {
 	for _, seed := range []string{"", "0", "-1", "1", "5s", "true", "a:1,b:2", "redis://h:1", "a b", "99999999999999999999", "1e9", "\x00",
 		"tcp://10.0.171.239:6379", "fe80::1%eth0", "[fe80::1%eth0]:1", "5", "5s\n", " 5s ", "\"5s\"", "x\n", "x\r\n", "a\nb", "'x'",
+		"h:6379,password=", "h:6379?password=", "password=x;h:", "redis://app:1,", "//app:", "unix://app:",
 		"$(X)", "${X}", "{{ x }}", "$X", "h1:1,h2:2", "valkeys://h:1", "2", "3", "/no/such/file", "-1ns"} {
 		f.Add(seed)
 	}
@@ -97,6 +98,14 @@ func FuzzEnv(f *testing.F) {
 		leaks(t, "config", c)
 		if (c == nil) == (err == nil) {
 			t.Fatal("want either a Config or an error")
+		}
+		// A secret where none belongs: before a comma and an @, and behind an =.
+		forms := []string{text + secret + ",et@h:6379", text + ",password=" + secret + ",ssl=True", text + "?password=" + secret}
+		for _, field := range fields() {
+			value := forms[(field.index+len(text))%len(forms)] // all of them would take too long
+			c, err := load(t.Context(), "", envconfig.MapLookuper(map[string]string{field.env: value}), nil)
+			leaks(t, field.env, err)
+			leaks(t, field.env, c)
 		}
 		for name, value := range env { // one at a time gets further than all at once
 			c, err := load(t.Context(), "", envconfig.MapLookuper(map[string]string{name: value}), nil)
@@ -124,6 +133,8 @@ func FuzzJSON(f *testing.F) {
 			`{"password":["` + secret + `",` + text + `]}`,
 			`{"password_file":"` + secret + `","a":` + text + `}`,
 			`{"url":{"a":"` + secret + `","b":` + text + `},"sentinel_password":"` + secret + `"}`,
+			`{"addrs":[{"password":"` + secret + `","a":` + text + `}],"host":{"password":"` + secret + `"},"db":["` + secret + `"]}`,
+			`{"port":"h:1,password=` + secret + `","pool_size":"` + secret + `@h","username":{"a":"` + secret + `"},"a":` + text + `}`,
 		} {
 			var c Config
 			err := json.Unmarshal([]byte(in), &c)

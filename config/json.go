@@ -70,7 +70,7 @@ func (c *Config) UnmarshalJSON(data []byte) error {
 		if err := decodeJSON(f, text, fresh); err != nil {
 			typ := fresh.Type().Elem()
 			bad.Fields = append(bad.Fields, FieldError{
-				Field: f.name, Variable: f.env, Value: showText(f, string(text)),
+				Field: f.name, Variable: f.env, Value: showJSON(f, text),
 				Allowed: allowedFor(typ), Hint: hintFor(typ, unquoted(text)),
 			})
 			continue
@@ -96,6 +96,30 @@ func decodeJSON(f field, text json.RawMessage, target reflect.Value) error {
 		return nil
 	}
 	return json.Unmarshal(text, target.Interface())
+}
+
+// showJSON returns what an error says of a JSON value that did not decode: the value
+// if the field takes its kind, and else the kind alone, as it may hold anything.
+func showJSON(f field, text json.RawMessage) string {
+	typ := f.typ()
+	if typ.Kind() == reflect.Pointer {
+		typ = typ.Elem()
+	}
+	isDuration := typ == reflect.TypeFor[time.Duration]()
+	switch kind := text[0]; {
+	case kind == '{':
+		return "an object"
+	case kind == '[':
+		return "a list"
+	case kind == 't', kind == 'f':
+		return string(text)
+	case kind == '"' && !isDuration:
+		return "text"
+	case kind != '"' && !isDuration && typ.Kind() != reflect.Int && f.name != "Port":
+		return "a number"
+	default:
+		return showText(f, unquoted(text))
+	}
 }
 
 // unquoted returns the content of a JSON text, and everything else as it is.

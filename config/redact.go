@@ -125,11 +125,8 @@ func showField(f field, v reflect.Value) any {
 	case reflect.String:
 		return showSafe(f, v.String())
 	case reflect.Slice:
-		out := make([]string, v.Len())
-		for i := range out {
-			out[i] = showSafe(f, v.Index(i).String())
-		}
-		return out
+		list, _ := reflect.TypeAssert[[]string](v)
+		return showList(f, list)
 	default:
 		return v.Interface()
 	}
@@ -138,30 +135,62 @@ func showField(f field, v reflect.Value) any {
 // showSafe returns s, redacted as its field demands.
 func showSafe(f field, s string) string {
 	switch {
-	case f.secret && s != "":
+	case s == "":
+		return s
+	case f.secret:
 		return redacted
 	case isServiceLink(s):
 		return s // an address in an unusual form
-	case f.path && s != "" && !strings.HasPrefix(s, "/") && !strings.HasPrefix(s, "."):
+	case f.path && !strings.HasPrefix(s, "/") && !strings.HasPrefix(s, "."):
 		return redacted // perhaps the secret itself, in the wrong variable
-	case f.url && s != "", strings.Contains(s, "://"):
+	case f.url, strings.Contains(s, "://"):
 		return redactURL(s)
-	case f.addr && strings.Contains(s, "@"):
-		return redacted // user:password@host in a field that takes addresses only
+	case isComposed(s):
+		return redacted
+	case f.addr && strings.Contains(s, ":") && !isHost(s) && !isHostPort(s), f.user && strings.Contains(s, ":"):
+		return redacted // user:password, in a field that takes something else
 	default:
 		return s
 	}
 }
 
+// isComposed reports whether s has a character that separates a secret from the rest
+// in a connection string of any kind: user:password@host, host,password=…, host?password=….
+// It may be such a string in the wrong field, or a piece of one.
+func isComposed(s string) bool {
+	return strings.ContainsAny(s, "@,=?;&#| \t\r\n")
+}
+
+// showList returns a list with its elements redacted, and with nothing but REDACTED in
+// it if one of them is not what the field takes: it may be the rest of a password with
+// a comma in it, and the element before it the beginning.
+func showList(f field, list []string) []string {
+	out := make([]string, len(list))
+	for i, s := range list {
+		good := isHostPort(s) || isServiceLink(s)
+		if f.url && !good {
+			_, allowed := checkURL(s)
+			good = allowed == ""
+		}
+		if !good {
+			return []string{redacted}
+		}
+		out[i] = showSafe(f, s)
+	}
+	return out
+}
+
 // maxShown bounds the length of a value in an error.
 const maxShown = 80
 
-// showText returns the raw text given for a field, quoted, for an error.
+// showText returns the raw text given for a number, a truth value or a duration that
+// did not decode, quoted, for an error.
 func showText(f field, raw string) string {
-	if !f.text && strings.Contains(raw, "@") {
-		return strconv.Quote(redacted) // a URL in the variable of a number
+	s := strings.TrimSpace(raw)
+	if !isServiceLink(s) && (isComposed(s) || strings.Contains(s, ":")) {
+		return strconv.Quote(redacted) // an address, perhaps with a password
 	}
-	s := showSafe(f, raw)
+	s = showSafe(f, raw)
 	if len(s) > maxShown {
 		s = s[:maxShown] + "…"
 	}
@@ -191,9 +220,12 @@ func redactURL(raw string) string {
 		rest, tail = rest[:i], rest[i:]
 	}
 	u, err := url.Parse(raw)
-	if err != nil || strings.ContainsAny(tail, "@#") || !isHarmless(authority(raw)) {
+	switch {
+	case err != nil, strings.ContainsAny(tail, "@#"), !isHarmless(authority(raw)):
 		// "redis://user:pa/ss@host": the password ended up in the path.
 		return scheme + "://" + redacted
+	case scheme == "unix" && (strings.Contains(authority(raw), ":") || isComposed(u.Path)):
+		return scheme + "://" + redacted // no path of a socket
 	}
 	out := scheme + "://"
 	if strings.Contains(rest, "@") {
@@ -201,7 +233,7 @@ func redactURL(raw string) string {
 	}
 	out += authority(raw)
 	switch {
-	case scheme == "unix" || isDatabasePath(u.Path):
+	case scheme == "unix" || isDatabasePath(u.Path) && len(u.Path) <= len("/65535/"): // a longer number may be a password
 		out += u.Path
 	default:
 		out += "/" + redacted
@@ -215,10 +247,9 @@ func redactURL(raw string) string {
 // isHarmless reports whether the host part of a URL, good or bad, looks like host, port
 // or a list of them, and so is no part of a password.
 func isHarmless(authority string) bool {
-	notDigit := func(r rune) bool { return r < '0' || r > '9' }
 	for part := range strings.SplitSeq(authority, ",") {
 		host := strings.ReplaceAll(part, "%25", "%")
-		if i := strings.LastIndexByte(host, ':'); i > 0 && !strings.ContainsFunc(host[i+1:], notDigit) {
+		if i := strings.LastIndexByte(host, ':'); i > 0 && isPort(host[i+1:]) {
 			host = host[:i]
 		}
 		if authority != "" && !isHost(host) {

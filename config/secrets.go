@@ -3,9 +3,10 @@ package config
 import (
 	"errors"
 	"fmt"
-	"os"
 	"reflect"
 	"strings"
+
+	"github.com/compozy/cache/internal/smallfile"
 )
 
 // credentials checks that there is one source of credentials, and what it needs.
@@ -25,8 +26,8 @@ func (v *validation) credentials() {
 		case c.Password != "":
 			v.reject("PasswordFile", "nothing with Password: use one of them")
 		}
-		if _, err := c.ReadPasswordFile(); err != nil {
-			v.reject("PasswordFile", "a readable file that holds the password on a single line")
+		if _, err := c.readPassword(); err != nil {
+			v.reject("PasswordFile", "a regular file of at most %d KiB that holds the password on a single line; it %v", smallfile.Password, err)
 		}
 	}
 	excluded := "nothing with Username, Password, PasswordFile or a user in URL: use one source of credentials"
@@ -53,18 +54,32 @@ func isNilPointer(v any) bool {
 }
 
 // ReadPasswordFile returns the content of PasswordFile without one line break at its
-// end. The error names the file, and nothing of what is in it: it wraps that of
-// os.ReadFile, or says that the file is empty or has several lines.
+// end. It takes a regular file of at most 64 KiB without NUL bytes, and waits for
+// nothing. The error names the file, unless its name looks like a secret, and nothing
+// of what is in it; it wraps fs.ErrNotExist and the like. For a nil Config and for
+// one without PasswordFile it says so.
 func (c *Config) ReadPasswordFile() (string, error) {
-	content, err := os.ReadFile(c.PasswordFile)
+	if c == nil || c.PasswordFile == "" {
+		return "", errors.New("config: no password file is named")
+	}
+	password, err := c.readPassword()
 	if err != nil {
-		return "", fmt.Errorf("config: password file: %w", err)
+		return "", fmt.Errorf("config: password file %s %w", showSafe(field{path: true}, c.PasswordFile), err)
+	}
+	return password, nil
+}
+
+// readPassword is ReadPasswordFile with an error that completes a sentence about the file.
+func (c *Config) readPassword() (string, error) {
+	content, err := smallfile.Read(c.PasswordFile, smallfile.Password)
+	if err != nil {
+		return "", err
 	}
 	switch password := trimLineBreak(string(content)); {
 	case password == "":
-		return "", fmt.Errorf("config: password file %s: %w", c.PasswordFile, errors.New("is empty"))
+		return "", errors.New("is empty")
 	case strings.ContainsAny(password, "\r\n"):
-		return "", fmt.Errorf("config: password file %s: %w", c.PasswordFile, errors.New("has several lines"))
+		return "", errors.New("has several lines")
 	default:
 		return password, nil
 	}

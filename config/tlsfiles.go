@@ -3,14 +3,15 @@ package config
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"os"
 	"slices"
+
+	"github.com/compozy/cache/internal/smallfile"
 )
 
 // UsesTLS reports whether connections to the main server use TLS: because of
-// TLSEnabled, TLSConfig, or a rediss:// or valkeys:// URL.
+// TLSEnabled, TLSConfig, or a rediss:// or valkeys:// URL. Those of a nil Config do not.
 func (c *Config) UsesTLS() bool {
-	return c.TLSEnabled || c.TLSConfig != nil || isTLS(c.URL)
+	return c != nil && (c.TLSEnabled || c.TLSConfig != nil || isTLS(c.URL))
 }
 
 // tls reads the files, so that a typing error shows at start and not at the first
@@ -21,10 +22,10 @@ func (v *validation) tls() {
 		return // it wins over the rest
 	}
 	if c.TLSCAFile != "" {
-		pem, err := os.ReadFile(c.TLSCAFile)
+		pem, err := smallfile.Read(c.TLSCAFile, smallfile.PEM)
 		switch {
 		case err != nil:
-			v.reject("TLSCAFile", "a readable file")
+			v.rejectPEM("TLSCAFile", err)
 		case !x509.NewCertPool().AppendCertsFromPEM(pem):
 			v.reject("TLSCAFile", "a PEM file with at least one certificate")
 		}
@@ -68,13 +69,13 @@ func (v *validation) withoutTLS() {
 
 // keyPair checks the client certificate and its key.
 func (v *validation) keyPair() {
-	cert, certErr := os.ReadFile(v.cfg.TLSCertFile)
+	cert, certErr := smallfile.Read(v.cfg.TLSCertFile, smallfile.PEM)
 	if certErr != nil {
-		v.reject("TLSCertFile", "a readable file")
+		v.rejectPEM("TLSCertFile", certErr)
 	}
-	key, keyErr := os.ReadFile(v.cfg.TLSKeyFile)
+	key, keyErr := smallfile.Read(v.cfg.TLSKeyFile, smallfile.PEM)
 	if keyErr != nil {
-		v.reject("TLSKeyFile", "a readable file")
+		v.rejectPEM("TLSKeyFile", keyErr)
 	}
 	if certErr != nil || keyErr != nil {
 		return
@@ -82,4 +83,9 @@ func (v *validation) keyPair() {
 	if _, err := tls.X509KeyPair(cert, key); err != nil {
 		v.reject("TLSCertFile", "a PEM certificate that belongs to the key in TLSKeyFile")
 	}
+}
+
+// rejectPEM records why the file that the field called name leads to could not be read.
+func (v *validation) rejectPEM(name string, err error) {
+	v.reject(name, "a regular file of at most %d KiB; it %v", smallfile.PEM, err)
 }

@@ -244,8 +244,11 @@ func checkURLOptions(o *redis.Options) string {
 }
 
 // Database is the number of the database in use: that which URL names, or else DB. It
-// is for a valid Config.
+// is for a valid Config; of a nil one it is 0.
 func (c *Config) Database() int {
+	if c == nil {
+		return 0
+	}
 	if opts, err := ParseURL(c.URL); err == nil && namesDatabase(c.URL) {
 		return opts.DB
 	}

@@ -31,20 +31,29 @@ func (h *Hooks) Append(hook fx.Hook) {
 
 // Start runs the start hooks in order. When one fails it stops those before it,
 // with a budget of its own, and returns the error of the start, joined with
-// those of the stop.
-func (h *Hooks) Start(ctx context.Context) error {
+// those of the stop. When one panics it does the same, and the panic goes on.
+func (h *Hooks) Start(ctx context.Context) (err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	done := false
+	// Deferred, as a hook may panic or end its goroutine.
+	defer func() {
+		if done {
+			return
+		}
+		rollback, cancel := context.WithTimeout(context.WithoutCancel(ctx), defaultBudget)
+		defer cancel()
+		err = errors.Join(err, h.stop(rollback))
+	}()
 	for _, hook := range h.hooks[h.started:] {
 		if hook.OnStart != nil {
 			if err := hook.OnStart(ctx); err != nil {
-				rollback, cancel := context.WithTimeout(context.WithoutCancel(ctx), defaultBudget)
-				defer cancel()
-				return errors.Join(err, h.stop(rollback))
+				return err
 			}
 		}
 		h.started++
 	}
+	done = true
 	return nil
 }
 

@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"context"
 	"errors"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -47,6 +48,29 @@ func TestHooksRollBackWhatStarted(t *testing.T) {
 	require.ErrorIs(t, err, bad)
 	require.ErrorIs(t, err, worse, "errors of the rollback are joined")
 	assert.Equal(t, []string{"a.start", "b.start", "a.stop"}, log)
+}
+
+func TestHooksRollBackWhenOnePanics(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(){"panics": func() { panic("boom") }, "ends its goroutine": runtime.Goexit} {
+		var h Hooks
+		var log []string
+		h.Append(record(&log, "a", nil, nil))
+		h.Append(record(&log, "b", nil, nil))
+		h.Append(fx.StartHook(end))
+		h.Append(record(&log, "c", nil, nil))
+		recovered := make(chan any, 1)
+		go func() {
+			defer func() { recovered <- recover() }()
+			_ = h.Start(t.Context())
+		}()
+		if value := <-recovered; name == "panics" {
+			assert.Equal(t, "boom", value, "the panic goes on")
+		}
+		assert.Equal(t, []string{"a.start", "b.start", "b.stop", "a.stop"}, log, name)
+		require.NoError(t, h.Stop(t.Context()), "nothing is left, nor locked")
+		assert.Len(t, log, 4)
+	}
 }
 
 func TestHooksRollBackAlthoughTheContextHasEnded(t *testing.T) {

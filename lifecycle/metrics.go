@@ -29,7 +29,12 @@ func AppendMetrics(lc fx.Lifecycle, m *Metrics) {
 // as prometheus.AlreadyRegisteredError.
 func (m *Metrics) Start() error {
 	var registered []prometheus.Collector
-	refused := &metricsError{}
+	refused, done := &metricsError{}, false
+	defer func() {
+		if !done { // a registerer may panic, too
+			m.unregister(registered)
+		}
+	}()
 	for _, c := range m.Collectors {
 		if err := m.Registerer.Register(c); err != nil {
 			refused.add(c, err)
@@ -37,10 +42,9 @@ func (m *Metrics) Start() error {
 			registered = append(registered, c)
 		}
 	}
-	if len(refused.errs) == 0 {
+	if done = len(refused.errs) == 0; done {
 		return nil
 	}
-	m.unregister(registered)
 	return refused
 }
 

@@ -91,3 +91,25 @@ func TestMetricsWithoutDescriptorsAreNamedByType(t *testing.T) {
 	m := &lifecycle.Metrics{Registerer: refusing{prometheus.NewRegistry()}, Collectors: []prometheus.Collector{unchecked{}}}
 	require.ErrorContains(t, m.Start(), "already registered: lifecycle_test.unchecked (")
 }
+
+// panicking is a registerer that panics at the second collector.
+type panicking struct {
+	prometheus.Registerer
+	calls int
+}
+
+func (p *panicking) Register(c prometheus.Collector) error {
+	if p.calls++; p.calls == 2 {
+		panic("boom")
+	}
+	return p.Registerer.Register(c)
+}
+
+func TestMetricsLeaveNothingWhenTheRegistererPanics(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewPedanticRegistry()
+	gauge := func(name string) prometheus.Collector { return prometheus.NewGauge(prometheus.GaugeOpts{Name: name}) }
+	m := &lifecycle.Metrics{Registerer: &panicking{Registerer: registry}, Collectors: []prometheus.Collector{gauge("a"), gauge("b")}}
+	require.PanicsWithValue(t, "boom", func() { _ = m.Start() })
+	assert.Empty(t, names(t, registry))
+}

@@ -102,7 +102,7 @@ func (s *Store) Submit(ctx context.Context, id string) error {
 // Pick returns an unfinished workflow, chosen by chance, or "" if there is none.
 func (s *Store) Pick(ctx context.Context) (string, error) {
 	id, err := s.rdb.SRandMember(ctx, s.todoKey()).Result()
-	if errors.Is(err, redis.Nil) {
+	if isMissing(err) {
 		return "", nil
 	}
 	return id, err
@@ -127,7 +127,7 @@ func (s *Store) Listed(ctx context.Context, id string) (bool, error) {
 // Load returns the state of a workflow, or errVanished.
 func (s *Store) Load(ctx context.Context, id string) (Workflow, error) {
 	raw, err := s.rdb.Get(ctx, s.stateKey(id)).Bytes()
-	if errors.Is(err, redis.Nil) {
+	if isMissing(err) {
 		return Workflow{}, errVanished
 	}
 	if err != nil {
@@ -202,10 +202,15 @@ func (s *Store) CountWait(ctx context.Context) error {
 // Waits returns how often workers of all processes found a workflow locked.
 func (s *Store) Waits(ctx context.Context) (int64, error) {
 	n, err := s.rdb.Get(ctx, s.key("waits")).Int64()
-	if errors.Is(err, redis.Nil) {
+	if isMissing(err) {
 		return 0, nil
 	}
 	return n, err
 }
+
+// isMissing reports whether err is the reply that there is no such key. A failure can wrap
+// redis.Nil as well: when no sentinel can be reached, or none knows the master. So only
+// the bare reply counts, or an outage would look like lost state.
+func isMissing(err error) bool { return err == redis.Nil } //nolint:errorlint // see above
 
 func seconds(d time.Duration) int64 { return int64(d / time.Second) }

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -37,6 +38,28 @@ func TestSubmitTwiceChangesNothing(t *testing.T) {
 	id, err := s.Pick(t.Context())
 	require.NoError(t, err)
 	assert.Empty(t, id)
+}
+
+// Sentinels that do not know the master answer "nil", which go-redis passes on inside
+// its error: an outage, in which nothing is known of any workflow.
+func TestAnOutageIsNotAMissingKey(t *testing.T) {
+	t.Parallel()
+	set := redistest.StartSentinel(t)
+	rdb := redis.NewFailoverClient(&redis.FailoverOptions{MasterName: "unknown", SentinelAddrs: set.Addrs(), MaxRetries: -1})
+	t.Cleanup(func() { assert.NoError(t, rdb.Close()) })
+	require.ErrorIs(t, rdb.Get(t.Context(), "k").Err(), redis.Nil, "that is what makes it dangerous")
+	s := openStore(rdb, "test")
+
+	_, err := s.Load(t.Context(), s.ID(1))
+	require.ErrorContains(t, err, "sentinels")
+	_, err = s.Pick(t.Context())
+	require.ErrorContains(t, err, "sentinels")
+	_, err = s.Waits(t.Context())
+	require.ErrorContains(t, err, "sentinels")
+
+	s, _ = submitted(t)
+	_, err = s.Load(t.Context(), "no such workflow")
+	require.ErrorIs(t, err, errVanished)
 }
 
 func TestCommitRefusesWhoeverLostTheLock(t *testing.T) {
