@@ -83,6 +83,10 @@ func advised(advice string, err error) error {
 	return fmt.Errorf("%s (%w)", advice, err)
 }
 
+// allSentinels is how the error of go-redis begins when it got no master from any
+// sentinel. Nothing but this text says that a sentinel refused.
+const allSentinels = "redis: all sentinels specified in configuration are unreachable"
+
 // credentialsAdvice says which setting to look at when a server does not accept the
 // credentials, as err says.
 func (e *endpoint) credentialsAdvice(err error) string {
@@ -91,7 +95,7 @@ func (e *endpoint) credentialsAdvice(err error) string {
 	switch {
 	case e.ownURL:
 		return "check the user part of its URL in LockNodes (REDIS_LOCK_NODES)"
-	case strings.Contains(text, "all sentinels specified"): // nothing but its text says that a sentinel refused
+	case strings.Contains(text, allSentinels):
 		user, password, fromURL = "SentinelUsername (REDIS_SENTINEL_USERNAME)", "SentinelPassword (REDIS_SENTINEL_PASSWORD)", ""
 	case e.options.CredentialsProviderContext != nil:
 		return "check what PasswordFile (REDIS_PASSWORD_FILE), Credentials or CredentialsProvider provide"
