@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -501,4 +502,38 @@ func TestBecause(t *testing.T) {
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.Equal(t, err, because(err, context.DeadlineExceeded))
 	require.Less(t, firstPause, time.Second)
+}
+
+// The questions of a check are asked at the same time: this server answers none of them
+// before it has got all.
+func TestQuestionsGoTogether(t *testing.T) {
+	t.Parallel()
+	behind := redistest.Start(t).Client(t)
+	var (
+		together atomic.Bool
+		asked    atomic.Int32
+	)
+	all := make(chan struct{})
+	srv := fakeServer(t, func(args []string) string {
+		name := strings.ToLower(args[0])
+		if together.Load() && (name == "info" || name == "evalsha") {
+			if asked.Add(1) == 3 {
+				close(all)
+			}
+			<-all
+		}
+		passed := make([]any, len(args))
+		for i, arg := range args {
+			passed[i] = arg
+		}
+		reply, err := behind.Do(context.Background(), passed...).Result()
+		if err != nil {
+			return "-" + err.Error() + "\r\n"
+		}
+		return bulk(fmt.Sprint(reply))
+	})
+	r := ready(t, &config.Config{URL: "redis://" + srv.address()})
+	together.Store(true)
+	require.NoError(t, r.HealthCheck(within(t, patience)))
+	require.Equal(t, int32(3), asked.Load())
 }
