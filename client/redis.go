@@ -62,6 +62,8 @@ func New(cfg *config.Config, opts ...Option) (*Redis, error) {
 	r := &Redis{
 		cfg: cfg, log: set.log, gate: newGate(), metrics: newMetrics(set.name),
 	}
+	// The lock nodes share it.
+	main.options.CredentialsProviderContext = r.gate.bounds(main.options.CredentialsProviderContext, cfg.DialTimeout)
 	if r.main, err = r.build(main, set); err != nil {
 		return nil, err
 	}
