@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -13,6 +14,7 @@ import (
 	"go.uber.org/fx/fxevent"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/compozy/cache"
 	"github.com/compozy/cache/internal/redistest"
@@ -136,4 +138,35 @@ func failures(t *testing.T, cfg *cache.Config) map[string]error {
 	require.NotContains(t, log.String(), "hunter2", "the log of the application")
 	require.NotContains(t, prints(cfg), "hunter2")
 	return errs
+}
+
+// TestQuotedPasswordIsNotShown starts without Redis, on a server that knows no AUTH and
+// quotes it with its arguments, and looks at what each part says and logs.
+func TestQuotedPasswordIsNotShown(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, redistest.WithConfig("rename-command", `HELLO ""`), redistest.WithConfig("rename-command", `AUTH ""`))
+	required, ctx := false, timeout(t)
+	core, logs := observer.New(zap.DebugLevel)
+	cfg := &cache.Config{URL: "redis://app:hunter2@" + server.Addr(), Required: &required, LockNodes: []string{"redis://app:hunter2@" + server.Addr()}}
+	c, err := cache.SetupCache(ctx, cfg, cache.SetupWithLogger(zap.New(core)))
+	require.NoError(t, err)
+	defer c.Close()
+	sub := c.Notification.Subscribe(ctx, "workflow:*")
+	_, lockErr := c.LockManager.Acquire(ctx, "job", time.Minute)
+	for way, err := range map[string]error{
+		"health":  c.HealthCheck(ctx),
+		"lock":    lockErr,
+		"publish": c.Notification.PublishWorkflowEvent(ctx, &cache.WorkflowEvent{ID: "1", Status: "done"}),
+		"get":     c.Redis.Get(ctx, "k").Err(),
+	} {
+		require.Error(t, err, way)
+		require.NotContains(t, prints(err), "hunter2", way)
+	}
+	require.Eventually(t, func() bool { return c.Notification.(*cache.RedisNotificationSystem).GetMetrics().SubscribeErrors > 0 }, 15*time.Second, 10*time.Millisecond)
+	require.NoError(t, sub.Close())
+	require.NotEmpty(t, logs.All())
+	for _, entry := range logs.All() {
+		require.NotContains(t, prints(entry.ContextMap()), "hunter2")
+		require.NotContains(t, entry.Message, "hunter2")
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/auth"
@@ -30,6 +31,42 @@ func credentials(cfg *config.Config, user string, provided *provided) askCredent
 		return cfg.Credentials
 	}
 }
+
+// bounds keeps a slow or stuck source of credentials from holding up what needs them:
+// its answer is awaited until the context ends, the limit has passed or the gate closes.
+// A source that ignores the end of its context keeps a goroutine until it returns.
+func (g *gate) bounds(ask askCredentials, limit time.Duration) askCredentials {
+	if ask == nil {
+		return nil
+	}
+	type answer struct {
+		username, password string
+		err                error
+	}
+	return func(ctx context.Context) (username, password string, err error) {
+		ctx, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		defer context.AfterFunc(g.done, cancel)()
+		answers := make(chan answer, 1)
+		go func() {
+			a := answer{err: errCredentialsPanic}
+			defer func() {
+				_ = recover() // it may be a secret
+				answers <- a
+			}()
+			a.username, a.password, a.err = ask(ctx)
+		}()
+		select {
+		case a := <-answers:
+			return a.username, a.password, a.err
+		case <-ctx.Done():
+			return "", "", g.blame(fmt.Errorf("client: no credentials in time: %w", ctx.Err()))
+		}
+	}
+}
+
+// errCredentialsPanic is the error of a source of credentials that panicked.
+var errCredentialsPanic = errors.New("client: the source of credentials panicked")
 
 // provided are the credentials of a Config's CredentialsProvider. It is asked for each
 // new connection, and when it announces others the connections in the pools are
@@ -108,7 +145,7 @@ func (p *provided) OnNext(next auth.Credentials) {
 // OnError does nothing: the next connection that is opened gets the error.
 func (p *provided) OnError(error) {}
 
-// close ends the subscription.
+// close ends the subscription, and waits for that for closeLimit at most.
 func (p *provided) close() error {
 	if p == nil {
 		return nil
@@ -120,8 +157,17 @@ func (p *provided) close() error {
 	if unsubscribe == nil {
 		return nil
 	}
-	if err := unsubscribe(); err != nil {
-		return fmt.Errorf("client: credentials provider: %w", err)
+	ended := make(chan error, 1)
+	go func() { ended <- unsubscribe() }()
+	limit := time.NewTimer(closeLimit)
+	defer limit.Stop()
+	select {
+	case err := <-ended:
+		if err != nil {
+			return fmt.Errorf("client: credentials provider: %w", err)
+		}
+		return nil
+	case <-limit.C:
+		return errors.New("client: credentials provider does not end its subscription")
 	}
-	return nil
 }

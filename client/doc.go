@@ -30,15 +30,29 @@
 //
 // [Redis.HealthCheck], CheckLockNodes, WaitReady and NewRedis ask the same: whether the
 // server is Redis 7.0 or Valkey 8 at least, of the kind that was configured, and lets
-// this user run scripts and write below the key prefix. The probe is a script that
-// sets the key "<prefix>probe:{…}" if it exists, which it does not, so that nothing is
-// written.
+// this user do what locks and events do. The probe is a script that calls all commands
+// of theirs on the key "<prefix>probe:{…}", which does not exist, and publishes an empty
+// message to the channel "<prefix>probe". It leaves nothing behind. Only until a check
+// has succeeded does it also call INCR, APPEND and HSET, each followed by DEL, since
+// they cannot be called without a write.
 //
-// For that check an ACL user needs EVAL, EVALSHA and SET on the keys ~<prefix>*; with a
-// database number also SELECT, with a client name CLIENT SETNAME, in a Cluster CLUSTER
-// SLOTS, and PING for idle connections that are opened in advance. Without INFO it
-// passes with a warning that the version is unknown. Packages lock and notification
-// describe what else locks and events need.
+// For that check an ACL user needs the keys ~<prefix>*, the channels &<prefix>* and
+//
+//	+eval +evalsha +get +set +exists +del +pttl +pexpire +incr +append +time
+//	+hget +hset +hdel +zadd +zrem +zrange +zrank
+//	+xadd +xdel +xlen +xrange +xrevrange +publish
+//
+// where a lock node needs neither the last line nor channels; with a database number
+// also SELECT, with a client name CLIENT SETNAME, in a Cluster CLUSTER SLOTS, and PING
+// for idle connections that are opened in advance. Without INFO it passes with a warning
+// that the version is unknown. What is sent outside of scripts, SUBSCRIBE and PSUBSCRIBE,
+// and the channels that events go to, are not part of it: the health check subscriptions
+// says what of them is refused.
+//
+// A check sends INFO server, INFO memory and the script at the same time, so that a
+// distant server needs one round trip. It takes up to three connections of the pool for
+// that moment, and a fourth until a check has succeeded, as the script is then sent both
+// by its hash and in full.
 //
 // They return an [*Error] with the address and one of the kinds [ErrUnreachable],
 // [ErrTLS], [ErrAuth], [ErrLoading], [ErrReadOnly], [ErrOutOfMemory], [ErrDisk],

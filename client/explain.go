@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/cache/internal/redisx"
 )
 
 // What is wrong when a server of one kind is used as one of another.
@@ -83,6 +85,10 @@ func advised(advice string, err error) error {
 	return fmt.Errorf("%s (%w)", advice, err)
 }
 
+// allSentinels is how the error of go-redis begins when it got no master from any
+// sentinel. Nothing but this text says that a sentinel refused.
+const allSentinels = "redis: all sentinels specified in configuration are unreachable"
+
 // credentialsAdvice says which setting to look at when a server does not accept the
 // credentials, as err says.
 func (e *endpoint) credentialsAdvice(err error) string {
@@ -94,7 +100,7 @@ func (e *endpoint) credentialsAdvice(err error) string {
 	switch {
 	case e.ownURL:
 		return "check the user part of its URL in LockNodes (REDIS_LOCK_NODES)"
-	case strings.Contains(text, "all sentinels specified"): // nothing but its text says that a sentinel refused
+	case strings.Contains(text, allSentinels):
 		user, password = "SentinelUsername (REDIS_SENTINEL_USERNAME)", "SentinelPassword (REDIS_SENTINEL_PASSWORD)"
 	case e.options.CredentialsProviderContext != nil:
 		return "check what PasswordFile (REDIS_PASSWORD_FILE), Credentials or CredentialsProvider provide"
@@ -182,10 +188,11 @@ func (s *server) misfit(ctx context.Context, info string, node redis.UniversalCl
 
 // refusal says in words what the server refuses, without what it quotes.
 func (s *server) refusal(err error) error {
+	tried, err := triedCommand(err)
 	text, short := err.Error(), discreetReply(err)
 	name := unknownCommand(err)
 	if strings.Contains(text, "Unknown Redis command called from script") {
-		name = "SET"
+		name = tried
 	}
 	if name != "" {
 		return fmt.Errorf("the server does not know %s, which is needed: %w", name, short)
@@ -207,14 +214,29 @@ func (s *server) refusal(err error) error {
 	switch {
 	case named:
 		return fmt.Errorf("%s may not run %s: %w", user, strings.ToUpper(strings.ReplaceAll(command, "|", " ")), short)
-	case strings.Contains(text, "keys"):
-		prefix := strings.TrimSuffix(s.prefix, probeKey)
-		return fmt.Errorf("%s may not read and write keys that begin with %q: %w", user, prefix, short)
-	case inScript:
-		return fmt.Errorf("%s may not run SET: %w", user, short)
+	case inScript && strings.Contains(text, "this command"):
+		return fmt.Errorf("%s may not run %s: %w", user, tried, short)
+	case strings.Contains(text, "channel"):
+		return fmt.Errorf("%s may not publish to channels that begin with %q: %w", user, s.ownPrefix(), short)
+	case strings.Contains(text, "key"):
+		return fmt.Errorf("%s may not read and write keys that begin with %q: %w", user, s.ownPrefix(), short)
 	default:
 		return fmt.Errorf("%s lacks a permission: %w", user, short)
 	}
+}
+
+// ownPrefix is what our keys and channels begin with.
+func (s *server) ownPrefix() string { return strings.TrimSuffix(s.prefix, probeKey) }
+
+// triedCommand takes off a reply the name that the probe's script puts behind it, of the
+// command which that is about.
+func triedCommand(err error) (name string, reply error) {
+	before, after, ok := strings.Cut(err.Error(), " [")
+	name, isName := strings.CutSuffix(after, "]")
+	if !ok || !isName || !redisx.IsReply(err) {
+		return "", err
+	}
+	return name, shortReplyError{before, err}
 }
 
 // unknownCommand returns the name, in capitals, of the command that the server says

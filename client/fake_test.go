@@ -16,22 +16,28 @@ import (
 // unknown to it, as to a server before Redis 6.
 func fakeServer(t *testing.T, reply func(args []string) string) *listener {
 	t.Helper()
-	return listen(t, func(conn net.Conn) {
+	return listen(t, answering(func(args []string) string {
+		if strings.EqualFold(args[0], "hello") {
+			return "-ERR unknown command\r\n"
+		}
+		return reply(args)
+	}))
+}
+
+// answering serves a connection with what reply returns.
+func answering(reply func(args []string) string) func(net.Conn) {
+	return func(conn net.Conn) {
 		in := bufio.NewReader(conn)
 		for {
 			args, err := readCommand(in)
 			if err != nil {
 				return
 			}
-			answer := "-ERR unknown command\r\n"
-			if !strings.EqualFold(args[0], "hello") {
-				answer = reply(args)
-			}
-			if _, err := io.WriteString(conn, answer); err != nil {
+			if _, err := io.WriteString(conn, reply(args)); err != nil {
 				return
 			}
 		}
-	})
+	}
 }
 
 // readCommand reads one command in the form that clients send: an array of strings.

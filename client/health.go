@@ -17,9 +17,10 @@ const (
 )
 
 // HealthCheck asks the server whether it can do what this module needs, within the
-// ping timeout and ctx: answer, run scripts, and take writes below the key prefix. In
-// a Cluster it asks every master. It takes four commands (in a Cluster one, and four
-// for each master) and changes nothing.
+// ping timeout and ctx: answer, run scripts, and let this user do what locks and events
+// do, see the package comment. In a Cluster it asks every master. It takes three commands
+// at the same time (in a Cluster one before, and three for each master; one more until a
+// check has succeeded) and leaves nothing behind.
 //
 // It returns nil, ErrInvalidArgument without a ctx, ErrNotStarted, ErrClosed, or an
 // *Error whose kind tells what is wrong: any of those in this package. What the server

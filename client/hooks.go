@@ -16,13 +16,15 @@ import (
 type hook struct {
 	gate    *gate
 	metrics *metrics
+	// sentinel is what the sentinels' replies must not show.
+	sentinel []string
 }
 
 var _ redis.Hook = (*hook)(nil)
 
 // DialHook guards connections that no command asked for.
 func (h *hook) DialHook(next redis.DialHook) redis.DialHook {
-	return quietDial(h.gate.guardDial(next))
+	return quietDial(hideSentinels(h.sentinel, h.gate.guardDial(next)))
 }
 
 // ProcessHook guards and measures a single command.
@@ -34,7 +36,7 @@ func (h *hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		}
 		defer h.gate.leave()
 		start := time.Now()
-		err := next(ctx, greetOnce(cmd))
+		err := greet(ctx, cmd, next)
 		m := h.metrics.command(cmd.Name())
 		m.seconds.Observe(time.Since(start).Seconds())
 		m.count(err)
@@ -57,7 +59,7 @@ func (h *hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 		}
 		defer h.gate.leave()
 		start := time.Now()
-		err := next(ctx, cmds)
+		err := hideInPipeline(cmds, next(ctx, cmds))
 		h.metrics.pipeline.Observe(time.Since(start).Seconds())
 		for _, cmd := range cmds {
 			h.metrics.command(cmd.Name()).count(cmd.Err())
@@ -86,7 +88,7 @@ func (h nodeHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 			return err
 		}
 		defer h.gate.leave()
-		return next(ctx, greetOnce(cmd))
+		return greet(ctx, cmd, next)
 	}
 }
 
@@ -96,14 +98,42 @@ func (h nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 	return next
 }
 
-// greetOnce keeps go-redis from repeating the HELLO with which it begins to use a
-// connection. That cannot help on a connection that failed: the command that needs
-// the connection is what gets repeated, on another one.
-func greetOnce(cmd redis.Cmder) redis.Cmder {
-	if cmd.Name() == "hello" {
-		return redisx.Once(cmd)
+// greet runs cmd. What begins the use of a connection is never sent twice, and its error
+// shows no password.
+//
+// go-redis would repeat the HELLO. That cannot help on a connection that failed: the
+// command that needs the connection is what gets repeated, on another one.
+func greet(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+	name := cmd.Name()
+	if name != "hello" && name != "auth" {
+		return next(ctx, cmd)
 	}
-	return cmd
+	if name == "hello" {
+		cmd = redisx.Once(cmd)
+	}
+	err := hidesArguments(cmd, next(ctx, cmd))
+	cmd.SetErr(err)
+	return err
+}
+
+// hideInPipeline removes passwords from the errors of cmds, and returns err, which is
+// that of one of them or of their pipeline.
+func hideInPipeline(cmds []redis.Cmder, err error) error {
+	if err == nil {
+		return nil
+	}
+	for _, cmd := range cmds {
+		raw := cmd.Err()
+		if raw == nil {
+			continue
+		}
+		safe := hidesArguments(cmd, raw)
+		cmd.SetErr(safe)
+		if err.Error() == raw.Error() {
+			err = safe
+		}
+	}
+	return err
 }
 
 // Values of the label status.

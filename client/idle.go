@@ -86,7 +86,7 @@ func (k *idleKeeper) round() {
 		return
 	}
 	defer k.gate.leave()
-	ctx, cancel := context.WithTimeout(redisx.Background(context.Background()), k.budget)
+	ctx, cancel := context.WithTimeout(redisx.Background(k.gate.done), k.budget) // Close ends it
 	defer cancel()
 	if k.reachable(ctx) != nil {
 		return

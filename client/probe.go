@@ -3,6 +3,7 @@ package client
 import (
 	"cmp"
 	"context"
+	_ "embed" // probe.lua
 	"errors"
 	"fmt"
 	"io"
@@ -18,10 +19,10 @@ import (
 	"github.com/compozy/cache/internal/redisx"
 )
 
-// probeSource is a write that changes nothing, because its key does not exist. Redis
-// judges it like any other: a replica, a server out of memory or without enough
-// replicas and a user who may not run scripts or write refuse it.
-const probeSource = `redis.call('SET', KEYS[1], '', 'XX') return 1`
+// probeSource changes nothing, but needs all that the scripts of locks and events need.
+//
+//go:embed probe.lua
+var probeSource string
 
 // probeKey is what the probe's key begins with, after the key prefix.
 const probeKey = "probe:"
@@ -62,8 +63,7 @@ type target struct {
 }
 
 // check finds out whether the server, or every master of a Cluster, can do what this
-// module needs: a single server takes four commands, a Cluster one and four for each
-// master. It returns nil, ErrNotStarted, ErrClosed or an *Error.
+// module needs. It returns nil, ErrNotStarted, ErrClosed or an *Error.
 func (s *server) check(ctx context.Context) error {
 	asking, cancel := s.patience(ctx)
 	defer cancel()
@@ -200,27 +200,29 @@ func (s *server) targets(ctx context.Context) ([]target, error) {
 // errNoSlots is the state of a Cluster that was never put together.
 var errNoSlots = errors.New("no node of the cluster serves any slot")
 
-// inspect checks one Redis. The commands go one by one, because a pipeline would open
-// a connection of its own for them.
+// inspect checks one Redis. The commands go at the same time, each on a connection of
+// the pool, so that a distant server needs no longer for them than for a PING. A pipeline
+// would open a connection of its own.
 func (s *server) inspect(ctx context.Context, t target) (warnings []string, err error) {
+	var (
+		all                 sync.WaitGroup
+		said, memory        string
+		infoErr, refusedErr error
+	)
+	all.Go(func() { said, infoErr = t.node.Info(ctx, "server").Result() })
+	all.Go(func() { memory, _ = t.node.Info(ctx, "memory").Result() }) // unknown if refused
+	refusedErr = s.probe(ctx, t)
+	all.Wait()
 	// What a server does not say of itself counts as unknown, an error is another's.
-	said, infoErr := t.node.Info(ctx, "server").Result()
 	if infoErr != nil && !redisx.IsReply(infoErr) {
 		return nil, infoErr
 	}
 	if problem := s.misfit(ctx, said, t.node); problem != "" {
 		return nil, s.failure(t.addr, ErrUnsupported, errors.New(problem))
 	}
-	// Both are needed: a script is asked for by its hash, and sent when the server
-	// does not know that.
-	if err := s.script.Eval(ctx, t.commands, []string{t.key}).Err(); err != nil {
-		return nil, err
+	if refusedErr != nil {
+		return nil, refusedErr
 	}
-	err = s.script.EvalSha(ctx, t.commands, []string{t.key}).Err()
-	if err != nil && !redisx.IsUnknownScript(err) {
-		return nil, err
-	}
-	memory, _ := t.node.Info(ctx, "memory").Result() // unknown if refused
 	name := t.addr
 	if s.lockNode {
 		name = "lock node " + name
@@ -231,6 +233,34 @@ func (s *server) inspect(ctx context.Context, t target) (warnings []string, err 
 		}
 	}
 	return warnings, nil
+}
+
+// probe runs the probe's script: asked for by its hash, and sent when the server does not
+// know that. The first check needs both ways to work, and all commands.
+func (s *server) probe(ctx context.Context, t target) error {
+	channel, first := s.prefix[:len(s.prefix)-1], !s.reached.Load()
+	if s.lockNode {
+		channel = ""
+	}
+	keys, args := []string{t.key}, []any{channel, 0}
+	if !first {
+		err := s.script.EvalSha(ctx, t.commands, keys, args...).Err()
+		if redisx.IsUnknownScript(err) {
+			err = s.script.Eval(ctx, t.commands, keys, args...).Err()
+		}
+		return err
+	}
+	var (
+		byHash  error
+		hashing sync.WaitGroup
+	)
+	hashing.Go(func() { byHash = s.script.EvalSha(ctx, t.commands, keys, args...).Err() })
+	err := s.script.Eval(ctx, t.commands, keys, channel, 1).Err()
+	hashing.Wait()
+	if err == nil && !redisx.IsUnknownScript(byHash) {
+		err = byHash
+	}
+	return err
 }
 
 // evictionWarning returns a warning if the server that describes its memory by info

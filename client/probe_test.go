@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -106,6 +107,18 @@ func TestMissingPermission(t *testing.T) {
 		"EVAL":          {rules: "-eval", says: "user app may not run EVAL: NOPERM"},
 		"EVALSHA":       {rules: "-evalsha", says: "user app may not run EVALSHA: NOPERM"},
 		"scripting":     {rules: "-@scripting", says: "user app may not run EVAL: NOPERM"},
+		"PUBLISH":       {rules: "-publish", says: "user app may not run PUBLISH: "},
+		"streams":       {rules: "-@stream", says: "user app may not run XADD: "},
+		"TIME":          {rules: "-time", says: "user app may not run TIME: "},
+		"INCR":          {rules: "-incr", says: "user app may not run INCR: "},
+		"APPEND":        {rules: "-append", says: "user app may not run APPEND: "},
+		"HSET":          {rules: "-hset", says: "user app may not run HSET: "},
+		"PEXPIRE":       {rules: "-pexpire", says: "user app may not run PEXPIRE: "},
+		"GET":           {rules: "-get", says: "user app may not run GET: "},
+		"DEL":           {rules: "-del", says: "user app may not run DEL: "},
+		"sorted sets":   {rules: "-@sortedset", says: "user app may not run ZADD: "},
+		"hashes":        {rules: "-@hash", says: "user app may not run HGET: "},
+		"no channels":   {rules: "resetchannels", says: `user app may not publish to channels that begin with "cache:": `},
 		"write":         {rules: "-@write", says: "user app may not run SET: "},
 		"our keys":      {rules: "resetkeys ~orders:*", says: `user app may not read and write keys that begin with "cache:": NOPERM`},
 		"reading only":  {rules: "resetkeys %R~*", says: `keys that begin with "cache:"`},
@@ -130,7 +143,7 @@ func TestMissingPermission(t *testing.T) {
 	}
 	t.Run("enough", func(t *testing.T) {
 		t.Parallel()
-		require.NoError(t, admin.Do(t.Context(), "acl", "setuser", "modest", "on", ">pw", "~cache:*", "+eval", "+evalsha", "+set", "+ping").Err())
+		require.NoError(t, admin.Do(t.Context(), "acl", "setuser", "modest", "on", ">pw", "~cache:*", "&cache:*", "+@all", "-info").Err())
 		core, logs := observer.New(zap.WarnLevel)
 		r := ready(t, &config.Config{URL: "redis://modest:pw@" + srv.Addr()}, WithLogger(zap.New(core)))
 		require.NoError(t, r.HealthCheck(t.Context()))
@@ -144,7 +157,8 @@ func TestMissingPermission(t *testing.T) {
 func TestDocumentedPermissions(t *testing.T) {
 	t.Parallel()
 	srv, set := redistest.Start(t), redistest.StartCluster(t, 3)
-	const check = "+eval +evalsha +set"
+	const check = "+eval +evalsha +get +set +exists +del +pttl +pexpire +incr +append +time +hget +hset +hdel " +
+		"+zadd +zrem +zrange +zrank +xadd +xdel +xlen +xrange +xrevrange +publish &cache:*"
 	for name, test := range map[string]struct {
 		cfg   config.Config
 		rules string
@@ -164,7 +178,7 @@ func TestDocumentedPermissions(t *testing.T) {
 			grant := func(out string) config.Config {
 				cfg := test.cfg
 				cfg.Username, cfg.Password = "app"+strings.ReplaceAll(name, " ", ""), "pw"
-				args := []any{"acl", "setuser", cfg.Username, "reset", "on", ">pw", "~cache:*"}
+				args := []any{"acl", "setuser", cfg.Username, "reset", "resetchannels", "on", ">pw", "~cache:*"}
 				for rule := range strings.FieldsSeq(test.rules) {
 					if rule != out {
 						args = append(args, rule)
@@ -191,6 +205,9 @@ func TestRenamedCommand(t *testing.T) {
 		"EVAL":    {says: "the server does not know EVAL, which is needed"},
 		"EVALSHA": {says: "the server does not know EVALSHA, which is needed"},
 		"SET":     {says: "the server does not know SET, which is needed"},
+		"PUBLISH": {says: "the server does not know PUBLISH, which is needed"},
+		"XADD":    {says: "the server does not know XADD, which is needed"},
+		"INCR":    {says: "the server does not know INCR, which is needed"},
 		"SELECT":  {url: "/3", says: "the server does not know SELECT, which is needed"},
 	} {
 		t.Run(command, func(t *testing.T) {
@@ -201,6 +218,26 @@ func TestRenamedCommand(t *testing.T) {
 			require.NotContains(t, said, "redis.call", "the source of the script")
 		})
 	}
+}
+
+// The probe leaves nothing behind and writes nothing once it has succeeded. A lock node
+// has no events.
+func TestProbeLeavesNothing(t *testing.T) {
+	t.Parallel()
+	srv, node := redistest.Start(t), redistest.Start(t, append(renamed("PUBLISH", "XADD"), redistest.WithConfig("notify-keyspace-events", "KA"))...)
+	r := ready(t, &config.Config{URL: srv.URL(), LockNodes: []string{node.Addr()}})
+	before := srv.Commands(t)
+	require.NoError(t, r.HealthCheck(t.Context()))
+	after := srv.Commands(t)
+	for _, command := range []string{"incr", "append", "hset", "eval"} {
+		require.Equal(t, before[command], after[command], command)
+	}
+	require.Equal(t, before["evalsha"]+1, after["evalsha"])
+	require.Zero(t, srv.Client(t).DBSize(t.Context()).Val())
+	require.Zero(t, node.Client(t).DBSize(t.Context()).Val())
+
+	require.NoError(t, srv.Client(t).ScriptFlush(t.Context()).Err())
+	require.NoError(t, r.HealthCheck(t.Context()), "the script is sent to a server that has forgotten it")
 }
 
 func TestServerThatRefusesWritesForNow(t *testing.T) {
@@ -465,4 +502,38 @@ func TestBecause(t *testing.T) {
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.Equal(t, err, because(err, context.DeadlineExceeded))
 	require.Less(t, firstPause, time.Second)
+}
+
+// The questions of a check are asked at the same time: this server answers none of them
+// before it has got all.
+func TestQuestionsGoTogether(t *testing.T) {
+	t.Parallel()
+	behind := redistest.Start(t).Client(t)
+	var (
+		together atomic.Bool
+		asked    atomic.Int32
+	)
+	all := make(chan struct{})
+	srv := fakeServer(t, func(args []string) string {
+		name := strings.ToLower(args[0])
+		if together.Load() && (name == "info" || name == "evalsha") {
+			if asked.Add(1) == 3 {
+				close(all)
+			}
+			<-all
+		}
+		passed := make([]any, len(args))
+		for i, arg := range args {
+			passed[i] = arg
+		}
+		reply, err := behind.Do(context.Background(), passed...).Result()
+		if err != nil {
+			return "-" + err.Error() + "\r\n"
+		}
+		return bulk(fmt.Sprint(reply))
+	})
+	r := ready(t, &config.Config{URL: "redis://" + srv.address()})
+	together.Store(true)
+	require.NoError(t, r.HealthCheck(within(t, patience)))
+	require.Equal(t, int32(3), asked.Load())
 }

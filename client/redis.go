@@ -62,6 +62,8 @@ func New(cfg *config.Config, opts ...Option) (*Redis, error) {
 	r := &Redis{
 		cfg: cfg, log: set.log, gate: newGate(), metrics: newMetrics(set.name),
 	}
+	// The lock nodes share it.
+	main.options.CredentialsProviderContext = r.gate.bounds(main.options.CredentialsProviderContext, cfg.DialTimeout)
 	if r.main, err = r.build(main, set); err != nil {
 		return nil, err
 	}
@@ -89,7 +91,7 @@ func (r *Redis) build(e *endpoint, set settings) (*server, error) {
 	c := e.connect(dial)
 	// The first hook is the outermost: what the gate refuses is neither
 	// counted nor traced.
-	c.AddHook(&hook{gate: r.gate, metrics: r.metrics})
+	c.AddHook(&hook{gate: r.gate, metrics: r.metrics, sentinel: []string{e.options.SentinelUsername, e.options.SentinelPassword}})
 	if cluster, ok := c.(*redis.ClusterClient); ok {
 		cluster.OnNewNode(func(node *redis.Client) { node.AddHook(nodeHook{r.gate}) })
 	}

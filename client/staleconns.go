@@ -19,17 +19,21 @@ import (
 // distrusted connection when it is about to use it, and opens a new one: it looks at
 // each connection of the pool before use, through SyscallConn.
 
-// longestPatience bounds the time from which on a missing answer means something. What
-// gives up sooner, because the context of its caller ended, proves nothing.
-const longestPatience = 500 * time.Millisecond
+// Only a read that had the configured read timeout proves anything. One that ended sooner
+// or later has a context or a command with a time-out of its own, such as a BLPOP that
+// waits for a second: that no answer came is what it waited for.
+
+// clockStep is how far from the read timeout a deadline may be that was derived from it,
+// a moment before it is set.
+const clockStep = 10 * time.Millisecond
 
 // errReplace keeps go-redis from using a connection. It does not pass it on.
 var errReplace = errors.New("client: the connection is to be replaced")
 
 // peers are the servers at the addresses that a dialer was given.
 type peers struct {
-	start    time.Time // times are durations since, which fit an atomic
-	patience time.Duration
+	start       time.Time     // times are durations since, which fit an atomic
+	readTimeout time.Duration // none if it is not above 0
 	// replaced is when all connections there were became outdated; 0 if none has.
 	replaced atomic.Int64
 
@@ -44,14 +48,9 @@ type peer struct {
 	silent atomic.Int64
 }
 
-// newPeers derives the patience from the read timeout. Half of it is used, because
-// go-redis measures that with a clock that ticks in steps.
+// newPeers returns no peers yet, whose clients have this read timeout.
 func newPeers(readTimeout time.Duration) *peers {
-	p := &peers{start: time.Now(), patience: longestPatience, byAddr: make(map[string]*peer)}
-	if readTimeout > 0 {
-		p.patience = min(readTimeout/2, longestPatience)
-	}
-	return p
+	return &peers{start: time.Now(), readTimeout: readTimeout, byAddr: make(map[string]*peer)}
 }
 
 // now is never 0.
@@ -89,6 +88,8 @@ type watchedConn struct {
 	peer   *peer
 	raw    syscall.Conn // Conn, or nil if it is no such
 	opened int64
+	// fair is set while the deadline for reads is that of the read timeout.
+	fair atomic.Bool
 	// asked is when the first request was sent that has no answer yet; 0 if there is none.
 	asked atomic.Int64
 	// heard is when the latest answered request was sent; at first, when the
@@ -101,9 +102,14 @@ func (c *watchedConn) Write(b []byte) (int, error) {
 	if c.asked.Load() == 0 {
 		c.asked.Store(c.peer.now())
 	}
-	n, err := c.Conn.Write(b)
-	c.check(err)
-	return n, err
+	return c.Conn.Write(b)
+}
+
+// SetReadDeadline is called by go-redis before each reply that it reads.
+func (c *watchedConn) SetReadDeadline(t time.Time) error {
+	limit := c.peer.readTimeout
+	c.fair.Store(limit > 0 && !t.IsZero() && (time.Until(t)-limit).Abs() <= min(clockStep, limit/10))
+	return c.Conn.SetReadDeadline(t)
 }
 
 // Read receives an answer, or part of one. What arrives unasked, such as a message of
@@ -119,13 +125,12 @@ func (c *watchedConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// check notes a request that was given up after a fair time.
+// check notes a request that was given up after the read timeout.
 func (c *watchedConn) check(err error) {
-	if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+	if err == nil || !c.fair.Load() || !errors.Is(err, os.ErrDeadlineExceeded) {
 		return
 	}
-	asked := c.asked.Load()
-	if asked != 0 && c.peer.now()-asked >= int64(c.peer.patience) {
+	if asked := c.asked.Load(); asked != 0 {
 		c.peer.wentSilent(asked)
 	}
 }

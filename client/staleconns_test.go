@@ -147,24 +147,32 @@ func TestForgottenConnectionsWithoutRetries(t *testing.T) {
 	}
 }
 
-// A caller in a haste proves nothing about the connections.
-func TestShortContextsKeepConnections(t *testing.T) {
+// A caller whose own time-out ends a command proves nothing about the connections, be it
+// shorter or longer than the read timeout.
+func TestOwnTimeoutsKeepConnections(t *testing.T) {
 	t.Parallel()
-	r := ready(t, &config.Config{URL: redistest.Start(t).URL(), PoolSize: 8, MaxIdleConns: 8})
+	r := ready(t, &config.Config{URL: redistest.Start(t).URL(), PoolSize: 8, MaxIdleConns: 8, ReadTimeout: 400 * time.Millisecond})
 	c := r.UniversalClient.(*redis.Client)
-	fill(t, c, 8)
-	_, err := r.BLPop(within(t, 20*time.Millisecond), time.Hour, "none").Result()
-	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
-	misses := c.PoolStats().Misses
-	held := make([]*redis.Conn, 7)
-	for i := range held {
-		held[i] = c.Conn()
-		require.NoError(t, held[i].Ping(within(t, patience)).Err())
+	for name, limits := range map[string]struct{ context, own time.Duration }{
+		"brief":             {20 * time.Millisecond, time.Hour},
+		"for ever":          {200 * time.Millisecond, 0},
+		"for ever and long": {600 * time.Millisecond, 0},
+		"long":              {600 * time.Millisecond, time.Hour},
+	} {
+		fill(t, c, 8)
+		_, err := r.BLPop(within(t, limits.context), limits.own, "none").Result()
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded, name)
+		misses := c.PoolStats().Misses
+		held := make([]*redis.Conn, 7)
+		for i := range held {
+			held[i] = c.Conn()
+			require.NoError(t, held[i].Ping(within(t, patience)).Err())
+		}
+		for _, conn := range held {
+			require.NoError(t, conn.Close())
+		}
+		require.Equal(t, misses, c.PoolStats().Misses, "%s: the seven idle connections were used", name)
 	}
-	for _, conn := range held {
-		require.NoError(t, conn.Close())
-	}
-	require.Equal(t, misses, c.PoolStats().Misses, "the seven idle connections were used")
 }
 
 // exchange sends a request on conn and lets its peer answer.
@@ -213,8 +221,10 @@ func TestWhichConnectionsAreDistrusted(t *testing.T) {
 		exchange(t, idle.near, idle.far)
 		<-time.After(time.Second)
 
-		giveUp(t, mute.near, mute.far, 299*time.Millisecond, func() {})
-		require.True(t, trusted(idle), "the caller gave up too soon for it to mean anything")
+		for _, wait := range []time.Duration{300 * time.Millisecond, 580 * time.Millisecond, 700 * time.Millisecond} {
+			giveUp(t, mute.near, mute.far, wait, func() {})
+			require.True(t, trusted(idle), "that was not the read timeout")
+		}
 
 		// Nothing was asked, so nothing is missing: a subscription waits like this.
 		exchange(t, mute.near, mute.far)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 
 	"github.com/redis/go-redis/extra/redisotel/v9"
 	"github.com/redis/go-redis/v9"
@@ -104,11 +103,7 @@ func discreet(err error) error {
 	)
 	switch {
 	case redisx.IsReply(err) && errors.As(err, &reply):
-		code, _, _ := strings.Cut(reply.Error(), " ")
-		if !isReplyCode(code) {
-			code = "ERR" // a script may have put anything there
-		}
-		return replyError(code)
+		return replyError(replyCode(reply)) // a script may have put anything behind it
 	case errors.As(err, &network):
 		return network
 	case errors.Is(err, context.DeadlineExceeded):

@@ -1,0 +1,176 @@
+package client
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/compozy/cache/config"
+	"github.com/compozy/cache/internal/redistest"
+)
+
+const quotedPassword = "s3cretPW"
+
+// silent fails the test if what shows the password, in whatever case or form.
+func silent(t *testing.T, what any) {
+	t.Helper()
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
+		require.NotContains(t, strings.ToLower(fmt.Sprintf(verb, what)), strings.ToLower(quotedPassword))
+	}
+}
+
+// keepsQuiet expects that nothing shows the password of cfg, which the server does not
+// take and quotes.
+func keepsQuiet(t *testing.T, cfg *config.Config) {
+	t.Helper()
+	cfg.MaxRetries, cfg.PingTimeout = -1, time.Second
+	_, err := NewRedis(within(t, patience), cfg)
+	require.Error(t, err)
+	silent(t, err)
+	core, logs := observer.New(zapcore.DebugLevel)
+	r := open(t, cfg, WithLogger(zap.New(core)))
+	ctx := within(t, patience)
+	err = r.Get(ctx, "k").Err()
+	require.Error(t, err)
+	silent(t, err)
+	silent(t, r.HealthCheck(ctx))
+	pipe := r.Pipeline()
+	first := pipe.Get(ctx, "k")
+	_, err = pipe.Exec(ctx)
+	require.Error(t, err)
+	silent(t, err)
+	silent(t, first.Err())
+	tx := r.TxPipeline()
+	tx.Get(ctx, "k")
+	_, err = tx.Exec(ctx)
+	require.Error(t, err)
+	silent(t, err)
+	for _, sub := range []*redis.PubSub{r.Subscribe(ctx, "c"), r.PSubscribe(ctx, "c*"), r.SSubscribe(ctx, "c")} {
+		_, err = sub.Receive(ctx)
+		require.Error(t, err)
+		silent(t, err)
+		require.NoError(t, sub.Close())
+	}
+	silent(t, logs.All())
+}
+
+// renamed are the settings of a server that does not know commands.
+func renamed(commands ...string) []redistest.Option {
+	var options []redistest.Option
+	for _, command := range commands {
+		options = append(options, redistest.WithConfig("rename-command", command+` ""`))
+	}
+	return options
+}
+
+func TestQuotedCredentials(t *testing.T) {
+	t.Parallel()
+	without := redistest.Start(t, renamed("HELLO", "AUTH")...)
+	set := redistest.StartCluster(t, 3, renamed("HELLO", "AUTH")...)
+	for name, cfg := range map[string]*config.Config{
+		"user and password": {URL: "redis://app:" + quotedPassword + "@" + without.Addr()},
+		"password":          {URL: "redis://:" + quotedPassword + "@" + without.Addr()},
+		"long password":     {URL: "redis://app:" + quotedPassword + strings.Repeat("x", 300) + "@" + without.Addr()},
+		"protocol 2":        {URL: "redis://app:" + quotedPassword + "@" + without.Addr(), Protocol: 2},
+		"client name":       {URL: "redis://app:" + quotedPassword + "@" + without.Addr(), ClientName: "orders"},
+		"Cluster":           {Cluster: true, Addrs: set.Addrs(), Username: "app", Password: quotedPassword},
+		"no HELLO and wrong": {
+			URL: "redis://app:" + quotedPassword + "@" + redistest.Start(t, renamed("HELLO")...).Addr(),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			keepsQuiet(t, cfg)
+		})
+	}
+	t.Run("said so", func(t *testing.T) {
+		t.Parallel()
+		said := refused(t, &config.Config{URL: "redis://app:" + quotedPassword + "@" + without.Addr()}, ErrRefused)
+		require.Contains(t, said, "the server does not know AUTH, which is needed")
+	})
+	t.Run("without HELLO", func(t *testing.T) {
+		t.Parallel()
+		srv := redistest.Start(t, append(renamed("HELLO"), redistest.WithConfig("user", "app on >"+quotedPassword+" ~* &* +@all"))...)
+		works(t, ready(t, &config.Config{URL: "redis://app:" + quotedPassword + "@" + srv.Addr()}))
+		said := refused(t, &config.Config{URL: "redis://app:wrong" + quotedPassword + "@" + srv.Addr()}, ErrAuth)
+		require.Contains(t, said, "WRONGPASS")
+		silent(t, said)
+	})
+}
+
+// Commands of the application that carry credentials are no exception.
+func TestQuotedCredentialsInPipeline(t *testing.T) {
+	t.Parallel()
+	r := ready(t, &config.Config{URL: redistest.Start(t, renamed("AUTH")...).URL()})
+	cmds, err := r.Pipelined(t.Context(), func(p redis.Pipeliner) error {
+		p.Set(t.Context(), "k", "v", 0)
+		p.Do(t.Context(), "AUTH", "app", quotedPassword)
+		return nil
+	})
+	require.Error(t, err)
+	silent(t, err)
+	require.NoError(t, cmds[0].Err())
+	require.ErrorContains(t, cmds[1].Err(), "unknown command 'auth'")
+	silent(t, cmds[1].Err())
+}
+
+// Proxies have wordings of their own.
+func TestQuotedCredentialsOfProxies(t *testing.T) {
+	t.Parallel()
+	for name, wording := range map[string]func(args []string) string{
+		"capitals": func(a []string) string { return "NOPERM user may not run " + strings.ToUpper(strings.Join(a, " ")) },
+		"backquote": func(a []string) string {
+			return "ERR unknown command `" + a[0] + "`, with args: `" + strings.Join(a[1:], "` `")
+		},
+		"no code":   func(a []string) string { return strings.Join(a, "/") },
+		"first":     func(a []string) string { return a[len(a)-1] + " is not accepted" },
+		"escaped":   func(a []string) string { return fmt.Sprintf("ERR bad %q", a) },
+		"wrong":     func(a []string) string { return "WRONGPASS " + strings.Join(a[1:], ":") + " is wrong" },
+		"beginning": func(a []string) string { return "ERR " + a[0] + " " + a[len(a)-1][:len(quotedPassword)] + "..." },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			addr := listen(t, answering(func(args []string) string {
+				if strings.EqualFold(args[0], "hello") || strings.EqualFold(args[0], "auth") {
+					return "-" + wording(args) + "\r\n"
+				}
+				return "-NOAUTH Authentication required.\r\n"
+			})).address()
+			cfg := &config.Config{URL: "redis://app:" + quotedPassword + "xyz@" + addr}
+			keepsQuiet(t, cfg)
+			if name == "wrong" {
+				require.ErrorIs(t, open(t, cfg).HealthCheck(t.Context()), ErrAuth)
+			}
+		})
+	}
+	t.Run("sentinel", func(t *testing.T) {
+		t.Parallel()
+		addr := listen(t, answering(func(args []string) string { return "-ERR bad " + strings.Join(args, " ") + "\r\n" })).address()
+		cfg := &config.Config{MasterName: "m", Addrs: []string{addr}, SentinelUsername: "app", SentinelPassword: quotedPassword}
+		keepsQuiet(t, cfg)
+	})
+}
+
+func TestQuotes(t *testing.T) {
+	t.Parallel()
+	for reply, secret := range map[string]string{
+		"ERR PASS":                    "pass",
+		`ERR 'a\"b\\c'`:               "a\"b\\c",
+		"ERR ?!":                      "?!",
+		"ERR beginning with a1b2c3d4": "a1b2c3d4e5f6",
+	} {
+		require.True(t, quotes(reply, []string{secret}), reply)
+	}
+	require.False(t, quotes("ERR", []string{"", "password"}))
+	for _, reply := range fixedReplies {
+		require.False(t, quotes(reply, []string{"a", "password", "max", "client"}), "its kind depends on it")
+	}
+	require.Equal(t, []string{"hello", "auth", "setname"}, secrets([]any{"hello", 3, "auth", "hello", "auth", "setname", "setname"}))
+}
