@@ -49,7 +49,7 @@
 // and the channels that events go to, are not part of it: the health check subscriptions
 // says what of them is refused.
 //
-// A check sends INFO server, INFO memory and the script at the same time, so that a
+// A check sends INFO server, INFO memory replication and the script at the same time, so that a
 // distant server needs one round trip. It takes up to three connections of the pool for
 // that moment, and a fourth until a check has succeeded, as the script is then sent both
 // by its hash and in full.
@@ -60,7 +60,8 @@
 // change where they know it. No error and no log line holds a password.
 //
 // What works but may surprise is a warning, see [Redis.Warnings]: a maxmemory-policy
-// that may evict locks and events, or a server whose version is unknown.
+// that may evict locks and events, a replica that accepts writes, or a server whose version
+// is unknown.
 //
 // While a server is down, and when the client is closed, nothing is written to stderr.
 // With Sentinel go-redis itself writes there when it finds a master or misses one.

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
@@ -21,7 +22,7 @@ func (r *Redis) LockNodes() []redis.UniversalClient {
 }
 
 // CheckLockNodes asks the lock nodes, as HealthCheck asks the main server, whether a
-// majority of them can hold locks, within the ping timeout and ctx. Without lock nodes
+// majority of them can hold locks, and none is another under a second name, within the ping timeout and ctx. Without lock nodes
 // it returns nil.
 //
 // It returns ErrInvalidArgument without a ctx, ErrNotStarted, ErrClosed, or an *Error
@@ -38,7 +39,24 @@ func checkAll(ctx context.Context, nodes []*server) error {
 		all.Go(func() { errs[i] = node.check(ctx) })
 	}
 	all.Wait()
+	if err := sameServer(nodes, errs); err != nil {
+		return err
+	}
 	return lockNodesError(errs)
+}
+
+// sameServer returns an error if two nodes that answered are one server under two names:
+// it would have two votes, and its loss be that of two.
+func sameServer(nodes []*server, errs []error) error {
+	for i, node := range nodes {
+		for j, other := range nodes[:i] {
+			if errs[i] == nil && errs[j] == nil && node.sameAs(other) {
+				return node.failure(node.endpoint.String(), ErrUnsupported, fmt.Errorf(
+					"it is the same server as lock node %s; LockNodes (REDIS_LOCK_NODES) are independent servers", other.endpoint))
+			}
+		}
+	}
+	return nil
 }
 
 // lockNodesError returns nil if a majority of the nodes answered without an error.

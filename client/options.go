@@ -3,6 +3,8 @@ package client
 import (
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
+
+	"github.com/compozy/cache/internal/arguments"
 )
 
 // Option changes how New builds a client.
@@ -37,7 +39,11 @@ func WithName(name string) Option {
 // WithTracerProvider turns tracing on. The default, also for nil, is no tracing:
 // the global provider is not used.
 func WithTracerProvider(tp trace.TracerProvider) Option {
-	return func(s *settings) { s.tracer = tp }
+	return func(s *settings) {
+		if !arguments.IsNil(tp) {
+			s.tracer = tp
+		}
+	}
 }
 
 // newSettings applies opts to the defaults.

@@ -42,6 +42,7 @@ type server struct {
 
 	mu       sync.Mutex
 	warnings []string // those of the last check that succeeded
+	runID    string   // what the server last said about its identity, if it did
 }
 
 // newServer returns the server that c talks to.
@@ -206,11 +207,11 @@ var errNoSlots = errors.New("no node of the cluster serves any slot")
 func (s *server) inspect(ctx context.Context, t target) (warnings []string, err error) {
 	var (
 		all                 sync.WaitGroup
-		said, memory        string
+		said, state         string
 		infoErr, refusedErr error
 	)
 	all.Go(func() { said, infoErr = t.node.Info(ctx, "server").Result() })
-	all.Go(func() { memory, _ = t.node.Info(ctx, "memory").Result() }) // unknown if refused
+	all.Go(func() { state, _ = t.node.Info(ctx, "memory", "replication").Result() }) // unknown if refused
 	refusedErr = s.probe(ctx, t)
 	all.Wait()
 	// What a server does not say of itself counts as unknown, an error is another's.
@@ -223,11 +224,12 @@ func (s *server) inspect(ctx context.Context, t target) (warnings []string, err 
 	if refusedErr != nil {
 		return nil, refusedErr
 	}
+	s.identified(said)
 	name := t.addr
 	if s.lockNode {
 		name = "lock node " + name
 	}
-	for _, w := range []string{unknownVersion(said, infoErr), evictionWarning(memory)} {
+	for _, w := range []string{unknownVersion(said, infoErr), evictionWarning(state), replicaWarning(state)} {
 		if w != "" {
 			warnings = append(warnings, name+": "+w)
 		}
@@ -261,6 +263,37 @@ func (s *server) probe(ctx context.Context, t target) error {
 		err = byHash
 	}
 	return err
+}
+
+// identified remembers which server describes itself by info. Other products than Redis
+// and Valkey may not give each server a run_id of its own.
+func (s *server) identified(info string) {
+	id := ""
+	if _, _, oldest := serverVersion(info); oldest > 0 {
+		id = infoField(info, "run_id")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.runID = id
+}
+
+// sameAs reports whether s and other are known to be one server.
+func (s *server) sameAs(other *server) bool {
+	s.mu.Lock()
+	id := s.runID
+	s.mu.Unlock()
+	other.mu.Lock()
+	defer other.mu.Unlock()
+	return id != "" && id == other.runID
+}
+
+// replicaWarning returns a warning if the server that describes its replication by info,
+// and has just accepted a write, is a replica.
+func replicaWarning(info string) string {
+	if infoField(info, "role") != "slave" {
+		return ""
+	}
+	return "it is a replica that accepts writes, which its master never gets; use the master, or set replica-read-only yes"
 }
 
 // evictionWarning returns a warning if the server that describes its memory by info

@@ -13,6 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
@@ -311,6 +313,50 @@ func TestEvictionIsAWarning(t *testing.T) {
 			require.NoError(t, r.HealthCheck(t.Context()))
 			require.Empty(t, r.Warnings())
 		})
+	}
+}
+
+func TestWritableReplicaIsAWarning(t *testing.T) {
+	t.Parallel()
+	master := redistest.Start(t)
+	replica := redistest.Start(t, redistest.WithConfig("replica-read-only", "no"))
+	require.NoError(t, replica.Client(t).ReplicaOf(t.Context(), master.Host(), master.Port()).Err())
+	eventually(t, func() bool {
+		return strings.Contains(replica.Client(t).Info(t.Context(), "replication").Val(), "link_status:up")
+	}, "it follows")
+	r := ready(t, &config.Config{URL: replica.URL()})
+	require.Len(t, r.Warnings(), 1)
+	require.Contains(t, r.Warnings()[0], replica.Addr()+": it is a replica that accepts writes")
+	require.Empty(t, ready(t, &config.Config{URL: master.URL()}).Warnings())
+}
+
+func TestOneLockNodeUnderSeveralNames(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.StartN(t, 3)
+	one := nodes[0]
+	for _, second := range []string{"localhost:" + one.Port(), "127.0.0.2:" + one.Port()} {
+		cfg := &config.Config{URL: one.URL(), LockNodes: []string{one.Addr(), second, nodes[1].Addr(), nodes[2].Addr()}, Dialer: loopback}
+		_, err := NewRedis(within(t, patience), cfg)
+		require.ErrorIs(t, err, ErrUnsupported, second)
+		require.ErrorContains(t, err, "is the same server as lock node "+one.Addr())
+		require.ErrorIs(t, open(t, cfg).CheckLockNodes(t.Context()), ErrUnsupported)
+	}
+	ready(t, &config.Config{URL: one.URL(), LockNodes: []string{one.Addr(), nodes[1].Addr(), nodes[2].Addr()}})
+}
+
+// loopback is a dialer for which all names are this machine's.
+func loopback(ctx context.Context, network, addr string) (net.Conn, error) {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	return new(net.Dialer).DialContext(ctx, network, net.JoinHostPort("127.0.0.1", port))
+}
+
+func TestNilTracerProvider(t *testing.T) {
+	t.Parallel()
+	for _, tp := range []trace.TracerProvider{nil, (*sdktrace.TracerProvider)(nil)} {
+		works(t, ready(t, &config.Config{URL: redistest.Start(t).URL()}, WithTracerProvider(tp)))
 	}
 }
 
