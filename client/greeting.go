@@ -19,16 +19,21 @@ import (
 // command, subscription or lock needed the connection. So the replies to these two lose
 // what they quote before anything else sees them.
 
-// fixedReplies are what Redis says about credentials and connections, word for word.
-// They quote nothing, and the kinds of errors depend on them.
-var fixedReplies = []string{
-	"ERR invalid password",
-	"ERR Client sent AUTH, but no password is set",
-	"ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
-	"ERR max number of clients reached",
-	"ERR max number of clients + cluster connections reached",
-	"WRONGPASS invalid username-password pair or user is disabled.",
-	"NOAUTH Authentication required.",
+// isFixedReply recognises what Redis says about credentials and connections, word for
+// word. That quotes nothing, and the kinds of errors depend on it.
+func isFixedReply(reply string) bool {
+	switch reply {
+	case "ERR invalid password",
+		"ERR Client sent AUTH, but no password is set",
+		"ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
+		"ERR max number of clients reached",
+		"ERR max number of clients + cluster connections reached",
+		"WRONGPASS invalid username-password pair or user is disabled.",
+		"NOAUTH Authentication required.":
+		return true
+	default:
+		return false
+	}
 }
 
 // hidesArguments returns err without anything that it quotes, if it is the reply to a
@@ -73,7 +78,7 @@ const quotedAtLeast = 8
 // quotes reports whether a reply may show one of secrets, or the beginning of one, in
 // whatever case, quotation marks or escapes.
 func quotes(reply string, secrets []string) bool {
-	if slices.Contains(fixedReplies, reply) {
+	if isFixedReply(reply) {
 		return false
 	}
 	folded := fold(reply)

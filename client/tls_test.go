@@ -95,13 +95,13 @@ func unwrapped(err error) error {
 
 func TestSkipVerify(t *testing.T) {
 	t.Parallel()
-	srv := redistest.Start(t, redistest.WithTLS())
+	srv, other := redistest.Start(t, redistest.WithTLS()), redistest.Start(t, redistest.WithTLS())
 	for name, cfg := range map[string]*config.Config{
 		"URL":    {URL: "rediss://" + srv.Addr(), TLSSkipVerify: true},
 		"option": {URL: "rediss://" + srv.Addr() + "?skip_verify=true"},
 		"Valkey": {URL: "valkeys://" + srv.Addr(), TLSSkipVerify: true},
 		"fields": {Host: srv.Host(), Port: srv.Port(), TLSEnabled: true, TLSSkipVerify: true},
-		"nodes":  {URL: "rediss://" + srv.Addr(), TLSSkipVerify: true, LockNodes: []string{srv.Addr(), "rediss://localhost:" + srv.Port()}},
+		"nodes":  {URL: "rediss://" + srv.Addr(), TLSSkipVerify: true, LockNodes: []string{srv.Addr(), "rediss://localhost:" + other.Port()}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
