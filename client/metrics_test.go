@@ -160,9 +160,9 @@ func TestMetricsOfPools(t *testing.T) {
 	text := collect(t, r)
 	require.Contains(t, text, `cache_client_pool_max_connections{cache="default",pool="main"} 3`)
 	require.Contains(t, text, `cache_client_pool_max_connections{cache="default",pool="lock_nodes"} 13`, "10 for pipelines")
-	require.Contains(t, text, `cache_client_pool_connections{cache="default",pool="lock_nodes",state="idle"} 1`)
+	require.Contains(t, text, `cache_client_pool_connections{cache="default",pool="lock_nodes",state="idle"} 3`, "a check takes as many as there may be")
 	require.Contains(t, text, `cache_client_pool_connections{cache="default",pool="pipeline",state="idle"} 1`)
-	require.Contains(t, text, `cache_client_pool_misses_total{cache="default",pool="lock_nodes"} 1`)
+	require.Contains(t, text, `cache_client_pool_misses_total{cache="default",pool="lock_nodes"} 3`)
 	require.Contains(t, text, `cache_client_pubsub_connections{cache="default"} 1`)
 	require.Contains(t, text, `cache_client_command_duration_seconds{cache="default",command="pipeline"}`)
 }
@@ -247,7 +247,7 @@ func TestMetricsOfCluster(t *testing.T) {
 	r := ready(t, &config.Config{Cluster: true, Addrs: set.Addrs(), MinIdleConns: 1})
 	require.NoError(t, r.Set(t.Context(), "k", "v", 0).Err())
 	require.InDelta(t, 1, counted(r, "set", "ok"), 0)
-	idle := regexp.MustCompile(`cache_client_pool_connections\{cache="default",pool="main",state="idle"\} ([3-9])\n`)
+	idle := regexp.MustCompile(`cache_client_pool_connections\{cache="default",pool="main",state="idle"\} ([3-9]|\d\d)\n`)
 	eventually(t, func() bool { return idle.MatchString(collect(t, r)) }, "connections to every master")
 }
 

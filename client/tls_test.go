@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -33,6 +34,17 @@ func (c *certificates) copyFrom(t *testing.T, srv *redistest.Server) {
 // that had kept its certificate would be refused.
 func TestCertificatesAreReadAgain(t *testing.T) {
 	t.Parallel()
+	for _, node := range []string{"127.0.0.1:6380", "rediss://127.0.0.1:6381", "valkeys://127.0.0.1:6382"} {
+		t.Run(node, func(t *testing.T) {
+			t.Parallel()
+			readsCertificatesAgain(t, node)
+		})
+	}
+}
+
+// readsCertificatesAgain does the above with one lock node, which is the same server.
+func readsCertificatesAgain(t *testing.T, node string) {
+	t.Helper()
 	demanding := redistest.WithConfig("tls-auth-clients", "yes")
 	before := redistest.Start(t, redistest.WithTLS(), demanding)
 	after := redistest.Start(t, redistest.WithTLS(), demanding)
@@ -44,7 +56,7 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 	target.Store(before)
 	r := ready(t, &config.Config{
 		URL: "rediss://127.0.0.1:6379", TLSCAFile: files.ca, TLSCertFile: files.cert, TLSKeyFile: files.key,
-		LockNodes: []string{"127.0.0.1:6380", "rediss://127.0.0.1:6381", "valkeys://127.0.0.1:6382"}, MaxRetries: -1, MinIdleConns: 1,
+		LockNodes: []string{node}, MaxRetries: -1, MinIdleConns: 1,
 		Dialer: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, target.Load().Addr())
 		},
@@ -73,24 +85,8 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 	after.Kill()
 	after.Restart()
 	eventually(t, func() bool {
-		err := r.Ping(within(t, patience)).Err()
-		return err != nil && os.IsNotExist(unwrapped(err))
+		return errors.Is(r.Ping(within(t, patience)).Err(), os.ErrNotExist)
 	}, "the error says that the key is missing")
-}
-
-// unwrapped returns the *os.PathError in err, or err.
-func unwrapped(err error) error {
-	for e := err; e != nil; {
-		if p, ok := e.(*os.PathError); ok { //nolint:errorlint // unwrapped step by step
-			return p
-		}
-		u, ok := e.(interface{ Unwrap() error })
-		if !ok {
-			break
-		}
-		e = u.Unwrap()
-	}
-	return err
 }
 
 func TestSkipVerify(t *testing.T) {
