@@ -25,7 +25,7 @@ func TestAnOutageIsLoggedOnce(t *testing.T) {
 	}{
 		"outage": {kill: true, repeated: []string{"notification: connection lost, reconnecting", "lock: renewal failed"}},
 		"heartbeats refused": {
-			options: []redistest.Option{redistest.WithConfig("user", "app on >pw ~* +@all resetchannels &workflow:*")},
+			options: []redistest.Option{redistest.WithConfig("user", "app on >pw ~* +@all resetchannels &cache:probe &workflow:*")},
 			repeated: []string{
 				"notification: connection lost, reconnecting", "notification: subscription refused",
 				"lock: waiters cannot be told of releases, polling until reconnected",

@@ -228,7 +228,7 @@ func TestNothingOnStderr(t *testing.T) {
 	})
 	t.Run("heartbeats refused", func(t *testing.T) {
 		t.Parallel()
-		server := redistest.Start(t, redistest.WithConfig("user", "app on >pw ~* +@all resetchannels &workflow:*"))
+		server := redistest.Start(t, redistest.WithConfig("user", "app on >pw ~* +@all resetchannels &cache:probe &workflow:*"))
 		quiet(t, "refused", []string{"REDIS_URL=redis://app:pw@" + server.Addr()}, nil)
 	})
 }
