@@ -158,7 +158,14 @@ func (p *provided) close() error {
 		return nil
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- unsubscribe() }()
+	go func() {
+		err := errCredentialsPanic
+		defer func() {
+			_ = recover() // it may be a secret
+			ended <- err
+		}()
+		err = unsubscribe()
+	}()
 	limit := time.NewTimer(closeLimit)
 	defer limit.Stop()
 	select {

@@ -273,3 +273,22 @@ func TestOverriddenAddressesAreNotDialled(t *testing.T) {
 	works(t, r)
 	require.Zero(t, wrong.Load())
 }
+
+// unwilling is a provider whose subscription panics when it is ended.
+type unwilling struct{ username, password string }
+
+func (u unwilling) Subscribe(auth.CredentialsListener) (auth.Credentials, auth.UnsubscribeFunc, error) {
+	return auth.NewBasicCredentials(u.username, u.password), func() error { panic("hunter2") }, nil
+}
+
+func TestPanicOfAnUnsubscribeIsAnError(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, redistest.WithUser("app", "hunter2"))
+	r, err := New(&config.Config{Host: server.Host(), Port: server.Port(), CredentialsProvider: unwilling{"app", "hunter2"}})
+	require.NoError(t, err)
+	r.Open()
+	require.NoError(t, r.WaitReady(t.Context()))
+	err = r.Close()
+	require.ErrorIs(t, err, errCredentialsPanic)
+	require.NotContains(t, err.Error(), "hunter2")
+}

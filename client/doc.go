@@ -43,7 +43,8 @@
 //	+xadd +xdel +xlen +xrange +xrevrange +publish
 //
 // where a lock node needs neither the last line nor channels; with a database number
-// also SELECT, with a client name CLIENT SETNAME, in a Cluster CLUSTER SLOTS, and PING
+// also SELECT, with a client name CLIENT SETNAME, in a Cluster CLUSTER SLOTS, on the only
+// node of a Cluster without that setting CLUSTER INFO beside INFO, and PING
 // for idle connections that are opened in advance. Without INFO it passes with a warning
 // that the version is unknown. What is sent outside of scripts, SUBSCRIBE and PSUBSCRIBE,
 // and the channels that events go to, are not part of it: the health check subscriptions

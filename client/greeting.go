@@ -17,7 +17,8 @@ import (
 // A server or proxy that does not accept HELLO or AUTH may quote the command with all of
 // its arguments, the password among them, and go-redis returns that reply from whatever
 // command, subscription or lock needed the connection. So the replies to these two lose
-// what they quote before anything else sees them.
+// all that is not one of Redis' own sentences before anything else sees them: how a
+// proxy may quote or escape a password cannot be known.
 
 // isFixedReply recognises what Redis says about credentials and connections, word for
 // word. That quotes nothing, and the kinds of errors depend on it.
@@ -36,7 +37,7 @@ func isFixedReply(reply string) bool {
 	}
 }
 
-// hidesArguments returns err without anything that it quotes, if it is the reply to a
+// hidesArguments returns err without anything that it may quote, if it is the reply to a
 // cmd that carries credentials; otherwise err.
 func hidesArguments(cmd redis.Cmder, err error) error {
 	if err == nil || err == redis.Nil { //nolint:errorlint // by far the most frequent, and never wrapped by a reply
@@ -47,13 +48,13 @@ func hidesArguments(cmd redis.Cmder, err error) error {
 		return err
 	}
 	reply, ok := errors.AsType[redis.Error](err)
-	if !ok || !quotes(reply.Error(), secrets(cmd.Args())) {
+	if !ok || isFixedReply(reply.Error()) || len(secrets(cmd.Args())) == 0 {
 		return err
 	}
 	if redis.HasErrorPrefix(reply, "unknown command") {
 		return shortReplyError{fmt.Sprintf("ERR unknown command '%s', whose arguments are left out", name), nil}
 	}
-	text := fmt.Sprintf("%s (the reply to %s is left out, as it quotes its arguments)", replyCode(reply), strings.ToUpper(name))
+	text := fmt.Sprintf("%s (the reply to %s is left out, as it may quote its arguments)", replyCode(reply), strings.ToUpper(name))
 	return shortReplyError{text, nil}
 }
 

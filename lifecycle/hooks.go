@@ -13,7 +13,8 @@ import (
 // cancelled or ran out. Fx skips the stop hooks then, which its users can
 // afford, since their process ends; a caller of cache.SetupCache goes on.
 //
-// The zero value is ready. It is safe for concurrent use.
+// The zero value is ready. It is safe for concurrent use, but a hook must not call
+// the Hooks that run it.
 type Hooks struct {
 	mu      sync.Mutex // guards the fields below, and makes Start and Stop exclude each other
 	hooks   []fx.Hook
