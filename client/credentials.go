@@ -32,9 +32,13 @@ func credentials(cfg *config.Config, user string, provided *provided) askCredent
 	}
 }
 
+// maxAsking is how many connections being opened may ask for credentials at a time.
+const maxAsking = 4
+
 // bounds keeps a slow or stuck source of credentials from holding up what needs them:
 // its answer is awaited until the context ends, the limit has passed or the gate closes.
-// A source that ignores the end of its context keeps a goroutine until it returns.
+// A source that ignores the end of its context keeps a goroutine until it returns, so it
+// is asked by a few at a time only: while it is stuck, later connections wait in vain.
 func (g *gate) bounds(ask askCredentials, limit time.Duration) askCredentials {
 	if ask == nil {
 		return nil
@@ -43,12 +47,19 @@ func (g *gate) bounds(ask askCredentials, limit time.Duration) askCredentials {
 		username, password string
 		err                error
 	}
+	places := make(chan struct{}, maxAsking)
 	return func(ctx context.Context) (username, password string, err error) {
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
 		defer context.AfterFunc(g.done, cancel)()
 		answers := make(chan answer, 1)
+		select {
+		case places <- struct{}{}:
+		case <-ctx.Done():
+			return "", "", g.blame(fmt.Errorf("client: no credentials in time: %w", ctx.Err()))
+		}
 		go func() {
+			defer func() { <-places }()
 			a := answer{err: errCredentialsPanic}
 			defer func() {
 				_ = recover() // it may be a secret

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -110,4 +111,27 @@ func TestPanickingCredentials(t *testing.T) {
 	err := r.Ping(within(t, patience)).Err()
 	require.ErrorIs(t, err, errCredentialsPanic)
 	require.NotContains(t, err.Error(), "hunter2")
+}
+
+// TestStuckCredentialsKeepFewGoroutines: each connection that is opened asks for them, and none gets an answer.
+func TestStuckCredentialsKeepFewGoroutines(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	var asked atomic.Int32
+	g := newGate()
+	ask := g.bounds(func(context.Context) (string, string, error) {
+		asked.Add(1)
+		<-release
+		return "app", "pw", nil
+	}, time.Millisecond)
+	for range 5 * maxAsking {
+		_, _, err := ask(t.Context())
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	}
+	require.EqualValues(t, maxAsking, asked.Load())
+	close(release)
+	require.Eventually(t, func() bool {
+		_, password, err := ask(t.Context())
+		return err == nil && password == "pw"
+	}, patience, time.Millisecond)
 }
