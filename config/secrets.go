@@ -80,6 +80,8 @@ func (c *Config) readPassword() (string, error) {
 		return "", errors.New("is empty")
 	case strings.ContainsAny(password, "\r\n"):
 		return "", errors.New("has several lines")
+	case isQuoted(password):
+		return "", errors.New("has quotes around the password, which would be part of it")
 	default:
 		return password, nil
 	}

@@ -302,6 +302,12 @@ func TestPasswordFileErrors(t *testing.T) {
 	require.ErrorContains(t, err, file)
 	require.NotContains(t, err.Error(), "hunter2")
 
+	for _, quoted := range []string{`"hunter2"`, `'hunter2'`, "\"hunter2\"\n"} {
+		err = (&Config{PasswordFile: writeSecret(t, quoted)}).Validate()
+		require.ErrorContains(t, err, "quotes")
+		require.NotContains(t, err.Error(), "hunter2")
+	}
+
 	err = (&Config{PasswordFile: "hunter2"}).Validate()
 	require.Contains(t, badFields(t, err), "PasswordFile")
 	require.NotContains(t, err.Error(), "hunter2")
