@@ -183,7 +183,7 @@ func TestCloseEndsCallsUnderWay(t *testing.T) {
 	})
 }
 
-// TestCallerOnItsOwn: who is alone with a node that is near makes the call by itself, and cannot leave. Its own deadline
+// TestCallerOnItsOwn: a caller that is alone with a quick node makes the call by itself, and cannot leave. Its own deadline
 // bounds the call nevertheless, and a cancellation is noticed in 200ms.
 func TestCallerOnItsOwn(t *testing.T) {
 	t.Parallel()

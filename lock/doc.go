@@ -94,14 +94,11 @@
 //
 //	acquire.go    tries once, and tells refusal, failure and the caller's end apart
 //	quorum.go     puts a question to all nodes through redsync (pool.go), and takes back what came to nothing; votes.go counts
-//	repeat.go     asks one node by a script (script.go), and again after a failure that passes
-//	batch.go      sends what concurrent callers ask together (ride.go is one of them), the callers themselves while they are few (inline.go)
-//	together.go   has several calls done in one run of a script, as those of concurrent callers are
+//	node.go       asks one node by a script (script.go), together with other callers, and again after a failure that passes
 //	fencing.go    makes a majority agree on the token
 //	leftovers.go  knows what a late master may still have of ours, so that it refuses nobody of us
 //	loss.go       makes the lock, and ends it in time (expiry.go is its timer); held.go is all there are
 //	renewal.go    extends all that are held, renewalbatch.go reads the answers; rejoin.go brings one back to a master that has forgotten it
-//	pipeline.go   sends the many calls of renewal and of cleaning up, to each master of a cluster by itself
 //	wait.go       is the queue within the process, contender.go competes for it, inbox.go hears of releases
 //	place.go      asks for a place in Redis' queue, and says when to ask again
 //	release.go    gives it back or passes it on
@@ -114,8 +111,8 @@
 //   - Redis down: Acquire fails within the node timeout ([WithNodeTimeout]) with ErrRedis. Held locks are lost on time.
 //     A client must heed the deadlines of contexts (redis.Options.ContextTimeoutEnabled) for its connections to be freed
 //     as fast; calls return in time in any case.
-//   - One master of a cluster hangs: the locks on it are lost on time, those on the others are renewed as ever. An Acquire
-//     that was sent together with one for that master may fail with ErrRedis.
+//   - One master of a cluster hangs: the locks on it are lost on time, those on the others are renewed, acquired and released
+//     meanwhile.
 //   - A command whose fate is unknown is undone in the background, so that an Acquire that failed leaves no key.
 //   - A holder that dies delays the others by its TTL, a waiter whose connection was closed not at all, and one that
 //     vanished without, as its machine is gone, by less than two seconds, however many of them are in a row: all who wait

@@ -102,7 +102,7 @@ func (b *inbox) run() {
 			b.setUp(true)
 			settle.Do(func() { close(b.settled) })
 			delay = minReconnectDelay
-			m.listening.Over(m.set.logger, "lock: waiters are told of releases again")
+			m.listening.Over(m.set.logger, "lock: waiters hear of releases again")
 			m.waiters.nudge() // while there was no connection, messages were lost
 		})
 		if b.setUp(false) {

@@ -47,7 +47,7 @@
 // # The way of an event
 //
 //	publish.go     checks it and writes its JSON
-//	batch.go       lets it go: alone when few are in flight, together with others when many are
+//	batch.go       sends it together with those of other callers, and alone when there are none
 //	send.go        sends it, and again if the reply is lost; lateness.go keeps the first attempt from coming after that
 //	publish.lua    appends it to the journal and publishes it to its channels, all in one step
 //	connection.go  reads it from the one subscribing connection; pump.go owns that and the goroutines around it
