@@ -93,6 +93,11 @@ type (
 	// RedisLockManager is the LockManager of this module, which can wait for a lock
 	// as well. See package lock.
 	RedisLockManager = lock.RedisLockManager
+	// Locker is a LockManager whose locks have fencing tokens and tell of their loss, and
+	// which can wait. RedisLockManager and the fake of package fxtest are Lockers.
+	Locker = lock.Locker
+	// FencedLock is a Lock with a fencing token that tells of its loss.
+	FencedLock = lock.FencedLock
 	// LockMetrics is what GetMetrics of a RedisLockManager returns.
 	LockMetrics = lock.LockMetrics
 	// LockOption is an option of NewRedisLockManager: lock.WithNodes and so on.

@@ -71,8 +71,8 @@ var (
 		Until() time.Time
 	} = (*cache.RedisLock)(nil)
 	_ interface {
-		AcquireWait(ctx context.Context, resource string, ttl time.Duration) (*cache.RedisLock, error)
-		WithLock(ctx context.Context, resource string, ttl time.Duration, fn func(context.Context, *cache.RedisLock) error) error
+		AcquireWait(ctx context.Context, resource string, ttl time.Duration) (cache.FencedLock, error)
+		WithLock(ctx context.Context, resource string, ttl time.Duration, fn func(context.Context, cache.FencedLock) error) error
 		Close(ctx context.Context) error
 	} = (*cache.RedisLockManager)(nil)
 	_ interface {

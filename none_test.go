@@ -39,7 +39,7 @@ func TestWhatWasNeverMade(t *testing.T) {
 		invalid(err)
 		_, err = m.AcquireWait(ctx, "r", time.Minute)
 		invalid(err)
-		invalid(m.WithLock(ctx, "r", time.Minute, func(context.Context, *cache.RedisLock) error { return nil }))
+		invalid(m.WithLock(ctx, "r", time.Minute, func(context.Context, cache.FencedLock) error { return nil }))
 		invalid(m.HealthCheck(ctx))
 		invalid(m.Alive())
 		invalid(m.Close(ctx))

@@ -97,7 +97,7 @@ func shareLock(ctx context.Context, t *testing.T, one everything, two *cache.Cac
 	require.ErrorIs(t, err, cache.ErrLockNotAcquired)
 
 	waiter := two.LockManager.(*cache.RedisLockManager)
-	handed := make(chan *cache.RedisLock, 1)
+	handed := make(chan cache.FencedLock, 1)
 	go func() {
 		l, err := waiter.AcquireWait(ctx, "invoice-7", time.Minute)
 		assert.NoError(t, err)
@@ -111,7 +111,7 @@ func shareLock(ctx context.Context, t *testing.T, one everything, two *cache.Cac
 	require.NoError(t, second.Refresh(ctx))
 	require.NoError(t, second.Release(ctx))
 	require.NoError(t, one.RedisLockManager.WithLock(ctx, "invoice-7", time.Minute,
-		func(_ context.Context, l *cache.RedisLock) error {
+		func(_ context.Context, l cache.FencedLock) error {
 			assert.Greater(t, l.Token(), second.Token())
 			return nil
 		}))

@@ -101,7 +101,7 @@ func handOffTrips(ctx context.Context, s *scope, e effort) (trips spread, detail
 
 // grant is what a waiter got, and when.
 type grant struct {
-	lock *lock.RedisLock
+	lock lock.FencedLock
 	at   time.Time
 	err  error
 }

@@ -26,6 +26,15 @@ func (m *RedisLockManager) Acquire(ctx context.Context, resource string, ttl tim
 	return l, nil
 }
 
+// TryAcquire is [RedisLockManager.Acquire] with the richer result: a lock with its fencing token and notice of loss.
+func (m *RedisLockManager) TryAcquire(ctx context.Context, resource string, ttl time.Duration) (FencedLock, error) {
+	l, err := m.acquire(ctx, resource, ttl)
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
 func (m *RedisLockManager) acquire(ctx context.Context, resource string, ttl time.Duration) (*RedisLock, error) {
 	if m.none() {
 		return nil, errNoManager()

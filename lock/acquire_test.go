@@ -327,7 +327,7 @@ func TestRefusedAttemptHeldUpInTheNetwork(t *testing.T) {
 			t.Helper()
 			done := make(chan error, 1)
 			go func() {
-				done <- m.WithLock(t.Context(), "job", longTTL, func(context.Context, *lock.RedisLock) error { return nil })
+				done <- m.WithLock(t.Context(), "job", longTTL, func(context.Context, lock.FencedLock) error { return nil })
 			}()
 			length := queueLength(t, server)
 			require.Eventually(t, func() bool { return length() == 1 }, patience, tick)

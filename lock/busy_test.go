@@ -19,7 +19,7 @@ func TestBusyServer(t *testing.T) {
 	holder, waiter := newManager(t, newClient(t, server.Addr())), newManager(t, newClient(t, server.Addr()))
 	l := acquire(t, holder, "job", 6*time.Second)
 	length := queueLength(t, server)
-	got := make(chan *lock.RedisLock, 1)
+	got := make(chan lock.FencedLock, 1)
 	go func() {
 		w, err := waiter.AcquireWait(t.Context(), "job", longTTL)
 		assert.NoError(t, err)

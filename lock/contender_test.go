@@ -45,7 +45,7 @@ func TestCallersOutlastAFailureBetweenTwoTurns(t *testing.T) {
 	m := newManager(t, client)
 	l := acquire(t, holder, "job", longTTL)
 	const waiting = 3
-	got := make(chan *lock.RedisLock, waiting)
+	got := make(chan lock.FencedLock, waiting)
 	for range waiting {
 		go func() {
 			w, err := m.AcquireWait(t.Context(), "job", longTTL)
@@ -53,7 +53,7 @@ func TestCallersOutlastAFailureBetweenTwoTurns(t *testing.T) {
 			got <- w
 		}()
 	}
-	next := func() *lock.RedisLock {
+	next := func() lock.FencedLock {
 		t.Helper()
 		select {
 		case w := <-got:
@@ -94,7 +94,7 @@ func TestInboxBreaksWhileQueued(t *testing.T) {
 	l := acquire(t, holder, "job", longTTL)
 	done := make(chan error, 1)
 	go func() {
-		done <- m.WithLock(t.Context(), "job", longTTL, func(context.Context, *lock.RedisLock) error { return nil })
+		done <- m.WithLock(t.Context(), "job", longTTL, func(context.Context, lock.FencedLock) error { return nil })
 	}()
 	length := queueLength(t, server)
 	require.Eventually(t, func() bool { return length() == 1 }, patience, tick)

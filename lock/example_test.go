@@ -62,7 +62,7 @@ func ExampleRedisLockManager_WithLock() {
 	}
 	defer func() { _ = manager.Close(ctx) }()
 
-	err = manager.WithLock(ctx, "nightly report", 30*time.Second, func(ctx context.Context, l *lock.RedisLock) error {
+	err = manager.WithLock(ctx, "nightly report", 30*time.Second, func(ctx context.Context, l lock.FencedLock) error {
 		// ctx ends when the lock is lost: hand it to everything that is done here.
 		fmt.Println("working on", l.Resource(), ctx.Err() == nil)
 		return nil
@@ -125,7 +125,7 @@ func ExampleRedisLock_Token() {
 	}
 	var tokens []int64
 	for range 2 {
-		err := manager.WithLock(ctx, "account", time.Minute, func(_ context.Context, l *lock.RedisLock) error {
+		err := manager.WithLock(ctx, "account", time.Minute, func(_ context.Context, l lock.FencedLock) error {
 			tokens = append(tokens, l.Token())
 			return nil
 		})

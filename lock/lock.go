@@ -7,32 +7,6 @@ import (
 	"time"
 )
 
-// LockManager hands out locks. [RedisLockManager] is the implementation on Redis; the interface is small so that a
-// fake is too.
-//
-//revive:disable-next-line:exported the name is part of the published API
-type LockManager interface {
-	// Acquire tries once to lock the resource and returns at once. See [RedisLockManager.Acquire] for the errors.
-	Acquire(ctx context.Context, resource string, ttl time.Duration) (Lock, error)
-}
-
-// Lock is a lock that was acquired.
-type Lock interface {
-	// Release gives the lock back. It returns an error matching ErrLockNotHeld if it was not held any more.
-	Release(ctx context.Context) error
-	// Refresh makes the lock last for its full TTL from now.
-	Refresh(ctx context.Context) error
-	// Resource returns what is locked.
-	Resource() string
-	// IsHeld reports whether the holder may rely on the lock right now.
-	IsHeld() bool
-}
-
-var (
-	_ LockManager = (*RedisLockManager)(nil)
-	_ Lock        = (*RedisLock)(nil)
-)
-
 // RedisLock is a lock on Redis. It is safe for concurrent use. Its zero value is not usable: acquire one.
 type RedisLock struct {
 	manager  *RedisLockManager

@@ -208,7 +208,7 @@ func TestWaitingOnSeveralMasters(t *testing.T) {
 	t.Parallel()
 	servers, manager := setupNodes(t)
 	l := acquire(t, manager(), "job", longTTL)
-	got := make(chan *lock.RedisLock, 3)
+	got := make(chan lock.FencedLock, 3)
 	for i := range 3 {
 		m := manager()
 		go func() {
@@ -226,7 +226,8 @@ func TestWaitingOnSeveralMasters(t *testing.T) {
 	for range 3 {
 		require.NoError(t, l.Release(t.Context()))
 		select {
-		case l = <-got:
+		case next := <-got:
+			l = concrete(t, next)
 		case <-time.After(patience):
 			require.FailNow(t, "nobody got the lock")
 		}
@@ -258,7 +259,7 @@ func TestSplitWithAStoppedMinority(t *testing.T) {
 	require.NotErrorIs(t, err, lock.ErrRedis)
 	everywhere(t, servers[:1], false)
 
-	done := make(chan *lock.RedisLock, 1)
+	done := make(chan lock.FencedLock, 1)
 	go func() {
 		l, err := m.AcquireWait(t.Context(), "job", longTTL)
 		assert.NoError(t, err, "a majority answers, so Redis works")

@@ -33,7 +33,7 @@ func TestLocksAndQueueSurviveAFailover(t *testing.T) {
 	first := newManager(t, failoverClient(t, sentinel))
 	second := newManager(t, failoverClient(t, sentinel))
 	l := acquire(t, first, "job", longTTL)
-	got := make(chan *lock.RedisLock, 1)
+	got := make(chan lock.FencedLock, 1)
 	go func() {
 		w, err := second.AcquireWait(context.Background(), "job", longTTL)
 		if assert.NoError(t, err) {
@@ -107,7 +107,7 @@ func TestCluster(t *testing.T) {
 			}
 			_, err = second.Acquire(t.Context(), resource, longTTL)
 			assert.ErrorIs(t, err, lock.ErrLockNotAcquired, resource)
-			done := make(chan *lock.RedisLock, 1)
+			done := make(chan lock.FencedLock, 1)
 			go func() {
 				w, err := second.AcquireWait(t.Context(), resource, longTTL)
 				assert.NoError(t, err, resource)
@@ -151,7 +151,7 @@ func TestHandOffInACluster(t *testing.T) {
 		for i := range resources {
 			resource := "job " + strconv.Itoa(i)
 			l := acquire(t, holder, resource, longTTL)
-			done := make(chan *lock.RedisLock, 1)
+			done := make(chan lock.FencedLock, 1)
 			go func() {
 				w, err := waiter.AcquireWait(t.Context(), resource, longTTL)
 				assert.NoError(t, err)

@@ -106,7 +106,7 @@ func TestAnyNumberOfVanishedWaiters(t *testing.T) {
 					defer func() { _ = leave() }()
 				}
 				time.Sleep(time.Second) // in a bubble: who has arrived later is behind
-				done := make(chan *lock.RedisLock, 2)
+				done := make(chan lock.FencedLock, 2)
 				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 				defer cancel()
 				for range 2 { // the first one is to be served first
@@ -141,11 +141,11 @@ func TestWhoComesBetweenTwoHandOffs(t *testing.T) {
 	inBubble(t, func(t *testing.T, _ *embedded.Server, client *redis.Client) { //nolint:thelper // a test
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		waitFor := func() chan *lock.RedisLock {
+		waitFor := func() chan lock.FencedLock {
 			m, err := lock.NewRedisLockManager(client)
 			require.NoError(t, err)
 			context.AfterFunc(ctx, func() { _ = m.Close(context.Background()) })
-			done := make(chan *lock.RedisLock, 1)
+			done := make(chan lock.FencedLock, 1)
 			go func() {
 				got, _ := m.AcquireWait(ctx, "job", longTTL)
 				done <- got
@@ -210,7 +210,7 @@ func TestOneOfAllLooksAfterTheHolder(t *testing.T) {
 		scripts := &countScripts{}
 		client.AddHook(scripts)
 		const waiting = 20
-		done := make(chan *lock.RedisLock, waiting)
+		done := make(chan lock.FencedLock, waiting)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		holder, err := lock.NewRedisLockManager(client)
@@ -231,7 +231,7 @@ func TestOneOfAllLooksAfterTheHolder(t *testing.T) {
 		for round := range 3 { // slow hand-offs: each holder keeps the lock for longer than the grant, and a look is due
 			scripts.count.Store(0)
 			require.NoError(t, l.Release(t.Context()))
-			l = <-done
+			l = concrete(t, <-done)
 			require.NotNil(t, l)
 			time.Sleep(2500 * time.Millisecond) // in a bubble
 			if round == 0 {

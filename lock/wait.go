@@ -18,7 +18,7 @@ import (
 // The arguments and the lock are those of Acquire, the error matches exactly one of: the error of ctx, ErrManagerClosed,
 // ErrInvalidArgument, and ErrRedis if Redis fails at the first try. Once queued a waiter outlasts failures of Redis until
 // ctx ends. A caller that gives up leaves nothing in Redis. Safe for concurrent use.
-func (m *RedisLockManager) AcquireWait(ctx context.Context, resource string, ttl time.Duration) (*RedisLock, error) {
+func (m *RedisLockManager) AcquireWait(ctx context.Context, resource string, ttl time.Duration) (FencedLock, error) {
 	if m.none() {
 		return nil, errNoManager()
 	}

@@ -125,7 +125,7 @@ func TestCallersOfOneProcessAreServedInOrder(t *testing.T) {
 		served := make(chan int, waiting)
 		for i := range waiting {
 			go func() {
-				assert.NoError(t, m.WithLock(t.Context(), "job", longTTL, func(context.Context, *lock.RedisLock) error {
+				assert.NoError(t, m.WithLock(t.Context(), "job", longTTL, func(context.Context, lock.FencedLock) error {
 					served <- i
 					return nil
 				}))
@@ -231,7 +231,7 @@ func TestDeadWaiterIsSkipped(t *testing.T) {
 	client := server.Client(t)
 	require.NoError(t, client.ZAdd(t.Context(), "cache:lock:{job}:queue", z(1, "dead:1")).Err())
 	require.NoError(t, client.HSet(t.Context(), "cache:lock:{job}:seen", "dead:1", "9e15").Err())
-	got := make(chan *lock.RedisLock, 1)
+	got := make(chan lock.FencedLock, 1)
 	go func() {
 		w, err := other.AcquireWait(t.Context(), "job", longTTL)
 		assert.NoError(t, err)
@@ -265,7 +265,7 @@ func TestVanishedWaiterCostsTheOthersAGrant(t *testing.T) {
 		assert.ErrorIs(t, err, context.Canceled)
 	})
 	require.Eventually(t, func() bool { return length() == 1 }, patience, tick)
-	got := make(chan *lock.RedisLock, 1)
+	got := make(chan lock.FencedLock, 1)
 	all.Go(func() {
 		w, err := next.AcquireWait(t.Context(), "job", longTTL)
 		assert.NoError(t, err)
@@ -297,7 +297,7 @@ func TestDeadHolderIsFollowedByTheFirstWaiter(t *testing.T) {
 			require.NoError(t, err)
 			defer func() { _ = m.Close(t.Context()) }()
 			go func() {
-				assert.NoError(t, m.WithLock(t.Context(), "job", longTTL, func(context.Context, *lock.RedisLock) error {
+				assert.NoError(t, m.WithLock(t.Context(), "job", longTTL, func(context.Context, lock.FencedLock) error {
 					served <- i
 					return nil
 				}))
@@ -318,7 +318,7 @@ func TestDeadHolderIsFollowedByTheFirstWaiter(t *testing.T) {
 func TestWithLock(t *testing.T) {
 	t.Parallel()
 	server, m := setup(t)
-	err := m.WithLock(t.Context(), "job", longTTL, func(ctx context.Context, l *lock.RedisLock) error {
+	err := m.WithLock(t.Context(), "job", longTTL, func(ctx context.Context, l lock.FencedLock) error {
 		assert.True(t, l.IsHeld())
 		assert.NoError(t, ctx.Err())
 		_, err := m.Acquire(ctx, "job", longTTL)
@@ -327,7 +327,7 @@ func TestWithLock(t *testing.T) {
 	require.ErrorIs(t, err, lock.ErrLockNotAcquired, "the function's error comes back")
 	assert.Empty(t, traces(t, server))
 
-	err = m.WithLock(t.Context(), "job", 2*time.Second, func(ctx context.Context, _ *lock.RedisLock) error {
+	err = m.WithLock(t.Context(), "job", 2*time.Second, func(ctx context.Context, _ lock.FencedLock) error {
 		if err := server.Client(t).FlushAll(ctx).Err(); err != nil {
 			return err
 		}
@@ -337,7 +337,7 @@ func TestWithLock(t *testing.T) {
 	require.ErrorIs(t, err, lock.ErrLockExpired)
 
 	assert.Panics(t, func() {
-		_ = m.WithLock(t.Context(), "job", longTTL, func(context.Context, *lock.RedisLock) error { panic("bug") })
+		_ = m.WithLock(t.Context(), "job", longTTL, func(context.Context, lock.FencedLock) error { panic("bug") })
 	})
 	assert.Empty(t, traces(t, server), "released by a panic too")
 }
@@ -361,7 +361,7 @@ func TestInheritedForLessThanAGrant(t *testing.T) {
 		require.NoError(t, err)
 		defer func() { _ = other.Close(t.Context()) }()
 		l := acquire(t, other, "job", longTTL)
-		got := make(chan *lock.RedisLock, 1)
+		got := make(chan lock.FencedLock, 1)
 		go func() {
 			inherited, err := heir.AcquireWait(t.Context(), "job", time.Second) // less than a grant
 			assert.NoError(t, err)

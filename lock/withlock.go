@@ -18,7 +18,7 @@ import (
 //
 // A nil fn is refused with ErrInvalidArgument. Safe for concurrent use.
 func (m *RedisLockManager) WithLock(
-	ctx context.Context, resource string, ttl time.Duration, fn func(ctx context.Context, l *RedisLock) error,
+	ctx context.Context, resource string, ttl time.Duration, fn func(ctx context.Context, l FencedLock) error,
 ) (err error) {
 	if fn == nil {
 		return &ArgumentError{Argument: "fn", Reason: "is nil"}
