@@ -4,7 +4,7 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // collector shows a manager's metrics to Prometheus.
 type collector struct {
-	manager *RedisLockManager
+	keeper *keeper
 
 	acquisitions, releases, releaseErrors, refreshes, refreshErrors, renewals, renewalErrors,
 	lost, handOffs, held, waiting *prometheus.Desc
@@ -24,7 +24,7 @@ func (m *RedisLockManager) Collector() prometheus.Collector {
 		return prometheus.NewDesc("cache_lock_"+name, help, variable, labels)
 	}
 	return &collector{
-		manager:       m,
+		keeper:        m.keeper,
 		acquisitions:  desc("acquisitions_total", "Tries to acquire a lock, by outcome.", "outcome"),
 		releases:      desc("releases_total", "Releases of held locks, failed ones included."),
 		releaseErrors: desc("release_errors_total", "Releases that Redis did not confirm."),
@@ -33,7 +33,7 @@ func (m *RedisLockManager) Collector() prometheus.Collector {
 		renewals:      desc("renewals_total", "Automatic renewals, failed ones included."),
 		renewalErrors: desc("renewal_errors_total", "Automatic renewals that failed."),
 		lost:          desc("lost_total", "Locks lost while held, by cause.", "cause"),
-		handOffs:      desc("hand_offs_total", "Releases that passed the lock on to a waiter."),
+		handOffs:      desc("hand_offs_total", "Releases that reserved the lock for a waiter."),
 		held:          desc("held", "Locks held now."),
 		waiting:       desc("waiting", "Callers that wait for a lock now."),
 	}
@@ -47,20 +47,20 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	} {
 		ch <- d
 	}
-	c.manager.metrics.waitSeconds.Describe(ch)
-	c.manager.metrics.holdSeconds.Describe(ch)
+	c.keeper.metrics.waitSeconds.Describe(ch)
+	c.keeper.metrics.holdSeconds.Describe(ch)
 }
 
 // Collect implements prometheus.Collector.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
-	m := c.manager.metrics
+	m := c.keeper.metrics
 	counter := func(d *prometheus.Desc, v int64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
 	gauge := func(d *prometheus.Desc, v float64) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v)
 	}
-	for i, outcome := range [outcomes]string{"acquired", "refused", "canceled", "error"} {
+	for i, outcome := range outcomeNames {
 		counter(c.acquisitions, m.outcomes[i].Load(), outcome)
 	}
 	for i, cause := range [losses]string{"expired", "stolen", "closed"} {
@@ -73,7 +73,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	counter(c.renewals, m.renewals.Load()+m.renewalsFailed.Load())
 	counter(c.renewalErrors, m.renewalsFailed.Load())
 	counter(c.handOffs, m.handOffs.Load())
-	gauge(c.held, float64(c.manager.held.len()))
+	gauge(c.held, float64(c.keeper.held.len()))
 	gauge(c.waiting, float64(m.waiting.Load()))
 	m.waitSeconds.Collect(ch)
 	m.holdSeconds.Collect(ch)

@@ -4,289 +4,172 @@ import (
 	"context"
 	"math/rand/v2"
 	"time"
+
+	"github.com/compozy/cache/internal/redisx"
+	"github.com/compozy/cache/lock/internal/store"
 )
 
 const (
-	// grantTime is how long a lock that was passed on lasts unless its new holder extends it, which it does at once:
-	// how much a holder that is dead by then costs the others.
-	grantTime = 1500 * time.Millisecond
-	// liveness is how long a waiter keeps its place without asking again; it asks every recheck.
-	liveness = 20 * time.Second
-	recheck  = liveness / 2
-	// recheckNodes is the same for several masters, where waiters are only told of a release.
-	recheckNodes = time.Second
-	// stagger is how much later each waiter looks after a holder than the one ahead of it.
-	stagger = 200 * time.Millisecond
-	// maxPollDelay bounds the pause between two tries when Redis cannot tell us of a release.
-	maxPollDelay = 250 * time.Millisecond
-	// allIsWell is the token of the message that nobody need look after the holder any more.
-	allIsWell = -1_000_000
-	// newsDelay is how long to wait for the other masters after the first has told of a release.
-	newsDelay = 10 * time.Millisecond
-	// newsPerNode is how many messages of each node may wait for a contender that is busy asking.
-	newsPerNode = 4
+	// recheck is after which time a waiter asks of its own accord, if nothing has happened: a release that it has not
+	// heard of costs no more. When one asks the others hear of it and wait for that long again. So one of all asks each
+	// time, and if that one is gone another.
+	recheck = 1700 * time.Millisecond
+	// stagger is how much later a waiter asks than the one before it, and maxStagger how much later than the first.
+	stagger    = 25 * time.Millisecond
+	maxStagger = 10 * stagger
+	// maxSplitDelay bounds the pause before the next try where several nodes were split between several who ask.
+	maxSplitDelay = 50 * time.Millisecond
+	// minFailureDelay and maxFailureDelay bound the pause before the next try after Redis has failed.
+	minFailureDelay = 5 * time.Millisecond
+	maxFailureDelay = 250 * time.Millisecond
 )
 
 // contender competes for one resource on behalf of all callers of this process that wait for it. Its goroutine lives as
 // long as it has callers.
 type contender struct {
-	manager  *RedisLockManager
+	queue    *queue
 	resource string
-	keys     keys
-	callers  []*waiter       // guarded by waiters.mu
-	name     string          // in the queue; guarded by waiters.mu, written by run only
-	ctx      context.Context // ends when the last caller has gone
+	keys     store.Keys
+	callers  []*waiter       // guarded by queue.mu
+	ctx      context.Context //nolint:containedctx // ends when the last caller has gone
 	retire   context.CancelFunc
-	news     chan news
-	again    chan struct{} // holds one request at most to ask again
+	hints    chan store.Hint // the last one, of those that were not read
 
 	// What follows is touched by run only.
-	answered bool  // Redis has answered before, so its failures pass
-	queued   bool  // the name may be in the queue of a node
-	arrival  int64 // the place in the queue, as Redis gave it
-	sample   sample
-	failures int
-	polls    int
-	watching bool      // somebody has got the lock ahead of us and may be dead
-	regular  time.Time // when to ask again if nothing happens
+	name     string // in Redis' queue
+	arrival  int64  // the place there, as Redis gave it; 0 before the first answer of a turn
+	ahead    int64  // how many were before it
+	answered bool   // Redis has answered before, so its failures pass
+	failures int    // in a row
+	look     bool   // the next question is to keep the others from asking
 }
 
-// news is a message of an inbox: the lock was passed on to the one who is told, or, with token 0, has become free, or,
-// with a token below 0, was passed on to somebody ahead: with -1 to the one before, with -2 to the one before that, ...
-type news struct {
-	node  *node
-	value string
-	token int64
-	time  int64 // the server's clock, microseconds
-}
-
-func newContender(m *RedisLockManager, resource string) *contender {
-	ctx, retire := context.WithCancel(context.Background())
-	return &contender{
-		manager: m, resource: resource, keys: newKeys(m.set.prefix, resource),
-		ctx: ctx, retire: retire, news: make(chan news, newsPerNode*len(m.set.nodes)), again: make(chan struct{}, 1),
+func newContender(q *queue, resource string) *contender {
+	c := &contender{
+		queue: q, resource: resource, keys: store.NewKeys(q.set.prefix, resource), hints: make(chan store.Hint, 1),
 	}
+	c.ctx, c.retire = context.WithCancel(context.Background())
+	return c
 }
 
 // run is the goroutine.
 func (c *contender) run() {
-	defer c.leaveQueue()
-	ws := c.manager.waiters
-	for w := ws.first(c); w != nil; w = ws.first(c) {
-		select {
-		case <-c.manager.closing.Done():
-			return // the callers see it too
-		default:
+	c.name = c.queue.rename(c, "", false)
+	defer func() { c.queue.rename(c, c.name, true) }()
+	for w := c.queue.first(c); w != nil; w = c.queue.first(c) {
+		pause, again := c.try(w)
+		if again && !c.idle(pause) {
+			break
 		}
-		if delay, ok := c.try(w); !ok && !c.idle(delay) {
-			return
-		}
+	}
+	if c.arrival != 0 || c.failures > 0 {
+		c.queue.store.Leave(c.keys, c.name)
 	}
 }
 
-// try asks for the lock once. If that does not succeed it returns how long to wait for a message.
-func (c *contender) try(w *waiter) (time.Duration, bool) {
-	m := c.manager
-	name := c.name
-	if name == "" {
-		name = m.newValue()
-		m.waiters.rename(c, name)
-	}
-	value := name
-	if len(m.set.nodes) > 1 {
-		// Each try has its own: a node may be taking the former one back right now.
-		value = m.newValue()
-	}
-	ask := place{name: name, arrival: c.arrival, watching: c.watching}
-	if m.inboxesUp() {
-		ask.liveness, c.queued = liveness, true
-	}
-	// It goes on for the other callers when this one's time is up.
-	r := m.newRound(context.WithoutCancel(w.ctx), time.Now(), acquiring, c.keys, value, w.ttl, ask.call)
-	if c.queued {
-		r.name = name
-	}
-	defer r.done()
-	r.endsWith(m.closing)
-	r.endsWith(c.ctx)
-	a := r.acquire()
-	if a.err == nil {
-		c.leaveOthers(a)
-		c.win(func(w *waiter) (*RedisLock, error) { return m.newLock(a, c.resource, w.ttl) }, r.discard)
-		return 0, true
-	}
-	select {
-	case <-c.ctx.Done():
-		r.leave()
+// try asks for the lock once. Unless the turn of the caller, or of all, has ended it returns after which pause to ask
+// again.
+func (c *contender) try(w *waiter) (pause time.Duration, again bool) {
+	q := c.queue
+	claim := store.Claim{Keys: c.keys, Value: q.value(w.call.owner), TTL: w.ttl}
+	sent := time.Now()
+	// The call goes on for the other callers when this one's time is up.
+	ctx, cancel := bounded(context.WithoutCancel(w.ctx), sent, q.set.timeouts.call(w.ttl))
+	defer cancel()
+	defer context.AfterFunc(q.closing, cancel)()
+	defer context.AfterFunc(c.ctx, cancel)()
+	r := q.store.Enqueue(ctx, claim, store.Place{Name: c.name, Arrival: c.arrival, Look: c.look})
+	switch r.Outcome {
+	case store.Granted:
+		c.win(w, claim, sent, r)
 		return 0, false
-	case <-m.closing.Done():
-		r.leave()
-		return 0, false
+	case store.Refused:
+		c.answered, c.failures, c.ahead = true, 0, r.Ahead
+		if c.arrival == 0 || r.Arrival != 0 && r.Arrival < c.arrival {
+			c.arrival = r.Arrival
+		}
+		if r.Split {
+			return rand.N(maxSplitDelay), true
+		}
+		c.look = true
+		return c.patience(r.Wait), true
 	default:
-		return c.lost(a, ask.liveness > 0)
+		return c.failed(r.Err)
 	}
 }
 
-// win gives the lock to the caller whose turn it is, or back if all have gone.
-func (c *contender) win(take func(*waiter) (*RedisLock, error), giveBack func()) {
-	m := c.manager
-	c.answered = true
-	c.queued, c.arrival, c.failures, c.polls, c.watching = false, 0, 0, 0, false
-	m.waiters.rename(c, "") // what comes next is a new turn, at the end of the queue
-	w := m.waiters.shift(c)
-	if w == nil {
-		giveBack()
+// win gives the lock to the caller it was acquired for, or back if that one has left.
+func (c *contender) win(w *waiter, claim store.Claim, sent time.Time, r store.Reply) {
+	q := c.queue
+	c.answered, c.failures, c.arrival, c.ahead, c.look = true, 0, 0, 0, false
+	c.name = q.rename(c, c.name, false) // what comes next is a new turn, at the end of the queue
+	if !q.shift(c, w) {
+		q.store.Reap(claim)
 		return
 	}
-	l, err := take(w)
-	if err != nil {
-		giveBack()
-	}
-	w.done <- turn{lock: l, err: err}
-}
-
-// leaveOthers takes the name off the queues of the masters that have not granted the lock.
-func (c *contender) leaveOthers(a attempt) {
-	if len(c.manager.nodes) == 1 || !c.queued {
-		return
-	}
-	for i, v := range a.round.snapshot() {
-		if v.outcome != granted {
-			c.leave(c.manager.nodes[i])
-		}
-	}
-}
-
-// lost finds out how long to wait after a try that did not succeed; queued says whether it asked for a place, as we can be
-// told of a release.
-func (c *contender) lost(a attempt, queued bool) (time.Duration, bool) {
-	m := c.manager
-	votes := a.round.snapshot()
-	t := count(votes)
-	// With answers of a majority Redis works: they were split, if they are not all refusals.
-	if t.refused == 0 || t.granted+t.refused < m.quorum() {
-		return c.failed(t, a.err)
-	}
-	c.answered, c.failures = true, 0
-	for _, v := range votes {
-		if v.outcome != refused {
-			continue
-		}
-		if c.arrival == 0 || v.place.arrival < c.arrival {
-			c.arrival = v.place.arrival
-		}
-		c.sample = sample{local: a.start, server: v.place.time}
-	}
-	if len(m.nodes) == 1 && votes[0].repeated {
-		// An earlier attempt may be under way still, so the janitor takes the value off this node.
-		m.waiters.rename(c, m.newValue())
-		return retryDelay, false
-	}
-	if !queued {
-		if m.openInboxes(c.ctx.Done()) {
-			return 0, false // queue at once
-		}
-		c.polls++ // Redis cannot tell us, so we have to ask
-		return min(t.wait, retryDelay<<min(c.polls, 10), maxPollDelay) + rand.N(retryDelay), false
-	}
-	if len(m.set.nodes) > 1 {
-		if t.granted > 0 { // split between several contenders
-			return retryDelay + rand.N(10*retryDelay), false
-		}
-		return min(t.wait+rand.N(10*retryDelay), recheckNodes), false
-	}
-	return c.patience(t.wait, votes[0].place), false
+	claim.Token = r.Token
+	l, err := q.keeper.keep(grant{
+		claim: claim, call: w.call, resource: c.resource, sent: sent, acquired: time.Now(), repeated: r.Repeated,
+	})
+	w.turn <- turn{lock: l, err: err}
 }
 
 // failed sees to a try that Redis failed.
-func (c *contender) failed(t tally, err error) (time.Duration, bool) {
-	if t.errs != nil {
-		err = t.err()
-	}
-	if !c.answered {
-		c.manager.waiters.fail(c, &RedisError{Op: "acquire", Resource: c.resource, Err: err})
+func (c *contender) failed(err error) (pause time.Duration, again bool) {
+	c.failures++
+	if c.ctx.Err() == nil && c.queue.closing.Err() == nil && !c.answered {
+		c.queue.fail(c, &RedisError{Op: "acquire", Resource: c.resource, Err: err})
 		return 0, false
 	}
-	if len(c.manager.nodes) == 1 {
-		// The janitor takes the value off this node, so it must not be used again. The arrival keeps the place.
-		c.manager.waiters.rename(c, c.manager.newValue())
-	}
-	c.failures++
-	return min(retryDelay<<min(c.failures, 10), maxPollDelay) + rand.N(retryDelay), false
+	return redisx.Backoff(c.failures, minFailureDelay, maxFailureDelay), true
 }
 
-// idle waits for a reason to try again. It reports false when there is nothing more to do.
-func (c *contender) idle(d time.Duration) bool {
-	m := c.manager
-	timer := time.NewTimer(d)
+// patience returns after which pause to ask again, given how long it takes until the lock may be free, 0 if that is
+// unknown. Those who came earlier ask earlier.
+func (c *contender) patience(left time.Duration) time.Duration {
+	pause := recheck
+	if left > 0 {
+		pause = min(pause, left)
+	}
+	return pause + min(time.Duration(c.ahead)*stagger, maxStagger) + rand.N(stagger/5)
+}
+
+// hear takes in a hint. One that was not read yet is replaced, unless it says more.
+func (c *contender) hear(h store.Hint) {
+	for {
+		select {
+		case c.hints <- h:
+			return
+		default:
+		}
+		select {
+		case old := <-c.hints:
+			if !old.Looked {
+				h = old
+			}
+		default:
+		}
+	}
+}
+
+// idle waits for a reason to ask again. It reports false when there is nothing more to do.
+func (c *contender) idle(pause time.Duration) bool {
+	timer := time.NewTimer(pause)
 	defer timer.Stop()
-	told := make(map[*node]bool, len(m.set.nodes))
 	for {
 		select {
 		case <-timer.C:
 			return true
-		case <-c.again:
-			return true
 		case <-c.ctx.Done():
 			return false
-		case <-m.closing.Done():
+		case <-c.queue.closing.Done():
 			return false
-		case msg := <-c.news:
-			if msg.value != c.name {
-				continue // of an earlier turn
-			}
-			if msg.token > 0 {
-				c.inherit(msg)
+		case h := <-c.hints:
+			if !h.Looked {
+				c.look = false
 				return true
 			}
-			if msg.token == allIsWell {
-				c.watching = false
-				timer.Reset(time.Until(c.regular))
-				continue
-			}
-			if msg.token < 0 {
-				timer.Reset(c.alarmed(-msg.token))
-				continue
-			}
-			if told[msg.node] = true; len(told) >= m.quorum() {
-				return true
-			}
-			timer.Reset(newsDelay)
+			timer.Reset(c.patience(h.Left))
 		}
 	}
-}
-
-// inherit takes a lock that was passed on to us. It lasts for a short time only, so the first thing that happens to it
-// is its renewal. Where that time cannot be told, or there is no renewal, nothing is done here: the next try finds the
-// lock in our name and confirms it.
-func (c *contender) inherit(msg news) {
-	m := c.manager
-	start, ok := c.sample.at(msg.time)
-	until := start.Add(validity(grantTime))
-	now := time.Now()
-	if !ok || start.After(now) || !now.Before(until.Add(-grantTime/3)) || !m.set.renewal {
-		return
-	}
-	value := c.name
-	c.win(func(w *waiter) (*RedisLock, error) {
-		return m.adopt(grantOf{keys: c.keys, value: value, token: msg.token, until: until, acquired: now, due: now}, c.resource, w.ttl)
-	}, func() {
-		m.janitor.add(debris{node: msg.node, keys: c.keys, value: value, until: until})
-	})
-}
-
-// leaveQueue removes what this contender has in Redis.
-func (c *contender) leaveQueue() {
-	if !c.queued || c.name == "" {
-		return
-	}
-	for _, n := range c.manager.nodes {
-		c.leave(n)
-	}
-}
-
-func (c *contender) leave(n *node) {
-	c.manager.janitor.add(debris{
-		node: n, keys: c.keys, value: c.name, queued: true, until: time.Now().Add(cleanupTime(liveness)),
-	})
 }

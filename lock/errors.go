@@ -29,11 +29,7 @@ var (
 	// have answered. The error is a [*RedisError].
 	ErrRedis = errors.New("lock: redis failed")
 
-	errNoAnswer   = errors.New("no answer in time")
-	errGivenUp    = errors.New("given up by the caller")
-	errTooLate    = errors.New("the answers took longer than the lock lives")
-	errNoMajority = errors.New("no majority")
-	errNoTokens   = errors.New("the fencing token was not accepted by a majority")
+	errTooLate = errors.New("the answer took longer than the lock lives")
 )
 
 // NotAcquiredError says that somebody else holds the lock. It matches [ErrLockNotAcquired].
@@ -58,7 +54,7 @@ type ArgumentError = arguments.Error
 
 // RedisError is a failure of Redis or of the way to it. It matches [ErrRedis].
 type RedisError struct {
-	// Op is what was attempted: "acquire", "release", "refresh".
+	// Op is what was attempted: "acquire", "release", "refresh", "inspect".
 	Op string
 	// Resource is the resource of the lock.
 	Resource string

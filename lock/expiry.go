@@ -34,8 +34,8 @@ func (x *expiries) start(l *RedisLock, d time.Duration) *expiry {
 	return e
 }
 
-// stop ends one. A timer that has gone off is not used again. If it had before, and was set anew, that may reach the next
-// lock late: that one finds its time not up.
+// stop ends one. A timer that has gone off is not used again. A stale
+// fire may reach its next lock, which ignores it because its time is not up.
 func (x *expiries) stop(e *expiry) {
 	if e.timer.Stop() {
 		e.lock.Store(nil)

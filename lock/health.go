@@ -2,7 +2,6 @@ package lock
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -18,37 +17,16 @@ func (m *RedisLockManager) HealthCheck(ctx context.Context) error {
 	if ctx == nil {
 		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
 	}
-	if !m.tasks.begin() {
+	if !m.calls.begin() {
 		return ErrManagerClosed
 	}
-	defer m.tasks.end()
+	defer m.calls.end()
 	ctx, cancel := context.WithTimeout(redisx.Background(ctx), maxNodeTimeout) // Close waits for all that were asked
 	defer cancel()
-	answers := make(chan error, len(m.nodes))
-	for i, n := range m.nodes {
-		m.tasks.spawn(func() {
-			if err := n.client.Ping(ctx).Err(); err != nil {
-				answers <- fmt.Errorf("node %d: %w", i, err)
-				return
-			}
-			answers <- nil
-		})
+	if err := m.store.Ping(ctx); err != nil {
+		return fmt.Errorf("%w: %w", ErrRedis, err)
 	}
-	var errs []error
-	up := 0
-	for range m.nodes {
-		select {
-		case err := <-answers:
-			if err != nil {
-				errs = append(errs, err)
-			} else if up++; up >= m.quorum() {
-				return nil
-			}
-		case <-ctx.Done():
-			return fmt.Errorf("%w: %d of %d nodes answered: %w", ErrRedis, up, len(m.nodes), errors.Join(append(errs, ctx.Err())...))
-		}
-	}
-	return fmt.Errorf("%w: %d of %d nodes answered: %w", ErrRedis, up, len(m.nodes), errors.Join(errs...))
+	return nil
 }
 
 // Alive reports whether the manager's own goroutines run; it asks nothing of Redis. It returns nil before the first
@@ -57,7 +35,7 @@ func (m *RedisLockManager) Alive() error {
 	if m.none() {
 		return errNoManager()
 	}
-	if late := m.renewer.late(); late > 0 {
+	if late := m.keeper.renewer.late(); late > 0 {
 		return fmt.Errorf("lock: renewal is %v late", late.Round(time.Millisecond))
 	}
 	return nil

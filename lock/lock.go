@@ -5,19 +5,19 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/compozy/cache/lock/internal/store"
 )
 
 // RedisLock is a lock on Redis. It is safe for concurrent use. Its zero value is not usable: acquire one.
 type RedisLock struct {
-	manager  *RedisLockManager
+	keeper   *keeper
 	resource string
-	keys     keys
-	value    string // distinguishes this acquisition from every other
-	ttl      time.Duration
-	token    int64
+	claim    store.Claim // its value distinguishes this acquisition from every other
+	call     callSettings
 	acquired time.Time
-	round    *round // nodes that had not answered when the quorum was decided; nil on a single node
-	repeated bool   // the command that acquired it was sent more than once
+	end      time.Time // the time is up whatever renews it, see WithMaxHold; zero if there is no such time
+	repeated bool      // the command that acquired it was sent more than once
 
 	links links     // guarded by held.mu
 	due   time.Time // when to renew; guarded by renewer.mu
@@ -35,30 +35,19 @@ type RedisLock struct {
 	expiry     *expiry                 // nil once the lock has ended
 }
 
-// lockState is where a lock is in its life.
-type lockState uint8
-
-const (
-	stateHeld lockState = iota
-	stateReleasing
-	stateUnreleased // Redis failed; Release may be called again
-	stateReleased
-	stateLost
-)
-
 // Resource returns the name given to Acquire.
 func (l *RedisLock) Resource() string { return l.orLost().resource }
 
 // String names the lock for logs and for fmt, which would otherwise read what is changing. Safe for concurrent use.
 func (l *RedisLock) String() string {
 	l = l.orLost()
-	return fmt.Sprintf("lock %q with token %d", l.resource, l.token)
+	return fmt.Sprintf("lock %q with token %d", l.resource, l.claim.Token)
 }
 
 // Token returns the fencing token of this acquisition: larger than that of every earlier acquisition of the resource,
 // positive, and below 2^53. Pass it to whatever the lock protects, and let that refuse tokens smaller than the largest
 // it has seen.
-func (l *RedisLock) Token() int64 { return l.orLost().token }
+func (l *RedisLock) Token() int64 { return l.orLost().claim.Token }
 
 // Until returns the time at which the lock counts as lost unless it is renewed before. The key in Redis lives a little
 // longer. Renewals move it. After release or loss it stays as it was.

@@ -5,41 +5,58 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
+	"net/url"
 	"sync"
 	"time"
 
-	"github.com/go-redsync/redsync/v4"
-	redsyncredis "github.com/go-redsync/redsync/v4/redis"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/compozy/cache/internal/redisx"
+	"github.com/compozy/cache/lock/internal/quorum"
+	"github.com/compozy/cache/lock/internal/store"
+)
+
+const (
+	// reservation is how long a lock that was released is kept for the first waiter; reservationOnNodes is the same on
+	// several nodes, which may have different first waiters: then nobody gets a majority meanwhile.
+	reservation        = 1500 * time.Millisecond
+	reservationOnNodes = 200 * time.Millisecond
+	// releasers is how many locks Close releases at the same time. Their commands share round trips.
+	releasers = 128
+)
+
+// locks is what a manager needs of Redis: one, or a quorum of them.
+type locks interface {
+	Acquire(ctx context.Context, c store.Claim) store.Reply
+	Enqueue(ctx context.Context, c store.Claim, p store.Place) store.Reply
+	Release(ctx context.Context, c store.Claim, keep time.Duration) store.Reply
+	Refresh(ctx context.Context, c store.Claim) store.Reply
+	Renew(claims []store.Claim, done func(i int, r store.Reply))
+	Reap(c store.Claim)
+	Leave(k store.Keys, name string)
+	Inspect(ctx context.Context, k store.Keys) (store.State, error)
+	Listen(ctx context.Context, channel string, l store.Listener)
+	Ping(ctx context.Context) error
+	Close(ctx context.Context) error
+}
+
+var (
+	_ locks = (*store.Redis)(nil)
+	_ locks = (*quorum.Quorum)(nil)
 )
 
 // RedisLockManager hands out locks on Redis. It is safe for concurrent use. Make one with [NewRedisLockManager].
 type RedisLockManager struct {
-	set         settings
-	id          string // tells the processes' values apart; the name of the inbox
-	inboxPrefix string
-	nodes       []*node
-	redsync     *redsync.Redsync
-	metrics     *metrics
-	renewer     *renewer
-	janitor     *janitor
-	leftovers   *leftovers
-	waiters     *waiters
+	set    settings
+	id     string // distinguishes the values of processes; the name of the inbox
+	store  locks
+	keeper *keeper
+	queue  *queue
 
-	tasks   tasks
-	closing context.Context // ends when Close begins: wakes whoever waits
-	close   context.CancelFunc
-	// ctx ends when Close has done what it could; calls in the background descend from it.
-	ctx    context.Context
-	cancel context.CancelFunc
-
-	held     held
-	expiries expiries
-
-	// What may go wrong many times in a row.
-	renewing, listening redisx.Repeated
+	calls      *tasks // of users, and who waits for them
+	background *tasks // goroutines of the store
+	closing    context.Context
+	close      context.CancelFunc // ends closing, when Close begins
 }
 
 // NewRedisLockManager makes a manager whose locks live on client, or on the nodes of [WithNodes]; client may be nil
@@ -52,25 +69,29 @@ func NewRedisLockManager(client redis.UniversalClient, opts ...Option) (*RedisLo
 	if err != nil {
 		return nil, err
 	}
-	m := &RedisLockManager{
-		set: set, id: random(9), inboxPrefix: set.prefix + "lock:inbox:",
-		tasks: tasks{idle: make(chan struct{})},
-	}
+	m := &RedisLockManager{set: set, id: random(9), calls: newTasks(), background: newTasks()}
 	m.closing, m.close = context.WithCancel(context.Background())
-	m.ctx, m.cancel = context.WithCancel(redisx.Background(context.Background()))
-	m.metrics = newMetrics(m)
-	m.renewer = newRenewer(m)
-	m.janitor = newJanitor(m)
-	m.leftovers = newLeftovers(len(set.nodes))
-	m.waiters = &waiters{manager: m, byResource: make(map[string]*contender), byName: make(map[string]*contender)}
-	pools := make([]redsyncredis.Pool, len(set.nodes))
-	for i, c := range set.nodes {
-		n := newNode(m, i, c)
-		m.nodes = append(m.nodes, n)
-		pools[i] = pool{node: n}
-	}
-	m.redsync = redsync.New(pools...)
+	m.store = newStore(set, m.background.spawn)
+	m.keeper = newKeeper(m.set, m.store, m.calls)
+	m.queue = newQueue(queueParts{
+		set: set, store: m.store, keeper: m.keeper, calls: m.calls, closing: m.closing,
+		channel: set.prefix + "lock:inbox:" + m.id, value: m.newValue,
+	})
 	return m, nil
+}
+
+// newStore makes the store: of one Redis, or of a quorum.
+func newStore(set settings, spawn func(func()) bool) locks {
+	s := store.Settings{Timeout: max(set.timeouts.node, maxNodeTimeout), Reservation: reservation, Go: spawn}
+	if len(set.nodes) == 1 {
+		return store.New(set.nodes[0], s)
+	}
+	s.Several, s.Reservation = true, reservationOnNodes
+	nodes := make([]*store.Redis, len(set.nodes))
+	for i, client := range set.nodes {
+		nodes[i] = store.New(client, s)
+	}
+	return quorum.New(nodes, spawn)
 }
 
 // String names the manager for fmt, which would otherwise read what is changing. Safe for concurrent use.
@@ -78,7 +99,7 @@ func (m *RedisLockManager) String() string {
 	if m.none() {
 		return "lock manager that was never made"
 	}
-	return fmt.Sprintf("lock manager %q on %d nodes", m.set.name, len(m.nodes))
+	return fmt.Sprintf("lock manager %q on %d nodes", m.set.name, len(m.set.nodes))
 }
 
 // random returns n random bytes as text without colons, which separate the parts of a value.
@@ -88,39 +109,25 @@ func random(n int) string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// newValue returns what distinguishes one acquisition from all others, anywhere. It begins with the manager's ID, by
-// which a release finds the inbox of a waiter.
-func (m *RedisLockManager) newValue() string {
+// newValue returns what distinguishes one acquisition from all others, anywhere: the manager, a random part, and the
+// owner, see ownerOf.
+func (m *RedisLockManager) newValue(owner string) string {
 	var unique [16]byte
 	_, _ = rand.Read(unique[:]) // never fails
 	value := make([]byte, 0, 64)
 	value = append(append(value, m.id...), ':')
-	return string(base64.RawURLEncoding.AppendEncode(value, unique[:]))
-}
-
-// newMutex returns redsync's view of a lock. It serves one call only, as it is not safe for concurrent use.
-func (m *RedisLockManager) newMutex(k keys, value string, ttl time.Duration) *redsync.Mutex {
-	return m.redsync.NewMutex(k.lock(),
-		redsync.WithExpiry(ttl),
-		redsync.WithValue(value),
-		redsync.WithGenValueFunc(func() (string, error) { return value, nil }),
-		redsync.WithTries(1),
-		// Return when the quorum is decided; the round takes care of the nodes that are late.
-		redsync.WithFailFast(true),
-	)
-}
-
-// forget removes a lock from the books.
-func (m *RedisLockManager) forget(l *RedisLock) {
-	m.renewer.remove(l)
-	m.held.remove(l)
+	value = base64.RawURLEncoding.AppendEncode(value, unique[:])
+	if owner != "" {
+		value = append(append(value, ':'), url.QueryEscape(owner)...)
+	}
+	return string(value)
 }
 
 // Close stops acquisitions, wakes those who wait with ErrManagerClosed, tells the holders of locks that these are lost,
-// and releases them, in pipelines. It returns when all is done and no goroutine is left, or when ctx ends: then with an
-// error matching that of ctx, while keys that could not be deleted end with their TTL. A minority of nodes that hangs may
-// take it as long as the node timeout of releases, see [WithNodeTimeout], or 2s if that is more, and is no error. It does
-// not close the clients.
+// and releases them. It returns when all is done and no goroutine is left, or when ctx ends: then with an error matching
+// that of ctx. It returns an error matching ErrRedis if keys may be left, of locks or of attempts that failed; they end
+// with their TTL. A minority of nodes that hangs may take it as long as the node timeout of releases, see
+// [WithNodeTimeout], or 2s if that is more, and is no error. It does not close the clients.
 //
 // Close may be called without a lock ever acquired, concurrently, and again; later calls wait for the first one's end.
 func (m *RedisLockManager) Close(ctx context.Context) error {
@@ -130,70 +137,77 @@ func (m *RedisLockManager) Close(ctx context.Context) error {
 	if ctx == nil {
 		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
 	}
-	var err error
-	// What Close does itself counts as a task as well, so that the others are not taken for the last ones.
-	if m.tasks.begin() {
-		if m.tasks.close() {
+	var errs closeErrors
+	if m.calls.begin() {
+		first := m.calls.close()
+		if first {
 			m.close()
-			m.renewer.stop()
-			err = m.releaseAll(ctx, m.held.close())
+			m.keeper.renewer.stop()
+			errs.locks = m.releaseAll(ctx)
 		}
-		m.tasks.end()
+		m.calls.end()
+		if first {
+			m.calls.wait(ctx)
+			errs.store = m.store.Close(ctx)
+			m.background.close()
+		}
 	}
-	select {
-	case <-m.tasks.idle:
-	case <-ctx.Done():
-		err = fmt.Errorf("lock: close: %w", ctx.Err())
+	if !m.background.wait(ctx) {
+		return fmt.Errorf("lock: close: %w", ctx.Err())
 	}
-	// What is still under way, such as cleaning up, gives up now.
-	m.cancel()
-	return err
+	return errs.join()
 }
 
-// releaseAll ends locks and releases them on all nodes at the same time.
-func (m *RedisLockManager) releaseAll(ctx context.Context, locks []*RedisLock) error {
-	ours := make([]*RedisLock, 0, len(locks))
-	for _, l := range locks {
-		if !l.lose(ErrManagerClosed) {
-			continue // its holder releases it right now
+// closeErrors is what did not succeed.
+type closeErrors struct{ locks, store error }
+
+func (e closeErrors) join() error {
+	switch {
+	case e.locks != nil:
+		return e.locks
+	case e.store != nil:
+		return fmt.Errorf("lock: close: %w: %w", ErrRedis, e.store)
+	}
+	return nil
+}
+
+// releaseAll ends all locks and releases them.
+func (m *RedisLockManager) releaseAll(ctx context.Context) error {
+	var ours []*RedisLock
+	for _, l := range m.keeper.held.close() {
+		if l.lose(ErrManagerClosed) { // otherwise its holder releases it right now
+			ours = append(ours, l)
 		}
-		ours = append(ours, l)
 	}
 	if len(ours) == 0 {
 		return nil
 	}
-	// A node that hangs must not use up the time of a caller to whom the majority suffices.
-	ctx, cancel := context.WithTimeout(ctx, m.set.releaseTimeout())
+	ctx, cancel := context.WithTimeout(ctx, m.set.timeouts.release())
 	defer cancel()
-	var mu sync.Mutex // guards released
-	released := make([]int, len(ours))
+	work := make(chan *RedisLock, len(ours))
+	for _, l := range ours {
+		work <- l
+	}
+	close(work)
+	var mu sync.Mutex // guards left
+	left := 0
 	var all sync.WaitGroup
-	for _, n := range m.nodes {
-		calls := make([]call, len(ours))
-		for i, l := range ours {
-			calls[i] = n.releaseCall(l.keys, l.value, false)
-		}
+	for range min(releasers, len(ours)) {
 		all.Go(func() {
-			n.pipeline(ctx, calls, func(index int, r result) {
-				mu.Lock()
-				defer mu.Unlock()
-				if r.err == nil {
-					released[index]++
+			for l := range work {
+				if m.store.Release(redisx.Background(ctx), l.claim, l.minimumLeft()).Outcome == store.Failed {
+					mu.Lock()
+					left++
+					mu.Unlock()
 				}
-			})
+			}
 		})
 	}
 	all.Wait()
-	left := 0
-	for _, nodes := range released {
-		if nodes < m.quorum() {
-			left++
-		}
-	}
-	m.metrics.releases.Add(int64(len(ours)))
+	m.keeper.metrics.releases.Add(int64(len(ours)))
 	if left == 0 {
 		return nil
 	}
-	m.metrics.releasesFailed.Add(int64(left))
+	m.keeper.metrics.releasesFailed.Add(int64(left))
 	return fmt.Errorf("lock: close: %d of %d locks not released: %w", left, len(ours), ErrRedis)
 }

@@ -13,9 +13,9 @@ import (
 //
 //revive:disable-next-line:exported the name is part of the published API
 type LockMetrics struct {
-	// AcquisitionsTotal counts calls of Acquire, AcquireWait and WithLock with valid arguments, failed ones included.
+	// AcquisitionsTotal counts locks that were acquired.
 	AcquisitionsTotal int64
-	// AcquisitionsFailed counts those that got no lock.
+	// AcquisitionsFailed counts calls of Acquire, TryAcquire, AcquireWait and WithLock with valid arguments that got none.
 	AcquisitionsFailed int64
 	// AcquisitionsRefused counts those of them that failed because somebody else held the lock.
 	AcquisitionsRefused int64
@@ -33,7 +33,7 @@ type LockMetrics struct {
 	RenewalsFailed int64
 	// LostExpired, LostStolen and LostClosed count lost locks by cause.
 	LostExpired, LostStolen, LostClosed int64
-	// HandOffs counts releases that passed the lock on to a waiter.
+	// HandOffs counts releases that reserved the lock for a waiter.
 	HandOffs int64
 	// Held is how many locks are held now.
 	Held int
@@ -48,7 +48,7 @@ func (m *RedisLockManager) GetMetrics() *LockMetrics {
 	if m.none() {
 		return &LockMetrics{}
 	}
-	c := m.metrics
+	c := m.keeper.metrics
 	s := &LockMetrics{
 		AcquisitionsRefused: c.outcomes[outcomeRefused].Load(),
 		ReleasesTotal:       c.releases.Load(),
@@ -61,16 +61,17 @@ func (m *RedisLockManager) GetMetrics() *LockMetrics {
 		LostStolen:          c.losses[lossStolen].Load(),
 		LostClosed:          c.losses[lossClosed].Load(),
 		HandOffs:            c.handOffs.Load(),
-		Held:                m.held.len(),
+		Held:                m.keeper.held.len(),
 		Waiting:             int(c.waiting.Load()),
 	}
+	s.AcquisitionsTotal = c.outcomes[outcomeAcquired].Load()
 	for i := range c.outcomes {
-		s.AcquisitionsTotal += c.outcomes[i].Load()
+		if i != outcomeAcquired {
+			s.AcquisitionsFailed += c.outcomes[i].Load()
+		}
 	}
-	acquired := c.outcomes[outcomeAcquired].Load()
-	s.AcquisitionsFailed = s.AcquisitionsTotal - acquired
-	if acquired > 0 {
-		s.AcquisitionTime = time.Duration(c.acquireTime.Load() / acquired)
+	if s.AcquisitionsTotal > 0 {
+		s.AcquisitionTime = time.Duration(c.acquireTime.Load() / s.AcquisitionsTotal)
 	}
 	return s
 }
@@ -83,6 +84,8 @@ const (
 	outcomeError
 	outcomes
 )
+
+var outcomeNames = [outcomes]string{"acquired", "refused", "canceled", "error"}
 
 // Values of the label cause.
 const (
@@ -105,13 +108,13 @@ type metrics struct {
 	waitSeconds, holdSeconds   prometheus.Histogram
 }
 
-func newMetrics(m *RedisLockManager) *metrics {
-	histogram := func(name, help string) prometheus.Histogram {
+func newMetrics(name string) *metrics {
+	histogram := func(what, help string) prometheus.Histogram {
 		return prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "cache_lock_" + name, Help: help,
+			Name: "cache_lock_" + what, Help: help,
 			// From less than a round trip on one machine to what is held through a job.
 			Buckets:     []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800},
-			ConstLabels: prometheus.Labels{"cache": m.set.name},
+			ConstLabels: prometheus.Labels{"cache": name},
 		})
 	}
 	return &metrics{
@@ -120,22 +123,28 @@ func newMetrics(m *RedisLockManager) *metrics {
 	}
 }
 
-// acquired counts an acquisition and the time it took.
-func (c *metrics) acquired(took time.Duration) {
-	c.outcomes[outcomeAcquired].Add(1)
-	c.acquireTime.Add(int64(took))
-	c.waitSeconds.Observe(took.Seconds())
+// attempted counts an attempt to acquire a lock that began then.
+func (c *metrics) attempted(ctx context.Context, err error, begin time.Time) {
+	outcome := outcomeOf(ctx, err)
+	c.outcomes[outcome].Add(1)
+	if outcome == outcomeAcquired {
+		took := time.Since(begin)
+		c.acquireTime.Add(int64(took))
+		c.waitSeconds.Observe(took.Seconds())
+	}
 }
 
-// failed counts an acquisition that came to nothing.
-func (c *metrics) failed(ctx context.Context, err error) {
+// outcomeOf returns how an attempt ended.
+func outcomeOf(ctx context.Context, err error) int {
 	switch {
+	case err == nil:
+		return outcomeAcquired
 	case errors.Is(err, ErrLockNotAcquired):
-		c.outcomes[outcomeRefused].Add(1)
+		return outcomeRefused
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()), errors.Is(err, ErrManagerClosed):
-		c.outcomes[outcomeCanceled].Add(1)
+		return outcomeCanceled
 	default:
-		c.outcomes[outcomeError].Add(1)
+		return outcomeError
 	}
 }
 
@@ -158,6 +167,12 @@ func (c *metrics) refreshed(err error) {
 
 // lost counts a loss.
 func (c *metrics) lost(cause error, held time.Duration) {
+	c.countLoss(cause)
+	c.holdSeconds.Observe(held.Seconds())
+}
+
+// countLoss counts a loss that was found by the release, which has counted how long the lock was held.
+func (c *metrics) countLoss(cause error) {
 	switch {
 	case errors.Is(cause, ErrLockStolen):
 		c.losses[lossStolen].Add(1)
@@ -166,5 +181,4 @@ func (c *metrics) lost(cause error, held time.Duration) {
 	default:
 		c.losses[lossExpired].Add(1)
 	}
-	c.holdSeconds.Observe(held.Seconds())
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
 	"github.com/compozy/cache/internal/redisx"
@@ -19,36 +20,50 @@ const (
 	maxNodeTimeout = 2 * time.Second
 )
 
-// Option changes how a [RedisLockManager] works.
+// Option changes how a [RedisLockManager] works, or with [RedisLockManager.With] some calls of it only.
 type Option func(*settings)
 
 // settings is what the options add up to.
 type settings struct {
-	nodes       []redis.UniversalClient
-	nodesGiven  bool
-	prefix      string
-	name        string
-	logger      *zap.Logger
-	nodeTimeout time.Duration // 0: half the TTL, at most maxNodeTimeout
-	renewal     bool
+	nodes      []redis.UniversalClient
+	nodesGiven bool
+	prefix     string
+	name       string
+	logger     *zap.Logger
+	tracing    trace.TracerProvider
+	timeouts   timeouts
+	call       callSettings
+
+	// whole is the last option that was given for the whole manager; With refuses those.
+	whole string
+}
+
+// callSettings is what may differ from call to call.
+type callSettings struct {
+	owner                string
+	renewal              bool
+	maxHold, holdAtLeast time.Duration
 }
 
 // WithNodes puts the locks on independent masters instead of the manager's client: a lock is held when a majority of
 // them grants it, as Redlock describes. Use three or five; an even number tolerates no more failures than the odd one
 // below it. The clients stay the caller's, who closes them after the manager.
 func WithNodes(clients ...redis.UniversalClient) Option {
-	return func(s *settings) { s.nodes, s.nodesGiven = append([]redis.UniversalClient(nil), clients...), true }
+	return func(s *settings) {
+		s.nodes, s.nodesGiven, s.whole = append([]redis.UniversalClient(nil), clients...), true, "WithNodes"
+	}
 }
 
 // WithKeyPrefix sets what the names of all keys and channels begin with, overriding the default of "cache:". Managers
 // exclude each other only if they have the same prefix. It must not begin a hash tag with "{}".
 func WithKeyPrefix(prefix string) Option {
-	return func(s *settings) { s.prefix = prefix }
+	return func(s *settings) { s.prefix, s.whole = prefix, "WithKeyPrefix" }
 }
 
 // WithLogger sets the logger for lost locks and failed renewals. The default, also for nil, is to log nothing.
 func WithLogger(logger *zap.Logger) Option {
 	return func(s *settings) {
+		s.whole = "WithLogger"
 		if logger != nil {
 			s.logger = logger
 		}
@@ -57,25 +72,60 @@ func WithLogger(logger *zap.Logger) Option {
 
 // WithName sets the value of the label "cache" of all metrics, overriding the default of "default".
 func WithName(name string) Option {
-	return func(s *settings) { s.name = name }
+	return func(s *settings) { s.name, s.whole = name, "WithName" }
 }
 
 // WithNodeTimeout sets how long a node may take to answer one call, connecting included, before the call counts as
 // failed. The default, also for 0, is half of the lock's TTL, but at least 50ms and at most 2s; releases, for which the
 // TTL does not matter, have 2s.
 func WithNodeTimeout(d time.Duration) Option {
-	return func(s *settings) { s.nodeTimeout = d }
+	return func(s *settings) { s.timeouts.node, s.whole = d, "WithNodeTimeout" }
 }
 
 // WithRenewal says whether locks are renewed automatically; the default is true. Without renewal they end after their
 // TTL unless Refresh is called, and whoever holds one is still told in time.
 func WithRenewal(on bool) Option {
-	return func(s *settings) { s.renewal = on }
+	return func(s *settings) { s.call.renewal = on }
+}
+
+// WithTracerProvider traces calls: spans lock.acquire, lock.wait and lock.release with the attributes lock.resource,
+// lock.outcome and lock.token. The default, also for nil, is not to.
+func WithTracerProvider(tp trace.TracerProvider) Option {
+	return func(s *settings) { s.tracing, s.whole = tp, "WithTracerProvider" }
+}
+
+// WithOwner sets the name of the holder that [RedisLockManager.Inspect] shows, such as that of the host or worker. The
+// default is none; Inspect then shows something random that all locks of the manager have in common.
+func WithOwner(name string) Option {
+	return func(s *settings) { s.call.owner = name }
+}
+
+// WithMaxHold ends a lock that is still held after d, however often it is renewed: it is lost then, with the cause
+// ErrLockExpired. So a lock that was forgotten comes free. The default, 0, is not to.
+func WithMaxHold(d time.Duration) Option {
+	return func(s *settings) { s.call.maxHold = d }
+}
+
+// WithHoldAtLeast keeps the lock taken for d from its acquisition, even if it is released before: for a short job that is
+// to run on one of many machines at a time, whose clocks differ. The default, 0, is not to.
+func WithHoldAtLeast(d time.Duration) Option {
+	return func(s *settings) { s.call.holdAtLeast = d }
+}
+
+// check refuses settings that nothing can be done with.
+func (c callSettings) check() error {
+	switch {
+	case c.maxHold < 0, c.maxHold > 0 && c.maxHold < minTTL:
+		return &ArgumentError{Argument: "WithMaxHold", Reason: "is " + c.maxHold.String() + ", less than " + minTTL.String()}
+	case c.holdAtLeast < 0:
+		return &ArgumentError{Argument: "WithHoldAtLeast", Reason: "is negative"}
+	}
+	return nil
 }
 
 // collect applies the options and checks the result.
 func collect(client redis.UniversalClient, opts []Option) (settings, error) {
-	s := settings{prefix: "cache:", name: "default", logger: zap.NewNop(), renewal: true}
+	s := settings{prefix: "cache:", name: "default", logger: zap.NewNop(), call: callSettings{renewal: true}}
 	for _, opt := range opts {
 		if opt == nil {
 			return s, &ArgumentError{Argument: "opts", Reason: "contains nil"}
@@ -101,28 +151,15 @@ func collect(client redis.UniversalClient, opts []Option) (settings, error) {
 				"server when one seems down: two would hold the same lock"}
 		}
 	}
-	if s.nodeTimeout < 0 {
+	if s.timeouts.node < 0 {
 		return s, &ArgumentError{Argument: "WithNodeTimeout", Reason: "is negative"}
+	}
+	if err := s.call.check(); err != nil {
+		return s, err
 	}
 	// Keys of one resource must share a hash tag, and Redis looks at the first brace only.
 	if open := strings.IndexByte(s.prefix, '{'); open >= 0 && strings.HasPrefix(s.prefix[open:], "{}") {
 		return s, &ArgumentError{Argument: "WithKeyPrefix", Reason: `contains the empty hash tag "{}"`}
 	}
 	return s, nil
-}
-
-// timeout returns how long a node may take to answer a call about a lock with this TTL.
-func (s *settings) timeout(ttl time.Duration) time.Duration {
-	if s.nodeTimeout > 0 {
-		return s.nodeTimeout
-	}
-	return min(max(ttl/2, minNodeTimeout), maxNodeTimeout)
-}
-
-// releaseTimeout returns how long a node may take to release a lock.
-func (s *settings) releaseTimeout() time.Duration {
-	if s.nodeTimeout > 0 {
-		return s.nodeTimeout
-	}
-	return maxNodeTimeout
 }

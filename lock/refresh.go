@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/go-redsync/redsync/v4"
+	"github.com/compozy/cache/lock/internal/store"
 )
 
 // Refresh makes the lock last for its full TTL from now, in one round trip. It is not needed while renewal is on.
@@ -19,98 +19,55 @@ func (l *RedisLock) Refresh(ctx context.Context) error {
 	if ctx == nil {
 		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
 	}
-	m := l.manager
-	if !m.tasks.begin() {
+	k := l.keeper
+	if !k.calls.begin() {
 		return l.closedError("refresh")
 	}
-	defer m.tasks.end()
+	defer k.calls.end()
 	err := l.refresh(ctx)
-	m.metrics.refreshed(err)
+	k.metrics.refreshed(err)
 	return err
 }
 
 func (l *RedisLock) refresh(ctx context.Context) error {
-	generation, err := l.current("refresh")
+	now := time.Now()
+	x, err := l.extension("refresh", now)
 	if err != nil {
 		return err
 	}
 	if ctx.Err() != nil {
 		return contextError(ctx, "refresh", l.resource)
 	}
-	m := l.manager
-	start := time.Now()
-	r := m.newRound(ctx, start, extending, l.keys, l.value, l.ttl, askExtend)
-	defer r.done()
-	r.endsWith(m.ctx)
-	failure := r.decide(func(mutex *redsync.Mutex) error { return orNoMajority(mutex.ExtendContext(r.context())) })
-	if failure == nil {
-		if l.extend(start, generation) {
-			return nil
-		}
-		_, err := l.current("refresh") // lost or released in the meantime
-		return err
-	}
-	t := r.tally()
-	if cause := m.lossBy(t); cause != nil {
-		l.lose(cause)
-		_, err := l.current("refresh")
-		return err
-	}
-	if ctx.Err() != nil {
-		return contextError(ctx, "refresh", l.resource)
-	}
-	if err = t.err(); err == nil {
-		err = errTooLate
-	}
-	return &RedisError{Op: "refresh", Resource: l.resource, Err: err}
-}
-
-// current returns the generation of a held lock, or an error that says why it is not held.
-func (l *RedisLock) current(op string) (uint64, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	inner, cancel := bounded(ctx, now, l.keeper.timeouts.call(l.claim.TTL))
+	defer cancel()
+	r := l.keeper.store.Refresh(inner, x.claim)
 	switch {
-	case l.state == stateLost:
-		return 0, lostError(op, l.resource, l.cause)
-	case l.state != stateHeld:
-		return 0, ErrLockNotHeld
-	case remaining(l.until, time.Now()) <= 0:
-		return 0, lostError(op, l.resource, ErrLockExpired) // the timer is late
+	case r.Outcome == store.Granted && l.extend(x):
+		return nil
+	case r.Outcome == store.Granted:
+		return l.ended("refresh") // meanwhile
+	case r.Outcome != store.Failed:
+		l.lose(lossBy(r.Outcome))
+		return l.ended("refresh")
+	case ctx.Err() != nil:
+		return contextError(ctx, "refresh", l.resource)
+	default:
+		return &RedisError{Op: "refresh", Resource: l.resource, Err: r.Err}
 	}
-	return l.generation, nil
 }
 
-// lossBy returns why a lock is lost after such answers to an extension, or nil if it is not: a majority may still hold.
-func (m *RedisLockManager) lossBy(t tally) error {
-	if t.missing+t.refused <= len(m.nodes)-m.quorum() {
-		return nil
+// ended returns why the lock is not held any more.
+func (l *RedisLock) ended(op string) error {
+	if _, err := l.extension(op, time.Now()); err != nil {
+		return err
 	}
-	if t.refused > 0 {
+	return ErrLockNotHeld
+}
+
+// lossBy returns why a lock is lost after such a reply to an extension.
+func lossBy(o store.Outcome) error {
+	if o == store.Refused {
 		return ErrLockStolen
 	}
 	return ErrLockExpired
-}
-
-func (n *node) extendCall(k keys, value string, ttl time.Duration) call {
-	return newCall(n.scripts.extend, []string{k.lock()}, value, ttl.Milliseconds())
-}
-
-// askExtend runs the extend script on a node.
-func askExtend(r *round, n *node) vote {
-	reply, _, err := n.number(r, n.extendCall(r.keys, r.value, r.ttl))
-	return extendVote(reply, err)
-}
-
-// extendVote translates what the extend script says of a lock.
-func extendVote(reply int64, err error) vote {
-	switch {
-	case err != nil:
-		return vote{outcome: failed, err: err}
-	case reply > 0:
-		return vote{outcome: granted}
-	case reply == 0:
-		return vote{outcome: missing}
-	default:
-		return vote{outcome: refused}
-	}
 }

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"time"
 
-	"github.com/go-redsync/redsync/v4"
+	"github.com/compozy/cache/lock/internal/store"
 )
 
-// Release gives the lock back, or hands it to whoever waits for it, in one round trip. It goes ahead even if ctx has
+// Release gives the lock back, and lets whoever waits for it know, in one round trip. It goes ahead even if ctx has
 // ended, within the node timeout; what ctx carries, such as a trace, is passed on.
 //
 // It returns an error matching ErrLockNotHeld if the lock was released before, or lost; then it also matches
@@ -22,26 +22,22 @@ func (l *RedisLock) Release(ctx context.Context) error {
 	if ctx == nil {
 		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
 	}
-	m := l.manager
-	if !m.tasks.begin() {
+	k := l.keeper
+	if !k.calls.begin() {
 		return l.closedError("release")
 	}
-	defer m.tasks.end()
+	defer k.calls.end()
 	begin := time.Now()
 	wasHeld, err := l.beginRelease(begin)
 	if err != nil {
 		return err
 	}
-	if l.round != nil {
-		l.round.finish()
-	}
-	err = ErrRedis                       // if a hook of the client panics
-	defer func() { l.endRelease(err) }() // then it can be released again
-	err = m.release(ctx, begin, l)
-	if l.repeated {
-		l.cleanUp() // an attempt that was held up would acquire the lock once more, for nobody
-	}
-	m.metrics.released(err, begin, l.acquired)
+	err = ErrRedis                                // if a hook of the client panics
+	defer func() { l.endRelease(wasHeld, err) }() // then it can be released again
+	ctx, span := k.trace.start(ctx, "lock.release", l.resource)
+	err = l.release(ctx, begin)
+	span.released(l, err)
+	k.metrics.released(err, begin, l.acquired)
 	if !wasHeld && errors.Is(err, ErrLockNotHeld) {
 		return nil // an earlier try, or the manager in the background, had already succeeded
 	}
@@ -70,10 +66,11 @@ func (l *RedisLock) beginRelease(now time.Time) (bool, error) {
 	case held, l.state == stateUnreleased:
 		l.state = stateReleasing
 		l.generation++
-		l.end(ErrLockNotHeld)
+		l.stopExpiry()
+		l.finish(ErrLockNotHeld)
 		l.mu.Unlock()
 		if held {
-			l.manager.forget(l)
+			l.keeper.forget(l)
 		}
 		return held, nil
 	case l.state == stateLost:
@@ -85,90 +82,55 @@ func (l *RedisLock) beginRelease(now time.Time) (bool, error) {
 	}
 }
 
-// endRelease records how it went.
-func (l *RedisLock) endRelease(err error) {
+// endRelease records how it went. A holder that finds out only now that the lock was lost is told like any other.
+func (l *RedisLock) endRelease(wasHeld bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
 	case errors.Is(err, ErrRedis):
 		l.state = stateUnreleased
-	case errors.Is(err, ErrLockNotHeld):
-		l.state, l.cause = stateLost, ErrLockStolen
+	case wasHeld && errors.Is(err, ErrLockNotHeld):
+		cause := ErrLockStolen
 		if errors.Is(err, ErrLockExpired) {
-			l.cause = ErrLockExpired
+			cause = ErrLockExpired
 		}
+		l.state, l.cause = stateLost, cause
+		if l.lost != nil {
+			close(l.lost)
+		}
+		l.keeper.metrics.countLoss(cause)
 	default:
 		l.state = stateReleased
 	}
 }
 
-// release asks the nodes to release a lock and waits for the majority.
-func (m *RedisLockManager) release(ctx context.Context, begin time.Time, l *RedisLock) error {
-	r := m.newRound(context.WithoutCancel(ctx), begin, releasing, l.keys, l.value, l.ttl, askRelease)
-	defer r.done()
-	err := r.decide(func(mutex *redsync.Mutex) error { return orNoMajority(mutex.UnlockContext(r.context())) })
-	if err == nil {
-		if l.round != nil {
-			r.finishRelease(l.round)
-		}
+// release asks Redis to release the lock.
+func (l *RedisLock) release(ctx context.Context, begin time.Time) error {
+	ctx, cancel := bounded(context.WithoutCancel(ctx), begin, l.keeper.timeouts.release())
+	defer cancel()
+	r := l.keeper.store.Release(ctx, l.claim, l.minimumLeft())
+	if l.repeated {
+		l.keeper.store.Reap(l.claim) // an attempt that was held up would acquire the lock once more, for nobody
+	}
+	if r.PassedOn {
+		l.keeper.metrics.handOffs.Add(1)
+	}
+	switch r.Outcome {
+	case store.Granted:
 		return nil
-	}
-	t := r.tally()
-	switch {
-	case t.failed > 0 && t.granted+t.failed >= m.quorum():
-		r.sweep()
-		return &RedisError{Op: "release", Resource: l.resource, Err: t.err()}
-	case t.refused > t.missing:
+	case store.Refused:
 		return lostError("release", l.resource, ErrLockStolen)
-	default:
+	case store.Absent:
 		return lostError("release", l.resource, ErrLockExpired)
-	}
-}
-
-// orNoMajority translates the results of redsync's calls. Its errors are dropped, as the round has more to say.
-func orNoMajority(ok bool, _ error) error {
-	if !ok {
-		return errNoMajority
-	}
-	return nil
-}
-
-// sweep leaves the nodes that failed to release to the janitor.
-func (r *round) sweep() {
-	for i, v := range r.snapshot() {
-		if v.outcome == failed || v.outcome == pending {
-			r.manager.janitor.add(debris{
-				node: r.manager.nodes[i], keys: r.keys, value: r.value, until: time.Now().Add(cleanupTime(r.ttl)),
-			})
-		}
-	}
-}
-
-// askRelease runs the release script on a node.
-func askRelease(r *round, n *node) vote {
-	reply, repeated, err := n.number(r, n.releaseCall(r.keys, r.value, false))
-	switch {
-	case err != nil:
-		return vote{outcome: failed, err: err}
-	case reply == releasedToHeir:
-		r.manager.metrics.handOffs.Add(1)
-		return vote{outcome: granted}
-	case reply > 0 || repeated: // if an earlier try may have been executed, the absence of the key is its success
-		return vote{outcome: granted}
-	case reply < 0:
-		return vote{outcome: missing}
 	default:
-		return vote{outcome: refused}
+		return &RedisError{Op: "release", Resource: l.resource, Err: r.Err}
 	}
 }
 
-// releasedToHeir is the reply of the release script when a waiter has the lock now.
-const releasedToHeir = 2
-
-// releaseCall asks the release script; leave takes a waiter off the queue as well.
-func (n *node) releaseCall(k keys, value string, leave bool) call {
-	if leave {
-		return newCall(n.scripts.release, k.list(), value, "1")
+// minimumLeft is how long the lock stays taken after its release, see WithHoldAtLeast.
+func (l *RedisLock) minimumLeft() time.Duration {
+	if l.call.holdAtLeast == 0 {
+		return 0
 	}
-	return newCall(n.scripts.release, k.list(), value)
+	return max(time.Until(l.acquired.Add(l.call.holdAtLeast)), 0)
 }

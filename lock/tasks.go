@@ -1,6 +1,9 @@
 package lock
 
-import "sync"
+import (
+	"context"
+	"sync"
+)
 
 // tasks counts what is under way, so that Close can wait for it. Unlike a sync.WaitGroup it may be added to while
 // somebody waits.
@@ -10,6 +13,8 @@ type tasks struct {
 	closed bool
 	idle   chan struct{} // closed when closed is set and nothing is under way
 }
+
+func newTasks() *tasks { return &tasks{idle: make(chan struct{})} }
 
 // begin counts work that comes from outside. It reports false after close; otherwise end must follow.
 func (t *tasks) begin() bool {
@@ -58,4 +63,19 @@ func (t *tasks) close() bool {
 		close(t.idle)
 	}
 	return true
+}
+
+// wait returns when all is done after close; it reports false if ctx ends first.
+func (t *tasks) wait(ctx context.Context) bool {
+	select {
+	case <-t.idle:
+		return true
+	default:
+	}
+	select {
+	case <-t.idle:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

@@ -19,11 +19,20 @@ import (
 // A nil fn is refused with ErrInvalidArgument. Safe for concurrent use.
 func (m *RedisLockManager) WithLock(
 	ctx context.Context, resource string, ttl time.Duration, fn func(ctx context.Context, l FencedLock) error,
+) error {
+	if m.none() {
+		return errNoManager()
+	}
+	return m.withLock(ctx, resource, ttl, fn, m.set.call)
+}
+
+func (m *RedisLockManager) withLock(
+	ctx context.Context, resource string, ttl time.Duration, fn func(ctx context.Context, l FencedLock) error, call callSettings,
 ) (err error) {
 	if fn == nil {
 		return &ArgumentError{Argument: "fn", Reason: "is nil"}
 	}
-	l, err := m.AcquireWait(ctx, resource, ttl)
+	l, err := m.wait(ctx, resource, ttl, call)
 	if err != nil {
 		return err
 	}

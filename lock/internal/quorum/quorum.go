@@ -1,0 +1,238 @@
+package quorum
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-redsync/redsync/v4"
+	"github.com/go-redsync/redsync/v4/redis"
+
+	"github.com/compozy/cache/lock/internal/store"
+)
+
+// Quorum keeps locks on several servers. It is safe for concurrent use.
+type Quorum struct {
+	nodes   []*node
+	redsync *redsync.Redsync
+	// spawn starts a goroutine, and reports false if none may be started any more.
+	spawn func(func()) bool
+
+	mu sync.Mutex // guards stragglers
+	// stragglers is votes that have granted a lock though servers have not answered yet, by the lock's value: what those
+	// grant once the lock has ended is to be taken back.
+	stragglers map[string]*vote
+}
+
+// node is one of the servers.
+type node struct {
+	*store.Redis
+
+	index int
+	late  atomic.Int32 // calls whose callers have gone on without them
+}
+
+// New returns a Quorum of servers.
+func New(servers []*store.Redis, spawn func(func()) bool) *Quorum {
+	q := &Quorum{spawn: spawn, stragglers: make(map[string]*vote)}
+	pools := make([]redis.Pool, len(servers))
+	for i, s := range servers {
+		n := &node{Redis: s, index: i}
+		q.nodes = append(q.nodes, n)
+		pools[i] = pool{n}
+	}
+	q.redsync = redsync.New(pools...)
+	return q
+}
+
+// majority is how many servers have to agree.
+func (q *Quorum) majority() int { return len(q.nodes)/2 + 1 }
+
+// Acquire takes the lock if a majority grants it. Unless it does nothing is left behind.
+func (q *Quorum) Acquire(ctx context.Context, c store.Claim) store.Reply {
+	return q.acquire(ctx, c, func(ctx context.Context, n *node) store.Reply { return n.TryAcquire(ctx, c) })
+}
+
+// Enqueue is Acquire for one who waits: servers that do not grant the lock queue it.
+func (q *Quorum) Enqueue(ctx context.Context, c store.Claim, p store.Place) store.Reply {
+	r := q.acquire(ctx, c, func(ctx context.Context, n *node) store.Reply { return n.TryEnqueue(ctx, c, p) })
+	if r.Outcome == store.Granted && p.Arrival != 0 {
+		q.Leave(c.Keys, p.Name) // where it is queued still
+	}
+	return r
+}
+
+func (q *Quorum) acquire(ctx context.Context, c store.Claim, ask asker) store.Reply {
+	v := q.newVote(ctx, acquiring, c, ask)
+	granted := false
+	defer func() { v.end(granted) }() // also if a hook of a client panics
+	if q.mutex(c).TryLockContext(v.carry()) != nil {
+		return v.refusal()
+	}
+	token, ok := v.agree()
+	if !ok {
+		return store.Reply{Outcome: store.Failed, Err: errNoTokens}
+	}
+	granted = true
+	return store.Reply{Outcome: store.Granted, Token: token}
+}
+
+// Release frees the lock and lets waiters know. On servers that fail to it is removed in the background.
+func (q *Quorum) Release(ctx context.Context, c store.Claim, keep time.Duration) store.Reply {
+	v := q.newVote(ctx, releasing, c, func(ctx context.Context, n *node) store.Reply { return n.TryRelease(ctx, c, keep) })
+	defer v.end(true)
+	q.endStragglers(c)
+	ok, _ := q.mutex(c).UnlockContext(v.carry()) // the votes say more than redsync's error
+	t := v.tally()
+	switch {
+	case ok:
+		return store.Reply{Outcome: store.Granted, PassedOn: t.passedOn}
+	case t.failed > 0 && t.granted+t.failed >= q.majority():
+		return store.Reply{Outcome: store.Failed, Err: t.err()}
+	case t.refused > t.absent:
+		return store.Reply{Outcome: store.Refused}
+	default:
+		return store.Reply{Outcome: store.Absent}
+	}
+}
+
+// Refresh makes a lock last for its TTL from now.
+func (q *Quorum) Refresh(ctx context.Context, c store.Claim) store.Reply {
+	v := q.newVote(ctx, extending, c, func(ctx context.Context, n *node) store.Reply { return n.Refresh(ctx, c) })
+	defer v.end(true)
+	if ok, _ := q.mutex(c).ExtendContext(v.carry()); ok {
+		return store.Reply{Outcome: store.Granted}
+	}
+	t := v.tally()
+	if r := t.loss(len(q.nodes) - q.majority()); r.Outcome != store.Pending {
+		return r
+	}
+	return store.Reply{Outcome: store.Failed, Err: t.err()}
+}
+
+// endStragglers has what is still granted to a lock that has ended taken back.
+func (q *Quorum) endStragglers(c store.Claim) {
+	q.mu.Lock()
+	v := q.stragglers[c.Value]
+	q.mu.Unlock()
+	if v != nil {
+		v.disown()
+	}
+}
+
+// mutex returns redsync's view of a lock, for one call. The TTL matters only for redsync's check that the answers have
+// come in time, which the caller repeats with the true one.
+func (q *Quorum) mutex(c store.Claim) *redsync.Mutex {
+	return q.redsync.NewMutex(c.Keys.Lock(),
+		redsync.WithExpiry(min(c.TTL, store.FirstGrant)),
+		redsync.WithValue(c.Value),
+		redsync.WithGenValueFunc(func() (string, error) { return c.Value, nil }),
+		redsync.WithTries(1),
+		redsync.WithFailFast(true), // return when the majority has decided
+	)
+}
+
+// Inspect describes a lock as a majority sees it.
+func (q *Quorum) Inspect(ctx context.Context, k store.Keys) (store.State, error) {
+	type answer struct {
+		store.State
+
+		ok bool
+	}
+	answers := make(chan answer, len(q.nodes))
+	err := q.most(ctx, func(ctx context.Context, n *node) error {
+		s, err := n.Inspect(ctx, k)
+		answers <- answer{s, err == nil}
+		return err
+	})
+	if err != nil {
+		return store.State{}, err
+	}
+	var whole store.State
+	holders := make(map[string]int, 1)
+	for range len(answers) { // a majority at least
+		a := <-answers
+		if !a.ok {
+			continue
+		}
+		whole.Waiting, whole.Token = max(whole.Waiting, a.Waiting), max(whole.Token, a.Token)
+		if holders[a.Value]++; a.Value != "" && holders[a.Value] >= q.majority() {
+			whole.Value, whole.TTL = a.Value, a.TTL
+		}
+	}
+	return whole, nil
+}
+
+// Ping reports whether a majority answers.
+func (q *Quorum) Ping(ctx context.Context) error {
+	return q.most(ctx, func(ctx context.Context, n *node) error { return n.Ping(ctx) })
+}
+
+// Reap removes the lock of a value that nobody wants, in the background.
+func (q *Quorum) Reap(c store.Claim) {
+	q.endStragglers(c)
+	for _, n := range q.nodes {
+		n.Reap(c)
+	}
+}
+
+// Leave takes a waiter off all queues, in the background.
+func (q *Quorum) Leave(k store.Keys, name string) {
+	for _, n := range q.nodes {
+		n.Leave(k, name)
+	}
+}
+
+// Close closes all servers. What may be left on a minority holds up nobody, and is no error.
+func (q *Quorum) Close(ctx context.Context) error {
+	errs := make(chan error, len(q.nodes))
+	for _, n := range q.nodes {
+		go func() { errs <- n.Close(ctx) }()
+	}
+	failed := 0
+	var err error
+	for range q.nodes {
+		if e := <-errs; e != nil {
+			failed++
+			err = e
+		}
+	}
+	if failed <= len(q.nodes)-q.majority() {
+		return nil
+	}
+	return err
+}
+
+// most puts a question to all servers and returns nil when a majority has answered, or why none did.
+func (q *Quorum) most(ctx context.Context, ask func(context.Context, *node) error) error {
+	answers := make(chan error, len(q.nodes))
+	for _, n := range q.nodes {
+		if !q.spawn(func() {
+			err := ask(ctx, n)
+			if err != nil {
+				err = fmt.Errorf("node %d: %w", n.index, err)
+			}
+			answers <- err
+		}) {
+			answers <- fmt.Errorf("node %d: %w", n.index, context.Canceled)
+		}
+	}
+	up := 0
+	var errs []error
+	for range q.nodes {
+		select {
+		case err := <-answers:
+			if err != nil {
+				errs = append(errs, err)
+			} else if up++; up >= q.majority() {
+				return nil
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("%d of %d nodes answered: %w", up, len(q.nodes), errors.Join(append(errs, ctx.Err())...))
+		}
+	}
+	return fmt.Errorf("%d of %d nodes answered: %w", up, len(q.nodes), errors.Join(errs...))
+}

@@ -1,0 +1,247 @@
+package quorum
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/compozy/cache/lock/internal/store"
+)
+
+const (
+	// maxLate is how many calls a server may owe whose callers have gone on without them. Beyond it the server is not
+	// asked: one that hangs costs a bounded number of goroutines.
+	maxLate = 128
+	// minSplitWait is how long servers that are late are waited for at least when the others could not decide.
+	minSplitWait = 50 * time.Millisecond
+)
+
+var (
+	errNoAnswer = errors.New("no answer in time")
+	errBehind   = errors.New("not asked, as it is behind with its answers")
+	errNoTokens = errors.New("the fencing token was not accepted by a majority")
+)
+
+// vote is one question put to all servers. redsync asks them and counts; the vote travels there in the context. It
+// outlives redsync's call, as a server that is late still answers.
+type vote struct {
+	quorum *Quorum
+	verb   verb
+	claim  store.Claim
+	ask    asker
+	start  time.Time
+
+	// ctx bounds the calls to all servers. It ends with the deadline of the caller's context, and with that context as
+	// long as the vote has not ended: afterwards a server that is late has its full time.
+	ctx    context.Context
+	cancel context.CancelFunc
+	detach func() bool
+
+	mu       sync.Mutex // guards what follows
+	replies  []store.Reply
+	answered []chan struct{} // closed when the reply is there
+	open     int             // replies that are missing, and the caller
+	split    bool            // a majority has answered, and not decided
+	over     bool            // the caller has gone on
+	unwanted bool            // what is granted from now on has to be taken back
+}
+
+// verb is what is asked.
+type verb uint8
+
+const (
+	acquiring verb = iota
+	releasing
+	extending
+)
+
+// asker asks one server.
+type asker func(ctx context.Context, n *node) store.Reply
+
+// voteKey finds the vote in a context.
+type voteKey struct{}
+
+// newVote prepares a question. ctx has a deadline. The caller calls end in the end.
+func (q *Quorum) newVote(ctx context.Context, verb verb, c store.Claim, ask asker) *vote {
+	v := &vote{
+		quorum: q, verb: verb, claim: c, ask: ask, start: time.Now(),
+		replies: make([]store.Reply, len(q.nodes)), answered: make([]chan struct{}, len(q.nodes)), open: len(q.nodes) + 1,
+	}
+	for i := range v.answered {
+		v.answered[i] = make(chan struct{})
+	}
+	deadline, _ := ctx.Deadline()
+	v.ctx, v.cancel = context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	v.detach = context.AfterFunc(ctx, v.cancel)
+	return v
+}
+
+// carry returns what redsync is called with. It does not end: the servers are asked with v.ctx.
+func (v *vote) carry() context.Context {
+	return context.WithValue(context.WithoutCancel(v.ctx), voteKey{}, v)
+}
+
+// put puts the question to one server and takes note of the reply.
+func (v *vote) put(n *node) (r store.Reply) {
+	r = store.Reply{Outcome: store.Failed, Err: errNoAnswer}
+	defer func() { v.record(n, r) }() // also if a hook of the client panics
+	if n.late.Load() >= maxLate {
+		r.Err = errBehind
+		return r
+	}
+	r = v.ask(v.ctx, n)
+	return r
+}
+
+func (v *vote) record(n *node, r store.Reply) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.replies[n.index] = r
+	close(v.answered[n.index])
+	if v.over {
+		n.late.Add(-1)
+		v.reap(n, r)
+	} else {
+		v.endSplit()
+	}
+	v.leave()
+}
+
+// leave ends the vote with the last one who needs it. The caller holds mu.
+func (v *vote) leave() {
+	if v.open--; v.open > 0 {
+		return
+	}
+	v.cancel()
+	if v.verb == acquiring {
+		v.quorum.mu.Lock()
+		delete(v.quorum.stragglers, v.claim.Value)
+		v.quorum.mu.Unlock()
+	}
+}
+
+// disown has what is granted from now on taken back.
+func (v *vote) disown() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.unwanted = true
+}
+
+// endSplit ends the waiting for servers that are down where the others are split between several who acquire: they all
+// would wait until the deadline, each for the server that could make its majority. The late have as long again as the
+// majority took, but at least minSplitWait. The caller holds mu.
+func (v *vote) endSplit() {
+	t := count(v.replies)
+	majority := v.quorum.majority()
+	if v.verb != acquiring || v.split || t.pending == 0 ||
+		t.granted >= majority || t.refused >= majority || t.granted+t.refused < majority {
+		return
+	}
+	v.split = true
+	time.AfterFunc(max(time.Since(v.start), minSplitWait), v.cancel)
+}
+
+// end is called when the caller goes on. Unless the outcome is wanted, what was granted, or may have been, is taken back.
+func (v *vote) end(wanted bool) {
+	v.detach()
+	if !wanted {
+		v.cancel()
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.over, v.unwanted = true, !wanted
+	if v.verb == acquiring && wanted && v.open > 1 {
+		v.quorum.mu.Lock()
+		v.quorum.stragglers[v.claim.Value] = v
+		v.quorum.mu.Unlock()
+	}
+	for i, r := range v.replies {
+		if r.Outcome == store.Pending {
+			v.quorum.nodes[i].late.Add(1)
+		} else {
+			v.reap(v.quorum.nodes[i], r)
+		}
+	}
+	v.leave()
+}
+
+// reap removes in the background what a server may have and should not. A refusal may be the reply to a repetition, with
+// the try before it still on its way. The caller holds mu.
+func (v *vote) reap(n *node, r store.Reply) {
+	uncertain := r.Outcome == store.Failed && !errors.Is(r.Err, errBehind)
+	switch {
+	case v.verb == acquiring && v.unwanted && (uncertain || r.Outcome == store.Granted || r.Repeated),
+		v.verb == releasing && r.Outcome == store.Failed:
+		n.Reap(v.claim)
+	}
+}
+
+// tally returns what the replies so far add up to.
+func (v *vote) tally() tally {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return count(v.replies)
+}
+
+// refusal says why there was no majority. Where one has answered the servers work, and somebody else is there, though
+// perhaps without a majority as well.
+func (v *vote) refusal() store.Reply {
+	t := v.tally()
+	if t.refused > 0 && t.granted+t.refused >= v.quorum.majority() {
+		return store.Reply{
+			Outcome: store.Refused, Wait: t.wait, Ahead: t.ahead, Arrival: t.arrival, Split: t.granted > 0,
+		}
+	}
+	return store.Reply{Outcome: store.Failed, Err: t.err()}
+}
+
+// agree settles the token of a lock that a majority has granted: the largest that one of them gave, stored on a majority
+// before anybody sees it. Every later majority then contains a server that counts on from it.
+//
+// Most often they agree already. If not, the token is written back, but only where the lock is still ours: elsewhere
+// another holder may have been given a larger one, or the same.
+func (v *vote) agree() (token int64, ok bool) {
+	v.mu.Lock()
+	replies := slices.Clone(v.replies)
+	v.mu.Unlock()
+	t := count(replies)
+	if t.stored >= v.quorum.majority() {
+		return t.token, true
+	}
+	c := v.claim
+	c.Token = t.token
+	accepted := make(chan bool, len(replies))
+	asked := 0
+	for i, r := range replies {
+		if r.Outcome == store.Granted && r.Token < c.Token || r.Outcome == store.Pending {
+			asked++
+			n := v.quorum.nodes[i]
+			if !v.quorum.spawn(func() { accepted <- v.raise(n, c) }) {
+				accepted <- false
+			}
+		}
+	}
+	for stored := t.stored; asked > 0; asked-- {
+		if <-accepted {
+			if stored++; stored >= v.quorum.majority() {
+				return c.Token, true
+			}
+		}
+	}
+	return 0, false
+}
+
+// raise makes a server accept the token, once it has granted the lock.
+func (v *vote) raise(n *node, c store.Claim) bool {
+	select {
+	case <-v.answered[n.index]:
+	case <-v.ctx.Done():
+		return false
+	}
+	v.mu.Lock()
+	r := v.replies[n.index]
+	v.mu.Unlock()
+	return r.Outcome == store.Granted && (r.Token >= c.Token || n.Raise(v.ctx, c))
+}

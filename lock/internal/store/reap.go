@@ -1,0 +1,227 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/compozy/cache/internal/redisx"
+)
+
+const (
+	// maxReaped bounds the memory that a server which cannot be reached can cost. What is beyond it ends with its TTL.
+	maxReaped = 10_000
+	// reapAgain is how long after a key was removed, or looked for in vain, it is looked for again, as the command that
+	// sets it may be on its way still. One that comes even later leaves a key for the time of a first grant.
+	reapAgain = 2 * time.Second
+	// minReapDelay and maxReapDelay bound the pause between two tries.
+	minReapDelay = 20 * time.Millisecond
+	maxReapDelay = time.Second
+)
+
+var errLeft = errors.New("keys may be left, which end with their TTL")
+
+// reapers removes what commands of unknown fate may have left. Each server has a reaper of its own, whose goroutine runs
+// only while there is something to remove.
+type reapers struct {
+	store   *Redis
+	ctx     context.Context
+	cancel  context.CancelFunc
+	closing chan struct{} // closed when what is left is to have its last try
+	idle    chan struct{} // closed after that, when no reaper is left
+
+	mu      sync.Mutex // guards what follows
+	servers map[string]*reaper
+	closed  bool
+	failed  bool // something was given up
+}
+
+// reaper is what is to be removed from one server.
+type reaper struct {
+	poke chan struct{} // holds one wake-up at most
+	// What follows is guarded by the mutex of reapers.
+	fresh []reaped // not tried yet
+	late  []reaped // to be tried again when due
+	due   time.Time
+	delay time.Duration
+}
+
+// reaped is a call that removes something.
+type reaped struct {
+	call  call
+	until time.Time     // until when to try: what there may be has ended by then
+	again time.Duration // for how long to look again after the first success
+	done  time.Time     // the first success
+}
+
+func newReapers(s *Redis) *reapers {
+	r := &reapers{
+		store: s, servers: make(map[string]*reaper), closing: make(chan struct{}), idle: make(chan struct{}),
+	}
+	r.ctx, r.cancel = context.WithCancel(redisx.Background(context.Background()))
+	return r
+}
+
+// Reap removes the lock of a value that nobody wants, in the background, wherever its commands have got to.
+func (s *Redis) Reap(c Claim) {
+	s.reapers.add(reaped{
+		call:  call{s.scripts.release, c.Keys.freeing(), s.releasing(c, 0)},
+		until: time.Now().Add(max(c.TTL, FirstGrant)), again: reapAgain,
+	})
+}
+
+// Leave takes a waiter off the queue, in the background.
+func (s *Redis) Leave(k Keys, name string) {
+	s.reapers.add(reaped{
+		call:  call{s.scripts.leave, k.freeing(), []any{name, s.set.Reservation.Milliseconds()}},
+		until: time.Now().Add(queueTTL),
+	})
+}
+
+func (r *reapers) add(w reaped) {
+	server := r.store.commands.Server(r.ctx, w.call.keys[0])
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := r.servers[server]
+	if p == nil {
+		p = &reaper{poke: make(chan struct{}, 1)}
+		if r.closed || !r.store.set.Go(func() { r.run(server, p) }) {
+			r.failed = true
+			return
+		}
+		r.servers[server] = p
+	}
+	if len(p.fresh)+len(p.late) >= maxReaped {
+		return
+	}
+	p.fresh = append(p.fresh, w)
+	select {
+	case p.poke <- struct{}{}:
+	default:
+	}
+}
+
+// run is the goroutine of a server.
+func (r *reapers) run(server string, p *reaper) {
+	for {
+		work, pause := r.take(server, p)
+		switch {
+		case len(work) > 0:
+			again, failed := r.try(work)
+			r.put(p, again, failed)
+		case pause > 0:
+			r.sleep(p, pause)
+		default:
+			return
+		}
+	}
+}
+
+// take returns what to try now, or how long to wait for that, or neither if the goroutine is to end. What is fresh waits
+// for nothing, and what failed before does not come along before it is due.
+func (r *reapers) take(server string, p *reaper) (work []reaped, pause time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	work, p.fresh = p.fresh, nil
+	pause = time.Until(p.due)
+	switch {
+	case r.closed || pause <= 0:
+		work, p.late = append(work, p.late...), nil
+	case len(work) > 0 || len(p.late) > 0:
+		return work, pause
+	}
+	if len(work) > 0 {
+		return work, 0
+	}
+	delete(r.servers, server)
+	if r.closed && len(r.servers) == 0 {
+		close(r.idle)
+	}
+	return nil, 0
+}
+
+// put takes note of what is to be tried again.
+func (r *reapers) put(p *reaper, again []reaped, failed bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		r.failed = r.failed || failed
+		return
+	}
+	if len(p.late) == 0 { // all were tried
+		p.delay = min(max(2*p.delay, minReapDelay), maxReapDelay)
+		if len(again) == 0 {
+			p.delay = 0
+		}
+		p.due = time.Now().Add(p.delay)
+	}
+	p.late = append(p.late, again...)
+}
+
+// sleep waits until something is due, or fresh, or the store is closing.
+func (r *reapers) sleep(p *reaper, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-p.poke:
+	case <-r.closing:
+	}
+}
+
+// try removes what it can in pipelines, and returns what is to be tried again, and whether something failed.
+func (r *reapers) try(work []reaped) (again []reaped, failed bool) {
+	ctx, cancel := context.WithTimeout(r.ctx, r.store.set.Timeout)
+	defer cancel()
+	calls := make([]call, len(work))
+	for i, w := range work {
+		calls[i] = w.call
+	}
+	var mu sync.Mutex // guards again and failed
+	pipeline(ctx, r.store.client, calls, func(i int, _ int64, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		failed = failed || err != nil
+		if w, ok := work[i].after(err); ok {
+			again = append(again, w)
+		}
+	})
+	return slices.Clip(again), failed
+}
+
+// after returns what is left to do after a try, and whether there is anything.
+func (w reaped) after(err error) (reaped, bool) {
+	now := time.Now()
+	if err != nil {
+		return w, now.Before(w.until)
+	}
+	if w.done.IsZero() {
+		w.done = now
+	}
+	return w, now.Sub(w.done) < w.again
+}
+
+// close has everything tried once more, and returns when that is done or ctx ends, an error if something may be left.
+func (r *reapers) close(ctx context.Context) error {
+	r.mu.Lock()
+	r.closed = true
+	close(r.closing)
+	if len(r.servers) == 0 {
+		close(r.idle)
+	}
+	r.mu.Unlock()
+	defer r.cancel()
+	select {
+	case <-r.idle:
+	case <-ctx.Done():
+		return errLeft
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failed {
+		return errLeft
+	}
+	return nil
+}

@@ -1,0 +1,134 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/cache/internal/batch"
+	"github.com/compozy/cache/internal/redisx"
+)
+
+const (
+	// maxTries is how often a command is sent when it fails.
+	maxTries = 6
+	// minRetryDelay and maxRetryDelay bound the pause before a command that failed is sent again.
+	minRetryDelay = 5 * time.Millisecond
+	maxRetryDelay = 500 * time.Millisecond
+	// aloneTime is by how much the end of a caller's context may go unnoticed when a quick server suddenly hangs.
+	aloneTime = 200 * time.Millisecond
+)
+
+var (
+	errNoAnswer   = errors.New("no answer in time")
+	errUnexpected = errors.New("unexpected reply of a script")
+)
+
+// Settings say how a Redis works. All are required but Several.
+type Settings struct {
+	// Several says that this is one of several servers that form a quorum.
+	Several bool
+	// Timeout bounds each round trip.
+	Timeout time.Duration
+	// Reservation is how long a lock that was released is kept for the first waiter.
+	Reservation time.Duration
+	// Go starts a goroutine. It reports false if none may be started any more.
+	Go func(func()) bool
+}
+
+// Redis keeps locks on one Redis. It is safe for concurrent use.
+type Redis struct {
+	set      Settings
+	client   redis.UniversalClient
+	cluster  *redis.ClusterClient // what is behind client, nil if that is no cluster
+	scripts  scripts
+	commands *batch.Commands
+	renewals *renewals
+	reapers  *reapers
+}
+
+// New returns a Redis on a client, to which nothing is sent yet. The client must be open until Close has returned.
+func New(client redis.UniversalClient, set Settings) *Redis {
+	s := &Redis{set: set, client: client, scripts: newScripts(set.Several)}
+	s.cluster, _ = redisx.Unwrap[*redis.ClusterClient](client)
+	s.commands = batch.NewCommands(client, batch.CommandSettings{
+		Timeout: set.Timeout, Alone: aloneTime, Go: func(f func()) { set.Go(f) },
+	})
+	s.renewals = newRenewals(s)
+	s.reapers = newReapers(s)
+	return s
+}
+
+// Ping reports whether the server answers.
+func (s *Redis) Ping(ctx context.Context) error { return s.client.Ping(ctx).Err() }
+
+// Close ends renewals, tries for the last time to remove what may have been left, and returns when that is done, an
+// error if something may still be there.
+func (s *Redis) Close(ctx context.Context) error {
+	s.renewals.close()
+	return s.reapers.close(ctx)
+}
+
+// call runs a script, together with those of other callers, and again after a failure that may pass. repeated says that
+// it may have been executed more than once: an earlier try ended without a reply.
+func (s *Redis) call(
+	ctx context.Context, script *redisx.Script, keys []string, args ...any,
+) (reply any, repeated bool, err error) {
+	process := func(ctx context.Context, cmd redis.Cmder) error {
+		return s.commands.Process(ctx, keys[0], cmd, nil)
+	}
+	for try := 1; ; try++ {
+		reply, err = script.Run(ctx, process, keys, args...)
+		if _, abandoned := errors.AsType[*batch.AbandonedError](err); abandoned {
+			return nil, repeated, errNoAnswer
+		}
+		if err == nil || try == maxTries || !redisx.IsTransient(err) {
+			return reply, repeated, err
+		}
+		repeated = repeated || !redisx.IsReply(err) && !redisx.IsUnsent(err)
+		if s.cluster != nil {
+			s.cluster.ReloadState(ctx) // in the background: another node may be the master by now
+		}
+		if redisx.Sleep(ctx, redisx.Backoff(try, minRetryDelay, maxRetryDelay)) != nil {
+			return nil, repeated, err
+		}
+	}
+}
+
+// number runs a script whose reply is an integer.
+func (s *Redis) number(ctx context.Context, script *redisx.Script, keys []string, args ...any) (int64, bool, error) {
+	reply, repeated, err := s.call(ctx, script, keys, args...)
+	if err != nil {
+		return 0, repeated, err
+	}
+	number, err := integer(reply)
+	return number, repeated, err
+}
+
+// integer converts the reply of a script.
+func integer(reply any) (int64, error) {
+	number, ok := reply.(int64)
+	if !ok {
+		return 0, errUnexpected
+	}
+	return number, nil
+}
+
+// integers converts the reply of a script that is a list of numbers.
+func integers(reply any, count int) ([]int64, error) {
+	list, ok := reply.([]any)
+	if !ok || len(list) != count {
+		return nil, errUnexpected
+	}
+	numbers := make([]int64, count)
+	for i, item := range list {
+		number, err := integer(item)
+		if err != nil {
+			return nil, err
+		}
+		numbers[i] = number
+	}
+	return numbers, nil
+}

@@ -1,0 +1,84 @@
+package store
+
+import (
+	"context"
+	"time"
+)
+
+// Release frees the lock and lets the first waiter know. With keep it stays taken for that long, by nobody. After a
+// failure the lock is removed in the background.
+func (s *Redis) Release(ctx context.Context, c Claim, keep time.Duration) Reply {
+	r := s.TryRelease(ctx, c, keep)
+	if r.Outcome == Failed || r.Repeated {
+		s.Reap(c)
+	}
+	return r
+}
+
+// TryRelease is Release without the cleaning up.
+func (s *Redis) TryRelease(ctx context.Context, c Claim, keep time.Duration) Reply {
+	number, repeated, err := s.number(ctx, s.scripts.release, c.Keys.freeing(), s.releasing(c, keep)...)
+	switch {
+	case err != nil:
+		return Reply{Outcome: Failed, Repeated: repeated, Err: err}
+	case number > 0:
+		return Reply{Outcome: Granted, Repeated: repeated, PassedOn: number == 2}
+	case number == 0:
+		return Reply{Outcome: Refused, Repeated: repeated}
+	case repeated: // an earlier try may have been executed, so that the key is gone is its success
+		return Reply{Outcome: Granted, Repeated: true}
+	default:
+		return Reply{Outcome: Absent}
+	}
+}
+
+// releasing is the arguments of the script.
+func (s *Redis) releasing(c Claim, keep time.Duration) []any {
+	return []any{c.Value, s.set.Reservation.Milliseconds(), keep.Milliseconds()}
+}
+
+// Refresh makes a lock last for its TTL from now.
+func (s *Redis) Refresh(ctx context.Context, c Claim) Reply {
+	number, repeated, err := s.number(ctx, s.scripts.extend, []string{c.Keys.Lock()}, c.Value, c.TTL.Milliseconds())
+	return extended(number, repeated, err)
+}
+
+// extended translates what the script that extends a lock says.
+func extended(number int64, repeated bool, err error) Reply {
+	switch {
+	case err != nil:
+		return Reply{Outcome: Failed, Repeated: repeated, Err: err}
+	case number > 0:
+		return Reply{Outcome: Granted}
+	case number == 0:
+		return Reply{Outcome: Absent}
+	default:
+		return Reply{Outcome: Refused}
+	}
+}
+
+// Raise makes the fence at least the claim's token, and reports whether it is, and the claim holds the lock.
+func (s *Redis) Raise(ctx context.Context, c Claim) bool {
+	number, _, err := s.number(ctx, s.scripts.raise, []string{c.Keys.Lock(), c.Keys.Fence()}, c.Value, c.Token)
+	return err == nil && number == 1
+}
+
+// Inspect describes a lock.
+func (s *Redis) Inspect(ctx context.Context, k Keys) (State, error) {
+	reply, _, err := s.call(ctx, s.scripts.inspect, []string{k.Lock(), k.Fence(), k.Queue()})
+	if err != nil {
+		return State{}, err
+	}
+	list, ok := reply.([]any)
+	if !ok || len(list) != 4 {
+		return State{}, errUnexpected
+	}
+	value, ok := list[0].(string)
+	numbers, err := integers(list[1:], 3)
+	if err != nil || !ok {
+		return State{}, errUnexpected
+	}
+	return State{
+		Value: value, TTL: time.Duration(numbers[0]) * time.Millisecond, Token: numbers[1], Waiting: numbers[2],
+	}, nil
+}

@@ -1,0 +1,35 @@
+-- Shared by the scripts that take a lock. Their keys: 1 lock, 2 fence, 3 queue, 4 reserved.
+
+-- may_take reports whether a caller may take the lock, which is free: nobody waits, or it is reserved for this caller, or
+-- it is not reserved and the caller waits. `name` is its name in the queue, '' if it does not queue: those who only try
+-- do not get ahead of those who wait.
+local function may_take(name)
+  if redis.call('EXISTS', KEYS[3], KEYS[4]) == 0 then
+    return true
+  end
+  local reserved = redis.call('GET', KEYS[4])
+  if reserved then
+    return reserved == name
+  end
+  return name ~= ''
+end
+
+-- take makes value the holder and returns the fencing token. The token comes first: should that fail, nobody holds the
+-- lock.
+local function take(value, ttl)
+  local token = next_token(KEYS[2])
+  redis.call('SET', KEYS[1], value, 'PX', ttl)
+  return token
+end
+
+-- time_left returns after how many ms the lock may be free: the TTL of the holder, or of the reservation, or of the queue
+-- of which nobody has come; 0 if that is unknown.
+local function time_left()
+  for _, key in ipairs({KEYS[1], KEYS[4], KEYS[3]}) do
+    local left = redis.call('PTTL', key)
+    if left ~= -2 then
+      return math.max(left, 0)
+    end
+  end
+  return 0
+end

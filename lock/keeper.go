@@ -1,0 +1,97 @@
+package lock
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/compozy/cache/lock/internal/store"
+)
+
+// keeper is what the locks of a manager share: it makes them, and keeps them until they are released or lost.
+type keeper struct {
+	store    locks
+	metrics  *metrics
+	log      *zap.Logger
+	trace    tracer
+	calls    *tasks
+	held     held
+	expiries expiries
+	renewer  *renewer
+	timeouts timeouts
+}
+
+func newKeeper(set settings, s locks, calls *tasks) *keeper {
+	k := &keeper{store: s, log: set.logger, trace: newTracer(set.tracing), calls: calls, timeouts: set.timeouts}
+	k.metrics = newMetrics(set.name)
+	k.renewer = newRenewer(s, k.metrics, set.logger, calls)
+	return k
+}
+
+// grant is what a holder has got.
+type grant struct {
+	claim    store.Claim // with the TTL that was asked for, and the token
+	call     callSettings
+	resource string
+	sent     time.Time // before the command was sent: from here the TTL counts
+	acquired time.Time // when the reply was there
+	repeated bool      // see store.Reply
+}
+
+// keep makes a lock and starts what keeps it. It returns an error, and takes the lock back, if it is too late for that.
+func (k *keeper) keep(g grant) (*RedisLock, error) {
+	l := &RedisLock{
+		keeper: k, resource: g.resource, claim: g.claim, call: g.call, acquired: g.acquired, repeated: g.repeated, index: -1,
+	}
+	if g.call.maxHold > 0 {
+		l.end = g.acquired.Add(g.call.maxHold)
+	}
+	l.until = l.limit(g.sent.Add(validity(min(g.claim.TTL, store.FirstGrant))))
+	if remaining(l.until, time.Now()) <= 0 {
+		k.store.Reap(g.claim)
+		return nil, &RedisError{Op: "acquire", Resource: g.resource, Err: errTooLate}
+	}
+	if !k.held.add(l) {
+		k.store.Reap(g.claim)
+		return nil, ErrManagerClosed
+	}
+	// From here on others see the lock.
+	l.mu.Lock()
+	if l.state == stateHeld {
+		l.expiry = k.expiries.start(l, time.Until(l.until))
+	}
+	l.mu.Unlock()
+	k.renewer.begin(l, g.sent)
+	return l, nil
+}
+
+// forget removes a lock from the books.
+func (k *keeper) forget(l *RedisLock) {
+	k.renewer.remove(l)
+	k.held.remove(l)
+}
+
+// timeouts is how long Redis may take to answer.
+type timeouts struct{ node time.Duration } // 0: half the TTL, at most maxNodeTimeout
+
+// call returns how long a call about a lock with this TTL may take.
+func (t timeouts) call(ttl time.Duration) time.Duration {
+	if t.node > 0 {
+		return t.node
+	}
+	return min(max(ttl/2, minNodeTimeout), maxNodeTimeout)
+}
+
+// release returns how long a release may take.
+func (t timeouts) release() time.Duration {
+	if t.node > 0 {
+		return t.node
+	}
+	return maxNodeTimeout
+}
+
+// bounded returns a context for a call that began then: it ends with ctx, and after the timeout.
+func bounded(ctx context.Context, begin time.Time, timeout time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithDeadline(ctx, begin.Add(timeout))
+}

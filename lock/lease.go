@@ -1,0 +1,163 @@
+package lock
+
+import (
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/compozy/cache/lock/internal/store"
+)
+
+// lockState is where a lock is in its life.
+type lockState uint8
+
+const (
+	stateHeld lockState = iota
+	stateReleasing
+	stateUnreleased // Redis failed; Release may be called again
+	stateReleased
+	stateLost
+)
+
+// validity is how long after sending the last confirmed call a holder may rely on a lock. The key lives at least ttl
+// from then; off go 1% for clocks that run at different speeds and 2ms for Redis' own resolution (as redsync has it),
+// and a guard, so that the holder is told before the key expires even if it is told slowly.
+func validity(ttl time.Duration) time.Duration {
+	return ttl - ttl/100 - 2*time.Millisecond - guard(ttl)
+}
+
+// guard is how much earlier than necessary a loss is told.
+func guard(ttl time.Duration) time.Duration {
+	return min(max(ttl/10, time.Millisecond), 500*time.Millisecond)
+}
+
+// remaining returns how long a lock is valid by the clock that is ahead: the monotonic one, which nobody can set, stands
+// still while the machine is suspended, and the wall clock does not.
+func remaining(until, now time.Time) time.Duration {
+	return min(until.Sub(now), until.Round(0).Sub(now.Round(0)))
+}
+
+// limit returns the earlier of a time and the end that WithMaxHold sets.
+func (l *RedisLock) limit(t time.Time) time.Time {
+	if !l.end.IsZero() && l.end.Before(t) {
+		return l.end
+	}
+	return t
+}
+
+// extension is an attempt to make a lock last longer.
+type extension struct {
+	claim      store.Claim // with the TTL to set
+	sent       time.Time
+	generation uint64
+}
+
+// extension returns what to send to extend a held lock, or an error that says why it is not held. A lock that has to end
+// is not made to last much longer than that.
+func (l *RedisLock) extension(op string, now time.Time) (extension, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.state == stateLost:
+		return extension{}, lostError(op, l.resource, l.cause)
+	case l.state != stateHeld:
+		return extension{}, ErrLockNotHeld
+	case remaining(l.until, now) <= 0:
+		return extension{}, lostError(op, l.resource, ErrLockExpired) // the timer is late
+	}
+	x := extension{claim: l.claim, sent: now, generation: l.generation}
+	if !l.end.IsZero() {
+		left := l.end.Sub(now)
+		x.claim.TTL = min(x.claim.TTL, max(left+left/10+guard(left), minTTL))
+	}
+	return x, nil
+}
+
+// extend records a confirmed extension, and reports whether the lock is still held. A lock whose time was up when the
+// answer came is lost even if Redis has extended the key: its holder has been told.
+func (l *RedisLock) extend(x extension) bool {
+	l.mu.Lock()
+	if l.state != stateHeld || l.generation != x.generation {
+		l.mu.Unlock()
+		return false
+	}
+	if remaining(l.until, time.Now()) <= 0 {
+		l.mu.Unlock()
+		l.lose(ErrLockExpired)
+		return false
+	}
+	if until := l.limit(x.sent.Add(validity(x.claim.TTL))); until.After(l.until) {
+		l.until = until
+		l.expiry.timer.Reset(time.Until(until))
+	}
+	l.mu.Unlock()
+	return true
+}
+
+// isCurrent reports whether nothing has happened to the lock since the extension was prepared.
+func (l *RedisLock) isCurrent(x extension) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state == stateHeld && l.generation == x.generation
+}
+
+// expire is called when the time may be up.
+func (l *RedisLock) expire() {
+	l.mu.Lock()
+	if l.state != stateHeld {
+		l.mu.Unlock()
+		return
+	}
+	if left := remaining(l.until, time.Now()); left > 0 { // renewed while the timer was firing
+		l.expiry.timer.Reset(left)
+		l.mu.Unlock()
+		return
+	}
+	l.mu.Unlock()
+	l.lose(ErrLockExpired)
+}
+
+// lose ends a held lock and tells its holder. It reports false if the lock had ended before.
+func (l *RedisLock) lose(cause error) bool {
+	l.mu.Lock()
+	if l.state != stateHeld {
+		l.mu.Unlock()
+		return false
+	}
+	l.state, l.cause = stateLost, cause
+	l.generation++
+	until := l.until
+	l.stopExpiry()
+	l.finish(cause)
+	if l.lost != nil {
+		close(l.lost)
+	}
+	l.mu.Unlock()
+
+	k := l.keeper
+	k.forget(l)
+	k.metrics.lost(cause, time.Since(l.acquired))
+	if cause == ErrManagerClosed { //nolint:errorlint // an identity, not a class: only Close passes it
+		return true // Close releases the keys itself
+	}
+	k.log.Warn("lock: lost", zap.String("resource", l.resource), zap.NamedError("cause", cause),
+		zap.Int64("token", l.claim.Token), zap.Time("until", until))
+	// A renewal may have been executed without our hearing of it. The key is of no use to anybody now.
+	k.store.Reap(l.claim)
+	return true
+}
+
+// stopExpiry stops the timer. The caller holds mu.
+func (l *RedisLock) stopExpiry() {
+	if l.expiry != nil {
+		l.keeper.expiries.stop(l.expiry)
+		l.expiry = nil
+	}
+}
+
+// finish cancels the context. The caller holds mu.
+func (l *RedisLock) finish(cause error) {
+	if l.cancel != nil {
+		l.cancel(cause)
+	}
+}

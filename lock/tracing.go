@@ -1,0 +1,67 @@
+package lock
+
+import (
+	"context"
+	"errors"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// tracer makes the spans of a manager, none without a provider.
+type tracer struct{ trace.Tracer }
+
+func newTracer(tp trace.TracerProvider) tracer {
+	if tp == nil {
+		return tracer{}
+	}
+	return tracer{tp.Tracer("github.com/compozy/cache/lock")}
+}
+
+// start begins the span of a call.
+func (t tracer) start(ctx context.Context, name, resource string) (context.Context, span) {
+	if t.Tracer == nil {
+		return ctx, span{}
+	}
+	ctx, s := t.Start(ctx, name, trace.WithAttributes(attribute.String("lock.resource", resource)))
+	return ctx, span{s}
+}
+
+// span is one call; its zero value records nothing.
+type span struct{ trace.Span }
+
+// acquired ends the span of an attempt.
+func (s span) acquired(ctx context.Context, l *RedisLock, err error) {
+	if s.Span != nil {
+		s.finish(outcomeNames[outcomeOf(ctx, err)], l, err)
+	}
+}
+
+// released ends the span of a release.
+func (s span) released(l *RedisLock, err error) {
+	if s.Span == nil {
+		return
+	}
+	outcome := "released"
+	switch {
+	case errors.Is(err, ErrLockNotHeld):
+		outcome = "lost"
+	case err != nil:
+		outcome = "error"
+	}
+	s.finish(outcome, l, err)
+}
+
+// finish ends the span. Only a failure of Redis is an error of the span, and it keeps quiet about the details: servers
+// quote what they were sent.
+func (s span) finish(outcome string, l *RedisLock, err error) {
+	s.SetAttributes(attribute.String("lock.outcome", outcome))
+	if l != nil {
+		s.SetAttributes(attribute.Int64("lock.token", l.claim.Token))
+	}
+	if errors.Is(err, ErrRedis) {
+		s.SetStatus(codes.Error, "redis failed")
+	}
+	s.End()
+}
