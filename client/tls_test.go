@@ -154,5 +154,5 @@ func TestServerNames(t *testing.T) {
 	t.Parallel()
 	r := build(t, &config.Config{URL: "rediss://[fe80::1%25eth0]:1"})
 	require.Equal(t, "[fe80::1%eth0]:1", r.Addr())
-	require.Equal(t, "fe80::1", withServerName(r.main.endpoint.tls.config, r.Addr()).ServerName)
+	require.Equal(t, "fe80::1", r.main.endpoint.tls.forDial(r.Addr()).ServerName)
 }
