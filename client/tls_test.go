@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"os"
@@ -108,6 +109,9 @@ func TestSkipVerify(t *testing.T) {
 	}
 	_, err := NewRedis(within(t, patience), &config.Config{URL: "rediss://" + srv.Addr() + "?skip_verify=false", TLSSkipVerify: true})
 	require.ErrorIs(t, err, ErrTLS, "the option of the URL wins")
+	strict := &tls.Config{MinVersion: tls.VersionTLS12}
+	_, err = NewRedis(within(t, patience), &config.Config{URL: "rediss://" + srv.Addr() + "?skip_verify=true", TLSConfig: strict})
+	require.ErrorIs(t, err, ErrTLS, "a TLSConfig wins over everything")
 	t.Run("Sentinel", func(t *testing.T) {
 		t.Parallel()
 		set := redistest.StartSentinel(t, redistest.WithTLS())
