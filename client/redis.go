@@ -91,7 +91,7 @@ func (r *Redis) build(e *endpoint, set settings) (*server, error) {
 	c := e.connect(dial)
 	// The first hook is the outermost: what the gate refuses is neither
 	// counted nor traced.
-	c.AddHook(&hook{gate: r.gate, metrics: r.metrics, sentinel: []string{e.options.SentinelUsername, e.options.SentinelPassword}})
+	c.AddHook(&hook{gate: r.gate, metrics: r.metrics, sentinelPassword: e.options.SentinelPassword})
 	if cluster, ok := c.(*redis.ClusterClient); ok {
 		cluster.OnNewNode(func(node *redis.Client) { node.AddHook(nodeHook{r.gate}) })
 	}
@@ -260,7 +260,6 @@ func (r *Redis) close() error {
 	r.opening.Lock()
 	r.gate.refuse()
 	r.opening.Unlock()
-	r.idle.stop()
 	r.gate.drain(closeGrace)
 	r.gate.close()
 	r.idle.wait()
