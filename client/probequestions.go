@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"slices"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -41,13 +40,7 @@ func (s *server) ask(ctx context.Context, t target) answers {
 		}
 		return nil
 	})
-	// go-redis leaves the commands without an error when the server refuses the connection, as
-	// for a wrong password.
-	if err != nil && !slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool { return cmd.Err() != nil }) {
-		for _, cmd := range cmds {
-			cmd.SetErr(err)
-		}
-	}
+	redisx.Unsent(cmds, err)
 	return a
 }
 
