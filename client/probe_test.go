@@ -59,6 +59,8 @@ func TestMissingPermission(t *testing.T) {
 		"EVALSHA":       {rules: "-evalsha", says: "user app may not run EVALSHA: NOPERM"},
 		"scripting":     {rules: "-@scripting", says: "user app may not run EVAL: NOPERM"},
 		"PUBLISH":       {rules: "-publish", says: "user app may not run PUBLISH: "},
+		"SUBSCRIBE":     {rules: "-subscribe", says: "user app may not run SUBSCRIBE: NOPERM"},
+		"PSUBSCRIBE":    {rules: "-psubscribe", says: "user app may not run PSUBSCRIBE: NOPERM"},
 		"streams":       {rules: "-@stream", says: "user app may not run XADD: "},
 		"TIME":          {rules: "-time", says: "user app may not run TIME: "},
 		"INCR":          {rules: "-incr", says: "user app may not run INCR: "},
@@ -109,7 +111,7 @@ func TestDocumentedPermissions(t *testing.T) {
 	t.Parallel()
 	srv, set := redistest.Start(t), redistest.StartCluster(t, 3)
 	const check = "+eval +evalsha +get +set +exists +del +pttl +pexpire +incr +append +time +hget +hset +hdel " +
-		"+zadd +zrem +zrange +zrank +xadd +xdel +xlen +xrange +xrevrange +publish &cache:*"
+		"+zadd +zrem +zrange +zrank +xadd +xdel +xlen +xrange +xrevrange +publish +subscribe +psubscribe &cache:*"
 	for name, test := range map[string]struct {
 		cfg   config.Config
 		rules string
@@ -117,7 +119,7 @@ func TestDocumentedPermissions(t *testing.T) {
 		"check":       {config.Config{URL: "redis://" + srv.Addr()}, check},
 		"database":    {config.Config{URL: "redis://" + srv.Addr() + "/2"}, check + " +select"},
 		"client name": {config.Config{URL: "redis://" + srv.Addr(), ClientName: "orders"}, check + " +client|setname"},
-		"Cluster":     {config.Config{Cluster: true, Addrs: set.Addrs()}, check + " +cluster|slots"},
+		"Cluster":     {config.Config{Cluster: true, Addrs: set.Addrs()}, check + " +cluster|slots +ssubscribe"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -153,13 +155,15 @@ func TestDocumentedPermissions(t *testing.T) {
 func TestRenamedCommand(t *testing.T) {
 	t.Parallel()
 	for command, test := range map[string]struct{ url, says string }{
-		"EVAL":    {says: "the server does not know EVAL, which is needed"},
-		"EVALSHA": {says: "the server does not know EVALSHA, which is needed"},
-		"SET":     {says: "the server does not know SET, which is needed"},
-		"PUBLISH": {says: "the server does not know PUBLISH, which is needed"},
-		"XADD":    {says: "the server does not know XADD, which is needed"},
-		"INCR":    {says: "the server does not know INCR, which is needed"},
-		"SELECT":  {url: "/3", says: "the server does not know SELECT, which is needed"},
+		"EVAL":       {says: "the server does not know EVAL, which is needed"},
+		"EVALSHA":    {says: "the server does not know EVALSHA, which is needed"},
+		"SET":        {says: "the server does not know SET, which is needed"},
+		"PUBLISH":    {says: "the server does not know PUBLISH, which is needed"},
+		"XADD":       {says: "the server does not know XADD, which is needed"},
+		"SUBSCRIBE":  {says: "the server does not know SUBSCRIBE, which is needed"},
+		"PSUBSCRIBE": {says: "the server does not know PSUBSCRIBE, which is needed"},
+		"INCR":       {says: "the server does not know INCR, which is needed"},
+		"SELECT":     {url: "/3", says: "the server does not know SELECT, which is needed"},
 	} {
 		t.Run(command, func(t *testing.T) {
 			t.Parallel()
@@ -201,36 +205,85 @@ func TestBecause(t *testing.T) {
 	require.Less(t, firstPause, time.Second)
 }
 
-// The questions of a check are asked at the same time: this server answers none of them
-// before it has got all.
-func TestQuestionsGoTogether(t *testing.T) {
+// A check needs one round trip, on one connection of the pool that is open already: a
+// distant server needs no longer for it than for a PING. Only the first one opens another
+// connection, to find out whether the user may listen.
+func TestCheckIsOneRoundTrip(t *testing.T) {
 	t.Parallel()
-	behind := redistest.Start(t).Client(t)
-	var (
-		together atomic.Bool
-		asked    atomic.Int32
-	)
-	all := make(chan struct{})
-	srv := fakeServer(t, func(args []string) string {
-		name := strings.ToLower(args[0])
-		if together.Load() && (name == "info" || name == "evalsha") {
-			if asked.Add(1) == 3 {
-				close(all)
+	for name, start := range map[string]func(*testing.T) *config.Config{
+		"one server": func(t *testing.T) *config.Config {
+			t.Helper()
+			return &config.Config{URL: redistest.Start(t).URL()}
+		},
+		"one node of a Cluster": func(t *testing.T) *config.Config {
+			t.Helper()
+			return &config.Config{Cluster: true, Addrs: redistest.StartCluster(t, 1).Addrs()}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var dials, writes atomic.Int64
+			cfg := start(t)
+			cfg.PoolSize, cfg.MinIdleConns, cfg.MaxIdleConns, cfg.MaxRetries = 1, 1, 1, -1
+			cfg.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				dials.Add(1)
+				conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+				return countedWrites{conn, &writes}, err
 			}
-			<-all
-		}
-		passed := make([]any, len(args))
-		for i, arg := range args {
-			passed[i] = arg
-		}
-		reply, err := behind.Do(context.Background(), passed...).Result()
-		if err != nil {
-			return "-" + err.Error() + "\r\n"
-		}
-		return bulk(fmt.Sprint(reply))
-	})
-	r := ready(t, &config.Config{URL: "redis://" + srv.address()})
-	together.Store(true)
-	require.NoError(t, r.HealthCheck(within(t, patience)))
-	require.Equal(t, int32(3), asked.Load())
+			r := ready(t, cfg)
+			require.NoError(t, r.HealthCheck(t.Context()))
+			was, sent := dials.Load(), writes.Load()
+			require.NoError(t, r.HealthCheck(t.Context()))
+			require.Equal(t, was, dials.Load(), "no connection is opened")
+			want := int64(1)
+			if cfg.Cluster {
+				want = 2 // it asks for the masters first
+			}
+			require.Equal(t, want, writes.Load()-sent)
+		})
+	}
+}
+
+// countedWrites counts what is sent at once.
+type countedWrites struct {
+	net.Conn
+	writes *atomic.Int64
+}
+
+func (c countedWrites) Write(b []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(b)
+}
+
+// Until a check has succeeded it asks whether the user may listen, and says so as soon as
+// that is granted.
+func TestPermissionToListenIsAwaited(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	admin := srv.Client(t)
+	require.NoError(t, admin.Do(t.Context(), "acl", "setuser", "app", "on", ">pw", "~*", "&*", "+@all", "-psubscribe").Err())
+	r := open(t, &config.Config{URL: "redis://app:pw@" + srv.Addr()})
+	for range 3 {
+		err := r.HealthCheck(t.Context())
+		require.ErrorIs(t, err, ErrRefused)
+		require.ErrorContains(t, err, "user app may not run PSUBSCRIBE")
+	}
+	require.NoError(t, admin.Do(t.Context(), "acl", "setuser", "app", "+psubscribe").Err())
+	require.NoError(t, r.HealthCheck(t.Context()))
+	before := srv.Commands(t)
+	require.NoError(t, r.HealthCheck(t.Context()))
+	require.Equal(t, before["subscribe"], srv.Commands(t)["subscribe"], "no connection for each check")
+	eventually(t, func() bool { return admin.PubSubNumPat(t.Context()).Val() == 0 }, "nothing stays subscribed")
+}
+
+// A pool whose connections have all died is no reason to fail: new ones work.
+func TestCheckReplacesADeadConnection(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	admin := srv.Client(t)
+	r := ready(t, &config.Config{URL: srv.URL(), PoolSize: 1, MaxRetries: -1})
+	for range 20 {
+		require.NoError(t, admin.Do(t.Context(), "client", "kill", "type", "normal", "skipme", "yes").Err())
+		require.NoError(t, r.HealthCheck(t.Context()))
+	}
 }

@@ -15,7 +15,9 @@ import (
 	"github.com/compozy/cache/config"
 )
 
-// Redis is a Redis client with a life cycle. It is safe for concurrent use.
+// Redis is a Redis client with a life cycle. It is safe for concurrent use. Make one with
+// [New] or [NewRedis]: the commands of a zero Redis panic, as those of a nil client do, since
+// they belong to the embedded client that is not there.
 //
 // The embedded client is a *redis.Client for one server and for Sentinel, and a
 // *redis.ClusterClient for Cluster.
