@@ -2,7 +2,7 @@ package client
 
 import (
 	"context"
-	"fmt"
+	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
