@@ -309,7 +309,7 @@ func (h *half) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		args := cmd.Args()
 		switch script := strings.HasPrefix(cmd.Name(), "eval"); {
 		case script && h.dead.Load():
-		case script && h.lossy.Load() && args[2] == 2: // of all scripts acquire has two keys
+		case script && h.lossy.Load() && args[2] == 4: // of all scripts those that take a lock have four keys
 			_ = next(ctx, cmd)
 			h.lost.Add(1)
 		default:

@@ -198,7 +198,7 @@ func TestClusterFailoverDuringTraffic(t *testing.T) {
 			goesOn()
 		}
 	})
-	require.Eventually(t, func() bool { return rdb.Exists(t.Context(), key, key+":queue", key+":seen").Val() == 0 }, patience, tick)
+	require.Eventually(t, func() bool { return rdb.Exists(t.Context(), key, key+":queue", key+":next").Val() == 0 }, patience, tick)
 
 	last := acquire(t, managers[0], "job", longTTL)
 	require.NoError(t, last.Release(t.Context()))

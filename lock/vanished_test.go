@@ -20,8 +20,8 @@ import (
 	"github.com/compozy/cache/internal/redistest"
 )
 
-// TestVanishedWaitersInARowCostAGrantEach: their machine is gone, though the server believes them to be there.
-func TestVanishedWaitersInARowCostAGrantEach(t *testing.T) {
+// TestVanishedWaitersInARowCostTwoSeconds: their machine is gone, though the server believes them to be there.
+func TestVanishedWaitersInARowCostTwoSeconds(t *testing.T) {
 	t.Parallel()
 	server, holder := setup(t)
 	proxy := faultproxy.New(t, server.Addr())
@@ -61,7 +61,7 @@ func TestVanishedWaitersInARowCostAGrantEach(t *testing.T) {
 	assert.Equal(t, 0, <-got)
 	took := time.Since(begin)
 	t.Logf("%v", took)
-	assert.Less(t, took, 11*time.Second, "by itself it would have looked after ten, and then waited for the others")
+	assert.Less(t, took, 5*time.Second, "two, on a busy machine more")
 	assert.Equal(t, 1, <-got)
 	proxy.SwallowToClient(false)
 	proxy.SwallowToServer(false)
@@ -73,7 +73,7 @@ func TestVanishedWaitersInARowCostAGrantEach(t *testing.T) {
 func vanished(t *testing.T, client *redis.Client, count int) (closing []func() error) {
 	t.Helper()
 	for i := range count {
-		name := fmt.Sprintf("gone%d:1", i)
+		name := fmt.Sprintf("cache:lock:inbox:gone%d:1", i)
 		pubsub := client.Subscribe(t.Context(), fmt.Sprintf("cache:lock:inbox:gone%d", i))
 		closing = append(closing, pubsub.Close)
 		_, err := pubsub.Receive(t.Context())
@@ -85,13 +85,11 @@ func vanished(t *testing.T, client *redis.Client, count int) (closing []func() e
 		}()
 		score := float64(time.Now().UnixMicro() + int64(i))
 		require.NoError(t, client.ZAdd(t.Context(), "cache:lock:{job}:queue", z(score, name)).Err())
-		require.NoError(t, client.HSet(t.Context(), "cache:lock:{job}:seen", name, "9000000000000000").Err())
 	}
 	return closing
 }
 
-// TestAnyNumberOfVanishedWaiters: each costs a short grant, and those who wait ask once for each, and once more when a
-// lock has been passed on to somebody who keeps it.
+// TestAnyNumberOfVanishedWaiters: however many are ahead, the first who is alive has the lock after two seconds.
 func TestAnyNumberOfVanishedWaiters(t *testing.T) {
 	t.Parallel()
 	for _, count := range []int{1, 2, 3, 12, 40} {
@@ -125,17 +123,19 @@ func TestAnyNumberOfVanishedWaiters(t *testing.T) {
 				require.NotNil(t, got)
 				took := time.Since(begin)
 				t.Logf("%v", took)
-				assert.LessOrEqual(t, took, time.Duration(count)*1750*time.Millisecond)
+				assert.LessOrEqual(t, took, 2*time.Second)
+				begin = time.Now()
 				require.NoError(t, got.Release(t.Context()))
 				require.NoError(t, (<-done).Release(t.Context()))
-				assert.Zero(t, client.Exists(t.Context(), "cache:lock:{job}", "cache:lock:{job}:queue", "cache:lock:{job}:seen").Val())
+				assert.LessOrEqual(t, time.Since(begin), 2*time.Second)
+				time.Sleep(4 * time.Second) // in a bubble: nobody asks of the queue
+				assert.Zero(t, client.Exists(t.Context(), "cache:lock:{job}", "cache:lock:{job}:queue", "cache:lock:{job}:next").Val())
 			})
 		})
 	}
 }
 
-// TestWhoComesBetweenTwoHandOffs: all who wait are told of a new holder once a second, so a waiter may have come too late
-// for one message, and the next release may follow too soon for another.
+// TestWhoComesBetweenTwoHandOffs: a waiter that has come just now finds the vanished ones ahead of it.
 func TestWhoComesBetweenTwoHandOffs(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, _ *embedded.Server, client *redis.Client) { //nolint:thelper // a test
@@ -167,7 +167,7 @@ func TestWhoComesBetweenTwoHandOffs(t *testing.T) {
 		begin := time.Now()
 		l = <-last
 		require.NotNil(t, l)
-		assert.LessOrEqual(t, time.Since(begin), count*1750*time.Millisecond)
+		assert.LessOrEqual(t, time.Since(begin), 2*time.Second)
 		require.NoError(t, l.Release(t.Context()))
 		cancel()
 		time.Sleep(time.Second) // in a bubble: all are closed
@@ -203,8 +203,8 @@ func (c *countScripts) ProcessPipelineHook(next redis.ProcessPipelineHook) redis
 	}
 }
 
-// TestOneOfAllLooksAfterTheHolder: that all are told costs no questions of all, where the new holder is alive.
-func TestOneOfAllLooksAfterTheHolder(t *testing.T) {
+// TestOneOfAllAsks: however many wait, one of them asks every two seconds on behalf of all.
+func TestOneOfAllAsks(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, _ *embedded.Server, client *redis.Client) { //nolint:thelper // a test
 		scripts := &countScripts{}
@@ -237,7 +237,7 @@ func TestOneOfAllLooksAfterTheHolder(t *testing.T) {
 			if round == 0 {
 				continue // a script may have to be loaded first
 			}
-			assert.Equal(t, int64(3), scripts.count.Load(), "release, confirmation, one look")
+			assert.LessOrEqual(t, scripts.count.Load(), int64(4), "release, acquire, and a look every two seconds")
 		}
 	})
 }
@@ -258,7 +258,7 @@ func TestForeignKeyThatLasts(t *testing.T) {
 			done <- err
 		}()
 		time.Sleep(10 * time.Second) // in a bubble
-		assert.LessOrEqual(t, scripts.count.Load(), int64(42), "four times a second")
+		assert.LessOrEqual(t, scripts.count.Load(), int64(9), "every two seconds")
 		require.NoError(t, client.Del(t.Context(), "cache:lock:{job}").Err())
 		require.NoError(t, <-done)
 	})

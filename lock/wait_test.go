@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -32,7 +31,7 @@ func traces(t testing.TB, server *redistest.Server) []string {
 	t.Helper()
 	client := server.Client(t)
 	var left []string
-	for _, suffix := range []string{"", ":queue", ":seen"} {
+	for _, suffix := range []string{"", ":queue", ":next"} {
 		key := "cache:lock:{job}" + suffix
 		if client.Exists(t.Context(), key).Val() > 0 {
 			left = append(left, key)
@@ -222,26 +221,28 @@ func TestCloseWakesWaiters(t *testing.T) {
 	})
 }
 
-func TestDeadWaiterIsSkipped(t *testing.T) {
+// TestDeadWaiterCostsAReservation: a waiter whose process was killed is in the queue still. The next one has the lock when
+// the reservation has ended.
+func TestDeadWaiterCostsAReservation(t *testing.T) {
 	t.Parallel()
-	server, holder := setup(t)
-	other := newManager(t, newClient(t, server.Addr()))
-	l := acquire(t, holder, "job", longTTL)
-	// A waiter whose process was killed: in the queue, but nobody listens to its inbox.
-	client := server.Client(t)
-	require.NoError(t, client.ZAdd(t.Context(), "cache:lock:{job}:queue", z(1, "dead:1")).Err())
-	require.NoError(t, client.HSet(t.Context(), "cache:lock:{job}:seen", "dead:1", "9e15").Err())
-	got := make(chan lock.FencedLock, 1)
-	go func() {
-		w, err := other.AcquireWait(t.Context(), "job", longTTL)
-		assert.NoError(t, err)
-		got <- w
-	}()
-	length := queueLength(t, server)
-	require.Eventually(t, func() bool { return length() == 2 }, patience, tick)
-	require.NoError(t, l.Release(t.Context()))
-	assert.Zero(t, length(), "the release has passed the lock on to the second at once")
-	require.NotNil(t, <-got)
+	inBubble(t, func(t *testing.T, _ *embedded.Server, client *redis.Client) { //nolint:thelper // a test
+		holder, err := lock.NewRedisLockManager(client)
+		require.NoError(t, err)
+		defer func() { _ = holder.Close(t.Context()) }()
+		l := acquire(t, holder, "job", longTTL)
+		require.NoError(t, client.ZAdd(t.Context(), "cache:lock:{job}:queue", z(1, "dead:1")).Err())
+		done := make(chan error, 1)
+		go func() {
+			done <- holder.WithLock(t.Context(), "job", longTTL, func(context.Context, lock.FencedLock) error { return nil })
+		}()
+		time.Sleep(10 * time.Millisecond) // in a bubble: it waits
+		start := time.Now()
+		require.NoError(t, l.Release(t.Context()))
+		_, err = holder.Acquire(t.Context(), "job", longTTL)
+		require.ErrorIs(t, err, lock.ErrLockNotAcquired, "it is reserved")
+		require.NoError(t, <-done)
+		assert.InDelta(t, 1.7, time.Since(start).Seconds(), .2)
+	})
 }
 
 // TestVanishedWaiterCostsTheOthersAGrant: the lock is passed on to a waiter whom the server believes to be there, though
@@ -279,8 +280,8 @@ func TestVanishedWaiterCostsTheOthersAGrant(t *testing.T) {
 	require.NoError(t, l.Release(t.Context()))
 	w := <-got
 	require.NotNil(t, w)
-	assert.Less(t, time.Since(begin), 5*time.Second, "by itself it would have looked after ten")
-	assert.Greater(t, w.Token(), l.Token()+1, "the one who has gone had a token too")
+	assert.Less(t, time.Since(begin), 5*time.Second, "two seconds, on a busy machine more")
+	assert.Greater(t, w.Token(), l.Token())
 	assert.Equal(t, int64(1), holder.GetMetrics().HandOffs)
 }
 
@@ -340,42 +341,4 @@ func TestWithLock(t *testing.T) {
 		_ = m.WithLock(t.Context(), "job", longTTL, func(context.Context, lock.FencedLock) error { panic("bug") })
 	})
 	assert.Empty(t, traces(t, server), "released by a panic too")
-}
-
-// TestInheritedForLessThanAGrant: what was passed on lasts for as long as a grant, and its first renewal makes that less.
-func TestInheritedForLessThanAGrant(t *testing.T) {
-	t.Parallel()
-	inBubble(t, func(t *testing.T, server *embedded.Server, client *redis.Client) { //nolint:thelper // a test
-		own := redis.NewClient(&redis.Options{
-			ContextTimeoutEnabled:    true,
-			Dialer:                   server.Dial,
-			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-		})
-		defer func() { _ = own.Close() }()
-		hang := &hanging{}
-		own.AddHook(hang)
-		heir, err := lock.NewRedisLockManager(own)
-		require.NoError(t, err)
-		defer func() { _ = heir.Close(t.Context()) }()
-		other, err := lock.NewRedisLockManager(client)
-		require.NoError(t, err)
-		defer func() { _ = other.Close(t.Context()) }()
-		l := acquire(t, other, "job", longTTL)
-		got := make(chan lock.FencedLock, 1)
-		go func() {
-			inherited, err := heir.AcquireWait(t.Context(), "job", time.Second) // less than a grant
-			assert.NoError(t, err)
-			got <- inherited
-		}()
-		time.Sleep(10 * time.Millisecond) // in a bubble: it waits
-		require.NoError(t, l.Release(t.Context()))
-		inherited := <-got
-		require.NotNil(t, inherited)
-		time.Sleep(10 * time.Millisecond) // in a bubble: it was renewed
-		require.EqualValues(t, 1, heir.GetMetrics().RenewalsTotal)
-		hang.on.Store(true)
-		_, err = other.AcquireWait(t.Context(), "job", longTTL)
-		require.NoError(t, err)
-		require.False(t, inherited.IsHeld(), "two holders")
-	})
 }

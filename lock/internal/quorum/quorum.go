@@ -82,9 +82,12 @@ func (q *Quorum) acquire(ctx context.Context, c store.Claim, ask asker) store.Re
 
 // Release frees the lock and lets waiters know. On servers that fail to it is removed in the background.
 func (q *Quorum) Release(ctx context.Context, c store.Claim, keep time.Duration) store.Reply {
-	v := q.newVote(ctx, releasing, c, func(ctx context.Context, n *node) store.Reply { return n.TryRelease(ctx, c, keep) })
+	acquired := q.endStragglers(c)
+	v := q.newVote(ctx, releasing, c, func(ctx context.Context, n *node) store.Reply {
+		acquired.await(ctx, n) // or the lock might be set after it was released
+		return n.TryRelease(ctx, c, keep)
+	})
 	defer v.end(true)
-	q.endStragglers(c)
 	ok, _ := q.mutex(c).UnlockContext(v.carry()) // the votes say more than redsync's error
 	t := v.tally()
 	switch {
@@ -113,14 +116,16 @@ func (q *Quorum) Refresh(ctx context.Context, c store.Claim) store.Reply {
 	return store.Reply{Outcome: store.Failed, Err: t.err()}
 }
 
-// endStragglers has what is still granted to a lock that has ended taken back.
-func (q *Quorum) endStragglers(c store.Claim) {
+// endStragglers has what is still granted to a lock that has ended taken back. It returns the vote that acquired the
+// lock, nil if all have answered.
+func (q *Quorum) endStragglers(c store.Claim) *vote {
 	q.mu.Lock()
 	v := q.stragglers[c.Value]
 	q.mu.Unlock()
 	if v != nil {
 		v.disown()
 	}
+	return v
 }
 
 // mutex returns redsync's view of a lock, for one call. The TTL matters only for redsync's check that the answers have

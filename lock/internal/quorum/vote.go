@@ -122,6 +122,17 @@ func (v *vote) leave() {
 	}
 }
 
+// await waits until a server has answered, or ctx ends. A nil vote is through.
+func (v *vote) await(ctx context.Context, n *node) {
+	if v == nil {
+		return
+	}
+	select {
+	case <-v.answered[n.index]:
+	case <-ctx.Done():
+	}
+}
+
 // disown has what is granted from now on taken back.
 func (v *vote) disown() {
 	v.mu.Lock()
@@ -235,11 +246,7 @@ func (v *vote) agree() (token int64, ok bool) {
 
 // raise makes a server accept the token, once it has granted the lock.
 func (v *vote) raise(n *node, c store.Claim) bool {
-	select {
-	case <-v.answered[n.index]:
-	case <-v.ctx.Done():
-		return false
-	}
+	v.await(v.ctx, n)
 	v.mu.Lock()
 	r := v.replies[n.index]
 	v.mu.Unlock()

@@ -71,6 +71,17 @@ func (s *Redis) Close(ctx context.Context) error {
 	return s.reapers.close(ctx)
 }
 
+// master returns the address of the server that has a key, and a client for it: in a cluster of that master only, or of
+// the whole cluster if it cannot be told just now.
+func (s *Redis) master(ctx context.Context, key string) (addr string, client redis.UniversalClient) {
+	if s.cluster != nil {
+		if master, err := s.cluster.MasterForKey(ctx, key); err == nil {
+			return master.Options().Addr, master
+		}
+	}
+	return "", s.client
+}
+
 // call runs a script, together with those of other callers, and again after a failure that may pass. repeated says that
 // it may have been executed more than once: an earlier try ended without a reply.
 func (s *Redis) call(

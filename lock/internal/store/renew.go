@@ -16,18 +16,18 @@ const (
 	renewalSenders = 2
 	// renewalBatch is how many renewals a pipeline has at most.
 	renewalBatch = 500
+	// maxLanes is beyond how many servers those that have nothing to do are forgotten.
+	maxLanes = 256
 )
 
 // renewals extends locks on connections of their own, so that nothing the application does with its pool costs a lock.
-// Each master of a cluster has a lane: one that hangs holds up the locks on it and no others.
+// Each master of a cluster has a lane and a client: one that hangs holds up the locks on it and no others.
 type renewals struct {
 	store  *Redis
 	ctx    context.Context
 	cancel context.CancelFunc
 
 	mu     sync.Mutex // guards what follows
-	client redis.UniversalClient
-	own    bool // the client is to be closed
 	lanes  map[string]*lane
 	closed bool
 }
@@ -36,6 +36,8 @@ type renewals struct {
 type lane struct {
 	waiting []renewal
 	senders int
+	client  redis.UniversalClient // of its own, or else the application's
+	own     bool
 }
 
 // renewal is a call of a script and what to do with its reply.
@@ -79,9 +81,13 @@ func (s *Redis) Repair(claims []Claim) {
 
 // add gives work to the lanes, and starts their senders.
 func (r *renewals) add(work []renewal) {
-	servers := make([]string, len(work))
-	for i, w := range work {
-		servers[i] = r.store.commands.Server(r.ctx, w.call.keys[0]) // may ask the cluster, so not under the mutex
+	type target struct {
+		addr   string
+		client redis.UniversalClient
+	}
+	targets := make([]target, len(work))
+	for i, w := range work { // may ask the cluster, so not under the mutex
+		targets[i].addr, targets[i].client = r.store.master(r.ctx, w.call.keys[0])
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -89,16 +95,20 @@ func (r *renewals) add(work []renewal) {
 		return
 	}
 	for i, w := range work {
-		l := r.lanes[servers[i]]
+		l := r.lanes[targets[i].addr]
 		if l == nil {
-			l = &lane{}
-			r.lanes[servers[i]] = l
+			r.prune()
+			l = &lane{client: targets[i].client}
+			if client, ok := redisx.Separate(l.client, renewalSenders); ok {
+				l.client, l.own = client, true
+			}
+			r.lanes[targets[i].addr] = l
 		}
 		l.waiting = append(l.waiting, w)
 	}
-	for server, l := range r.lanes {
+	for _, l := range r.lanes {
 		for l.senders < renewalSenders && l.senders*renewalBatch < len(l.waiting) {
-			if !r.store.set.Go(func() { r.send(server, l) }) {
+			if !r.store.set.Go(func() { r.send(l) }) {
 				return
 			}
 			l.senders++
@@ -107,37 +117,65 @@ func (r *renewals) add(work []renewal) {
 }
 
 // send is a goroutine that sends what waits in a lane, until there is nothing.
-func (r *renewals) send(server string, l *lane) {
-	for work, client := r.take(server, l); len(work) > 0; work, client = r.take(server, l) {
-		calls := make([]call, len(work))
-		for i, w := range work {
-			calls[i] = w.call
-		}
+func (r *renewals) send(l *lane) {
+	for work := r.take(l); len(work) > 0; work = r.take(l) {
 		ctx, cancel := context.WithTimeout(r.ctx, r.store.set.Timeout)
-		pipeline(ctx, client, calls, func(i int, number int64, err error) { work[i].done(extended(number, false, err)) })
+		r.sendTo(ctx, l.client, work, func(w renewal, number int64, err error) {
+			if r.store.cluster != nil && redisx.IsReply(err) {
+				// The slot has moved, or is moving. The client of the cluster follows it.
+				r.sendTo(ctx, r.store.client, []renewal{w}, func(w renewal, number int64, err error) {
+					w.done(extended(number, false, err))
+				})
+				return
+			}
+			w.done(extended(number, false, err))
+		})
 		cancel()
 	}
 }
 
-// take returns what to send next, nothing if the sender is to end. A lane ends with its last sender.
-func (r *renewals) take(server string, l *lane) ([]renewal, redis.UniversalClient) {
+func (r *renewals) sendTo(
+	ctx context.Context, client redis.UniversalClient, work []renewal, done func(w renewal, number int64, err error),
+) {
+	calls := make([]call, len(work))
+	for i, w := range work {
+		calls[i] = w.call
+	}
+	pipeline(ctx, client, calls, func(i int, number int64, err error) { done(work[i], number, err) })
+}
+
+// take returns what a sender is to send next, nothing if it is to end.
+func (r *renewals) take(l *lane) []renewal {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(l.waiting) == 0 || r.closed {
-		if l.senders--; l.senders == 0 {
-			delete(r.lanes, server)
-		}
-		return nil, nil
+		l.senders--
+		return nil
 	}
 	n := min(len(l.waiting), renewalBatch)
 	work := slices.Clone(l.waiting[:n])
 	l.waiting = slices.Delete(l.waiting, 0, n)
-	if r.client == nil {
-		if r.client, r.own = redisx.Separate(r.store.client, renewalSenders); !r.own {
-			r.client = r.store.client
+	return work
+}
+
+// prune ends the lanes of servers that have nothing to do, when there are more than a cluster has masters: addresses come
+// and go. The caller holds mu.
+func (r *renewals) prune() {
+	if len(r.lanes) < maxLanes {
+		return
+	}
+	for addr, l := range r.lanes {
+		if l.senders == 0 && len(l.waiting) == 0 {
+			l.close()
+			delete(r.lanes, addr)
 		}
 	}
-	return work, r.client
+}
+
+func (l *lane) close() {
+	if l.own {
+		_ = l.client.Close() // what is under way fails
+	}
 }
 
 // close ends what is under way.
@@ -146,8 +184,7 @@ func (r *renewals) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.closed = true
-	if r.own {
-		_ = r.client.Close() // what is under way fails
-		r.own = false
+	for _, l := range r.lanes {
+		l.close()
 	}
 }

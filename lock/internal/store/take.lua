@@ -23,12 +23,15 @@ local function take(value, ttl)
 end
 
 -- time_left returns after how many ms the lock may be free: the TTL of the holder, or of the reservation, or of the queue
--- of which nobody has come; 0 if that is unknown.
+-- of which nobody has come; 1 at least, or 0 if that is unknown.
 local function time_left()
   for _, key in ipairs({KEYS[1], KEYS[4], KEYS[3]}) do
     local left = redis.call('PTTL', key)
-    if left ~= -2 then
-      return math.max(left, 0)
+    if left == -1 then
+      return 0
+    end
+    if left >= 0 then
+      return math.max(left, 1)
     end
   end
   return 0
