@@ -80,6 +80,8 @@ func lockerTry(t testing.TB, m lock.Locker) {
 
 func lockerTokens(t testing.TB, m lock.Locker) {
 	resource := unique("resource")
+	ctx, cancel := context.WithTimeout(t.Context(), patience) // in case that one of them waits in vain
+	defer cancel()
 	var last int64
 	grows := func(l lock.FencedLock, how string) {
 		t.Helper()
@@ -97,7 +99,7 @@ func lockerTokens(t testing.TB, m lock.Locker) {
 		for how, get := range map[string]func(context.Context, string, time.Duration) (lock.FencedLock, error){
 			"TryAcquire": m.TryAcquire, "AcquireWait": m.AcquireWait,
 		} {
-			l, err := get(t.Context(), resource, contractTTL)
+			l, err := get(ctx, resource, contractTTL)
 			must(t, err, how)
 			grows(l, how)
 			must(t, l.Release(t.Context()), "releasing")
@@ -107,7 +109,7 @@ func lockerTokens(t testing.TB, m lock.Locker) {
 			grows(fenced, "Acquire")
 		}
 		must(t, l.Release(t.Context()), "releasing")
-		must(t, m.WithLock(t.Context(), resource, contractTTL, func(_ context.Context, l lock.FencedLock) error {
+		must(t, m.WithLock(ctx, resource, contractTTL, func(_ context.Context, l lock.FencedLock) error {
 			grows(l, "WithLock")
 			return nil
 		}), "WithLock")
@@ -187,6 +189,8 @@ func lockerLost(t testing.TB, m lock.Locker) {
 
 func lockerBadInput(t testing.TB, m lock.Locker) {
 	resource := unique("resource")
+	ctx, cancel := context.WithTimeout(t.Context(), patience) // in case that one of them waits
+	defer cancel()
 	var noContext context.Context
 	never := func(context.Context, lock.FencedLock) error {
 		t.Errorf("WithLock ran its function on bad input")
@@ -198,10 +202,10 @@ func lockerBadInput(t testing.TB, m lock.Locker) {
 		ttl      time.Duration
 	}{
 		"nil context":    {noContext, resource, contractTTL},
-		"empty resource": {t.Context(), "", contractTTL},
-		"zero TTL":       {t.Context(), resource, 0},
-		"negative TTL":   {t.Context(), resource, -time.Second},
-		"TTL below 10ms": {t.Context(), resource, 9 * time.Millisecond},
+		"empty resource": {ctx, "", contractTTL},
+		"zero TTL":       {ctx, resource, 0},
+		"negative TTL":   {ctx, resource, -time.Second},
+		"TTL below 10ms": {ctx, resource, 9 * time.Millisecond},
 	} {
 		tried, err := m.TryAcquire(in.ctx, in.resource, in.ttl)
 		badInput(t, tried, err, "TryAcquire with "+name)
@@ -209,7 +213,7 @@ func lockerBadInput(t testing.TB, m lock.Locker) {
 		badInput(t, waited, err, "AcquireWait with "+name)
 		badInput(t, nil, m.WithLock(in.ctx, in.resource, in.ttl, never), "WithLock with "+name)
 	}
-	badInput(t, nil, m.WithLock(t.Context(), resource, contractTTL, nil), "WithLock with nil function")
+	badInput(t, nil, m.WithLock(ctx, resource, contractTTL, nil), "WithLock with nil function")
 	must(t, tryAcquire(t, m, resource).Release(t.Context()), "nothing was done, so releasing")
 }
 

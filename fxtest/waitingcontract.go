@@ -77,6 +77,7 @@ func lockerFree(t testing.TB, m lock.Locker) {
 		t.Errorf("Resource: got %q, want %q", got, resource)
 	}
 	cancel()
+	time.Sleep(arrival) // if the lock ends with the context, it may do so in the background
 	if !l.IsHeld() {
 		t.Error("IsHeld: got false after the end of the acquiring context")
 	}
@@ -207,7 +208,9 @@ func lockerClose(t testing.TB, m lock.Locker) {
 		o := next(t, outcomes, "waiting for a lock of a Locker that is closed")
 		wantNoFencedLock(t, o.l, o.err, lock.ErrManagerClosed)
 	}
-	l, err := m.AcquireWait(t.Context(), resource, contractTTL)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	l, err := m.AcquireWait(ctx, resource, contractTTL)
 	wantNoFencedLock(t, l, err, lock.ErrManagerClosed)
 	l, err = m.TryAcquire(t.Context(), resource, contractTTL)
 	wantNoFencedLock(t, l, err, lock.ErrManagerClosed)

@@ -13,7 +13,8 @@ type contextKey struct{}
 
 func lockerWithLock(t testing.TB, m lock.Locker) {
 	resource := unique("resource")
-	ctx := context.WithValue(t.Context(), contextKey{}, "value")
+	ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), contextKey{}, "value"), patience)
+	defer cancel()
 	failed := errors.New("failed")
 	for _, result := range []error{nil, failed} {
 		runs := 0
@@ -45,7 +46,7 @@ func lockerWithLock(t testing.TB, m lock.Locker) {
 	})
 	wantNoLock(t, nil, err, context.DeadlineExceeded)
 	time.AfterFunc(arrival, func() { letGo(holder) })
-	must(t, m.WithLock(t.Context(), resource, contractTTL, func(context.Context, lock.FencedLock) error {
+	must(t, m.WithLock(ctx, resource, contractTTL, func(context.Context, lock.FencedLock) error {
 		if holder.IsHeld() {
 			t.Errorf("WithLock ran its function before the holder released")
 		}
