@@ -143,11 +143,11 @@ func TestFakeLockManagerCloses(t *testing.T) {
 	assert.Empty(t, m.Held())
 }
 
-// waiting calls AcquireWait in a bubble and returns when it waits.
-func waiting(ctx context.Context, m *cachetest.LockManager, resource string) <-chan error {
+// waiting calls AcquireWait for "a" in a bubble and returns when it waits.
+func waiting(ctx context.Context, m *cachetest.LockManager) <-chan error {
 	result := make(chan error, 1)
 	go func() {
-		_, err := m.AcquireWait(ctx, resource, time.Minute)
+		_, err := m.AcquireWait(ctx, "a", time.Minute)
 		result <- err
 	}()
 	synctest.Wait()
@@ -165,7 +165,7 @@ func TestFakeLocksWait(t *testing.T) {
 		m := cachetest.NewLockManager()
 		acquire(t, m, "a", time.Minute)
 		first, gone := context.WithCancel(t.Context())
-		one, two, three := waiting(first, m, "a"), waiting(t.Context(), m, "a"), waiting(t.Context(), m, "a")
+		one, two, three := waiting(first, m), waiting(t.Context(), m), waiting(t.Context(), m)
 		assert.Equal(t, 3, m.Waiting("a"))
 		assert.Zero(t, m.Waiting("b"))
 		time.Sleep(time.Hour) // in a bubble: its clock
@@ -181,11 +181,11 @@ func TestFakeLocksWait(t *testing.T) {
 
 		_, err := m.Acquire(t.Context(), "a", time.Minute)
 		require.ErrorIs(t, err, lock.ErrLockNotAcquired)
-		m.Stall() // the TTL of the second holder runs out, and so does the one of the third
-		time.Sleep(time.Minute)
+		m.Stall()               // the TTL of the second holder runs out, and so does the one of the third
+		time.Sleep(time.Minute) // in a bubble: its clock
 		require.NoError(t, <-three)
 		assert.Equal(t, []string{"a", "a", "a"}, m.Granted())
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute) // in a bubble: its clock
 		assert.Empty(t, m.Held())
 		assert.Zero(t, m.Waiting("a"))
 		require.NoError(t, m.Close(t.Context()))
@@ -199,7 +199,7 @@ func TestFakeLockIsNotGivenToACallerWhoIsGone(t *testing.T) {
 		m := cachetest.NewLockManager()
 		l := acquire(t, m, "a", time.Minute)
 		ctx, cancel := context.WithCancel(t.Context())
-		gone, next := waiting(ctx, m, "a"), waiting(t.Context(), m, "a")
+		gone, next := waiting(ctx, m), waiting(t.Context(), m)
 		cancel()
 		require.NoError(t, l.Release(t.Context()))
 		require.ErrorIs(t, <-gone, context.Canceled)
@@ -214,7 +214,7 @@ func TestFakeLocksFailThoseWhoWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := cachetest.NewLockManager()
 		l := acquire(t, m, "a", time.Minute)
-		waits := waiting(t.Context(), m, "a")
+		waits := waiting(t.Context(), m)
 		down := errors.New("connection refused")
 		m.Fail(down)
 		_, err := m.AcquireWait(t.Context(), "a", time.Minute)
@@ -236,7 +236,7 @@ func TestFakeLocksFailThoseWhoWait(t *testing.T) {
 		assert.Equal(t, []string{"a"}, m.Held())
 
 		// What was not released is free at once, for those who wait first.
-		next := waiting(t.Context(), m, "a")
+		next := waiting(t.Context(), m)
 		require.NoError(t, m.WithLock(t.Context(), "c", time.Hour, func(context.Context, lock.FencedLock) error {
 			m.Fail(down)
 			return nil
@@ -283,14 +283,14 @@ func TestFakeLockUntil(t *testing.T) {
 		time.Sleep(time.Hour) // in a bubble: its clock
 		assert.Equal(t, time.Minute, time.Until(l.Until()), "it is renewed")
 		m.Stall()
-		time.Sleep(20 * time.Second)
+		time.Sleep(20 * time.Second) // in a bubble: its clock
 		assert.Equal(t, 40*time.Second, time.Until(l.Until()))
 		require.NoError(t, l.Refresh(t.Context()))
 		assert.Equal(t, time.Minute, time.Until(l.Until()))
 		m.Resume()
 		require.NoError(t, l.Release(t.Context()))
 		last := l.Until()
-		time.Sleep(time.Hour)
+		time.Sleep(time.Hour) // in a bubble: its clock
 		assert.Equal(t, last, l.Until())
 	})
 }

@@ -23,7 +23,17 @@ func waitFor(ctx context.Context, m lock.Locker, resource, name string, outcomes
 		l, err := m.AcquireWait(ctx, resource, contractTTL)
 		outcomes <- outcome{name, l, err}
 	}()
-	time.Sleep(arrival) // there is no condition to wait for, see arrival
+	arrive(ctx)
+}
+
+// arrive lets a call take its place in the queue, unless its context ends.
+func arrive(ctx context.Context) {
+	timer := time.NewTimer(arrival)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // next returns the next outcome, which must come in time.
@@ -77,7 +87,7 @@ func lockerFree(t testing.TB, m lock.Locker) {
 		t.Errorf("Resource: got %q, want %q", got, resource)
 	}
 	cancel()
-	time.Sleep(arrival) // if the lock ends with the context, it may do so in the background
+	arrive(t.Context()) // if the lock ends with the context, it may do so in the background
 	if !l.IsHeld() {
 		t.Error("IsHeld: got false after the end of the acquiring context")
 	}
@@ -202,7 +212,7 @@ func lockerClose(t testing.TB, m lock.Locker) {
 		})
 		outcomes <- outcome{err: err}
 	}()
-	time.Sleep(arrival) // there is no condition to wait for, see arrival
+	arrive(t.Context())
 	must(t, closer.Close(t.Context()), "closing")
 	for range 3 {
 		o := next(t, outcomes, "waiting for a lock of a Locker that is closed")
