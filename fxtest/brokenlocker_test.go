@@ -205,7 +205,7 @@ func TestLockerContractNotices(t *testing.T) {
 				return m.LockManager.AcquireWait(context.WithoutCancel(ctx), resource, ttl)
 			}
 		}},
-		"who gave up gets the lock": {"waiting ends with the context and leaves nothing behind", func(m *brokenLocker) {
+		"a caller that gave up gets the lock": {"waiting ends with the context and leaves nothing behind", func(m *brokenLocker) {
 			m.wait = func(ctx context.Context, resource string, ttl time.Duration) (lock.FencedLock, error) {
 				result := make(chan lock.FencedLock, 1)
 				go func() {
