@@ -87,6 +87,7 @@ func TestMisuse(t *testing.T) {
 			`the LockManager of instance "default", a cache_test.fakeLocks, is no cache.Locker`, false},
 		"nil notifications":       {[]fx.Option{fx.Decorate(nothing[cache.NotificationSystem])}, "cache.ReplaceNotificationSystem sets a fake", false},
 		"nil notification system": {[]fx.Option{fx.Decorate(nothing[*cache.RedisNotificationSystem])}, "*notification.RedisNotificationSystem of", false},
+		"nil health":              {[]fx.Option{fx.Decorate(nothing[*cache.Health])}, `*health.Health of instance "default" is nil`, false},
 		"nil named config": {[]fx.Option{sessions, fx.Decorate(fx.Annotate(nothing[*cache.Config],
 			fx.ParamTags(`name:"sessions"`), fx.ResultTags(`name:"sessions"`)))}, `*config.Config of instance "sessions" is nil`, false},
 		"ReplaceConfig in a sibling":      {[]fx.Option{sibling(cache.ReplaceConfig(config))}, "ReplaceConfig has no effect where it stands", false},
@@ -101,6 +102,12 @@ func TestMisuse(t *testing.T) {
 		"no registerer":            {[]fx.Option{cache.RegisterMetrics}, "registerMetrics", false},
 		"nil registerer": {[]fx.Option{cache.RegisterMetrics, fx.Provide(func() prometheus.Registerer { return nil })},
 			"RegisterMetrics: the prometheus.Registerer is nil", false},
+		"nil collector": {[]fx.Option{cache.RegisterMetrics, fx.Supply(fx.Annotate(prometheus.NewRegistry(), fx.As(new(prometheus.Registerer)))),
+			fx.Provide(fx.Annotated{Group: "metrics", Target: func() prometheus.Collector { return nil }})}, `Collector in the group "metrics" is nil`, false},
+		"zero go-redis": {[]fx.Option{fx.Decorate(func(redis.UniversalClient) redis.UniversalClient { return &redis.Client{} })},
+			"client is nil, or a client that no constructor made", false},
+		"zero client": {[]fx.Option{fx.Decorate(func(*cache.Redis) *cache.Redis { return &cache.Redis{} })},
+			"client is nil, or a client that no constructor made", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

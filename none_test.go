@@ -102,6 +102,7 @@ func TestClientThatIsNone(t *testing.T) {
 	for name, c := range map[string]redis.UniversalClient{
 		"nil": nil, "nil client": (*redis.Client)(nil), "nil cluster": (*redis.ClusterClient)(nil),
 		"nil Redis": (*cache.Redis)(nil), "zero Redis": &cache.Redis{},
+		"zero client": &redis.Client{}, "zero cluster": &redis.ClusterClient{}, "zero ring": &redis.Ring{},
 	} {
 		_, err := lock.NewRedisLockManager(c)
 		require.ErrorIs(t, err, cache.ErrInvalidArgument, name)

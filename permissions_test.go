@@ -59,7 +59,7 @@ func TestDocumentedPermissionsAreEnough(t *testing.T) {
 			rules = append(rules, rule)
 		}
 	}
-	rules = append(rules, "+subscribe", "+psubscribe", "+unsubscribe", "+punsubscribe", "+ping")
+	rules = append(rules, "+unsubscribe", "+punsubscribe", "+ping")
 	server := redistest.Start(t)
 	require.NoError(t, server.Client(t).Do(t.Context(), rules...).Err())
 	ctx := timeout(t)

@@ -53,13 +53,13 @@ func (g *gate) bounds(ask askCredentials, limit time.Duration) askCredentials {
 		defer cancel()
 		defer context.AfterFunc(g.done, cancel)()
 		answers := make(chan answer, 1)
-		select {
-		case places <- struct{}{}:
-		case <-ctx.Done():
-			return "", "", g.blame(fmt.Errorf("client: no credentials in time: %w", ctx.Err()))
-		}
 		go func() {
-			defer func() { <-places }()
+			select {
+			case places <- struct{}{}:
+				defer func() { <-places }()
+			case <-ctx.Done():
+				return
+			}
 			a := answer{err: errCredentialsPanic}
 			defer func() {
 				_ = recover() // it may be a secret

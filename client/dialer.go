@@ -4,6 +4,8 @@ import (
 	"context"
 	"net"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // dialFunc is the shape of redis.Options.Dialer.
@@ -13,7 +15,9 @@ type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 // shut: a dial that waited would hold a goroutine of go-redis until Close, which is
 // never called on an application that could not be built.
 //
-// All connections end with the gate, see gatedConn.
+// All connections end with the gate, before Close closes the pools: go-redis complains of
+// a connection that comes back to a closed pool. With Sentinel its Close also waits for
+// questions to sentinels, and does not end them by itself.
 func (g *gate) dialer(dial dialFunc, e *endpoint) dialFunc {
 	if dial == nil {
 		d := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
@@ -44,7 +48,47 @@ func (g *gate) dialer(dial dialFunc, e *endpoint) dialFunc {
 			}
 			conn = secure
 		}
-		// Outside of TLS, which would report that its connection is gone.
-		return servers.watch(g.attach(conn), addr), nil
+		return servers.watch(g.done, conn, addr), nil
+	}
+}
+
+// failedConn stands for a connection that could not be opened: everything returns the
+// error of the dial.
+//
+// go-redis writes a line to stderr for each dial that fails within its pool, for as
+// long as an outage lasts, and after as many failures as the pool has places it
+// starts a goroutine that outlives Close by up to a second. A connection that fails
+// at its first use has neither effect, and its error reaches the same callers.
+type failedConn struct{ err dialError }
+
+// dialError is the error of a dial in a wrapping that go-redis takes off.
+type dialError struct{ cause error }
+
+func (e dialError) Error() string { return e.cause.Error() }
+func (e dialError) Unwrap() error { return e.cause }
+
+var _ net.Conn = failedConn{}
+
+func (c failedConn) Read([]byte) (int, error)       { return 0, c.err }
+func (c failedConn) Write([]byte) (int, error)      { return 0, c.err }
+func (failedConn) Close() error                     { return nil }
+func (failedConn) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (failedConn) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+func (failedConn) SetDeadline(time.Time) error      { return nil }
+func (failedConn) SetReadDeadline(time.Time) error  { return nil }
+func (failedConn) SetWriteDeadline(time.Time) error { return nil }
+
+// guardDial refuses to dial while the gate is not open. The dialer does so as well, but
+// with Sentinel go-redis asks the sentinels before it gets there. A dial that fails
+// becomes a failedConn.
+func (g *gate) guardDial(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
+		if err = g.check(); err == nil {
+			conn, err = next(ctx, network, addr)
+		}
+		if err != nil {
+			return failedConn{dialError{err}}, nil //nolint:nilerr // it is in the connection
+		}
+		return conn, nil
 	}
 }

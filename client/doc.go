@@ -41,24 +41,29 @@
 //	+eval +evalsha +get +set +exists +del +pttl +pexpire +incr +append +time
 //	+hget +hset +hdel +zadd +zrem +zrange +zrank
 //	+xadd +xdel +xlen +xrange +xrevrange +publish
+//	+subscribe +psubscribe
 //
-// where a lock node needs neither the last line nor channels; with a database number
-// also SELECT, with a client name CLIENT SETNAME, in a Cluster CLUSTER SLOTS, on the only
+// where a lock node needs neither the last two lines nor channels; with a database number
+// also SELECT, with a client name CLIENT SETNAME, in a Cluster CLUSTER SLOTS and SSUBSCRIBE, on the only
 // node of a Cluster without that setting CLUSTER INFO beside INFO, and PING
 // for idle connections that are opened in advance. Without INFO it passes with a warning
-// that the version is unknown. What is sent outside of scripts, SUBSCRIBE and PSUBSCRIBE,
-// and the channels that events go to, are not part of it: the health check subscriptions
-// says what of them is refused.
+// that the version is unknown. The channels that events go to, and the globs of the
+// application, are not part of it: the health check subscriptions says what of them is
+// refused.
 //
-// A check sends INFO server, INFO memory replication and the script at the same time, so that a
-// distant server needs one round trip. It takes up to three connections of the pool for
-// that moment, and a fourth until a check has succeeded, as the script is then sent both
-// by its hash and in full.
+// A check sends INFO server, INFO memory replication and the script in one round trip, on
+// one connection of the pool; in a Cluster one to each master, after CLUSTER SLOTS. Until a
+// check has succeeded it sends the script both by its hash and in full, and subscribes for a
+// moment to a channel and a glob that nobody publishes to (in a Cluster also to a sharded
+// channel), at the same time, on a connection beside the pool. If that connection breaks or
+// takes too long, the check does not fail for it.
 //
 // They return an [*Error] with the address and one of the kinds [ErrUnreachable],
 // [ErrTLS], [ErrAuth], [ErrLoading], [ErrReadOnly], [ErrOutOfMemory], [ErrDisk],
 // [ErrNoReplicas], [ErrClusterDown], [ErrRefused] or [ErrUnsupported], and say what to
-// change where they know it. No error and no log line holds a password.
+// change where they know it. No error and no log line of this module holds a password.
+// go-redis by itself writes to stderr what a sentinel replies that refuses it: a false
+// sentinel that quotes the password shows it there, unless redis.SetLogger says otherwise.
 //
 // What works but may surprise is a warning, see [Redis.Warnings]: a maxmemory-policy
 // that may evict locks and events, a replica that accepts writes, or a server whose version

@@ -66,9 +66,17 @@ func mainEndpoint(cfg *config.Config) (*endpoint, error) {
 			e.addrs = cfg.Addrs
 		}
 	}
+	if !cfg.UsesTLS() {
+		return e, nil
+	}
 	var err error
-	e.tls, err = mainSecurity(cfg, fromURL)
-	return e, err
+	if e.tls, err = newSecurity(cfg); err != nil {
+		return nil, err
+	}
+	if fromURL != nil && !e.tls.custom {
+		e.tls.applyURL(cfg.URL, fromURL)
+	}
+	return e, nil
 }
 
 // lockEndpoint derives the endpoint of one independent master. host:port takes
@@ -95,8 +103,15 @@ func lockEndpoint(cfg *config.Config, node string, main *endpoint) (*endpoint, e
 	}
 	e.options.Username, e.options.Password, e.options.DB = fromURL.Username, fromURL.Password, fromURL.DB
 	applyURL(&e.options, fromURL)
-	e.tls, err = urlSecurity(cfg, node, fromURL)
-	return e, err
+	if fromURL.TLSConfig == nil {
+		return e, nil
+	}
+	if e.tls, err = newSecurity(cfg); err != nil {
+		return nil, err
+	}
+	e.tls.config.ServerName = "" // the name to verify is that of the node
+	e.tls.applyURL(node, fromURL)
+	return e, nil
 }
 
 // baseOptions are the settings that do not depend on the server.

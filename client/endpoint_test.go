@@ -261,6 +261,6 @@ func TestTLSSettings(t *testing.T) {
 	r = build(t, &config.Config{URL: "rediss://redis.internal?skip_verify=true"})
 	require.True(t, r.main.endpoint.tls.config.InsecureSkipVerify)
 	require.False(t, build(t, &config.Config{URL: "rediss://redis.internal"}).main.endpoint.tls.config.InsecureSkipVerify)
-	require.Equal(t, "redis.internal", withServerName(r.main.endpoint.tls.config, "redis.internal:6379").ServerName)
-	require.Equal(t, "/socket", withServerName(r.main.endpoint.tls.config, "/socket").ServerName)
+	require.Equal(t, "redis.internal", r.main.endpoint.tls.forDial("redis.internal:6379").ServerName)
+	require.Equal(t, "/socket", r.main.endpoint.tls.forDial("/socket").ServerName)
 }

@@ -130,11 +130,8 @@ func classify(err error) error {
 // isAuth recognises every answer of a server that does not accept the credentials, old
 // versions included.
 func isAuth(err error) bool {
-	if redis.IsAuthError(err) {
-		return true
-	}
 	s := err.Error()
-	return strings.Contains(s, "WRONGPASS") || strings.Contains(s, "NOAUTH") ||
+	return redis.IsAuthError(err) || strings.Contains(s, "WRONGPASS") || strings.Contains(s, "NOAUTH") ||
 		strings.Contains(s, "ERR invalid password") || strings.Contains(s, "ERR AUTH ")
 }
 

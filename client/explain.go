@@ -7,36 +7,22 @@ import (
 	"strings"
 
 	"github.com/redis/go-redis/v9"
-
-	"github.com/compozy/cache/internal/redisx"
 )
 
-// What is wrong when a server of one kind is used as one of another.
-type mistake int
-
-const (
-	isSentinel mistake = iota
-	isClusterNode
-	isNoCluster
-	isNoSentinel
-	isUnknownMaster
-)
-
-// advice names a mistake and the way out.
-func (s *server) advice(m mistake) string {
+// isSentinel says what to change where a server turns out to be a Sentinel.
+func (s *server) isSentinel() string {
 	if s.lockNode {
-		return [...]string{
-			isSentinel:    "it is a Sentinel; LockNodes (REDIS_LOCK_NODES) are the Redis servers themselves",
-			isClusterNode: "it is a node of a Cluster; LockNodes (REDIS_LOCK_NODES) are independent servers",
-		}[m]
+		return "it is a Sentinel; LockNodes (REDIS_LOCK_NODES) are the Redis servers themselves"
 	}
-	return [...]string{
-		isSentinel:      "it is a Sentinel; set MasterName and Addrs (REDIS_MASTER_NAME and REDIS_ADDRS)",
-		isClusterNode:   "it is a node of a Cluster; set Cluster (REDIS_CLUSTER=true)",
-		isNoCluster:     "it is no Cluster; do not set Cluster (REDIS_CLUSTER)",
-		isNoSentinel:    "it is no Sentinel; do not set MasterName (REDIS_MASTER_NAME), or set Addrs (REDIS_ADDRS) to the sentinels",
-		isUnknownMaster: "the sentinels know no master of this name; see MasterName (REDIS_MASTER_NAME)",
-	}[m]
+	return "it is a Sentinel; set MasterName and Addrs (REDIS_MASTER_NAME and REDIS_ADDRS)"
+}
+
+// isClusterNode says what to change where a server turns out to be a node of a Cluster.
+func (s *server) isClusterNode() string {
+	if s.lockNode {
+		return "it is a node of a Cluster; LockNodes (REDIS_LOCK_NODES) are independent servers"
+	}
+	return "it is a node of a Cluster; set Cluster (REDIS_CLUSTER=true)"
 }
 
 // explain makes an *Error of what a check of the server at addr met, in words that say
@@ -131,18 +117,18 @@ func (s *server) mismatch(ctx context.Context, err error) string {
 	switch {
 	case s.endpoint.mode == modeCluster:
 		if strings.Contains(text, "cluster support disabled") || isUnknown(err, "cluster") {
-			return s.advice(isNoCluster)
+			return "it is no Cluster; do not set Cluster (REDIS_CLUSTER)"
 		}
 	case s.endpoint.mode == modeSentinel:
 		if isUnknown(err, "sentinel") {
-			return s.advice(isNoSentinel)
+			return "it is no Sentinel; do not set MasterName (REDIS_MASTER_NAME), or set Addrs (REDIS_ADDRS) to the sentinels"
 		}
 		// Wrapped: it is what the sentinels said, and no reply to our command.
 		if errors.Is(err, redis.Nil) {
-			return s.advice(isUnknownMaster)
+			return "the sentinels know no master of this name; see MasterName (REDIS_MASTER_NAME)"
 		}
 	case moved, strings.Contains(text, "not allowed in cluster mode"):
-		return s.advice(isClusterNode)
+		return s.isClusterNode()
 	default:
 		return s.identify(ctx)
 	}
@@ -153,9 +139,6 @@ func (s *server) mismatch(ctx context.Context, err error) string {
 // database and sets no name, which a Sentinel and a Cluster refuse. It returns "" if
 // the server does not say.
 func (s *server) identify(ctx context.Context) string {
-	if s.endpoint.mode != modeSingle {
-		return ""
-	}
 	o := s.endpoint.options.Simple()
 	o.Network, o.Addr, o.Dialer = s.endpoint.network, s.endpoint.addrs[0], s.dial
 	o.DB, o.ClientName, o.PoolSize, o.MinIdleConns, o.MaxRetries = 0, "", 1, 0, -1
@@ -175,12 +158,12 @@ func (s *server) misfit(ctx context.Context, info string, node redis.UniversalCl
 	mode := infoField(info, "redis_mode")
 	switch {
 	case mode == "sentinel":
-		return s.advice(isSentinel)
+		return s.isSentinel()
 	case mode == "cluster" && s.endpoint.mode != modeCluster:
 		// A Cluster of one node serves everybody.
 		state, err := node.ClusterInfo(ctx).Result()
 		if err != nil || infoField(state, "cluster_size") != "1" {
-			return s.advice(isClusterNode)
+			return s.isClusterNode()
 		}
 	}
 	return outdated(info)
@@ -227,56 +210,3 @@ func (s *server) refusal(err error) error {
 
 // ownPrefix is what our keys and channels begin with.
 func (s *server) ownPrefix() string { return strings.TrimSuffix(s.prefix, probeKey) }
-
-// triedCommand takes off a reply the name that the probe's script puts behind it, of the
-// command which that is about.
-func triedCommand(err error) (name string, reply error) {
-	before, after, ok := strings.Cut(err.Error(), " [")
-	name, isName := strings.CutSuffix(after, "]")
-	if !ok || !isName || !redisx.IsReply(err) {
-		return "", err
-	}
-	return name, shortReplyError{before, err}
-}
-
-// unknownCommand returns the name, in capitals, of the command that the server says
-// it does not know, or "". The reply quotes the command with all its arguments.
-func unknownCommand(err error) string {
-	if !redis.HasErrorPrefix(err, "unknown command") {
-		return ""
-	}
-	_, after, _ := strings.Cut(err.Error(), "unknown command")
-	name, _, _ := strings.Cut(strings.TrimLeft(after, " '`\""), ",")
-	return strings.ToUpper(strings.Trim(name, " '`\""))
-}
-
-func isUnknown(err error, command string) bool {
-	return strings.EqualFold(unknownCommand(err), command)
-}
-
-// shortReplyError is an error reply of which a part is left out.
-type shortReplyError struct {
-	text string
-	err  error // the whole reply; nil if nobody may see it
-}
-
-func (r shortReplyError) Error() string { return r.text }
-func (r shortReplyError) Unwrap() error { return r.err }
-func (shortReplyError) RedisError()     {}
-
-// discreetReply cuts off a reply what it quotes of our command, such as the source of a
-// script, and where in a script the error arose.
-func discreetReply(err error) error {
-	text := err.Error()
-	if before, _, quotes := strings.Cut(text, ", with args beginning with"); quotes {
-		return shortReplyError{before, nil}
-	}
-	before, after, inScript := strings.Cut(text, " script: ")
-	if inScript && strings.Contains(after, ", on @user_") {
-		return shortReplyError{before, err}
-	}
-	return err
-}
-
-// replyText is discreetReply as text.
-func replyText(err error) string { return discreetReply(err).Error() }

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"net"
 	"sync/atomic"
 	"time"
 
@@ -92,17 +91,6 @@ func (g *gate) check() error {
 	default:
 		// The error that callers of go-redis know.
 		return redis.ErrClosed
-	}
-}
-
-// guardDial refuses to dial while the gate is not open. The dialer does so as well,
-// but with Sentinel go-redis asks the sentinels before it gets there.
-func (g *gate) guardDial(next redis.DialHook) redis.DialHook {
-	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		if err := g.check(); err != nil {
-			return nil, err
-		}
-		return next(ctx, network, addr)
 	}
 }
 

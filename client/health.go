@@ -18,9 +18,10 @@ const (
 
 // HealthCheck asks the server whether it can do what this module needs, within the
 // ping timeout and ctx: answer, run scripts, and let this user do what locks and events
-// do, see the package comment. In a Cluster it asks every master. It takes three commands
-// at the same time (in a Cluster one before, and three for each master; one more until a
-// check has succeeded) and leaves nothing behind.
+// do, see the package comment. In a Cluster it asks every master. It takes one round trip
+// on one connection of the pool (in a Cluster one before, and one to each master). Only until
+// a check has succeeded does it open a connection, to find out whether this user may
+// subscribe. It leaves nothing behind.
 //
 // It returns nil, ErrInvalidArgument without a ctx, ErrNotStarted, ErrClosed, or an
 // *Error whose kind tells what is wrong: any of those in this package. What the server

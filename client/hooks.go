@@ -16,15 +16,15 @@ import (
 type hook struct {
 	gate    *gate
 	metrics *metrics
-	// sentinel is what the sentinels' replies must not show.
-	sentinel []string
+	// sentinelPassword is what the sentinels' replies must not show.
+	sentinelPassword string
 }
 
 var _ redis.Hook = (*hook)(nil)
 
 // DialHook guards connections that no command asked for.
 func (h *hook) DialHook(next redis.DialHook) redis.DialHook {
-	return quietDial(hideSentinels(h.sentinel, h.gate.guardDial(next)))
+	return h.gate.guardDial(hideSentinels(h.sentinelPassword, next))
 }
 
 // ProcessHook guards and measures a single command.
@@ -77,7 +77,7 @@ var _ redis.Hook = nodeHook{}
 
 // DialHook guards connections that no command asked for.
 func (h nodeHook) DialHook(next redis.DialHook) redis.DialHook {
-	return quietDial(h.gate.guardDial(next))
+	return h.gate.guardDial(next)
 }
 
 // ProcessHook guards a single command.
@@ -123,14 +123,11 @@ func hideInPipeline(cmds []redis.Cmder, err error) error {
 		return nil
 	}
 	for _, cmd := range cmds {
-		raw := cmd.Err()
-		if raw == nil {
-			continue
-		}
-		safe := hidesArguments(cmd, raw)
-		cmd.SetErr(safe)
-		if err.Error() == raw.Error() {
-			err = safe
+		if raw := cmd.Err(); raw != nil {
+			cmd.SetErr(hidesArguments(cmd, raw))
+			if err.Error() == raw.Error() {
+				err = cmd.Err()
+			}
 		}
 	}
 	return err

@@ -18,34 +18,23 @@ const idleInterval = 10 * time.Second
 // go-redis would do so itself, but it begins inside its constructor, before the
 // gate is open, and fails there.
 type idleKeeper struct {
-	client redis.UniversalClient
-	gate   *gate
-	// reachable keeps a round from asking sentinels that are down.
-	reachable func(ctx context.Context) error
-	// least is how many idle connections there should be, most how many
-	// connections in all.
-	least, most int
-	every       time.Duration
-	// budget bounds one round.
-	budget  time.Duration
+	server *server
+	// least is how many idle connections there should be.
+	least   int
+	every   time.Duration
 	running sync.WaitGroup
-	stopped chan struct{} // closed by stop
 }
 
 // newIdleKeeper returns nil where there is nothing to keep.
 func newIdleKeeper(s *server) *idleKeeper {
-	e := s.endpoint
-	least := min(e.options.MinIdleConns, e.options.PoolSize)
+	least := min(s.endpoint.options.MinIdleConns, s.endpoint.options.PoolSize)
 	if least <= 0 {
 		return nil
 	}
-	return &idleKeeper{
-		client: s.client, gate: s.gate, reachable: s.reachable, stopped: make(chan struct{}), least: least, most: e.options.PoolSize,
-		every: idleInterval, budget: e.options.DialTimeout + time.Second,
-	}
+	return &idleKeeper{server: s, least: least, every: idleInterval}
 }
 
-// start begins to keep connections open until stop. It does not wait.
+// start begins to keep connections open until the gate closes. It does not wait.
 func (k *idleKeeper) start() {
 	if k == nil {
 		return
@@ -56,19 +45,12 @@ func (k *idleKeeper) start() {
 		for {
 			k.round()
 			select {
-			case <-k.stopped:
+			case <-k.server.gate.done.Done():
 				return
 			case <-tick.C:
 			}
 		}
 	})
-}
-
-// stop makes the round under way the last.
-func (k *idleKeeper) stop() {
-	if k != nil {
-		close(k.stopped)
-	}
 }
 
 // wait returns when the goroutine has ended.
@@ -82,16 +64,18 @@ func (k *idleKeeper) wait() {
 // down, once per interval is enough.
 func (k *idleKeeper) round() {
 	// The whole round counts as a command: it gives connections back at its end.
-	if k.gate.enter() != nil {
+	gate := k.server.gate
+	if gate.enter() != nil {
 		return
 	}
-	defer k.gate.leave()
-	ctx, cancel := context.WithTimeout(redisx.Background(k.gate.done), k.budget) // Close ends it
+	defer gate.leave()
+	limit := k.server.endpoint.options.DialTimeout + time.Second
+	ctx, cancel := context.WithTimeout(redisx.Background(gate.done), limit) // Close ends it
 	defer cancel()
-	if k.reachable(ctx) != nil {
-		return
+	if k.server.reachable(ctx) != nil {
+		return // rather than to ask sentinels that are down
 	}
-	switch c := k.client.(type) {
+	switch c := k.server.client.(type) {
 	case *redis.Client:
 		k.fill(ctx, c)
 	case *redis.ClusterClient:
@@ -106,7 +90,7 @@ func (k *idleKeeper) round() {
 func (k *idleKeeper) fill(ctx context.Context, c *redis.Client) {
 	stats := c.PoolStats()
 	idle, total := int(stats.IdleConns), int(stats.TotalConns)
-	if idle >= k.least || total+k.least-idle > k.most {
+	if idle >= k.least || total+k.least-idle > k.server.endpoint.options.PoolSize {
 		return // enough, or the pool is busy and grows by itself
 	}
 	held := make([]*redis.Conn, 0, k.least)

@@ -57,10 +57,10 @@ func newServer(c redis.UniversalClient, e *endpoint, dial dialFunc, g *gate, cfg
 
 // target is a Redis to be checked: the server itself, or one master of a Cluster.
 type target struct {
-	addr     string                // for errors and warnings
-	key      string                // of the probe
-	commands redis.Scripter        // what an application's commands go through
-	node     redis.UniversalClient // the node itself
+	addr     string         // for errors and warnings
+	key      string         // of the probe
+	commands redis.Scripter // what an application's commands go through
+	node     *redis.Client  // the node itself
 }
 
 // check finds out whether the server, or every master of a Cluster, can do what this
@@ -167,7 +167,8 @@ func firstByte(ctx context.Context, dial dialFunc, network, addr string) (byte, 
 func (s *server) targets(ctx context.Context) ([]target, error) {
 	cluster, ok := s.client.(*redis.ClusterClient)
 	if !ok {
-		return []target{{addr: s.endpoint.String(), key: s.prefix + "{0}", commands: s.client, node: s.client}}, nil
+		node, _ := s.client.(*redis.Client) // which endpoint.connect has made
+		return []target{{addr: s.endpoint.String(), key: s.prefix + "{0}", commands: node, node: node}}, nil
 	}
 	// Servers that are too old do not know the successor, and their version is to be named.
 	slots, err := cluster.ClusterSlots(ctx).Result() //nolint:staticcheck // see above
@@ -201,68 +202,47 @@ func (s *server) targets(ctx context.Context) ([]target, error) {
 // errNoSlots is the state of a Cluster that was never put together.
 var errNoSlots = errors.New("no node of the cluster serves any slot")
 
-// inspect checks one Redis. The commands go at the same time, each on a connection of
-// the pool, so that a distant server needs no longer for them than for a PING. A pipeline
-// would open a connection of its own.
+// inspect checks one Redis: until a check has succeeded, also whether it lets us listen.
+// That needs a connection of its own, and so does not come with each check.
 func (s *server) inspect(ctx context.Context, t target) (warnings []string, err error) {
 	var (
-		all                 sync.WaitGroup
-		said, state         string
-		infoErr, refusedErr error
+		deaf      error
+		listening sync.WaitGroup
 	)
-	all.Go(func() { said, infoErr = t.node.Info(ctx, "server").Result() })
-	all.Go(func() { state, _ = t.node.Info(ctx, "memory", "replication").Result() }) // unknown if refused
-	refusedErr = s.probe(ctx, t)
-	all.Wait()
+	if !s.lockNode && !s.reached.Load() {
+		listening.Go(func() { deaf = s.listen(ctx, t) })
+	}
+	said := s.ask(ctx, t)
+	if said.broken() && ctx.Err() == nil {
+		// The connection was one of the pool's that had died. go-redis takes another one for a
+		// single command by itself, but not here.
+		said = s.ask(ctx, t)
+	}
+	refused := s.probed(ctx, t, said)
+	listening.Wait()
+	info, infoErr := said.server.Result()
 	// What a server does not say of itself counts as unknown, an error is another's.
 	if infoErr != nil && !redisx.IsReply(infoErr) {
 		return nil, infoErr
 	}
-	if problem := s.misfit(ctx, said, t.node); problem != "" {
+	if problem := s.misfit(ctx, info, t.node); problem != "" {
 		return nil, s.failure(t.addr, ErrUnsupported, errors.New(problem))
 	}
-	if refusedErr != nil {
-		return nil, refusedErr
+	if err := cmp.Or(refused, deaf); err != nil {
+		return nil, err
 	}
-	s.identified(said)
+	s.identified(info)
 	name := t.addr
 	if s.lockNode {
 		name = "lock node " + name
 	}
-	for _, w := range []string{unknownVersion(said, infoErr), evictionWarning(state), replicaWarning(state)} {
+	state := said.state.Val() // unknown if refused
+	for _, w := range []string{unknownVersion(info, infoErr), evictionWarning(state), replicaWarning(state)} {
 		if w != "" {
 			warnings = append(warnings, name+": "+w)
 		}
 	}
 	return warnings, nil
-}
-
-// probe runs the probe's script: asked for by its hash, and sent when the server does not
-// know that. The first check needs both ways to work, and all commands.
-func (s *server) probe(ctx context.Context, t target) error {
-	channel, first := s.prefix[:len(s.prefix)-1], !s.reached.Load()
-	if s.lockNode {
-		channel = ""
-	}
-	keys, args := []string{t.key}, []any{channel, 0}
-	if !first {
-		err := s.script.EvalSha(ctx, t.commands, keys, args...).Err()
-		if redisx.IsUnknownScript(err) {
-			err = s.script.Eval(ctx, t.commands, keys, args...).Err()
-		}
-		return err
-	}
-	var (
-		byHash  error
-		hashing sync.WaitGroup
-	)
-	hashing.Go(func() { byHash = s.script.EvalSha(ctx, t.commands, keys, args...).Err() })
-	err := s.script.Eval(ctx, t.commands, keys, channel, 1).Err()
-	hashing.Wait()
-	if err == nil && !redisx.IsUnknownScript(byHash) {
-		err = byHash
-	}
-	return err
 }
 
 // identified remembers which server describes itself by info. Other products than Redis

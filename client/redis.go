@@ -15,7 +15,9 @@ import (
 	"github.com/compozy/cache/config"
 )
 
-// Redis is a Redis client with a life cycle. It is safe for concurrent use.
+// Redis is a Redis client with a life cycle. It is safe for concurrent use. Make one with
+// [New] or [NewRedis]: the commands of a zero Redis panic, as those of a nil client do, since
+// they belong to the embedded client that is not there.
 //
 // The embedded client is a *redis.Client for one server and for Sentinel, and a
 // *redis.ClusterClient for Cluster.
@@ -91,7 +93,7 @@ func (r *Redis) build(e *endpoint, set settings) (*server, error) {
 	c := e.connect(dial)
 	// The first hook is the outermost: what the gate refuses is neither
 	// counted nor traced.
-	c.AddHook(&hook{gate: r.gate, metrics: r.metrics, sentinel: []string{e.options.SentinelUsername, e.options.SentinelPassword}})
+	c.AddHook(&hook{gate: r.gate, metrics: r.metrics, sentinelPassword: e.options.SentinelPassword})
 	if cluster, ok := c.(*redis.ClusterClient); ok {
 		cluster.OnNewNode(func(node *redis.Client) { node.AddHook(nodeHook{r.gate}) })
 	}
@@ -260,7 +262,6 @@ func (r *Redis) close() error {
 	r.opening.Lock()
 	r.gate.refuse()
 	r.opening.Unlock()
-	r.idle.stop()
 	r.gate.drain(closeGrace)
 	r.gate.close()
 	r.idle.wait()

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"net"
 	"os"
@@ -37,56 +38,44 @@ type peers struct {
 	// replaced is when all connections there were became outdated; 0 if none has.
 	replaced atomic.Int64
 
-	mu     sync.Mutex // protects byAddr
-	byAddr map[string]*peer
-}
-
-// peer is one of them.
-type peer struct {
-	*peers
-	// silent is when the latest request was sent that got no answer; 0 if all did.
-	silent atomic.Int64
+	mu sync.Mutex
+	// silent is, by address, when the latest request was sent that got no answer; 0 if
+	// all did.
+	silent map[string]*atomic.Int64
 }
 
 // newPeers returns no peers yet, whose clients have this read timeout.
 func newPeers(readTimeout time.Duration) *peers {
-	return &peers{start: time.Now(), readTimeout: readTimeout, byAddr: make(map[string]*peer)}
+	return &peers{start: time.Now(), readTimeout: readTimeout, silent: make(map[string]*atomic.Int64)}
 }
 
 // now is never 0.
 func (p *peers) now() int64 { return max(1, int64(time.Since(p.start))) }
 
-// watch returns a connection to addr that takes part in the above.
-func (p *peers) watch(conn net.Conn, addr string) net.Conn {
+// watch returns conn, which leads to addr, as one that takes part in the above and ends
+// with done.
+func (p *peers) watch(done context.Context, conn net.Conn, addr string) net.Conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.byAddr[addr] == nil {
-		p.byAddr[addr] = &peer{peers: p}
+	if p.silent[addr] == nil {
+		p.silent[addr] = new(atomic.Int64)
 	}
-	w := &watchedConn{Conn: conn, peer: p.byAddr[addr], opened: p.now()}
-	w.raw, _ = conn.(syscall.Conn)
-	w.heard.Store(w.opened)
-	return w
+	c := &watchedConn{Conn: conn, peers: p, silent: p.silent[addr], opened: p.now()}
+	c.raw, _ = conn.(syscall.Conn)
+	c.heard.Store(c.opened)
+	c.release = context.AfterFunc(done, func() { _ = conn.Close() })
+	return c
 }
 
 // replaceAll keeps the connections that are open now from being used again.
 func (p *peers) replaceAll() { p.replaced.Store(p.now()) }
 
-// wentSilent notes that a request sent at the given time was not answered.
-func (p *peer) wentSilent(at int64) {
-	for {
-		known := p.silent.Load()
-		if known >= at || p.silent.CompareAndSwap(known, at) {
-			return
-		}
-	}
-}
-
 // watchedConn notes when requests are sent, and which were answered.
 type watchedConn struct {
 	net.Conn
-	peer   *peer
-	raw    syscall.Conn // Conn, or nil if it is no such
+	peers  *peers
+	silent *atomic.Int64 // of its address
+	raw    syscall.Conn  // Conn, or nil if it is no such
 	opened int64
 	// fair is set while the deadline for reads is that of the read timeout.
 	fair atomic.Bool
@@ -95,19 +84,30 @@ type watchedConn struct {
 	// heard is when the latest answered request was sent; at first, when the
 	// connection was opened.
 	heard atomic.Int64
+	// release forgets done, and returns false if that has ended the connection.
+	release func() bool
+}
+
+// Close closes the connection. It may be repeated.
+func (c *watchedConn) Close() error {
+	if !c.release() {
+		_ = c.Conn.Close() // a TLS connection would complain that it is closed
+		return nil
+	}
+	return c.Conn.Close()
 }
 
 // Write sends a request, or part of one.
 func (c *watchedConn) Write(b []byte) (int, error) {
 	if c.asked.Load() == 0 {
-		c.asked.Store(c.peer.now())
+		c.asked.Store(c.peers.now())
 	}
 	return c.Conn.Write(b)
 }
 
 // SetReadDeadline is called by go-redis before each reply that it reads.
 func (c *watchedConn) SetReadDeadline(t time.Time) error {
-	limit := c.peer.readTimeout
+	limit := c.peers.readTimeout
 	c.fair.Store(limit > 0 && !t.IsZero() && (time.Until(t)-limit).Abs() <= min(clockStep, limit/10))
 	return c.Conn.SetReadDeadline(t)
 }
@@ -121,18 +121,12 @@ func (c *watchedConn) Read(b []byte) (int, error) {
 			c.heard.Store(asked)
 		}
 	}
-	c.check(err)
+	if err != nil && c.fair.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
+		// Of two at the same moment the earlier may win: a connection that answered in
+		// between then costs one more time-out.
+		c.silent.Store(max(c.silent.Load(), c.asked.Load()))
+	}
 	return n, err
-}
-
-// check notes a request that was given up after the read timeout.
-func (c *watchedConn) check(err error) {
-	if err == nil || !c.fair.Load() || !errors.Is(err, os.ErrDeadlineExceeded) {
-		return
-	}
-	if asked := c.asked.Load(); asked != 0 {
-		c.peer.wentSilent(asked)
-	}
 }
 
 // SyscallConn returns errReplace for a connection that should not be used any more, and
@@ -140,7 +134,7 @@ func (c *watchedConn) check(err error) {
 // Dialer that returns something else than a socket, there is nothing to look at.
 func (c *watchedConn) SyscallConn() (syscall.RawConn, error) {
 	switch {
-	case c.heard.Load() < c.peer.silent.Load(), c.opened < c.peer.replaced.Load():
+	case c.heard.Load() < c.silent.Load(), c.opened < c.peers.replaced.Load():
 		return nil, errReplace
 	case c.raw == nil:
 		return noSocket{}, nil

@@ -211,7 +211,7 @@ func TestWhichConnectionsAreDistrusted(t *testing.T) {
 		connect := func(addr string) pair {
 			near, far := net.Pipe()
 			t.Cleanup(func() { _, _ = near.Close(), far.Close() })
-			return pair{servers.watch(near, addr), far}
+			return pair{servers.watch(t.Context(), near, addr), far}
 		}
 		trusted := func(p pair) bool {
 			_, err := p.near.(syscall.Conn).SyscallConn()
@@ -247,7 +247,7 @@ func TestWhichConnectionsAreDistrusted(t *testing.T) {
 
 // Every command passes here.
 func TestWatchingAllocatesNothing(t *testing.T) { //nolint:paralleltest // AllocsPerRun forbids it
-	conn := newPeers(time.Second).watch(devNull{}, "a")
+	conn := newPeers(time.Second).watch(t.Context(), devNull{}, "a")
 	raw, ok := conn.(syscall.Conn)
 	require.True(t, ok)
 	b := make([]byte, 1)
@@ -258,8 +258,9 @@ func TestWatchingAllocatesNothing(t *testing.T) { //nolint:paralleltest // Alloc
 	}))
 }
 
-// devNull is a connection to somebody who answers everything.
+// devNull is a connection that answers everything.
 type devNull struct{ net.Conn }
 
 func (devNull) Read(b []byte) (int, error)  { return len(b), nil }
+func (devNull) Close() error                { return nil }
 func (devNull) Write(b []byte) (int, error) { return len(b), nil }

@@ -1,7 +1,6 @@
 package client
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -11,7 +10,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/redis/go-redis/v9"
 
@@ -20,66 +18,30 @@ import (
 	"github.com/compozy/cache/internal/smallfile"
 )
 
-// security is how an endpoint speaks TLS. Certificates may be replaced at any time, so
-// their files are read for each new connection.
+// security is how an endpoint speaks TLS.
 type security struct {
 	// config is what does not change, together with what the files held at first.
 	config *tls.Config
-	files  *tlsFiles // nil if there are none
-	custom bool      // config is a copy of the Config's TLSConfig
+	// ca, cert and key are files, "" if there are none. Certificates may be replaced at
+	// any time, so they are read for each new connection.
+	ca, cert, key string
+	custom        bool // config is a copy of the Config's TLSConfig
 }
 
-// mainSecurity returns the TLS settings of the main server, or nil for plain text.
-// fromURL is the parsed URL, if there is one.
-func mainSecurity(cfg *config.Config, fromURL *redis.Options) (*security, error) {
-	switch {
-	case cfg.TLSConfig != nil:
-		return &security{config: cfg.TLSConfig.Clone(), custom: true}, nil
-	case !cfg.UsesTLS():
-		return nil, nil
-	}
-	s, err := newSecurity(cfg)
-	if err != nil {
-		return nil, err
-	}
-	s.config.ServerName = cfg.TLSServerName
-	if fromURL != nil {
-		s.applyURL(cfg.URL, fromURL)
-	}
-	return s, nil
-}
-
-// urlSecurity returns the TLS settings of a lock node given as URL, or nil for plain
-// text. The name to verify is that of the node.
-func urlSecurity(cfg *config.Config, raw string, fromURL *redis.Options) (*security, error) {
-	if fromURL.TLSConfig == nil {
-		return nil, nil
-	}
-	if cfg.TLSConfig != nil {
-		s := &security{config: cfg.TLSConfig.Clone(), custom: true}
-		s.config.ServerName = ""
-		s.applyURL(raw, fromURL)
-		return s, nil
-	}
-	s, err := newSecurity(cfg)
-	if err != nil {
-		return nil, err
-	}
-	s.applyURL(raw, fromURL)
-	return s, nil
-}
-
-// newSecurity reads the files that cfg names.
+// newSecurity returns how to speak TLS with the settings of cfg.
 func newSecurity(cfg *config.Config) (*security, error) {
-	s := &security{config: &tls.Config{
-		MinVersion:         tls.VersionTLS12,
-		InsecureSkipVerify: cfg.TLSSkipVerify, //nolint:gosec // a setting, off unless asked for
-	}}
-	if cfg.TLSCAFile == "" && cfg.TLSCertFile == "" {
-		return s, nil
+	if cfg.TLSConfig != nil {
+		return &security{config: cfg.TLSConfig.Clone(), custom: true}, nil
 	}
-	s.files = &tlsFiles{ca: cfg.TLSCAFile, cert: cfg.TLSCertFile, key: cfg.TLSKeyFile}
-	return s, s.files.apply(s.config)
+	s := &security{
+		config: &tls.Config{
+			MinVersion:         tls.VersionTLS12,
+			ServerName:         cfg.TLSServerName,
+			InsecureSkipVerify: cfg.TLSSkipVerify, //nolint:gosec // a setting, off unless asked for
+		},
+		ca: cfg.TLSCAFile, cert: cfg.TLSCertFile, key: cfg.TLSKeyFile,
+	}
+	return s, s.readFiles(s.config)
 }
 
 // applyURL lets the option skip_verify of a URL win over the settings.
@@ -90,132 +52,79 @@ func (s *security) applyURL(raw string, parsed *redis.Options) {
 	}
 }
 
-// forDial returns the settings for a connection to addr: with the present content of
-// the files, and with the name to verify.
-func (s *security) forDial(addr string) (*tls.Config, error) {
-	if s.files == nil {
-		return withServerName(s.config, addr), nil
-	}
-	out := s.config.Clone()
-	if err := s.files.apply(out); err != nil {
-		return nil, err
-	}
-	return withServerName(out, addr), nil
-}
-
 // handshake makes conn, which leads to addr, a TLS connection. It leaves conn to the
 // caller if it fails.
 func (s *security) handshake(ctx context.Context, conn net.Conn, addr string) (net.Conn, error) {
-	settings, err := s.forDial(addr)
-	if err != nil {
+	settings := s.forDial(addr)
+	if err := s.readFiles(settings); err != nil {
 		return nil, err
 	}
 	secure := tls.Client(conn, settings)
-	if err := secure.HandshakeContext(ctx); err != nil {
-		return nil, err
-	}
-	return secure, nil
+	return secure, secure.HandshakeContext(ctx)
 }
 
-// tlsFiles are the files with a CA and a client certificate, either of which may be
-// missing. What was read last is kept: parsing costs more than reading.
-type tlsFiles struct {
-	ca, cert, key string // paths
-
-	mu                     sync.Mutex // protects what follows
-	caPEM, certPEM, keyPEM []byte
-	roots                  *x509.CertPool
-	pair                   tls.Certificate
-}
-
-// apply reads the files and puts what they hold into out.
-func (f *tlsFiles) apply(out *tls.Config) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.ca != "" {
-		if err := f.readCA(); err != nil {
-			return err
-		}
-		out.RootCAs = f.roots
-	}
-	if f.cert == "" {
-		return nil
-	}
-	err := f.readPair()
-	if err != nil {
-		// A rotation may have replaced one of the two between the reads.
-		err = f.readPair()
-	}
-	if err != nil {
-		return err
-	}
-	out.Certificates = []tls.Certificate{f.pair}
-	return nil
-}
-
-// readCA reads the certificate authorities.
-func (f *tlsFiles) readCA() error {
-	pem, err := smallfile.Read(f.ca, smallfile.PEM)
-	if err != nil {
-		return fmt.Errorf("client: CA file %s %w", f.ca, err)
-	}
-	if bytes.Equal(pem, f.caPEM) {
-		return nil
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
-		return fmt.Errorf("client: no certificate in CA file %s", f.ca)
-	}
-	f.caPEM, f.roots = pem, roots
-	return nil
-}
-
-// readPair reads the client certificate and its key.
-func (f *tlsFiles) readPair() error {
-	cert, err := smallfile.Read(f.cert, smallfile.PEM)
-	if err != nil {
-		return fmt.Errorf("client: client certificate %s %w", f.cert, err)
-	}
-	key, err := smallfile.Read(f.key, smallfile.PEM)
-	if err != nil {
-		return fmt.Errorf("client: key of client certificate %s %w", f.key, err)
-	}
-	if bytes.Equal(cert, f.certPEM) && bytes.Equal(key, f.keyPEM) {
-		return nil
-	}
-	pair, err := tls.X509KeyPair(cert, key)
-	if err != nil {
-		return fmt.Errorf("client: client certificate %s with key %s: %w", f.cert, f.key, err)
-	}
-	f.certPEM, f.keyPEM, f.pair = cert, key, pair
-	return nil
-}
-
-// withServerName returns cfg with the name to verify: the one it has, or the host
-// of the address being dialled, which differs between the nodes of a Cluster. The
-// zone of an IPv6 address means something on this machine only, and is in no
-// certificate.
-func withServerName(cfg *tls.Config, addr string) *tls.Config {
-	if cfg.ServerName != "" {
-		return cfg
+// forDial returns a copy of the settings with the name to verify: the one they have, or
+// the host of addr, which differs between the nodes of a Cluster. The zone of an IPv6
+// address means something on this machine only, and is in no certificate.
+func (s *security) forDial(addr string) *tls.Config {
+	out := s.config.Clone()
+	if out.ServerName != "" {
+		return out
 	}
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		host = addr
 	}
-	out := cfg.Clone()
 	out.ServerName, _, _ = strings.Cut(host, "%")
 	return out
 }
 
+// readFiles puts what the files hold into out.
+func (s *security) readFiles(out *tls.Config) error {
+	if s.ca != "" {
+		pem, err := smallfile.Read(s.ca, smallfile.PEM)
+		if err != nil {
+			return fmt.Errorf("client: CA file %s %w", s.ca, err)
+		}
+		out.RootCAs = x509.NewCertPool()
+		if !out.RootCAs.AppendCertsFromPEM(pem) {
+			return fmt.Errorf("client: no certificate in CA file %s", s.ca)
+		}
+	}
+	if s.cert == "" {
+		return nil
+	}
+	pair, err := s.readPair()
+	if err != nil {
+		// A rotation may have replaced one of the two between the reads.
+		pair, err = s.readPair()
+	}
+	out.Certificates = []tls.Certificate{pair}
+	return err
+}
+
+// readPair reads the client certificate and its key.
+func (s *security) readPair() (tls.Certificate, error) {
+	cert, err := smallfile.Read(s.cert, smallfile.PEM)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("client: client certificate %s %w", s.cert, err)
+	}
+	key, err := smallfile.Read(s.key, smallfile.PEM)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("client: key of client certificate %s %w", s.key, err)
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("client: client certificate %s with key %s: %w", s.cert, s.key, err)
+	}
+	return pair, nil
+}
+
 // isTLS recognises a failed handshake, as opposed to a network that failed.
 func isTLS(err error) bool {
-	var (
-		verify *tls.CertificateVerificationError
-		record tls.RecordHeaderError
-		host   x509.HostnameError
-	)
-	return errors.As(err, &verify) || errors.As(err, &record) || errors.As(err, &host) || isAlert(err)
+	_, verify := errors.AsType[*tls.CertificateVerificationError](err)
+	_, record := errors.AsType[tls.RecordHeaderError](err)
+	return verify || record || isAlert(err)
 }
 
 // isAlert recognises an alert of TLS, such as "certificate required"; its own type is
@@ -259,7 +168,7 @@ func (e *endpoint) tlsAdvice(err error) string {
 // spoken and err was what came of it. It does not ask a server that was not reached,
 // or that is merely slow.
 func (s *server) speaksTLS(ctx context.Context, err error) bool {
-	if s.endpoint.tls != nil || redisx.IsReply(err) || isContext(err) || isDial(err) {
+	if s.endpoint.tls != nil || redisx.IsReply(err) || redisx.IsUnsent(err) || isContext(err) {
 		return false
 	}
 	return slices.ContainsFunc(s.endpoint.addrs, func(addr string) bool {
@@ -287,10 +196,4 @@ func (s *server) speaksPlain(ctx context.Context, err error) bool {
 		b, err := firstByte(ctx, s.plain, s.endpoint.network, addr)
 		return err == nil && (b == '+' || b == '-')
 	})
-}
-
-// isDial reports whether err means that no connection was made.
-func isDial(err error) bool {
-	op, ok := errors.AsType[*net.OpError](err)
-	return ok && op.Op == "dial"
 }

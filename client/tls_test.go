@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"os"
@@ -108,6 +109,9 @@ func TestSkipVerify(t *testing.T) {
 	}
 	_, err := NewRedis(within(t, patience), &config.Config{URL: "rediss://" + srv.Addr() + "?skip_verify=false", TLSSkipVerify: true})
 	require.ErrorIs(t, err, ErrTLS, "the option of the URL wins")
+	strict := &tls.Config{MinVersion: tls.VersionTLS12}
+	_, err = NewRedis(within(t, patience), &config.Config{URL: "rediss://" + srv.Addr() + "?skip_verify=true", TLSConfig: strict})
+	require.ErrorIs(t, err, ErrTLS, "a TLSConfig wins over everything")
 	t.Run("Sentinel", func(t *testing.T) {
 		t.Parallel()
 		set := redistest.StartSentinel(t, redistest.WithTLS())
@@ -154,5 +158,5 @@ func TestServerNames(t *testing.T) {
 	t.Parallel()
 	r := build(t, &config.Config{URL: "rediss://[fe80::1%25eth0]:1"})
 	require.Equal(t, "[fe80::1%eth0]:1", r.Addr())
-	require.Equal(t, "fe80::1", withServerName(r.main.endpoint.tls.config, r.Addr()).ServerName)
+	require.Equal(t, "fe80::1", r.main.endpoint.tls.forDial(r.Addr()).ServerName)
 }

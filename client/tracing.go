@@ -103,7 +103,7 @@ func discreet(err error) error {
 	)
 	switch {
 	case redisx.IsReply(err) && errors.As(err, &reply):
-		return replyError(replyCode(reply)) // a script may have put anything behind it
+		return shortReplyError{replyCode(reply), nil} // a script may have put anything behind it
 	case errors.As(err, &network):
 		return network
 	case errors.Is(err, context.DeadlineExceeded):
@@ -117,22 +117,5 @@ func discreet(err error) error {
 	}
 }
 
-// isReplyCode reports whether code is one of Redis' own that tell more than ERR.
-func isReplyCode(code string) bool {
-	switch code {
-	case "ASK", "BUSY", "BUSYGROUP", "BUSYKEY", "CLUSTERDOWN", "CROSSSLOT", "EXECABORT", "LOADING", "MASTERDOWN",
-		"MISCONF", "MOVED", "NOAUTH", "NOGROUP", "NOPERM", "NOREPLICAS", "NOSCRIPT", "OOM", "READONLY", "TRYAGAIN",
-		"UNBLOCKED", "WRONGPASS", "WRONGTYPE":
-		return true
-	default:
-		return false
-	}
-}
-
 // errFailed stands for errors whose text is not known to be free of user data.
 var errFailed = errors.New("client: command failed")
-
-// replyError is the code of an error reply, such as WRONGTYPE.
-type replyError string
-
-func (e replyError) Error() string { return string(e) }

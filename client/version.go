@@ -36,7 +36,7 @@ func unknownVersion(info string, err error) string {
 	case product != "":
 		return fmt.Sprintf("it is %s %s, with which this module was not tested", product, version)
 	case err != nil:
-		return "its version is unknown, as INFO is refused: " + replyText(err)
+		return "its version is unknown, as INFO is refused: " + discreetReply(err).Error()
 	default:
 		return "its version is unknown, as INFO does not say it"
 	}

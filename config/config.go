@@ -33,8 +33,8 @@ type Config struct {
 	// Password of the user.
 	Password string `env:"REDIS_PASSWORD" json:"password" redact:"secret" part:"server"`
 	// File with the password, such as a mounted secret, instead of Password: read again for each
-	// new connection, so that a rotated password needs no restart. One line break at its end does
-	// not count.
+	// new connection, so that a rotated password needs no restart. A byte order mark and one line
+	// break at its end do not count.
 	PasswordFile string `env:"REDIS_PASSWORD_FILE" json:"password_file" redact:"path" part:"server"`
 	// Credentials, when set, returns user and password for each new connection, in place of
 	// Username, Password and PasswordFile. It must be safe for concurrent use, and return when its
@@ -45,7 +45,7 @@ type Config struct {
 	// in the pool are replaced.
 	CredentialsProvider auth.StreamingCredentialsProvider `json:"-" part:"server"`
 	// Database number; only 0 exists in Cluster.
-	DB int `env:"REDIS_DB,default=0" json:"db"`
+	DB int `env:"REDIS_DB,default=0" json:"db" part:"server"`
 
 	// Connections in use at a time, per server. Pipelines and subscriptions have connections
 	// of their own.

@@ -24,8 +24,8 @@ func Default() *Config {
 
 // WithDefaults returns a complete copy of c. Zero fields of a hand-written
 // Config get their defaults, zeros of a complete one stay. The value -1, where it
-// means "none", becomes 0. Blanks around addresses and a line break at the end of any
-// text are removed. A nil c is the same as Default.
+// means "none", becomes 0. Blanks around addresses, a byte order mark and a line break
+// at the end of any text are removed. A nil c is the same as Default.
 func (c *Config) WithDefaults() *Config {
 	if c == nil {
 		return Default()
@@ -51,8 +51,8 @@ func (c *Config) WithDefaults() *Config {
 }
 
 // ForgetServer gives every field that says which server is used, how it is reached
-// and as whom its default: address, topology, lock nodes, credentials, TLS and Dialer,
-// but not the database number. It is for code that leads c to a server of its own.
+// and as whom its default: address, database number, topology, lock nodes, credentials,
+// TLS and Dialer. It is for code that leads c to a server of its own.
 func (c *Config) ForgetServer() {
 	if c == nil {
 		return

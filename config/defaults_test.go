@@ -138,7 +138,7 @@ func TestForgetServer(t *testing.T) {
 	c = *c.WithDefaults()
 	c.ForgetServer()
 	want := Default()
-	want.DB, want.PoolSize, want.MaxIdleConns, want.MinIdleConns = 3, 4, 4, 2
+	want.PoolSize, want.MaxIdleConns, want.MinIdleConns = 4, 4, 2
 	require.Equal(t, *want, c)
 }
 
@@ -146,12 +146,12 @@ func TestForgetServer(t *testing.T) {
 func TestTextsAreTrimmed(t *testing.T) {
 	t.Parallel()
 	got := (&Config{
-		URL: " redis://h:1 \n", Host: "\th ", Port: " 6379\r\n", Username: "u\n", Password: " p w \n", SentinelPassword: "s\r\n",
-		TLSCAFile: "/ca\n", PasswordFile: "/pw\n", TLSServerName: " n ", MasterName: "m\n", ClientName: "c\n", KeyPrefix: "k: \n",
-		NotificationPolicy: "replay\n", Addrs: []string{" a:1", "b:2\n"}, LockNodes: []string{" redis://c:3 ", "d:4\n"},
+		URL: " redis://h:1 \n", Host: "\th ", Port: " 6379\r\n", Username: "u\n", Password: "\ufeffp w\n", SentinelPassword: "s\r\n",
+		TLSCAFile: "\ufeff/ca\n", PasswordFile: "/pw\n", TLSServerName: " n ", MasterName: "m\n", ClientName: "c\n", KeyPrefix: "k: \n",
+		NotificationPolicy: "replay\n", Addrs: []string{" a:1", "\ufeffb:2\n"}, LockNodes: []string{"\u00a0redis://c:3\u200b", "d:4\n"},
 	}).WithDefaults()
 	want := (&Config{
-		URL: "redis://h:1", Host: "h", Port: "6379", Username: "u", Password: " p w ", SentinelPassword: "s",
+		URL: "redis://h:1", Host: "h", Port: "6379", Username: "u", Password: "p w", SentinelPassword: "s",
 		TLSCAFile: "/ca", PasswordFile: "/pw", TLSServerName: "n", MasterName: "m", ClientName: "c", KeyPrefix: "k: ",
 		NotificationPolicy: "replay", Addrs: []string{"a:1", "b:2"}, LockNodes: []string{"redis://c:3", "d:4"},
 	}).WithDefaults()

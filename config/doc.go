@@ -25,14 +25,18 @@
 //
 // # How values are written
 //
-// A duration has its unit, in the environment, in JSON and in the query of a URL
-// alike: 500ms, 5s, 1h30m. A plain number is refused, because it would mean seconds
-// to some and nanoseconds to others; only 0, and -1 where it means "none", need no
-// unit. A port may be a number in JSON.
+// A duration has its unit, in small letters and without blanks, in the environment, in
+// JSON and in the query of a URL alike: 500ms, 5s, 1h30m. A plain number is refused,
+// because it would mean seconds to some and nanoseconds to others; only 0, and -1 where
+// it means "none", need no unit. A port may be a number in JSON.
 //
-// Blanks around addresses, and a single line break at the end of any text, as echo
-// and mounted secrets leave it, are removed. Other line breaks, quotes around a
-// value, and variables that were not filled in, such as $(REDIS_HOST), are errors.
+// Blanks around addresses, a byte order mark at the start of any text or file, and a
+// single line break at the end of any text, as echo and mounted secrets leave it, are
+// removed. Other line breaks, quotes around a value, variables that were not filled in,
+// such as $(REDIS_HOST), and, but for KeyPrefix, blanks and invisible characters at the
+// start or end are errors. The content of a password file is judged as Password is. A
+// password that really has a blank there is given percent-encoded in a URL, also of a
+// lock node, or by Credentials; the sentinels' password cannot have one.
 //
 // # What wins
 //

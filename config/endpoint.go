@@ -29,6 +29,9 @@ func (c *Config) overridden() map[string]bool {
 		return out // a URL that is refused wins over nothing
 	}
 	set("Host", "Port")
+	if opts.TLSConfig != nil {
+		set("TLSEnabled") // the scheme has decided
+	}
 	if c.MasterName == "" && !c.Cluster {
 		set("Addrs") // the URL names the one server there is
 	}
@@ -52,9 +55,6 @@ func (v *validation) endpoint() {
 	}
 	if !isPort(c.Port) {
 		v.reject("Port", allowedPort)
-	}
-	if c.DB < 0 {
-		v.reject("DB", "0 or more")
 	}
 	if c.URL == "" {
 		return

@@ -69,19 +69,21 @@ func variable(name string) string {
 	return env
 }
 
-// allowedFor says what the environment or JSON may hold for a field of type t.
-func allowedFor(t reflect.Type) string {
-	if t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	switch {
-	case t == reflect.TypeFor[time.Duration]():
+// isDuration reports whether the field holds a duration.
+func (f field) isDuration() bool { return f.typ() == reflect.TypeFor[time.Duration]() }
+
+// allowed says what the environment or JSON may hold for the field.
+func (f field) allowed() string {
+	switch kind := f.typ().Kind(); {
+	case f.isDuration():
 		return "a duration such as 500ms, 5s or 1h"
-	case t.Kind() == reflect.Bool:
+	case f.name == "Port":
+		return allowedPort + ", such as 6379"
+	case kind == reflect.Bool, kind == reflect.Pointer:
 		return "true or false"
-	case t.Kind() == reflect.Int:
-		return "a whole number"
-	case t.Kind() == reflect.Slice:
+	case kind == reflect.Int:
+		return "a whole number, " + limits()[f.name].allowed
+	case kind == reflect.Slice:
 		return "a list of addresses as text"
 	default:
 		return "text"

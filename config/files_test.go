@@ -49,6 +49,21 @@ func TestFilesThatAreNone(t *testing.T) {
 	require.NoError(t, (&Config{PasswordFile: link}).Validate())
 }
 
+// The byte order mark of an editor would hide the first certificate, and be part of the
+// password.
+func TestFilesWithByteOrderMark(t *testing.T) {
+	t.Parallel()
+	ca, cert, key := writeTLSFiles(t)
+	for _, file := range []string{cert, key} { // ca is the same file as cert
+		content, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(file, append([]byte("\ufeff"), content...), 0o600))
+	}
+	require.NoError(t, (&Config{
+		TLSEnabled: true, TLSCAFile: ca, TLSCertFile: cert, TLSKeyFile: key, PasswordFile: writeSecret(t, "\ufeffpw"),
+	}).Validate())
+}
+
 func TestNilConfig(t *testing.T) {
 	t.Parallel()
 	var c *Config

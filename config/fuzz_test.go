@@ -79,7 +79,7 @@ func FuzzEnv(f *testing.F) {
 	for _, seed := range []string{"", "0", "-1", "1", "5s", "true", "a:1,b:2", "redis://h:1", "a b", "99999999999999999999", "1e9", "\x00",
 		"tcp://10.0.171.239:6379", "fe80::1%eth0", "[fe80::1%eth0]:1", "5", "5s\n", " 5s ", "\"5s\"", "x\n", "x\r\n", "a\nb", "'x'",
 		"h:6379,password=", "h:6379?password=", "password=x;h:", "redis://app:1,", "//app:", "unix://app:",
-		"$(X)", "${X}", "{{ x }}", "$X", "h1:1,h2:2", "valkeys://h:1", "2", "3", "/no/such/file", "-1ns"} {
+		"$(X)", "${X}", "{{ x }}", "$X", "h1:1,h2:2", "valkeys://h:1", "2", "3", "/no/such/file", "-1ns", "5 s", "5e9", "1e3", "\ufeffx", " x", "x\t", "\u00a0x", "12345 77", "\xff"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -123,7 +123,7 @@ func FuzzEnv(f *testing.F) {
 // FuzzJSON decodes arbitrary text, and arbitrary values of a secret field.
 func FuzzJSON(f *testing.F) {
 	for _, seed := range []string{`{}`, `{"port":1}`, `{"read_timeout":"x"}`, `null`, `[`, `{"addrs":[1]}`, `{"password":{}}`,
-		`{"port":6379}`, `{"read_timeout":5}`, `{"read_timeout":"5"}`, `{"read_timeout":2000000000}`, `{"port":"tcp://10.0.171.239:6379"}`,
+		`{"port":6379}`, `{"port":70000}`, `{"port":6379.5}`, `{"read_timeout":5e9,"pool_size":"20"}`, `{"password":" x","db":1e3}`, `{"read_timeout":5}`, `{"read_timeout":"5"}`, `{"read_timeout":2000000000}`, `{"port":"tcp://10.0.171.239:6379"}`,
 		`{"host":"fe80::1%eth0","protocol":2,"conn_max_lifetime":"1h","conn_max_idle_time":"-1"}`, `{"password_file":"x","tls_skip_verify":true}`} {
 		f.Add(seed)
 	}

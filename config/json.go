@@ -68,10 +68,8 @@ func (c *Config) UnmarshalJSON(data []byte) error {
 		}
 		fresh := reflect.New(v.Field(f.index).Type())
 		if err := decodeJSON(f, text, fresh); err != nil {
-			typ := fresh.Type().Elem()
 			bad.Fields = append(bad.Fields, FieldError{
-				Field: f.name, Variable: f.env, Value: showJSON(f, text),
-				Allowed: allowedFor(typ), Hint: hintFor(typ, unquoted(text)),
+				Field: f.name, Variable: f.env, Value: showJSON(f, text), Allowed: f.allowed(), Hint: hintJSON(f, text),
 			})
 			continue
 		}
@@ -101,11 +99,6 @@ func decodeJSON(f field, text json.RawMessage, target reflect.Value) error {
 // showJSON returns what an error says of a JSON value that did not decode: the value
 // if the field takes its kind, and else the kind alone, as it may hold anything.
 func showJSON(f field, text json.RawMessage) string {
-	typ := f.typ()
-	if typ.Kind() == reflect.Pointer {
-		typ = typ.Elem()
-	}
-	isDuration := typ == reflect.TypeFor[time.Duration]()
 	switch kind := text[0]; {
 	case kind == '{':
 		return "an object"
@@ -113,13 +106,26 @@ func showJSON(f field, text json.RawMessage) string {
 		return "a list"
 	case kind == 't', kind == 'f':
 		return string(text)
-	case kind == '"' && !isDuration:
+	case kind == '"' && !f.isDuration():
 		return "text"
-	case kind != '"' && !isDuration && typ.Kind() != reflect.Int && f.name != "Port":
+	case kind != '"' && !f.isDuration() && f.typ().Kind() != reflect.Int && f.name != "Port":
 		return "a number"
 	default:
 		return showText(f, unquoted(text))
 	}
+}
+
+// hintJSON returns how a JSON value that did not decode would be right, or "". It says
+// nothing of a text where none belongs.
+func hintJSON(f field, text json.RawMessage) string {
+	content := unquoted(text)
+	if text[0] == '"' && !f.isDuration() && !isQuoted(content) {
+		if decodeJSON(f, json.RawMessage(content), reflect.New(f.typ())) != nil {
+			return ""
+		}
+		return "without the quotes around it"
+	}
+	return hintFor(f, content)
 }
 
 // unquoted returns the content of a JSON text, and everything else as it is.

@@ -72,7 +72,10 @@ func TestDurationsNeedAUnit(t *testing.T) {
 	for text, hint := range map[string]string{
 		`5`: `a number needs its unit: "5s"`, `"5"`: `a number needs its unit: "5s"`,
 		`3000000000`: `a number needs its unit: "3s"`, `"\"5s\""`: "the quotes around it are part of the value",
-		`5.5`: "", `"soon"`: "", `true`: "", `-7`: "",
+		`5.5`: `a number needs its unit: "5.5s"`, `0.25`: `a number needs its unit: "0.25s"`,
+		`5e9`: `a number needs its unit: "5s"`, `1.5E+9`: `a number needs its unit: "1.5s"`, `1500000000`: `a number needs its unit: "1.5s"`,
+		`"5 s"`: `written "5s"`, `" 1h 30M\t"`: `written "1h30m"`, `"500 MS"`: `written "500ms"`,
+		`"soon"`: "", `true`: "", `-7`: "", `1e300`: "", `"NaN"`: "", `"inf"`: "", `"12345 77"`: "", `"-5 s"`: "",
 	} {
 		var c Config
 		got := badFields(t, json.Unmarshal([]byte(`{"read_timeout": `+text+`}`), &c))
@@ -105,6 +108,64 @@ func TestPortAsNumber(t *testing.T) {
 		require.Contains(t, badFields(t, json.Unmarshal([]byte(`{"port": `+text+`}`), &c)), "Port", text)
 		require.Error(t, json.Unmarshal([]byte(`{"host": 6380}`), &c), "no other text")
 	}
+	for text, shown := range map[string]string{`70000`: `"70000"`, `6379.5`: `"6379.5"`, `-1`: `"-1"`, `true`: `true`, `[6379]`: "a list"} {
+		var c Config
+		err := json.Unmarshal([]byte(`{"port": `+text+`}`), &c)
+		require.EqualError(t, err, "config: invalid: Port (REDIS_PORT) is "+shown+", allowed is a port from 1 to 65535, such as 6379")
+	}
+}
+
+// A number of the wrong form: the error says what numbers are allowed, and how it is
+// right where that can be known.
+func TestNumbersOfTheWrongForm(t *testing.T) {
+	t.Parallel()
+	for _, f := range fields() {
+		if f.json == "" || f.typ().Kind() == reflect.String || f.typ().Kind() == reflect.Slice {
+			continue
+		}
+		isInt, texts := f.typ().Kind() == reflect.Int, map[string]string{`{}`: "", `[1]`: "", `"Wc90"`: "", `"\"Wc90"`: ""}
+		switch {
+		case isInt:
+			texts[`2.0`], texts[`1e3`], texts[`2.5`], texts[`1e300`] = "written 2", "written 1000", "", ""
+			texts[`"1234577"`], texts[`99999999999999999999`] = "without the quotes around it", ""
+		case f.isDuration():
+			texts[`5`], texts[`5e9`], texts[`"5 s"`] = `a number needs its unit: "5s"`, `a number needs its unit: "5s"`, `written "5s"`
+		default:
+			texts[`"true"`], texts[`1`], texts[`"'true'"`] = "without the quotes around it", "", "the quotes around it are part of the value"
+		}
+		for text, hint := range texts {
+			var c Config
+			err := json.Unmarshal([]byte(`{"`+f.json+`": `+text+`}`), &c)
+			got := badFields(t, err)[f.name]
+			require.Equal(t, hint, got.Hint, "%s %s", f.name, text)
+			if isInt {
+				require.Equal(t, "a whole number, "+limits()[f.name].allowed, got.Allowed)
+				require.NotContains(t, err.Error(), "1234577", "it may be a password")
+			}
+			if text[0] == '{' || text[0] == '[' || text[0] == '"' && !f.isDuration() {
+				continue // no text in the environment
+			}
+			_, err = fromEnv(t, "", map[string]string{f.env: unquoted(json.RawMessage(text))})
+			if !f.isDuration() && !isInt {
+				continue // there 1 is true
+			}
+			got = badFields(t, err)[f.name]
+			require.Equal(t, hint, got.Hint, "%s %s", f.env, text)
+			require.Contains(t, got.Allowed, map[bool]string{true: limits()[f.name].allowed, false: "such as 500ms"}[isInt])
+		}
+	}
+}
+
+// Every number and duration has its bounds, and nothing else.
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	bounds := limits()
+	for _, f := range fields() {
+		_, ok := bounds[f.name]
+		require.Equal(t, f.isDuration() || f.typ().Kind() == reflect.Int, ok, f.name)
+		delete(bounds, f.name)
+	}
+	require.Empty(t, bounds)
 }
 
 // Without secrets, what was written reads back.

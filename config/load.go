@@ -4,8 +4,6 @@ import (
 	"context"
 	"reflect"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/sethvargo/go-envconfig"
 )
@@ -22,9 +20,9 @@ func Load(ctx context.Context, prefix string) (*Config, error) {
 
 // LoadWith is Load for a program that leads the client to a server of its own, such
 // as an embedded one: server is called with the Config before it is checked. What the
-// environment says about address, topology, credentials and TLS is not even read, so
-// that stray variables do no harm; those fields have their defaults when server gets
-// the Config.
+// environment says about address, database number, topology, credentials and TLS is not
+// even read, so that stray variables do no harm; those fields have their defaults when
+// server gets the Config.
 func LoadWith(ctx context.Context, prefix string, server func(*Config)) (*Config, error) {
 	return load(ctx, prefix, envconfig.OsLookuper(), server)
 }
@@ -47,10 +45,9 @@ func load(ctx context.Context, prefix string, env envconfig.Lookuper, server fun
 		v, err := decodeEnv(ctx, f, lookuper)
 		if err != nil {
 			// The library's error quotes the value, so it is dropped.
-			typ := f.typ()
 			bad[f.name] = FieldError{
 				Field: f.name, Variable: prefix + f.env,
-				Value: showText(f, raw), Allowed: allowedFor(typ), Hint: hintFor(typ, raw),
+				Value: showText(f, raw), Allowed: f.allowed(), Hint: hintFor(f, raw),
 			}
 			continue
 		}
@@ -75,7 +72,7 @@ func decodeEnv(ctx context.Context, f field, env envconfig.Lookuper) (reflect.Va
 	if f.env == "" {
 		return reflect.Value{}, nil
 	}
-	if f.typ() == reflect.TypeFor[time.Duration]() {
+	if f.isDuration() {
 		text, ok := env.Lookup(f.env)
 		if !ok {
 			text = f.fallback
@@ -112,5 +109,5 @@ type trimmed struct{ envconfig.Lookuper }
 
 func (l trimmed) Lookup(key string) (string, bool) {
 	v, ok := l.Lookuper.Lookup(key)
-	return strings.TrimSpace(v), ok
+	return trimBlanks(v), ok
 }

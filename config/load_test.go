@@ -2,6 +2,7 @@ package config
 
 import (
 	"context"
+	"encoding/json"
 	"reflect"
 	"testing"
 	"time"
@@ -182,7 +183,7 @@ func TestLoadReportsEverythingAtOnce(t *testing.T) {
 	want := map[string]FieldError{
 		"URL":         {Variable: "APP_REDIS_URL", Value: `"redis://REDACTED"`, Allowed: "a URL with a port from 1 to 65535"},
 		"Port":        {Variable: "APP_REDIS_PORT", Value: `"http"`, Allowed: allowedPort},
-		"DB":          {Variable: "APP_REDIS_DB", Value: `"three"`, Allowed: "a whole number"},
+		"DB":          {Variable: "APP_REDIS_DB", Value: `"three"`, Allowed: "a whole number, 0 or more"},
 		"DialTimeout": {Variable: "APP_REDIS_DIAL_TIMEOUT", Value: `"5"`, Allowed: "a duration such as 500ms, 5s or 1h", Hint: `a number needs its unit: "5s"`},
 		"TLSEnabled":  {Variable: "APP_REDIS_TLS", Value: `"maybe"`, Allowed: "true or false"},
 		"Required":    {Variable: "APP_REDIS_REQUIRED", Value: `"perhaps"`, Allowed: "true or false"},
@@ -214,6 +215,7 @@ func TestLoadIgnoresWhatIsOverridden(t *testing.T) {
 		"good addresses":      {"REDIS_URL": "redis://h", "REDIS_ADDRS": "a:1,b:2"},
 		"database":            {"REDIS_URL": "redis://h/1", "REDIS_DB": "first"},
 		"database as option":  {"REDIS_URL": "redis://h?db=1", "REDIS_DB": "-1"},
+		"TLS":                 {"REDIS_URL": "rediss://h", "REDIS_TLS": "maybe"},
 		"user":                {"REDIS_URL": "redis://u:p@h", "REDIS_USERNAME": "a b", "REDIS_PASSWORD": "a\nb"},
 		"port with Sentinel":  {"REDIS_MASTER_NAME": "m", "REDIS_ADDRS": "a:1", "REDIS_PORT": link},
 		"port with addresses": {"REDIS_CLUSTER": "true", "REDIS_ADDRS": "a:1", "REDIS_PORT": link},
@@ -228,10 +230,11 @@ func TestLoadIgnoresWhatIsOverridden(t *testing.T) {
 		}
 	}
 	for name, env := range map[string]map[string]string{
-		"Port":  {"REDIS_PORT": link},
-		"Addrs": {"REDIS_CLUSTER": "true", "REDIS_ADDRS": "a:1," + link, "REDIS_URL": ""},
-		"DB":    {"REDIS_URL": "redis://h", "REDIS_DB": "first"},
-		"URL":   {"REDIS_CLUSTER": "true", "REDIS_ADDRS": "a:1", "REDIS_URL": "redis://h"}, // which of the two is meant?
+		"Port":       {"REDIS_PORT": link},
+		"Addrs":      {"REDIS_CLUSTER": "true", "REDIS_ADDRS": "a:1," + link, "REDIS_URL": ""},
+		"DB":         {"REDIS_URL": "redis://h", "REDIS_DB": "first"},
+		"TLSEnabled": {"REDIS_URL": "redis://h", "REDIS_TLS": "maybe"},
+		"URL":        {"REDIS_CLUSTER": "true", "REDIS_ADDRS": "a:1", "REDIS_URL": "redis://h"}, // which of the two is meant?
 	} {
 		_, err := fromEnv(t, "", env)
 		require.Contains(t, badFields(t, err), name)
@@ -260,11 +263,11 @@ func TestLoadWith(t *testing.T) {
 			env[f.env] = "\"garbage\n$(X)"
 		}
 	}
-	env["REDIS_KEY_PREFIX"], env["REDIS_DB"] = "mine:", "3"
+	env["REDIS_KEY_PREFIX"] = "mine:"
 	c, err := load(t.Context(), "", envconfig.MapLookuper(env), func(c *Config) { c.Host = "own " })
 	require.NoError(t, err)
 	want := Default()
-	want.Host, want.KeyPrefix, want.DB = "own", "mine:", 3
+	want.Host, want.KeyPrefix = "own", "mine:"
 	require.Equal(t, want, c)
 
 	_, err = load(t.Context(), "", envconfig.MapLookuper(nil), func(c *Config) { c.Port = "x" })
@@ -305,6 +308,57 @@ func TestLoadTexts(t *testing.T) {
 				require.NotContains(t, err.Error(), "s3c")
 			}
 		}
+	}
+}
+
+// A blank at the end of a password shows as WRONGPASS, hours later, and at a path as a
+// file that is not there; a byte order mark means nothing anywhere.
+func TestBlanksAroundTexts(t *testing.T) {
+	t.Parallel()
+	file := writeSecret(t, "s3cr3t")
+	for _, f := range fields() {
+		if f.json == "" || f.typ().Kind() != reflect.String || f.url || f.addr || f.name == "KeyPrefix" {
+			continue
+		}
+		for _, blank := range []string{" ", "\t", " \t ", "\u00a0", "\u200b", "\u2060", "\ufeff\ufeff"} {
+			for _, text := range []string{blank + "s3cr3t", "s3cr3t" + blank, blank} {
+				_, fromEnvErr := fromEnv(t, "", map[string]string{f.env: text})
+				value, err := json.Marshal(map[string]string{f.json: text})
+				require.NoError(t, err)
+				var c Config
+				require.NoError(t, json.Unmarshal(value, &c))
+				for _, err := range []error{fromEnvErr, c.Validate()} {
+					require.Contains(t, badFields(t, err)[f.name].Allowed, "a value without a blank, tab or invisible character", "%s %q", f.name, text)
+					if f.secret || f.path {
+						require.NotContains(t, err.Error(), "s3cr3t")
+					}
+				}
+				if f.name == "Password" {
+					require.ErrorContains(t, c.Validate(), "percent-encoded in a URL, or by Credentials")
+				}
+			}
+		}
+	}
+	c, err := fromEnv(t, "", map[string]string{
+		"REDIS_PASSWORD": "\ufeffs3 cr3t", "REDIS_KEY_PREFIX": "\ufeffk ", "REDIS_POOL_SIZE": "\ufeff7", "REDIS_READ_TIMEOUT": "\ufeff5s",
+		"REDIS_HOST": "\ufeffh\u00a0", "REDIS_TLS_CA_FILE": "\ufeff" + file, "REDIS_TLS": "\ufefffalse",
+	})
+	require.Equal(t, "TLSCAFile", badFields(t, err)["TLSCAFile"].Field, "it was found and is no certificate")
+	require.Len(t, badFields(t, err), 1)
+	require.Nil(t, c)
+
+	// A password that has a blank can be given in a URL, for lock nodes as well.
+	c = &Config{URL: "redis://:%20pw%09@h", LockNodes: []string{"redis://:%20pw@a:1"}}
+	require.NoError(t, c.Validate())
+	opts, err := ParseURL(c.URL)
+	require.NoError(t, err)
+	require.Equal(t, " pw\t", opts.Password)
+	for _, blank := range []string{" ", "\t", "\u00a0", "\ufeff"} {
+		raw := "redis://:" + blank + "s3cr3t@h"
+		err := (&Config{URL: raw, LockNodes: []string{raw}}).Validate()
+		require.Len(t, badFields(t, err), 2)
+		require.ErrorContains(t, err, "percent-encoded")
+		require.NotContains(t, err.Error(), "s3cr3t")
 	}
 }
 

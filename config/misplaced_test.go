@@ -96,7 +96,7 @@ func TestJSONOfTheWrongKindNeverShows(t *testing.T) {
 	var c Config
 	err := json.Unmarshal([]byte(`{"pool_size":"Wc90","host":1234577,"addrs":"h:1?password=Wc90"}`), &c)
 	require.EqualError(t, err, "config: invalid: Host (REDIS_HOST) is a number, allowed is text; "+
-		"PoolSize (REDIS_POOL_SIZE) is text, allowed is a whole number; Addrs (REDIS_ADDRS) is text, allowed is a list of addresses as text")
+		"PoolSize (REDIS_POOL_SIZE) is text, allowed is a whole number, 1 to 100000; Addrs (REDIS_ADDRS) is text, allowed is a list of addresses as text")
 }
 
 // What shows of a list: all of it where every element is good, else nothing.

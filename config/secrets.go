@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"strings"
 
 	"github.com/compozy/cache/internal/smallfile"
 )
@@ -75,14 +74,13 @@ func (c *Config) readPassword() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	switch password := trimLineBreak(string(content)); {
-	case password == "":
+	password := trimLineBreak(string(content))
+	if password == "" {
 		return "", errors.New("is empty")
-	case strings.ContainsAny(password, "\r\n"):
-		return "", errors.New("has several lines")
-	case isQuoted(password):
-		return "", errors.New("has quotes around the password, which would be part of it")
-	default:
-		return password, nil
 	}
+	// The rules of Password hold here as well.
+	if has := fault(field{name: "Password", secret: true}, password); has != "" {
+		return "", errors.New("has " + has)
+	}
+	return password, nil
 }

@@ -2,10 +2,12 @@ package config
 
 import (
 	"fmt"
+	"math"
 	"reflect"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // clean removes from the texts of c what can only have got there by mistake. It runs
@@ -24,13 +26,14 @@ func (c *Config) clean() {
 	}
 }
 
-// trim returns s without the line break that a mounted secret, a file or echo leaves
-// at its end, and addresses without blanks around them. A text of nothing else stays
-// as it is, to be refused: it is not the same as none.
+// trim returns s without the byte order mark that an editor puts at its start and the
+// line break that a mounted secret, a file or echo leaves at its end, and addresses
+// without blanks around them. A text of nothing else stays as it is, to be refused: it
+// is not the same as none.
 func trim(f field, s string) string {
-	t := trimLineBreak(s)
+	t := trimLineBreak(strings.TrimPrefix(s, "\ufeff"))
 	if f.url || f.addr {
-		t = strings.TrimSpace(s)
+		t = trimBlanks(s)
 	}
 	if t == "" {
 		return s
@@ -43,18 +46,31 @@ func trimLineBreak(s string) string {
 	return strings.TrimSuffix(strings.TrimSuffix(s, "\n"), "\r")
 }
 
-// checkText returns what is allowed for a text in place of s, or "". It finds what is
-// wrong in any field, and would otherwise show as a wrong password or an unknown host.
-func checkText(f field, s string) string {
+// trimBlanks removes all that is not seen around s.
+func trimBlanks(s string) string { return strings.TrimFunc(s, isBlank) }
+
+// isBlank reports whether r is a blank, a tab, a line break, or has no width at all, as
+// the byte order mark and what is copied along with a text from a web page.
+func isBlank(r rune) bool { return unicode.IsSpace(r) || unicode.Is(unicode.Cf, r) }
+
+// fault returns what a text has that it must not have, or "". It finds what is wrong in
+// any field, and would otherwise show as a wrong password or an unknown host.
+func fault(f field, s string) string {
 	switch {
 	case strings.ContainsAny(s, "\r\n"):
-		return "a value without a line break in it"
+		return "a line break in it"
 	case isQuoted(s):
-		return "a value without the quotes around it"
+		return "quotes around it"
 	case f.secret && isPlaceholder(s), !f.secret && !f.url && hasPlaceholder(s):
-		return "a value with its variables filled in"
+		return "variables in it that are not filled in"
+	case s == trimBlanks(s), f.name == "KeyPrefix": // keys may have blanks in them
+		return ""
+	case f.name == "Password":
+		return "a blank, tab or invisible character at its start or end; " +
+			"a password that has one is given percent-encoded in a URL, or by Credentials"
+	default:
+		return "a blank, tab or invisible character at its start or end"
 	}
-	return ""
 }
 
 // isQuoted reports whether quotes of any kind stand around s: a shell would have
@@ -93,7 +109,7 @@ func cutPlaceholder(s string) (before, after string, found bool) {
 // unit, but for 0, and for -1 where that means "none". A plain number could be
 // seconds, as in a URL of go-redis, or the nanoseconds of encoding/json.
 func parseDuration(text string) (time.Duration, error) {
-	text = strings.TrimSpace(text)
+	text = trimBlanks(text)
 	if text == "-1" {
 		return -1, nil
 	}
@@ -101,21 +117,33 @@ func parseDuration(text string) (time.Duration, error) {
 }
 
 // hintFor returns how a text that did not decode would be right, or "".
-func hintFor(t reflect.Type, text string) string {
-	text = strings.TrimSpace(text)
-	if isQuoted(text) {
-		return "the quotes around it are part of the value"
-	}
-	if t != reflect.TypeFor[time.Duration]() {
-		return ""
-	}
-	n, err := strconv.ParseInt(text, 10, 64)
+func hintFor(f field, text string) string {
+	text = trimBlanks(text)
+	number, err := strconv.ParseFloat(text, 64)
 	switch {
-	case err != nil || n <= 0:
-		return ""
-	case n >= int64(time.Millisecond): // too long for a number of seconds
-		return fmt.Sprintf("a number needs its unit: %q", time.Duration(n).String())
+	case isQuoted(text):
+		return "the quotes around it are part of the value"
+	case f.isDuration() && err == nil:
+		return hintForNumber(number)
+	case f.isDuration():
+		plain := strings.ToLower(strings.Join(strings.Fields(text), ""))
+		if d, err := time.ParseDuration(plain); err == nil && d > 0 {
+			return fmt.Sprintf("written %q", plain)
+		}
+	case f.typ().Kind() == reflect.Int && err == nil && number == math.Trunc(number) && math.Abs(number) < 1<<53:
+		return fmt.Sprintf("written %d", int64(number))
+	}
+	return ""
+}
+
+// hintForNumber returns what a number was probably meant for as a duration, or "".
+func hintForNumber(n float64) string {
+	switch {
+	case n >= float64(time.Millisecond) && n < math.MaxInt64: // too long for seconds
+		return fmt.Sprintf("a number needs its unit: %q", time.Duration(n))
+	case n > 0 && n < float64(time.Millisecond):
+		return fmt.Sprintf("a number needs its unit: %q", strconv.FormatFloat(n, 'f', -1, 64)+"s")
 	default:
-		return fmt.Sprintf("a number needs its unit: %q", text+"s")
+		return ""
 	}
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"strconv"
@@ -110,8 +111,8 @@ func (v *validation) texts() {
 			list = append(slices.Clone(value), strings.Join(value, ","))
 		}
 		for _, s := range list {
-			if allowed := checkText(f, s); allowed != "" {
-				v.reject(f.name, "%s", allowed)
+			if has := fault(f, s); has != "" {
+				v.reject(f.name, "a value without %s", has)
 			}
 		}
 	}
@@ -120,57 +121,49 @@ func (v *validation) texts() {
 // maxMessages is how many messages package notification buffers at most.
 const maxMessages = 1 << 20
 
+// limit bounds a number or a duration.
+type limit struct {
+	least, most int64
+	allowed     string
+}
+
+// limits are the bounds of all numbers and durations, by field.
+func limits() map[string]limit {
+	const most = math.MaxInt64
+	positive := limit{1, most, "more than 0"}
+	orZero := limit{0, most, "0 or more"}
+	orNone := limit{-1, most, "-1 or 0 for none, or more"}
+	conns := limit{0, maxConns, fmt.Sprintf("0 to %d", maxConns)}
+	return map[string]limit{
+		"DB":              orZero,
+		"PoolSize":        {1, maxConns, fmt.Sprintf("1 to %d", maxConns)},
+		"MaxIdleConns":    conns,
+		"MinIdleConns":    conns,
+		"ConnMaxLifetime": orNone, "ConnMaxIdleTime": orNone,
+		"DialTimeout": positive, "PoolTimeout": positive, "PingTimeout": positive,
+		"ReadTimeout": orZero, "WriteTimeout": orZero,
+		"Protocol":        {2, 3, "2 or 3"},
+		"MaxRetries":      {-1, 1000, "-1 or 0 for none, up to 1000"},
+		"MinRetryBackoff": orNone, "MaxRetryBackoff": orNone,
+		"NotificationBufferSize":  {1, maxMessages, fmt.Sprintf("1 to %d", maxMessages)},
+		"NotificationHistorySize": orNone,
+		"NotificationHistoryTTL":  {int64(time.Second), most, "1s or more"},
+	}
+}
+
 // numbers checks sizes and durations.
 func (v *validation) numbers() {
 	c := v.cfg
-	if c.PoolSize < 1 || c.PoolSize > maxConns {
-		v.reject("PoolSize", "1 to %d", maxConns)
-	}
-	for name, n := range map[string]int{"MaxIdleConns": c.MaxIdleConns, "MinIdleConns": c.MinIdleConns} {
-		if n < 0 || n > maxConns {
-			v.reject(name, "0 to %d", maxConns)
+	for name, l := range limits() {
+		if n := reflect.ValueOf(*c).FieldByName(name).Int(); n < l.least || n > l.most {
+			v.reject(name, "%s", l.allowed)
 		}
 	}
 	if v.ok("MaxIdleConns", "MinIdleConns") && c.MaxIdleConns > 0 && c.MinIdleConns > c.MaxIdleConns {
 		v.reject("MinIdleConns", "at most MaxIdleConns, %d", c.MaxIdleConns)
 	}
-	for name, d := range map[string]time.Duration{
-		"DialTimeout": c.DialTimeout, "PoolTimeout": c.PoolTimeout, "PingTimeout": c.PingTimeout,
-	} {
-		if d <= 0 {
-			v.reject(name, "more than 0")
-		}
-	}
-	for name, d := range map[string]time.Duration{"ReadTimeout": c.ReadTimeout, "WriteTimeout": c.WriteTimeout} {
-		if d < 0 {
-			v.reject(name, "0 or more")
-		}
-	}
-	if c.MaxRetries < -1 || c.MaxRetries > 1000 {
-		v.reject("MaxRetries", "-1 or 0 for none, up to 1000")
-	}
-	if c.Protocol != 2 && c.Protocol != 3 {
-		v.reject("Protocol", "2 or 3")
-	}
-	for name, d := range map[string]time.Duration{
-		"MinRetryBackoff": c.MinRetryBackoff, "MaxRetryBackoff": c.MaxRetryBackoff,
-		"ConnMaxLifetime": c.ConnMaxLifetime, "ConnMaxIdleTime": c.ConnMaxIdleTime,
-	} {
-		if d < -1 {
-			v.reject(name, "-1 or 0 for none, or more")
-		}
-	}
 	if v.ok("MinRetryBackoff", "MaxRetryBackoff") && noneToZero(c.MinRetryBackoff) > noneToZero(c.MaxRetryBackoff) {
 		v.reject("MinRetryBackoff", "at most MaxRetryBackoff, %s", noneToZero(c.MaxRetryBackoff))
-	}
-	if c.NotificationBufferSize < 1 || c.NotificationBufferSize > maxMessages {
-		v.reject("NotificationBufferSize", "1 to %d", maxMessages)
-	}
-	if c.NotificationHistorySize < -1 {
-		v.reject("NotificationHistorySize", "-1 or 0 for none, or more")
-	}
-	if c.NotificationHistoryTTL < time.Second {
-		v.reject("NotificationHistoryTTL", "1s or more")
 	}
 }
 

@@ -312,7 +312,22 @@ func TestPasswordFileErrors(t *testing.T) {
 	require.Contains(t, badFields(t, err), "PasswordFile")
 	require.NotContains(t, err.Error(), "hunter2")
 
-	for content, want := range map[string]string{"a b": "a b", "a\n": "a", "a\r\n": "a", " a ": " a "} {
+	for content, want := range map[string]string{
+		" hunter2": "a blank", "hunter2\t\n": "a blank", "\u00a0hunter2": "a blank", "\ufeff hunter2": "a blank", "\ufeff\ufeffhunter2": "a blank",
+		"${hunter2}\n": "variables", "hunter2\n\n": "line break", "\ufeff\n": "is empty", "\ufeff'hunter2'": "quotes",
+		"\xff\xfeh\x00u\x00": "NUL", // UTF-16
+	} {
+		file := writeSecret(t, content)
+		err := (&Config{PasswordFile: file}).Validate()
+		_, readErr := (&Config{PasswordFile: file}).ReadPasswordFile()
+		for _, err := range []error{err, readErr} {
+			require.ErrorContains(t, err, want, "%q", content)
+			require.NotContains(t, err.Error(), "hunter2")
+		}
+	}
+	for content, want := range map[string]string{
+		"a b": "a b", "a\n": "a", "a\r\n": "a", "\ufeffa\r\n": "a", "a\ufeffb": "a\ufeffb", "${a}b": "${a}b",
+	} {
 		got, err := (&Config{PasswordFile: writeSecret(t, content)}).ReadPasswordFile()
 		require.NoError(t, err)
 		require.Equal(t, want, got)

@@ -137,9 +137,9 @@ func TestBlockedClientThatIsGone(t *testing.T) {
 	}, 20*time.Second, time.Millisecond, "without anything that wakes it")
 }
 
-// Here the clients that are blocked are served in an order of their own: it is that of
-// their coming by a chance of one in 20!.
-func TestBlockedClientsAreServedInAnyOrder(t *testing.T) {
+// Clients that are blocked are all served, but only Redis promises to do so in the order of
+// their coming. The order here depends on the scheduler, and may be the same.
+func TestBlockedClientsAreAllServed(t *testing.T) {
 	t.Parallel()
 	const clients = 20
 	inOrder := make([]string, clients)
@@ -174,7 +174,6 @@ func TestBlockedClientsAreServedInAnyOrder(t *testing.T) {
 			return newRaw(t, conn)
 		}, func(int) { synctest.Wait() })
 		assert.ElementsMatch(t, inOrder, got)
-		assert.NotEqual(t, inOrder, got)
 	})
 	_, genuine := both(t)
 	probe := genuine()

@@ -11,8 +11,8 @@ import (
 //
 //	fx.New(cache.Module, embedded.Module(), …)
 //
-// What the environment or cache.WithConfig say about the address, credentials
-// and TLS of Redis no longer counts; everything else does, such as the key
+// What the environment or cache.WithConfig say about the address, database number,
+// credentials and TLS of Redis no longer counts; everything else does, such as the key
 // prefix. Replacing the configuration (cache.ReplaceConfig) replaces the server
 // with it. An instance of cache.Named is not touched; give it
 // cache.WithConfig(server.Config()).

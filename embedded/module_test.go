@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -130,7 +131,7 @@ func TestModuleKeepsOtherSettings(t *testing.T) {
 	require.NoError(t, app.Err())
 	assert.Equal(t, "mine:", cfg.KeyPrefix)
 	assert.Equal(t, 7, cfg.NotificationBufferSize)
-	assert.Equal(t, 3, cfg.DB)
+	assert.Zero(t, cfg.DB, "a database of another server")
 	assert.False(t, cfg.IsRequired())
 	assert.Empty(t, cfg.URL+cfg.Username+cfg.Password+cfg.TLSServerName)
 	assert.False(t, cfg.TLSEnabled)
@@ -145,7 +146,7 @@ func TestModuleIgnoresStrayVariables(t *testing.T) {
 		"REDIS_URL": "redis://$(HOST)", "REDIS_HOST": "a,b", "REDIS_PORT": "tcp://10.0.171.239:6379", "REDIS_ADDRS": "tcp://10.0.171.239:6379",
 		"REDIS_USERNAME": "a b", "REDIS_PASSWORD": "a\nb", "REDIS_PASSWORD_FILE": file, "REDIS_TLS": "maybe", "REDIS_TLS_CA_FILE": file,
 		"REDIS_TLS_SKIP_VERIFY": "yes", "REDIS_CLUSTER": "perhaps", "REDIS_MASTER_NAME": "m m", "REDIS_SENTINEL_PASSWORD": "x",
-		"REDIS_LOCK_NODES": "nowhere", "REDIS_KEY_PREFIX": "mine:",
+		"REDIS_LOCK_NODES": "nowhere", "REDIS_DB": "first", "REDIS_KEY_PREFIX": "mine:",
 	} {
 		t.Setenv(name, value)
 	}
@@ -156,6 +157,26 @@ func TestModuleIgnoresStrayVariables(t *testing.T) {
 	require.NoError(t, client.Set(t.Context(), "k", "v", 0).Err())
 	assert.Equal(t, "mine:", cfg.KeyPrefix)
 	app.RequireStop()
+
+	// Every variable is either of that kind, or judged.
+	stray := func(variable, part string) bool { return variable != "" && part == "server" }
+	for f := range reflect.TypeFor[cache.Config]().Fields() {
+		variable, _, _ := strings.Cut(f.Tag.Get("env"), ",")
+		if stray(variable, f.Tag.Get("part")) {
+			t.Setenv(variable, "\"garbage\n$(X)")
+		}
+	}
+	require.NoError(t, fx.New(cache.Module, embedded.Module(), fx.NopLogger, fx.Populate(&cfg)).Err())
+	assert.Zero(t, cfg.DB)
+	for f := range reflect.TypeFor[cache.Config]().Fields() {
+		variable, _, _ := strings.Cut(f.Tag.Get("env"), ",")
+		if variable == "" || stray(variable, f.Tag.Get("part")) {
+			continue
+		}
+		t.Setenv(variable, "\"garbage\n$(X)")
+		require.ErrorContains(t, fx.New(cache.Module, embedded.Module(), fx.NopLogger, fx.Populate(&cfg)).Err(), variable)
+		t.Setenv(variable, "")
+	}
 
 	t.Setenv("REDIS_POOL_SIZE", "many") // that does count
 	require.ErrorContains(t, fx.New(cache.Module, embedded.Module(), fx.NopLogger, fx.Populate(&client)).Err(), "REDIS_POOL_SIZE")

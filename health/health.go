@@ -3,6 +3,7 @@ package health
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -13,6 +14,9 @@ import (
 type Health struct {
 	probes []*probe // sorted by name, then kind; never changes
 }
+
+// errNone is the error of a Health that New did not make.
+var errNone = errors.New("health: the *Health is nil; health.New makes one, and under Fx the module provides one")
 
 // New returns a Health for the given checks, of which there may be none: it
 // then reports that all is well.
@@ -52,7 +56,12 @@ func New(checks ...Check) *Health {
 // A check that is running already, for another caller of Run, is not started a
 // second time: both get the same result. A check whose earlier run is past its
 // timeout and has still not returned fails at once with ErrHanging.
+//
+// A nil Health has one readiness check, which fails and says so.
 func (h *Health) Run(ctx context.Context, kinds ...Kind) Report {
+	if h == nil {
+		return New(Check{Name: "health", Func: func(context.Context) error { return errNone }}).Run(ctx, kinds...)
+	}
 	report := Report{Status: OK, Time: time.Now(), Checks: []Result{}}
 	// Start all of them before waiting for the first.
 	var selected []*probe

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -242,5 +244,20 @@ func TestErrorTextHidesCredentialsOfURLs(t *testing.T) {
 		assert.Equal(t, want, result.Error)
 		assert.NotContains(t, result.Error, "s3c")
 		assert.EqualError(t, result.Err, text, "the error itself is for the program")
+	}
+}
+
+// A Health that is nil knows of nothing that is well, which is no reason to start again.
+func TestNilHealth(t *testing.T) {
+	t.Parallel()
+	var none *health.Health
+	for _, kinds := range [][]health.Kind{nil, {health.Readiness}} {
+		require.ErrorContains(t, none.Run(t.Context(), kinds...).Err(), "the *Health is nil; health.New makes one")
+	}
+	require.NoError(t, none.Run(t.Context(), health.Liveness).Err())
+	for path, code := range map[string]int{"/readyz": http.StatusServiceUnavailable, "/livez": http.StatusOK} {
+		answer := httptest.NewRecorder()
+		none.Handler().ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, http.NoBody))
+		require.Equal(t, code, answer.Code, path)
 	}
 }

@@ -94,7 +94,7 @@ func collect(client redis.UniversalClient, opts []Option) (settings, error) {
 	}
 	for _, node := range s.nodes {
 		if redisx.IsNil(node) {
-			return s, &ArgumentError{Argument: argument, Reason: where + " nil"}
+			return s, &ArgumentError{Argument: argument, Reason: where + " nil, or a client that no constructor made"}
 		}
 		if _, ok := redisx.Unwrap[*redis.Ring](node); ok {
 			return s, &ArgumentError{Argument: argument, Reason: where + " a *redis.Ring, which moves keys to another " +

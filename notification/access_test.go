@@ -1,6 +1,7 @@
 package notification_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -77,6 +78,81 @@ func TestErrorOfARefusedName(t *testing.T) {
 	require.ErrorContains(t, s.Err(), `notification: subscription to "forbidden" refused: NOPERM `)
 	var answer redis.Error
 	require.ErrorAs(t, s.Err(), &answer)
+}
+
+// A refused name is one that its component does not get: the health check says so until Redis accepts the name, or the
+// component is gone.
+func TestRefusedNameIsNotReady(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := limited(t, server, "resetchannels", "&"+heartbeatPrefix+"*", "&allowed")
+	n := newSystem(t, client)
+	open := subscribe(t, n, "allowed")
+	require.NoError(t, n.HealthCheck(t.Context()))
+	ctx, cancel := context.WithCancel(t.Context())
+	for range 3 { // a component that tries again
+		for _, name := range []string{"forbidden", "forbidden:*"} {
+			s := n.Subscribe(ctx, name)
+			requireClosed(t, s.(*notification.Subscription))
+			require.NoError(t, s.Close(), "which is what a reader does whose channel was closed")
+		}
+	}
+	err := n.HealthCheck(t.Context())
+	require.ErrorIs(t, err, notification.ErrNotLive)
+	require.ErrorContains(t, err, `subscription to "forbidden" refused: NOPERM `)
+	require.ErrorContains(t, err, "(and 1 more)")
+	require.NoError(t, n.Publish(t.Context(), "allowed", struct{}{}))
+	next(t, open)
+
+	require.NoError(t, server.Client(t).Do(t.Context(), "acl", "setuser", "limited", "&forbidden").Err())
+	subscribe(t, n, "forbidden")
+	err = n.HealthCheck(t.Context())
+	require.ErrorContains(t, err, `subscription to "forbidden:*" refused: NOPERM `)
+	cancel()
+	require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) == nil }, patience, time.Millisecond)
+}
+
+// A permission that is taken away ends subscriptions when the connection is made anew, and one whose context has ended
+// before it was refused does not count.
+func TestNameThatIsRefusedLater(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	admin := server.Client(t)
+	n := newSystem(t, limited(t, server))
+	s := subscribe(t, n, "k")
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, n.Subscribe(gone, "g").(*notification.Subscription).Err(), context.Canceled)
+	require.NoError(t, n.HealthCheck(t.Context()))
+	require.NoError(t, admin.Do(t.Context(), "acl", "setuser", "limited", "resetchannels", "&"+heartbeatPrefix+"*").Err())
+	requireClosed(t, s) // Redis cuts connections that listen to what they may not
+	require.Eventually(t, func() bool {
+		err := n.HealthCheck(t.Context())
+		return err != nil && strings.Contains(err.Error(), `subscription to "k" refused`)
+	}, patience, time.Millisecond)
+}
+
+// A node of a Cluster that cannot tell when it loses the journal makes failovers lose events without a trace.
+func TestRefusedGuardIsNotReady(t *testing.T) {
+	t.Parallel()
+	set := redistest.StartCluster(t, 1)
+	admin := set.Nodes()[0].Client(t)
+	user := []any{"acl", "setuser", "limited", "on", ">secret", "~*", "&*", "+@all", "-ssubscribe"}
+	require.NoError(t, admin.Do(t.Context(), user...).Err())
+	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: set.Addrs(), Username: "limited", Password: "secret"})
+	t.Cleanup(func() { _ = client.Close() })
+	n := newSystem(t, client)
+	subscribe(t, n, "k")
+	refused := func() bool { return n.HealthCheck(t.Context()) != nil }
+	require.Eventually(t, refused, patience, time.Millisecond, "the answer may come later than that for k")
+	err := n.HealthCheck(t.Context())
+	require.ErrorIs(t, err, notification.ErrNotLive)
+	require.ErrorContains(t, err, "SSUBSCRIBE refused")
+	require.ErrorContains(t, err, "NOPERM")
+
+	require.NoError(t, admin.Do(t.Context(), "acl", "setuser", "limited", "+ssubscribe").Err())
+	require.NoError(t, admin.Do(t.Context(), "client", "kill", "type", "pubsub").Err())
+	require.Eventually(t, func() bool { return !refused() }, patience, time.Millisecond)
 }
 
 // Who may not read the state of the journal has nothing recovered, but a connection that stays.

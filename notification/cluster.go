@@ -3,6 +3,7 @@ package notification
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
@@ -58,8 +59,9 @@ func (p *pump) guard(s *session) error {
 	return s.pubsub.SSubscribe(dead(), s.beats)
 }
 
-// unguarded handles the refusal of that: a server older than 7.0 does not know it, and a user may not be allowed it. (A node
-// that is the wrong one says MOVED, which ends the session.)
+// unguarded handles the refusal of that, by a server that does not know it or to a user who may not do it. (A node that is
+// the wrong one says MOVED, which ends the session.)
 func (p *pump) unguarded(err error) {
-	p.system.set.logger.Debug("notification: node does not tell when it loses the journal", zap.Error(err))
+	p.unguardedBy(fmt.Errorf("notification: SSUBSCRIBE refused, so a node that loses the journal does not say so: %w", err))
+	p.refusing.Log(p.system.set.logger, zap.WarnLevel, "notification: node does not tell when it loses the journal", zap.Error(err))
 }

@@ -292,9 +292,13 @@ func (p *pump) contact(s *session) {
 // confirmed handles what Redis says about a name.
 func (p *pump) confirmed(s *session, m *redis.Subscription) {
 	s.nextAnswered()
+	if m.Kind == "ssubscribe" {
+		p.unguardedBy(nil)
+	}
 	if m.Kind != "subscribe" && m.Kind != "psubscribe" {
 		return
 	}
+	p.refusals.granted(m.Channel)
 	if !s.awaited[m.Channel] {
 		p.enqueue(item{kind: itemConfirmed, session: s, name: m.Channel})
 		return

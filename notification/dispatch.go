@@ -338,7 +338,7 @@ func (p *pump) refuse(it item) {
 		if !s.isLate() { // or it was counted already
 			p.system.metrics.subscribeErrors.Add(1)
 		}
-		s.shut(refusal(it.payload))
+		s.refused(refusal(it.payload))
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -17,7 +17,9 @@ func (s *settings) deadline() time.Duration { return deadAfter * s.heartbeat }
 const stalledAfter = 30 * time.Second
 
 // HealthCheck is for readiness: it returns nil while there are no subscriptions or all are being served, and an
-// error matching ErrNotLive while the shared connection is cut, being recovered, or silent. It waits for at most
+// error matching ErrNotLive while the shared connection is cut, being recovered, or silent, or Redis refuses a
+// subscription: until one to the same name is accepted, or the context ends that was given to the last one refused. In a
+// Cluster it also does while SSUBSCRIBE is refused. It waits for at most
 // ctx or the ping timeout for a cut connection to come back. After Close it returns ErrClosed, and an *ArgumentError
 // without a ctx. Safe for concurrent use.
 func (n *RedisNotificationSystem) HealthCheck(ctx context.Context) error {
@@ -29,6 +31,9 @@ func (n *RedisNotificationSystem) HealthCheck(ctx context.Context) error {
 	}
 	if n.closed() {
 		return ErrClosed
+	}
+	if err := n.pump.refusals.err(); err != nil {
+		return err
 	}
 	if n.registry.subscribers() == 0 {
 		return nil
@@ -45,6 +50,9 @@ func (n *RedisNotificationSystem) HealthCheck(ctx context.Context) error {
 		case <-ctx.Done():
 			return errors.Join(ErrNotLive, cause)
 		}
+	}
+	if err := n.pump.unreliable(); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotLive, err)
 	}
 	if age := n.heartbeatAge(time.Now()); age > n.set.deadline() {
 		return fmt.Errorf("%w: no heartbeat for %v", ErrNotLive, age.Round(time.Millisecond))

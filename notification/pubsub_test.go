@@ -334,6 +334,8 @@ func TestRefusedNameHarmsNoOther(t *testing.T) {
 	other := newSystem(t, client)
 	bad := other.Subscribe(t.Context(), "forbidden").(*notification.Subscription)
 	requireClosed(t, bad)
-	subscribe(t, other, "allowed:1")
-	require.NoError(t, other.HealthCheck(t.Context()))
+	served := subscribe(t, other, "allowed:1")
+	require.ErrorContains(t, other.HealthCheck(t.Context()), `"forbidden" refused`, "it is the only thing that is wrong")
+	require.NoError(t, other.Publish(t.Context(), "allowed:1", struct{}{}))
+	next(t, served)
 }

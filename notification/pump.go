@@ -47,12 +47,15 @@ type pump struct {
 	busySince  atomic.Int64   // since when dispatch has worked on one item; 0 while it waits
 	counts     atomic.Bool    // a server has counted us among the listeners to a channel; see beside
 
-	mu      sync.Mutex
-	session *session      // the current connection, nil while there is none; guarded by mu
-	epoch   uint64        // number of the last session; only listen touches it
-	live    *session      // the session that is confirmed and recovered, nil while there is none; guarded by mu
-	changed chan struct{} // closed and replaced when live changes; guarded by mu
-	cause   error         // why the last session ended or could not begin; guarded by mu
+	mu       sync.Mutex
+	session  *session      // the current connection, nil while there is none; guarded by mu
+	epoch    uint64        // number of the last session; only listen touches it
+	live     *session      // the session that is confirmed and recovered, nil while there is none; guarded by mu
+	changed  chan struct{} // closed and replaced when live changes; guarded by mu
+	cause    error         // why the last session ended or could not begin; guarded by mu
+	guardErr error         // why the node does not tell when it loses the journal, if it does not; guarded by mu
+
+	refusals refusals
 
 	// What may go wrong many times in a row.
 	connecting, refusing, recovering redisx.Repeated
@@ -190,6 +193,20 @@ func (p *pump) note(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cause = err
+}
+
+// unguardedBy notes why the node of the session will not tell when it loses the journal; nil if it will.
+func (p *pump) unguardedBy(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.guardErr = err
+}
+
+// unreliable returns what makes the connection that there is miss events without a trace, or nil.
+func (p *pump) unreliable() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.guardErr
 }
 
 // setLive is called by the dispatcher when the session it works for became live, or with nil when it was lost.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -37,7 +38,9 @@ type Subscription struct {
 	index    int    // place in topic.subs, -1 when removed; guarded by topic.mu
 	messages chan *Message
 	gaps     chan Gap
-	detach   func() bool // stops watching the context given to Subscribe
+	detach   func() bool // stops watching the context given to Subscribe; guarded by mu
+
+	abandoned atomic.Bool // the context has ended
 
 	// mu is what makes it impossible to send on a closed channel: sending and closing both happen under it.
 	mu       sync.Mutex
@@ -132,10 +135,9 @@ func (s *Subscription) shut(err error) {
 	s.closed, s.err, s.backlog = true, err, nil
 	close(s.messages)
 	close(s.gaps)
-	detach := s.detach
 	s.mu.Unlock()
-	if detach != nil {
-		detach()
+	if !s.isRefused() { // how long it matters that it was refused depends on the context
+		s.unwatch()
 	}
 	if s.topic != nil && s.system.registry.detach(s) {
 		s.system.pump.wake()
@@ -144,12 +146,16 @@ func (s *Subscription) shut(err error) {
 
 // watch closes the subscription when ctx ends. It costs no goroutine while ctx lives.
 func (s *Subscription) watch(ctx context.Context) {
-	detach := context.AfterFunc(ctx, func() { s.shut(context.Cause(ctx)) })
+	detach := context.AfterFunc(ctx, func() {
+		s.shut(context.Cause(ctx))
+		s.abandoned.Store(true)
+		s.system.pump.refusals.forget(s)
+	})
 	s.mu.Lock()
 	closed := s.closed
 	s.detach = detach
 	s.mu.Unlock()
-	if closed {
+	if closed && !s.isRefused() {
 		detach()
 	}
 }

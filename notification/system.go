@@ -54,7 +54,7 @@ type RedisNotificationSystem struct {
 // *redis.Ring or a senseless option gives an *ArgumentError.
 func NewRedisNotificationSystem(client redis.UniversalClient, opts ...Option) (*RedisNotificationSystem, error) {
 	if redisx.IsNil(client) {
-		return nil, &ArgumentError{Argument: "client", Reason: "is nil"}
+		return nil, &ArgumentError{Argument: "client", Reason: "is nil, or a client that no constructor made"}
 	}
 	if _, ok := redisx.Unwrap[*redis.Ring](client); ok {
 		return nil, &ArgumentError{Argument: "client", Reason: "is a *redis.Ring, whose servers do not share channels"}

@@ -2,6 +2,7 @@ package providers
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/fx"
@@ -25,6 +26,10 @@ type registration struct {
 func registerMetrics(in registration) error {
 	if arguments.IsNil(in.Registerer) {
 		return fmt.Errorf("%w: RegisterMetrics: the prometheus.Registerer is nil", ErrInvalidOption)
+	}
+	if slices.ContainsFunc(in.Collectors, func(c prometheus.Collector) bool { return arguments.IsNil(c) }) {
+		return fmt.Errorf("%w: RegisterMetrics: a prometheus.Collector in the group %q is nil: provide one that is not, or none",
+			ErrInvalidOption, MetricsGroup)
 	}
 	lifecycle.AppendMetrics(in.Lifecycle, &lifecycle.Metrics{Registerer: in.Registerer, Collectors: in.Collectors})
 	return nil

@@ -24,8 +24,8 @@ func Module() fx.Option {
 		fx.Provide(useWithConfigToSetTheConfig),
 		provideParts(Instance{}),
 		fx.Provide(newHealth),
-		fx.Provide(newUnnamedLocker, fx.Private),
-		fx.Invoke(construct, refuseIgnored, oneWorldOfLocks),
+		fx.Provide(inputOf[*health.Health](Instance{}), newUnnamedLocker, fx.Private),
+		fx.Invoke(construct, constructHealth, refuseIgnored, oneWorldOfLocks),
 	)
 }
 
@@ -91,6 +91,9 @@ type parts struct {
 // application is built. Only the client does anything at start; the others begin to
 // work when they are first used.
 func construct(parts) {}
+
+// constructHealth does the same for the health report, with the checks of the application.
+func constructHealth(input[*health.Health]) {}
 
 // newSource makes the record that the constructor of the configuration fills.
 func newSource() *Source { return &Source{} }

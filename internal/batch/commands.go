@@ -90,7 +90,8 @@ func send(ctx context.Context, client redis.UniversalClient, cmds []redis.Cmder)
 	for _, cmd := range cmds {
 		_ = pipe.Process(ctx, cmd) // only queues
 	}
-	_, _ = pipe.Exec(ctx)
+	_, err := pipe.Exec(ctx)
+	redisx.Unsent(cmds, err)
 }
 
 // Process sends a command together with those of other callers, and returns its

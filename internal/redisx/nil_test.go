@@ -16,6 +16,7 @@ func TestIsNil(t *testing.T) {
 	for name, c := range map[string]redis.UniversalClient{
 		"nil": nil, "typed nil": (*redis.Client)(nil), "typed nil cluster": (*redis.ClusterClient)(nil),
 		"wrapped nil": wrapper{}, "wrapped typed nil": wrapper{(*redis.Client)(nil)}, "typed nil wrapper": (*wrapper)(nil),
+		"zero": &redis.Client{}, "zero cluster": &redis.ClusterClient{}, "zero ring": &redis.Ring{}, "wrapped zero": wrapper{&redis.Client{}},
 	} {
 		require.True(t, redisx.IsNil(c), name)
 	}

@@ -19,7 +19,8 @@ const (
 )
 
 // Read returns the content of a regular file of at most the given number of KiB, without
-// NUL bytes in it. Symbolic links are followed, as mounted secrets are made of them. The
+// NUL bytes in it, and without the byte order mark that some editors put at its start: it
+// would hide a certificate, and be part of a password. Symbolic links are followed, as mounted secrets are made of them. The
 // error completes a sentence about the file that the caller begins ("is not a regular
 // file"); it names no path, which could be a secret in the wrong place, and wraps
 // fs.ErrNotExist and the like.
@@ -46,7 +47,7 @@ func Read(path string, kib int) ([]byte, error) {
 	case bytes.IndexByte(content, 0) >= 0:
 		return nil, errors.New("has a NUL byte in it")
 	}
-	return content, nil
+	return bytes.TrimPrefix(content, []byte("\ufeff")), nil
 }
 
 // unreadable takes the path out of err.

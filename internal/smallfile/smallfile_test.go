@@ -31,6 +31,20 @@ func TestRead(t *testing.T) {
 	require.EqualError(t, err, "is larger than 1 KiB")
 }
 
+// One byte order mark at the start is no part of the content.
+func TestReadWithByteOrderMark(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "secret")
+	for content, want := range map[string]string{
+		"\ufeffpw": "pw", "\ufeff": "", "p\ufeffw": "p\ufeffw", "\ufeff\ufeffpw": "\ufeffpw", "\xefpw": "\xefpw",
+	} {
+		require.NoError(t, os.WriteFile(file, []byte(content), 0o600))
+		got, err := Read(file, 1)
+		require.NoError(t, err)
+		require.Equal(t, want, string(got))
+	}
+}
+
 // None of these may be read, and none of them may block.
 func TestReadRefuses(t *testing.T) {
 	t.Parallel()

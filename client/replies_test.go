@@ -153,24 +153,48 @@ func TestQuotedCredentialsOfProxies(t *testing.T) {
 	t.Run("sentinel", func(t *testing.T) {
 		t.Parallel()
 		addr := listen(t, answering(func(args []string) string { return "-ERR bad " + strings.Join(args, " ") + "\r\n" })).address()
-		cfg := &config.Config{MasterName: "m", Addrs: []string{addr}, SentinelUsername: "app", SentinelPassword: quotedPassword}
-		keepsQuiet(t, cfg)
+		dead := listen(t, nil)
+		require.NoError(t, dead.Close())
+		for _, addrs := range [][]string{{addr}, {addr, addr}, {dead.address(), addr}} {
+			cfg := &config.Config{MasterName: "m", Addrs: addrs, SentinelUsername: "app", SentinelPassword: quotedPassword}
+			keepsQuiet(t, cfg)
+		}
+	})
+	t.Run("no sentinel", func(t *testing.T) {
+		t.Parallel()
+		srv := redistest.Start(t, redistest.WithPassword(quotedPassword))
+		said := refused(t, &config.Config{MasterName: "m", Addrs: []string{srv.Addr()}, SentinelPassword: quotedPassword}, ErrUnsupported)
+		require.Contains(t, said, "it is no Sentinel")
+	})
+	t.Run("unknown master", func(t *testing.T) {
+		t.Parallel()
+		set := redistest.StartSentinel(t, redistest.WithSentinelPassword(quotedPassword))
+		said := refused(t, &config.Config{MasterName: "another", Addrs: set.Addrs(), SentinelPassword: quotedPassword}, ErrUnsupported)
+		require.Contains(t, said, "know no master of this name")
 	})
 }
 
-func TestQuotes(t *testing.T) {
+// Kinds of errors depend on what stays.
+func TestWhatOfAReplyIsHidden(t *testing.T) {
 	t.Parallel()
-	for reply, secret := range map[string]string{
-		"ERR PASS":                    "pass",
-		`ERR 'a\"b\\c'`:               "a\"b\\c",
-		"ERR ?!":                      "?!",
-		"ERR beginning with a1b2c3d4": "a1b2c3d4e5f6",
+	const hidden = " (the rest of the reply is left out, as it may quote credentials)"
+	for reply, want := range map[string]string{
+		"ERR secret": "ERR" + hidden, "secret": "ERR" + hidden, "SECRET x": "ERR" + hidden, "NOPERM secret": "NOPERM" + hidden,
+		"ERR max number of clients reached": "", "ERR invalid password": "",
+		"WRONGPASS invalid username-password pair or user is disabled.": "", "WRONGPASS secret": "WRONGPASS" + hidden,
+		"ERR unknown command 'AUTH secret'": "ERR unknown command 'auth', whose arguments are left out",
 	} {
-		require.True(t, quotes(reply, []string{secret}), reply)
+		if want == "" {
+			want = reply
+		}
+		for _, args := range [][]any{{"auth", "secret"}, {"AUTH", "u", "secret"}} {
+			require.Equal(t, want, hidesArguments(redis.NewCmd(t.Context(), args...), shortReplyError{reply, nil}).Error())
+		}
 	}
-	require.False(t, quotes("ERR", []string{"", "password"}))
-	for _, reply := range []string{"ERR max number of clients reached", "ERR invalid password", "WRONGPASS invalid username-password pair or user is disabled."} {
-		require.False(t, quotes(reply, []string{"a", "password", "max", "client"}), "its kind depends on it")
-	}
-	require.Equal(t, []string{"hello", "auth", "setname"}, secrets([]any{"hello", 3, "auth", "hello", "auth", "setname", "setname"}))
+	secret := shortReplyError{"DENIED by protected mode", nil}
+	require.Equal(t, secret, hidesArguments(redis.NewCmd(t.Context(), "hello", 3), secret), "there is nothing to hide")
+	require.Equal(t, secret, hidesArguments(redis.NewCmd(t.Context(), "get", "k"), secret))
+	require.NotEqual(t, secret, hidesArguments(redis.NewCmd(t.Context(), "HELLO", "3", "AUTH", "u", "p"), secret))
+	require.Equal(t, redis.Nil, hidesArguments(redis.NewCmd(t.Context(), "auth", "p"), redis.Nil))
+	require.NoError(t, hidesArguments(redis.NewCmd(t.Context(), "auth", "p"), nil))
 }
