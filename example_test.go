@@ -256,6 +256,35 @@ func ExampleNamed() {
 	// Output: 0 1
 }
 
+// A Locker can do what a LockManager cannot: WithLock queues for the lock and runs a
+// function whose context ends with it; the token lets what the lock protects refuse
+// holders of the past. In tests the fake of package fxtest is one.
+func ExampleLocker() {
+	app := fx.New(fx.NopLogger,
+		cache.Module, embedded.Module(),
+		fx.Invoke(func(lc fx.Lifecycle, locks cache.Locker) {
+			lc.Append(fx.StartHook(func(ctx context.Context) error {
+				var last int64
+				for range 2 {
+					err := locks.WithLock(ctx, "invoice-7", 10*time.Second, func(ctx context.Context, l cache.FencedLock) error {
+						fmt.Println(l.Resource(), "held:", l.IsHeld(), "newer:", l.Token() > last)
+						last = l.Token()
+						return ctx.Err() // context.Cause(ctx) says why, if the lock is lost
+					})
+					if err != nil {
+						return err
+					}
+				}
+				return nil
+			}))
+		}),
+	)
+	run(app)
+	// Output:
+	// invoice-7 held: true newer: true
+	// invoice-7 held: true newer: true
+}
+
 // nobody's lock: a fake is as small as the interface.
 type everythingIsTaken struct{}
 

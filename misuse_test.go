@@ -15,8 +15,12 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/compozy/cache"
+	cachetest "github.com/compozy/cache/fxtest"
 	"github.com/compozy/cache/internal/redistest"
 )
+
+// splitLocks is what a Locker that is not the LockManager is refused with.
+const splitLocks = `the cache.Locker of instance "default" is not its cache.LockManager`
 
 // stub is what Fx calls functions that were made by reflection.
 const stub = "makeFuncStub"
@@ -48,6 +52,7 @@ func TestMisuse(t *testing.T) {
 		"named config supplied":               {[]fx.Option{sessions, fx.Supply(named(config))}, "useWithConfigInNamedToSetTheConfig", true},
 		"client provided":                     {[]fx.Option{fx.Provide(func() *cache.Redis { return nil })}, "useFxReplaceForRedis", false},
 		"locks provided":                      {[]fx.Option{fx.Provide(func() cache.LockManager { return nil })}, "useReplaceLockManager", false},
+		"a Locker provided":                   {[]fx.Option{fx.Provide(func() cache.Locker { return nil })}, "useReplaceLockManagerForLocker", false},
 		"notifications provided":              {[]fx.Option{fx.Provide(func() cache.NotificationSystem { return nil })}, "useReplaceNotificationSystem", false},
 		"go-redis provided":                   {[]fx.Option{fx.Provide(func() redis.UniversalClient { return nil })}, "useFxReplaceForUniversalClient", false},
 		"config by value":                     {[]fx.Option{fx.Supply(*config)}, "write cache.WithConfig(&config)", false},
@@ -61,6 +66,25 @@ func TestMisuse(t *testing.T) {
 		"nil lock manager":                    {[]fx.Option{fx.Decorate(nothing[*cache.RedisLockManager])}, "*lock.RedisLockManager of instance", false},
 		"typed nil locks": {[]fx.Option{fx.Decorate(func() cache.LockManager { return (*cache.RedisLockManager)(nil) })},
 			"lock.LockManager of instance", false},
+		"nil Locker": {[]fx.Option{fx.Decorate(nothing[cache.Locker])}, `lock.Locker of instance "default" is nil`, false},
+		"nil Locker of a fake": {[]fx.Option{cache.ReplaceLockManager(cachetest.NewLockManager()), fx.Decorate(nothing[cache.Locker])},
+			"cache.ReplaceLockManager sets a fake", false},
+		"nil named Locker": {[]fx.Option{sessions, fx.Decorate(fx.Annotate(nothing[cache.Locker],
+			fx.ParamTags(`name:"sessions"`), fx.ResultTags(`name:"sessions"`)))}, `lock.Locker of instance "sessions" is nil`, false},
+		"a Locker replaced beside the LockManager": {[]fx.Option{fx.Replace(fx.Annotate(cachetest.NewLockManager(), fx.As(new(cache.Locker))))},
+			splitLocks, true},
+		"a Locker decorated beside the LockManager": {[]fx.Option{fx.Decorate(func(l cache.Locker) cache.Locker { return wrappedLocker{l} })},
+			splitLocks, false},
+		"a Locker decorated beside a LockManager that is none": {[]fx.Option{fx.Decorate(func(m cache.LockManager) cache.LockManager {
+			return wrappedLocks{m}
+		}, func(l cache.Locker) cache.Locker { return wrappedLocker{l} })}, splitLocks, false},
+		"a Locker decorated beside a fake": {[]fx.Option{cache.ReplaceLockManager(cachetest.NewLockManager()),
+			fx.Decorate(func() cache.Locker { return cachetest.NewLockManager() })}, splitLocks, false},
+		"a named Locker decorated beside the LockManager": {[]fx.Option{sessions, fx.Decorate(fx.Annotate(
+			func(l cache.Locker) cache.Locker { return wrappedLocker{l} },
+			fx.ParamTags(`name:"sessions"`), fx.ResultTags(`name:"sessions"`)))}, `cache.Locker of instance "sessions" is not its`, false},
+		"a Locker of a fake that is none": {[]fx.Option{cache.ReplaceLockManager(fakeLocks{}), fx.Invoke(func(cache.Locker) {})},
+			`the LockManager of instance "default", a cache_test.fakeLocks, is no cache.Locker`, false},
 		"nil notifications":       {[]fx.Option{fx.Decorate(nothing[cache.NotificationSystem])}, "cache.ReplaceNotificationSystem sets a fake", false},
 		"nil notification system": {[]fx.Option{fx.Decorate(nothing[*cache.RedisNotificationSystem])}, "*notification.RedisNotificationSystem of", false},
 		"nil health":              {[]fx.Option{fx.Decorate(nothing[*cache.Health])}, `*health.Health of instance "default" is nil`, false},

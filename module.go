@@ -29,7 +29,7 @@ var (
 // Module gives an application a Redis client, locks and notifications,
 // configured from the environment (REDIS_URL and so on).
 //
-// It provides *Config, *Redis, redis.UniversalClient, LockManager,
+// It provides *Config, *Redis, redis.UniversalClient, LockManager, Locker,
 // *RedisLockManager, NotificationSystem, *RedisNotificationSystem and *Health,
 // and contributes to the groups [HealthGroup] and [MetricsGroup]. It takes a
 // *zap.Logger and a trace.TracerProvider where there are any.
@@ -43,8 +43,14 @@ var (
 // cannot be provided beside it; fx.New then names the constructor that does, whose name
 // says what to write instead. What Fx would ignore is an error as well (see
 // [ErrInvalidOption]): a Config by value, a decorator that returns nil, a Replace option
-// that does not reach the module. It cannot see a bare fx.Replace of an interface or in
+// that does not reach the module, a Locker that is replaced or decorated beside the
+// LockManager. It cannot see a bare fx.Replace of an interface or in
 // a sibling module, nor a Config by value without any field set.
+//
+// The Locker is the LockManager, decorations included: locks taken through either exclude
+// each other. Decorate LockManager with a type that is a Locker to decorate both. A
+// decorated LockManager that is no Locker makes a Locker whose methods to wait and to try
+// return an error (ErrInvalidOption).
 var Module = fx.Options(providers.Module())
 
 // Named is a further instance for another Redis server. It provides what
@@ -78,7 +84,9 @@ var RegisterMetrics = providers.RegisterMetrics()
 func ReplaceConfig(cfg *Config) fx.Option { return providers.ReplaceConfig(cfg) }
 
 // ReplaceLockManager makes the graph give m, in tests a fake, wherever a LockManager is
-// needed. A bare fx.Replace(m) would be ignored, as Fx goes by the concrete type.
+// needed, and wherever a Locker is, if m is one, as the fake of package fxtest is. If it
+// is none, an application that asks for a Locker cannot be built (ErrInvalidOption).
+// A bare fx.Replace(m) would be ignored, as Fx goes by the concrete type.
 // The *RedisLockManager in the graph stays what it was. The caller closes m.
 // It stands where ReplaceConfig does.
 func ReplaceLockManager(m LockManager) fx.Option { return providers.ReplaceLockManager(m) }

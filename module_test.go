@@ -28,6 +28,7 @@ type everything struct {
 	Redis                *cache.Redis
 	Universal            redis.UniversalClient
 	LockManager          cache.LockManager
+	Locker               cache.Locker
 	RedisLockManager     *cache.RedisLockManager
 	Notification         cache.NotificationSystem
 	NotificationConcrete *cache.RedisNotificationSystem
@@ -44,6 +45,7 @@ func TestModuleProvidesWorkingParts(t *testing.T) {
 	require.NoError(t, parts.Redis.Set(ctx, "greeting", "hello", 0).Err())
 	assert.Equal(t, "hello", parts.Universal.Get(ctx, "greeting").Val())
 	assert.Same(t, parts.RedisLockManager, parts.LockManager, "interface and concrete type are one instance")
+	assert.Same(t, parts.RedisLockManager, parts.Locker)
 	assert.Same(t, parts.NotificationConcrete, parts.Notification)
 
 	lock, err := parts.LockManager.Acquire(ctx, "invoice-7", time.Minute)

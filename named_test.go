@@ -24,6 +24,7 @@ type sessions struct {
 	Redis            *cache.Redis                   `name:"sessions"`
 	Universal        redis.UniversalClient          `name:"sessions"`
 	LockManager      cache.LockManager              `name:"sessions"`
+	Locker           cache.Locker                   `name:"sessions"`
 	RedisLockManager *cache.RedisLockManager        `name:"sessions"`
 	Notification     cache.NotificationSystem       `name:"sessions"`
 	Concrete         *cache.RedisNotificationSystem `name:"sessions"`
@@ -49,6 +50,7 @@ func TestNamedIsASecondServer(t *testing.T) {
 	require.ErrorIs(t, main.Redis.Get(ctx, "where").Err(), redis.Nil)
 	assert.Equal(t, "two", two.Client(t).Get(ctx, "where").Val())
 	assert.Same(t, second.RedisLockManager, second.LockManager)
+	assert.Same(t, second.RedisLockManager, second.Locker)
 	assert.NotSame(t, main.RedisLockManager, second.RedisLockManager)
 
 	var names []string

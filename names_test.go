@@ -59,6 +59,11 @@ var (
 	_ cache.RedisInterface     = (*cache.Redis)(nil)
 	_ redis.UniversalClient    = cache.RedisInterface(nil)
 	_ cache.LockManager        = (*cache.RedisLockManager)(nil)
+	_ cache.Locker             = (*cache.RedisLockManager)(nil)
+	_ cache.LockManager        = cache.Locker(nil)
+	_ cache.FencedLock         = (*cache.RedisLock)(nil)
+	_ cache.Lock               = cache.FencedLock(nil)
+	_ lock.Locker              = cache.Locker(nil)
 	_ cache.NotificationSystem = (*cache.RedisNotificationSystem)(nil)
 	_ error                    = (*cache.PublishError)(nil)
 	_                          = cache.Gap{Reason: cache.GapOverflow}
@@ -71,6 +76,7 @@ var (
 		Until() time.Time
 	} = (*cache.RedisLock)(nil)
 	_ interface {
+		TryAcquire(ctx context.Context, resource string, ttl time.Duration) (cache.FencedLock, error)
 		AcquireWait(ctx context.Context, resource string, ttl time.Duration) (cache.FencedLock, error)
 		WithLock(ctx context.Context, resource string, ttl time.Duration, fn func(context.Context, cache.FencedLock) error) error
 		Close(ctx context.Context) error
@@ -90,7 +96,7 @@ var (
 		HealthCheck(ctx context.Context) error
 	} = (*cache.Cache)(nil)
 
-	_ = cache.Cache{Redis: (*cache.Redis)(nil), LockManager: cache.LockManager(nil), Notification: cache.NotificationSystem(nil)}
+	_ = cache.Cache{Redis: (*cache.Redis)(nil), LockManager: cache.LockManager(nil), Locker: cache.Locker(nil), Notification: cache.NotificationSystem(nil)}
 	_ = cache.LockMetrics{
 		AcquisitionsTotal: int64(0), AcquisitionsFailed: int64(0), ReleasesTotal: int64(0), ReleasesFailed: int64(0),
 		RefreshesTotal: int64(0), RefreshesFailed: int64(0), AcquisitionTime: time.Duration(0),
@@ -110,6 +116,10 @@ func TestInterfacesStaySmall(t *testing.T) {
 	}{
 		{reflect.TypeFor[cache.LockManager](), []string{"Acquire"}},
 		{reflect.TypeFor[cache.Lock](), []string{"IsHeld", "Refresh", "Release", "Resource"}},
+		{reflect.TypeFor[cache.Locker](), []string{"Acquire", "AcquireWait", "TryAcquire", "WithLock"}},
+		{reflect.TypeFor[cache.FencedLock](), []string{
+			"Context", "IsHeld", "Lost", "Refresh", "Release", "Resource", "Token", "Until",
+		}},
 		{reflect.TypeFor[cache.NotificationSystem](), []string{"Close", "PublishTaskEvent", "PublishWorkflowEvent", "Subscribe"}},
 		{reflect.TypeFor[cache.Subscriber](), []string{"Close", "Messages"}},
 	} {

@@ -11,6 +11,7 @@ import (
 	uberfxtest "go.uber.org/fx/fxtest"
 
 	"github.com/compozy/cache"
+	cachetest "github.com/compozy/cache/fxtest"
 	"github.com/compozy/cache/internal/redistest"
 )
 
@@ -20,6 +21,12 @@ type fakeLocks struct{}
 func (fakeLocks) Acquire(context.Context, string, time.Duration) (cache.Lock, error) {
 	return nil, cache.ErrLockNotAcquired
 }
+
+// wrappedLocks is a decoration that shows Acquire only.
+type wrappedLocks struct{ cache.LockManager }
+
+// wrappedLocker is a decoration that shows everything.
+type wrappedLocker struct{ cache.Locker }
 
 type fakeNotifications struct{ cache.NotificationSystem }
 
@@ -49,6 +56,76 @@ func TestReplaceReachesAUsersModule(t *testing.T) {
 	users := fx.Module("orders", fx.Invoke(func(m cache.LockManager) { got = m }))
 	startApp(t, server, users, cache.ReplaceLockManager(fakeLocks{}))
 	assert.Equal(t, fakeLocks{}, got)
+}
+
+// A Locker is the LockManager that the graph has, whatever was put in its place: one world
+// of locks and never two.
+func TestLockerFollowsTheLockManager(t *testing.T) {
+	t.Parallel()
+	fake := cachetest.NewLockManager()
+	concrete := &cache.RedisLockManager{}
+	wrap := func(l *cache.RedisLockManager) cache.LockManager { return wrappedLocker{l} }
+	for name, opt := range map[string]fx.Option{
+		"nothing":            fx.Options(),
+		"ReplaceLockManager": cache.ReplaceLockManager(fake),
+		"decorated":          fx.Decorate(wrap),
+		"replaced as one":    fx.Replace(fx.Annotate(fake, fx.As(new(cache.LockManager)))),
+		"the concrete one":   fx.Replace(concrete),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var locks cache.LockManager
+			var locker cache.Locker
+			app := fx.New(fx.NopLogger, cache.Module, opt, fx.Populate(&locks, &locker))
+			require.NoError(t, app.Err())
+			assert.Equal(t, locks, locker)
+			if name == "ReplaceLockManager" {
+				assert.Same(t, fake, locker)
+			}
+		})
+	}
+}
+
+// A fake that is no Locker is an error only where a Locker is asked for, and named
+// instances keep their own.
+func TestLockManagerThatIsNoLocker(t *testing.T) {
+	t.Parallel()
+	named := cache.Named("sessions", cache.WithConfig(&cache.Config{Host: "redis.internal"}))
+	replaced := []fx.Option{fx.NopLogger, cache.Module, named, cache.ReplaceLockManager(fakeLocks{})}
+	var second sessions
+	require.NoError(t, fx.New(append(replaced, fx.Invoke(func(s sessions) { second = s }))...).Err())
+	assert.Same(t, second.RedisLockManager, second.Locker)
+	err := fx.New(append(replaced, fx.Invoke(func(cache.Locker) {}))...).Err()
+	require.ErrorIs(t, err, cache.ErrInvalidOption)
+	require.ErrorContains(t, err, "is no cache.Locker")
+	err = fx.New(fx.NopLogger, fx.Module("infrastructure", cache.Module, cache.ReplaceLockManager(fakeLocks{})),
+		fx.Invoke(func(cache.Locker) {})).Err()
+	require.ErrorContains(t, err, "is no cache.Locker")
+}
+
+// A decoration that hides the Locker, which only its run can show, makes one that refuses.
+// The locks of an application that asks for no Locker work on.
+func TestDecoratedLockManagerThatIsNoLocker(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	var locks cache.LockManager
+	var locker cache.Locker
+	startApp(t, server, fx.Decorate(func(m cache.LockManager) cache.LockManager { return wrappedLocks{m} }),
+		fx.Populate(&locks, &locker))
+	ctx := timeout(t)
+	held, err := locks.Acquire(ctx, "x", time.Minute)
+	require.NoError(t, err)
+	_, err = locker.Acquire(ctx, "x", time.Minute)
+	require.ErrorIs(t, err, cache.ErrLockNotAcquired, "one world")
+	require.NoError(t, held.Release(ctx))
+
+	never := func(context.Context, cache.FencedLock) error { panic("no lock") }
+	_, tried := locker.TryAcquire(ctx, "x", time.Minute)
+	_, waited := locker.AcquireWait(ctx, "x", time.Minute)
+	for _, err := range []error{tried, waited, locker.WithLock(ctx, "x", time.Minute, never)} {
+		require.ErrorIs(t, err, cache.ErrInvalidOption)
+		require.ErrorContains(t, err, `the LockManager of instance "default", a cache_test.wrappedLocks, is no cache.Locker`)
+	}
 }
 
 // Beside the module a replacement is refused, see TestMisuse; around it, it works.

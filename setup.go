@@ -21,6 +21,7 @@ const closeBudget = 15 * time.Second
 type Cache struct {
 	Redis        *Redis
 	LockManager  LockManager
+	Locker       Locker // the LockManager, with all that it can do
 	Notification NotificationSystem
 
 	health     *Health // never nil if SetupCache made the Cache
@@ -81,7 +82,7 @@ func (s *setup) build(from *providers.Source) (*Cache, error) {
 	if err != nil {
 		return nil, errors.Join(err, redis.Value.Close())
 	}
-	c.Redis, c.LockManager, c.Notification = redis.Value, locks.Value, notifications.Value
+	c.Redis, c.LockManager, c.Locker, c.Notification = redis.Value, locks.Value, locks.Value, notifications.Value
 
 	var checks []Check
 	checks = append(checks, redis.Checks...)
@@ -125,7 +126,11 @@ func (c *Cache) fieldChecks() []Check {
 		add("redis", c.Redis)
 		checks = append(checks, Check{Name: "lock_nodes", Func: c.Redis.CheckLockNodes})
 	}
-	add("locks", c.LockManager)
+	if c.LockManager != nil {
+		add("locks", c.LockManager)
+	} else {
+		add("locks", c.Locker)
+	}
 	add("subscriptions", c.Notification)
 	return checks
 }

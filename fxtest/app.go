@@ -20,6 +20,7 @@ const closeTime = 5 * time.Second
 type App struct {
 	Redis        *cache.Redis
 	LockManager  cache.LockManager
+	Locker       cache.Locker // the LockManager; nil if a fake is in its place that is no Locker
 	Notification cache.NotificationSystem
 	Health       *cache.Health
 	Config       *cache.Config
@@ -57,6 +58,7 @@ func New(t testing.TB, opts ...fx.Option) *App {
 		&a.RedisLockManager, &a.RedisNotificationSystem,
 	))
 	t.Cleanup(a.close)
+	a.Locker, _ = a.LockManager.(cache.Locker) // not from the graph, where asking may be an error
 	app.RequireStart()
 	a.stop = sync.OnceFunc(app.RequireStop)
 	t.Cleanup(a.stop)

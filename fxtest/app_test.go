@@ -34,6 +34,8 @@ func TestNewStartsAnApplication(t *testing.T) {
 	require.NoError(t, err)
 	_, err = app.RedisLockManager.Acquire(ctx, "r", time.Minute)
 	require.ErrorIs(t, err, cache.ErrLockNotAcquired)
+	_, err = app.Locker.TryAcquire(ctx, "r", time.Minute)
+	require.ErrorIs(t, err, cache.ErrLockNotAcquired)
 	require.NoError(t, l.Release(ctx))
 
 	sub := app.Notification.Subscribe(ctx, "workflow:*")
@@ -74,10 +76,25 @@ func TestNewTakesOptions(t *testing.T) {
 	assert.Equal(t, "mine:", app.Config.KeyPrefix)
 	require.NoError(t, app.Redis.Ping(t.Context()).Err(), "but the server is the embedded one")
 	assert.Same(t, locks, app.LockManager)
+	assert.Same(t, locks, app.Locker)
 	assert.Same(t, notifications, app.Notification)
 	l, err := app.RedisLockManager.Acquire(t.Context(), "r", time.Minute)
 	require.NoError(t, err)
 	require.NoError(t, l.Release(t.Context()))
+}
+
+// everythingIsTaken is a fake that is no Locker.
+type everythingIsTaken struct{}
+
+func (everythingIsTaken) Acquire(context.Context, string, time.Duration) (cache.Lock, error) {
+	return nil, cache.ErrLockNotAcquired
+}
+
+func TestNewTakesFakesThatAreNoLockers(t *testing.T) {
+	t.Parallel()
+	app := cachetest.New(t, cache.ReplaceLockManager(everythingIsTaken{}))
+	assert.Equal(t, everythingIsTaken{}, app.LockManager)
+	assert.Nil(t, app.Locker)
 }
 
 func TestApplicationsCanShareAServer(t *testing.T) {

@@ -60,7 +60,11 @@ func notices[T any](t *testing.T, contract []contractCase[T], promise string, ne
 			}
 			failed = r.failed
 		}()
-		contract[i].test(r, newSubject())
+		subject := newSubject()
+		if s, ok := any(subject).(interface{ end() }); ok {
+			defer s.end()
+		}
+		contract[i].test(r, subject)
 	})
 	return failed
 }

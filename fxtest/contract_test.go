@@ -32,28 +32,34 @@ func inMemory(t testing.TB) *redis.Client {
 	return client
 }
 
-func lockManager(t testing.TB, client redis.UniversalClient, opts ...lock.Option) lock.LockManager {
+func lockManager(t testing.TB, client redis.UniversalClient, opts ...lock.Option) *lock.RedisLockManager {
 	m, err := lock.NewRedisLockManager(client, opts...)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, m.Close(context.Background())) })
 	return m
 }
 
+// LockManagerContract is for fakes that are no Lockers; LockerContract contains it.
 func TestLockManagerContractFake(t *testing.T) {
 	t.Parallel()
 	cachetest.LockManagerContract(t, func(testing.TB) lock.LockManager { return cachetest.NewLockManager() })
 }
 
-func TestLockManagerContractRedis(t *testing.T) {
+func TestLockerContractFake(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
-	cachetest.LockManagerContract(t, func(t testing.TB) lock.LockManager { return lockManager(t, server.Client(t)) })
+	cachetest.LockerContract(t, func(testing.TB) lock.Locker { return cachetest.NewLockManager() })
 }
 
-func TestLockManagerContractThreeMasters(t *testing.T) {
+func TestLockerContractRedis(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	cachetest.LockerContract(t, func(t testing.TB) lock.Locker { return lockManager(t, server.Client(t)) })
+}
+
+func TestLockerContractThreeMasters(t *testing.T) {
 	t.Parallel()
 	servers := redistest.StartN(t, 3)
-	cachetest.LockManagerContract(t, func(t testing.TB) lock.LockManager {
+	cachetest.LockerContract(t, func(t testing.TB) lock.Locker {
 		var nodes []redis.UniversalClient
 		for _, s := range servers {
 			nodes = append(nodes, s.Client(t))
@@ -62,9 +68,15 @@ func TestLockManagerContractThreeMasters(t *testing.T) {
 	})
 }
 
-func TestLockManagerContractEmbedded(t *testing.T) {
+func TestLockerContractEmbedded(t *testing.T) {
 	t.Parallel()
-	cachetest.LockManagerContract(t, func(t testing.TB) lock.LockManager { return lockManager(t, inMemory(t)) })
+	cachetest.LockerContract(t, func(t testing.TB) lock.Locker { return lockManager(t, inMemory(t)) })
+}
+
+// Without a Close the contract checks the rest.
+func TestLockerContractWithoutClose(t *testing.T) {
+	t.Parallel()
+	cachetest.LockerContract(t, func(testing.TB) lock.Locker { return struct{ lock.Locker }{cachetest.NewLockManager()} })
 }
 
 func notifications(t testing.TB, client redis.UniversalClient, opts ...notification.Option) notification.NotificationSystem {

@@ -16,26 +16,27 @@
 //
 // # Fakes
 //
-// [LockManager] and [NotificationSystem] are the two interfaces in memory. They
-// keep the promises of the interfaces, record what happens, and do on request
-// what seldom happens by itself: a lock is lost, Redis fails, events are missed.
+// [LockManager], which is a cache.Locker, and [NotificationSystem] are the interfaces
+// in memory. They keep the promises of the interfaces, record what happens, and do on
+// request what seldom happens by itself: a lock is lost, Redis fails, events are missed.
 //
 //	locks := cachetest.NewLockManager()
 //	service := newService(locks)
 //	locks.Lose("job:1")
 //
 // In an application they take the place of the real ones by
-// cache.ReplaceLockManager and cache.ReplaceNotificationSystem.
+// cache.ReplaceLockManager, for cache.LockManager and cache.Locker alike, and
+// cache.ReplaceNotificationSystem.
 //
 // # Contracts
 //
-// [LockManagerContract] and [NotificationSystemContract] check an implementation
-// of one's own against what users of the interfaces rely on. Those of this module
-// and the fakes pass them.
+// [LockManagerContract], [LockerContract] and [NotificationSystemContract] check an
+// implementation of one's own against what users of the interfaces rely on. Those of
+// this module and the fakes pass them. LockerContract contains LockManagerContract.
 //
-//	func TestMyLockManager(t *testing.T) {
-//		cachetest.LockManagerContract(t, func(t testing.TB) cache.LockManager {
-//			return newMyLockManager(t)
+//	func TestMyLocker(t *testing.T) {
+//		cachetest.LockerContract(t, func(t testing.TB) cache.Locker {
+//			return newMyLocker(t)
 //		})
 //	}
 package fxtest

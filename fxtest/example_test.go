@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"go.uber.org/fx"
@@ -101,6 +102,33 @@ func ExampleNewLockManager() {
 	// billed: true
 	// left locked: []
 	// refused: false
+}
+
+// What waits for a lock is tested with the fake, too: it is a cache.Locker.
+func ExampleLockManager_waiting() {
+	ctx := context.Background()
+	locks := cachetest.NewLockManager()
+	other, err := locks.TryAcquire(ctx, "report", time.Minute)
+	if err != nil {
+		panic(err)
+	}
+	done := make(chan error)
+	go func() { // the code under test
+		done <- locks.WithLock(ctx, "report", time.Minute, func(ctx context.Context, l cache.FencedLock) error {
+			fmt.Println("newer token:", l.Token() > other.Token())
+			locks.Lose("report") // which happens in production: to a process that was suspended, say
+			<-ctx.Done()
+			return context.Cause(ctx)
+		})
+	}()
+	for locks.Waiting("report") == 0 {
+		runtime.Gosched() // in a testing/synctest bubble synctest.Wait() does it
+	}
+	locks.Lose("report") // the other one's, so that it is our turn
+	fmt.Println("lost:", errors.Is(<-done, cache.ErrLockExpired))
+	// Output:
+	// newer token: true
+	// lost: true
 }
 
 // The fake records what is published.

@@ -9,9 +9,8 @@ import (
 	"github.com/compozy/cache/lock"
 )
 
-// Lock is what the Acquire of a LockManager returns. Beyond lock.Lock it has the
-// methods with which a *lock.RedisLock reports its loss. It is safe for concurrent
-// use.
+// Lock is the lock.FencedLock that all methods of a LockManager acquire. It is safe
+// for concurrent use.
 type Lock struct {
 	manager  *LockManager
 	resource string
@@ -24,11 +23,11 @@ type Lock struct {
 	// Guarded by manager.mu.
 	ended     error       // what Refresh and Release return; nil while held
 	abandoned bool        // Release failed: not held any more, but it may be repeated
-	until     time.Time   // when the resource becomes free; zero while it is renewed
+	until     time.Time   // when the resource becomes free; zero while the lock is held and renewed
 	timer     *time.Timer // fires at until; nil before the first stall
 }
 
-var _ lock.Lock = (*Lock)(nil)
+var _ lock.FencedLock = (*Lock)(nil)
 
 // Resource returns what was given to Acquire.
 func (l *Lock) Resource() string { return l.resource }
@@ -52,7 +51,19 @@ func (l *Lock) Lost() <-chan struct{} { return l.lost }
 // lock.ErrLockNotHeld after Release.
 func (l *Lock) Context() context.Context { return l.ctx }
 
-// Release makes the resource free, whether ctx has ended or not. It returns an
+// Until returns the time at which the lock counts as lost unless it is renewed before:
+// a whole TTL from now, as locks are renewed all the time, or less after Stall. After
+// release or loss it stays as it was.
+func (l *Lock) Until() time.Time {
+	l.manager.mu.Lock()
+	defer l.manager.mu.Unlock()
+	if l.until.IsZero() {
+		return time.Now().Add(l.ttl)
+	}
+	return l.until
+}
+
+// Release makes the resource free, and gives it to the first waiter, whether ctx has ended or not. It returns an
 // error matching lock.ErrLockNotHeld if the lock was released before, or lost;
 // then it also matches lock.ErrLockExpired or lock.ErrManagerClosed. After Fail
 // it returns a *lock.RedisError, and can be repeated.
@@ -70,8 +81,7 @@ func (l *Lock) Release(ctx context.Context) error {
 	case err != nil && !l.abandoned:
 		return err
 	}
-	l.ended = lock.ErrLockNotHeld
-	l.cancel(lock.ErrLockNotHeld)
+	l.end(lock.ErrLockNotHeld)
 	if l.manager.failure != nil {
 		if !l.abandoned {
 			l.abandoned = true
@@ -140,20 +150,29 @@ func (l *Lock) expire() bool {
 // lose ends the lock, notifies its holder and frees the resource.
 func (l *Lock) lose(reason error) {
 	if l.ended == nil {
-		l.ended = reason
 		close(l.lost)
-		l.cancel(reason)
+		l.end(reason)
 	}
 	l.free()
 }
 
-// free lets others acquire the resource.
+// end makes the lock one that is not held any more.
+func (l *Lock) end(reason error) {
+	if l.until.IsZero() {
+		l.until = time.Now().Add(l.ttl) // where Until stays
+	}
+	l.ended = reason
+	l.cancel(reason)
+}
+
+// free gives the resource to the first waiter, or lets others acquire it.
 func (l *Lock) free() {
 	if l.timer != nil {
 		l.timer.Stop()
 	}
 	if l.manager.held[l.resource] == l {
 		delete(l.manager.held, l.resource)
+		l.manager.handOver(l.resource)
 	}
 }
 

@@ -294,13 +294,15 @@ func refused(t testing.TB, m lock.LockManager, resource string) {
 }
 
 // wantNoLock checks the result of an Acquire that must fail: exactly one of
-// "held by somebody" and the context's own error, and a nil that is one.
+// "held by somebody", the context's own error and so on, and a nil that is one.
 func wantNoLock(t testing.TB, l lock.Lock, err, want error) {
 	t.Helper()
 	if l != nil {
 		t.Errorf("Acquire: got a lock (%T) besides the error %v; nil of a concrete type is not nil", l, err)
 	}
-	for _, kind := range []error{lock.ErrLockNotAcquired, context.Canceled, context.DeadlineExceeded} {
+	for _, kind := range []error{
+		lock.ErrLockNotAcquired, lock.ErrManagerClosed, lock.ErrRedis, lock.ErrInvalidArgument, context.Canceled, context.DeadlineExceeded,
+	} {
 		if got := errors.Is(err, kind); got != (kind == want) { //nolint:errorlint // the sentinel itself is meant
 			t.Fatalf("Acquire: got error %v, want %v", err, want)
 		}

@@ -16,6 +16,13 @@
 // [ErrInvalidOption]: a value that is nil, a replacement that does not reach the module, a
 // Config by value.
 //
+// # One world of locks
+//
+// The Locker is made of the LockManager that the graph has, so that a replacement or a
+// decoration of it reaches both; one of the Locker alone is refused. A LockManager that is
+// no Locker is refused where something asks for a Locker: at once if ReplaceLockManager
+// has put it there, at the first use if a decorator has, which runs when the graph is fixed already.
+//
 // # Names
 //
 // The tags that Fx reads are fixed at compile time, the names of instances are not.

@@ -39,7 +39,7 @@ func remedy[T any]() string {
 	switch reflect.TypeFor[T]() {
 	case reflect.TypeFor[*config.Config]():
 		return "cache.WithConfig and cache.ReplaceConfig set a configuration"
-	case reflect.TypeFor[lock.LockManager]():
+	case reflect.TypeFor[lock.LockManager](), reflect.TypeFor[lock.Locker]():
 		return "cache.ReplaceLockManager sets a fake"
 	case reflect.TypeFor[notification.NotificationSystem]():
 		return "cache.ReplaceNotificationSystem sets a fake"

@@ -24,8 +24,8 @@ func Module() fx.Option {
 		fx.Provide(useWithConfigToSetTheConfig),
 		provideParts(Instance{}),
 		fx.Provide(newHealth),
-		fx.Provide(inputOf[*health.Health](Instance{}), fx.Private),
-		fx.Invoke(construct, constructHealth, refuseIgnored),
+		fx.Provide(inputOf[*health.Health](Instance{}), newUnnamedLocker, fx.Private),
+		fx.Invoke(construct, constructHealth, refuseIgnored, oneWorldOfLocks),
 	)
 }
 
@@ -50,7 +50,7 @@ func Named(name string, opts ...fx.Option) fx.Option {
 		onlyOnce(fmt.Sprintf("include cache.Named(%q) once; each server needs a name of its own", name)),
 		fx.Provide(fx.Annotated{Name: name, Target: useWithConfigInNamedToSetTheConfig(name, settings)}),
 		provideParts(Instance{Name: name}),
-		fx.Invoke(construct),
+		fx.Invoke(construct, oneNamedWorldOfLocks(Instance{Name: name})),
 	)
 }
 
@@ -62,7 +62,7 @@ func provideParts(i Instance) fx.Option {
 	return fx.Options(
 		fx.Provide(
 			inputOf[*config.Config](i), inputOf[*client.Redis](i), inputOf[redis.UniversalClient](i),
-			inputOf[*lock.RedisLockManager](i), inputOf[lock.LockManager](i),
+			inputOf[*lock.RedisLockManager](i), inputOf[lock.LockManager](i), inputOf[lock.Locker](i),
 			inputOf[*notification.RedisNotificationSystem](i), inputOf[notification.NotificationSystem](i),
 			newSource, newRedis(i), newLocks(i), newNotifications(i),
 			fx.Private,
@@ -70,6 +70,7 @@ func provideParts(i Instance) fx.Option {
 		fx.Provide(
 			named(useFxReplaceForRedis), named(useFxReplaceForUniversalClient),
 			named(useFxReplaceForRedisLockManager), named(useReplaceLockManager),
+			named(useReplaceLockManagerForLocker(i)),
 			named(useFxReplaceForRedisNotificationSystem), named(useReplaceNotificationSystem),
 		),
 		groups[*client.Redis](), groups[*lock.RedisLockManager](), groups[*notification.RedisNotificationSystem](),

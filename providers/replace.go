@@ -17,9 +17,15 @@ func ReplaceConfig(cfg *config.Config) fx.Option {
 	return replace("ReplaceConfig", cfg, func(p parts) any { return p.Config.value })
 }
 
-// ReplaceLockManager makes the graph give m wherever a LockManager is needed.
+// ReplaceLockManager makes the graph give m wherever a LockManager is needed, and where a
+// Locker is, if it is one.
 func ReplaceLockManager(m lock.LockManager) fx.Option {
-	return replace("ReplaceLockManager", m, func(p parts) any { return p.Locks.value })
+	opt := replace("ReplaceLockManager", m, func(p parts) any { return p.Locks.value })
+	if _, ok := m.(lock.Locker); ok || arguments.IsNil(m) {
+		return opt
+	}
+	// The module itself must not ask for a Locker, as that is an error now.
+	return fx.Options(opt, fx.Decorate(func() unnamedLocker { return unnamedLocker{} }))
 }
 
 // ReplaceNotificationSystem makes the graph give s wherever a NotificationSystem is

@@ -27,19 +27,11 @@ const (
 
 var errNotRunning = errors.New("the workers do not run")
 
-// fenced is what a lock of this module can do beyond cache.Lock. A fake need not.
-type fenced interface {
-	Context() context.Context // ends when the lock is lost
-	Token() int64             // larger than that of every earlier holder
-}
-
-var _ fenced = (*cache.RedisLock)(nil)
-
 // Pool is the workers of this process.
 type Pool struct {
 	options Options
 	store   *Store
-	locks   cache.LockManager
+	locks   cache.Locker
 	events  cache.NotificationSystem
 	tally   *Tally
 	log     *zap.Logger
@@ -51,7 +43,7 @@ type Pool struct {
 
 // NewPool returns a pool that does nothing yet.
 func NewPool(
-	o Options, s *Store, locks cache.LockManager, events cache.NotificationSystem, t *Tally, log *zap.Logger,
+	o Options, s *Store, locks cache.Locker, events cache.NotificationSystem, t *Tally, log *zap.Logger,
 ) *Pool {
 	return &Pool{options: o, store: s, locks: locks, events: events, tally: t, log: log, cancel: func() {}}
 }
@@ -117,7 +109,7 @@ func (p *Pool) next(ctx context.Context, worker string) (bool, error) {
 	if id == "" {
 		return false, nil
 	}
-	lock, err := p.locks.Acquire(ctx, p.store.Resource(id), lockTTL)
+	lock, err := p.locks.TryAcquire(ctx, p.store.Resource(id), lockTTL)
 	if errors.Is(err, cache.ErrLockNotAcquired) {
 		p.tally.LockWaits.Add(1)
 		return false, p.store.CountWait(ctx)
@@ -127,9 +119,9 @@ func (p *Pool) next(ctx context.Context, worker string) (bool, error) {
 	}
 	defer p.release(ctx, lock)
 
-	ctx, token, end := under(ctx, lock)
+	ctx, end := under(ctx, lock)
 	defer end()
-	err = p.finish(ctx, id, worker, token)
+	err = p.finish(ctx, id, worker, lock.Token())
 	switch cause := context.Cause(ctx); {
 	case err == nil:
 		return true, nil
@@ -139,17 +131,11 @@ func (p *Pool) next(ctx context.Context, worker string) (bool, error) {
 	return true, fmt.Errorf("%s: %w", id, err)
 }
 
-// under returns a context that ends with ctx or when the lock is lost, whichever comes first, and the token that
-// fences off this holder afterwards.
-func under(ctx context.Context, lock cache.Lock) (context.Context, int64, context.CancelFunc) {
-	l, ok := lock.(fenced)
-	if !ok {
-		ctx, cancel := context.WithCancel(ctx)
-		return ctx, 0, cancel
-	}
+// under returns a context that ends with ctx or when the lock is lost, whichever comes first.
+func under(ctx context.Context, lock cache.FencedLock) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(l.Context(), func() { cancel(context.Cause(l.Context())) })
-	return ctx, l.Token(), func() { stop(); cancel(nil) }
+	stop := context.AfterFunc(lock.Context(), func() { cancel(context.Cause(lock.Context())) })
+	return ctx, func() { stop(); cancel(nil) }
 }
 
 func (p *Pool) release(ctx context.Context, lock cache.Lock) {
