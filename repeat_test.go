@@ -28,7 +28,7 @@ func TestAnOutageIsLoggedOnce(t *testing.T) {
 			options: []redistest.Option{redistest.WithConfig("user", "app on >pw ~* +@all resetchannels &cache:probe &workflow:*")},
 			repeated: []string{
 				"notification: connection lost, reconnecting", "notification: subscription refused",
-				"lock: waiters cannot be told of releases, polling until reconnected",
+				"lock: waiters cannot hear of releases, and ask every two seconds until reconnected",
 			},
 		},
 	} {

@@ -33,13 +33,13 @@
 // this user do what locks and events do. The probe is a script that calls all commands
 // of theirs on the key "<prefix>probe:{…}", which does not exist, and publishes an empty
 // message to the channel "<prefix>probe". It leaves nothing behind. Only until a check
-// has succeeded does it also call INCR, APPEND and HSET, each followed by DEL, since
-// they cannot be called without a write.
+// has succeeded does it also call INCR, followed by DEL, since
+// that cannot be called without a write.
 //
 // For that check an ACL user needs the keys ~<prefix>*, the channels &<prefix>* and
 //
-//	+eval +evalsha +get +set +exists +del +pttl +pexpire +incr +append +time
-//	+hget +hset +hdel +zadd +zrem +zrange +zrank
+//	+eval +evalsha +get +set +exists +del +pttl +pexpire +incr +time
+//	+zadd +zrem +zrange +zrank +zcard +zpopmin
 //	+xadd +xdel +xlen +xrange +xrevrange +publish
 //	+subscribe +psubscribe
 //

@@ -144,7 +144,7 @@ func (s *server) identify(ctx context.Context) string {
 	o.DB, o.ClientName, o.PoolSize, o.MinIdleConns, o.MaxRetries = 0, "", 1, 0, -1
 	c := redis.NewClient(o)
 	defer func() { _ = c.Close() }()
-	c.AddHook(nodeHook{s.gate})
+	c.AddHook(nodeHook{gate: s.gate})
 	said, err := c.Info(ctx, "server").Result()
 	if err != nil {
 		return ""

@@ -70,14 +70,19 @@ func (h *hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 
 // nodeHook guards the node clients of a Cluster, which the Cluster client uses for
 // purposes of its own, such as finding the other nodes. It measures nothing: the
-// commands were measured when they entered the Cluster client.
-type nodeHook struct{ gate *gate }
+// commands were measured when they entered the Cluster client. It also guards clients
+// beside the pool's, see Redis.ConnectionHook.
+type nodeHook struct {
+	gate *gate
+	// sentinelPassword is what the sentinels' replies must not show.
+	sentinelPassword string
+}
 
 var _ redis.Hook = nodeHook{}
 
 // DialHook guards connections that no command asked for.
 func (h nodeHook) DialHook(next redis.DialHook) redis.DialHook {
-	return h.gate.guardDial(next)
+	return h.gate.guardDial(hideSentinels(h.sentinelPassword, next))
 }
 
 // ProcessHook guards a single command.

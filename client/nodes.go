@@ -16,10 +16,23 @@ func (r *Redis) LockNodes() []redis.UniversalClient {
 	}
 	var clients []redis.UniversalClient
 	for _, node := range r.nodes {
-		clients = append(clients, node.client)
+		clients = append(clients, lockNode{node.client, r.gate})
 	}
 	return clients
 }
+
+// lockNode is the client of a lock node.
+type lockNode struct {
+	redis.UniversalClient
+
+	gate *gate
+}
+
+// Unwrap returns what only *redis.Client offers.
+func (n lockNode) Unwrap() redis.UniversalClient { return n.UniversalClient }
+
+// ConnectionHook returns what a client with connections of its own needs.
+func (n lockNode) ConnectionHook() redis.Hook { return nodeHook{gate: n.gate} }
 
 // CheckLockNodes asks the lock nodes, as HealthCheck asks the main server, whether a
 // majority of them can hold locks, and none is another under a second name, within the ping timeout and ctx. Without lock nodes

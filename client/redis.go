@@ -95,7 +95,7 @@ func (r *Redis) build(e *endpoint, set settings) (*server, error) {
 	// counted nor traced.
 	c.AddHook(&hook{gate: r.gate, metrics: r.metrics, sentinelPassword: e.options.SentinelPassword})
 	if cluster, ok := c.(*redis.ClusterClient); ok {
-		cluster.OnNewNode(func(node *redis.Client) { node.AddHook(nodeHook{r.gate}) })
+		cluster.OnNewNode(func(node *redis.Client) { node.AddHook(nodeHook{gate: r.gate}) })
 	}
 	if err := instrument(c, set.tracer); err != nil {
 		return nil, errors.Join(err, c.Close())
@@ -214,6 +214,15 @@ func (r *Redis) Unwrap() redis.UniversalClient {
 		return nil
 	}
 	return r.UniversalClient
+}
+
+// ConnectionHook returns what another client of the same server needs, such as one that package lock makes to have
+// connections of its own: it fails while r is not open, and its errors show no password. It is nil for a nil or zero Redis.
+func (r *Redis) ConnectionHook() redis.Hook {
+	if r.zero() {
+		return nil
+	}
+	return nodeHook{r.gate, r.main.endpoint.options.SentinelPassword}
 }
 
 // Client returns the embedded client, as Unwrap does, for code that takes a

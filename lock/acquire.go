@@ -20,12 +20,12 @@ import (
 // at once; if a server hangs that has answered quickly until then, a cancellation may take 200ms to be noticed. Acquire is
 // safe for concurrent use.
 func (m *RedisLockManager) Acquire(ctx context.Context, resource string, ttl time.Duration) (Lock, error) {
-	return asLock(m.try(ctx, resource, ttl, m.set.call))
+	return asLock(m.try(ctx, resource, ttl, nil))
 }
 
 // TryAcquire is [RedisLockManager.Acquire] with the richer result: a lock with its fencing token and notice of loss.
 func (m *RedisLockManager) TryAcquire(ctx context.Context, resource string, ttl time.Duration) (FencedLock, error) {
-	return asFenced(m.try(ctx, resource, ttl, m.set.call))
+	return asFenced(m.try(ctx, resource, ttl, nil))
 }
 
 // asLock and asFenced avoid a nil *RedisLock, which would make a Lock that is not nil.
@@ -43,8 +43,8 @@ func asFenced(l *RedisLock, err error) (FencedLock, error) {
 	return l, nil
 }
 
-// try checks the arguments, and counts and traces an attempt.
-func (m *RedisLockManager) try(ctx context.Context, resource string, ttl time.Duration, call callSettings) (*RedisLock, error) {
+// try checks the arguments, and counts and traces an attempt. call is nil for the manager's own settings.
+func (m *RedisLockManager) try(ctx context.Context, resource string, ttl time.Duration, call *callSettings) (*RedisLock, error) {
 	if m.none() {
 		return nil, errNoManager()
 	}
@@ -53,10 +53,18 @@ func (m *RedisLockManager) try(ctx context.Context, resource string, ttl time.Du
 	}
 	begin := time.Now()
 	ctx, span := m.keeper.trace.start(ctx, "lock.acquire", resource)
-	l, err := m.tryOnce(ctx, begin, resource, ttl.Truncate(time.Millisecond), call)
+	l, err := m.tryOnce(ctx, begin, resource, ttl.Truncate(time.Millisecond), m.settings(call))
 	m.keeper.metrics.attempted(ctx, err, begin)
 	span.acquired(ctx, l, err)
 	return l, err
+}
+
+// settings returns those of a call, nil for the manager's own.
+func (m *RedisLockManager) settings(call *callSettings) callSettings {
+	if call == nil {
+		return m.set.call
+	}
+	return *call
 }
 
 // check refuses arguments that nothing can be done with.

@@ -25,11 +25,11 @@ import (
 // ErrInvalidArgument, and ErrRedis if Redis fails at the first try. Once queued a waiter outlasts failures of Redis until
 // ctx ends. A caller that gives up leaves nothing in Redis. Safe for concurrent use.
 func (m *RedisLockManager) AcquireWait(ctx context.Context, resource string, ttl time.Duration) (FencedLock, error) {
-	return asFenced(m.wait(ctx, resource, ttl, m.set.call))
+	return asFenced(m.wait(ctx, resource, ttl, nil))
 }
 
-// wait checks the arguments, and counts and traces the waiting.
-func (m *RedisLockManager) wait(ctx context.Context, resource string, ttl time.Duration, call callSettings) (*RedisLock, error) {
+// wait checks the arguments, and counts and traces the waiting. call is nil for the manager's own settings.
+func (m *RedisLockManager) wait(ctx context.Context, resource string, ttl time.Duration, call *callSettings) (*RedisLock, error) {
 	if m.none() {
 		return nil, errNoManager()
 	}
@@ -39,7 +39,7 @@ func (m *RedisLockManager) wait(ctx context.Context, resource string, ttl time.D
 	begin := time.Now()
 	ctx, span := m.keeper.trace.start(ctx, "lock.wait", resource)
 	l, err := m.queue.wait(ctx, resource, &waiter{
-		ctx: ctx, ttl: ttl.Truncate(time.Millisecond), call: call, turn: make(chan turn, 1),
+		ctx: ctx, ttl: ttl.Truncate(time.Millisecond), call: m.settings(call), turn: make(chan turn, 1),
 	})
 	m.keeper.metrics.attempted(ctx, err, begin)
 	span.acquired(ctx, l, err)

@@ -29,7 +29,7 @@ func TestSuspendedForLongerThanTheLockLasts(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, m.Close(t.Context())) }()
 	suspended := func(resource string) *RedisLock {
-		l, err := m.try(t.Context(), resource, 30*time.Second, m.set.call)
+		l, err := m.try(t.Context(), resource, 30*time.Second, nil)
 		require.NoError(t, err)
 		l.mu.Lock()
 		defer l.mu.Unlock()

@@ -41,7 +41,7 @@ func (v *view) Acquire(ctx context.Context, resource string, ttl time.Duration) 
 	if v.err != nil {
 		return nil, v.err
 	}
-	return asLock(v.manager.try(ctx, resource, ttl, v.call))
+	return asLock(v.manager.try(ctx, resource, ttl, &v.call))
 }
 
 // TryAcquire implements Locker.
@@ -49,7 +49,7 @@ func (v *view) TryAcquire(ctx context.Context, resource string, ttl time.Duratio
 	if v.err != nil {
 		return nil, v.err
 	}
-	return asFenced(v.manager.try(ctx, resource, ttl, v.call))
+	return asFenced(v.manager.try(ctx, resource, ttl, &v.call))
 }
 
 // AcquireWait implements Locker.
@@ -57,7 +57,7 @@ func (v *view) AcquireWait(ctx context.Context, resource string, ttl time.Durati
 	if v.err != nil {
 		return nil, v.err
 	}
-	return asFenced(v.manager.wait(ctx, resource, ttl, v.call))
+	return asFenced(v.manager.wait(ctx, resource, ttl, &v.call))
 }
 
 // WithLock implements Locker.
@@ -67,5 +67,5 @@ func (v *view) WithLock(
 	if v.err != nil {
 		return v.err
 	}
-	return v.manager.withLock(ctx, resource, ttl, fn, v.call)
+	return v.manager.withLock(ctx, resource, ttl, fn, &v.call)
 }

@@ -20,14 +20,11 @@ import (
 func (m *RedisLockManager) WithLock(
 	ctx context.Context, resource string, ttl time.Duration, fn func(ctx context.Context, l FencedLock) error,
 ) error {
-	if m.none() {
-		return errNoManager()
-	}
-	return m.withLock(ctx, resource, ttl, fn, m.set.call)
+	return m.withLock(ctx, resource, ttl, fn, nil)
 }
 
 func (m *RedisLockManager) withLock(
-	ctx context.Context, resource string, ttl time.Duration, fn func(ctx context.Context, l FencedLock) error, call callSettings,
+	ctx context.Context, resource string, ttl time.Duration, fn func(ctx context.Context, l FencedLock) error, call *callSettings,
 ) (err error) {
 	if fn == nil {
 		return &ArgumentError{Argument: "fn", Reason: "is nil"}

@@ -2,21 +2,30 @@ package redisx
 
 import "github.com/redis/go-redis/v9"
 
-// Separate returns a client for the server, or cluster, of c that has connections of its own: what waits for one of c's
-// does not hold it up. It heeds the deadlines of contexts, and carries none of c's hooks. The caller closes it. ok is
-// false, and the client nil, where c is no *redis.Client or *redis.ClusterClient and wraps none.
-func Separate(c redis.UniversalClient, connections int) (separate redis.UniversalClient, ok bool) {
-	if cluster, ok := Unwrap[*redis.ClusterClient](c); ok {
-		options := *cluster.Options()
-		options.PoolSize, options.MinIdleConns, options.MaxIdleConns, options.MaxActiveConns = connections, 0, 0, 0
-		options.ContextTimeoutEnabled = true
-		return redis.NewClusterClient(&options), true
+// ConnectionHooker is implemented by clients that wrap one of go-redis and add a hook to it which every connection needs,
+// such as one that keeps passwords out of errors.
+type ConnectionHooker interface {
+	// ConnectionHook returns the hook for another client of the same server.
+	ConnectionHook() redis.Hook
+}
+
+// Separate returns a client for the server of c that has connections of its own: what waits for one of c's does not hold
+// it up. In a Cluster it is for one master, whose client is given; otherwise that is nil. It heeds the deadlines of
+// contexts. Of c's hooks it has that of [ConnectionHooker] only. The caller closes it. Without a *redis.Client that c
+// wraps, or is, it returns nil.
+func Separate(c redis.UniversalClient, master *redis.Client, connections int) *redis.Client {
+	if master == nil {
+		var ok bool
+		if master, ok = Unwrap[*redis.Client](c); !ok {
+			return nil
+		}
 	}
-	if client, ok := Unwrap[*redis.Client](c); ok && client.Options() != nil {
-		options := *client.Options()
-		options.PoolSize, options.MinIdleConns, options.MaxIdleConns, options.MaxActiveConns = connections, 0, 0, 0
-		options.ContextTimeoutEnabled = true
-		return redis.NewClient(&options), true
+	options := *master.Options()
+	options.PoolSize, options.MinIdleConns, options.MaxIdleConns, options.MaxActiveConns = connections, 0, 0, 0
+	options.ContextTimeoutEnabled = true
+	separate := redis.NewClient(&options)
+	if hooker, ok := Unwrap[ConnectionHooker](c); ok {
+		separate.AddHook(hooker.ConnectionHook())
 	}
-	return nil, false
+	return separate
 }

@@ -81,7 +81,7 @@ func (s *Redis) Leave(k Keys, name string) {
 }
 
 func (r *reapers) add(w reaped) {
-	server, _ := r.store.master(r.ctx, w.call.keys[0])
+	server := address(r.store.master(r.ctx, w.call.keys[0]))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := r.servers[server]

@@ -71,15 +71,25 @@ func (s *Redis) Close(ctx context.Context) error {
 	return s.reapers.close(ctx)
 }
 
-// master returns the address of the server that has a key, and a client for it: in a cluster of that master only, or of
-// the whole cluster if it cannot be told just now.
-func (s *Redis) master(ctx context.Context, key string) (addr string, client redis.UniversalClient) {
-	if s.cluster != nil {
-		if master, err := s.cluster.MasterForKey(ctx, key); err == nil {
-			return master.Options().Addr, master
-		}
+// master returns the client of the master that has a key in a cluster, nil if it cannot be told just now, or there is no
+// cluster.
+func (s *Redis) master(ctx context.Context, key string) *redis.Client {
+	if s.cluster == nil {
+		return nil
 	}
-	return "", s.client
+	master, err := s.cluster.MasterForKey(ctx, key)
+	if err != nil {
+		return nil
+	}
+	return master
+}
+
+// address names a server, "" for nil.
+func address(master *redis.Client) string {
+	if master == nil {
+		return ""
+	}
+	return master.Options().Addr
 }
 
 // call runs a script, together with those of other callers, and again after a failure that may pass. repeated says that

@@ -81,13 +81,9 @@ func (s *Redis) Repair(claims []Claim) {
 
 // add gives work to the lanes, and starts their senders.
 func (r *renewals) add(work []renewal) {
-	type target struct {
-		addr   string
-		client redis.UniversalClient
-	}
-	targets := make([]target, len(work))
+	masters := make([]*redis.Client, len(work))
 	for i, w := range work { // may ask the cluster, so not under the mutex
-		targets[i].addr, targets[i].client = r.store.master(r.ctx, w.call.keys[0])
+		masters[i] = r.store.master(r.ctx, w.call.keys[0])
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -95,14 +91,11 @@ func (r *renewals) add(work []renewal) {
 		return
 	}
 	for i, w := range work {
-		l := r.lanes[targets[i].addr]
+		l := r.lanes[address(masters[i])]
 		if l == nil {
 			r.prune()
-			l = &lane{client: targets[i].client}
-			if client, ok := redisx.Separate(l.client, renewalSenders); ok {
-				l.client, l.own = client, true
-			}
-			r.lanes[targets[i].addr] = l
+			l = r.newLane(masters[i])
+			r.lanes[address(masters[i])] = l
 		}
 		l.waiting = append(l.waiting, w)
 	}
@@ -114,6 +107,17 @@ func (r *renewals) add(work []renewal) {
 			l.senders++
 		}
 	}
+}
+
+// newLane makes the lane of a master of a cluster, or of the server. Where the master cannot be told just now the client
+// of the cluster finds out, and says why it cannot.
+func (r *renewals) newLane(master *redis.Client) *lane {
+	if r.store.cluster == nil || master != nil {
+		if client := redisx.Separate(r.store.client, master, renewalSenders); client != nil {
+			return &lane{client: client, own: true}
+		}
+	}
+	return &lane{client: r.store.client}
 }
 
 // send is a goroutine that sends what waits in a lane, until there is nothing.
