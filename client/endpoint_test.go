@@ -10,13 +10,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/compozy/cache/config"
+	"github.com/compozy/cache/internal/redisx"
 	"github.com/compozy/cache/internal/redistest"
 )
 
 // single returns the options of a client for one server.
 func single(t *testing.T, c redis.UniversalClient) *redis.Options {
 	t.Helper()
-	inner, ok := c.(*redis.Client)
+	inner, ok := redisx.Unwrap[*redis.Client](c)
 	require.True(t, ok)
 	return inner.Options()
 }

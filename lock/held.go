@@ -1,21 +1,19 @@
 package lock
 
-import "sync"
+import (
+	"maps"
+	"slices"
+	"sync"
+)
 
-// held is the locks that a manager has given out, as a list whose links are in the locks themselves: entering and
-// leaving costs next to nothing.
+// held is the locks that a manager has given out and that have not ended.
 type held struct {
-	mu     sync.Mutex // guards what follows, and the links of all locks
-	first  *RedisLock
-	count  int
+	mu     sync.Mutex // guards what follows
+	locks  map[*RedisLock]struct{}
 	closed bool
 }
 
-// links is a lock's place in the list. listed says whether it has one.
-type links struct {
-	listed         bool
-	previous, next *RedisLock
-}
+func newHeld() *held { return &held{locks: make(map[*RedisLock]struct{})} }
 
 // add enters a lock. It reports false when the manager is closing.
 func (h *held) add(l *RedisLock) bool {
@@ -24,12 +22,7 @@ func (h *held) add(l *RedisLock) bool {
 	if h.closed {
 		return false
 	}
-	l.links = links{listed: true, next: h.first}
-	if h.first != nil {
-		h.first.links.previous = l
-	}
-	h.first = l
-	h.count++
+	h.locks[l] = struct{}{}
 	return true
 }
 
@@ -37,41 +30,20 @@ func (h *held) add(l *RedisLock) bool {
 func (h *held) remove(l *RedisLock) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	at := l.links
-	if !at.listed {
-		return
-	}
-	if at.previous != nil {
-		at.previous.links.next = at.next
-	} else {
-		h.first = at.next
-	}
-	if at.next != nil {
-		at.next.links.previous = at.previous
-	}
-	l.links = links{}
-	h.count--
+	delete(h.locks, l)
 }
 
 // len returns how many there are.
 func (h *held) len() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.count
+	return len(h.locks)
 }
 
-// close takes all out and lets none in any more.
+// close returns all, and lets none in any more.
 func (h *held) close() []*RedisLock {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.closed = true
-	all := make([]*RedisLock, 0, h.count)
-	for h.first != nil {
-		l := h.first
-		h.first = l.links.next
-		l.links = links{}
-		all = append(all, l)
-	}
-	h.count = 0
-	return all
+	return slices.Collect(maps.Keys(h.locks))
 }

@@ -16,14 +16,14 @@ type keeper struct {
 	log      *zap.Logger
 	trace    tracer
 	calls    *tasks
-	held     held
+	held     *held
 	expiries expiries
 	renewer  *renewer
 	timeouts timeouts
 }
 
 func newKeeper(set settings, s locks, calls *tasks) *keeper {
-	k := &keeper{store: s, log: set.logger, trace: newTracer(set.tracing), calls: calls, timeouts: set.timeouts}
+	k := &keeper{store: s, held: newHeld(), log: set.logger, trace: newTracer(set.tracing), calls: calls, timeouts: set.timeouts}
 	k.metrics = newMetrics(set.name)
 	k.renewer = newRenewer(s, k.metrics, set.logger, calls)
 	return k

@@ -19,7 +19,6 @@ type RedisLock struct {
 	end      time.Time // the time is up whatever renews it, see WithMaxHold; zero if there is no such time
 	repeated bool      // the command that acquired it was sent more than once
 
-	links links     // guarded by held.mu
 	due   time.Time // when to renew; guarded by renewer.mu
 	index int       // place in the renewer's heap, -1 if in none; guarded by renewer.mu
 
