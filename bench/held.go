@@ -59,6 +59,20 @@ func (p *pipelineTimer) ProcessPipelineHook(next redis.ProcessPipelineHook) redi
 	}
 }
 
+// watched is a client whose lock manager renews on connections that a timer
+// watches.
+type watched struct {
+	redis.UniversalClient
+
+	timer *pipelineTimer
+}
+
+// Unwrap returns the client itself.
+func (w watched) Unwrap() redis.UniversalClient { return w.UniversalClient }
+
+// ConnectionHook is asked for by the lock manager.
+func (w watched) ConnectionHook() redis.Hook { return w.timer }
+
 // reset starts from zero.
 func (p *pipelineTimer) reset() {
 	p.mu.Lock()
@@ -78,8 +92,7 @@ func measureHeld(ctx context.Context, s *scope, e effort) (report, error) {
 	server := redistest.Start(s)
 	client := newPlain(s, server)
 	timer := &pipelineTimer{}
-	client.AddHook(timer)
-	manager := newManager(s, client)
+	manager := newManager(s, watched{client, timer})
 
 	few, err := acquireMany(ctx, manager, "few", fewLocks)
 	if err != nil {
