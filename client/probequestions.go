@@ -28,7 +28,7 @@ func (a answers) broken() bool {
 // opened in advance.)
 func (s *server) ask(ctx context.Context, t target) answers {
 	var a answers
-	first := !s.reached.Load()
+	first := !s.fit.Load()
 	conn := t.node.Conn()
 	defer func() { _ = conn.Close() }() // gives the connection back
 	cmds, err := conn.Pipelined(ctx, func(pipe redis.Pipeliner) error {
