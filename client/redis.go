@@ -234,6 +234,12 @@ func (r *Redis) Collector() prometheus.Collector {
 // errors. It may be called without Open, concurrently, and again: later calls wait
 // for the first and return nil. Open after Close does nothing. For a nil or zero Redis
 // it returns ErrInvalidArgument.
+//
+// New commands fail at once. Those under way have 100 ms to end well, before their
+// connections are cut. They return redis.ErrClosed then, or net.ErrClosed if they may not
+// be sent again. Close returns soon after that: after a second more at most for commands
+// that do not notice, and another one for a CredentialsProvider that does not end its
+// subscription, which is an error.
 func (r *Redis) Close() error {
 	if r.zero() {
 		return errZero()
