@@ -98,6 +98,8 @@ type (
 	Locker = lock.Locker
 	// FencedLock is a Lock with a fencing token that tells of its loss.
 	FencedLock = lock.FencedLock
+	// LockInfo is what Inspect of a RedisLockManager returns.
+	LockInfo = lock.Info
 	// LockMetrics is what GetMetrics of a RedisLockManager returns.
 	LockMetrics = lock.LockMetrics
 	// LockOption is an option of NewRedisLockManager: lock.WithNodes and so on.

@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/compozy/cache/config"
-	"github.com/compozy/cache/internal/redisx"
 	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/internal/redisx"
 )
 
 // single returns the options of a client for one server.

@@ -13,15 +13,26 @@
 //
 // # Wait
 //
-// [RedisLockManager.AcquireWait] queues until its context ends. Waiters are served first come, first served, across
-// processes, and are woken by the release, which passes the lock on: nobody polls. Several masters cannot pass it on; they
-// tell the first waiter, and besides each asks once a second. It uses one pub/sub connection to each node for each manager,
-// opened when somebody has to wait for the first time. Where that is impossible, for instance as an ACL forbids the
-// channel, waiters poll: soon after they come, then every quarter of a second.
+// [RedisLockManager.AcquireWait] queues until its context ends. Those who wait are served first come, first served, across
+// processes. The release wakes the first of them and reserves the lock for it for 1.5s; others are refused meanwhile, and a
+// plain Acquire is refused as long as anybody waits. The message that wakes is a hint and no more: the waiter acquires as
+// anybody does, and what the server replies to that is all that counts. So a message that is lost, late, or passed on by a
+// server that is no master any more makes no second holder.
+//
+// Nobody depends on the message either. A waiter asks by itself 1.7s after it last heard of a question, its own or that of
+// another waiter; so one of all asks every two seconds, however many wait, and if that one is gone another does. Each
+// manager uses one pub/sub connection to each node, opened when somebody has to wait for the first time.
 //
 // # With lock
 //
 // [RedisLockManager.WithLock] waits, runs a function with a context that ends with the lock, and releases.
+//
+// # Settings of a call
+//
+// [RedisLockManager.With] returns a view of the manager with settings of its own: an owner that
+// [RedisLockManager.Inspect] shows, a longest and a shortest time to hold, or no renewal.
+//
+//	cron := manager.With(lock.WithOwner(host), lock.WithHoldAtLeast(time.Minute))
 //
 // # Loss
 //
@@ -43,8 +54,10 @@
 //
 //	UPDATE account SET balance = $1, fence = $2 WHERE id = $3 AND fence <= $2
 //
-// The counter of a resource starts at the server's clock in microseconds and counts up from there. It is kept for a day
-// and then begins anew. If it gets lost, tokens grow on as long as clocks do.
+// On one server a token is its clock in microseconds, or one more than the last token where that is larger: tokens grow on
+// after the counter was lost, or has come back from a snapshot or a replica that was behind, as long as clocks do not step
+// back meanwhile. On several nodes they are counted, from the clock of one of them on. A counter that was not used for a
+// day is forgotten.
 //
 // # Quorum
 //
@@ -57,21 +70,27 @@
 // then it grants them to anybody, so that two could have a majority: a master that may have lost its data has to stay away
 // for as long as the longest TTL.
 //
-// Both Acquire and Release return when the majority has decided. What a manager has released it can acquire again at once
-// nevertheless, even where a master that is late has not heard of the release yet. Another manager may still be refused
-// by such a master right after the release; waiting copes with it.
+// Both Acquire and Release return when the majority has decided. A node that is late may refuse the next one for a moment;
+// waiting copes with it.
 //
 // A split is a refusal, ErrLockNotAcquired, whether all masters have answered or only a majority of them: Redis works, and
 // somebody else is there, though perhaps without a majority as well. So it means that the resource is contended, not that
 // somebody has it for sure, as on one server. ErrRedis is left to mean that no majority has answered.
 //
-// # What asynchronous replication cannot promise
+// # What no client can see in time
 //
-// Redis replicates after it has answered. When a master fails before a lock has reached its replica, Sentinel or the
-// cluster promote a replica that knows nothing of the lock, and another holder can get it while the first still holds
-// it: up to a third of the TTL, until the first one's renewal finds out. Its token will be larger nevertheless, as long
-// as the clocks of the two servers differ by less than the failover takes. Where this matters, use tokens, or a quorum
-// of independent masters. The queue survives a failover: waiters ask again when they have reconnected.
+// A holder is told with the next renewal, a third of the TTL later at most, when Redis has lost the lock behind its back.
+// Somebody else may hold it until then, with a larger token. Where that matters let the store refuse smaller tokens, or
+// use a quorum, and keep the TTL short.
+//
+//   - A failover: Redis replicates after it has answered, so a replica that becomes the master may not know the lock.
+//     Those who wait ask again when they have reconnected; they are not told of locks that the server does not know.
+//   - A restart from an old snapshot, or without one: the same. Use AOF, or stay away for as long as the longest TTL.
+//   - Eviction: a maxmemory-policy other than noeviction may remove locks, tokens and queues. Set noeviction.
+//   - The server's clock steps forward: keys expire early. Let NTP slew it.
+//   - Keys that are deleted by hand, FLUSHALL.
+//   - Several nodes that are not the same for all: a majority of the old ones and one of the new ones need not overlap.
+//     Stop all users before you change the nodes.
 //
 // # Metrics
 //
@@ -86,44 +105,35 @@
 //   - cache_lock_refreshes_total, cache_lock_refresh_errors_total: explicit refreshes
 //   - cache_lock_renewals_total, cache_lock_renewal_errors_total: automatic renewals
 //   - cache_lock_lost_total{cause}: losses; cause is expired, stolen or closed
-//   - cache_lock_hand_offs_total: releases that passed the lock on to a waiter
+//   - cache_lock_hand_offs_total: releases that reserved the lock for a waiter
 //
 // [RedisLockManager.GetMetrics] returns the same numbers as a struct.
-//
-// # The way of a lock
-//
-//	acquire.go    tries once, and tells refusal, failure and the caller's end apart
-//	quorum.go     puts a question to all nodes through redsync (pool.go), and takes back what came to nothing; votes.go counts
-//	node.go       asks one node by a script (script.go), together with other callers, and again after a failure that passes
-//	fencing.go    makes a majority agree on the token
-//	leftovers.go  knows what a late master may still have of ours, so that it refuses nobody of us
-//	loss.go       makes the lock, and ends it in time (expiry.go is its timer); held.go is all there are
-//	renewal.go    extends all that are held, renewalbatch.go reads the answers; rejoin.go brings one back to a master that has forgotten it
-//	wait.go       is the queue within the process, contender.go competes for it, inbox.go hears of releases
-//	place.go      asks for a place in Redis' queue, and says when to ask again
-//	release.go    gives it back or passes it on
-//	cleanup.go    removes what commands of unknown fate may have left
-//
-// The scripts beside them say what Redis does.
 //
 // # Failure
 //
 //   - Redis down: Acquire fails within the node timeout ([WithNodeTimeout]) with ErrRedis. Held locks are lost on time.
 //     A client must heed the deadlines of contexts (redis.Options.ContextTimeoutEnabled) for its connections to be freed
 //     as fast; calls return in time in any case.
-//   - One master of a cluster hangs: the locks on it are lost on time, those on the others are renewed, acquired and released
-//     meanwhile.
-//   - A command whose fate is unknown is undone in the background, so that an Acquire that failed leaves no key.
-//   - A holder that dies delays the others by its TTL, a waiter whose connection was closed not at all, and one that
-//     vanished without, as its machine is gone, by less than two seconds, however many of them are in a row: all who wait
-//     hear of a new holder, and the first of them that is alive asks whether it has confirmed the lock.
+//   - One master of a cluster hangs: the locks on it are lost on time, those on the others are renewed, acquired, waited for
+//     and released meanwhile. A slot that moves is waited for within the node timeout.
+//   - A command whose fate is unknown is undone in the background, so that an Acquire that failed leaves no key. A lock
+//     lasts for 10s at first, however long its TTL; so does a key that a command leaves which arrives too late for that.
+//   - The application's pool is used up: held locks are renewed all the same, on a connection of their own.
+//   - A holder that dies delays the others by its TTL. Once the lock is free a waiter that has died, queue keys that are
+//     lost, or a message that does not arrive, delays the next holder by about two seconds at most.
 //   - [RedisLockManager.Close] tells all holders, releases everything, and leaves no goroutine.
 //   - Bad arguments are refused with [ErrInvalidArgument] before anything is sent.
 //
 // # Keys
 //
-// With the default prefix the lock of the resource r is the key cache:lock:{r}; beside it are cache:lock:{r}:fence (the
-// token), and while somebody waits cache:lock:{r}:queue and cache:lock:{r}:seen. The braces keep them on one node of a
-// cluster. The lock's value names the acquisition; a plus sign behind it says that somebody may be waiting. Managers listen
-// on the channels cache:lock:inbox:*.
+// With the default prefix the lock of the resource r is the key cache:lock:{r}, which contains the holder's value; beside it
+// are cache:lock:{r}:fence (the token), and while somebody waits cache:lock:{r}:queue, and after a release
+// cache:lock:{r}:next. The braces keep them on one node of a cluster. Managers listen on the channels cache:lock:inbox:*.
+//
+// # Internals
+//
+// A [RedisLockManager] talks to a store: one Redis (internal/store), or a quorum of them (internal/quorum), which asks all
+// of its nodes through redsync. The keeper makes a lock of what the store has granted, and its lease ends it in time; the
+// renewer has the store extend all locks that are due. The queue has, for each resource that callers of the process wait
+// for, a contender, which asks the store on behalf of all of them.
 package lock

@@ -179,7 +179,7 @@ func (r *renewer) renewed(l *RedisLock, x extension, reply store.Reply) {
 		}
 		r.metrics.renewals.Add(1)
 		r.failing.Over(r.log, "lock: renewals succeed again")
-		if l.call.renewal {
+		if l.call.renewal && (l.end.IsZero() || l.Until().Before(l.end)) {
 			r.schedule(l, next(x.sent, x.claim.TTL))
 		}
 	case !l.isCurrent(x):

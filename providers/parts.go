@@ -21,6 +21,7 @@ func (i Instance) Locks(
 	cfg = cfg.WithDefaults()
 	opts := []lock.Option{
 		lock.WithName(i.label()), lock.WithLogger(i.logger(env.Logger)), lock.WithKeyPrefix(cfg.KeyPrefix),
+		lock.WithTracerProvider(env.Tracing),
 	}
 	nodes := owner.LockNodes()
 	if len(nodes) > 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -158,15 +159,20 @@ func (q *Quorum) Inspect(ctx context.Context, k store.Keys) (store.State, error)
 	}
 	var whole store.State
 	holders := make(map[string]int, 1)
+	var tokens []int64
 	for range len(answers) { // a majority at least
 		a := <-answers
 		if !a.ok {
 			continue
 		}
-		whole.Waiting, whole.Token = max(whole.Waiting, a.Waiting), max(whole.Token, a.Token)
+		whole.Waiting = max(whole.Waiting, a.Waiting)
+		tokens = append(tokens, a.Token)
 		if holders[a.Value]++; a.Value != "" && holders[a.Value] >= q.majority() {
 			whole.Value, whole.TTL = a.Value, a.TTL
 		}
+	}
+	if slices.Sort(tokens); len(tokens) >= q.majority() {
+		whole.Token = tokens[len(tokens)-q.majority()] // the largest that a majority has reached
 	}
 	return whole, nil
 }
