@@ -58,6 +58,10 @@ func TestInspect(t *testing.T) {
 			assert.InDelta(t, 5, info.TTL.Seconds(), 5)
 			cancel()
 			require.ErrorIs(t, <-done, context.Canceled)
+			require.Eventually(t, func() bool {
+				info, err = m.Inspect(t.Context(), "job")
+				return assert.NoError(t, err) && info.Waiting == 0
+			}, patience, tick)
 
 			require.NoError(t, l.Release(t.Context()))
 			nameless := acquire(t, m, "job", longTTL)
