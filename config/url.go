@@ -37,6 +37,11 @@ func checkURL(raw string) (*redis.Options, string) {
 		// What follows would be a fragment, which go-redis ignores together with
 		// the host in it: the rest of the password that has a # in it.
 		return nil, "a URL without #, which is written %23 in user and password"
+	case hasTwoHosts(userPart(raw)):
+		return nil, "a URL with one host, and @ and comma in user and password written %40 and %2C; " +
+			"the nodes of a Cluster or of Sentinel belong in Addrs"
+	case strings.Contains(userPart(raw), "@"):
+		return nil, "a URL with one @, which is written %40 in user and password"
 	}
 	u, err := url.Parse(raw)
 	switch {
@@ -103,6 +108,23 @@ func checkTCP(u *url.URL) string {
 		return "a URL whose path is a database number"
 	}
 	return ""
+}
+
+// userPart returns what stands between // and the host, without its @.
+func userPart(raw string) string {
+	_, rest, _ := strings.Cut(raw, "://")
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		rest = rest[:i]
+	}
+	return rest[:max(0, strings.LastIndexByte(rest, '@'))]
+}
+
+// hasTwoHosts reports whether the user part of a URL seems to have a host in it, as that of
+// redis://app:pw@host-1:6379,app:pw@host-2:6379 and of redis://host-1:6379,app:pw@host-2 has.
+// The last host would get it all, with a password that may be meant for the first.
+func hasTwoHosts(userPart string) bool {
+	before, _, list := strings.Cut(userPart, ",")
+	return list && (strings.Contains(userPart, "@") || !strings.Contains(before, ":") || isHostPort(before))
 }
 
 // authority returns what stands between // and the path, without the user part.

@@ -109,3 +109,40 @@ func TestDatabase(t *testing.T) {
 		require.Equal(t, want, c.Database(), raw)
 	}
 }
+
+// The user part of a URL reaches up to its last @: with two hosts, the second would get a
+// password that holds the first.
+func TestTwoHostsWithCredentials(t *testing.T) {
+	t.Parallel()
+	const both = "a URL with one host, and @ and comma in user and password written %40 and %2C; "
+	for raw, says := range map[string]string{
+		"redis://app:hunter2@a:6379,app:hunter2@b:6379":         both,
+		"redis://app:hunter2@a,app:hunter2@b":                   both,
+		"valkeys://app:hunter2@a:1,app:hunter2@b:2,c:hunter@d/": both,
+		"redis://:hunter2@a:6379,:hunter2@b:6379/1?pool_size=3": both,
+		"redis://app:hunter2@[::1]:6379,app:hunter2@[::2]:6379": both,
+		"redis://a:6379,app:hunter2@b:6379":                     both,
+		"redis://a,app:hunter2@b":                               both,
+		"unix://app:hunter2@a,app:hunter2@/run/redis.sock":      both,
+		"redis://app:hunter2@a:6379;app:hunter2@b:6379":         "with one @, which is written %40",
+		"redis://app:hunter2@@a:6379":                           "with one @, which is written %40",
+	} {
+		for name, c := range map[string]*Config{"URL": {URL: raw}, "LockNodes": {LockNodes: []string{raw, "other:1"}}} {
+			err := c.Validate()
+			require.Contains(t, badFields(t, err)[name].Allowed, says, raw)
+			require.NotContains(t, err.Error(), "hunter", raw)
+		}
+		_, err := fromEnv(t, "APP_", map[string]string{"APP_REDIS_URL": raw})
+		require.Contains(t, badFields(t, err)["URL"].Allowed, says, raw)
+		_, err = ParseURL(raw)
+		require.ErrorIs(t, err, ErrInvalid)
+	}
+	for raw, want := range map[string]string{
+		"redis://app:hunter,2@a": "hunter,2", "redis://:6379,2@a": "6379,2", "redis://app:hunter%40a%2Cb@a": "hunter@a,b",
+	} {
+		opts, err := ParseURL(raw)
+		require.NoError(t, err, raw)
+		require.Equal(t, want, opts.Password)
+		require.Equal(t, "a:6379", opts.Addr)
+	}
+}
