@@ -36,27 +36,37 @@
 // has succeeded does it also call INCR, APPEND and HSET, each followed by DEL, since
 // they cannot be called without a write.
 //
-// For that check an ACL user needs the keys ~<prefix>*, the channels &<prefix>* and
+// An ACL user needs the keys ~<prefix>*, the channels &<prefix>* and
 //
 //	+eval +evalsha +get +set +exists +del +pttl +pexpire +incr +append +time
 //	+hget +hset +hdel +zadd +zrem +zrange +zrank
-//	+xadd +xdel +xlen +xrange +xrevrange +publish
-//	+subscribe +psubscribe
+//	+publish +subscribe +ping
+//	+xadd +xdel +xlen +xrange +xrevrange
+//	+psubscribe +unsubscribe +punsubscribe
 //
-// where a lock node needs neither the last two lines nor channels; with a database number
-// also SELECT, with a client name CLIENT SETNAME, in a Cluster CLUSTER SLOTS and SSUBSCRIBE, on the only
-// node of a Cluster without that setting CLUSTER INFO beside INFO, and PING
-// for idle connections that are opened in advance. Without INFO it passes with a warning
-// that the version is unknown. The channels that events go to, and the globs of the
-// application, are not part of it: the health check subscriptions says what of them is
-// refused.
+// A lock node needs the first three lines, and of the channels &<prefix>lock:inbox:* only.
+// Its check does not ask for the channels and the third line: without them AcquireWait does
+// not hear of a release, and asks for the lock again and again.
+//
+// Some settings need more:
+//
+//   - a database number: SELECT
+//   - a client name: CLIENT SETNAME
+//   - Cluster: CLUSTER SLOTS and SSUBSCRIBE
+//   - a server that is the only node of a Cluster, without the setting Cluster: CLUSTER INFO,
+//     if the user may run INFO
+//
+// Without INFO a check passes with a warning that the version is unknown. The channels of
+// events, such as workflow:*, and what the application itself subscribes to are no part of
+// it: the health check subscriptions reports what Redis refuses of them.
 //
 // A check sends INFO server, INFO memory replication and the script in one round trip, on
 // one connection of the pool; in a Cluster one to each master, after CLUSTER SLOTS. Until a
-// check has succeeded it sends the script both by its hash and in full, and subscribes for a
-// moment to a channel and a glob that nobody publishes to (in a Cluster also to a sharded
-// channel), at the same time, on a connection beside the pool. If that connection breaks or
-// takes too long, the check does not fail for it.
+// check has succeeded it sends the script both by its hash and in full. At the same time it
+// tries to subscribe, on a connection beside the pool: for a moment to a channel and a glob
+// that nobody publishes to, in a Cluster also to a sharded channel. If that connection breaks
+// or takes too long, the check does not fail for it, nor if the glob is refused to this user:
+// that leaves an entry in ACL LOG.
 //
 // They return an [*Error] with the address and one of the kinds [ErrUnreachable],
 // [ErrTLS], [ErrAuth], [ErrLoading], [ErrReadOnly], [ErrOutOfMemory], [ErrDisk],

@@ -46,7 +46,7 @@ func mainEndpoint(cfg *config.Config) (*endpoint, error) {
 			return nil, fmt.Errorf("client: %w", err)
 		}
 		e.network, e.addrs = fromURL.Network, []string{fromURL.Addr}
-		applyURL(o, fromURL)
+		applyOptions(o, fromURL)
 		if fromURL.Password != "" {
 			o.Username, o.Password = fromURL.Username, fromURL.Password
 		} else {
@@ -73,8 +73,8 @@ func mainEndpoint(cfg *config.Config) (*endpoint, error) {
 	if e.tls, err = newSecurity(cfg); err != nil {
 		return nil, err
 	}
-	if fromURL != nil && !e.tls.custom {
-		e.tls.applyURL(cfg.URL, fromURL)
+	if fromURL != nil {
+		e.tls.applySkipVerify(cfg.URL, fromURL)
 	}
 	return e, nil
 }
@@ -102,7 +102,7 @@ func lockEndpoint(cfg *config.Config, node string, main *endpoint) (*endpoint, e
 		options: baseOptions(cfg), ownURL: true,
 	}
 	e.options.Username, e.options.Password, e.options.DB = fromURL.Username, fromURL.Password, fromURL.DB
-	applyURL(&e.options, fromURL)
+	applyOptions(&e.options, fromURL)
 	if fromURL.TLSConfig == nil {
 		return e, nil
 	}
@@ -110,7 +110,7 @@ func lockEndpoint(cfg *config.Config, node string, main *endpoint) (*endpoint, e
 		return nil, err
 	}
 	e.tls.config.ServerName = "" // the name to verify is that of the node
-	e.tls.applyURL(node, fromURL)
+	e.tls.applySkipVerify(node, fromURL)
 	return e, nil
 }
 
@@ -154,9 +154,9 @@ func orNone[T int | time.Duration](v T) T {
 	return v
 }
 
-// applyURL overrides o by the options that the query of a URL named. They are the
+// applyOptions overrides o by the options that the query of a URL named. They are the
 // ones that are not zero: zero is how go-redis says "not given".
-func applyURL(o *redis.UniversalOptions, u *redis.Options) {
+func applyOptions(o *redis.UniversalOptions, u *redis.Options) {
 	o.Protocol = cmp.Or(u.Protocol, o.Protocol)
 	o.ClientName = cmp.Or(u.ClientName, o.ClientName)
 	o.MaxRetries = cmp.Or(u.MaxRetries, o.MaxRetries)

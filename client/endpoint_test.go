@@ -120,6 +120,7 @@ func TestURLWins(t *testing.T) {
 
 func TestURLOptions(t *testing.T) {
 	t.Parallel()
+	require.Zero(t, single(t, build(t, &config.Config{URL: "redis://h?max_retries=0"}).UniversalClient).MaxRetries)
 	r := build(t, &config.Config{
 		PoolSize: 1, ClientName: "x",
 		URL: "redis://h?protocol=2&client_name=c&max_retries=-1&min_retry_backoff=0&max_retry_backoff=2s&dial_timeout=3s&read_timeout=-1" +
@@ -261,6 +262,12 @@ func TestTLSSettings(t *testing.T) {
 	r = build(t, &config.Config{URL: "rediss://redis.internal?skip_verify=true"})
 	require.True(t, r.main.endpoint.tls.config.InsecureSkipVerify)
 	require.False(t, build(t, &config.Config{URL: "rediss://redis.internal"}).main.endpoint.tls.config.InsecureSkipVerify)
+	for want, cfg := range map[bool]*config.Config{
+		true:  {URL: "rediss://a", LockNodes: []string{"rediss://b?skip_verify=true"}},
+		false: {URL: "rediss://a", LockNodes: []string{"rediss://b?skip_verify=true"}, TLSConfig: &tls.Config{MinVersion: tls.VersionTLS13}},
+	} {
+		require.Equal(t, want, build(t, cfg).nodes[0].endpoint.tls.config.InsecureSkipVerify, "a TLSConfig wins")
+	}
 	require.Equal(t, "redis.internal", r.main.endpoint.tls.forDial("redis.internal:6379").ServerName)
 	require.Equal(t, "/socket", r.main.endpoint.tls.forDial("/socket").ServerName)
 }

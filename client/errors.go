@@ -20,8 +20,8 @@ var (
 	ErrClosed = errors.New("client: closed")
 )
 
-// ErrInvalidArgument matches the [*ArgumentError] of calls without a context, or on a nil
-// or zero Redis. Nothing was sent.
+// ErrInvalidArgument matches the [*ArgumentError] of calls without a context, with an option
+// that is nil, or on a nil or zero Redis. Nothing was sent.
 var ErrInvalidArgument = arguments.ErrInvalid
 
 // ArgumentError says which argument cannot be used, and why. All packages of this
@@ -95,7 +95,7 @@ func (e *Error) Unwrap() []error {
 	return []error{e.Kind, e.Err}
 }
 
-// classify tells what an error of a PING means.
+// classify returns the kind of an error that a command or a check met.
 func classify(err error) error {
 	switch {
 	case errors.Is(err, ErrNotStarted):
@@ -118,7 +118,7 @@ func classify(err error) error {
 		return ErrDisk // such a server refuses even a PING
 	case redis.IsMaxClientsError(err), redis.IsTryAgainError(err), redis.HasErrorPrefix(err, "BUSY "):
 		return ErrUnreachable
-	case isTLS(err):
+	case isHandshakeError(err):
 		return ErrTLS
 	}
 	if _, ok := errors.AsType[redis.Error](err); ok {

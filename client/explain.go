@@ -9,16 +9,16 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// isSentinel says what to change where a server turns out to be a Sentinel.
-func (s *server) isSentinel() string {
+// adviceForSentinel says what to change where a server turns out to be a Sentinel.
+func (s *server) adviceForSentinel() string {
 	if s.lockNode {
 		return "it is a Sentinel; LockNodes (REDIS_LOCK_NODES) are the Redis servers themselves"
 	}
 	return "it is a Sentinel; set MasterName and Addrs (REDIS_MASTER_NAME and REDIS_ADDRS)"
 }
 
-// isClusterNode says what to change where a server turns out to be a node of a Cluster.
-func (s *server) isClusterNode() string {
+// adviceForClusterNode says what to change where a server turns out to be a node of a Cluster.
+func (s *server) adviceForClusterNode() string {
 	if s.lockNode {
 		return "it is a node of a Cluster; LockNodes (REDIS_LOCK_NODES) are independent servers"
 	}
@@ -128,7 +128,7 @@ func (s *server) mismatch(ctx context.Context, err error) string {
 			return "the sentinels know no master of this name; see MasterName (REDIS_MASTER_NAME)"
 		}
 	case moved, strings.Contains(text, "not allowed in cluster mode"):
-		return s.isClusterNode()
+		return s.adviceForClusterNode()
 	default:
 		return s.identify(ctx)
 	}
@@ -158,15 +158,15 @@ func (s *server) misfit(ctx context.Context, info string, node redis.UniversalCl
 	mode := infoField(info, "redis_mode")
 	switch {
 	case mode == "sentinel":
-		return s.isSentinel()
+		return s.adviceForSentinel()
 	case mode == "cluster" && s.endpoint.mode != modeCluster:
 		// A Cluster of one node serves everybody.
 		state, err := node.ClusterInfo(ctx).Result()
 		if err != nil || infoField(state, "cluster_size") != "1" {
-			return s.isClusterNode()
+			return s.adviceForClusterNode()
 		}
 	}
-	return outdated(info)
+	return adviceForVersion(info)
 }
 
 // refusal says in words what the server refuses, without what it quotes.

@@ -15,8 +15,6 @@ import (
 // has started and although its start may fail.
 type gate struct {
 	state atomic.Int32
-	// reached is set once a command has succeeded.
-	reached atomic.Bool
 	// inside is how many commands are under way.
 	inside atomic.Int64
 	// done is cancelled by close, which ends connections being opened as well.
@@ -71,13 +69,6 @@ func (g *gate) drain(limit time.Duration) {
 		if redisx.Sleep(ctx, time.Millisecond) != nil {
 			return
 		}
-	}
-}
-
-// succeeded notes that the server has answered.
-func (g *gate) succeeded() {
-	if !g.reached.Load() { // reading is cheaper than writing
-		g.reached.Store(true)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 type hook struct {
 	gate    *gate
 	metrics *metrics
+	server  *server // to note that it has answered
 	// sentinelPassword is what the sentinels' replies must not show.
 	sentinelPassword string
 }
@@ -41,7 +42,7 @@ func (h *hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		m.seconds.Observe(time.Since(start).Seconds())
 		m.count(err)
 		if err == nil {
-			h.gate.succeeded()
+			h.server.succeeded()
 		}
 		return err
 	}
@@ -60,6 +61,9 @@ func (h *hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 		defer h.gate.leave()
 		start := time.Now()
 		err := hideInPipeline(cmds, next(ctx, cmds))
+		if err == nil {
+			h.server.succeeded()
+		}
 		h.metrics.pipeline.Observe(time.Since(start).Seconds())
 		for _, cmd := range cmds {
 			h.metrics.command(cmd.Name()).count(cmd.Err())

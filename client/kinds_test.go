@@ -192,7 +192,7 @@ func TestServerVersion(t *testing.T) {
 		require.Equal(t, test.product, product, test.info)
 		require.Equal(t, test.version, version, test.info)
 		require.Equal(t, test.oldest, oldest, test.info)
-		require.Equal(t, test.outdated, outdated(test.info) != "", test.info)
+		require.Equal(t, test.outdated, adviceForVersion(test.info) != "", test.info)
 	}
 }
 

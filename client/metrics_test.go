@@ -241,6 +241,31 @@ func TestMetricsOfClusterThatIsAway(t *testing.T) {
 	require.Equal(t, int64(1), dials.Load())
 }
 
+// A lock node that answers says nothing about the Cluster.
+func TestMetricsOfClusterThatIsAwayBesideALockNode(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	var dials atomic.Int64
+	r := open(t, &config.Config{
+		Cluster: true, Addrs: []string{"away:1"}, LockNodes: []string{srv.Addr()}, PingTimeout: patience,
+		Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if addr == srv.Addr() {
+				return new(net.Dialer).DialContext(ctx, network, addr)
+			}
+			dials.Add(1)
+			<-ctx.Done()
+			return nil, ctx.Err()
+		},
+	})
+	eventually(t, func() bool { return dials.Load() == 1 }, "the idle keeper's probe")
+	require.NoError(t, r.LockNodes()[0].Set(t.Context(), "k", "v", 0).Err())
+	_, err := r.LockNodes()[0].Pipelined(t.Context(), func(p redis.Pipeliner) error { return p.Get(t.Context(), "k").Err() })
+	require.NoError(t, err)
+	require.NoError(t, r.CheckLockNodes(t.Context()))
+	require.Contains(t, collect(t, r), "cache_client_pool_hits_total")
+	require.Equal(t, int64(1), dials.Load())
+}
+
 func TestMetricsOfCluster(t *testing.T) {
 	t.Parallel()
 	set := redistest.StartCluster(t, 3)

@@ -19,7 +19,7 @@ import (
 	"github.com/compozy/cache/internal/redisx"
 )
 
-// probeSource changes nothing, but needs all that the scripts of locks and events need.
+// probeSource leaves nothing behind, but needs all that the scripts of locks and events need.
 //
 //go:embed probe.lua
 var probeSource string
@@ -38,7 +38,8 @@ type server struct {
 	lockNode bool
 	script   *redis.Script // of the probe
 	prefix   string        // of its key
-	reached  atomic.Bool   // a check has succeeded
+	answered atomic.Bool   // a command or a check has succeeded
+	fit      atomic.Bool   // a check has succeeded
 
 	mu       sync.Mutex
 	warnings []string // those of the last check that succeeded
@@ -91,10 +92,17 @@ func (s *server) check(ctx context.Context) error {
 			return err
 		}
 	}
-	s.gate.succeeded() // the commands of a Cluster's nodes do not pass our hook
-	s.reached.Store(true)
+	s.succeeded() // the commands of a Cluster's nodes do not pass our hook
+	s.fit.Store(true)
 	s.warn(slices.Concat(warnings...))
 	return nil
+}
+
+// succeeded notes that the server has answered.
+func (s *server) succeeded() {
+	if !s.answered.Load() { // reading is cheaper than writing
+		s.answered.Store(true)
+	}
 }
 
 // patience returns the context of a check. Until a TLS server has answered for the
@@ -102,7 +110,7 @@ func (s *server) check(ctx context.Context) error {
 // Redis without TLS gives no answer to a handshake.
 func (s *server) patience(ctx context.Context) (context.Context, context.CancelFunc) {
 	deadline, ok := ctx.Deadline()
-	if !ok || s.endpoint.tls == nil || s.reached.Load() {
+	if !ok || s.endpoint.tls == nil || s.fit.Load() {
 		return context.WithCancel(ctx)
 	}
 	return context.WithDeadline(ctx, deadline.Add(-time.Until(deadline)/4))
@@ -209,7 +217,7 @@ func (s *server) inspect(ctx context.Context, t target) (warnings []string, err 
 		deaf      error
 		listening sync.WaitGroup
 	)
-	if !s.lockNode && !s.reached.Load() {
+	if !s.lockNode && !s.fit.Load() {
 		listening.Go(func() { deaf = s.listen(ctx, t) })
 	}
 	said := s.ask(ctx, t)

@@ -61,6 +61,10 @@ func TestMissingPermission(t *testing.T) {
 		"PUBLISH":       {rules: "-publish", says: "user app may not run PUBLISH: "},
 		"SUBSCRIBE":     {rules: "-subscribe", says: "user app may not run SUBSCRIBE: NOPERM"},
 		"PSUBSCRIBE":    {rules: "-psubscribe", says: "user app may not run PSUBSCRIBE: NOPERM"},
+		"UNSUBSCRIBE":   {rules: "-unsubscribe", says: "user app may not run UNSUBSCRIBE: NOPERM"},
+		"PUNSUBSCRIBE":  {rules: "-punsubscribe", says: "user app may not run PUNSUBSCRIBE: NOPERM"},
+		"PING":          {rules: "-ping", says: "user app may not run PING: NOPERM"},
+		"PING, RESP2":   {rules: "-ping", query: "?protocol=2", says: "user app may not run PING: NOPERM"},
 		"streams":       {rules: "-@stream", says: "user app may not run XADD: "},
 		"TIME":          {rules: "-time", says: "user app may not run TIME: "},
 		"INCR":          {rules: "-incr", says: "user app may not run INCR: "},
@@ -82,7 +86,7 @@ func TestMissingPermission(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			user := "app" + strings.NewReplacer(" ", "").Replace(name)
+			user := "app" + strings.NewReplacer(" ", "", ",", "").Replace(name)
 			args := []any{"acl", "setuser", user, "on", ">hunter2", "~*", "&*", "+@all"}
 			for rule := range strings.FieldsSeq(test.rules) {
 				args = append(args, rule)
@@ -111,7 +115,7 @@ func TestDocumentedPermissions(t *testing.T) {
 	t.Parallel()
 	srv, set := redistest.Start(t), redistest.StartCluster(t, 3)
 	const check = "+eval +evalsha +get +set +exists +del +pttl +pexpire +incr +append +time +hget +hset +hdel " +
-		"+zadd +zrem +zrange +zrank +xadd +xdel +xlen +xrange +xrevrange +publish +subscribe +psubscribe &cache:*"
+		"+zadd +zrem +zrange +zrank +xadd +xdel +xlen +xrange +xrevrange +publish +subscribe +psubscribe +unsubscribe +punsubscribe +ping &cache:*"
 	for name, test := range map[string]struct {
 		cfg   config.Config
 		rules string

@@ -28,7 +28,7 @@ func (a answers) broken() bool {
 // opened in advance.)
 func (s *server) ask(ctx context.Context, t target) answers {
 	var a answers
-	first := !s.reached.Load()
+	first := !s.fit.Load()
 	conn := t.node.Conn()
 	defer func() { _ = conn.Close() }() // gives the connection back
 	cmds, err := conn.Pipelined(ctx, func(pipe redis.Pipeliner) error {
@@ -80,8 +80,8 @@ func isRedirect(err error) bool {
 }
 
 // listen subscribes to a name that nobody publishes to, in each way that locks and events
-// do, and returns what the server refuses. It does not report a connection that breaks or
-// takes too long, as the questions of ask do that.
+// do, unsubscribes and sends a PING, and returns what the server refuses. It does not report
+// a connection that breaks or takes too long, as the questions of ask do that.
 func (s *server) listen(ctx context.Context, t target) error {
 	ps := t.node.Subscribe(ctx) // connects with the first command
 	defer context.AfterFunc(ctx, func() { _ = ps.Close() })()
@@ -90,8 +90,10 @@ func (s *server) listen(ctx context.Context, t target) error {
 	if s.endpoint.mode == modeCluster {
 		ways = append(ways, ps.SSubscribe)
 	}
-	for _, subscribe := range ways {
-		if err := subscribe(ctx, t.key); err != nil {
+	// All leave before the first answer is read.
+	ways = append(ways, ps.Unsubscribe, ps.PUnsubscribe, ps.Ping)
+	for _, send := range ways {
+		if err := send(ctx, t.key); err != nil {
 			return onlyReply(err)
 		}
 	}

@@ -93,14 +93,15 @@ func (r *Redis) build(e *endpoint, set settings) (*server, error) {
 	c := e.connect(dial)
 	// The first hook is the outermost: what the gate refuses is neither
 	// counted nor traced.
-	c.AddHook(&hook{gate: r.gate, metrics: r.metrics, sentinelPassword: e.options.SentinelPassword})
+	s := newServer(c, e, dial, r.gate, r.cfg, set.log)
+	c.AddHook(&hook{gate: r.gate, metrics: r.metrics, server: s, sentinelPassword: e.options.SentinelPassword})
 	if cluster, ok := c.(*redis.ClusterClient); ok {
 		cluster.OnNewNode(func(node *redis.Client) { node.AddHook(nodeHook{r.gate}) })
 	}
 	if err := instrument(c, set.tracer); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	return newServer(c, e, dial, r.gate, r.cfg, set.log), nil
+	return s, nil
 }
 
 // NewRedis builds a client, connects and waits until the server is fit for use. A nil
@@ -138,10 +139,10 @@ func NewRedis(ctx context.Context, cfg *config.Config) (*Redis, error) {
 }
 
 // poolStats returns the statistics of the main client's pools. Those of a Cluster
-// are left out until a command has succeeded: before, go-redis would look for the
+// are left out until one of its commands has succeeded: before, go-redis would look for the
 // nodes first, and a scrape would wait for a network that does not answer.
 func (r *Redis) poolStats() *redis.PoolStats {
-	if r.main.endpoint.mode == modeCluster && !r.gate.reached.Load() {
+	if r.main.endpoint.mode == modeCluster && !r.main.answered.Load() {
 		return &redis.PoolStats{}
 	}
 	return r.UniversalClient.PoolStats()
@@ -233,8 +234,14 @@ func (r *Redis) Collector() prometheus.Collector {
 // errors. It may be called without Open, concurrently, and again: later calls wait
 // for the first and return nil. Open after Close does nothing. For a nil or zero Redis
 // it returns ErrInvalidArgument.
+//
+// New commands fail at once. Those under way have 100 ms to end well, before their
+// connections are cut. They return redis.ErrClosed then, or net.ErrClosed if they may not
+// be sent again. Close returns soon after that: after a second more at most for commands
+// that do not notice, and another one for a CredentialsProvider that does not end its
+// subscription, which is an error.
 func (r *Redis) Close() error {
-	if r == nil || r.gate == nil {
+	if r.zero() {
 		return errZero()
 	}
 	first := false
@@ -267,10 +274,8 @@ func (r *Redis) close() error {
 	r.idle.wait()
 	r.gate.drain(closeLimit)
 	var errs []error
-	if r.UniversalClient != nil {
-		if err := r.UniversalClient.Close(); err != nil && !errors.Is(err, redis.ErrClosed) {
-			errs = append(errs, fmt.Errorf("client: close %s: %w", r.Addr(), err))
-		}
+	if err := r.UniversalClient.Close(); err != nil && !errors.Is(err, redis.ErrClosed) {
+		errs = append(errs, fmt.Errorf("client: close %s: %w", r.Addr(), err))
 	}
 	for i, node := range r.nodes {
 		if err := node.client.Close(); err != nil && !errors.Is(err, redis.ErrClosed) {

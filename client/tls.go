@@ -44,8 +44,12 @@ func newSecurity(cfg *config.Config) (*security, error) {
 	return s, s.readFiles(s.config)
 }
 
-// applyURL lets the option skip_verify of a URL win over the settings.
-func (s *security) applyURL(raw string, parsed *redis.Options) {
+// applySkipVerify lets the option skip_verify of a URL win over TLSSkipVerify. A TLSConfig
+// wins over both: it may insist on a verification that a URL must not switch off.
+func (s *security) applySkipVerify(raw string, parsed *redis.Options) {
+	if s.custom {
+		return
+	}
 	u, err := url.Parse(raw)
 	if err == nil && parsed.TLSConfig != nil && u.Query().Has("skip_verify") {
 		s.config.InsecureSkipVerify = parsed.TLSConfig.InsecureSkipVerify
@@ -120,8 +124,8 @@ func (s *security) readPair() (tls.Certificate, error) {
 	return pair, nil
 }
 
-// isTLS recognises a failed handshake, as opposed to a network that failed.
-func isTLS(err error) bool {
+// isHandshakeError recognises a failed handshake, as opposed to a network that failed.
+func isHandshakeError(err error) bool {
 	_, verify := errors.AsType[*tls.CertificateVerificationError](err)
 	_, record := errors.AsType[tls.RecordHeaderError](err)
 	return verify || record || isAlert(err)
@@ -189,7 +193,7 @@ func (s *server) speaksTLS(ctx context.Context, err error) bool {
 // an answer that is none, or no answer, as err says.
 func (s *server) speaksPlain(ctx context.Context, err error) bool {
 	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
-	if s.endpoint.tls == nil || s.reached.Load() || !noTLS && !isContext(err) {
+	if s.endpoint.tls == nil || s.fit.Load() || !noTLS && !isContext(err) {
 		return false
 	}
 	return slices.ContainsFunc(s.endpoint.addrs, func(addr string) bool {

@@ -112,6 +112,12 @@ func TestSkipVerify(t *testing.T) {
 	strict := &tls.Config{MinVersion: tls.VersionTLS12}
 	_, err = NewRedis(within(t, patience), &config.Config{URL: "rediss://" + srv.Addr() + "?skip_verify=true", TLSConfig: strict})
 	require.ErrorIs(t, err, ErrTLS, "a TLSConfig wins over everything")
+	r := open(t, &config.Config{
+		URL: "rediss://" + srv.Addr(), TLSConfig: srv.TLSConfig(),
+		LockNodes: []string{"rediss://" + other.Addr() + "?skip_verify=true"},
+	})
+	require.NoError(t, r.HealthCheck(t.Context()))
+	require.ErrorIs(t, r.CheckLockNodes(t.Context()), ErrTLS, "also at a lock node")
 	t.Run("Sentinel", func(t *testing.T) {
 		t.Parallel()
 		set := redistest.StartSentinel(t, redistest.WithTLS())

@@ -14,9 +14,9 @@ const (
 	oldestValkey = 8
 )
 
-// outdated says that the server which describes itself by info is too old to be used,
+// adviceForVersion says that the server which describes itself by info is too old to be used,
 // with its version and the one it takes; "" if it is new enough, or does not say.
-func outdated(info string) string {
+func adviceForVersion(info string) string {
 	product, version, oldest := serverVersion(info)
 	if oldest == 0 || majorVersion(version) >= oldest {
 		return ""

@@ -11,7 +11,7 @@ import (
 // UsesTLS reports whether connections to the main server use TLS: because of
 // TLSEnabled, TLSConfig, or a rediss:// or valkeys:// URL. Those of a nil Config do not.
 func (c *Config) UsesTLS() bool {
-	return c != nil && (c.TLSEnabled || c.TLSConfig != nil || isTLS(c.URL))
+	return c != nil && (c.TLSEnabled || c.TLSConfig != nil || isTLSURL(c.URL))
 }
 
 // tls reads the files, so that a typing error shows at start and not at the first
@@ -54,7 +54,7 @@ func (v *validation) withoutTLS() {
 	if c.TLSServerName != "" {
 		v.reject("TLSServerName", "nothing without TLSEnabled or a rediss:// URL")
 	}
-	if slices.ContainsFunc(c.LockNodes, isTLS) || !v.ok("LockNodes") {
+	if slices.ContainsFunc(c.LockNodes, isTLSURL) || !v.ok("LockNodes") {
 		return // they share the rest
 	}
 	for name, given := range map[string]bool{

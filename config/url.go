@@ -63,7 +63,11 @@ func checkURL(raw string) (*redis.Options, string) {
 	if err != nil {
 		return nil, checkOptionValues(u)
 	}
-	return opts, checkURLOptions(opts)
+	query := u.Query()
+	if query.Get("max_retries") != "" && opts.MaxRetries == 0 {
+		opts.MaxRetries = -1 // none; to go-redis 0 is the default, although it takes "0s" for none
+	}
+	return opts, checkURLOptions(opts, query)
 }
 
 // checkLocation checks scheme, host, port and path, and returns the scheme as
@@ -160,7 +164,7 @@ func checkOptionNames(u *url.URL, query url.Values) string {
 	all := strings.Join(known, ", ")
 	for _, name := range slices.Sorted(maps.Keys(query)) {
 		switch {
-		case name == "skip_verify" && !isTLS(u.Scheme+"://"):
+		case name == "skip_verify" && !isTLSURL(u.Scheme+"://"):
 			return "a URL with skip_verify for rediss:// and valkeys:// only"
 		case slices.Contains(known, name):
 		case strings.Contains(u.RawQuery, "@"):
@@ -236,31 +240,33 @@ const maxConns = 100_000
 // maxBuffer bounds the buffers that a URL may ask for, in bytes per connection.
 const maxBuffer = 64 << 20
 
-// checkURLOptions returns what is allowed for the options in a URL's query, or "".
-func checkURLOptions(o *redis.Options) string {
-	limits := []struct {
+// checkURLOptions returns what is allowed for the numbers in a URL's query, which o holds,
+// or "". A 0 that go-redis would take for an option that is not there is refused.
+func checkURLOptions(o *redis.Options, query url.Values) string {
+	conns := fmt.Sprintf("from 1 to %d", maxConns)
+	buffer := fmt.Sprintf("from 1 to %d", maxBuffer)
+	for _, l := range []struct {
 		name        string
-		value, most int
-		least       int
+		value       int
+		least, most int
+		allowed     string
 	}{
-		{"db", o.DB, 1 << 30, 0},
-		{"pool_size", o.PoolSize, maxConns, 0},
-		{"min_idle_conns", o.MinIdleConns, maxConns, 0},
-		{"max_idle_conns", o.MaxIdleConns, maxConns, 0},
-		{"max_active_conns", o.MaxActiveConns, maxConns, 0},
-		{"max_concurrent_dials", o.MaxConcurrentDials, maxConns, 0},
-		{"pipeline_pool_size", o.PipelinePoolSize, maxConns, -1},
-		{"pipeline_read_buffer_size", o.PipelineReadBufferSize, maxBuffer, 0},
-		{"pipeline_write_buffer_size", o.PipelineWriteBufferSize, maxBuffer, 0},
-		{"max_retries", o.MaxRetries, 1000, -1},
-	}
-	for _, l := range limits {
-		if l.value < l.least || l.value > l.most {
-			return fmt.Sprintf("a URL with %s from %d to %d", l.name, l.least, l.most)
+		{"db", o.DB, 0, 1 << 30, fmt.Sprintf("from 0 to %d", 1<<30)},
+		{"pool_size", o.PoolSize, 1, maxConns, conns},
+		{"min_idle_conns", o.MinIdleConns, 1, maxConns, conns},
+		{"max_idle_conns", o.MaxIdleConns, 1, maxConns, conns},
+		{"max_active_conns", o.MaxActiveConns, 0, maxConns, fmt.Sprintf("from 0 for no limit to %d", maxConns)},
+		{"max_concurrent_dials", o.MaxConcurrentDials, 1, maxConns, conns},
+		{"pipeline_pool_size", o.PipelinePoolSize, -1, maxConns, conns + ", or -1 for none"},
+		{"pipeline_read_buffer_size", o.PipelineReadBufferSize, 1, maxBuffer, buffer},
+		{"pipeline_write_buffer_size", o.PipelineWriteBufferSize, 1, maxBuffer, buffer},
+		{"max_retries", o.MaxRetries, -1, 1000, "from 0 or -1 for none to 1000"},
+		{"protocol", o.Protocol, 2, 3, "2 or 3"},
+	} {
+		given := query.Get(l.name) != "" || l.value != 0 // the path may name the database
+		if given && (l.value < l.least || l.value > l.most || l.value == 0 && l.name == "pipeline_pool_size") {
+			return fmt.Sprintf("a URL with %s %s", l.name, l.allowed)
 		}
-	}
-	if !slices.Contains([]int{0, 2, 3}, o.Protocol) {
-		return "a URL with protocol 2 or 3"
 	}
 	return ""
 }
@@ -286,8 +292,8 @@ func namesDatabase(raw string) bool {
 	return u.Query().Get("db") != "" || (u.Scheme != "unix" && strings.Trim(u.Path, "/") != "")
 }
 
-// isTLS reports whether the scheme of a URL, in letters of any case, asks for TLS.
-func isTLS(raw string) bool {
+// isTLSURL reports whether the scheme of a URL, in letters of any case, asks for TLS.
+func isTLSURL(raw string) bool {
 	scheme, _, ok := strings.Cut(strings.TrimSpace(raw), "://")
 	return ok && (strings.EqualFold(scheme, "rediss") || strings.EqualFold(scheme, "valkeys"))
 }

@@ -38,6 +38,41 @@ func TestUnknownURLOption(t *testing.T) {
 	}
 }
 
+// go-redis takes most zeros for an option that is not there: they are refused, and the
+// others mean none.
+func TestZeroInURL(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{
+		"pool_size", "min_idle_conns", "max_idle_conns", "max_concurrent_dials", "pipeline_pool_size",
+		"pipeline_read_buffer_size", "pipeline_write_buffer_size", "protocol", "dial_timeout", "pool_timeout",
+	} {
+		for _, zero := range []string{"0", "00"} {
+			raw := "redis://h?" + name + "=" + zero
+			for field, c := range map[string]*Config{"URL": {URL: raw}, "LockNodes": {LockNodes: []string{raw}}} {
+				require.Contains(t, badFields(t, c.Validate())[field].Allowed, "a URL with "+name+" ", raw)
+			}
+		}
+	}
+	for raw, want := range map[string]int{"redis://h?max_retries=0": -1, "redis://h?max_retries=-1": -1, "redis://h": 0, "redis://h?max_retries=2": 2} {
+		o, err := ParseURL(raw)
+		require.NoError(t, err)
+		require.Equal(t, want, o.MaxRetries, raw)
+	}
+	for _, good := range []string{
+		"redis://h?max_active_conns=0&db=0", "redis://h?read_timeout=0&write_timeout=0s&min_retry_backoff=0&max_retry_backoff=0",
+		"redis://h?conn_max_idle_time=0&conn_max_lifetime=0&conn_max_lifetime_jitter=0", "redis://h?pool_size=&protocol=",
+	} {
+		require.NoError(t, (&Config{URL: good}).Validate(), good)
+	}
+	for raw, says := range map[string]string{
+		"redis://h?pool_size=100001": "with pool_size from 1 to 100000", "redis://h?pipeline_pool_size=0": "from 1 to 100000, or -1 for none",
+		"redis://h?max_retries=1001": "with max_retries from 0 or -1 for none to 1000", "redis://h?protocol=1": "with protocol 2 or 3",
+		"redis://h?db=-1": "with db from 0", "redis://h?max_active_conns=-1": "with max_active_conns from 0 for no limit to 100000",
+	} {
+		require.Contains(t, badFields(t, (&Config{URL: raw}).Validate())["URL"].Allowed, says)
+	}
+}
+
 // The lists of options are those of go-redis.
 func TestURLOptions(t *testing.T) {
 	t.Parallel()
