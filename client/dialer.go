@@ -2,10 +2,13 @@ package client
 
 import (
 	"context"
+	"errors"
 	"net"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/cache/internal/arguments"
 )
 
 // dialFunc is the shape of redis.Options.Dialer.
@@ -40,6 +43,9 @@ func (g *gate) dialer(dial dialFunc, e *endpoint) dialFunc {
 		if err != nil {
 			return nil, g.blame(err)
 		}
+		if arguments.IsNil(conn) {
+			return nil, errNoConnection
+		}
 		if e.tls != nil {
 			secure, err := e.tls.handshake(ctx, conn, addr)
 			if err != nil {
@@ -51,6 +57,10 @@ func (g *gate) dialer(dial dialFunc, e *endpoint) dialFunc {
 		return servers.watch(g.done, conn, addr), nil
 	}
 }
+
+// errNoConnection is the error of a Config's Dialer that returns neither a connection nor
+// an error.
+var errNoConnection = errors.New("client: Dialer returned no connection")
 
 // failedConn stands for a connection that could not be opened: everything returns the
 // error of the dial.
