@@ -21,7 +21,9 @@ type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 // All connections end with the gate, before Close closes the pools: go-redis complains of
 // a connection that comes back to a closed pool. With Sentinel its Close also waits for
 // questions to sentinels, and does not end them by itself.
-func (g *gate) dialer(dial dialFunc, e *endpoint) dialFunc {
+//
+// It leads to servers, whose connections it has watched.
+func (g *gate) dialer(dial dialFunc, e *endpoint, servers *peers) dialFunc {
 	if dial == nil {
 		d := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
 			// Notices a vanished peer in about 45 s, before most firewalls
@@ -30,7 +32,6 @@ func (g *gate) dialer(dial dialFunc, e *endpoint) dialFunc {
 		}}
 		dial = d.DialContext
 	}
-	servers := newPeers(e.options.ReadTimeout)
 	e.provided.replaces(servers)
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if err := g.check(); err != nil {

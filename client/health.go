@@ -21,7 +21,9 @@ const (
 // do, see the package comment. In a Cluster it asks every master. It takes one round trip
 // on one connection of the pool (in a Cluster one before, and one to each master). Only until
 // a check has succeeded does it open a connection, to find out whether this user may
-// subscribe. It leaves nothing behind.
+// subscribe. It leaves nothing behind. A check without an answer has the idle connections
+// there replaced, which a firewall may have forgotten, unless ctx left it less than half of
+// the ping timeout.
 //
 // It returns nil, ErrInvalidArgument without a ctx, ErrNotStarted, ErrClosed, or an
 // *Error whose kind tells what is wrong: any of those in this package. What the server

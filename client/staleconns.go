@@ -3,8 +3,10 @@ package client
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -23,6 +25,9 @@ import (
 // Only a read that had the configured read timeout proves anything. One that ended sooner
 // or later has a context or a command with a time-out of its own, such as a BLPOP that
 // waits for a second: that no answer came is what it waited for.
+//
+// A health check asks what every server answers at once, so a check without an answer
+// proves as much, in whatever time it had: see server.unanswered.
 
 // clockStep is how far from the read timeout a deadline may be that was derived from it,
 // a moment before it is set.
@@ -39,14 +44,20 @@ type peers struct {
 	replaced atomic.Int64
 
 	mu sync.Mutex
-	// silent is, by address, when the latest request was sent that got no answer; 0 if
-	// all did.
-	silent map[string]*atomic.Int64
+	at map[string]*peer // by address
+}
+
+// peer is a server. Its times are 0 if there was no such request.
+type peer struct {
+	// silent is when the latest request was sent that got no answer although it should have.
+	silent atomic.Int64
+	// lapsed is when the latest request was sent whose answer was given up, for whatever reason.
+	lapsed atomic.Int64
 }
 
 // newPeers returns no peers yet, whose clients have this read timeout.
 func newPeers(readTimeout time.Duration) *peers {
-	return &peers{start: time.Now(), readTimeout: readTimeout, silent: make(map[string]*atomic.Int64)}
+	return &peers{start: time.Now(), readTimeout: readTimeout, at: make(map[string]*peer)}
 }
 
 // now is never 0.
@@ -57,14 +68,28 @@ func (p *peers) now() int64 { return max(1, int64(time.Since(p.start))) }
 func (p *peers) watch(done context.Context, conn net.Conn, addr string) net.Conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.silent[addr] == nil {
-		p.silent[addr] = new(atomic.Int64)
+	if p.at[addr] == nil {
+		p.at[addr] = new(peer)
 	}
-	c := &watchedConn{Conn: conn, peers: p, silent: p.silent[addr], opened: p.now()}
+	c := &watchedConn{Conn: conn, peers: p, peer: p.at[addr], opened: p.now()}
 	c.raw, _ = conn.(syscall.Conn)
 	c.heard.Store(c.opened)
 	c.release = context.AfterFunc(done, func() { _ = conn.Close() })
 	return c
+}
+
+// distrust keeps connections that have answered no request sent since began from being used
+// again. It does so where a request sent since got no answer, or everywhere if any got none.
+func (p *peers) distrust(began int64, everywhere bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	lapsed := func(at *peer) bool { return at.lapsed.Load() >= began }
+	everywhere = everywhere && slices.ContainsFunc(slices.Collect(maps.Values(p.at)), lapsed)
+	for _, at := range p.at {
+		if everywhere || lapsed(at) {
+			at.silent.Store(max(at.silent.Load(), began))
+		}
+	}
 }
 
 // replaceAll keeps the connections that are open now from being used again.
@@ -74,8 +99,8 @@ func (p *peers) replaceAll() { p.replaced.Store(p.now()) }
 type watchedConn struct {
 	net.Conn
 	peers  *peers
-	silent *atomic.Int64 // of its address
-	raw    syscall.Conn  // Conn, or nil if it is no such
+	peer   *peer        // of its address
+	raw    syscall.Conn // Conn, or nil if it is no such
 	opened int64
 	// fair is set while the deadline for reads is that of the read timeout.
 	fair atomic.Bool
@@ -121,10 +146,14 @@ func (c *watchedConn) Read(b []byte) (int, error) {
 			c.heard.Store(asked)
 		}
 	}
-	if err != nil && c.fair.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
+	if err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
 		// Of two at the same moment the earlier may win: a connection that answered in
 		// between then costs one more time-out.
-		c.silent.Store(max(c.silent.Load(), c.asked.Load()))
+		asked := c.asked.Load()
+		c.peer.lapsed.Store(max(c.peer.lapsed.Load(), asked))
+		if c.fair.Load() {
+			c.peer.silent.Store(max(c.peer.silent.Load(), asked))
+		}
 	}
 	return n, err
 }
@@ -134,7 +163,7 @@ func (c *watchedConn) Read(b []byte) (int, error) {
 // Dialer that returns something else than a socket, there is nothing to look at.
 func (c *watchedConn) SyscallConn() (syscall.RawConn, error) {
 	switch {
-	case c.heard.Load() < c.silent.Load(), c.opened < c.peers.replaced.Load():
+	case c.heard.Load() < c.peer.silent.Load(), c.opened < c.peers.replaced.Load():
 		return nil, errReplace
 	case c.raw == nil:
 		return noSocket{}, nil
