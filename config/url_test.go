@@ -181,3 +181,37 @@ func TestTwoHostsWithCredentials(t *testing.T) {
 		require.Equal(t, "a:6379", opts.Addr)
 	}
 }
+
+// What a URL says is judged as what the fields say.
+func TestOddURLs(t *testing.T) {
+	t.Parallel()
+	for raw, says := range map[string]string{
+		"redis://h?client_name=a%20b":     "with client_name as printable ASCII without spaces",
+		"redis://h?client_name=a+b":       "with client_name as printable ASCII without spaces",
+		"redis://h?client_name=r%C3%A9d":  "with client_name as printable ASCII without spaces",
+		"redis://h?client_name=a%0Ab":     "with client_name as printable ASCII without spaces",
+		"redis://:57/Wc90@h":              "written %2F",
+		"redis://:Wc90/57@h:1":            "written %2F",
+		"redis://app:Wc/90@h:1/2":         "written %2F",
+		"valkeys://app/Wc90@h":            "written %2F",
+		"unix://:57/Wc90@/run/redis.sock": "written %2F",
+		"redis://:57?Wc90@h":              "written %3F",
+		"redis://:Wc90?57@h":              "written %3F",
+		"unix://run/a@b.sock":             "three slashes",
+		"unix:///":                        "with the path of a socket",
+		"unix:////":                       "with the path of a socket",
+		"unix:///run/":                    "with the path of a socket",
+		"unix://:Wc90@/":                  "with the path of a socket",
+	} {
+		for name, c := range map[string]*Config{"URL": {URL: raw}, "LockNodes": {LockNodes: []string{raw}}} {
+			err := c.Validate()
+			require.Contains(t, badFields(t, err)[name].Allowed, says, raw)
+			require.NotContains(t, err.Error(), "Wc90", raw)
+		}
+	}
+	for _, raw := range []string{"redis://h?client_name=a@b", "unix:///run/a@b.sock", "redis://h/?client_name=a%40b"} {
+		require.NoError(t, (&Config{URL: raw}).Validate(), raw)
+	}
+	err := (&Config{LockNodes: []string{"valkey:a"}}).Validate()
+	require.ErrorContains(t, err, "valkey://, valkeys:// or unix:// URLs")
+}
