@@ -102,6 +102,8 @@ type watchedConn struct {
 	peer   *peer        // of its address
 	raw    syscall.Conn // Conn, or nil if it is no such
 	opened int64
+	// greeting is what the server has said, if it does not want the connection.
+	greeting greeting
 	// fair is set while the deadline for reads is that of the read timeout.
 	fair atomic.Bool
 	// asked is when the first request was sent that has no answer yet; 0 if there is none.
@@ -127,7 +129,11 @@ func (c *watchedConn) Write(b []byte) (int, error) {
 	if c.asked.Load() == 0 {
 		c.asked.Store(c.peers.now())
 	}
-	return c.Conn.Write(b)
+	n, err := c.Conn.Write(b)
+	if err != nil && c.unwanted() {
+		return len(b), nil // Read returns why
+	}
+	return n, err
 }
 
 // SetReadDeadline is called by go-redis before each reply that it reads.
@@ -141,6 +147,12 @@ func (c *watchedConn) SetReadDeadline(t time.Time) error {
 // a subscription, proves the connection as well but says nothing about when.
 func (c *watchedConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
+	c.greeting.hear(b[:n])
+	if n == 0 && err != nil {
+		if n, ok := c.repeated(b, err); ok {
+			return n, nil
+		}
+	}
 	if n > 0 {
 		if asked := c.asked.Swap(0); asked != 0 {
 			c.heard.Store(asked)
