@@ -96,7 +96,7 @@ func TestDocumentedPermissionsAreEnough(t *testing.T) {
 
 			sub := c.Notification.Subscribe(ctx, "workflow:*")
 			require.NoError(t, c.Notification.PublishWorkflowEvent(ctx, &cache.WorkflowEvent{ID: "1", Status: "done"}))
-			sub.Close()
+			require.NoError(t, sub.Close())
 			require.NoError(t, c.HealthCheck(ctx))
 			require.NoError(t, c.Close())
 			requireNothingRefused(t, server)

@@ -72,7 +72,9 @@ var errNoConnection = errors.New("client: Dialer returned no connection")
 // at its first use has neither effect, and its error reaches the same callers.
 type failedConn struct{ err dialError }
 
-// dialError is the error of a dial in a wrapping that go-redis takes off.
+// dialError wraps the error of a dial. initPooledConn of go-redis takes the wrapping off: it
+// returns errors.Unwrap of what the first use of a connection returns, and callers would lose
+// a layer of the error itself without it.
 type dialError struct{ cause error }
 
 func (e dialError) Error() string { return e.cause.Error() }

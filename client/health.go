@@ -45,8 +45,8 @@ func (r *Redis) check(ctx context.Context, question func(context.Context) error)
 
 // Warnings returns what the last successful checks of the server and the lock nodes
 // found that need not be wrong, but may surprise: a maxmemory-policy that may evict
-// locks, a replica that accepts writes, or a server whose version is unknown. Each is logged once. The health report
-// shows them. Safe for concurrent use.
+// locks, a replica that accepts writes, or a server whose version is unknown. Each is
+// logged once. The health report shows them. Safe for concurrent use.
 func (r *Redis) Warnings() []string {
 	if r.zero() {
 		return nil
@@ -73,7 +73,7 @@ func (r *Redis) Warnings() []string {
 // ErrNotStarted before Open and ErrClosed after Close.
 func (r *Redis) WaitReady(ctx context.Context) error {
 	var last error
-	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+	for tries := 1; ; tries++ {
 		if err := r.usable(ctx); err != nil {
 			return err
 		}
@@ -88,7 +88,7 @@ func (r *Redis) WaitReady(ctx context.Context) error {
 		if permanent(last) {
 			return last
 		}
-		if err := redisx.Sleep(ctx, pause); err != nil {
+		if err := redisx.Sleep(ctx, redisx.Backoff(tries, firstPause, longestPause)); err != nil {
 			return because(last, err)
 		}
 	}

@@ -21,9 +21,9 @@ func (r *Redis) LockNodes() []redis.UniversalClient {
 	return clients
 }
 
-// CheckLockNodes asks the lock nodes, as HealthCheck asks the main server, whether a
-// majority of them can hold locks, and none is another under a second name, within the ping timeout and ctx. Without lock nodes
-// it returns nil.
+// CheckLockNodes asks the lock nodes what HealthCheck asks the main server, within the ping
+// timeout and ctx. It returns nil if a majority of them can hold locks and no two that
+// answered are one server under two names, and without lock nodes.
 //
 // It returns ErrInvalidArgument without a ctx, ErrNotStarted, ErrClosed, or an *Error
 // that names one of the nodes. Safe for concurrent use.

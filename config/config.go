@@ -21,8 +21,8 @@ import (
 type Config struct {
 	// Address as redis://, rediss:// (TLS), valkey://, valkeys:// (TLS) or unix:// URL. Wins over
 	// Host, Port and DB, and over Addrs of a single server; must not be set with MasterName, or with
-	// Cluster and Addrs. Query options of go-redis such as ?pool_size=20 work, durations with their
-	// unit. Credentials and a database it does not name come from their own fields.
+	// Cluster and Addrs. Query options of go-redis such as ?pool_size=20 work and win over the fields,
+	// durations with their unit. Credentials and a database it does not name come from their own fields.
 	URL string `env:"REDIS_URL" json:"url" redact:"url" part:"server"`
 	// Host name or IP address of the server.
 	Host string `env:"REDIS_HOST,default=localhost" json:"host" redact:"addr" part:"server"`

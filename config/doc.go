@@ -31,13 +31,14 @@
 // it means "none", need no unit. A whole number is written in plain digits: 10, and neither
 // 010 nor 0xa. A port may be a number in JSON.
 //
-// Blanks around addresses, a byte order mark at the start of any text or file, and a
-// single line break at the end of any text, as echo and mounted secrets leave it, are
-// removed. Other line breaks, quotes around a value, variables that were not filled in,
-// such as $(REDIS_HOST), and, but for KeyPrefix, blanks and invisible characters at the
-// start or end are errors. The content of a password file is judged as Password is. A
+// Removed are blanks around addresses, a byte order mark at the start of any text or file,
+// and a single line break at the end of any text, as echo and mounted secrets leave it.
+//
+// Errors are other line breaks, quotes around a value, and variables that were not filled
+// in, such as $(REDIS_HOST). So are blanks and invisible characters at the start or end of
+// any text but KeyPrefix. The content of a password file is judged as Password is. A
 // password that really has a blank there is given percent-encoded in a URL, also of a
-// lock node, or by Credentials; the sentinels' password cannot have one.
+// lock node, or by Credentials. The sentinels' password cannot have one.
 //
 // # What wins
 //
@@ -49,6 +50,31 @@
 // What is overridden is not judged. Kubernetes sets REDIS_PORT to something like
 // tcp://10.0.171.239:6379 for a Service named redis, which does no harm beside a
 // REDIS_URL. Without one it is an error that says so.
+//
+// # Options of a URL
+//
+// The options in the query of a URL win over the fields of the same name, for the server
+// of that URL: pool_size over PoolSize, skip_verify over TLSSkipVerify, but not over a
+// TLSConfig. A lock node written as host:port takes those of the main URL, one that is a
+// URL has its own. The options are those of go-redis:
+//
+//   - pool_size, min_idle_conns, max_idle_conns, max_concurrent_dials: 1 to 100000
+//   - max_active_conns, the open connections at most: 0 for no limit, to 100000
+//   - pipeline_pool_size: 1 to 100000, or -1 for none
+//   - pipeline_read_buffer_size, pipeline_write_buffer_size: 1 to 67108864 bytes
+//   - max_retries: 0 or -1 for none, to 1000
+//   - protocol: 2 or 3
+//   - db, unless the path names it
+//   - client_name
+//   - pool_fifo, and with rediss:// or valkeys:// skip_verify: true or false
+//   - dial_timeout, pool_timeout: durations above 0
+//   - read_timeout, write_timeout, min_retry_backoff, max_retry_backoff, conn_max_idle_time
+//     (or idle_timeout), conn_max_lifetime (or max_conn_age), conn_max_lifetime_jitter:
+//     durations; 0 or -1 for none
+//
+// Each may be there once. An empty one means the field, as an empty variable does. The
+// zeros that are missing here are errors, as go-redis would ignore them: a MinIdleConns or
+// MaxIdleConns of 0 is set by its field.
 //
 // # Credentials
 //

@@ -59,16 +59,6 @@ func fields() []field {
 // typ is the type of the field.
 func (f field) typ() reflect.Type { return reflect.TypeFor[Config]().Field(f.index).Type }
 
-// variable returns the environment variable of the Go field name, or "".
-func variable(name string) string {
-	sf, ok := reflect.TypeFor[Config]().FieldByName(name)
-	if !ok {
-		return ""
-	}
-	env, _, _ := strings.Cut(sf.Tag.Get("env"), ",")
-	return env
-}
-
 // isDuration reports whether the field holds a duration.
 func (f field) isDuration() bool { return f.typ() == reflect.TypeFor[time.Duration]() }
 

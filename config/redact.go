@@ -181,8 +181,16 @@ func showList(f field, list []string) []string {
 	return out
 }
 
-// maxShown bounds the length of a value in an error.
+// maxShown bounds the length of a value in an error, in characters.
 const maxShown = 80
+
+// shorten cuts off what is beyond that.
+func shorten(s string) string {
+	if runes := []rune(s); len(runes) > maxShown {
+		return string(runes[:maxShown]) + "…"
+	}
+	return s
+}
 
 // showText returns the raw text given for a number, a truth value or a duration that
 // did not decode, quoted, for an error.
@@ -191,11 +199,7 @@ func showText(f field, raw string) string {
 	if !isServiceLink(s) && (isComposed(s) || strings.Contains(s, ":")) {
 		return strconv.Quote(redacted) // an address, perhaps with a password
 	}
-	s = showSafe(f, raw)
-	if len(s) > maxShown {
-		s = s[:maxShown] + "…"
-	}
-	return strconv.Quote(s)
+	return strconv.Quote(shorten(showSafe(f, raw)))
 }
 
 // redactURL returns raw without its user part, query and fragment. A text that is

@@ -3,8 +3,8 @@ package config
 import (
 	"errors"
 	"fmt"
-	"reflect"
 
+	"github.com/compozy/cache/internal/arguments"
 	"github.com/compozy/cache/internal/smallfile"
 )
 
@@ -26,7 +26,8 @@ func (v *validation) credentials() {
 			v.reject("PasswordFile", "nothing with Password: use one of them")
 		}
 		if _, err := c.readPassword(); err != nil {
-			v.reject("PasswordFile", "a regular file of at most %d KiB that holds the password on a single line; it %v", smallfile.Password, err)
+			v.reject("PasswordFile", "a regular file of at most %d KiB that holds the password on a single line; it %v",
+				smallfile.Password, err)
 		}
 	}
 	excluded := "nothing with Username, Password, PasswordFile or a user in URL: use one source of credentials"
@@ -36,20 +37,13 @@ func (v *validation) credentials() {
 	}
 	switch {
 	case c.CredentialsProvider == nil:
-	case isNilPointer(c.CredentialsProvider):
+	case arguments.IsNil(c.CredentialsProvider):
 		v.reject("CredentialsProvider", "a provider, not a nil pointer")
 	case fixed:
 		v.reject("CredentialsProvider", "%s", excluded)
 	case c.Credentials != nil:
 		v.reject("CredentialsProvider", "nothing with Credentials: use one source of credentials")
 	}
-}
-
-// isNilPointer reports whether v holds a pointer that is nil, as a constructor returns
-// it beside an error that was not looked at.
-func isNilPointer(v any) bool {
-	rv := reflect.ValueOf(v)
-	return rv.Kind() == reflect.Pointer && rv.IsNil()
 }
 
 // ReadPasswordFile returns the content of PasswordFile without one line break at its

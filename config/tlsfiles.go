@@ -8,8 +8,8 @@ import (
 	"github.com/compozy/cache/internal/smallfile"
 )
 
-// UsesTLS reports whether connections to the main server use TLS: because of
-// TLSEnabled, TLSConfig, or a rediss:// or valkeys:// URL. Those of a nil Config do not.
+// UsesTLS reports whether connections to the main server use TLS, which TLSEnabled, a
+// TLSConfig, or a rediss:// or valkeys:// URL turns on. For a nil Config it is false.
 func (c *Config) UsesTLS() bool {
 	return c != nil && (c.TLSEnabled || c.TLSConfig != nil || isTLSURL(c.URL))
 }

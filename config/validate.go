@@ -68,14 +68,15 @@ func (v *validation) reject(name, allowed string, args ...any) {
 		return
 	}
 	fe := FieldError{Field: name, Allowed: fmt.Sprintf(allowed, args...)}
-	if env := variable(name); env != "" {
-		fe.Variable = v.prefix + env
-	}
 	for _, f := range fields() {
-		if f.name == name {
-			value := reflect.ValueOf(*v.cfg).Field(f.index)
-			fe.Value, fe.Hint = showValue(f, value), v.hint(value)
+		if f.name != name {
+			continue
 		}
+		if f.env != "" {
+			fe.Variable = v.prefix + f.env
+		}
+		value := reflect.ValueOf(*v.cfg).Field(f.index)
+		fe.Value, fe.Hint = showValue(f, value), v.hint(value)
 	}
 	v.bad[name] = fe
 }
@@ -196,10 +197,7 @@ func isClientName(name string) bool { return isASCII(name) && isPrintable(name) 
 func showValue(f field, v reflect.Value) string {
 	switch s := showField(f, v).(type) {
 	case string:
-		if len(s) > maxShown {
-			s = s[:maxShown] + "…"
-		}
-		return strconv.Quote(s)
+		return strconv.Quote(shorten(s))
 	case []string:
 		if len(s) > 10 {
 			s = append(s[:10:10], "…")

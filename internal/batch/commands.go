@@ -2,6 +2,7 @@ package batch
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -48,8 +49,8 @@ type CommandSettings struct {
 
 const (
 	defaultParallel = 4
-	// maxQueues is how many queues are kept. The masters of a Cluster are far fewer;
-	// beyond it those of addresses that went away are dropped.
+	// maxQueues is how many queues there are before those with nothing to send are
+	// dropped, such as those of masters that went away. A Cluster has far fewer masters.
 	maxQueues = 256
 )
 
@@ -134,7 +135,9 @@ func (c *Commands) queue(server string) *Queue[command] {
 	q := c.queues[server]
 	if q == nil {
 		if len(c.queues) >= maxQueues {
-			clear(c.queues) // those in use go on without us
+			// A caller may have got one of them a moment ago. It still works, but its
+			// commands do not leave together with those of the next queue.
+			maps.DeleteFunc(c.queues, func(_ string, q *Queue[command]) bool { return q.idle() })
 		}
 		q = NewQueue(c.set)
 		c.queues[server] = q

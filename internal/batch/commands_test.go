@@ -262,3 +262,24 @@ func TestPipelineWaitsForNoHungMaster(t *testing.T) {
 	assert.Empty(t, answered, "the hung master's is left alone")
 	nodes[1].Continue()
 }
+
+// Addresses that went away are forgotten, but no queue that is in use: its callers and later
+// ones would exceed the limit of pipelines to the server.
+func TestQueuesInUseAreKept(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := server.Client(t)
+	g := &gate{open: make(chan struct{})}
+	client.AddHook(g)
+	c := batch.NewCommands(client, batch.CommandSettings{Timeout: time.Minute})
+	var all sync.WaitGroup
+	all.Go(func() { assert.NoError(t, c.Process(t.Context(), "n", incr("n"), nil)) })
+	require.Eventually(t, func() bool { return g.sent.Load() == 1 }, patience, time.Millisecond)
+	for i := range batch.MaxQueues {
+		require.False(t, c.HasQueue(fmt.Sprint("address ", i)))
+	}
+	require.True(t, c.HasQueue(""), "it is in use")
+	require.False(t, c.HasQueue("address 0"), "it is not")
+	close(g.open)
+	all.Wait()
+}

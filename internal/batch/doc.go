@@ -8,5 +8,6 @@
 //
 // Each caller follows its own context: the end of it ends the call at once, and the
 // caller learns whether the item may have been sent. A batch outlives its callers,
-// as it carries the items of others.
+// as it carries the items of others. An exception is the caller that sends its item by
+// itself, which Settings.Alone allows: its context is that of Send, and it waits for Send.
 package batch

@@ -10,3 +10,15 @@ func (c *Commands) Waiting() int {
 	}
 	return n
 }
+
+// MaxQueues is how many queues are kept.
+const MaxQueues = maxQueues
+
+// HasQueue makes a queue for a server if there is none, and reports whether there was.
+func (c *Commands) HasQueue(server string) bool {
+	c.mu.Lock()
+	_, ok := c.queues[server]
+	c.mu.Unlock()
+	c.queue(server)
+	return ok
+}

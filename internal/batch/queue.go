@@ -96,7 +96,9 @@ func NewQueue[T any](set Settings[T]) *Queue[T] {
 //
 // When ctx ends first, err is its cause. sent tells then whether the item may have
 // been sent: false means that it was not and never will be. If it may have been, the
-// caller must not touch the item any more.
+// caller must not touch the item any more. A caller that sends by itself (see
+// Settings.Alone) waits for Send in any case, and err is nil: the item says what the end
+// of ctx has done to it.
 func (q *Queue[T]) Do(ctx context.Context, item T) (sent bool, err error) {
 	if ctx.Err() != nil {
 		return false, context.Cause(ctx)
@@ -176,7 +178,14 @@ func (q *Queue[T]) abandon(e *entry[T]) (sent, ended bool) {
 	}
 }
 
-// Waiting returns how many items wait for a batch.
+// idle reports whether nothing waits and nothing is under way.
+func (q *Queue[T]) idle() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.sending == 0 && q.waiting.Len() == 0
+}
+
+// Waiting returns how many items wait for a batch. Tests wait for it.
 func (q *Queue[T]) Waiting() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()

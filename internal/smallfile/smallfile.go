@@ -20,8 +20,10 @@ const (
 
 // Read returns the content of a regular file of at most the given number of KiB, without
 // NUL bytes in it, and without the byte order mark that some editors put at its start: it
-// would hide a certificate, and be part of a password. Symbolic links are followed, as mounted secrets are made of them. The
-// error completes a sentence about the file that the caller begins ("is not a regular
+// would hide a certificate, and be part of a password. Symbolic links are followed, as
+// mounted secrets are made of them.
+//
+// The error completes a sentence about the file that the caller begins ("is not a regular
 // file"); it names no path, which could be a secret in the wrong place, and wraps
 // fs.ErrNotExist and the like.
 func Read(path string, kib int) ([]byte, error) {
