@@ -52,7 +52,8 @@
 //
 //   - a database number: SELECT
 //   - a client name: CLIENT SETNAME
-//   - Cluster: CLUSTER SLOTS and SSUBSCRIBE
+//   - Cluster: CLUSTER SLOTS, SSUBSCRIBE and COMMAND; without COMMAND a check passes with a
+//     warning, as go-redis then asks for it before each command and writes to stderr
 //   - a server that is the only node of a Cluster, without the setting Cluster: CLUSTER INFO,
 //     if the user may run INFO
 //
@@ -76,8 +77,8 @@
 // sentinel that quotes the password shows it there, unless redis.SetLogger says otherwise.
 //
 // What works but may surprise is a warning, see [Redis.Warnings]: a maxmemory-policy
-// that may evict locks and events, a replica that accepts writes, or a server whose version
-// is unknown.
+// that may evict locks and events, a replica that accepts writes, a server whose version
+// is unknown, or a Cluster that refuses COMMAND.
 //
 // While a server is down, and when the client is closed, nothing is written to stderr.
 // With Sentinel go-redis itself writes there when it finds a master or misses one.

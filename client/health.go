@@ -45,7 +45,7 @@ func (r *Redis) check(ctx context.Context, question func(context.Context) error)
 
 // Warnings returns what the last successful checks of the server and the lock nodes
 // found that need not be wrong, but may surprise: a maxmemory-policy that may evict
-// locks, a replica that accepts writes, or a server whose version is unknown. Each is
+// locks, a replica that accepts writes, a server whose version is unknown, or a Cluster that refuses COMMAND. Each is
 // logged once. The health report shows them. Safe for concurrent use.
 func (r *Redis) Warnings() []string {
 	if r.zero() {

@@ -265,7 +265,7 @@ func (s *server) inspect(ctx context.Context, t target) (warnings []string, err 
 		name = "lock node " + name
 	}
 	state := said.state.Val() // unknown if refused
-	for _, w := range []string{unknownVersion(info, infoErr), evictionWarning(state), replicaWarning(state)} {
+	for _, w := range []string{unknownVersion(info, infoErr), evictionWarning(state), replicaWarning(state), said.tableWarning()} {
 		if w != "" {
 			warnings = append(warnings, name+": "+w)
 		}
@@ -302,6 +302,16 @@ func replicaWarning(info string) string {
 		return ""
 	}
 	return "it is a replica that accepts writes, which its master never gets; use the master, or set replica-read-only yes"
+}
+
+// tableWarning returns a warning if a Cluster refuses the table of commands, which go-redis
+// then asks it for again before each command.
+func (a answers) tableWarning() string {
+	if a.table == nil || !redisx.IsReply(a.table.Err()) {
+		return ""
+	}
+	return "COMMAND is refused, which go-redis then sends before each command, with a line on stderr each time; grant +command: " +
+		discreetReply(a.table.Err()).Error()
 }
 
 // evictionWarning returns a warning if the server that describes its memory by info
