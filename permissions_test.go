@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -109,12 +110,13 @@ func TestDocumentedPermissionsAreEnough(t *testing.T) {
 // without which every command costs another one, and the start says so.
 func TestDocumentedPermissionsAreEnoughInCluster(t *testing.T) {
 	t.Parallel()
-	cluster := redistest.StartCluster(t, 3)
 	documented := append(documentedPermissions(t), "+cluster|slots +ssubscribe")
 	for name, more := range map[string]string{"all": "+command", "without COMMAND": ""} {
-		t.Run(name, func(t *testing.T) { //nolint:paralleltest // there is one user
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cluster := redistest.StartCluster(t, 3)
 			for _, server := range cluster.Nodes() {
-				grant(t, server, append(documented, more), "&cache:*", "&workflow:*", "&task:*")
+				grant(t, server, append(slices.Clone(documented), more), "&cache:*", "&workflow:*", "&task:*")
 				require.NoError(t, server.Client(t).ACLLogReset(t.Context()).Err())
 			}
 			ctx := timeout(t)
@@ -132,7 +134,7 @@ func TestDocumentedPermissionsAreEnoughInCluster(t *testing.T) {
 			require.NoError(t, lock.Release(ctx))
 			sub := c.Notification.Subscribe(ctx, "workflow:*")
 			require.NoError(t, c.Notification.PublishWorkflowEvent(ctx, &cache.WorkflowEvent{ID: "1", Status: "done"}))
-			sub.Close()
+			require.NoError(t, sub.Close())
 			require.NoError(t, c.HealthCheck(ctx))
 			require.NoError(t, c.Close())
 			if more != "" {

@@ -34,7 +34,8 @@
 // of theirs on the key "<prefix>probe:{…}", which does not exist, and publishes an empty
 // message to the channel "<prefix>probe". It leaves nothing behind. Only until a check
 // has succeeded does it also call INCR, APPEND and HSET, each followed by DEL, since
-// they cannot be called without a write.
+// they cannot be called without a write. A later check does not notice that these three, EVAL
+// or subscribing are refused since.
 //
 // An ACL user needs the keys ~<prefix>*, the channels &<prefix>* and
 //
