@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -101,6 +102,46 @@ func TestDocumentedPermissionsAreEnough(t *testing.T) {
 			require.NoError(t, c.Close())
 			requireNothingRefused(t, server)
 			requireNothingRefused(t, locking)
+		})
+	}
+}
+
+// TestDocumentedPermissionsAreEnoughInCluster does the same in a Cluster. It needs COMMAND,
+// without which every command costs another one, and the start says so.
+func TestDocumentedPermissionsAreEnoughInCluster(t *testing.T) {
+	t.Parallel()
+	documented := append(documentedPermissions(t), "+cluster|slots +ssubscribe")
+	for name, more := range map[string]string{"all": "+command", "without COMMAND": ""} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cluster := redistest.StartCluster(t, 3)
+			for _, server := range cluster.Nodes() {
+				grant(t, server, append(slices.Clone(documented), more), "&cache:*", "&workflow:*", "&task:*")
+				require.NoError(t, server.Client(t).ACLLogReset(t.Context()).Err())
+			}
+			ctx := timeout(t)
+			c, err := cache.SetupCache(ctx, &cache.Config{
+				Cluster: true, Addrs: cluster.Addrs(), Username: "app", Password: "pw", PingTimeout: 15 * time.Second,
+			})
+			require.NoError(t, err)
+			defer c.Close()
+			warned := strings.Contains(strings.Join(c.Redis.Warnings(), "\n"), "COMMAND is refused")
+			require.Equal(t, more == "", warned, c.Redis.Warnings())
+
+			lock, err := c.LockManager.Acquire(ctx, "job", time.Minute)
+			require.NoError(t, err)
+			require.NoError(t, lock.Refresh(ctx))
+			require.NoError(t, lock.Release(ctx))
+			sub := c.Notification.Subscribe(ctx, "workflow:*")
+			require.NoError(t, c.Notification.PublishWorkflowEvent(ctx, &cache.WorkflowEvent{ID: "1", Status: "done"}))
+			require.NoError(t, sub.Close())
+			require.NoError(t, c.HealthCheck(ctx))
+			require.NoError(t, c.Close())
+			if more != "" {
+				for _, server := range cluster.Nodes() {
+					requireNothingRefused(t, server)
+				}
+			}
 		})
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9/auth"
 
 	"github.com/compozy/cache/config"
+	"github.com/compozy/cache/internal/arguments"
 )
 
 // askCredentials returns user and password for a new connection.
@@ -122,7 +123,7 @@ func (p *provided) ask(context.Context) (username, password string, err error) {
 	if err != nil {
 		return "", "", fmt.Errorf("client: credentials provider: %w", err)
 	}
-	if current == nil {
+	if arguments.IsNil(current) {
 		return "", "", errors.New("client: credentials provider returned no credentials")
 	}
 	p.mu.Lock()
@@ -139,7 +140,7 @@ func (p *provided) ask(context.Context) (username, password string, err error) {
 
 // OnNext replaces the connections that were opened with other credentials.
 func (p *provided) OnNext(next auth.Credentials) {
-	if next == nil {
+	if arguments.IsNil(next) {
 		return
 	}
 	username, password := next.BasicAuth()

@@ -292,3 +292,29 @@ func TestPanicOfAnUnsubscribeIsAnError(t *testing.T) {
 	require.ErrorIs(t, err, errCredentialsPanic)
 	require.NotContains(t, err.Error(), "hunter2")
 }
+
+// A provider that has nothing may say so by nil, also by a nil of some type. What it
+// announces arrives in a goroutine of its own, where nothing recovers a panic.
+func TestProviderWithoutCredentials(t *testing.T) {
+	t.Parallel()
+	for name, none := range map[string]auth.Credentials{"nil": nil, "nil of a type": (*nothing)(nil)} {
+		p := newProvided(source{none})
+		_, _, err := p.ask(t.Context())
+		require.ErrorContains(t, err, "returned no credentials", name)
+		p.OnNext(none)
+		require.False(t, p.known, name)
+	}
+}
+
+// nothing are credentials that panic without a value.
+type nothing struct{ name string }
+
+func (n *nothing) BasicAuth() (username, password string) { return n.name, "" }
+func (n *nothing) RawCredentials() string                 { return n.name }
+
+// source has the same credentials for all.
+type source struct{ auth.Credentials }
+
+func (s source) Subscribe(auth.CredentialsListener) (auth.Credentials, auth.UnsubscribeFunc, error) {
+	return s.Credentials, func() error { return nil }, nil
+}

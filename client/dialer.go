@@ -2,10 +2,13 @@ package client
 
 import (
 	"context"
+	"errors"
 	"net"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/cache/internal/arguments"
 )
 
 // dialFunc is the shape of redis.Options.Dialer.
@@ -18,7 +21,9 @@ type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 // All connections end with the gate, before Close closes the pools: go-redis complains of
 // a connection that comes back to a closed pool. With Sentinel its Close also waits for
 // questions to sentinels, and does not end them by itself.
-func (g *gate) dialer(dial dialFunc, e *endpoint) dialFunc {
+//
+// It leads to servers, whose connections it has watched.
+func (g *gate) dialer(dial dialFunc, e *endpoint, servers *peers) dialFunc {
 	if dial == nil {
 		d := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
 			// Notices a vanished peer in about 45 s, before most firewalls
@@ -27,7 +32,6 @@ func (g *gate) dialer(dial dialFunc, e *endpoint) dialFunc {
 		}}
 		dial = d.DialContext
 	}
-	servers := newPeers(e.options.ReadTimeout)
 	e.provided.replaces(servers)
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if err := g.check(); err != nil {
@@ -40,6 +44,9 @@ func (g *gate) dialer(dial dialFunc, e *endpoint) dialFunc {
 		if err != nil {
 			return nil, g.blame(err)
 		}
+		if arguments.IsNil(conn) {
+			return nil, errNoConnection
+		}
 		if e.tls != nil {
 			secure, err := e.tls.handshake(ctx, conn, addr)
 			if err != nil {
@@ -51,6 +58,10 @@ func (g *gate) dialer(dial dialFunc, e *endpoint) dialFunc {
 		return servers.watch(g.done, conn, addr), nil
 	}
 }
+
+// errNoConnection is the error of a Config's Dialer that returns neither a connection nor
+// an error.
+var errNoConnection = errors.New("client: Dialer returned no connection")
 
 // failedConn stands for a connection that could not be opened: everything returns the
 // error of the dial.

@@ -61,3 +61,36 @@ func TestCloseEndsQuestionsToSentinels(t *testing.T) {
 		})
 	}
 }
+
+// A Dialer that returns no connection and no error would end the process in a goroutine of
+// go-redis, where nothing recovers it.
+func TestDialerWithoutConnection(t *testing.T) {
+	t.Parallel()
+	for name, conn := range map[string]net.Conn{"nil": nil, "nil of a type": (*net.TCPConn)(nil), "nil of TLS": (*tls.Conn)(nil)} {
+		for mode, cfg := range map[string]config.Config{
+			"single":   {LockNodes: []string{"a:1", "redis://b:2"}},
+			"TLS":      {TLSEnabled: true},
+			"Sentinel": {MasterName: "m", Addrs: []string{"a:1"}},
+			"Cluster":  {Cluster: true, Addrs: []string{"a:1"}},
+		} {
+			t.Run(name+" "+mode, func(t *testing.T) {
+				t.Parallel()
+				cfg.MaxRetries = -1
+				cfg.Dialer = func(context.Context, string, string) (net.Conn, error) { return conn, nil }
+				r := open(t, &cfg)
+				err := r.HealthCheck(within(t, patience))
+				require.ErrorIs(t, err, ErrUnreachable)
+				require.ErrorContains(t, err, "Dialer returned no connection")
+				require.ErrorContains(t, r.Get(within(t, patience), "k").Err(), "no connection")
+				_, err = r.Pipelined(within(t, patience), func(p redis.Pipeliner) error { return p.Get(t.Context(), "k").Err() })
+				require.ErrorContains(t, err, "no connection")
+				ps := r.Subscribe(t.Context(), "c")
+				require.ErrorContains(t, ps.Ping(within(t, patience)), "no connection")
+				require.NoError(t, ps.Close())
+				if len(r.nodes) > 0 {
+					require.ErrorContains(t, r.CheckLockNodes(within(t, patience)), "no connection")
+				}
+			})
+		}
+	}
+}

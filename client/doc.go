@@ -33,8 +33,8 @@
 // this user do what locks and events do. The probe is a script that calls all commands
 // of theirs on the key "<prefix>probe:{…}", which does not exist, and publishes an empty
 // message to the channel "<prefix>probe". It leaves nothing behind. Only until a check
-// has succeeded does it also call INCR and DEL, as INCR cannot be
-// called without a write.
+// has succeeded does it also call INCR and DEL, as INCR cannot be called without a write. A
+// later check does not notice that INCR, EVAL or subscribing is refused since.
 //
 // An ACL user needs the keys ~<prefix>*, the channels &<prefix>* and
 //
@@ -52,7 +52,8 @@
 //
 //   - a database number: SELECT
 //   - a client name: CLIENT SETNAME
-//   - Cluster: CLUSTER SLOTS and SSUBSCRIBE
+//   - Cluster: CLUSTER SLOTS, SSUBSCRIBE and COMMAND; without COMMAND a check passes with a
+//     warning, as go-redis then asks for it before each command and writes to stderr
 //   - a server that is the only node of a Cluster, without the setting Cluster: CLUSTER INFO,
 //     if the user may run INFO
 //
@@ -76,8 +77,8 @@
 // sentinel that quotes the password shows it there, unless redis.SetLogger says otherwise.
 //
 // What works but may surprise is a warning, see [Redis.Warnings]: a maxmemory-policy
-// that may evict locks and events, a replica that accepts writes, or a server whose version
-// is unknown.
+// that may evict locks and events, a replica that accepts writes, a server whose version
+// is unknown, or a Cluster that refuses COMMAND.
 //
 // While a server is down, and when the client is closed, nothing is written to stderr.
 // With Sentinel go-redis itself writes there when it finds a master or misses one.

@@ -180,6 +180,9 @@ func (s *server) refusal(err error) error {
 	if name != "" {
 		return fmt.Errorf("the server does not know %s, which is needed: %w", name, short)
 	}
+	if redis.HasErrorPrefix(err, "DENIED") {
+		return advised("it is in protected mode; set a password there, or a user in its ACL", short)
+	}
 	if strings.Contains(text, "DB index is out of range") {
 		return advised(s.endpoint.databaseAdvice(), short)
 	}

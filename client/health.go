@@ -21,7 +21,9 @@ const (
 // do, see the package comment. In a Cluster it asks every master. It takes one round trip
 // on one connection of the pool (in a Cluster one before, and one to each master). Only until
 // a check has succeeded does it open a connection, to find out whether this user may
-// subscribe. It leaves nothing behind.
+// subscribe. It leaves nothing behind. A check without an answer has the idle connections
+// there replaced, which a firewall may have forgotten, unless ctx left it less than half of
+// the ping timeout.
 //
 // It returns nil, ErrInvalidArgument without a ctx, ErrNotStarted, ErrClosed, or an
 // *Error whose kind tells what is wrong: any of those in this package. What the server
@@ -43,7 +45,7 @@ func (r *Redis) check(ctx context.Context, question func(context.Context) error)
 
 // Warnings returns what the last successful checks of the server and the lock nodes
 // found that need not be wrong, but may surprise: a maxmemory-policy that may evict
-// locks, a replica that accepts writes, or a server whose version is unknown. Each is
+// locks, a replica that accepts writes, a server whose version is unknown, or a Cluster that refuses COMMAND. Each is
 // logged once. The health report shows them. Safe for concurrent use.
 func (r *Redis) Warnings() []string {
 	if r.zero() {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -33,6 +34,7 @@ type server struct {
 	endpoint *endpoint
 	dial     dialFunc // through the gate
 	plain    dialFunc // the same without TLS
+	peers    *peers   // those that dial leads to
 	gate     *gate
 	log      *zap.Logger
 	lockNode bool
@@ -41,17 +43,22 @@ type server struct {
 	answered atomic.Bool   // a command or a check has succeeded
 	fit      atomic.Bool   // a check has succeeded
 
+	pingTimeout time.Duration // of a check
+
 	mu       sync.Mutex
 	warnings []string // those of the last check that succeeded
 	runID    string   // what the server last said about its identity, if it did
 }
 
 // newServer returns the server that c talks to.
-func newServer(c redis.UniversalClient, e *endpoint, dial dialFunc, g *gate, cfg *config.Config, log *zap.Logger) *server {
+func newServer(
+	c redis.UniversalClient, e *endpoint, dial dialFunc, servers *peers, g *gate, cfg *config.Config, log *zap.Logger,
+) *server {
 	bare := *e
 	bare.tls, bare.provided = nil, nil
 	return &server{
-		client: c, endpoint: e, dial: dial, plain: g.dialer(cfg.Dialer, &bare), gate: g,
+		client: c, endpoint: e, dial: dial, plain: g.dialer(cfg.Dialer, &bare, newPeers(0)), gate: g,
+		peers: servers, pingTimeout: cfg.PingTimeout,
 		log: log, script: redis.NewScript(probeSource), prefix: cfg.KeyPrefix + probeKey,
 	}
 }
@@ -72,8 +79,10 @@ func (s *server) check(ctx context.Context) error {
 	if err := s.reachable(asking); err != nil {
 		return s.explain(ctx, s.endpoint.String(), err)
 	}
+	began := s.peers.now()
 	targets, err := s.targets(asking)
 	if err != nil {
+		s.unanswered(err, began, true) // any node was asked
 		return s.explain(ctx, s.endpoint.String(), err)
 	}
 	errs := make([]error, len(targets))
@@ -82,6 +91,7 @@ func (s *server) check(ctx context.Context) error {
 	for i, t := range targets {
 		all.Go(func() {
 			if warnings[i], errs[i] = s.inspect(asking, t); errs[i] != nil {
+				s.unanswered(errs[i], began, s.endpoint.mode == modeSentinel) // sentinels as well
 				errs[i] = s.explain(ctx, t.addr, errs[i])
 			}
 		})
@@ -102,6 +112,16 @@ func (s *server) check(ctx context.Context) error {
 func (s *server) succeeded() {
 	if !s.answered.Load() { // reading is cheaper than writing
 		s.answered.Store(true)
+	}
+}
+
+// unanswered has connections replaced if err says that the check that began then got no
+// answer in time: it may well be that none of them gets any. A check that had less than half
+// of its time, as its caller did not wait for longer, proves nothing.
+func (s *server) unanswered(err error, began int64, everywhere bool) {
+	late := errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
+	if late && time.Duration(s.peers.now()-began) >= s.pingTimeout/2 {
+		s.peers.distrust(began, everywhere)
 	}
 }
 
@@ -245,7 +265,7 @@ func (s *server) inspect(ctx context.Context, t target) (warnings []string, err 
 		name = "lock node " + name
 	}
 	state := said.state.Val() // unknown if refused
-	for _, w := range []string{unknownVersion(info, infoErr), evictionWarning(state), replicaWarning(state)} {
+	for _, w := range []string{unknownVersion(info, infoErr), evictionWarning(state), replicaWarning(state), said.tableWarning()} {
 		if w != "" {
 			warnings = append(warnings, name+": "+w)
 		}
@@ -282,6 +302,16 @@ func replicaWarning(info string) string {
 		return ""
 	}
 	return "it is a replica that accepts writes, which its master never gets; use the master, or set replica-read-only yes"
+}
+
+// tableWarning returns a warning if a Cluster refuses the table of commands, which go-redis
+// then asks it for again before each command.
+func (a answers) tableWarning() string {
+	if a.table == nil || !redisx.IsReply(a.table.Err()) {
+		return ""
+	}
+	return "COMMAND is refused, which go-redis then sends before each command, with a line on stderr each time; grant +command: " +
+		discreetReply(a.table.Err()).Error()
 }
 
 // evictionWarning returns a warning if the server that describes its memory by info

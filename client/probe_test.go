@@ -288,3 +288,20 @@ func TestCheckReplacesADeadConnection(t *testing.T) {
 		require.NoError(t, r.HealthCheck(t.Context()))
 	}
 }
+
+// What the package comment says that a later check does not notice.
+func TestPermissionsTakenAwayLater(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	admin := srv.Client(t)
+	for rule, noticed := range map[string]bool{
+		"-incr": false, "-append": false, "-hset": false, "-eval": false, "-subscribe": false, "-psubscribe": false,
+		"-evalsha": true, "-set": true, "-xadd": true, "-publish": true, "-hget": true, "-time": true, "resetkeys": true,
+	} {
+		user := "app" + strings.Trim(rule, "-")
+		require.NoError(t, admin.Do(t.Context(), "acl", "setuser", user, "on", ">pw", "~*", "&*", "+@all").Err())
+		r := ready(t, &config.Config{URL: "redis://" + user + ":pw@" + srv.Addr()})
+		require.NoError(t, admin.Do(t.Context(), "acl", "setuser", user, rule).Err())
+		require.Equal(t, noticed, r.HealthCheck(t.Context()) != nil, rule)
+	}
+}

@@ -12,6 +12,7 @@ import (
 // answers are those to the questions of a check.
 type answers struct {
 	server, state *redis.StringCmd // of INFO
+	table         *redis.Cmd       // of COMMAND, which only a Cluster is asked for
 	byHash        *redis.Cmd       // of the probe's script
 	whole         *redis.Cmd       // of the same, sent in full; nil if it was not
 }
@@ -34,6 +35,9 @@ func (s *server) ask(ctx context.Context, t target) answers {
 	cmds, err := conn.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		a.server = pipe.Info(ctx, "server")
 		a.state = pipe.Info(ctx, "memory", "replication")
+		if s.endpoint.mode == modeCluster {
+			a.table = pipe.Do(ctx, "command", "count")
+		}
 		a.byHash = s.script.EvalSha(ctx, pipe, []string{t.key}, s.channel(), 0)
 		if first { // both ways need to work, and all commands
 			a.whole = s.script.Eval(ctx, pipe, []string{t.key}, s.channel(), 1)

@@ -89,11 +89,12 @@ func New(cfg *config.Config, opts ...Option) (*Redis, error) {
 
 // build makes one go-redis client behind the gate, with metrics and tracing.
 func (r *Redis) build(e *endpoint, set settings) (*server, error) {
-	dial := r.gate.dialer(r.cfg.Dialer, e)
+	servers := newPeers(e.options.ReadTimeout)
+	dial := r.gate.dialer(r.cfg.Dialer, e, servers)
 	c := e.connect(dial)
 	// The first hook is the outermost: what the gate refuses is neither
 	// counted nor traced.
-	s := newServer(c, e, dial, r.gate, r.cfg, set.log)
+	s := newServer(c, e, dial, servers, r.gate, r.cfg, set.log)
 	c.AddHook(&hook{gate: r.gate, metrics: r.metrics, server: s, sentinelPassword: e.options.SentinelPassword})
 	if cluster, ok := c.(*redis.ClusterClient); ok {
 		cluster.OnNewNode(func(node *redis.Client) { node.AddHook(nodeHook{gate: r.gate}) })

@@ -102,7 +102,7 @@ func replyCode(reply error) string {
 // isReplyCode reports whether code is one of Redis' own that tell more than ERR.
 func isReplyCode(code string) bool {
 	switch code {
-	case "ASK", "BUSY", "BUSYGROUP", "BUSYKEY", "CLUSTERDOWN", "CROSSSLOT", "EXECABORT", "LOADING", "MASTERDOWN",
+	case "ASK", "BUSY", "BUSYGROUP", "BUSYKEY", "CLUSTERDOWN", "CROSSSLOT", "DENIED", "EXECABORT", "LOADING", "MASTERDOWN",
 		"MISCONF", "MOVED", "NOAUTH", "NOGROUP", "NOPERM", "NOREPLICAS", "NOSCRIPT", "OOM", "READONLY", "TRYAGAIN",
 		"UNBLOCKED", "WRONGPASS", "WRONGTYPE":
 		return true

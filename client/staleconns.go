@@ -3,8 +3,10 @@ package client
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -30,6 +32,9 @@ import (
 // Only a read that had the configured read timeout counts. One with another deadline belongs to
 // a context or to a command with a timeout of its own, such as a BLPOP that waits for a second:
 // that no answer came is what it waited for.
+//
+// A health check asks what every server answers at once, so a check without an answer proves as
+// much, in less time: see server.unanswered.
 
 // clockStep is how far from the read timeout a deadline may be that was derived from it,
 // a moment before it is set.
@@ -46,14 +51,20 @@ type peers struct {
 	replaceBefore atomic.Int64
 
 	mu sync.Mutex
-	// lastUnanswered is, by address, when the latest request was sent that got no answer in
-	// time; 0 if there was none.
-	lastUnanswered map[string]*atomic.Int64
+	at map[string]*peer // by address
+}
+
+// peer is what is known of an address. Its times are 0 if there was no such request.
+type peer struct {
+	// lastUnanswered is when the latest request was sent that got no answer in time.
+	lastUnanswered atomic.Int64
+	// lastGivenUp is the same, whatever time there was for the answer.
+	lastGivenUp atomic.Int64
 }
 
 // newPeers returns no peers yet, whose clients have this read timeout.
 func newPeers(readTimeout time.Duration) *peers {
-	return &peers{start: time.Now(), readTimeout: readTimeout, lastUnanswered: make(map[string]*atomic.Int64)}
+	return &peers{start: time.Now(), readTimeout: readTimeout, at: make(map[string]*peer)}
 }
 
 // now is never 0.
@@ -63,14 +74,28 @@ func (p *peers) now() int64 { return max(1, int64(time.Since(p.start))) }
 func (p *peers) watch(done context.Context, conn net.Conn, addr string) net.Conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.lastUnanswered[addr] == nil {
-		p.lastUnanswered[addr] = new(atomic.Int64)
+	if p.at[addr] == nil {
+		p.at[addr] = new(peer)
 	}
-	c := &watchedConn{Conn: conn, peers: p, lastUnanswered: p.lastUnanswered[addr], opened: p.now()}
+	c := &watchedConn{Conn: conn, peers: p, peer: p.at[addr], opened: p.now()}
 	c.raw, _ = conn.(syscall.Conn)
 	c.lastAnswered.Store(c.opened)
 	c.release = context.AfterFunc(done, func() { _ = conn.Close() })
 	return c
+}
+
+// distrust makes connections suspect that have answered no request sent since began: those to
+// the addresses where a request sent since got no answer, or all of them if there is such one.
+func (p *peers) distrust(began int64, everywhere bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	unanswered := func(at *peer) bool { return at.lastGivenUp.Load() >= began }
+	everywhere = everywhere && slices.ContainsFunc(slices.Collect(maps.Values(p.at)), unanswered)
+	for _, at := range p.at {
+		if everywhere || unanswered(at) {
+			at.lastUnanswered.Store(max(at.lastUnanswered.Load(), began))
+		}
+	}
 }
 
 // replaceAll keeps the connections that are open now from being used again.
@@ -79,10 +104,12 @@ func (p *peers) replaceAll() { p.replaceBefore.Store(p.now()) }
 // watchedConn notes when requests are sent, and which were answered.
 type watchedConn struct {
 	net.Conn
-	peers          *peers
-	lastUnanswered *atomic.Int64 // of its address
-	raw            syscall.Conn  // Conn, or nil if it is no such
-	opened         int64
+	peers  *peers
+	peer   *peer        // its address
+	raw    syscall.Conn // Conn, or nil if it is no such
+	opened int64
+	// greeting is what the server has said, if it does not want the connection.
+	greeting greeting
 	// usesReadTimeout is set while the deadline for reads is that of the read timeout.
 	usesReadTimeout atomic.Bool
 	// pendingSince is when the first request was sent that has no answer yet; 0 if there is none.
@@ -108,7 +135,11 @@ func (c *watchedConn) Write(b []byte) (int, error) {
 	if c.pendingSince.Load() == 0 {
 		c.pendingSince.Store(c.peers.now())
 	}
-	return c.Conn.Write(b)
+	n, err := c.Conn.Write(b)
+	if err != nil && c.unwanted() {
+		return len(b), nil // Read returns why
+	}
+	return n, err
 }
 
 // SetReadDeadline is called by go-redis before each reply that it reads.
@@ -122,15 +153,25 @@ func (c *watchedConn) SetReadDeadline(t time.Time) error {
 // a subscription, shows that the connection works but answers no request.
 func (c *watchedConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
+	c.greeting.hear(b[:n])
+	if n == 0 && err != nil {
+		if n, ok := c.repeated(b, err); ok {
+			return n, nil
+		}
+	}
 	if n > 0 {
 		if sent := c.pendingSince.Swap(0); sent != 0 {
 			c.lastAnswered.Store(sent)
 		}
 	}
-	if err != nil && c.usesReadTimeout.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
+	if err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
 		// Of two at the same moment the earlier may win: a connection that answered in
 		// between then costs one more time-out.
-		c.lastUnanswered.Store(max(c.lastUnanswered.Load(), c.pendingSince.Load()))
+		sent := c.pendingSince.Load()
+		c.peer.lastGivenUp.Store(max(c.peer.lastGivenUp.Load(), sent))
+		if c.usesReadTimeout.Load() {
+			c.peer.lastUnanswered.Store(max(c.peer.lastUnanswered.Load(), sent))
+		}
 	}
 	return n, err
 }
@@ -140,7 +181,7 @@ func (c *watchedConn) Read(b []byte) (int, error) {
 // Dialer that returns something else than a socket, there is nothing to look at.
 func (c *watchedConn) SyscallConn() (syscall.RawConn, error) {
 	switch {
-	case c.lastAnswered.Load() < c.lastUnanswered.Load(), c.opened < c.peers.replaceBefore.Load():
+	case c.lastAnswered.Load() < c.peer.lastUnanswered.Load(), c.opened < c.peers.replaceBefore.Load():
 		return nil, errReplace
 	case c.raw == nil:
 		return noSocket{}, nil

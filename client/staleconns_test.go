@@ -264,3 +264,93 @@ type devNull struct{ net.Conn }
 func (devNull) Read(b []byte) (int, error)  { return len(b), nil }
 func (devNull) Close() error                { return nil }
 func (devNull) Write(b []byte) (int, error) { return len(b), nil }
+
+// The first check without an answer is enough: neither the later checks nor commands with
+// less time than the read timeout meet the other dead connections.
+func TestCheckFindsForgottenConnections(t *testing.T) {
+	t.Parallel()
+	const idle = 6
+	for name, start := range map[string]func(t *testing.T) *config.Config{
+		"single": func(t *testing.T) *config.Config {
+			t.Helper()
+			return &config.Config{URL: redistest.Start(t).URL()}
+		},
+		"lock nodes": func(t *testing.T) *config.Config {
+			t.Helper()
+			return &config.Config{URL: redistest.Start(t).URL(), LockNodes: []string{redistest.Start(t).Addr()}}
+		},
+		"no read timeout": func(t *testing.T) *config.Config {
+			t.Helper()
+			return &config.Config{URL: redistest.Start(t).URL() + "?read_timeout=0"}
+		},
+		"Sentinel": func(t *testing.T) *config.Config {
+			t.Helper()
+			set := redistest.StartSentinel(t)
+			return &config.Config{MasterName: set.MasterName(), Addrs: set.Addrs()}
+		},
+		"Cluster": func(t *testing.T) *config.Config {
+			t.Helper()
+			return &config.Config{Cluster: true, Addrs: redistest.StartCluster(t, 3).Addrs()}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			box := newMiddlebox(t)
+			cfg := start(t)
+			cfg.Dialer, cfg.PoolSize, cfg.MaxIdleConns, cfg.MinIdleConns = box.dial, idle, idle, 1
+			cfg.ReadTimeout, cfg.PingTimeout = time.Hour, 2*time.Second
+			r := open(t, cfg)
+			eventually(t, func() bool { return r.WaitReady(within(t, patience)) == nil }, "ready")
+			check, clients := r.HealthCheck, []*redis.Client{}
+			switch c := r.UniversalClient.(type) {
+			case *redis.Client:
+				clients = append(clients, c)
+			case *redis.ClusterClient:
+				require.NoError(t, c.ForEachMaster(t.Context(), func(_ context.Context, node *redis.Client) error {
+					box.mu.Lock()
+					defer box.mu.Unlock()
+					clients = append(clients, node)
+					return nil
+				}))
+			}
+			for _, n := range r.nodes {
+				check, clients = r.CheckLockNodes, []*redis.Client{n.client.(*redis.Client)}
+			}
+			for _, c := range clients {
+				fill(t, c, idle)
+			}
+
+			box.forget()
+			require.ErrorContains(t, check(within(t, patience)), ErrUnreachable.Error())
+			for range idle {
+				require.NoError(t, check(within(t, patience)))
+			}
+			for _, c := range clients {
+				fill(t, c, idle) // with none of those from before
+			}
+		})
+	}
+}
+
+// A caller that does not wait for a check keeps the connections.
+func TestBriefCheckKeepsConnections(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	proxy := faultproxy.New(t, srv.Addr())
+	r := ready(t, &config.Config{URL: "redis://" + proxy.Addr(), PoolSize: 8, MaxIdleConns: 8, ReadTimeout: time.Hour, PingTimeout: time.Hour})
+	c := r.UniversalClient.(*redis.Client)
+	fill(t, c, 8)
+	proxy.SwallowToServer(true)
+	require.ErrorIs(t, r.HealthCheck(within(t, 100*time.Millisecond)), os.ErrDeadlineExceeded)
+	proxy.SwallowToServer(false)
+	misses := c.PoolStats().Misses
+	held := make([]*redis.Conn, 7)
+	for i := range held {
+		held[i] = c.Conn()
+		require.NoError(t, held[i].Ping(within(t, patience)).Err())
+	}
+	for _, conn := range held {
+		require.NoError(t, conn.Close())
+	}
+	require.Equal(t, misses, c.PoolStats().Misses)
+}

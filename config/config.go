@@ -63,9 +63,9 @@ type Config struct {
 
 	// Time to open a connection.
 	DialTimeout time.Duration `env:"REDIS_DIAL_TIMEOUT,default=5s" json:"dial_timeout"`
-	// Time to wait for a reply; 0 leaves it to the caller's context.
+	// Time to wait for a reply; 0 or -1 leaves it to the caller's context.
 	ReadTimeout time.Duration `env:"REDIS_READ_TIMEOUT,default=3s" json:"read_timeout"`
-	// Time to send a command; 0 leaves it to the caller's context.
+	// Time to send a command; 0 or -1 leaves it to the caller's context.
 	WriteTimeout time.Duration `env:"REDIS_WRITE_TIMEOUT,default=3s" json:"write_timeout"`
 	// Time to wait for a free connection when all are in use.
 	PoolTimeout time.Duration `env:"REDIS_POOL_TIMEOUT,default=4s" json:"pool_timeout"`

@@ -71,6 +71,8 @@ func (c *Config) normalise() {
 	c.MaxRetries = noneToZero(c.MaxRetries)
 	c.ConnMaxLifetime = noneToZero(c.ConnMaxLifetime)
 	c.ConnMaxIdleTime = noneToZero(c.ConnMaxIdleTime)
+	c.ReadTimeout = noneToZero(c.ReadTimeout)
+	c.WriteTimeout = noneToZero(c.WriteTimeout)
 	c.MinRetryBackoff = noneToZero(c.MinRetryBackoff)
 	c.MaxRetryBackoff = noneToZero(c.MaxRetryBackoff)
 	c.NotificationHistorySize = noneToZero(c.NotificationHistorySize)

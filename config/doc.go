@@ -16,9 +16,9 @@
 //	cfg := config.Default()
 //	cfg.MinIdleConns = 0 // no connection is kept open in advance
 //
-// For MaxRetries, MinRetryBackoff, MaxRetryBackoff, ConnMaxLifetime,
-// ConnMaxIdleTime and NotificationHistorySize the value -1 also means "none", in
-// every kind of Config. Every other negative number is an error.
+// For ReadTimeout, WriteTimeout, MaxRetries, MinRetryBackoff, MaxRetryBackoff,
+// ConnMaxLifetime, ConnMaxIdleTime and NotificationHistorySize the value -1 also means
+// "none", in every kind of Config. Every other negative number is an error.
 //
 // Defaults adapt to what is set beside them: a PoolSize of 3 alone lowers the
 // default number of idle connections to 3 instead of being refused.
@@ -28,7 +28,8 @@
 // A duration has its unit, in small letters and without blanks, in the environment, in
 // JSON and in the query of a URL alike: 500ms, 5s, 1h30m. A plain number is refused,
 // because it would mean seconds to some and nanoseconds to others; only 0, and -1 where
-// it means "none", need no unit. A port may be a number in JSON.
+// it means "none", need no unit. A whole number is written in plain digits: 10, and neither
+// 010 nor 0xa. A port may be a number in JSON.
 //
 // Removed are blanks around addresses, a byte order mark at the start of any text or file,
 // and a single line break at the end of any text, as echo and mounted secrets leave it.

@@ -65,7 +65,7 @@ func (v *validation) endpoint() {
 		return
 	}
 	if c.Cluster && opts.Network == "unix" {
-		v.reject("URL", "a redis:// or rediss:// URL with Cluster")
+		v.reject("URL", "a redis://, rediss://, valkey:// or valkeys:// URL with Cluster")
 	}
 	if c.Cluster && opts.DB != 0 {
 		v.reject("URL", "database 0 with Cluster")
@@ -125,7 +125,7 @@ func (v *validation) lockNodes() {
 				addr = "unix:" + addr // a path, in which capitals matter
 			}
 		} else if !isHostPort(node) {
-			v.reject("LockNodes", "a list of host:port or of redis://, rediss:// or unix:// URLs, and LockNodes[%d] is neither", i)
+			v.reject("LockNodes", "a list of host:port or of redis://, rediss://, valkey://, valkeys:// or unix:// URLs, and LockNodes[%d] is neither", i)
 			return
 		}
 		if addr = sameAddress(addr); seen[addr] {

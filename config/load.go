@@ -2,6 +2,7 @@ package config
 
 import (
 	"context"
+	"errors"
 	"reflect"
 	"slices"
 
@@ -80,6 +81,14 @@ func decodeEnv(ctx context.Context, f field, env envconfig.Lookuper) (reflect.Va
 		d, err := parseDuration(text)
 		return reflect.ValueOf(d), err
 	}
+	if f.typ().Kind() == reflect.Int {
+		text, ok := env.Lookup(f.env)
+		if !ok {
+			text = f.fallback
+		}
+		n, err := parseNumber(text)
+		return reflect.ValueOf(n), err
+	}
 	if kind := f.typ().Kind(); kind != reflect.String && kind != reflect.Slice {
 		env = trimmed{env}
 	}
@@ -91,7 +100,11 @@ func decodeEnv(ctx context.Context, f field, env envconfig.Lookuper) (reflect.Va
 	v := target.Elem().Field(0)
 	if list, ok := reflect.TypeAssert[[]string](v); ok {
 		// "a:1,b:2," is a list of two.
-		v.Set(reflect.ValueOf(slices.DeleteFunc(list, func(s string) bool { return s == "" })))
+		list = slices.DeleteFunc(list, func(s string) bool { return s == "" })
+		v.Set(reflect.ValueOf(list))
+		if _, given := env.Lookup(f.env); given && len(list) == 0 {
+			return v, errors.New("no address in the list") // it is not the same as no list
+		}
 	}
 	return v, nil
 }

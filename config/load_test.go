@@ -189,7 +189,7 @@ func TestLoadReportsEverythingAtOnce(t *testing.T) {
 		"Required":    {Variable: "APP_REDIS_REQUIRED", Value: `"perhaps"`, Allowed: "true or false"},
 		"PoolSize":    {Variable: "APP_REDIS_POOL_SIZE", Value: "-4", Allowed: "1 to 100000"},
 		"LockNodes": {Variable: "APP_REDIS_LOCK_NODES", Value: `["REDACTED"]`,
-			Allowed: "a list of host:port or of redis://, rediss:// or unix:// URLs, and LockNodes[1] is neither"},
+			Allowed: "a list of host:port or of redis://, rediss://, valkey://, valkeys:// or unix:// URLs, and LockNodes[1] is neither"},
 	}
 	require.Len(t, got, len(want))
 	for name, f := range want {

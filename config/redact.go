@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net/url"
 	"reflect"
 	"slices"
@@ -266,8 +267,8 @@ func isHarmless(authority string) bool {
 // isDatabasePath reports whether a URL's path is empty or a database number.
 func isDatabasePath(path string) bool {
 	path = strings.Trim(path, "/")
-	_, err := strconv.ParseUint(path, 10, 31)
-	return path == "" || err == nil
+	n, err := parseNumber(path)
+	return path == "" || err == nil && n >= 0 && n <= math.MaxInt32
 }
 
 // isSchemeName reports whether s looks like http or postgresql and not like a secret.

@@ -116,6 +116,17 @@ func parseDuration(text string) (time.Duration, error) {
 	return time.ParseDuration(text)
 }
 
+// parseNumber reads a whole number as the environment, JSON and URLs write it: in plain
+// digits. Zeros before them mean another base to some, and nothing to others.
+func parseNumber(text string) (int, error) {
+	text = trimBlanks(text)
+	n, err := strconv.Atoi(text)
+	if err == nil && text != strconv.Itoa(n) {
+		err = strconv.ErrSyntax
+	}
+	return n, err
+}
+
 // hintFor returns how a text that did not decode would be right, or "".
 func hintFor(f field, text string) string {
 	text = trimBlanks(text)
@@ -123,6 +134,8 @@ func hintFor(f field, text string) string {
 	switch {
 	case isQuoted(text):
 		return "the quotes around it are part of the value"
+	case f.typ().Kind() == reflect.Slice && strings.Trim(text, ", ") == "" && text != "":
+		return "there is none in it"
 	case f.isDuration() && err == nil:
 		return hintForNumber(number)
 	case f.isDuration():

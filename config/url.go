@@ -1,10 +1,12 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -37,9 +39,16 @@ func checkURL(raw string) (*redis.Options, string) {
 		// What follows would be a fragment, which go-redis ignores together with
 		// the host in it: the rest of the password that has a # in it.
 		return nil, "a URL without #, which is written %23 in user and password"
+	case hasTwoHosts(userPart(raw)):
+		return nil, "a URL with one host, and @ and comma in user and password written %40 and %2C; " +
+			"the nodes of a Cluster or of Sentinel belong in Addrs"
+	case strings.Contains(userPart(raw), "@"):
+		return nil, "a URL with one @, which is written %40 in user and password"
 	}
 	u, err := url.Parse(raw)
 	switch {
+	case err != nil && unescaped(raw) != "":
+		return nil, unescaped(raw)
 	case err != nil && strings.Contains(authority(raw), ","):
 		return nil, "a URL with one host; the nodes of a Cluster or of Sentinel belong in Addrs"
 	case err != nil:
@@ -49,7 +58,7 @@ func checkURL(raw string) (*redis.Options, string) {
 	}
 	scheme, allowed := checkLocation(u)
 	if allowed != "" {
-		return nil, allowed
+		return nil, cmp.Or(unescaped(raw), allowed)
 	}
 	if allowed := checkQuery(u); allowed != "" {
 		return nil, allowed
@@ -78,7 +87,7 @@ func checkLocation(u *url.URL) (scheme, allowed string) {
 		case u.Host != "":
 			// "unix://run/redis.sock" would lead to /redis.sock.
 			return "", "a unix:// URL with three slashes before the path: unix:///run/redis.sock"
-		case u.Path == "":
+		case u.Path == "", strings.HasSuffix(u.Path, "/"):
 			return "", "a unix:// URL with the path of a socket"
 		}
 		return "unix", ""
@@ -107,6 +116,38 @@ func checkTCP(u *url.URL) string {
 		return "a URL whose path is a database number"
 	}
 	return ""
+}
+
+// userPart returns what stands between // and the host, without its @.
+func userPart(raw string) string {
+	_, rest, _ := strings.Cut(raw, "://")
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		rest = rest[:i]
+	}
+	return rest[:max(0, strings.LastIndexByte(rest, '@'))]
+}
+
+// hasTwoHosts reports whether the user part of a URL seems to have a host in it, as that of
+// redis://app:pw@host-1:6379,app:pw@host-2:6379 and of redis://host-1:6379,app:pw@host-2 has.
+// The last host would get it all, with a password that may be meant for the first.
+func hasTwoHosts(userPart string) bool {
+	before, _, list := strings.Cut(userPart, ",")
+	return list && (strings.Contains(userPart, "@") || !strings.Contains(before, ":") || isHostPort(before))
+}
+
+// unescaped returns what is allowed in place of a URL that is not good and has an @ behind
+// its host: what looks like host and path may be a password with a / or ? in it.
+func unescaped(raw string) string {
+	scheme, rest, _ := strings.Cut(raw, "://")
+	i := strings.IndexAny(rest, "/?")
+	switch {
+	case i < 0, strings.IndexByte(rest, '@') < i, strings.EqualFold(scheme, "unix") && !strings.Contains(rest[:i], ":"):
+		return ""
+	case rest[i] == '/':
+		return "a URL without / in user and password, where it is written %2F"
+	default:
+		return "a URL without ? in user and password, where it is written %3F"
+	}
 }
 
 // authority returns what stands between // and the path, without the user part.
@@ -197,6 +238,15 @@ func checkQuery(u *url.URL) string {
 	if u.Scheme != "unix" && strings.Trim(u.Path, "/") != "" && query.Get("db") != "" {
 		return "a URL with one database, in the path or as option db"
 	}
+	for _, name := range urlOptions() {
+		text := query.Get(name)
+		if _, err := strconv.Atoi(text); err != nil {
+			continue // no number, or one that go-redis refuses
+		}
+		if _, err := parseNumber(text); err != nil {
+			return "a URL with " + name + " as a whole number without sign and zeros before it"
+		}
+	}
 	for i, name := range urlDurations() {
 		text, none := query.Get(name), i >= 2
 		if text == "" || (none && text == "-1") {
@@ -245,6 +295,9 @@ func checkURLOptions(o *redis.Options, query url.Values) string {
 		if given && (l.value < l.least || l.value > l.most || l.value == 0 && l.name == "pipeline_pool_size") {
 			return fmt.Sprintf("a URL with %s %s", l.name, l.allowed)
 		}
+	}
+	if !isClientName(o.ClientName) {
+		return "a URL with client_name as " + allowedClientName
 	}
 	return ""
 }

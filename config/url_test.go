@@ -144,3 +144,74 @@ func TestDatabase(t *testing.T) {
 		require.Equal(t, want, c.Database(), raw)
 	}
 }
+
+// The user part of a URL reaches up to its last @: with two hosts, the second would get a
+// password that holds the first.
+func TestTwoHostsWithCredentials(t *testing.T) {
+	t.Parallel()
+	const both = "a URL with one host, and @ and comma in user and password written %40 and %2C; "
+	for raw, says := range map[string]string{
+		"redis://app:hunter2@a:6379,app:hunter2@b:6379":         both,
+		"redis://app:hunter2@a,app:hunter2@b":                   both,
+		"valkeys://app:hunter2@a:1,app:hunter2@b:2,c:hunter@d/": both,
+		"redis://:hunter2@a:6379,:hunter2@b:6379/1?pool_size=3": both,
+		"redis://app:hunter2@[::1]:6379,app:hunter2@[::2]:6379": both,
+		"redis://a:6379,app:hunter2@b:6379":                     both,
+		"redis://a,app:hunter2@b":                               both,
+		"unix://app:hunter2@a,app:hunter2@/run/redis.sock":      both,
+		"redis://app:hunter2@a:6379;app:hunter2@b:6379":         "with one @, which is written %40",
+		"redis://app:hunter2@@a:6379":                           "with one @, which is written %40",
+	} {
+		for name, c := range map[string]*Config{"URL": {URL: raw}, "LockNodes": {LockNodes: []string{raw, "other:1"}}} {
+			err := c.Validate()
+			require.Contains(t, badFields(t, err)[name].Allowed, says, raw)
+			require.NotContains(t, err.Error(), "hunter", raw)
+		}
+		_, err := fromEnv(t, "APP_", map[string]string{"APP_REDIS_URL": raw})
+		require.Contains(t, badFields(t, err)["URL"].Allowed, says, raw)
+		_, err = ParseURL(raw)
+		require.ErrorIs(t, err, ErrInvalid)
+	}
+	for raw, want := range map[string]string{
+		"redis://app:hunter,2@a": "hunter,2", "redis://:6379,2@a": "6379,2", "redis://app:hunter%40a%2Cb@a": "hunter@a,b",
+	} {
+		opts, err := ParseURL(raw)
+		require.NoError(t, err, raw)
+		require.Equal(t, want, opts.Password)
+		require.Equal(t, "a:6379", opts.Addr)
+	}
+}
+
+// What a URL says is judged as what the fields say.
+func TestOddURLs(t *testing.T) {
+	t.Parallel()
+	for raw, says := range map[string]string{
+		"redis://h?client_name=a%20b":     "with client_name as printable ASCII without spaces",
+		"redis://h?client_name=a+b":       "with client_name as printable ASCII without spaces",
+		"redis://h?client_name=r%C3%A9d":  "with client_name as printable ASCII without spaces",
+		"redis://h?client_name=a%0Ab":     "with client_name as printable ASCII without spaces",
+		"redis://:57/Wc90@h":              "written %2F",
+		"redis://:Wc90/57@h:1":            "written %2F",
+		"redis://app:Wc/90@h:1/2":         "written %2F",
+		"valkeys://app/Wc90@h":            "written %2F",
+		"unix://:57/Wc90@/run/redis.sock": "written %2F",
+		"redis://:57?Wc90@h":              "written %3F",
+		"redis://:Wc90?57@h":              "written %3F",
+		"unix://run/a@b.sock":             "three slashes",
+		"unix:///":                        "with the path of a socket",
+		"unix:////":                       "with the path of a socket",
+		"unix:///run/":                    "with the path of a socket",
+		"unix://:Wc90@/":                  "with the path of a socket",
+	} {
+		for name, c := range map[string]*Config{"URL": {URL: raw}, "LockNodes": {LockNodes: []string{raw}}} {
+			err := c.Validate()
+			require.Contains(t, badFields(t, err)[name].Allowed, says, raw)
+			require.NotContains(t, err.Error(), "Wc90", raw)
+		}
+	}
+	for _, raw := range []string{"redis://h?client_name=a@b", "unix:///run/a@b.sock", "redis://h/?client_name=a%40b"} {
+		require.NoError(t, (&Config{URL: raw}).Validate(), raw)
+	}
+	err := (&Config{LockNodes: []string{"valkey:a"}}).Validate()
+	require.ErrorContains(t, err, "valkey://, valkeys:// or unix:// URLs")
+}

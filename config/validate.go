@@ -142,7 +142,7 @@ func limits() map[string]limit {
 		"MinIdleConns":    conns,
 		"ConnMaxLifetime": orNone, "ConnMaxIdleTime": orNone,
 		"DialTimeout": positive, "PoolTimeout": positive, "PingTimeout": positive,
-		"ReadTimeout": orZero, "WriteTimeout": orZero,
+		"ReadTimeout": orNone, "WriteTimeout": orNone,
 		"Protocol":        {2, 3, "2 or 3"},
 		"MaxRetries":      {-1, 1000, "-1 or 0 for none, up to 1000"},
 		"MinRetryBackoff": orNone, "MaxRetryBackoff": orNone,
@@ -179,14 +179,19 @@ func (v *validation) policy() {
 
 // names checks what becomes part of keys and of CLIENT LIST.
 func (v *validation) names() {
-	// Redis itself refuses such names, at every new connection.
-	if name := v.cfg.ClientName; name != "" && (!isASCII(name) || !isPrintable(name)) {
-		v.reject("ClientName", "printable ASCII without spaces")
+	if !isClientName(v.cfg.ClientName) {
+		v.reject("ClientName", allowedClientName)
 	}
 	if strings.ContainsAny(v.cfg.KeyPrefix, "{}") {
 		v.reject("KeyPrefix", "no braces: the module places them to keep keys on one node of a Cluster")
 	}
 }
+
+const allowedClientName = "printable ASCII without spaces"
+
+// isClientName reports whether Redis takes name for a connection, or it is empty: others
+// it refuses for each new one.
+func isClientName(name string) bool { return isASCII(name) && isPrintable(name) }
 
 // showValue returns the value of a field for an error.
 func showValue(f field, v reflect.Value) string {
