@@ -77,7 +77,7 @@ func (r *Redis) WaitReady(ctx context.Context) error {
 		if err := r.usable(ctx); err != nil {
 			return err
 		}
-		err := r.try(redisx.Background(ctx))
+		err := r.tryUntil(redisx.Background(ctx))
 		if err == nil {
 			return nil
 		}
@@ -92,6 +92,22 @@ func (r *Redis) WaitReady(ctx context.Context) error {
 			return because(last, err)
 		}
 	}
+}
+
+// tryUntil tries once, and returns at once if ctx is cancelled: a read that is under way ends with its deadline, or
+// with Close.
+func (r *Redis) tryUntil(ctx context.Context) error {
+	done := make(chan error, 1)
+	go func() { done <- r.try(ctx) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return <-done // it ends as well, and says more
+	}
+	return r.main.failure(r.main.endpoint.String(), ErrUnreachable, ctx.Err())
 }
 
 // try asks the server and the lock nodes once.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/stretchr/testify/require"
@@ -186,6 +187,27 @@ func TestWaitReadyWaitsForTheDisk(t *testing.T) {
 }
 
 // A database that does not exist will not come into being.
+// TestWaitReadyEndsWithItsContext: a cancellation is noticed while a read is under way.
+func TestWaitReadyEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	r := open(t, &config.Config{URL: srv.URL(), PingTimeout: time.Hour, ReadTimeout: time.Hour, DialTimeout: time.Hour})
+	require.NoError(t, r.HealthCheck(t.Context()))
+	srv.Stop()
+	defer srv.Continue()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- r.WaitReady(ctx) }()
+	cancel()
+	select {
+	case err := <-done:
+		require.ErrorIs(t, err, context.Canceled)
+		require.ErrorContains(t, err, srv.Addr())
+	case <-time.After(patience):
+		require.FailNow(t, "it waits on")
+	}
+}
+
 func TestWaitReadyGivesUp(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t)

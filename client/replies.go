@@ -38,8 +38,8 @@ func isFixedReply(reply string) bool {
 // hidesArguments returns err without anything that it may quote, if it is the reply to a
 // cmd that carries credentials; otherwise err.
 func hidesArguments(cmd redis.Cmder, err error) error {
-	if err == nil {
-		return nil
+	if err == nil || strings.Contains(err.Error(), allSentinels) { // not sent: see hideSentinels
+		return err
 	}
 	name := cmd.Name()
 	if name != "auth" && (name != "hello" || len(cmd.Args()) <= 2) { // HELLO 3 says no more than that

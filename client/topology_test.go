@@ -138,3 +138,17 @@ func TestClusterThatIsNone(t *testing.T) {
 	require.ErrorIs(t, err, ErrUnsupported)
 	require.ErrorContains(t, err, "cluster support disabled")
 }
+
+// TestNoSentinel: what is not sent needs no hiding, and the advice depends on it.
+func TestNoSentinel(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	for _, cfg := range []config.Config{
+		{}, {Password: "pw"}, {Username: "u", Password: "pw"}, {Password: "pw", SentinelPassword: "spw"}, {Password: "pw", Protocol: 2},
+	} {
+		cfg.MasterName, cfg.Addrs = "mymaster", []string{srv.Addr()}
+		err := open(t, &cfg).HealthCheck(t.Context())
+		require.ErrorIs(t, err, ErrUnsupported, "%+v", cfg)
+		require.ErrorContains(t, err, "it is no Sentinel")
+	}
+}
