@@ -132,12 +132,12 @@ func TestQuorumMasks(t *testing.T) {
 		for _, s := range servers {
 			client := s.Client(t)
 			require.Eventually(t, func() bool {
-				return client.Eval(t.Context(), `
-					local left = 0
-					for _, key in ipairs(redis.call('KEYS', 'cache:lock:*}')) do
-						if redis.call('GET', key) ~= ARGV[1] then left = left + 1 end
-					end
-					return left`, nil, foreign).Val() == int64(0)
+				for _, key := range client.Keys(t.Context(), "cache:lock:*}").Val() {
+					if client.Get(t.Context(), key).Val() != foreign {
+						return false
+					}
+				}
+				return true
 			}, soon, tick)
 		}
 	}
@@ -145,6 +145,7 @@ func TestQuorumMasks(t *testing.T) {
 
 // try acquires and releases a lock on nodes of a mask.
 func (w *ward) try(t *testing.T, m mask) {
+	t.Helper()
 	clients := append([]redis.UniversalClient(nil), w.clients["healthy"][:m.healthy+m.refused]...)
 	clients = append(clients, w.clients["down"][:m.down]...)
 	clients = append(clients, w.clients["stopped"][:m.stopped]...)
