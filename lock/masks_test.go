@@ -192,10 +192,7 @@ func (w *ward) try(t *testing.T, m mask) {
 		assert.ErrorIs(t, err, lock.ErrRedis, m)
 		assert.NotErrorIs(t, err, lock.ErrLockNotAcquired, m)
 	}
-	for end := time.Now().Add(soon); left() > 0 && time.Now().Before(end); {
-		hold(tick)
-	}
-	assert.Zero(t, left(), m)
+	assert.Eventually(t, func() bool { return left() == 0 }, soon, tick, m)
 	for _, c := range w.clients["healthy"][:m.refused] {
 		assert.Equal(t, foreign, c.Get(t.Context(), key).Val(), m)
 	}
