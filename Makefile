@@ -31,6 +31,8 @@ run: ## Start the example: embedded server, or the one REDIS_URL names (ARGS="-w
 
 test: redis ## Run all tests under the race detector (PKG=./lock RUN=TestName narrows)
 	$(GO) test -race -count=1 $(if $(RUN),-run '$(RUN)') $(PKG)
+# What needs libraries that users should not inherit is in a module of its own.
+	@[ '$(PKG)' != ./... ] || { echo "go test ./... (bench)"; cd bench && $(GO) test -race -count=1 $(if $(RUN),-run '$(RUN)') ./...; }
 
 lint: fmt-check tidy-check vet golangci ## Check format, go.mod files, vet and golangci-lint over all modules
 

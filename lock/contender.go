@@ -42,6 +42,7 @@ type contender struct {
 	answered bool   // Redis has answered before, so its failures pass
 	failures int    // in a row
 	look     bool   // the next question is to keep the others from asking
+	split    bool   // the last answer was that several ask at the same time: all of them ask again, whoever else has
 }
 
 func newContender(q *queue, resource string) *contender {
@@ -79,6 +80,7 @@ func (c *contender) try(w *waiter) (pause time.Duration, again bool) {
 	defer context.AfterFunc(q.closing, cancel)()
 	defer context.AfterFunc(c.ctx, cancel)()
 	r := q.store.Enqueue(ctx, claim, store.Place{Name: c.name, Arrival: c.arrival, Look: c.look})
+	c.split = r.Split
 	switch r.Outcome {
 	case store.Granted:
 		c.win(w, claim, sent, r)
@@ -169,7 +171,9 @@ func (c *contender) idle(pause time.Duration) bool {
 				c.look = false
 				return true
 			}
-			timer.Reset(c.patience(h.Left))
+			if !c.split {
+				timer.Reset(c.patience(h.Left))
+			}
 		}
 	}
 }

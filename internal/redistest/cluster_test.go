@@ -68,3 +68,36 @@ func TestClusterWithTLS(t *testing.T) {
 	c := StartCluster(t, 3, WithTLS())
 	require.NoError(t, clusterClient(t, c).Set(within(t, 30*time.Second), "k", "v", 0).Err())
 }
+
+func TestMoveSlot(t *testing.T) {
+	t.Parallel()
+	for name, opts := range map[string][]Option{
+		"plain": nil, "password": {WithPassword("secret")}, "user": {WithUser("app", "secret")}, "TLS": {WithTLS()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const keys = 3
+			c := StartCluster(t, 3, opts...)
+			client := clusterClient(t, c)
+			ctx := within(t, 60*time.Second)
+			for i := range keys {
+				require.NoError(t, client.Set(ctx, fmt.Sprintf("{k}%d", i), i, time.Hour).Err())
+			}
+			from := c.MasterOf(t, "{k}")
+			to := c.Nodes()[0]
+			if to == from {
+				to = c.Nodes()[1]
+			}
+			halfWay := 0
+			c.MoveSlot(t, "{k}", to, func() {
+				require.Equal(t, "1", client.Get(ctx, "{k}1").Val(), "wherever it is")
+				halfWay++
+			})
+			require.Equal(t, 1+keys, halfWay)
+			require.Same(t, to, c.MasterOf(t, "{k}"))
+			require.Equal(t, "1", client.Get(ctx, "{k}1").Val())
+			c.MoveSlot(t, "{k}", from, nil) // and back
+			require.Equal(t, "1", client.Get(ctx, "{k}1").Val())
+		})
+	}
+}

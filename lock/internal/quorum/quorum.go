@@ -54,20 +54,21 @@ func (q *Quorum) majority() int { return len(q.nodes)/2 + 1 }
 
 // Acquire takes the lock if a majority grants it. Unless it does nothing is left behind.
 func (q *Quorum) Acquire(ctx context.Context, c store.Claim) store.Reply {
-	return q.acquire(ctx, c, func(ctx context.Context, n *node) store.Reply { return n.TryAcquire(ctx, c) })
+	return q.acquire(ctx, c, "", func(ctx context.Context, n *node) store.Reply { return n.TryAcquire(ctx, c) })
 }
 
 // Enqueue is Acquire for one who waits: servers that do not grant the lock queue it.
 func (q *Quorum) Enqueue(ctx context.Context, c store.Claim, p store.Place) store.Reply {
-	r := q.acquire(ctx, c, func(ctx context.Context, n *node) store.Reply { return n.TryEnqueue(ctx, c, p) })
+	r := q.acquire(ctx, c, p.Name, func(ctx context.Context, n *node) store.Reply { return n.TryEnqueue(ctx, c, p) })
 	if r.Outcome == store.Granted && p.Arrival != 0 {
-		q.Leave(c.Keys, p.Name) // where it is queued still
+		q.Leave(c.Keys, p.Name) // where earlier questions have queued it
 	}
 	return r
 }
 
-func (q *Quorum) acquire(ctx context.Context, c store.Claim, ask asker) store.Reply {
+func (q *Quorum) acquire(ctx context.Context, c store.Claim, waiter string, ask asker) store.Reply {
 	v := q.newVote(ctx, acquiring, c, ask)
+	v.waiter = waiter
 	granted := false
 	defer func() { v.end(granted) }() // also if a hook of a client panics
 	if q.mutex(c).TryLockContext(v.carry()) != nil {

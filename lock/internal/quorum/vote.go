@@ -31,6 +31,7 @@ type vote struct {
 	verb   verb
 	claim  store.Claim
 	ask    asker
+	waiter string // the name of who waits, "" if nobody does
 	start  time.Time
 
 	// ctx bounds the calls to all servers. It ends with the deadline of the caller's context, and with that context as
@@ -45,6 +46,7 @@ type vote struct {
 	open     int             // replies that are missing, and the caller
 	split    bool            // a majority has answered, and not decided
 	over     bool            // the caller has gone on
+	won      bool            // the lock was acquired
 	unwanted bool            // what is granted from now on has to be taken back
 }
 
@@ -142,7 +144,7 @@ func (v *vote) disown() {
 
 // endSplit ends the waiting for servers that are down where the others are split between several who acquire: they all
 // would wait until the deadline, each for the server that could make its majority. The late have as long again as the
-// majority took, but at least minSplitWait. The caller holds mu.
+// majority took, but at least minSplitWait; none if they owe others an answer already. The caller holds mu.
 func (v *vote) endSplit() {
 	t := count(v.replies)
 	majority := v.quorum.majority()
@@ -151,7 +153,22 @@ func (v *vote) endSplit() {
 		return
 	}
 	v.split = true
+	if !v.hopeful() {
+		v.cancel()
+		return
+	}
 	time.AfterFunc(max(time.Since(v.start), minSplitWait), v.cancel)
+}
+
+// hopeful reports whether one of the servers that have not answered yet may do so soon: it owes no other vote an answer.
+// The caller holds mu.
+func (v *vote) hopeful() bool {
+	for i, r := range v.replies {
+		if r.Outcome == store.Pending && v.quorum.nodes[i].late.Load() == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // end is called when the caller goes on. Unless the outcome is wanted, what was granted, or may have been, is taken back.
@@ -162,7 +179,7 @@ func (v *vote) end(wanted bool) {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.over, v.unwanted = true, !wanted
+	v.over, v.won, v.unwanted = true, v.verb == acquiring && wanted, !wanted
 	if v.verb == acquiring && wanted && v.open > 1 {
 		v.quorum.mu.Lock()
 		v.quorum.stragglers[v.claim.Value] = v
@@ -178,11 +195,17 @@ func (v *vote) end(wanted bool) {
 	v.leave()
 }
 
-// reap removes in the background what a server may have and should not. A refusal may be the reply to a repetition, with
-// the try before it still on its way. The caller holds mu.
+// reap removes in the background what a server may have and should not: a lock, or the place in its queue of a waiter who
+// has got the lock from the others. A refusal may be the reply to a repetition, with the try before it still on its way.
+// The caller holds mu.
 func (v *vote) reap(n *node, r store.Reply) {
 	uncertain := r.Outcome == store.Failed && !errors.Is(r.Err, errBehind)
+	if v.won && v.waiter != "" && (uncertain || r.Outcome == store.Refused) {
+		n.Leave(v.claim.Keys, v.waiter)
+	}
 	switch {
+	case v.verb == acquiring && v.unwanted && r.Outcome == store.Granted && count(v.replies).refused > 0:
+		n.GiveBack(v.claim)
 	case v.verb == acquiring && v.unwanted && (uncertain || r.Outcome == store.Granted || r.Repeated),
 		v.verb == releasing && r.Outcome == store.Failed:
 		n.Reap(v.claim)

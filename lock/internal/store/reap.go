@@ -65,9 +65,15 @@ func newReapers(s *Redis) *reapers {
 }
 
 // Reap removes the lock of a value that nobody wants, in the background, wherever its commands have got to.
-func (s *Redis) Reap(c Claim) {
+func (s *Redis) Reap(c Claim) { s.reap(c, s.set.Reservation) }
+
+// GiveBack is Reap where several who ask have got a part of the servers each: they all ask again in a moment, and a
+// reservation for yet another one would only be in their way.
+func (s *Redis) GiveBack(c Claim) { s.reap(c, 0) }
+
+func (s *Redis) reap(c Claim, reservation time.Duration) {
 	s.reapers.add(reaped{
-		call:  call{s.scripts.release, c.Keys.freeing(), s.releasing(c, 0)},
+		call:  call{s.scripts.release, c.Keys.freeing(), []any{c.Value, reservation.Milliseconds(), 0}},
 		until: time.Now().Add(max(c.TTL, FirstGrant)), again: reapAgain,
 	})
 }
@@ -106,11 +112,11 @@ func (r *reapers) add(w reaped) {
 // run is the goroutine of a server.
 func (r *reapers) run(server string, p *reaper) {
 	for {
-		work, pause := r.take(server, p)
+		work, pause, last := r.take(server, p)
 		switch {
 		case len(work) > 0:
 			again, failed := r.try(work)
-			r.put(p, again, failed)
+			r.put(p, again, failed, last)
 		case pause > 0:
 			r.sleep(p, pause)
 		default:
@@ -120,8 +126,8 @@ func (r *reapers) run(server string, p *reaper) {
 }
 
 // take returns what to try now, or how long to wait for that, or neither if the goroutine is to end. What is fresh waits
-// for nothing, and what failed before does not come along before it is due.
-func (r *reapers) take(server string, p *reaper) (work []reaped, pause time.Duration) {
+// for nothing, and what failed before does not come along before it is due. It reports whether it is the last try.
+func (r *reapers) take(server string, p *reaper) (work []reaped, pause time.Duration, last bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	work, p.fresh = p.fresh, nil
@@ -130,23 +136,24 @@ func (r *reapers) take(server string, p *reaper) (work []reaped, pause time.Dura
 	case r.closed || pause <= 0:
 		work, p.late = append(work, p.late...), nil
 	case len(work) > 0 || len(p.late) > 0:
-		return work, pause
+		return work, pause, false
 	}
 	if len(work) > 0 {
-		return work, 0
+		return work, 0, r.closed
 	}
 	delete(r.servers, server)
 	if r.closed && len(r.servers) == 0 {
 		close(r.idle)
 	}
-	return nil, 0
+	return nil, 0, false
 }
 
-// put takes note of what is to be tried again.
-func (r *reapers) put(p *reaper, again []reaped, failed bool) {
+// put takes note of what is to be tried again, unless that was the last try. One that was under way when the store was
+// closed is not.
+func (r *reapers) put(p *reaper, again []reaped, failed, last bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed {
+	if last {
 		r.failed = r.failed || failed
 		return
 	}

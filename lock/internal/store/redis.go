@@ -17,6 +17,9 @@ const (
 	// minRetryDelay and maxRetryDelay bound the pause before a command that failed is sent again.
 	minRetryDelay = 5 * time.Millisecond
 	maxRetryDelay = 500 * time.Millisecond
+	// maxMoveDelay bounds it while the slot of a key moves, for which there is no limit but the caller's time: what was
+	// asked for may be split between two servers for as long as that takes.
+	maxMoveDelay = 50 * time.Millisecond
 	// aloneTime is by how much the end of a caller's context may go unnoticed when a quick server suddenly hangs.
 	aloneTime = 200 * time.Millisecond
 )
@@ -105,14 +108,19 @@ func (s *Redis) call(
 		if _, abandoned := errors.AsType[*batch.AbandonedError](err); abandoned {
 			return nil, repeated, errNoAnswer
 		}
-		if err == nil || try == maxTries || !redisx.IsTransient(err) {
+		moving := redis.IsTryAgainError(err)
+		if err == nil || try >= maxTries && !moving || !redisx.IsTransient(err) {
 			return reply, repeated, err
 		}
 		repeated = repeated || !redisx.IsReply(err) && !redisx.IsUnsent(err)
 		if s.cluster != nil {
 			s.cluster.ReloadState(ctx) // in the background: another node may be the master by now
 		}
-		if redisx.Sleep(ctx, redisx.Backoff(try, minRetryDelay, maxRetryDelay)) != nil {
+		longest := maxRetryDelay
+		if moving {
+			longest = maxMoveDelay
+		}
+		if redisx.Sleep(ctx, redisx.Backoff(try, minRetryDelay, longest)) != nil {
 			return nil, repeated, err
 		}
 	}
