@@ -19,7 +19,9 @@ import (
 )
 
 // movingAddress is one that leads to another server from some time on. Connections that exist stay where they are.
-type movingAddress struct{ to atomic.Pointer[redistest.Server] }
+type movingAddress struct {
+	to atomic.Pointer[redistest.Server]
+}
 
 func newMovingAddress(s *redistest.Server) *movingAddress {
 	a := &movingAddress{}

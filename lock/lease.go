@@ -68,7 +68,10 @@ func (l *RedisLock) extension(op string, now time.Time) (extension, error) {
 	x := extension{claim: l.claim, sent: now, generation: l.generation}
 	if !l.end.IsZero() {
 		left := l.end.Sub(now)
-		x.claim.TTL = min(x.claim.TTL, max(left+left/10+guard(left), minTTL))
+		slack := left/10 + guard(left)
+		if left < x.claim.TTL-slack { // compared so that the largest durations do not overflow
+			x.claim.TTL = max(left+slack, minTTL)
+		}
 	}
 	return x, nil
 }
