@@ -16,12 +16,9 @@ import (
 )
 
 // keysOfLocks returns those of all locks that a server has.
-func keysOfLocks(t *testing.T, server *redistest.Server) (keys []string) {
+func keysOfLocks(t *testing.T, server *redistest.Server) []string {
 	t.Helper()
-	for _, key := range server.Client(t).Keys(t.Context(), "cache:lock:{*}").Val() {
-		keys = append(keys, key)
-	}
-	return keys
+	return server.Client(t).Keys(t.Context(), "cache:lock:{*}").Val()
 }
 
 // TestCloseSaysWhetherAKeyMayBeLeft: a manager that holds a lock, waits for it and has just failed to get others is closed

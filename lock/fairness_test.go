@@ -7,9 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/compozy/cache/internal/faultproxy"
 	"github.com/compozy/cache/internal/redistest"
 	"github.com/compozy/cache/lock"
 )
@@ -36,6 +38,7 @@ func TestPollersStarveNobodyWhoWaits(t *testing.T) {
 						}
 						polled.Add(1)
 						assert.Equal(t, int64(1), holders.Add(1))
+						hold(20 * time.Millisecond) // it is hardly ever free
 						holders.Add(-1)
 						_ = l.Release(ctx)
 					}
@@ -43,21 +46,31 @@ func TestPollersStarveNobodyWhoWaits(t *testing.T) {
 			}
 		}
 		require.Eventually(t, func() bool { return polled.Load() > 10 }, patience, tick)
-		var longest atomic.Int64
-		for range 3 {
-			m := managerOn(t, clientsOf(t, servers))
+		var mu sync.Mutex // guards longest
+		var longest time.Duration
+		const waiters, turns = 3, 30
+		before := polled.Load()
+		for range waiters {
+			clients := make([]redis.UniversalClient, count)
+			for i, s := range servers {
+				far := faultproxy.New(t, s.Addr())
+				far.SetLatency(10 * time.Millisecond) // whoever polls is always faster
+				clients[i] = newClient(t, far.Addr())
+			}
+			m := managerOn(t, clients)
 			waiting.Go(func() {
-				for range 10 {
+				for range turns / waiters {
 					limit, end := context.WithTimeout(ctx, patience)
 					begin := time.Now()
 					l, err := m.AcquireWait(limit, "job", longTTL)
-					took := int64(time.Since(begin))
+					took := time.Since(begin)
 					end()
 					if !assert.NoError(t, err) {
 						return
 					}
-					for old := longest.Load(); took > old && !longest.CompareAndSwap(old, took); old = longest.Load() {
-					}
+					mu.Lock()
+					longest = max(longest, took)
+					mu.Unlock()
 					assert.Equal(t, int64(1), holders.Add(1))
 					assert.NoError(t, l.Refresh(ctx))
 					holders.Add(-1)
@@ -66,9 +79,11 @@ func TestPollersStarveNobodyWhoWaits(t *testing.T) {
 			})
 		}
 		waiting.Wait()
-		t.Logf("waited for %v at most", time.Duration(longest.Load()))
-		assert.Less(t, time.Duration(longest.Load()), 2*promptly)
-		before := polled.Load()
+		overtook := polled.Load() - before
+		t.Logf("overtaken %d times in %d turns, waited for %v at most", overtook, turns, longest)
+		assert.Less(t, overtook, int64(turns), "they get it only when nobody is in the queue")
+		assert.Less(t, longest, 2*promptly)
+		before = polled.Load()
 		require.Eventually(t, func() bool { return polled.Load() > before+10 }, patience, tick, "nobody waits any more")
 	})
 }
@@ -78,9 +93,11 @@ func TestPollersDoNotGetAheadOfTheNext(t *testing.T) {
 	t.Parallel()
 	server, holder := setup(t)
 	l := acquire(t, holder, "job", longTTL)
-	got := waiting(t.Context(), t, newManager(t, newClient(t, server.Addr())))
+	far := faultproxy.New(t, server.Addr())
+	got := waiting(t.Context(), t, newManager(t, newClient(t, far.Addr())))
 	length := queueLength(t, server)
 	require.Eventually(t, func() bool { return length() == 1 }, patience, tick)
+	far.SetLatency(50 * time.Millisecond)
 	require.NoError(t, l.Release(t.Context()))
 	var next lock.FencedLock
 	for next == nil {

@@ -33,7 +33,7 @@ func TestLossThatACallFinds(t *testing.T) {
 		servers := redistest.StartN(t, count)
 		for harm, h := range harms {
 			for name, call := range calls {
-				t.Run(name+" "+harm, func(t *testing.T) { //nolint:paralleltest // they share a lock
+				t.Run(name+" "+harm, func(t *testing.T) {
 					m := managerOn(t, clientsOf(t, servers), lock.WithNodeTimeout(patience))
 					l := acquire(t, m, "job", longTTL)
 					lost, ctx := l.Lost(), l.Context()

@@ -61,6 +61,7 @@ func TestUsersWhoMayNotPublishOrSubscribe(t *testing.T) {
 	}
 	for _, users := range [][2]string{{"mute", "free"}, {"free", "deaf"}, {"mute", "deaf"}, {"deaf", "mute"}, {"deaf", "free"}} {
 		t.Run(users[0]+" releases "+users[1]+" waits", func(t *testing.T) {
+			t.Parallel()
 			resource := strings.Join(users[:], " ")
 			managers := make([]*lock.RedisLockManager, 2)
 			for i, user := range users {
@@ -280,7 +281,7 @@ func TestVanishedWaitersWhileAToolListens(t *testing.T) {
 					_, err := tool.Receive(t.Context())
 					require.NoError(t, err)
 					go func() {
-						for range tool.Channel() { //nolint:revive // they are read
+						for range tool.Channel() {
 						}
 					}()
 				}
