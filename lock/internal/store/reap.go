@@ -16,6 +16,9 @@ const (
 	// reapAgain is how long after a key was removed, or looked for in vain, it is looked for again, as the command that
 	// sets it may be on its way still. One that comes even later leaves a key for the time of a first grant.
 	reapAgain = 2 * time.Second
+	// lastLook is how long after its last try Close looks once more. A server that has stalled executes what it was sent
+	// meanwhile in any order, so that the try may be earlier than the command whose key it removes.
+	lastLook = 100 * time.Millisecond
 	// minReapDelay and maxReapDelay bound the pause between two tries.
 	minReapDelay = 20 * time.Millisecond
 	maxReapDelay = time.Second
@@ -110,7 +113,10 @@ func (r *reapers) run(server string, p *reaper) {
 		switch {
 		case len(work) > 0:
 			again, failed := r.try(work)
-			r.put(p, again, failed)
+			if r.put(p, again, failed) && !failed && len(again) > 0 && redisx.Sleep(r.ctx, lastLook) == nil {
+				again, failed = r.try(again)
+				r.put(p, again, failed)
+			}
 		case pause > 0:
 			r.sleep(p, pause)
 		default:
@@ -142,13 +148,13 @@ func (r *reapers) take(server string, p *reaper) (work []reaped, pause time.Dura
 	return nil, 0
 }
 
-// put takes note of what is to be tried again.
-func (r *reapers) put(p *reaper, again []reaped, failed bool) {
+// put takes note of what is to be tried again. It reports whether that was the last try, as the store is closing.
+func (r *reapers) put(p *reaper, again []reaped, failed bool) (last bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
 		r.failed = r.failed || failed
-		return
+		return true
 	}
 	if len(p.late) == 0 { // all were tried
 		p.delay = min(max(2*p.delay, minReapDelay), maxReapDelay)
@@ -158,6 +164,7 @@ func (r *reapers) put(p *reaper, again []reaped, failed bool) {
 		p.due = time.Now().Add(p.delay)
 	}
 	p.late = append(p.late, again...)
+	return false
 }
 
 // sleep waits until something is due, or fresh, or the store is closing.
