@@ -98,9 +98,11 @@ func (m *RedisLockManager) tryOnce(
 	switch {
 	case r.Outcome == store.Granted:
 		claim.Token = r.Token
-		return m.keeper.keep(grant{
-			claim: claim, call: call, resource: resource, sent: begin, acquired: time.Now(), repeated: r.Repeated,
-		})
+		g := grant{claim: claim, call: call, resource: resource, sent: begin, acquired: time.Now(), repeated: r.Repeated}
+		if !m.keeper.inTime(g) {
+			return nil, &RedisError{Op: "acquire", Resource: resource, Err: errTooLate}
+		}
+		return m.keeper.keep(g)
 	case r.Outcome == store.Refused:
 		return nil, &NotAcquiredError{Resource: resource, RetryAfter: r.Wait}
 	case ctx.Err() != nil:

@@ -60,8 +60,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v)
 	}
-	for i, outcome := range outcomeNames {
-		counter(c.acquisitions, m.outcomes[i].Load(), outcome)
+	for i := range m.outcomes {
+		counter(c.acquisitions, m.outcomes[i].Load(), outcomeName(i))
 	}
 	for i, cause := range [losses]string{"expired", "stolen", "closed"} {
 		counter(c.lost, m.losses[i].Load(), cause)

@@ -10,10 +10,10 @@ import (
 )
 
 const (
-	// recheck is after which time a waiter asks of its own accord, if nothing has happened: a release that it has not
+	// askAfter is after which time a waiter asks of its own accord, if nothing has happened: a release that it has not
 	// heard of costs no more. When one asks the others hear of it and wait for that long again. So one of all asks each
 	// time, and if that one is gone another.
-	recheck = 1700 * time.Millisecond
+	askAfter = 1700 * time.Millisecond
 	// stagger is how much later a waiter asks than the one before it, and maxStagger how much later than the first.
 	stagger    = 25 * time.Millisecond
 	maxStagger = 10 * stagger
@@ -41,7 +41,7 @@ type contender struct {
 	ahead    int64  // how many were before it
 	answered bool   // Redis has answered before, so its failures pass
 	failures int    // in a row
-	look     bool   // the next question is to keep the others from asking
+	recheck  bool   // the next question is to keep the others from asking
 	split    bool   // the last answer was that several ask at the same time: all of them ask again, whoever else has
 }
 
@@ -79,21 +79,28 @@ func (c *contender) try(w *waiter) (pause time.Duration, again bool) {
 	defer cancel()
 	defer context.AfterFunc(q.closing, cancel)()
 	defer context.AfterFunc(c.ctx, cancel)()
-	r := q.store.Enqueue(ctx, claim, store.Place{Name: c.name, Arrival: c.arrival, Look: c.look})
+	r := q.store.Enqueue(ctx, claim, store.Waiter{Name: c.name, Arrival: c.arrival, Recheck: c.recheck})
 	c.split = r.Split
 	switch r.Outcome {
 	case store.Granted:
-		c.win(w, claim, sent, r)
+		claim.Token = r.Token
+		g := grant{
+			claim: claim, call: w.call, resource: c.resource, sent: sent, acquired: time.Now(), repeated: r.Repeated,
+		}
+		if !q.keeper.inTime(g) {
+			return c.failed(errTooLate)
+		}
+		c.win(w, g)
 		return 0, false
 	case store.Refused:
 		c.answered, c.failures, c.ahead = true, 0, r.Ahead
-		if c.arrival == 0 || r.Arrival != 0 && r.Arrival < c.arrival {
+		if c.arrival == 0 {
 			c.arrival = r.Arrival
 		}
 		if r.Split {
 			return rand.N(maxSplitDelay), true
 		}
-		c.look = true
+		c.recheck = true
 		return c.patience(r.Wait), true
 	default:
 		return c.failed(r.Err)
@@ -101,18 +108,15 @@ func (c *contender) try(w *waiter) (pause time.Duration, again bool) {
 }
 
 // win gives the lock to the caller it was acquired for, or back if that one has left.
-func (c *contender) win(w *waiter, claim store.Claim, sent time.Time, r store.Reply) {
+func (c *contender) win(w *waiter, g grant) {
 	q := c.queue
-	c.answered, c.failures, c.arrival, c.ahead, c.look = true, 0, 0, 0, false
+	c.answered, c.failures, c.arrival, c.ahead, c.recheck = true, 0, 0, 0, false
 	c.name = q.rename(c, c.name, false) // what comes next is a new turn, at the end of the queue
 	if !q.shift(c, w) {
-		q.store.Reap(claim)
+		q.store.Reap(g.claim)
 		return
 	}
-	claim.Token = r.Token
-	l, err := q.keeper.keep(grant{
-		claim: claim, call: w.call, resource: c.resource, sent: sent, acquired: time.Now(), repeated: r.Repeated,
-	})
+	l, err := q.keeper.keep(g)
 	w.turn <- turn{lock: l, err: err}
 }
 
@@ -129,7 +133,7 @@ func (c *contender) failed(err error) (pause time.Duration, again bool) {
 // patience returns after which pause to ask again, given how long it takes until the lock may be free, 0 if that is
 // unknown. Those who came earlier ask earlier.
 func (c *contender) patience(left time.Duration) time.Duration {
-	pause := recheck
+	pause := askAfter
 	if left > 0 {
 		pause = min(pause, left)
 	}
@@ -146,7 +150,7 @@ func (c *contender) hear(h store.Hint) {
 		}
 		select {
 		case old := <-c.hints:
-			if !old.Looked {
+			if !old.Rechecked {
 				h = old
 			}
 		default:
@@ -167,8 +171,8 @@ func (c *contender) idle(pause time.Duration) bool {
 		case <-c.queue.closing.Done():
 			return false
 		case h := <-c.hints:
-			if !h.Looked {
-				c.look = false
+			if !h.Rechecked {
+				c.recheck = false
 				return true
 			}
 			if !c.split {

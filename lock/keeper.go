@@ -17,7 +17,6 @@ type keeper struct {
 	trace    tracer
 	calls    *tasks
 	held     *held
-	expiries expiries
 	renewer  *renewer
 	timeouts timeouts
 }
@@ -39,19 +38,30 @@ type grant struct {
 	repeated bool      // see store.Reply
 }
 
-// keep makes a lock and starts what keeps it. It returns an error, and takes the lock back, if it is too late for that.
+// inTime reports whether a lock that was granted can be relied on still. If not it is taken back.
+func (k *keeper) inTime(g grant) bool {
+	if remaining(g.until(), time.Now()) > 0 {
+		return true
+	}
+	k.store.Reap(g.claim)
+	return false
+}
+
+// until is how long the holder may rely on the lock before it is extended for the first time.
+func (g grant) until() time.Time { return g.sent.Add(validity(min(g.claim.TTL, store.FirstGrant))) }
+
+// keep makes a lock and starts what keeps it. It returns ErrManagerClosed, and takes the lock back, if it is too late.
 func (k *keeper) keep(g grant) (*RedisLock, error) {
 	l := &RedisLock{
 		keeper: k, resource: g.resource, claim: g.claim, call: g.call, acquired: g.acquired, repeated: g.repeated, index: -1,
 	}
+	if g.call.holdAtLeast > 0 {
+		l.claim.KeepUntil = g.acquired.Add(g.call.holdAtLeast)
+	}
 	if g.call.maxHold > 0 {
 		l.end = g.acquired.Add(g.call.maxHold)
 	}
-	l.until = l.limit(g.sent.Add(validity(min(g.claim.TTL, store.FirstGrant))))
-	if remaining(l.until, time.Now()) <= 0 {
-		k.store.Reap(g.claim)
-		return nil, &RedisError{Op: "acquire", Resource: g.resource, Err: errTooLate}
-	}
+	l.until = l.limit(g.until())
 	if !k.held.add(l) {
 		k.store.Reap(g.claim)
 		return nil, ErrManagerClosed
@@ -59,7 +69,7 @@ func (k *keeper) keep(g grant) (*RedisLock, error) {
 	// From here on others see the lock.
 	l.mu.Lock()
 	if l.state == stateHeld {
-		l.expiry = k.expiries.start(l, time.Until(l.until))
+		l.expiry = time.AfterFunc(time.Until(l.until), l.expire)
 	}
 	l.mu.Unlock()
 	k.renewer.begin(l, g.sent)

@@ -68,7 +68,10 @@ func (l *RedisLock) extension(op string, now time.Time) (extension, error) {
 	x := extension{claim: l.claim, sent: now, generation: l.generation}
 	if !l.end.IsZero() {
 		left := l.end.Sub(now)
-		x.claim.TTL = min(x.claim.TTL, max(left+left/10+guard(left), minTTL))
+		slack := left/10 + guard(left)
+		if left < x.claim.TTL-slack { // compared so that the largest durations do not overflow
+			x.claim.TTL = max(left+slack, minTTL)
+		}
 	}
 	return x, nil
 }
@@ -88,7 +91,7 @@ func (l *RedisLock) extend(x extension) bool {
 	}
 	if until := l.limit(x.sent.Add(validity(x.claim.TTL))); until.After(l.until) {
 		l.until = until
-		l.expiry.timer.Reset(time.Until(until))
+		l.expiry.Reset(time.Until(until))
 	}
 	l.mu.Unlock()
 	return true
@@ -109,7 +112,7 @@ func (l *RedisLock) expire() {
 		return
 	}
 	if left := remaining(l.until, time.Now()); left > 0 { // renewed while the timer was firing
-		l.expiry.timer.Reset(left)
+		l.expiry.Reset(left)
 		l.mu.Unlock()
 		return
 	}
@@ -150,7 +153,7 @@ func (l *RedisLock) lose(cause error) bool {
 // stopExpiry stops the timer. The caller holds mu.
 func (l *RedisLock) stopExpiry() {
 	if l.expiry != nil {
-		l.keeper.expiries.stop(l.expiry)
+		l.expiry.Stop()
 		l.expiry = nil
 	}
 }

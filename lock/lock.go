@@ -31,7 +31,7 @@ type RedisLock struct {
 	lost       chan struct{} // made on demand, closed by loss
 	ctx        context.Context
 	cancel     context.CancelCauseFunc // both made on demand
-	expiry     *expiry                 // nil once the lock has ended
+	expiry     *time.Timer             // calls expire; nil once the lock has ended
 }
 
 // Resource returns the name given to Acquire.

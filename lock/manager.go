@@ -28,8 +28,8 @@ const (
 // locks is what a manager needs of Redis: one, or a quorum of them.
 type locks interface {
 	Acquire(ctx context.Context, c store.Claim) store.Reply
-	Enqueue(ctx context.Context, c store.Claim, p store.Place) store.Reply
-	Release(ctx context.Context, c store.Claim, keep time.Duration) store.Reply
+	Enqueue(ctx context.Context, c store.Claim, w store.Waiter) store.Reply
+	Release(ctx context.Context, c store.Claim) store.Reply
 	Refresh(ctx context.Context, c store.Claim) store.Reply
 	Renew(claims []store.Claim, done func(i int, r store.Reply))
 	Reap(c store.Claim)
@@ -137,38 +137,21 @@ func (m *RedisLockManager) Close(ctx context.Context) error {
 	if ctx == nil {
 		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
 	}
-	var errs closeErrors
-	if m.calls.begin() {
-		first := m.calls.close()
-		if first {
-			m.close()
-			m.keeper.renewer.stop()
-			errs.locks = m.releaseAll(ctx)
+	var err error
+	if m.calls.close() {
+		m.close()
+		m.keeper.renewer.stop()
+		err = m.releaseAll(ctx)
+		m.calls.wait(ctx)
+		if left := m.store.Close(ctx); left != nil && err == nil {
+			err = fmt.Errorf("lock: close: %w: %w", ErrRedis, left)
 		}
-		m.calls.end()
-		if first {
-			m.calls.wait(ctx)
-			errs.store = m.store.Close(ctx)
-			m.background.close()
-		}
+		m.background.close()
 	}
 	if !m.background.wait(ctx) {
 		return fmt.Errorf("lock: close: %w", ctx.Err())
 	}
-	return errs.join()
-}
-
-// closeErrors is what did not succeed.
-type closeErrors struct{ locks, store error }
-
-func (e closeErrors) join() error {
-	switch {
-	case e.locks != nil:
-		return e.locks
-	case e.store != nil:
-		return fmt.Errorf("lock: close: %w: %w", ErrRedis, e.store)
-	}
-	return nil
+	return err
 }
 
 // releaseAll ends all locks and releases them.
@@ -195,7 +178,7 @@ func (m *RedisLockManager) releaseAll(ctx context.Context) error {
 	for range min(releasers, len(ours)) {
 		all.Go(func() {
 			for l := range work {
-				if m.store.Release(redisx.Background(ctx), l.claim, l.minimumLeft()).Outcome == store.Failed {
+				if m.store.Release(redisx.Background(ctx), l.claim).Outcome == store.Failed {
 					mu.Lock()
 					left++
 					mu.Unlock()

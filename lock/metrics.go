@@ -85,7 +85,10 @@ const (
 	outcomes
 )
 
-var outcomeNames = [outcomes]string{"acquired", "refused", "canceled", "error"}
+// outcomeName returns the label of an outcome.
+func outcomeName(outcome int) string {
+	return [outcomes]string{"acquired", "refused", "canceled", "error"}[outcome]
+}
 
 // Values of the label cause.
 const (

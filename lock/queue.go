@@ -22,8 +22,8 @@ import (
 // the next holder by about two seconds at most once the lock is free.
 //
 // The arguments and the lock are those of Acquire, the error matches exactly one of: the error of ctx, ErrManagerClosed,
-// ErrInvalidArgument, and ErrRedis if Redis fails at the first try. Once queued a waiter outlasts failures of Redis until
-// ctx ends. A caller that gives up leaves nothing in Redis. Safe for concurrent use.
+// ErrInvalidArgument, and ErrRedis if Redis fails before it has answered anybody who waits for the resource in this process.
+// After that waiters outlast failures of Redis until ctx ends. A caller that gives up leaves nothing in Redis. Safe for concurrent use.
 func (m *RedisLockManager) AcquireWait(ctx context.Context, resource string, ttl time.Duration) (FencedLock, error) {
 	return asFenced(m.wait(ctx, resource, ttl, nil))
 }
@@ -186,10 +186,13 @@ func (q *queue) fail(c *contender, err error) {
 // retireIdle takes a contender without callers out of the books, so that the next caller starts another. The caller
 // holds mu.
 func (q *queue) retireIdle(c *contender) {
-	if len(c.callers) == 0 {
-		delete(q.resources, c.resource)
-		c.retire()
+	if len(c.callers) > 0 {
+		return
 	}
+	if q.resources[c.resource] == c { // which may have retired before, and have a successor
+		delete(q.resources, c.resource)
+	}
+	c.retire()
 }
 
 // rename gives a contender the name for its next turn in Redis' queue; a contender that ends has none.

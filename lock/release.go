@@ -37,7 +37,9 @@ func (l *RedisLock) Release(ctx context.Context) error {
 	ctx, span := k.trace.start(ctx, "lock.release", l.resource)
 	err = l.release(ctx, begin)
 	span.released(l, err)
-	k.metrics.released(err, begin, l.acquired)
+	if wasHeld {
+		k.metrics.released(err, begin, l.acquired)
+	}
 	if !wasHeld && errors.Is(err, ErrLockNotHeld) {
 		return nil // an earlier try, or the manager in the background, had already succeeded
 	}
@@ -108,7 +110,7 @@ func (l *RedisLock) endRelease(wasHeld bool, err error) {
 func (l *RedisLock) release(ctx context.Context, begin time.Time) error {
 	ctx, cancel := bounded(context.WithoutCancel(ctx), begin, l.keeper.timeouts.release())
 	defer cancel()
-	r := l.keeper.store.Release(ctx, l.claim, l.minimumLeft())
+	r := l.keeper.store.Release(ctx, l.claim)
 	if l.repeated {
 		l.keeper.store.Reap(l.claim) // an attempt that was held up would acquire the lock once more, for nobody
 	}
@@ -125,12 +127,4 @@ func (l *RedisLock) release(ctx context.Context, begin time.Time) error {
 	default:
 		return &RedisError{Op: "release", Resource: l.resource, Err: r.Err}
 	}
-}
-
-// minimumLeft is how long the lock stays taken after its release, see WithHoldAtLeast.
-func (l *RedisLock) minimumLeft() time.Duration {
-	if l.call.holdAtLeast == 0 {
-		return 0
-	}
-	return max(time.Until(l.acquired.Add(l.call.holdAtLeast)), 0)
 }

@@ -1,6 +1,7 @@
 package lock
 
 import (
+	"context"
 	"testing"
 	"time"
 	"unsafe"
@@ -50,4 +51,43 @@ func TestSuspendedForLongerThanTheLockLasts(t *testing.T) {
 	l = suspended("expired")
 	l.expire()
 	<-l.Lost()
+}
+
+// TestSuspensionIsToldWithTheNextRenewal: the timer, which has stood still with the machine, would go off a minute too
+// late, so a holder that only listens hears of the loss when its lock is to be renewed, and nothing is renewed then.
+func TestSuspensionIsToldWithTheNextRenewal(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	m, err := NewRedisLockManager(server.Client(t))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, m.Close(t.Context())) }()
+	var locks []*RedisLock
+	for _, resource := range []string{"listens", "has a context", "is renewed"} {
+		l, err := m.try(t.Context(), resource, time.Hour, nil)
+		require.NoError(t, err)
+		locks = append(locks, l)
+	}
+	lost, ctx := locks[0].Lost(), locks[1].Context()
+	begin := time.Now()
+	for _, l := range locks[:2] {
+		l.mu.Lock()
+		l.until = beforeSuspension(t, l.until)
+		l.mu.Unlock()
+	}
+	for _, ch := range []<-chan struct{}{lost, ctx.Done()} {
+		select {
+		case <-ch:
+		case <-time.After(20 * time.Second):
+			require.Fail(t, "nobody is told")
+		}
+	}
+	require.Less(t, time.Since(begin), validity(10*time.Second), "before the timer")
+	require.ErrorIs(t, context.Cause(ctx), ErrLockExpired)
+	require.ErrorIs(t, locks[0].Release(t.Context()), ErrLockExpired)
+	require.Equal(t, int64(2), m.GetMetrics().LostExpired)
+	admin := server.Client(t)
+	require.Eventually(t, func() bool { // of no use to anybody
+		return admin.Exists(t.Context(), "cache:lock:{listens}", "cache:lock:{has a context}").Val() == 0
+	}, 20*time.Second, 5*time.Millisecond)
+	require.True(t, locks[2].IsHeld(), "the others are none the worse")
 }

@@ -34,7 +34,7 @@ type span struct{ trace.Span }
 // acquired ends the span of an attempt.
 func (s span) acquired(ctx context.Context, l *RedisLock, err error) {
 	if s.Span != nil {
-		s.finish(outcomeNames[outcomeOf(ctx, err)], l, err)
+		s.finish(outcomeName(outcomeOf(ctx, err)), l, err)
 	}
 }
 

@@ -15,9 +15,9 @@ import (
 )
 
 // only returns a manager in a bubble.
-func only(t *testing.T, client *redis.Client, opts ...lock.Option) *lock.RedisLockManager {
+func only(t *testing.T, client *redis.Client) *lock.RedisLockManager {
 	t.Helper()
-	m, err := lock.NewRedisLockManager(client, opts...)
+	m, err := lock.NewRedisLockManager(client)
 	require.NoError(t, err)
 	return m
 }

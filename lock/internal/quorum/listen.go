@@ -28,34 +28,40 @@ type hints struct {
 	majority int
 	to       store.Listener
 
-	mu    sync.Mutex     // guards what follows
-	heard map[string]int // servers that have let a waiter know, by its name
+	mu sync.Mutex // guards heard
+	// heard counts the servers that have let a waiter know, by its name, for a moment after the first. 0 says that it was
+	// passed on.
+	heard map[string]int
 }
 
 // Hear implements store.Listener.
 func (h *hints) Hear(hint store.Hint) {
-	if hint.Looked {
+	if hint.Rechecked {
 		h.to.Hear(hint)
 		return
 	}
 	h.mu.Lock()
-	h.heard[hint.Name]++
-	n := h.heard[hint.Name]
-	h.mu.Unlock()
-	if n >= h.majority {
-		h.pass(hint)
-	} else if n == 1 {
-		time.AfterFunc(hintDelay, func() { h.pass(hint) })
+	defer h.mu.Unlock()
+	n, known := h.heard[hint.Name]
+	switch {
+	case !known:
+		h.heard[hint.Name] = 1
+		time.AfterFunc(hintDelay, func() { h.end(hint) })
+	case n+1 >= h.majority && n > 0:
+		h.heard[hint.Name] = 0
+		h.to.Hear(hint)
+	case n > 0:
+		h.heard[hint.Name]++
 	}
 }
 
-// pass passes a hint on, unless that was done.
-func (h *hints) pass(hint store.Hint) {
+// end passes a hint on, unless that was done, and forgets it.
+func (h *hints) end(hint store.Hint) {
 	h.mu.Lock()
-	_, open := h.heard[hint.Name]
+	defer h.mu.Unlock()
+	n := h.heard[hint.Name]
 	delete(h.heard, hint.Name)
-	h.mu.Unlock()
-	if open && h.ctx.Err() == nil {
+	if n > 0 && h.ctx.Err() == nil {
 		h.to.Hear(hint)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/go-redsync/redsync/v4"
 	"github.com/go-redsync/redsync/v4/redis"
@@ -58,15 +57,11 @@ func (q *Quorum) Acquire(ctx context.Context, c store.Claim) store.Reply {
 }
 
 // Enqueue is Acquire for one who waits: servers that do not grant the lock queue it.
-func (q *Quorum) Enqueue(ctx context.Context, c store.Claim, p store.Place) store.Reply {
-	r := q.acquire(ctx, c, p.Name, func(ctx context.Context, n *node) store.Reply { return n.TryEnqueue(ctx, c, p) })
-	if r.Outcome == store.Granted && p.Arrival != 0 {
-		q.Leave(c.Keys, p.Name) // where earlier questions have queued it
-	}
-	return r
+func (q *Quorum) Enqueue(ctx context.Context, c store.Claim, w store.Waiter) store.Reply {
+	return q.acquire(ctx, c, w.Name, func(ctx context.Context, n *node) store.Reply { return n.TryEnqueue(ctx, c, w) })
 }
 
-func (q *Quorum) acquire(ctx context.Context, c store.Claim, waiter string, ask asker) store.Reply {
+func (q *Quorum) acquire(ctx context.Context, c store.Claim, waiter string, ask request) store.Reply {
 	v := q.newVote(ctx, acquiring, c, ask)
 	v.waiter = waiter
 	granted := false
@@ -83,11 +78,11 @@ func (q *Quorum) acquire(ctx context.Context, c store.Claim, waiter string, ask 
 }
 
 // Release frees the lock and lets waiters know. On servers that fail to it is removed in the background.
-func (q *Quorum) Release(ctx context.Context, c store.Claim, keep time.Duration) store.Reply {
+func (q *Quorum) Release(ctx context.Context, c store.Claim) store.Reply {
 	acquired := q.endStragglers(c)
 	v := q.newVote(ctx, releasing, c, func(ctx context.Context, n *node) store.Reply {
 		acquired.await(ctx, n) // or the lock might be set after it was released
-		return n.TryRelease(ctx, c, keep)
+		return n.TryRelease(ctx, c)
 	})
 	defer v.end(true)
 	ok, _ := q.mutex(c).UnlockContext(v.carry()) // the votes say more than redsync's error

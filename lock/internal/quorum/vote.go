@@ -30,7 +30,7 @@ type vote struct {
 	quorum *Quorum
 	verb   verb
 	claim  store.Claim
-	ask    asker
+	ask    request
 	waiter string // the name of who waits, "" if nobody does
 	start  time.Time
 
@@ -59,14 +59,14 @@ const (
 	extending
 )
 
-// asker asks one server.
-type asker func(ctx context.Context, n *node) store.Reply
+// request asks one server.
+type request func(ctx context.Context, n *node) store.Reply
 
 // voteKey finds the vote in a context.
 type voteKey struct{}
 
 // newVote prepares a question. ctx has a deadline. The caller calls end in the end.
-func (q *Quorum) newVote(ctx context.Context, verb verb, c store.Claim, ask asker) *vote {
+func (q *Quorum) newVote(ctx context.Context, verb verb, c store.Claim, ask request) *vote {
 	v := &vote{
 		quorum: q, verb: verb, claim: c, ask: ask, start: time.Now(),
 		replies: make([]store.Reply, len(q.nodes)), answered: make([]chan struct{}, len(q.nodes)), open: len(q.nodes) + 1,
@@ -200,7 +200,7 @@ func (v *vote) end(wanted bool) {
 // The caller holds mu.
 func (v *vote) reap(n *node, r store.Reply) {
 	uncertain := r.Outcome == store.Failed && !errors.Is(r.Err, errBehind)
-	if v.won && v.waiter != "" && (uncertain || r.Outcome == store.Refused) {
+	if v.won && v.waiter != "" && (r.Outcome == store.Failed || r.Outcome == store.Refused) {
 		n.Leave(v.claim.Keys, v.waiter)
 	}
 	switch {

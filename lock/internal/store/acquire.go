@@ -13,8 +13,8 @@ func (s *Redis) Acquire(ctx context.Context, c Claim) Reply { return s.orReap(c,
 
 // Enqueue takes the lock if it is free and the waiter's turn has come, and otherwise queues the waiter. Unless the lock is
 // granted no key of it is left behind; the place in the queue is, until Leave.
-func (s *Redis) Enqueue(ctx context.Context, c Claim, p Place) Reply {
-	return s.orReap(c, s.TryEnqueue(ctx, c, p))
+func (s *Redis) Enqueue(ctx context.Context, c Claim, w Waiter) Reply {
+	return s.orReap(c, s.TryEnqueue(ctx, c, w))
 }
 
 // orReap removes what an attempt may have left that was not granted. A refusal may be the reply to a repetition, with the
@@ -40,13 +40,13 @@ func (s *Redis) TryAcquire(ctx context.Context, c Claim) Reply {
 }
 
 // TryEnqueue is Enqueue without the cleaning up.
-func (s *Redis) TryEnqueue(ctx context.Context, c Claim, p Place) Reply {
+func (s *Redis) TryEnqueue(ctx context.Context, c Claim, w Waiter) Reply {
 	look := "0"
-	if p.Look {
+	if w.Recheck {
 		look = "1"
 	}
 	reply, repeated, err := s.call(ctx, s.scripts.enqueue, c.Keys.taking(),
-		c.Value, first(c.TTL), p.Name, p.Arrival, queueTTL.Milliseconds(), look)
+		c.Value, first(c.TTL), w.Name, w.Arrival, queueTTL.Milliseconds(), look)
 	if err != nil {
 		return Reply{Outcome: Failed, Repeated: repeated, Err: err}
 	}

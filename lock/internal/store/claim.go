@@ -14,16 +14,18 @@ type Claim struct {
 	TTL   time.Duration
 	// Token is the fencing token, once it is known.
 	Token int64
+	// KeepUntil is until when the lock stays taken, by nobody, though it is released before.
+	KeepUntil time.Time
 }
 
-// Place is that of a waiter in the queue.
-type Place struct {
+// Waiter is one who waits for a lock.
+type Waiter struct {
 	// Name identifies the waiter: the channel of its inbox, a colon, and what tells it from others there.
 	Name string
 	// Arrival is what the first reply said, 0 before.
 	Arrival int64
-	// Look lets the other waiters know that this one asks.
-	Look bool
+	// Recheck lets the other waiters know that this one asks.
+	Recheck bool
 }
 
 // Outcome is what an attempt came to.
@@ -49,7 +51,7 @@ type Reply struct {
 	Token int64
 	// Wait is, after a refusal, how long it takes until the lock may be free, 0 if that is unknown.
 	Wait time.Duration
-	// Ahead and Arrival are for those who wait: how many are before them, and their place for the next time.
+	// Ahead and Arrival are for those who wait: how many are before them, and when this one came.
 	Ahead, Arrival int64
 	// PassedOn says that a waiter is to have the lock that was released.
 	PassedOn bool

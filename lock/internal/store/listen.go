@@ -26,10 +26,10 @@ const (
 type Hint struct {
 	// Name is the waiter's.
 	Name string
-	// Looked says that another waiter has asked, and that the lock may be free after Left. Otherwise the lock was
+	// Rechecked says that another waiter has asked, and that the lock may be free after Left. Otherwise the lock was
 	// released and is reserved for this waiter.
-	Looked bool
-	Left   time.Duration
+	Rechecked bool
+	Left      time.Duration
 }
 
 // Listener receives what comes through an inbox. It is safe for concurrent use.
@@ -106,5 +106,5 @@ func (s *Redis) session(ctx context.Context, channel string, l Listener, up func
 func readHint(payload string) Hint {
 	name, left, looked := strings.Cut(payload, " ")
 	ms, _ := strconv.ParseInt(left, 10, 64) // 0 otherwise: to ask too early does no harm
-	return Hint{Name: name, Looked: looked, Left: time.Duration(ms) * time.Millisecond}
+	return Hint{Name: name, Rechecked: looked, Left: time.Duration(ms) * time.Millisecond}
 }

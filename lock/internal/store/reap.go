@@ -16,6 +16,9 @@ const (
 	// reapAgain is how long after a key was removed, or looked for in vain, it is looked for again, as the command that
 	// sets it may be on its way still. One that comes even later leaves a key for the time of a first grant.
 	reapAgain = 2 * time.Second
+	// lastLook is how long after its last try Close looks once more. A server that has stalled executes what it was sent
+	// meanwhile in any order, so that the try may be earlier than the command whose key it removes.
+	lastLook = 100 * time.Millisecond
 	// minReapDelay and maxReapDelay bound the pause between two tries.
 	minReapDelay = 20 * time.Millisecond
 	maxReapDelay = time.Second
@@ -73,7 +76,7 @@ func (s *Redis) GiveBack(c Claim) { s.reap(c, 0) }
 
 func (s *Redis) reap(c Claim, reservation time.Duration) {
 	s.reapers.add(reaped{
-		call:  call{s.scripts.release, c.Keys.freeing(), []any{c.Value, reservation.Milliseconds(), 0}},
+		call:  call{s.scripts.release, c.Keys.freeing(), releasing(c, reservation)},
 		until: time.Now().Add(max(c.TTL, FirstGrant)), again: reapAgain,
 	})
 }
@@ -100,6 +103,7 @@ func (r *reapers) add(w reaped) {
 		r.servers[server] = p
 	}
 	if len(p.fresh)+len(p.late) >= maxReaped {
+		r.failed = true
 		return
 	}
 	p.fresh = append(p.fresh, w)
@@ -116,6 +120,9 @@ func (r *reapers) run(server string, p *reaper) {
 		switch {
 		case len(work) > 0:
 			again, failed := r.try(work)
+			if last && !failed && len(again) > 0 && redisx.Sleep(r.ctx, lastLook) == nil {
+				again, failed = r.try(again)
+			}
 			r.put(p, again, failed, last)
 		case pause > 0:
 			r.sleep(p, pause)

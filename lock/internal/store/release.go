@@ -5,10 +5,9 @@ import (
 	"time"
 )
 
-// Release frees the lock and lets the first waiter know. With keep it stays taken for that long, by nobody. After a
-// failure the lock is removed in the background.
-func (s *Redis) Release(ctx context.Context, c Claim, keep time.Duration) Reply {
-	r := s.TryRelease(ctx, c, keep)
+// Release frees the lock and lets the first waiter know. After a failure the lock is removed in the background.
+func (s *Redis) Release(ctx context.Context, c Claim) Reply {
+	r := s.TryRelease(ctx, c)
 	if r.Outcome == Failed || r.Repeated {
 		s.Reap(c)
 	}
@@ -16,38 +15,38 @@ func (s *Redis) Release(ctx context.Context, c Claim, keep time.Duration) Reply 
 }
 
 // TryRelease is Release without the cleaning up.
-func (s *Redis) TryRelease(ctx context.Context, c Claim, keep time.Duration) Reply {
-	number, repeated, err := s.number(ctx, s.scripts.release, c.Keys.freeing(), s.releasing(c, keep)...)
+func (s *Redis) TryRelease(ctx context.Context, c Claim) Reply {
+	number, repeated, err := s.number(ctx, s.scripts.release, c.Keys.freeing(), releasing(c, s.set.Reservation)...)
 	switch {
 	case err != nil:
 		return Reply{Outcome: Failed, Repeated: repeated, Err: err}
 	case number > 0:
 		return Reply{Outcome: Granted, Repeated: repeated, PassedOn: number == 2}
-	case number == 0:
-		return Reply{Outcome: Refused, Repeated: repeated}
-	case repeated: // an earlier try may have been executed, so that the key is gone is its success
+	case repeated: // the try whose reply was lost has released it, and the next one may have it already
 		return Reply{Outcome: Granted, Repeated: true}
+	case number == 0:
+		return Reply{Outcome: Refused}
 	default:
 		return Reply{Outcome: Absent}
 	}
 }
 
 // releasing is the arguments of the script.
-func (s *Redis) releasing(c Claim, keep time.Duration) []any {
-	return []any{c.Value, s.set.Reservation.Milliseconds(), keep.Milliseconds()}
+func releasing(c Claim, reservation time.Duration) []any {
+	return []any{c.Value, reservation.Milliseconds(), max(time.Until(c.KeepUntil), 0).Milliseconds()}
 }
 
 // Refresh makes a lock last for its TTL from now.
 func (s *Redis) Refresh(ctx context.Context, c Claim) Reply {
-	number, repeated, err := s.number(ctx, s.scripts.extend, []string{c.Keys.Lock()}, c.Value, c.TTL.Milliseconds())
-	return extended(number, repeated, err)
+	number, _, err := s.number(ctx, s.scripts.extend, []string{c.Keys.Lock()}, c.Value, c.TTL.Milliseconds())
+	return extended(number, err)
 }
 
 // extended translates what the script that extends a lock says.
-func extended(number int64, repeated bool, err error) Reply {
+func extended(number int64, err error) Reply {
 	switch {
 	case err != nil:
-		return Reply{Outcome: Failed, Repeated: repeated, Err: err}
+		return Reply{Outcome: Failed, Err: err}
 	case number > 0:
 		return Reply{Outcome: Granted}
 	case number == 0:

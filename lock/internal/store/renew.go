@@ -128,11 +128,11 @@ func (r *renewals) send(l *lane) {
 			if r.store.cluster != nil && redisx.IsReply(err) {
 				// The slot has moved, or is moving. The client of the cluster follows it.
 				r.sendTo(ctx, r.store.client, []renewal{w}, func(w renewal, number int64, err error) {
-					w.done(extended(number, false, err))
+					w.done(extended(number, err))
 				})
 				return
 			}
-			w.done(extended(number, false, err))
+			w.done(extended(number, err))
 		})
 		cancel()
 	}
