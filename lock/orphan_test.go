@@ -116,16 +116,23 @@ func TestCommandHeldUpForSeconds(t *testing.T) {
 		for _, m := range managers {
 			_ = m.Close(t.Context())
 		}
-		for i, s := range servers {
-			admin := s.Client(t)
-			token := func(resource string) string { return admin.Get(t.Context(), "cache:lock:{"+resource+"}:fence").Val() }
-			for _, resource := range resources {
-				require.Empty(t, token(resource))
+		tokens := func(resource string) (count int) {
+			for _, s := range servers {
+				count += int(s.Client(t).Exists(t.Context(), "cache:lock:{"+resource+"}:fence").Val())
 			}
-			lets[i]()
-			for _, resource := range resources {
-				require.Eventually(t, func() bool { return token(resource) != "" }, patience, tick, "acquired for nobody")
-				left := admin.PTTL(t.Context(), "cache:lock:{"+resource+"}").Val()
+			return count
+		}
+		for _, resource := range resources {
+			require.Zero(t, tokens(resource))
+		}
+		for _, let := range lets {
+			let()
+		}
+		for _, resource := range resources {
+			// Two of three: the third may not have been asked for anything before, and then has no script to run.
+			require.Eventually(t, func() bool { return tokens(resource) > count/2 }, patience, tick, "acquired for nobody")
+			for _, s := range servers {
+				left := s.Client(t).PTTL(t.Context(), "cache:lock:{"+resource+"}").Val()
 				assert.LessOrEqual(t, left, 10*time.Second)
 				assert.NotEqual(t, time.Duration(-1), left)
 			}
@@ -263,11 +270,16 @@ func TestFailedAttemptsWithLongestTTLsAreUndone(t *testing.T) {
 			s.Continue()
 		}
 		back := time.Now()
-		for _, s := range servers {
-			admin := s.Client(t)
-			require.Eventually(t, func() bool { return lastToken(t, admin)() != "" }, patience, tick)
-			require.Eventually(t, func() bool { return value(t, s) == "" }, patience, tick)
-		}
+		require.Eventually(t, func() bool { // two of three, as above
+			executed := 0
+			for _, s := range servers {
+				if s.Client(t).Exists(t.Context(), "cache:lock:{job}:fence").Val() == 1 {
+					executed++
+				}
+			}
+			return executed > count/2
+		}, patience, tick)
+		everywhere(t, servers, false)
 		assert.Less(t, time.Since(back), 9*time.Second, "it did not have to expire")
 	})
 }
