@@ -57,7 +57,9 @@ func newContender(q *queue, resource string) *contender {
 func (c *contender) run() {
 	c.name = c.queue.rename(c, "", false)
 	defer func() { c.queue.rename(c, c.name, true) }()
-	for w := c.queue.first(c); w != nil; w = c.queue.first(c) {
+	for w, hears := c.queue.first(c); w != nil; w, hears = c.queue.first(c) {
+		// One that does not hear of others' questions keeps nobody from asking: each of many would let all the others know.
+		c.recheck = c.recheck && hears
 		pause, again := c.try(w)
 		if again && !c.idle(pause) {
 			break

@@ -24,7 +24,7 @@ type keeper struct {
 func newKeeper(set settings, s locks, calls *tasks) *keeper {
 	k := &keeper{store: s, held: newHeld(), log: set.logger, trace: newTracer(set.tracing), calls: calls, timeouts: set.timeouts}
 	k.metrics = newMetrics(set.name)
-	k.renewer = newRenewer(s, k.metrics, set.logger, calls)
+	k.renewer = newRenewer(s, k.metrics, set.logger, calls, set.timeouts)
 	return k
 }
 

@@ -31,7 +31,7 @@ type locks interface {
 	Enqueue(ctx context.Context, c store.Claim, w store.Waiter) store.Reply
 	Release(ctx context.Context, c store.Claim) store.Reply
 	Refresh(ctx context.Context, c store.Claim) store.Reply
-	Renew(claims []store.Claim, done func(i int, r store.Reply))
+	Renew(claims []store.Claim, timeout time.Duration, done func(i int, r store.Reply))
 	Reap(c store.Claim)
 	Leave(k store.Keys, name string)
 	Inspect(ctx context.Context, k store.Keys) (store.State, error)
@@ -127,7 +127,8 @@ func (m *RedisLockManager) newValue(owner string) string {
 // and releases them. It returns when all is done and no goroutine is left, or when ctx ends: then with an error matching
 // that of ctx. It returns an error matching ErrRedis if keys may be left, of locks or of attempts that failed; they end
 // with their TTL. A minority of nodes that hangs may take it as long as the node timeout of releases, see
-// [WithNodeTimeout], or 2s if that is more, and is no error. It does not close the clients.
+// [WithNodeTimeout], or 2s if that is more, and is no error. It does not close the clients. A command that the
+// network holds back for longer than Close takes may leave a key all the same, for 10s at most.
 //
 // Close may be called without a lock ever acquired, concurrently, and again; later calls wait for the first one's end.
 func (m *RedisLockManager) Close(ctx context.Context) error {

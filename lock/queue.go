@@ -55,6 +55,7 @@ type queue struct {
 
 	mu        sync.Mutex // guards what follows, and the callers of all contenders
 	listens   bool       // the inbox is open, or being opened
+	hears     bool       // it is
 	resources map[string]*contender
 	names     map[string]*contender // by the name in Redis' queue
 	last      int64                 // number of the last name
@@ -150,14 +151,14 @@ func (q *queue) leave(resource string, w *waiter) bool {
 	return true
 }
 
-// first returns the caller whose turn is next, nil if there is none.
-func (q *queue) first(c *contender) *waiter {
+// first returns the caller whose turn is next, nil if there is none, and whether the inbox is open.
+func (q *queue) first(c *contender) (w *waiter, hears bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(c.callers) == 0 {
-		return nil
+		return nil, q.hears
 	}
-	return c.callers[0]
+	return c.callers[0], q.hears
 }
 
 // shift takes a caller out whose turn has come. It reports false if the caller has left.
@@ -224,6 +225,7 @@ func (q *queue) Up() {
 	q.listening.Over(q.set.logger, "lock: waiters hear of releases again")
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.hears = true
 	for _, c := range q.names {
 		c.hear(store.Hint{})
 	}
@@ -231,6 +233,9 @@ func (q *queue) Up() {
 
 // Down implements store.Listener. Nobody need be woken, as all who wait ask from time to time.
 func (q *queue) Down(err error) {
+	q.mu.Lock()
+	q.hears = false
+	q.mu.Unlock()
 	q.listening.Log(q.set.logger, zap.InfoLevel,
 		"lock: waiters cannot hear of releases, and ask every two seconds until reconnected", zap.Error(err))
 }

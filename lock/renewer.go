@@ -22,12 +22,13 @@ const (
 // renewer extends all held locks of a manager. One goroutine waits for the earliest due time and hands what is due to the
 // store, which answers later, from other goroutines: a server that hangs holds up nothing here.
 type renewer struct {
-	store   locks
-	metrics *metrics
-	log     *zap.Logger
-	calls   *tasks
-	failing redisx.Repeated
-	wake    chan struct{} // holds one wake-up at most
+	store    locks
+	metrics  *metrics
+	log      *zap.Logger
+	calls    *tasks
+	timeouts timeouts
+	failing  redisx.Repeated
+	wake     chan struct{} // holds one wake-up at most
 
 	mu      sync.Mutex // guards what follows, and due and index of all locks
 	heap    dueHeap
@@ -36,8 +37,8 @@ type renewer struct {
 	sleeps  time.Time // until when the goroutine means to sleep; zero before it runs
 }
 
-func newRenewer(s locks, m *metrics, log *zap.Logger, calls *tasks) *renewer {
-	return &renewer{store: s, metrics: m, log: log, calls: calls, wake: make(chan struct{}, 1)}
+func newRenewer(s locks, m *metrics, log *zap.Logger, calls *tasks, t timeouts) *renewer {
+	return &renewer{store: s, metrics: m, log: log, calls: calls, timeouts: t, wake: make(chan struct{}, 1)}
 }
 
 // next is when to renew a lock that was extended to last for ttl from then: two tries may fail before the third is too
@@ -73,6 +74,21 @@ func (r *renewer) schedule(l *RedisLock, due time.Time) {
 	}
 	// Waking the goroutine costs about as much as a call to Redis on the same machine, so only if it would sleep too
 	// long. Should the lock it is woken for be gone by then, it finds nothing due.
+	if due.Before(r.sleeps) {
+		r.sleeps = due
+		r.poke()
+	}
+}
+
+// hasten renews a lock earlier than planned.
+func (r *renewer) hasten(l *RedisLock, due time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if l.index < 0 || !due.Before(l.due) {
+		return
+	}
+	l.due = due
+	heap.Fix(&r.heap, l.index)
 	if due.Before(r.sleeps) {
 		r.sleeps = due
 		r.poke()
@@ -159,6 +175,7 @@ func (r *renewer) renew(due []*RedisLock) {
 	held := make([]*RedisLock, 0, len(due))
 	extensions := make([]extension, 0, len(due))
 	claims := make([]store.Claim, 0, len(due))
+	timeout := maxNodeTimeout
 	for _, l := range due {
 		x, err := l.extension("renew", now)
 		if err != nil { // released or lost in the meantime, or its time is up though the timer does not know: see remaining
@@ -166,8 +183,9 @@ func (r *renewer) renew(due []*RedisLock) {
 			continue
 		}
 		held, extensions, claims = append(held, l), append(extensions, x), append(claims, x.claim)
+		timeout = min(timeout, r.timeouts.call(l.claim.TTL))
 	}
-	r.store.Renew(claims, func(i int, reply store.Reply) { r.renewed(held[i], extensions[i], reply) })
+	r.store.Renew(claims, timeout, func(i int, reply store.Reply) { r.renewed(held[i], extensions[i], reply) })
 }
 
 // renewed sees to the reply about a lock.
@@ -179,9 +197,16 @@ func (r *renewer) renewed(l *RedisLock, x extension, reply store.Reply) {
 		}
 		r.metrics.renewals.Add(1)
 		r.failing.Over(r.log, "lock: renewals succeed again")
-		if l.call.renewal && (l.end.IsZero() || l.Until().Before(l.end)) {
-			r.schedule(l, next(x.sent, x.claim.TTL))
+		if !l.call.renewal || !l.end.IsZero() && !l.Until().Before(l.end) {
+			return
 		}
+		ttl := x.claim.TTL
+		if reply.Repaired {
+			ttl = min(ttl, store.FirstGrant)
+		}
+		r.schedule(l, next(x.sent, ttl))
+	case reply.Repaired:
+		r.hasten(l, next(time.Now(), store.FirstGrant))
 	case !l.isCurrent(x):
 	case reply.Outcome == store.Failed: // the lock is held as long as its time is not up
 		r.metrics.renewalsFailed.Add(1)

@@ -2,20 +2,21 @@ package quorum
 
 import (
 	"sync"
+	"time"
 
 	"github.com/compozy/cache/lock/internal/store"
 )
 
 // Renew makes locks last for their TTLs from now. It returns at once, and calls done for each with its index when its
-// fate is decided, once at most, from any goroutine. Servers that do not have a lock which the majority confirms get it
-// back.
-func (q *Quorum) Renew(claims []store.Claim, done func(i int, r store.Reply)) {
+// fate is decided, from any goroutine. Servers that do not have a lock which the majority confirms get it back, as long as
+// for a first grant; done is called again then, if it was before, with nothing but Repaired.
+func (q *Quorum) Renew(claims []store.Claim, timeout time.Duration, done func(i int, r store.Reply)) {
 	r := &renewal{
 		quorum: q, claims: claims, done: done,
 		replies: make([]store.Reply, len(claims)*len(q.nodes)), decided: make([]store.Outcome, len(claims)),
 	}
 	for _, n := range q.nodes {
-		n.Renew(claims, func(i int, reply store.Reply) { r.record(n, i, reply) })
+		n.Renew(claims, timeout, func(i int, reply store.Reply) { r.record(n, i, reply) })
 	}
 }
 
@@ -63,7 +64,7 @@ func (r *renewal) record(n *node, i int, reply store.Reply) {
 	}
 	r.mu.Unlock()
 
-	if decision.Outcome != store.Pending {
+	if decision.Repaired = len(absent) > 0; decision.Repaired || decision.Outcome != store.Pending {
 		r.done(i, decision)
 	}
 	for _, other := range absent {

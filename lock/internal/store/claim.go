@@ -57,6 +57,8 @@ type Reply struct {
 	PassedOn bool
 	// Split says that others have refused, but that there may be no holder: several ask at the same time.
 	Split bool
+	// Repaired says that a server got the lock back, for as long as a first grant.
+	Repaired bool
 	// Repeated says that the command was sent more than once, and an earlier one may be under way still.
 	Repeated bool
 	// Err is why it failed.

@@ -102,9 +102,13 @@ func (s *Redis) session(ctx context.Context, channel string, l Listener, up func
 	}
 }
 
-// readHint reads a message: the name of the waiter, and if another one has looked, the ms that are left.
+// readHint reads a message: "free", or the ms that are left when another waiter has asked, a blank, and the name of the
+// waiter, which may contain blanks.
 func readHint(payload string) Hint {
-	name, left, looked := strings.Cut(payload, " ")
-	ms, _ := strconv.ParseInt(left, 10, 64) // 0 otherwise: to ask too early does no harm
-	return Hint{Name: name, Rechecked: looked, Left: time.Duration(ms) * time.Millisecond}
+	word, name, _ := strings.Cut(payload, " ")
+	if word == "free" {
+		return Hint{Name: name}
+	}
+	ms, _ := strconv.ParseInt(word, 10, 64) // 0 otherwise: to ask too early does no harm
+	return Hint{Name: name, Rechecked: true, Left: time.Duration(ms) * time.Millisecond}
 }

@@ -9,6 +9,6 @@ local function pass_on(reservation)
     return false
   end
   redis.call('SET', KEYS[3], first, 'PX', reservation)
-  redis.pcall('PUBLISH', string.match(first, '^(.*):'), first)
+  redis.pcall('PUBLISH', string.match(first, '^(.*):'), 'free ' .. first)
   return true
 end

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -40,10 +41,11 @@ type lane struct {
 	own     bool
 }
 
-// renewal is a call of a script and what to do with its reply.
+// renewal is a call of a script, how long its reply may take, and what to do with that.
 type renewal struct {
-	call call
-	done func(Reply)
+	call    call
+	timeout time.Duration
+	done    func(Reply)
 }
 
 func newRenewals(s *Redis) *renewals {
@@ -53,27 +55,30 @@ func newRenewals(s *Redis) *renewals {
 }
 
 // Renew makes locks last for their TTLs from now. It returns at once, and calls done for each with its index when its
-// reply is there, at most once, from any goroutine; after Close maybe not at all.
-func (s *Redis) Renew(claims []Claim, done func(i int, r Reply)) {
+// reply is there, or has not come for the timeout since it was sent: at most once, from any goroutine; after Close maybe
+// not at all.
+func (s *Redis) Renew(claims []Claim, timeout time.Duration, done func(i int, r Reply)) {
 	work := make([]renewal, len(claims))
 	for i, c := range claims {
 		work[i] = renewal{
-			call: call{s.scripts.extend, []string{c.Keys.Lock()}, []any{c.Value, c.TTL.Milliseconds()}},
-			done: func(r Reply) { done(i, r) },
+			call:    call{s.scripts.extend, []string{c.Keys.Lock()}, []any{c.Value, c.TTL.Milliseconds()}},
+			timeout: min(timeout, s.set.Timeout),
+			done:    func(r Reply) { done(i, r) },
 		}
 	}
 	s.renewals.add(work)
 }
 
 // Repair sets locks that this server does not have and a majority of others has just confirmed. They last for as long as
-// a lock that was just granted, and the next renewal extends them: should one have been released meanwhile, it ends by
+// a lock that was just granted, and so have to be renewed as soon: should one have been released meanwhile, it ends by
 // itself. Repair returns at once.
 func (s *Redis) Repair(claims []Claim) {
 	work := make([]renewal, len(claims))
 	for i, c := range claims {
 		work[i] = renewal{
-			call: call{s.scripts.repair, []string{c.Keys.Lock(), c.Keys.Fence()}, []any{c.Value, first(c.TTL), c.Token}},
-			done: func(Reply) {},
+			call:    call{s.scripts.repair, []string{c.Keys.Lock(), c.Keys.Fence()}, []any{c.Value, first(c.TTL), c.Token}},
+			timeout: s.set.Timeout,
+			done:    func(Reply) {},
 		}
 	}
 	s.renewals.add(work)
@@ -123,7 +128,11 @@ func (r *renewals) newLane(master *redis.Client) *lane {
 // send is a goroutine that sends what waits in a lane, until there is nothing.
 func (r *renewals) send(l *lane) {
 	for work := r.take(l); len(work) > 0; work = r.take(l) {
-		ctx, cancel := context.WithTimeout(r.ctx, r.store.set.Timeout)
+		timeout := r.store.set.Timeout
+		for _, w := range work {
+			timeout = min(timeout, w.timeout)
+		}
+		ctx, cancel := context.WithTimeout(r.ctx, timeout)
 		r.sendTo(ctx, l.client, work, func(w renewal, number int64, err error) {
 			if r.store.cluster != nil && redisx.IsReply(err) {
 				// The slot has moved, or is moving. The client of the cluster follows it.

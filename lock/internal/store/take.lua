@@ -14,8 +14,8 @@ local function may_take(name)
   return name ~= ''
 end
 
--- take makes value the holder and returns the fencing token. The token comes first: should that fail, nobody holds the
--- lock.
+-- take makes value the holder of a lock that is free, and returns the fencing token. The token comes first: should that
+-- fail, nobody holds the lock. It is not for a lock that the value holds already, which may have been extended since.
 local function take(value, ttl)
   local token = next_token(KEYS[2])
   redis.call('SET', KEYS[1], value, 'PX', ttl)
