@@ -33,6 +33,7 @@ type locks interface {
 	Refresh(ctx context.Context, c store.Claim) store.Reply
 	Renew(claims []store.Claim, timeout time.Duration, done func(i int, r store.Reply))
 	Reap(c store.Claim)
+	ReapLost(c store.Claim)
 	Leave(k store.Keys, name string)
 	Inspect(ctx context.Context, k store.Keys) (store.State, error)
 	Listen(ctx context.Context, channel string, l store.Listener)

@@ -186,6 +186,14 @@ func (q *Quorum) Reap(c store.Claim) {
 	}
 }
 
+// ReapLost is Reap for a lock whose holder knows that it is lost.
+func (q *Quorum) ReapLost(c store.Claim) {
+	q.endStragglers(c)
+	for _, n := range q.nodes {
+		n.ReapLost(c)
+	}
+}
+
 // Leave takes a waiter off all queues, in the background.
 func (q *Quorum) Leave(k store.Keys, name string) {
 	for _, n := range q.nodes {

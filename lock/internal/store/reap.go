@@ -19,6 +19,8 @@ const (
 	// lastLook is how long after its last try Close looks once more. A server that has stalled executes what it was sent
 	// meanwhile in any order, so that the try may be earlier than the command whose key it removes.
 	lastLook = 100 * time.Millisecond
+	// lastTimeout is how long the last try takes at most: Close waits for it.
+	lastTimeout = time.Second
 	// minReapDelay and maxReapDelay bound the pause between two tries.
 	minReapDelay = 20 * time.Millisecond
 	maxReapDelay = time.Second
@@ -32,7 +34,8 @@ type reapers struct {
 	store   *Redis
 	ctx     context.Context
 	cancel  context.CancelFunc
-	closing chan struct{} // closed when what is left is to have its last try
+	closing context.Context // ends when what is left is to have its last try, and with it the tries that are under way
+	end     context.CancelFunc
 	idle    chan struct{} // closed after that, when no reaper is left
 
 	mu      sync.Mutex // guards what follows
@@ -57,27 +60,32 @@ type reaped struct {
 	until time.Time     // until when to try: what there may be has ended by then
 	again time.Duration // for how long to look again after the first success
 	done  time.Time     // the first success
+	quiet bool          // it is no failure of Close if it cannot be removed
 }
 
 func newReapers(s *Redis) *reapers {
 	r := &reapers{
-		store: s, servers: make(map[string]*reaper), closing: make(chan struct{}), idle: make(chan struct{}),
+		store: s, servers: make(map[string]*reaper), idle: make(chan struct{}),
 	}
 	r.ctx, r.cancel = context.WithCancel(redisx.Background(context.Background()))
+	r.closing, r.end = context.WithCancel(context.Background())
 	return r
 }
 
 // Reap removes the lock of a value that nobody wants, in the background, wherever its commands have got to.
-func (s *Redis) Reap(c Claim) { s.reap(c, s.set.Reservation) }
+func (s *Redis) Reap(c Claim) { s.reap(c, s.set.Reservation, false) }
+
+// ReapLost is Reap for a lock whose holder knows that it is lost: Close does not report it once more.
+func (s *Redis) ReapLost(c Claim) { s.reap(c, s.set.Reservation, true) }
 
 // GiveBack is Reap where several who ask have got a part of the servers each: they all ask again in a moment, and a
 // reservation for yet another one would only be in their way.
-func (s *Redis) GiveBack(c Claim) { s.reap(c, 0) }
+func (s *Redis) GiveBack(c Claim) { s.reap(c, 0, false) }
 
-func (s *Redis) reap(c Claim, reservation time.Duration) {
+func (s *Redis) reap(c Claim, reservation time.Duration, lost bool) {
 	s.reapers.add(reaped{
 		call:  call{s.scripts.release, c.Keys.freeing(), releasing(c, reservation)},
-		until: time.Now().Add(max(c.TTL, FirstGrant)), again: reapAgain,
+		until: time.Now().Add(max(c.TTL, FirstGrant)), again: reapAgain, quiet: lost,
 	})
 }
 
@@ -85,7 +93,7 @@ func (s *Redis) reap(c Claim, reservation time.Duration) {
 func (s *Redis) Leave(k Keys, name string) {
 	s.reapers.add(reaped{
 		call:  call{s.scripts.leave, k.freeing(), []any{name, s.set.Reservation.Milliseconds()}},
-		until: time.Now().Add(queueTTL),
+		until: time.Now().Add(queueTTL), quiet: true,
 	})
 }
 
@@ -97,13 +105,13 @@ func (r *reapers) add(w reaped) {
 	if p == nil {
 		p = &reaper{poke: make(chan struct{}, 1)}
 		if r.closed || !r.store.set.Go(func() { r.run(server, p) }) {
-			r.failed = true
+			r.failed = r.failed || !w.quiet
 			return
 		}
 		r.servers[server] = p
 	}
 	if len(p.fresh)+len(p.late) >= maxReaped {
-		r.failed = true
+		r.failed = r.failed || !w.quiet
 		return
 	}
 	p.fresh = append(p.fresh, w)
@@ -119,9 +127,9 @@ func (r *reapers) run(server string, p *reaper) {
 		work, pause, last := r.take(server, p)
 		switch {
 		case len(work) > 0:
-			again, failed := r.try(work)
+			again, failed := r.try(work, last)
 			if last && !failed && len(again) > 0 && redisx.Sleep(r.ctx, lastLook) == nil {
-				again, failed = r.try(again)
+				again, failed = r.try(again, last)
 			}
 			r.put(p, again, failed, last)
 		case pause > 0:
@@ -181,13 +189,19 @@ func (r *reapers) sleep(p *reaper, d time.Duration) {
 	select {
 	case <-timer.C:
 	case <-p.poke:
-	case <-r.closing:
+	case <-r.closing.Done():
 	}
 }
 
-// try removes what it can in pipelines, and returns what is to be tried again, and whether something failed.
-func (r *reapers) try(work []reaped) (again []reaped, failed bool) {
+// try removes what it can in pipelines, and returns what is to be tried again, and whether something failed. It ends when
+// the store is closing; the last try is made then, for which there is less time.
+func (r *reapers) try(work []reaped, last bool) (again []reaped, failed bool) {
 	ctx, cancel := context.WithTimeout(r.ctx, r.store.set.Timeout)
+	if last {
+		ctx, cancel = context.WithTimeout(r.ctx, min(r.store.set.Timeout, lastTimeout))
+	} else {
+		defer context.AfterFunc(r.closing, cancel)()
+	}
 	defer cancel()
 	calls := make([]call, len(work))
 	for i, w := range work {
@@ -197,7 +211,7 @@ func (r *reapers) try(work []reaped) (again []reaped, failed bool) {
 	pipeline(ctx, r.store.client, calls, func(i int, _ int64, err error) {
 		mu.Lock()
 		defer mu.Unlock()
-		failed = failed || err != nil
+		failed = failed || err != nil && !work[i].quiet
 		if w, ok := work[i].after(err); ok {
 			again = append(again, w)
 		}
@@ -221,7 +235,7 @@ func (w reaped) after(err error) (reaped, bool) {
 func (r *reapers) close(ctx context.Context) error {
 	r.mu.Lock()
 	r.closed = true
-	close(r.closing)
+	r.end()
 	if len(r.servers) == 0 {
 		close(r.idle)
 	}
