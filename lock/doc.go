@@ -8,14 +8,16 @@
 //
 // [RedisLockManager.Acquire] tries once. It returns a lock, or an error that tells apart what must not be confused:
 // somebody else holds the lock ([ErrLockNotAcquired]), the caller's context has ended (its own error), Redis failed
-// ([ErrRedis]). It takes one round trip, and so do a refusal and [RedisLock.Release]. A held lock is renewed every third
+// ([ErrRedis]). It takes one round trip, and so do a refusal and [RedisLock.Release]; on several nodes a second one when they
+// do not agree on the token yet, as after one of them has lost it. A held lock is renewed every third
 // of its TTL until it is released or lost; thousands of locks are renewed in a few pipelines.
 //
 // # Wait
 //
 // [RedisLockManager.AcquireWait] queues until its context ends. Those who wait are served first come, first served, across
-// processes. The release wakes the first of them and reserves the lock for it for 1.5s; others are refused meanwhile, and a
-// plain Acquire is refused as long as anybody waits. The message that wakes is a hint and no more: the waiter acquires as
+// processes. The release wakes the first of them and reserves the lock for it for a moment (1.5s; 200ms on several nodes,
+// which may have different first waiters); others are refused meanwhile, and a plain Acquire is refused as long as anybody
+// waits. The message that wakes is a hint and no more: the waiter acquires as
 // anybody does, and what the server replies to that is all that counts. So a message that is lost, late, or passed on by a
 // server that is no master any more makes no second holder.
 //
@@ -36,15 +38,15 @@
 //
 // # Loss
 //
-// A holder is told that its lock is lost before anybody else can get it: [RedisLock.Lost] is closed and
+// A holder is notified that its lock is lost before anybody else can get it: [RedisLock.Lost] is closed and
 // [RedisLock.Context] canceled, with the cause [ErrLockExpired], [ErrLockStolen] or [ErrManagerClosed]. The time counts
 // from before the last confirmed call was sent, less 1% and 2ms for clocks, less a guard of a tenth of the TTL (at most
-// 500ms); a timer of its own tells, which waits for no call. [RedisLock.IsHeld] compares the clocks itself. A lost lock
-// is never revived. What no library can do is stop a holder that has been told, or was stopped itself while it was
-// told: that is what tokens are for.
+// 500ms); a timer ends the lock, which waits for no call. [RedisLock.IsHeld] compares the clocks itself. A lost lock is never
+// revived. No library can stop a holder that ignores the notice, or a process that is suspended just then: that is what
+// tokens are for.
 //
 // Timers stand still while a machine is suspended. Afterwards IsHeld, Refresh and Release know by the wall clock that the
-// time is up, and Lost and Context tell with the next renewal. So a lock also ends when the wall clock is set forward by
+// time is up, and Lost and Context with the next renewal. So a lock also ends when the wall clock is set forward by
 // as much as it has left.
 //
 // # Fencing
@@ -79,12 +81,12 @@
 //
 // # What no client can see in time
 //
-// A holder is told with the next renewal, a third of the TTL later at most, when Redis has lost the lock behind its back.
+// A holder is notified with the next renewal, a third of the TTL later at most, when Redis has lost the lock behind its back.
 // Somebody else may hold it until then, with a larger token. Where that matters let the store refuse smaller tokens, or
 // use a quorum, and keep the TTL short.
 //
 //   - A failover: Redis replicates after it has answered, so a replica that becomes the master may not know the lock.
-//     Those who wait ask again when they have reconnected; they are not told of locks that the server does not know.
+//     Those who wait ask again when they have reconnected; the lock is theirs only when the new master says so.
 //   - A restart from an old snapshot, or without one: the same. Use AOF, or stay away for as long as the longest TTL.
 //   - Eviction: a maxmemory-policy other than noeviction may remove locks, tokens and queues. Set noeviction.
 //   - The server's clock steps forward: keys expire early. Let NTP slew it.
@@ -121,7 +123,7 @@
 //   - The application's pool is used up: held locks are renewed all the same, on a connection of their own.
 //   - A holder that dies delays the others by its TTL. Once the lock is free a waiter that has died, queue keys that are
 //     lost, or a message that does not arrive, delays the next holder by about two seconds at most.
-//   - [RedisLockManager.Close] tells all holders, releases everything, and leaves no goroutine.
+//   - [RedisLockManager.Close] notifies all holders, releases everything, and leaves no goroutine.
 //   - Bad arguments are refused with [ErrInvalidArgument] before anything is sent.
 //
 // # Keys
@@ -133,7 +135,8 @@
 // # Internals
 //
 // A [RedisLockManager] talks to a store: one Redis (internal/store), or a quorum of them (internal/quorum), which asks all
-// of its nodes through redsync. The keeper makes a lock of what the store has granted, and its lease ends it in time; the
-// renewer has the store extend all locks that are due. The queue has, for each resource that callers of the process wait
-// for, a contender, which asks the store on behalf of all of them.
+// of its nodes in parallel, through redsync where it acquires, releases or refreshes. The keeper makes a lock of what the
+// store has granted; the lock ends itself in time (lease.go), and the renewer has the store extend all locks that are due.
+// The queue has, for each resource that callers of the process wait for, a contender, which asks the store on behalf of
+// all of them.
 package lock

@@ -1,7 +1,6 @@
 package lock
 
 import (
-	"context"
 	"time"
 
 	"go.uber.org/zap"
@@ -80,28 +79,4 @@ func (k *keeper) keep(g grant) (*RedisLock, error) {
 func (k *keeper) forget(l *RedisLock) {
 	k.renewer.remove(l)
 	k.held.remove(l)
-}
-
-// timeouts is how long Redis may take to answer.
-type timeouts struct{ node time.Duration } // 0: half the TTL, at most maxNodeTimeout
-
-// call returns how long a call about a lock with this TTL may take.
-func (t timeouts) call(ttl time.Duration) time.Duration {
-	if t.node > 0 {
-		return t.node
-	}
-	return min(max(ttl/2, minNodeTimeout), maxNodeTimeout)
-}
-
-// release returns how long a release may take.
-func (t timeouts) release() time.Duration {
-	if t.node > 0 {
-		return t.node
-	}
-	return maxNodeTimeout
-}
-
-// bounded returns a context for a call that began then: it ends with ctx, and after the timeout.
-func bounded(ctx context.Context, begin time.Time, timeout time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithDeadline(ctx, begin.Add(timeout))
 }

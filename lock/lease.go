@@ -21,12 +21,12 @@ const (
 
 // validity is how long after sending the last confirmed call a holder may rely on a lock. The key lives at least ttl
 // from then; off go 1% for clocks that run at different speeds and 2ms for Redis' own resolution (as redsync has it),
-// and a guard, so that the holder is told before the key expires even if it is told slowly.
+// and a guard, so that the holder is notified before the key expires even if it is notified slowly.
 func validity(ttl time.Duration) time.Duration {
 	return ttl - ttl/100 - 2*time.Millisecond - guard(ttl)
 }
 
-// guard is how much earlier than necessary a loss is told.
+// guard is how much earlier than necessary a holder is notified of a loss.
 func guard(ttl time.Duration) time.Duration {
 	return min(max(ttl/10, time.Millisecond), 500*time.Millisecond)
 }
@@ -77,7 +77,7 @@ func (l *RedisLock) extension(op string, now time.Time) (extension, error) {
 }
 
 // extend records a confirmed extension, and reports whether the lock is still held. A lock whose time was up when the
-// answer came is lost even if Redis has extended the key: its holder has been told.
+// answer came is lost even if Redis has extended the key: its holder has been notified.
 func (l *RedisLock) extend(x extension) bool {
 	l.mu.Lock()
 	if l.state != stateHeld || l.generation != x.generation {
@@ -120,7 +120,7 @@ func (l *RedisLock) expire() {
 	l.lose(ErrLockExpired)
 }
 
-// lose ends a held lock and tells its holder. It reports false if the lock had ended before.
+// lose ends a held lock and notifies its holder. It reports false if the lock had ended before.
 func (l *RedisLock) lose(cause error) bool {
 	l.mu.Lock()
 	if l.state != stateHeld {

@@ -67,7 +67,7 @@ func (l *RedisLock) IsHeld() bool {
 }
 
 // Lost returns a channel that is closed when the lock is lost, and only then: Release does not close it. The loss is
-// told before the key can expire, whatever Redis or the network do.
+// notified before the key can expire, whatever Redis or the network do.
 func (l *RedisLock) Lost() <-chan struct{} {
 	l = l.orLost()
 	l.mu.Lock()
@@ -98,4 +98,15 @@ func (l *RedisLock) Context() context.Context {
 		}
 	}
 	return l.ctx
+}
+
+// none reports whether no manager made l.
+func (l *RedisLock) none() bool { return l == nil || l.keeper == nil }
+
+// orLost returns l, or for nil a lock that is not held.
+func (l *RedisLock) orLost() *RedisLock {
+	if l == nil {
+		return &RedisLock{state: stateLost, cause: ErrLockNotHeld}
+	}
+	return l
 }

@@ -39,7 +39,7 @@ type Locker interface {
 	WithLock(ctx context.Context, resource string, ttl time.Duration, fn func(ctx context.Context, l FencedLock) error) error
 }
 
-// FencedLock is a [Lock] that has a fencing token and tells its holder of its loss.
+// FencedLock is a [Lock] that has a fencing token and notifies its holder of its loss.
 type FencedLock interface {
 	Lock
 	// Token returns a number larger than that of every earlier lock on the resource.

@@ -81,6 +81,14 @@ func NewRedisLockManager(client redis.UniversalClient, opts ...Option) (*RedisLo
 	return m, nil
 }
 
+// none reports whether NewRedisLockManager did not make m.
+func (m *RedisLockManager) none() bool { return m == nil || m.keeper == nil }
+
+// errNoManager is the error of a manager that NewRedisLockManager did not make.
+func errNoManager() error {
+	return &ArgumentError{Argument: "RedisLockManager", Reason: "is nil or zero; NewRedisLockManager makes one"}
+}
+
 // newStore makes the store: of one Redis, or of a quorum.
 func newStore(set settings, spawn func(func()) bool) locks {
 	s := store.Settings{Timeout: max(set.timeouts.node, maxNodeTimeout), Reservation: reservation, Go: spawn}
@@ -124,7 +132,7 @@ func (m *RedisLockManager) newValue(owner string) string {
 	return string(value)
 }
 
-// Close stops acquisitions, wakes those who wait with ErrManagerClosed, tells the holders of locks that these are lost,
+// Close stops acquisitions, wakes those who wait with ErrManagerClosed, notifies the holders of locks that these are lost,
 // and releases them. It returns when all is done and no goroutine is left, or when ctx ends: then with an error matching
 // that of ctx. It returns an error matching ErrRedis if keys may be left, of locks or of attempts that failed; they end
 // with their TTL. A minority of nodes that hangs may take it as long as the node timeout of releases, see

@@ -1,6 +1,7 @@
 package lock
 
 import (
+	"context"
 	"strings"
 	"time"
 
@@ -83,7 +84,7 @@ func WithNodeTimeout(d time.Duration) Option {
 }
 
 // WithRenewal says whether locks are renewed automatically; the default is true. Without renewal they end after their
-// TTL unless Refresh is called, and whoever holds one is still told in time.
+// TTL unless Refresh is called, and their holders are still notified in time.
 func WithRenewal(on bool) Option {
 	return func(s *settings) { s.call.renewal = on }
 }
@@ -162,4 +163,28 @@ func collect(client redis.UniversalClient, opts []Option) (settings, error) {
 		return s, &ArgumentError{Argument: "WithKeyPrefix", Reason: `contains the empty hash tag "{}"`}
 	}
 	return s, nil
+}
+
+// timeouts is how long Redis may take to answer.
+type timeouts struct{ node time.Duration } // 0: half the TTL, at most maxNodeTimeout
+
+// call returns how long a call about a lock with this TTL may take.
+func (t timeouts) call(ttl time.Duration) time.Duration {
+	if t.node > 0 {
+		return t.node
+	}
+	return min(max(ttl/2, minNodeTimeout), maxNodeTimeout)
+}
+
+// release returns how long a release may take.
+func (t timeouts) release() time.Duration {
+	if t.node > 0 {
+		return t.node
+	}
+	return maxNodeTimeout
+}
+
+// bounded returns a context for a call that began then: it ends with ctx, and after the timeout.
+func bounded(ctx context.Context, begin time.Time, timeout time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithDeadline(ctx, begin.Add(timeout))
 }

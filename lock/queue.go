@@ -23,7 +23,8 @@ import (
 //
 // The arguments and the lock are those of Acquire, the error matches exactly one of: the error of ctx, ErrManagerClosed,
 // ErrInvalidArgument, and ErrRedis if Redis fails before it has answered anybody who waits for the resource in this process.
-// After that waiters outlast failures of Redis until ctx ends. A caller that gives up leaves nothing in Redis. Safe for concurrent use.
+// After that waiters outlast failures of Redis until ctx ends. A caller that gives up leaves nothing in Redis. Safe for
+// concurrent use.
 func (m *RedisLockManager) AcquireWait(ctx context.Context, resource string, ttl time.Duration) (FencedLock, error) {
 	return asFenced(m.wait(ctx, resource, ttl, nil))
 }

@@ -84,7 +84,7 @@ func (l *RedisLock) beginRelease(now time.Time) (bool, error) {
 	}
 }
 
-// endRelease records how it went. A holder that finds out only now that the lock was lost is told like any other.
+// endRelease records how it went. A holder that finds out only now that the lock was lost is notified like any other.
 func (l *RedisLock) endRelease(wasHeld bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

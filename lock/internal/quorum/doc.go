@@ -1,5 +1,6 @@
 // Package quorum keeps locks on several independent servers, as Redlock describes: a lock is held when a majority has
-// granted it. It asks all of them in parallel, through redsync, which counts, and returns when the majority has decided.
+// granted it. It asks all of them in parallel and returns when the majority has decided; where it acquires, releases or
+// refreshes, redsync asks and counts.
 // It makes the majority agree on the fencing token, and brings a lock back to a server that has forgotten it.
 //
 // What a server may have of a lock that was not granted is removed in the background. A server that is late may set a

@@ -74,7 +74,7 @@ func (s *Redis) Close(ctx context.Context) error {
 	return s.reapers.close(ctx)
 }
 
-// master returns the client of the master that has a key in a cluster, nil if it cannot be told just now, or there is no
+// master returns the client of the master that has a key in a cluster, nil if it cannot be notified just now, or there is no
 // cluster.
 func (s *Redis) master(ctx context.Context, key string) *redis.Client {
 	if s.cluster == nil {

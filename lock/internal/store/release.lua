@@ -1,7 +1,8 @@
 -- Frees a lock, if the value holds it, and reserves it for the first waiter.
 --
 -- KEYS  1 lock  2 queue  3 reserved
--- ARGV  1 value  2 how long a reservation lasts, ms; 0 to leave the queue alone  3 how long the lock stays taken, by nobody, ms; 0 to free it
+-- ARGV  1 value  2 how long a reservation lasts, ms; 0 to leave the queue alone
+--       3 how long the lock stays taken, by nobody, ms; 0 to free it
 -- Reply 1 if it was released, 2 if a waiter is to have it, 0 if somebody else holds it, -1 if the key is gone.
 local held = redis.pcall('GET', KEYS[1])
 if not held then

@@ -114,7 +114,7 @@ func (r *renewals) add(work []renewal) {
 	}
 }
 
-// newLane makes the lane of a master of a cluster, or of the server. Where the master cannot be told just now the client
+// newLane makes the lane of a master of a cluster, or of the server. Where the master cannot be notified just now the client
 // of the cluster finds out, and says why it cannot.
 func (r *renewals) newLane(master *redis.Client) *lane {
 	if r.store.cluster == nil || master != nil {
