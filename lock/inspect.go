@@ -51,7 +51,7 @@ func (m *RedisLockManager) Inspect(ctx context.Context, resource string) (Info, 
 	switch {
 	case err == nil:
 		return Info{
-			Resource: resource, Held: s.Value != "", Owner: ownerOf(s.Value), Token: s.Token, TTL: s.TTL, Waiting: int(s.Waiting),
+			Resource: resource, Held: s.Held, Owner: ownerOf(s.Value), Token: s.Token, TTL: s.TTL, Waiting: int(s.Waiting),
 		}, nil
 	case ctx.Err() != nil:
 		return Info{}, contextError(ctx, "inspect", resource)

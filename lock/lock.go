@@ -20,6 +20,7 @@ type RedisLock struct {
 	repeated bool      // the command that acquired it was sent more than once
 
 	due   time.Time // when to renew; guarded by renewer.mu
+	soon  time.Time // when to renew at the latest, if that is known before it is scheduled; guarded by renewer.mu
 	index int       // place in the renewer's heap, -1 if in none; guarded by renewer.mu
 
 	mu    sync.Mutex // guards what follows

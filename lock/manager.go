@@ -6,7 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/url"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -21,8 +21,6 @@ const (
 	// several nodes, which may have different first waiters: then nobody gets a majority meanwhile.
 	reservation        = 1500 * time.Millisecond
 	reservationOnNodes = 200 * time.Millisecond
-	// releasers is how many locks Close releases at the same time. Their commands share round trips.
-	releasers = 128
 )
 
 // locks is what a manager needs of Redis: one, or a quorum of them.
@@ -34,6 +32,8 @@ type locks interface {
 	Renew(claims []store.Claim, timeout time.Duration, done func(i int, r store.Reply))
 	Reap(c store.Claim)
 	ReapLost(c store.Claim)
+	ReapRepeated(c store.Claim)
+	ReleaseAll(ctx context.Context, claims []store.Claim, done func(i int, r store.Reply))
 	Leave(k store.Keys, name string)
 	Inspect(ctx context.Context, k store.Keys) (store.State, error)
 	Listen(ctx context.Context, channel string, l store.Listener)
@@ -164,43 +164,33 @@ func (m *RedisLockManager) Close(ctx context.Context) error {
 	return err
 }
 
-// releaseAll ends all locks and releases them.
+// releaseAll ends all locks and releases them. It goes on as long as that makes progress.
 func (m *RedisLockManager) releaseAll(ctx context.Context) error {
-	var ours []*RedisLock
+	var claims []store.Claim
 	for _, l := range m.keeper.held.close() {
 		if l.lose(ErrManagerClosed) { // otherwise its holder releases it right now
-			ours = append(ours, l)
+			claims = append(claims, l.claim)
 		}
 	}
-	if len(ours) == 0 {
+	if len(claims) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, m.set.timeouts.release())
+	ctx, cancel := context.WithCancel(redisx.Background(ctx))
 	defer cancel()
-	work := make(chan *RedisLock, len(ours))
-	for _, l := range ours {
-		work <- l
-	}
-	close(work)
-	var mu sync.Mutex // guards left
-	left := 0
-	var all sync.WaitGroup
-	for range min(releasers, len(ours)) {
-		all.Go(func() {
-			for l := range work {
-				if m.store.Release(redisx.Background(ctx), l.claim).Outcome == store.Failed {
-					mu.Lock()
-					left++
-					mu.Unlock()
-				}
-			}
-		})
-	}
-	all.Wait()
-	m.keeper.metrics.releases.Add(int64(len(ours)))
+	stuck := time.AfterFunc(m.set.timeouts.release(), cancel)
+	defer stuck.Stop()
+	var released atomic.Int64
+	m.store.ReleaseAll(ctx, claims, func(_ int, r store.Reply) {
+		if r.Outcome != store.Failed {
+			released.Add(1)
+			stuck.Reset(m.set.timeouts.release())
+		}
+	})
+	m.keeper.metrics.releases.Add(int64(len(claims)))
+	left := int64(len(claims)) - released.Load()
 	if left == 0 {
 		return nil
 	}
-	m.keeper.metrics.releasesFailed.Add(int64(left))
-	return fmt.Errorf("lock: close: %d of %d locks not released: %w", left, len(ours), ErrRedis)
+	m.keeper.metrics.releasesFailed.Add(left)
+	return fmt.Errorf("lock: close: %d of %d locks not released: %w", left, len(claims), ErrRedis)
 }

@@ -112,7 +112,7 @@ func (l *RedisLock) release(ctx context.Context, begin time.Time) error {
 	defer cancel()
 	r := l.keeper.store.Release(ctx, l.claim)
 	if l.repeated {
-		l.keeper.store.Reap(l.claim) // an attempt that was held up would acquire the lock once more, for nobody
+		l.keeper.store.ReapRepeated(l.claim)
 	}
 	if r.PassedOn {
 		l.keeper.metrics.handOffs.Add(1)

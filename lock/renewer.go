@@ -66,7 +66,10 @@ func (r *renewer) schedule(l *RedisLock, due time.Time) {
 	if r.stopped || l.index >= 0 {
 		return
 	}
-	l.due = due
+	if !l.soon.IsZero() && l.soon.Before(due) {
+		due = l.soon
+	}
+	l.due, l.soon = due, time.Time{}
 	heap.Push(&r.heap, l)
 	if !r.started {
 		r.started = r.calls.spawn(r.run)
@@ -84,7 +87,11 @@ func (r *renewer) schedule(l *RedisLock, due time.Time) {
 func (r *renewer) hasten(l *RedisLock, due time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if l.index < 0 || !due.Before(l.due) {
+	if l.index < 0 { // it is about to be scheduled
+		l.soon = due
+		return
+	}
+	if !due.Before(l.due) {
 		return
 	}
 	l.due = due

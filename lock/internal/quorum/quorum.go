@@ -99,6 +99,42 @@ func (q *Quorum) Release(ctx context.Context, c store.Claim) store.Reply {
 	}
 }
 
+// ReleaseAll releases locks in pipelines, and calls done for each with its index when a majority has released it, or
+// cannot any more. When all are decided servers that are late are left to the background.
+func (q *Quorum) ReleaseAll(ctx context.Context, claims []store.Claim, done func(i int, r store.Reply)) {
+	for _, c := range claims {
+		q.endStragglers(c)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	decide := func(i int, r store.Reply, decided *int) {
+		done(i, r)
+		if *decided++; *decided == len(claims) {
+			cancel()
+		}
+	}
+	var mu sync.Mutex // guards what follows
+	decided := 0
+	released, failed := make([]int, len(claims)), make([]int, len(claims))
+	var all sync.WaitGroup
+	for _, n := range q.nodes {
+		all.Go(func() {
+			n.ReleaseAll(ctx, claims, func(i int, r store.Reply) {
+				mu.Lock()
+				defer mu.Unlock()
+				if r.Outcome != store.Failed {
+					if released[i]++; released[i] == q.majority() {
+						decide(i, r, &decided)
+					}
+				} else if failed[i]++; failed[i] == len(q.nodes)-q.majority()+1 {
+					decide(i, r, &decided)
+				}
+			})
+		})
+	}
+	all.Wait()
+}
+
 // Refresh makes a lock last for its TTL from now.
 func (q *Quorum) Refresh(ctx context.Context, c store.Claim) store.Reply {
 	v := q.newVote(ctx, extending, c, func(ctx context.Context, n *node) store.Reply { return n.Refresh(ctx, c) })
@@ -163,8 +199,11 @@ func (q *Quorum) Inspect(ctx context.Context, k store.Keys) (store.State, error)
 		}
 		whole.Waiting = max(whole.Waiting, a.Waiting)
 		tokens = append(tokens, a.Token)
-		if holders[a.Value]++; a.Value != "" && holders[a.Value] >= q.majority() {
-			whole.Value, whole.TTL = a.Value, a.TTL
+		if !a.Held {
+			continue
+		}
+		if holders[a.Value]++; holders[a.Value] >= q.majority() {
+			whole.Held, whole.Value, whole.TTL = true, a.Value, a.TTL
 		}
 	}
 	if slices.Sort(tokens); len(tokens) >= q.majority() {
@@ -183,6 +222,13 @@ func (q *Quorum) Reap(c store.Claim) {
 	q.endStragglers(c)
 	for _, n := range q.nodes {
 		n.Reap(c)
+	}
+}
+
+// ReapRepeated is Reap for a lock that was released, of which a try to acquire it may be on its way still.
+func (q *Quorum) ReapRepeated(c store.Claim) {
+	for _, n := range q.nodes {
+		n.ReapRepeated(c)
 	}
 }
 

@@ -15,9 +15,49 @@ func (q *Quorum) Renew(claims []store.Claim, timeout time.Duration, done func(i 
 		quorum: q, claims: claims, done: done,
 		replies: make([]store.Reply, len(claims)*len(q.nodes)), decided: make([]store.Outcome, len(claims)),
 	}
+	owed := q.owed(claims)
 	for _, n := range q.nodes {
-		n.Renew(claims, timeout, func(i int, reply store.Reply) { r.record(n, i, reply) })
+		asked, indexes := claims, []int(nil)
+		if len(owed) > 0 {
+			asked, indexes = r.without(n, owed)
+		}
+		n.Renew(asked, timeout, func(i int, reply store.Reply) {
+			if indexes != nil {
+				i = indexes[i]
+			}
+			r.record(n, i, reply)
+		})
 	}
+}
+
+// owed returns the votes that have acquired locks and still miss answers, by the index of the lock; most often none.
+func (q *Quorum) owed(claims []store.Claim) map[int]*vote {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.stragglers) == 0 {
+		return nil
+	}
+	owed := make(map[int]*vote)
+	for i, c := range claims {
+		if v := q.stragglers[c.Value]; v != nil {
+			owed[i] = v
+		}
+	}
+	return owed
+}
+
+// without returns the locks for which a server does not owe an answer, and their indexes. It must not be asked to extend
+// the others: should it set such a lock late, after the release, it would last for the full TTL then.
+func (r *renewal) without(n *node, owed map[int]*vote) (asked []store.Claim, indexes []int) {
+	indexes = make([]int, 0, len(r.claims))
+	for i, c := range r.claims {
+		if v := owed[i]; v != nil && v.misses(n) {
+			r.record(n, i, store.Reply{Outcome: store.Failed, Err: errBehind})
+			continue
+		}
+		asked, indexes = append(asked, c), append(indexes, i)
+	}
+	return asked, indexes
 }
 
 // renewal is that of some locks on all servers.

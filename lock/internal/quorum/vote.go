@@ -135,6 +135,16 @@ func (v *vote) await(ctx context.Context, n *node) {
 	}
 }
 
+// misses reports whether a server has not answered.
+func (v *vote) misses(n *node) bool {
+	select {
+	case <-v.answered[n.index]:
+		return false
+	default:
+		return true
+	}
+}
+
 // disown has what is granted from now on taken back.
 func (v *vote) disown() {
 	v.mu.Lock()

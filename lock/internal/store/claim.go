@@ -67,7 +67,8 @@ type Reply struct {
 
 // State describes a lock.
 type State struct {
-	// Value is the holder's, "" if there is none.
+	Held bool
+	// Value is the holder's.
 	Value string
 	TTL   time.Duration
 	Token int64

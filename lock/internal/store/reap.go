@@ -56,7 +56,8 @@ type reaper struct {
 
 // reaped is a call that removes something.
 type reaped struct {
-	call  call
+	key   string
+	call  func() call
 	until time.Time     // until when to try: what there may be has ended by then
 	again time.Duration // for how long to look again after the first success
 	done  time.Time     // the first success
@@ -84,21 +85,35 @@ func (s *Redis) GiveBack(c Claim) { s.reap(c, 0, false) }
 
 func (s *Redis) reap(c Claim, reservation time.Duration, lost bool) {
 	s.reapers.add(reaped{
-		call:  call{s.scripts.release, c.Keys.freeing(), releasing(c, reservation)},
+		key: c.Keys.Lock(),
+		call: func() call { // how long the lock stays taken depends on when it is sent
+			return call{s.scripts.release, c.Keys.freeing(), releasing(c, reservation)}
+		},
 		until: time.Now().Add(max(c.TTL, FirstGrant)), again: reapAgain, quiet: lost,
+	})
+}
+
+// ReapRepeated is Reap for a lock that was released, of which a try to acquire it may be on its way still: it could take
+// the lock for nobody, and a renewal that is as late could make that last.
+func (s *Redis) ReapRepeated(c Claim) {
+	s.reapers.add(reaped{
+		key:   c.Keys.Lock(),
+		call:  func() call { return call{s.scripts.release, c.Keys.freeing(), releasing(c, s.set.Reservation)} },
+		until: time.Now().Add(max(c.TTL, FirstGrant)), again: FirstGrant,
 	})
 }
 
 // Leave takes a waiter off the queue, in the background.
 func (s *Redis) Leave(k Keys, name string) {
 	s.reapers.add(reaped{
-		call:  call{s.scripts.leave, k.freeing(), []any{name, s.set.Reservation.Milliseconds()}},
+		key:   k.Lock(),
+		call:  func() call { return call{s.scripts.leave, k.freeing(), []any{name, s.set.Reservation.Milliseconds()}} },
 		until: time.Now().Add(queueTTL), quiet: true,
 	})
 }
 
 func (r *reapers) add(w reaped) {
-	server := address(r.store.master(r.ctx, w.call.keys[0]))
+	server := address(r.store.master(r.ctx, w.key))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := r.servers[server]
@@ -205,7 +220,7 @@ func (r *reapers) try(work []reaped, last bool) (again []reaped, failed bool) {
 	defer cancel()
 	calls := make([]call, len(work))
 	for i, w := range work {
-		calls[i] = w.call
+		calls[i] = w.call()
 	}
 	var mu sync.Mutex // guards again and failed
 	pipeline(ctx, r.store.client, calls, func(i int, _ int64, err error) {

@@ -31,6 +31,23 @@ func (s *Redis) TryRelease(ctx context.Context, c Claim) Reply {
 	}
 }
 
+// ReleaseAll releases locks in pipelines, and calls done for each with its index as its reply arrives, maybe for several
+// at the same time. What fails is removed in the background.
+func (s *Redis) ReleaseAll(ctx context.Context, claims []Claim, done func(i int, r Reply)) {
+	calls := make([]call, len(claims))
+	for i, c := range claims {
+		calls[i] = call{s.scripts.release, c.Keys.freeing(), releasing(c, s.set.Reservation)}
+	}
+	pipeline(ctx, s.client, calls, func(i int, _ int64, err error) {
+		if err != nil {
+			s.Reap(claims[i])
+			done(i, Reply{Outcome: Failed, Err: err})
+			return
+		}
+		done(i, Reply{Outcome: Granted}) // or it was gone
+	})
+}
+
 // releasing is the arguments of the script.
 func releasing(c Claim, reservation time.Duration) []any {
 	return []any{c.Value, reservation.Milliseconds(), max(time.Until(c.KeepUntil), 0).Milliseconds()}
@@ -78,6 +95,7 @@ func (s *Redis) Inspect(ctx context.Context, k Keys) (State, error) {
 		return State{}, errUnexpected
 	}
 	return State{
-		Value: value, TTL: time.Duration(numbers[0]) * time.Millisecond, Token: numbers[1], Waiting: numbers[2],
+		Held: numbers[0] != -2, Value: value, TTL: time.Duration(max(numbers[0], 0)) * time.Millisecond,
+		Token: numbers[1], Waiting: numbers[2],
 	}, nil
 }

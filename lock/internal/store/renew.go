@@ -133,28 +133,32 @@ func (r *renewals) send(l *lane) {
 			timeout = min(timeout, w.timeout)
 		}
 		ctx, cancel := context.WithTimeout(r.ctx, timeout)
-		r.sendTo(ctx, l.client, work, func(w renewal, number int64, err error) {
-			if r.store.cluster != nil && redisx.IsReply(err) {
-				// The slot has moved, or is moving. The client of the cluster follows it.
-				r.sendTo(ctx, r.store.client, []renewal{w}, func(w renewal, number int64, err error) {
-					w.done(extended(number, err))
-				})
-				return
-			}
-			w.done(extended(number, err))
-		})
+		moved := r.sendTo(ctx, l.client, work, r.store.cluster != nil)
+		// Where a slot has moved, or is moving, the client of the cluster follows it.
+		r.sendTo(ctx, r.store.client, moved, false)
 		cancel()
 	}
 }
 
+// sendTo sends renewals. It returns those that the server refused, without calling done, if that is asked for.
 func (r *renewals) sendTo(
-	ctx context.Context, client redis.UniversalClient, work []renewal, done func(w renewal, number int64, err error),
-) {
+	ctx context.Context, client redis.UniversalClient, work []renewal, keepRefused bool,
+) (refused []renewal) {
 	calls := make([]call, len(work))
 	for i, w := range work {
 		calls[i] = w.call
 	}
-	pipeline(ctx, client, calls, func(i int, number int64, err error) { done(work[i], number, err) })
+	var mu sync.Mutex // guards refused
+	pipeline(ctx, client, calls, func(i int, number int64, err error) {
+		if keepRefused && redisx.IsReply(err) {
+			mu.Lock()
+			defer mu.Unlock()
+			refused = append(refused, work[i])
+			return
+		}
+		work[i].done(extended(number, err))
+	})
+	return refused
 }
 
 // take returns what a sender is to send next, nothing if it is to end.
