@@ -105,7 +105,7 @@ func (m *RedisLockManager) tryOnce(
 		return m.keeper.keep(g)
 	case r.Outcome == store.Refused:
 		return nil, &NotAcquiredError{Resource: resource, RetryAfter: r.Wait}
-	case ctx.Err() != nil:
+	case ended(ctx):
 		return nil, contextError(ctx, "acquire", resource)
 	case m.closing.Err() != nil:
 		return nil, ErrManagerClosed

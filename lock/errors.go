@@ -79,6 +79,15 @@ func (e *RedisError) Unwrap() error {
 	return e.Err
 }
 
+// ended reports whether the caller's context has ended. A connection whose deadline is that of the context may notice a
+// moment earlier.
+func ended(ctx context.Context) bool {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < time.Millisecond {
+		<-ctx.Done()
+	}
+	return ctx.Err() != nil
+}
+
 // contextError describes the end of the caller's context.
 func contextError(ctx context.Context, op, resource string) error {
 	err := ctx.Err()

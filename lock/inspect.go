@@ -18,7 +18,7 @@ type Info struct {
 	// Owner is what WithOwner gave to the holder's lock; without that, something random that all locks of the holder's
 	// manager have in common. It is "" where nobody holds the lock.
 	Owner string
-	// Token is the last fencing token that was given out, 0 if none is known.
+	// Token is the last fencing token that was given out, 0 if none is known. Of several nodes one may be ahead.
 	Token int64
 	// TTL is after which time the lock ends unless it is renewed.
 	TTL time.Duration
@@ -53,7 +53,7 @@ func (m *RedisLockManager) Inspect(ctx context.Context, resource string) (Info, 
 		return Info{
 			Resource: resource, Held: s.Held, Owner: ownerOf(s.Value), Token: s.Token, TTL: s.TTL, Waiting: int(s.Waiting),
 		}, nil
-	case ctx.Err() != nil:
+	case ended(ctx):
 		return Info{}, contextError(ctx, "inspect", resource)
 	default:
 		return Info{}, &RedisError{Op: "inspect", Resource: resource, Err: err}

@@ -92,7 +92,7 @@ func TestHoldAtLeastEndsInTime(t *testing.T) {
 	admin := server.Client(t)
 	left := func() time.Duration { return admin.PTTL(t.Context(), "cache:lock:{job}").Val() }
 	require.Eventually(t, func() bool { return left() < time.Minute }, patience, tick)
-	assert.LessOrEqual(t, left(), time.Until(end)+100*time.Millisecond)
+	assert.LessOrEqual(t, left(), time.Until(end)+2500*time.Millisecond, "and how long a command waits for a connection")
 }
 
 // TestCloseOfManyLocksOverAFarLink: it goes on as long as it makes progress.

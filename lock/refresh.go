@@ -49,7 +49,7 @@ func (l *RedisLock) refresh(ctx context.Context) error {
 	case r.Outcome != store.Failed:
 		l.lose(lossBy(r.Outcome))
 		return l.ended("refresh")
-	case ctx.Err() != nil:
+	case ended(ctx):
 		return contextError(ctx, "refresh", l.resource)
 	default:
 		return &RedisError{Op: "refresh", Resource: l.resource, Err: r.Err}

@@ -54,7 +54,10 @@ func TestInspect(t *testing.T) {
 			}, patience, tick)
 			assert.True(t, info.Held)
 			assert.Equal(t, owner, info.Owner)
-			assert.Equal(t, l.Token(), info.Token)
+			assert.GreaterOrEqual(t, info.Token, l.Token())
+			if nodes == 1 {
+				assert.Equal(t, l.Token(), info.Token)
+			}
 			assert.InDelta(t, 5, info.TTL.Seconds(), 5)
 			cancel()
 			require.ErrorIs(t, <-done, context.Canceled)
@@ -66,12 +69,13 @@ func TestInspect(t *testing.T) {
 			require.NoError(t, l.Release(t.Context()))
 			nameless := acquire(t, m, "job", longTTL)
 			same := acquire(t, m, "another job", longTTL)
-			info, err = other.Inspect(t.Context(), "job")
-			require.NoError(t, err)
-			another, err := other.Inspect(t.Context(), "another job")
-			require.NoError(t, err)
-			assert.NotEmpty(t, info.Owner)
-			assert.Equal(t, info.Owner, another.Owner, "the same manager")
+			require.Eventually(t, func() bool { // on three the last may not have it yet
+				info, err = other.Inspect(t.Context(), "job")
+				require.NoError(t, err)
+				another, err := other.Inspect(t.Context(), "another job")
+				require.NoError(t, err)
+				return info.Owner != "" && info.Owner == another.Owner // the same manager
+			}, patience, tick)
 			require.NoError(t, nameless.Release(t.Context()))
 			require.NoError(t, same.Release(t.Context()))
 

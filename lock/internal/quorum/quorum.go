@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -191,23 +190,18 @@ func (q *Quorum) Inspect(ctx context.Context, k store.Keys) (store.State, error)
 	}
 	var whole store.State
 	holders := make(map[string]int, 1)
-	var tokens []int64
 	for range len(answers) { // a majority at least
 		a := <-answers
 		if !a.ok {
 			continue
 		}
-		whole.Waiting = max(whole.Waiting, a.Waiting)
-		tokens = append(tokens, a.Token)
+		whole.Waiting, whole.Token = max(whole.Waiting, a.Waiting), max(whole.Token, a.Token)
 		if !a.Held {
 			continue
 		}
 		if holders[a.Value]++; holders[a.Value] >= q.majority() {
 			whole.Held, whole.Value, whole.TTL = true, a.Value, a.TTL
 		}
-	}
-	if slices.Sort(tokens); len(tokens) >= q.majority() {
-		whole.Token = tokens[len(tokens)-q.majority()] // the largest that a majority has reached
 	}
 	return whole, nil
 }
