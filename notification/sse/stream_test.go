@@ -176,6 +176,7 @@ func TestSystemCloses(t *testing.T) {
 	url := serve(t, h).URL
 	p := open(t, url, "").started(t)
 	publish(t, n, "k", 1, 2, 3)
+	require.Eventually(t, func() bool { return n.GetMetrics().MessagesReceived == 3 }, patience, tick)
 	require.NoError(t, n.Close())
 	for i := range 3 {
 		assert.Equal(t, i+1, number(t, p.expect(t, "message")), "what was published before")
