@@ -101,7 +101,7 @@ func TestHeartbeat(t *testing.T) {
 // silence too.
 func TestDeadlinesAreForWritesOnly(t *testing.T) {
 	t.Parallel()
-	const limit = 500 * time.Millisecond
+	const limit = time.Second
 	for name, change := range map[string]func(*httptest.Server){
 		"HTTP/1": func(s *httptest.Server) { s.Config.WriteTimeout = limit },
 		"HTTP/2": func(s *httptest.Server) { s.EnableHTTP2, s.Config.WriteTimeout = true, limit },
@@ -145,7 +145,7 @@ func TestClientLeaves(t *testing.T) {
 func TestStuckClient(t *testing.T) {
 	t.Parallel()
 	n := newSystem(t, redistest.Start(t).Client(t), notification.WithBufferSize(4))
-	h := observe(sse.Handler(n, to("k"), sse.WithWriteTimeout(300*time.Millisecond), sse.WithHeartbeat(-1)))
+	h := observe(sse.Handler(n, to("k"), sse.WithWriteTimeout(2*time.Second), sse.WithHeartbeat(-1)))
 	server := serve(t, h, func(s *httptest.Server) {
 		s.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
 			assert.NoError(t, c.(*net.TCPConn).SetWriteBuffer(4096))
