@@ -7,6 +7,17 @@ import (
 	"github.com/compozy/cache/lock/internal/store"
 )
 
+// renewal is that of some locks on all servers.
+type renewal struct {
+	quorum *Quorum
+	claims []store.Claim
+	done   func(int, store.Reply)
+
+	mu      sync.Mutex    // guards what follows
+	replies []store.Reply // by lock and server
+	decided []store.Outcome
+}
+
 // Renew makes locks last for their TTLs from now. It returns at once, and calls done for each with its index when its
 // fate is decided, from any goroutine. Servers that do not have a lock which the majority confirms get it back, as long as
 // for a first grant; done is called again then, if it was before, with nothing but Repaired.
@@ -58,17 +69,6 @@ func (r *renewal) without(n *node, owed map[int]*vote) (asked []store.Claim, ind
 		asked, indexes = append(asked, c), append(indexes, i)
 	}
 	return asked, indexes
-}
-
-// renewal is that of some locks on all servers.
-type renewal struct {
-	quorum *Quorum
-	claims []store.Claim
-	done   func(int, store.Reply)
-
-	mu      sync.Mutex    // guards what follows
-	replies []store.Reply // by lock and server
-	decided []store.Outcome
 }
 
 // record takes note of the reply of a server about a lock, and tells the lock's fate once it is decided.
