@@ -31,6 +31,7 @@ func notificationContract() []contractCase[notification.NotificationSystem] {
 		{"a payload carries the event, its ID and its time", notifyPayload},
 		{"copies of one event are delivered once", notifyOnce},
 		{"globs match as in Redis", notifyGlobs},
+		{"a quoted ID is no glob", notifyLiteral},
 		{"every subscriber gets every event in order", notifyOrder},
 		{"a closed subscriber gets nothing and disturbs nobody", notifyCloseSubscriber},
 		{"the end of its context closes a subscriber", notifyContext},
@@ -185,6 +186,22 @@ func notifyGlobs(t testing.TB, s notification.NotificationSystem) {
 		for _, m := range wantClosed(t, sub, "that was closed") {
 			t.Errorf("%q got %s", c.pattern, m.Payload)
 		}
+	}
+}
+
+func notifyLiteral(t testing.TB, s notification.NotificationSystem) {
+	base := unique("l")
+	ids := map[string]string{"order[1]": "order1", `a\b`: "ab", "*": "star", "x?": "xy", "[": "b", `c\`: "c", "plain": "plane"}
+	for id, other := range ids {
+		sub := s.Subscribe(t.Context(), "workflow:"+base+notification.Literal(id))
+		workflow(t, s, base+other, "not its own")
+		workflow(t, s, base+id, "own")
+		m := receive(t, sub, id)
+		wantIn(t, m, "workflow:"+base+id)
+		if got := status(t, m); got != "own" {
+			t.Errorf("%q got an event that is %s", id, got)
+		}
+		must(t, sub.Close(), "closing")
 	}
 }
 

@@ -178,7 +178,7 @@ func (s *NotificationSystem) Miss(reason notification.GapReason) {
 func (s *NotificationSystem) deliver(event Event) (receivers int) {
 	for _, sub := range s.subscribers {
 		i := slices.IndexFunc(event.Channels, sub.matches)
-		if i < 0 {
+		if i < 0 || sub.only != nil && !sub.only(event) {
 			continue
 		}
 		message := &notification.Message{
@@ -201,13 +201,48 @@ func (s *NotificationSystem) deliver(event Event) (receivers int) {
 // is refused (nil or ended ctx, empty pattern, unclosed class, backslash at the
 // end, closed system) is closed already, and Err says why.
 func (s *NotificationSystem) Subscribe(ctx context.Context, pattern string) notification.Subscriber {
-	sub := &Subscriber{
-		system: s, pattern: pattern, glob: strings.ContainsAny(pattern, `*?[\`),
-		messages: make(chan *notification.Message, unreadLimit), gaps: make(chan notification.Gap, gapLimit),
+	var wrong error
+	switch {
+	case pattern == "":
+		wrong = &notification.ArgumentError{Argument: "pattern", Reason: "is empty"}
+	case !glob.Complete(pattern):
+		wrong = &notification.ArgumentError{Argument: "pattern", Reason: "has an unclosed class or a backslash at its end"}
 	}
+	return s.subscribe(ctx, &Subscriber{pattern: pattern, glob: strings.ContainsAny(pattern, `*?[\`)}, wrong)
+}
+
+// SubscribeWorkflow is Subscribe for the events of one workflow, whatever its ID
+// contains. It is refused if the ID is empty. It is not part of the interface, but of
+// *notification.RedisNotificationSystem.
+func (s *NotificationSystem) SubscribeWorkflow(ctx context.Context, id string) *Subscriber {
+	return s.subscribe(ctx, &Subscriber{pattern: "workflow:" + id, only: func(e Event) bool {
+		return e.Workflow == nil || e.Workflow.ID == id
+	}}, wrongID(id))
+}
+
+// SubscribeTask is SubscribeWorkflow for one task.
+func (s *NotificationSystem) SubscribeTask(ctx context.Context, id string) *Subscriber {
+	return s.subscribe(ctx, &Subscriber{pattern: "task:" + id, only: func(e Event) bool {
+		return e.Task == nil || e.Task.ID == id
+	}}, wrongID(id))
+}
+
+// wrongID returns why nobody can have this ID, or nil.
+func wrongID(id string) error {
+	if id == "" {
+		return &notification.ArgumentError{Argument: "id", Reason: "is empty"}
+	}
+	return nil
+}
+
+// subscribe completes sub. It is refused if its arguments are wrong.
+func (s *NotificationSystem) subscribe(ctx context.Context, sub *Subscriber, wrong error) *Subscriber {
+	sub.system = s
+	sub.messages = make(chan *notification.Message, unreadLimit)
+	sub.gaps = make(chan notification.Gap, gapLimit)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.admit(ctx, pattern); err != nil {
+	if err := s.admit(ctx, wrong); err != nil {
 		sub.end(err)
 		return sub
 	}
@@ -221,14 +256,12 @@ func (s *NotificationSystem) Subscribe(ctx context.Context, pattern string) noti
 }
 
 // admit returns why a subscription is refused, or nil. s.mu is held.
-func (s *NotificationSystem) admit(ctx context.Context, pattern string) error {
+func (s *NotificationSystem) admit(ctx context.Context, wrong error) error {
 	switch {
 	case ctx == nil:
 		return &notification.ArgumentError{Argument: "ctx", Reason: "is nil"}
-	case pattern == "":
-		return &notification.ArgumentError{Argument: "pattern", Reason: "is empty"}
-	case !glob.Complete(pattern):
-		return &notification.ArgumentError{Argument: "pattern", Reason: "has an unclosed class or a backslash at its end"}
+	case wrong != nil:
+		return wrong
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case s.closed:

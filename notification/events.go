@@ -85,5 +85,24 @@ func validatePattern(pattern string) error {
 	}
 }
 
+// Literal returns a glob that matches the text and nothing else, to be a part of a pattern: "task:" + Literal(id) + "*". It
+// puts a backslash before every byte that a glob gives a meaning to, and returns other texts as they are.
+func Literal(text string) string {
+	if !isGlob(text) {
+		return text
+	}
+	quoted := make([]byte, 0, 2*len(text))
+	for i := range len(text) {
+		if strings.IndexByte(globBytes, text[i]) >= 0 {
+			quoted = append(quoted, '\\')
+		}
+		quoted = append(quoted, text[i])
+	}
+	return string(quoted)
+}
+
+// globBytes are those that make a name a glob.
+const globBytes = `*?[\`
+
 // isGlob reports whether a name is a Redis glob rather than an exact channel.
-func isGlob(name string) bool { return strings.ContainsAny(name, `*?[\`) }
+func isGlob(name string) bool { return strings.ContainsAny(name, globBytes) }

@@ -270,6 +270,12 @@ func TestBadInputIsRefusedBeforeAnyCommand(t *testing.T) {
 		assert.Equal(t, argument, refused.Argument)
 		assert.ErrorIs(t, err, notification.ErrInvalidArgument)
 	}
+	for _, s := range []*notification.Subscription{
+		n.SubscribeWorkflow(ctx, ""), n.SubscribeTask(ctx, ""), n.SubscribeWorkflow(none, "1"), n.SubscribeTask(none, "1"),
+	} {
+		require.ErrorIs(t, s.Err(), notification.ErrInvalidArgument)
+		requireClosed(t, s)
+	}
 	for _, pattern := range []string{"a[", `a\`, "[]*[x"} {
 		s := n.Subscribe(ctx, pattern).(*notification.Subscription)
 		require.ErrorIs(t, s.Err(), notification.ErrInvalidArgument, pattern)
