@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -239,16 +238,17 @@ func (p *pump) read(s *session) error {
 // received passes a message on. Heartbeats are noted here already: a dispatcher busy with recovery must not make
 // the connection look dead.
 func (p *pump) received(s *session, m *redis.Message) {
-	it := item{kind: itemMessage, session: s, subject: subject{name: m.Channel}, channel: m.Channel, payload: m.Payload}
+	asked := subject{name: m.Channel}
+	if m.Pattern != "" {
+		asked = subject{name: m.Pattern, glob: true}
+	}
+	it := item{kind: itemMessage, session: s, subject: asked, channel: m.Channel, payload: m.Payload}
 	switch {
 	case m.Channel == s.beats && m.Pattern == "":
 		p.contact(s)
 		it.kind = itemBeat
-	case m.Pattern != "":
-		if strings.Contains(m.Channel, heartbeats) {
-			return // a glob such as "*" matches heartbeats too, also those of other systems
-		}
-		it.subject = subject{name: m.Pattern, glob: true}
+	case p.system.keys.internal(m.Channel, m.Payload):
+		return // a glob such as "*" matches these too
 	}
 	p.pass(it)
 }

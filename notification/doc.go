@@ -107,8 +107,10 @@
 // # Names in Redis
 //
 // With the default key prefix, "cache:{notification}:journal" is the stream, "cache:{notification}:origin" marks the
-// data set, and heartbeats go through the channels "cache:{notification}:heartbeat:<system>:<connection>". A client
-// that listens to "*" sees them; subscriptions of this package do not.
+// data set, and heartbeats go through the channels "cache:{notification}:heartbeat:<system>:<connection>". Locks use the
+// channels "cache:lock:inbox:<manager>", and a client's probes are empty messages on "cache:probe". A client that listens
+// to "*" sees all of these; subscriptions of this package do not. Heartbeats and inboxes can neither be subscribed to by
+// name nor published to.
 //
 // # Metrics
 //

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -154,6 +155,9 @@ func inBatch(err error, index int) error {
 
 // prepare completes a request, whose channels are set, with what the publish script needs.
 func (n *RedisNotificationSystem) prepare(ctx context.Context, r *request, v any) error {
+	if slices.ContainsFunc(r.channels(), n.keys.reserved) {
+		return &ArgumentError{Argument: "channel", Reason: "is one that only this module uses"}
+	}
 	d, err := n.publisher.drafts.of(v)
 	if err != nil {
 		return err

@@ -148,7 +148,7 @@ func (n *RedisNotificationSystem) subscribeOne(ctx context.Context, prefix, id s
 	if id == "" {
 		return n.refuse(s, &ArgumentError{Argument: "id", Reason: "is empty"})
 	}
-	return n.begin(ctx, s)
+	return n.begin(ctx, s, "id")
 }
 
 // subscribe begins a subscription whose pattern is a caller's.
@@ -160,11 +160,14 @@ func (n *RedisNotificationSystem) subscribe(ctx context.Context, s *Subscription
 	if err != nil {
 		return n.refuse(s, err)
 	}
-	return n.begin(ctx, s)
+	return n.begin(ctx, s, "pattern")
 }
 
-// begin makes a subscription that was checked receive.
-func (n *RedisNotificationSystem) begin(ctx context.Context, s *Subscription) *Subscription {
+// begin makes a subscription receive whose name, made of the argument given, can be subscribed to.
+func (n *RedisNotificationSystem) begin(ctx context.Context, s *Subscription, argument string) *Subscription {
+	if !s.glob && n.keys.reserved(s.pattern) {
+		return n.refuse(s, &ArgumentError{Argument: argument, Reason: "gives a channel that only this module uses"})
+	}
 	ready := n.pump.add(s)
 	s.watch(ctx)
 	s.awaitLive(ctx, ready, n.set.pingTimeout)
