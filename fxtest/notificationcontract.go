@@ -325,14 +325,21 @@ func notifyBadEvents(t testing.TB, s notification.NotificationSystem) {
 	cancel()
 	var noContext context.Context
 	good := &notification.WorkflowEvent{ID: unique("w"), Status: "bad"}
+	const latin1 = "caf\xe9" // would arrive as another ID
 	for name, err := range map[string]error{
 		"nil workflow event":    s.PublishWorkflowEvent(t.Context(), nil),
 		"nil task event":        s.PublishTaskEvent(t.Context(), nil),
 		"workflow without ID":   s.PublishWorkflowEvent(t.Context(), &notification.WorkflowEvent{Status: "bad"}),
 		"task without ID":       s.PublishTaskEvent(t.Context(), &notification.TaskEvent{WorkflowID: "w", Status: "bad"}),
 		"task without workflow": s.PublishTaskEvent(t.Context(), &notification.TaskEvent{ID: "t", Status: "bad"}),
-		"data that is no JSON":  s.PublishWorkflowEvent(t.Context(), &notification.WorkflowEvent{ID: "w", Status: "bad", Data: func() {}}),
-		"nil context":           s.PublishWorkflowEvent(noContext, good),
+		"workflow not UTF-8":    s.PublishWorkflowEvent(t.Context(), &notification.WorkflowEvent{ID: latin1, Status: "bad"}),
+		"task not UTF-8": s.PublishTaskEvent(
+			t.Context(), &notification.TaskEvent{ID: latin1, WorkflowID: "w", Status: "bad"}),
+		"workflow of a task not UTF-8": s.PublishTaskEvent(
+			t.Context(), &notification.TaskEvent{ID: "t", WorkflowID: latin1, Status: "bad"}),
+		"data that is no JSON": s.PublishWorkflowEvent(
+			t.Context(), &notification.WorkflowEvent{ID: "w", Status: "bad", Data: func() {}}),
+		"nil context": s.PublishWorkflowEvent(noContext, good),
 	} {
 		if err == nil {
 			t.Errorf("%s: got no error", name)

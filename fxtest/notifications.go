@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/compozy/cache/internal/glob"
 	"github.com/compozy/cache/notification"
@@ -58,7 +59,7 @@ func NewNotificationSystem() *NotificationSystem { return &NotificationSystem{} 
 
 // PublishWorkflowEvent delivers event to the channels "workflow:events" and
 // "workflow:<ID>" and records it. It returns a *notification.ArgumentError (nil
-// ctx or event, empty ID, data that is no JSON), ctx's own error,
+// ctx or event, an ID that is empty or not UTF-8, data that is no JSON), ctx's own error,
 // notification.ErrClosed, or a *notification.PublishError with the error given
 // to Fail; nothing is delivered or recorded then.
 func (s *NotificationSystem) PublishWorkflowEvent(ctx context.Context, event *notification.WorkflowEvent) error {
@@ -67,6 +68,8 @@ func (s *NotificationSystem) PublishWorkflowEvent(ctx context.Context, event *no
 		return &notification.ArgumentError{Argument: "event", Reason: "is nil"}
 	case event.ID == "":
 		return &notification.ArgumentError{Argument: "event.ID", Reason: "is empty"}
+	case !utf8.ValidString(event.ID):
+		return &notification.ArgumentError{Argument: "event.ID", Reason: "is not UTF-8"}
 	}
 	sent := *event
 	sent.EventID, sent.Time = "", time.Time{} // ours to give
@@ -86,6 +89,10 @@ func (s *NotificationSystem) PublishTaskEvent(ctx context.Context, event *notifi
 		return &notification.ArgumentError{Argument: "event.ID", Reason: "is empty"}
 	case event.WorkflowID == "":
 		return &notification.ArgumentError{Argument: "event.WorkflowID", Reason: "is empty"}
+	case !utf8.ValidString(event.ID):
+		return &notification.ArgumentError{Argument: "event.ID", Reason: "is not UTF-8"}
+	case !utf8.ValidString(event.WorkflowID):
+		return &notification.ArgumentError{Argument: "event.WorkflowID", Reason: "is not UTF-8"}
 	}
 	sent := *event
 	sent.EventID, sent.Time = "", time.Time{}
@@ -212,7 +219,7 @@ func (s *NotificationSystem) Subscribe(ctx context.Context, pattern string) noti
 }
 
 // SubscribeWorkflow is Subscribe for the events of one workflow, whatever its ID
-// contains. It is refused if the ID is empty. It is not part of the interface, but of
+// contains. It is refused if the ID is empty or not UTF-8. It is not part of the interface, but of
 // *notification.RedisNotificationSystem.
 func (s *NotificationSystem) SubscribeWorkflow(ctx context.Context, id string) *Subscriber {
 	return s.subscribe(ctx, &Subscriber{pattern: "workflow:" + id, only: func(e Event) bool {
@@ -229,8 +236,11 @@ func (s *NotificationSystem) SubscribeTask(ctx context.Context, id string) *Subs
 
 // wrongID returns why nobody can have this ID, or nil.
 func wrongID(id string) error {
-	if id == "" {
+	switch {
+	case id == "":
 		return &notification.ArgumentError{Argument: "id", Reason: "is empty"}
+	case !utf8.ValidString(id):
+		return &notification.ArgumentError{Argument: "id", Reason: "is not UTF-8"}
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package notification
 import (
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/compozy/cache/internal/glob"
 )
@@ -20,8 +21,8 @@ const (
 
 // WorkflowEvent tells that a workflow changed.
 type WorkflowEvent struct {
-	ID     string `json:"id"`             // ID of the workflow; must not be empty
-	Status string `json:"status"`         // free text, such as "running"
+	ID     string `json:"id"`             // ID of the workflow; must not be empty, and be UTF-8
+	Status string `json:"status"`         // free text, such as "running"; what is not UTF-8 arrives as U+FFFD
 	Data   any    `json:"data,omitempty"` // anything encoding/json can write
 
 	// EventID and Time are filled in when an event is decoded. On publishing they are ignored: the journal
@@ -32,9 +33,9 @@ type WorkflowEvent struct {
 
 // TaskEvent tells that a task of a workflow changed.
 type TaskEvent struct {
-	ID         string `json:"id"`             // ID of the task; must not be empty
-	WorkflowID string `json:"workflow_id"`    // ID of its workflow; must not be empty
-	Status     string `json:"status"`         // free text, such as "done"
+	ID         string `json:"id"`             // ID of the task; must not be empty, and be UTF-8
+	WorkflowID string `json:"workflow_id"`    // ID of its workflow; must not be empty, and be UTF-8
+	Status     string `json:"status"`         // free text, such as "done"; what is not UTF-8 arrives as U+FFFD
 	Data       any    `json:"data,omitempty"` // anything encoding/json can write
 
 	// EventID and Time are as in WorkflowEvent.
@@ -51,6 +52,9 @@ func (e *WorkflowEvent) outgoing(r *request) (v any, err error) {
 	case e.ID == "":
 		return nil, &ArgumentError{Argument: "event.ID", Reason: "is empty"}
 	}
+	if err := e.valid(); err != nil {
+		return nil, err
+	}
 	copied := *e
 	copied.EventID, copied.Time = "", time.Time{}
 	r.to(WorkflowEvents, workflowPrefix+e.ID)
@@ -66,10 +70,31 @@ func (e *TaskEvent) outgoing(r *request) (v any, err error) {
 	case e.WorkflowID == "":
 		return nil, &ArgumentError{Argument: "event.WorkflowID", Reason: "is empty"}
 	}
+	if err := e.valid(); err != nil {
+		return nil, err
+	}
 	copied := *e
 	copied.EventID, copied.Time = "", time.Time{}
 	r.to(TaskEvents, taskPrefix+e.ID, taskWorkflowPrefix+e.WorkflowID)
 	return &copied, nil
+}
+
+// valid returns why the event's ID would not arrive as it is, or nil.
+func (e *WorkflowEvent) valid() error { return validateID("event.ID", e.ID) }
+
+func (e *TaskEvent) valid() error {
+	if err := validateID("event.ID", e.ID); err != nil {
+		return err
+	}
+	return validateID("event.WorkflowID", e.WorkflowID)
+}
+
+// validateID refuses what JSON cannot hold: encoding/json would write another ID in its place.
+func validateID(argument, id string) error {
+	if !utf8.ValidString(id) {
+		return &ArgumentError{Argument: argument, Reason: "is not UTF-8"}
+	}
+	return nil
 }
 
 // validatePattern returns why a subscription to this name could never mean what its author intended.

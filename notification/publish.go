@@ -15,8 +15,8 @@ import (
 )
 
 // PublishWorkflowEvent publishes the event to "workflow:events" and "workflow:<ID>" in one round trip. It returns
-// an *ArgumentError for a nil event, an empty ID or data that does not marshal, an error matching ErrClosed after
-// Close, and a *PublishError for anything else. Safe for concurrent use.
+// an *ArgumentError for a nil event, an ID that is empty or not UTF-8, or data that does not marshal, an error matching
+// ErrClosed after Close, and a *PublishError for anything else. Safe for concurrent use.
 func (n *RedisNotificationSystem) PublishWorkflowEvent(ctx context.Context, event *WorkflowEvent) error {
 	var r request
 	v, err := event.outgoing(&r)
@@ -80,6 +80,20 @@ func (e valueOn) outgoing(r *request) (v any, err error) {
 		return nil, &ArgumentError{Argument: "channel", Reason: "is empty"}
 	}
 	r.to(e.channel)
+	switch v := e.v.(type) {
+	case WorkflowEvent:
+		return e.v, v.valid()
+	case TaskEvent:
+		return e.v, v.valid()
+	case *WorkflowEvent:
+		if v != nil {
+			return v, v.valid()
+		}
+	case *TaskEvent:
+		if v != nil {
+			return v, v.valid()
+		}
+	}
 	return e.v, nil
 }
 

@@ -270,8 +270,23 @@ func TestBadInputIsRefusedBeforeAnyCommand(t *testing.T) {
 		assert.Equal(t, argument, refused.Argument)
 		assert.ErrorIs(t, err, notification.ErrInvalidArgument)
 	}
+	const latin1 = "caf\xe9" // would arrive as another ID
+	for argument, err := range map[string]error{
+		"event.ID":             n.PublishWorkflowEvent(ctx, &notification.WorkflowEvent{ID: latin1}),
+		"event.WorkflowID":     n.PublishTaskEvent(ctx, &notification.TaskEvent{ID: "1", WorkflowID: latin1}),
+		"events[1].ID":         n.PublishBatch(ctx, &notification.WorkflowEvent{ID: "1"}, &notification.WorkflowEvent{ID: latin1}),
+		"events[0].ID":         n.PublishBatch(ctx, notification.To("x", notification.WorkflowEvent{ID: latin1})),
+		"events[0].WorkflowID": n.PublishBatch(ctx, notification.To("x", &notification.TaskEvent{WorkflowID: latin1})),
+		"id":                   n.SubscribeTask(ctx, latin1).Err(),
+	} {
+		var refused *notification.ArgumentError
+		require.ErrorAsf(t, err, &refused, "argument %s", argument)
+		assert.Equal(t, argument, refused.Argument)
+		assert.NotContains(t, err.Error(), latin1)
+	}
 	for _, s := range []*notification.Subscription{
 		n.SubscribeWorkflow(ctx, ""), n.SubscribeTask(ctx, ""), n.SubscribeWorkflow(none, "1"), n.SubscribeTask(none, "1"),
+		n.SubscribeWorkflow(ctx, "\xff"), n.SubscribeTask(ctx, "\xff"),
 	} {
 		require.ErrorIs(t, s.Err(), notification.ErrInvalidArgument)
 		requireClosed(t, s)

@@ -122,7 +122,8 @@ func (n *RedisNotificationSystem) SubscribeFrom(ctx context.Context, pattern, ev
 
 // SubscribeWorkflow is Subscribe for the events of one workflow, whatever its ID contains: no byte of it has the meaning
 // that a glob would give it. For the ID "events", whose channel carries the events of all workflows, the others are left
-// out, and so is what is no event with this ID. An empty ID is refused with an *ArgumentError.
+// out, and so is what is no event with this ID. An ID that is empty or not UTF-8 is refused with an
+// *ArgumentError.
 func (n *RedisNotificationSystem) SubscribeWorkflow(ctx context.Context, id string) *Subscription {
 	return n.subscribeOne(ctx, workflowPrefix, id, workflowPrefix+id == WorkflowEvents)
 }
@@ -147,6 +148,9 @@ func (n *RedisNotificationSystem) subscribeOne(ctx context.Context, prefix, id s
 	}
 	if id == "" {
 		return n.refuse(s, &ArgumentError{Argument: "id", Reason: "is empty"})
+	}
+	if err := validateID("id", id); err != nil {
+		return n.refuse(s, err)
 	}
 	return n.begin(ctx, s, "id")
 }
