@@ -80,15 +80,13 @@ func (s *NotificationSystem) PublishWorkflowEvent(ctx context.Context, event *no
 }
 
 // PublishTaskEvent is like PublishWorkflowEvent; the channels are "task:events",
-// "task:<ID>" and "task:workflow:<workflow ID>".
+// "task:<ID>" and, if it has a workflow, "task:workflow:<workflow ID>".
 func (s *NotificationSystem) PublishTaskEvent(ctx context.Context, event *notification.TaskEvent) error {
 	switch {
 	case event == nil:
 		return &notification.ArgumentError{Argument: "event", Reason: "is nil"}
 	case event.ID == "":
 		return &notification.ArgumentError{Argument: "event.ID", Reason: "is empty"}
-	case event.WorkflowID == "":
-		return &notification.ArgumentError{Argument: "event.WorkflowID", Reason: "is empty"}
 	case !utf8.ValidString(event.ID):
 		return &notification.ArgumentError{Argument: "event.ID", Reason: "is not UTF-8"}
 	case !utf8.ValidString(event.WorkflowID):
@@ -96,10 +94,11 @@ func (s *NotificationSystem) PublishTaskEvent(ctx context.Context, event *notifi
 	}
 	sent := *event
 	sent.EventID, sent.Time = "", time.Time{}
-	return s.publish(ctx, "event.Data", sent, Event{
-		Channels: []string{"task:events", "task:" + event.ID, "task:workflow:" + event.WorkflowID},
-		Task:     &sent,
-	})
+	channels := []string{"task:events", "task:" + event.ID}
+	if event.WorkflowID != "" {
+		channels = append(channels, "task:workflow:"+event.WorkflowID)
+	}
+	return s.publish(ctx, "event.Data", sent, Event{Channels: channels, Task: &sent})
 }
 
 // Publish delivers v, which must marshal to a JSON object, to one channel and

@@ -10,6 +10,7 @@
 //	event                              published to
 //	workflow event with ID W           workflow:events, workflow:W
 //	task event with ID T, workflow W   task:events, task:T, task:workflow:W
+//	task event without a workflow      task:events, task:T
 //
 // The payload is the event's JSON with "event_id" and "time" added, and "traceparent" when the context carries a
 // span. Any Redis client can read it with a plain SUBSCRIBE. An event is kept in the journal, a stream that is

@@ -31,10 +31,10 @@ type WorkflowEvent struct {
 	Time    time.Time `json:"time,omitzero"`
 }
 
-// TaskEvent tells that a task of a workflow changed.
+// TaskEvent tells that a task changed, of a workflow or on its own.
 type TaskEvent struct {
 	ID         string `json:"id"`             // ID of the task; must not be empty, and be UTF-8
-	WorkflowID string `json:"workflow_id"`    // ID of its workflow; must not be empty, and be UTF-8
+	WorkflowID string `json:"workflow_id"`    // ID of its workflow, empty if it belongs to none; must be UTF-8
 	Status     string `json:"status"`         // free text, such as "done"; what is not UTF-8 arrives as U+FFFD
 	Data       any    `json:"data,omitempty"` // anything encoding/json can write
 
@@ -67,15 +67,16 @@ func (e *TaskEvent) outgoing(r *request) (v any, err error) {
 		return nil, &ArgumentError{Argument: "event", Reason: "is nil"}
 	case e.ID == "":
 		return nil, &ArgumentError{Argument: "event.ID", Reason: "is empty"}
-	case e.WorkflowID == "":
-		return nil, &ArgumentError{Argument: "event.WorkflowID", Reason: "is empty"}
 	}
 	if err := e.valid(); err != nil {
 		return nil, err
 	}
 	copied := *e
 	copied.EventID, copied.Time = "", time.Time{}
-	r.to(TaskEvents, taskPrefix+e.ID, taskWorkflowPrefix+e.WorkflowID)
+	r.to(TaskEvents, taskPrefix+e.ID)
+	if e.WorkflowID != "" {
+		r.to(taskWorkflowPrefix + e.WorkflowID)
+	}
 	return &copied, nil
 }
 

@@ -23,8 +23,8 @@ func (n *RedisNotificationSystem) PublishWorkflowEvent(ctx context.Context, even
 	return n.publishOne(ctx, &r, v, err)
 }
 
-// PublishTaskEvent publishes the event to "task:events", "task:<ID>" and "task:workflow:<workflow ID>". Its errors
-// are those of PublishWorkflowEvent. Safe for concurrent use.
+// PublishTaskEvent publishes the event to "task:events", "task:<ID>" and, if it has a workflow,
+// "task:workflow:<workflow ID>". Its errors are those of PublishWorkflowEvent. Safe for concurrent use.
 func (n *RedisNotificationSystem) PublishTaskEvent(ctx context.Context, event *TaskEvent) error {
 	var r request
 	v, err := event.outgoing(&r)

@@ -256,14 +256,13 @@ func TestBadInputIsRefusedBeforeAnyCommand(t *testing.T) {
 	ctx := t.Context()
 	var none context.Context
 	for argument, err := range map[string]error{
-		"event":            n.PublishWorkflowEvent(ctx, nil),
-		"event.ID":         n.PublishWorkflowEvent(ctx, &notification.WorkflowEvent{}),
-		"event.Data":       n.PublishWorkflowEvent(ctx, &notification.WorkflowEvent{ID: "1", Data: math.NaN()}),
-		"event.WorkflowID": n.PublishTaskEvent(ctx, &notification.TaskEvent{ID: "1"}),
-		"ctx":              n.PublishTaskEvent(none, &notification.TaskEvent{ID: "1", WorkflowID: "1"}),
-		"channel":          n.Publish(ctx, "", struct{}{}),
-		"v":                n.Publish(ctx, "x", []int{1}),
-		"pattern":          n.Subscribe(ctx, "").(*notification.Subscription).Err(),
+		"event":      n.PublishWorkflowEvent(ctx, nil),
+		"event.ID":   n.PublishWorkflowEvent(ctx, &notification.WorkflowEvent{}),
+		"event.Data": n.PublishWorkflowEvent(ctx, &notification.WorkflowEvent{ID: "1", Data: math.NaN()}),
+		"ctx":        n.PublishTaskEvent(none, &notification.TaskEvent{ID: "1", WorkflowID: "1"}),
+		"channel":    n.Publish(ctx, "", struct{}{}),
+		"v":          n.Publish(ctx, "x", []int{1}),
+		"pattern":    n.Subscribe(ctx, "").(*notification.Subscription).Err(),
 	} {
 		var refused *notification.ArgumentError
 		require.ErrorAsf(t, err, &refused, "argument %s", argument)

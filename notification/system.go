@@ -22,8 +22,8 @@ type NotificationSystem interface {
 	// PublishWorkflowEvent publishes the event to "workflow:events" and "workflow:<ID>". It returns nil when that is
 	// done, and otherwise an *ArgumentError, ErrClosed or a *PublishError.
 	PublishWorkflowEvent(ctx context.Context, event *WorkflowEvent) error
-	// PublishTaskEvent publishes the event to "task:events", "task:<ID>" and "task:workflow:<workflow ID>". Its errors
-	// are those of PublishWorkflowEvent.
+	// PublishTaskEvent publishes the event to "task:events", "task:<ID>" and, if it has a workflow,
+	// "task:workflow:<workflow ID>". Its errors are those of PublishWorkflowEvent.
 	PublishTaskEvent(ctx context.Context, event *TaskEvent) error
 	// Subscribe listens to a channel or a glob until ctx ends, or the subscriber or the system is closed. What is
 	// published after it has returned arrives. It never returns nil: a subscriber that was refused is closed already.
