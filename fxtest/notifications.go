@@ -101,14 +101,46 @@ func (s *NotificationSystem) PublishTaskEvent(ctx context.Context, event *notifi
 	return s.publish(ctx, "event.Data", sent, Event{Channels: channels, Task: &sent})
 }
 
-// Publish delivers v, which must marshal to a JSON object, to one channel and
-// records it. Its errors are those of PublishWorkflowEvent. It is not part of
+// Publish delivers v, which must marshal to a JSON object without the fields
+// "event_id" and "time", to one channel and records it. Its errors are those of PublishWorkflowEvent. It is not part of
 // the interface, but of *notification.RedisNotificationSystem.
 func (s *NotificationSystem) Publish(ctx context.Context, channel string, v any) error {
 	if channel == "" {
 		return &notification.ArgumentError{Argument: "channel", Reason: "is empty"}
 	}
-	return s.publish(ctx, "v", v, Event{Channels: []string{channel}, Value: v})
+	sent, err := bare(v)
+	if err != nil {
+		return err
+	}
+	return s.publish(ctx, "v", sent, Event{Channels: []string{channel}, Value: v})
+}
+
+// bare returns v, or a copy of an event without the fields that the system adds, which one
+// that was decoded has.
+func bare(v any) (any, error) {
+	ids := []string{}
+	switch e := v.(type) {
+	case *notification.WorkflowEvent:
+		if e != nil {
+			return bare(*e)
+		}
+	case *notification.TaskEvent:
+		if e != nil {
+			return bare(*e)
+		}
+	case notification.WorkflowEvent:
+		e.EventID, e.Time = "", time.Time{}
+		v, ids = e, []string{e.ID}
+	case notification.TaskEvent:
+		e.EventID, e.Time = "", time.Time{}
+		v, ids = e, []string{e.ID, e.WorkflowID}
+	}
+	for i, id := range ids {
+		if !utf8.ValidString(id) {
+			return nil, &notification.ArgumentError{Argument: []string{"event.ID", "event.WorkflowID"}[i], Reason: "is not UTF-8"}
+		}
+	}
+	return v, nil
 }
 
 // publish completes event with the JSON of v, delivers and records it.
@@ -117,11 +149,19 @@ func (s *NotificationSystem) publish(ctx context.Context, argument string, v any
 		return &notification.ArgumentError{Argument: "ctx", Reason: "is nil"}
 	}
 	body, err := json.Marshal(v)
+	var fields map[string]json.RawMessage
 	switch {
 	case err != nil:
 		return &notification.ArgumentError{Argument: argument, Reason: "does not marshal to JSON", Err: err}
-	case body[0] != '{':
+	case body[0] != '{' || json.Unmarshal(body, &fields) != nil:
 		return &notification.ArgumentError{Argument: argument, Reason: "is no JSON object"}
+	}
+	for _, name := range []string{"event_id", "time"} {
+		if _, taken := fields[name]; taken {
+			return &notification.ArgumentError{
+				Argument: argument, Reason: fmt.Sprintf("has a field %q, which is added to every event", name),
+			}
+		}
 	}
 	event.Channels = distinct(event.Channels)
 

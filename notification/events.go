@@ -43,8 +43,20 @@ type TaskEvent struct {
 	Time    time.Time `json:"time,omitzero"`
 }
 
-// outgoing returns the event as it is marshalled: without the two fields the system itself adds, which would
-// otherwise be in the payload twice.
+// bare returns the event as it is marshalled: without the two fields the system itself adds, which would otherwise be in
+// the payload twice.
+func (e *WorkflowEvent) bare() *WorkflowEvent {
+	copied := *e
+	copied.EventID, copied.Time = "", time.Time{}
+	return &copied
+}
+
+func (e *TaskEvent) bare() *TaskEvent {
+	copied := *e
+	copied.EventID, copied.Time = "", time.Time{}
+	return &copied
+}
+
 func (e *WorkflowEvent) outgoing(r *request) (v any, err error) {
 	switch {
 	case e == nil:
@@ -55,10 +67,8 @@ func (e *WorkflowEvent) outgoing(r *request) (v any, err error) {
 	if err := e.valid(); err != nil {
 		return nil, err
 	}
-	copied := *e
-	copied.EventID, copied.Time = "", time.Time{}
 	r.to(WorkflowEvents, workflowPrefix+e.ID)
-	return &copied, nil
+	return e.bare(), nil
 }
 
 func (e *TaskEvent) outgoing(r *request) (v any, err error) {
@@ -71,13 +81,11 @@ func (e *TaskEvent) outgoing(r *request) (v any, err error) {
 	if err := e.valid(); err != nil {
 		return nil, err
 	}
-	copied := *e
-	copied.EventID, copied.Time = "", time.Time{}
 	r.to(TaskEvents, taskPrefix+e.ID)
 	if e.WorkflowID != "" {
 		r.to(taskWorkflowPrefix + e.WorkflowID)
 	}
-	return &copied, nil
+	return e.bare(), nil
 }
 
 // valid returns why the event's ID would not arrive as it is, or nil.
