@@ -224,6 +224,10 @@ func Handle[T any](ctx context.Context, n NotificationSystem, pattern string, ha
 // MessageFrom returns the message that a function called by Handle works on.
 func MessageFrom(ctx context.Context) (*Message, bool) { return notification.MessageFrom(ctx) }
 
+// Literal returns a glob that matches the text and nothing else, to be a part of a
+// pattern for Subscribe.
+func Literal(text string) string { return notification.Literal(text) }
+
 // To is an event for PublishBatch that publishes v, which must marshal to a JSON
 // object, to one channel.
 func To(channel string, v any) Outgoing { return notification.To(channel, v) }

@@ -40,6 +40,7 @@ var (
 	_ func(*cache.Redis) redis.UniversalClient                                                                    = (*cache.Redis).Client
 	_ func(context.Context, cache.NotificationSystem, string, func(context.Context, cache.TaskEvent) error) error = cache.Handle[cache.TaskEvent]
 	_ func(context.Context) (*cache.Message, bool)                                                                = cache.MessageFrom
+	_ func(string) string                                                                                         = cache.Literal
 	_ func(string, any) cache.Outgoing                                                                            = cache.To
 	_ func(*zap.Logger) cache.SetupOption                                                                         = cache.SetupWithLogger
 	_ func(trace.TracerProvider) cache.SetupOption                                                                = cache.SetupWithTracerProvider

@@ -69,6 +69,8 @@ func TestWhatWasNeverMade(t *testing.T) {
 		invalid(n.PublishBatch(ctx, &cache.WorkflowEvent{ID: "w", Status: "s"}))
 		invalid(n.Subscribe(ctx, "c").(*cache.Subscription).Err())
 		invalid(n.SubscribeFrom(ctx, "c", "").Err())
+		invalid(n.SubscribeWorkflow(ctx, "w").Err())
+		invalid(n.SubscribeTask(ctx, "t").Err())
 		for _, err := range n.Replay(ctx, "c", "", "") {
 			invalid(err)
 		}

@@ -28,9 +28,11 @@ func notificationContract() []contractCase[notification.NotificationSystem] {
 	return []contractCase[notification.NotificationSystem]{
 		{"a workflow event reaches its channels", notifyWorkflow},
 		{"a task event reaches its channels", notifyTask},
+		{"a task needs no workflow", notifyTaskAlone},
 		{"a payload carries the event, its ID and its time", notifyPayload},
 		{"copies of one event are delivered once", notifyOnce},
 		{"globs match as in Redis", notifyGlobs},
+		{"a quoted ID is no glob", notifyLiteral},
 		{"every subscriber gets every event in order", notifyOrder},
 		{"a closed subscriber gets nothing and disturbs nobody", notifyCloseSubscriber},
 		{"the end of its context closes a subscriber", notifyContext},
@@ -84,6 +86,24 @@ func notifyTask(t testing.TB, s notification.NotificationSystem) {
 		if e.ID != id || e.WorkflowID != parent || e.Status != "done" {
 			t.Errorf("%s: got %+v", name, e)
 		}
+	}
+}
+
+func notifyTaskAlone(t testing.TB, s notification.NotificationSystem) {
+	id := unique("t")
+	own, all := s.Subscribe(t.Context(), "task:"+id), s.Subscribe(t.Context(), "task:events")
+	workflows := s.Subscribe(t.Context(), "task:workflow:*")
+	must(t, s.PublishTaskEvent(t.Context(), &notification.TaskEvent{ID: id, Status: "alone"}), "publishing")
+	for _, sub := range []notification.Subscriber{own, all} {
+		e, err := notification.Decode[notification.TaskEvent](receive(t, sub, id))
+		must(t, err, "decoding")
+		if e.ID != id || e.WorkflowID != "" || e.Status != "alone" {
+			t.Errorf("got %+v", e)
+		}
+	}
+	must(t, s.PublishTaskEvent(t.Context(), &notification.TaskEvent{ID: id, WorkflowID: "w", Status: "end"}), "publishing")
+	if got := status(t, receive(t, workflows, "task:workflow:*")); got != "end" {
+		t.Errorf("those who listen to workflows got an event of none, with status %q", got)
 	}
 }
 
@@ -185,6 +205,22 @@ func notifyGlobs(t testing.TB, s notification.NotificationSystem) {
 		for _, m := range wantClosed(t, sub, "that was closed") {
 			t.Errorf("%q got %s", c.pattern, m.Payload)
 		}
+	}
+}
+
+func notifyLiteral(t testing.TB, s notification.NotificationSystem) {
+	base := unique("l")
+	ids := map[string]string{"order[1]": "order1", `a\b`: "ab", "*": "star", "x?": "xy", "[": "b", `c\`: "c", "plain": "plane"}
+	for id, other := range ids {
+		sub := s.Subscribe(t.Context(), "workflow:"+base+notification.Literal(id))
+		workflow(t, s, base+other, "not its own")
+		workflow(t, s, base+id, "own")
+		m := receive(t, sub, id)
+		wantIn(t, m, "workflow:"+base+id)
+		if got := status(t, m); got != "own" {
+			t.Errorf("%q got an event that is %s", id, got)
+		}
+		must(t, sub.Close(), "closing")
 	}
 }
 
@@ -308,14 +344,20 @@ func notifyBadEvents(t testing.TB, s notification.NotificationSystem) {
 	cancel()
 	var noContext context.Context
 	good := &notification.WorkflowEvent{ID: unique("w"), Status: "bad"}
+	const latin1 = "caf\xe9" // would arrive as another ID
 	for name, err := range map[string]error{
-		"nil workflow event":    s.PublishWorkflowEvent(t.Context(), nil),
-		"nil task event":        s.PublishTaskEvent(t.Context(), nil),
-		"workflow without ID":   s.PublishWorkflowEvent(t.Context(), &notification.WorkflowEvent{Status: "bad"}),
-		"task without ID":       s.PublishTaskEvent(t.Context(), &notification.TaskEvent{WorkflowID: "w", Status: "bad"}),
-		"task without workflow": s.PublishTaskEvent(t.Context(), &notification.TaskEvent{ID: "t", Status: "bad"}),
-		"data that is no JSON":  s.PublishWorkflowEvent(t.Context(), &notification.WorkflowEvent{ID: "w", Status: "bad", Data: func() {}}),
-		"nil context":           s.PublishWorkflowEvent(noContext, good),
+		"nil workflow event":  s.PublishWorkflowEvent(t.Context(), nil),
+		"nil task event":      s.PublishTaskEvent(t.Context(), nil),
+		"workflow without ID": s.PublishWorkflowEvent(t.Context(), &notification.WorkflowEvent{Status: "bad"}),
+		"task without ID":     s.PublishTaskEvent(t.Context(), &notification.TaskEvent{WorkflowID: "w", Status: "bad"}),
+		"workflow not UTF-8":  s.PublishWorkflowEvent(t.Context(), &notification.WorkflowEvent{ID: latin1, Status: "bad"}),
+		"task not UTF-8": s.PublishTaskEvent(
+			t.Context(), &notification.TaskEvent{ID: latin1, WorkflowID: "w", Status: "bad"}),
+		"workflow of a task not UTF-8": s.PublishTaskEvent(
+			t.Context(), &notification.TaskEvent{ID: "t", WorkflowID: latin1, Status: "bad"}),
+		"data that is no JSON": s.PublishWorkflowEvent(
+			t.Context(), &notification.WorkflowEvent{ID: "w", Status: "bad", Data: func() {}}),
+		"nil context": s.PublishWorkflowEvent(noContext, good),
 	} {
 		if err == nil {
 			t.Errorf("%s: got no error", name)

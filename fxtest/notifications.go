@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/compozy/cache/internal/glob"
 	"github.com/compozy/cache/notification"
@@ -58,7 +59,7 @@ func NewNotificationSystem() *NotificationSystem { return &NotificationSystem{} 
 
 // PublishWorkflowEvent delivers event to the channels "workflow:events" and
 // "workflow:<ID>" and records it. It returns a *notification.ArgumentError (nil
-// ctx or event, empty ID, data that is no JSON), ctx's own error,
+// ctx or event, an ID that is empty or not UTF-8, data that is no JSON), ctx's own error,
 // notification.ErrClosed, or a *notification.PublishError with the error given
 // to Fail; nothing is delivered or recorded then.
 func (s *NotificationSystem) PublishWorkflowEvent(ctx context.Context, event *notification.WorkflowEvent) error {
@@ -67,6 +68,8 @@ func (s *NotificationSystem) PublishWorkflowEvent(ctx context.Context, event *no
 		return &notification.ArgumentError{Argument: "event", Reason: "is nil"}
 	case event.ID == "":
 		return &notification.ArgumentError{Argument: "event.ID", Reason: "is empty"}
+	case !utf8.ValidString(event.ID):
+		return &notification.ArgumentError{Argument: "event.ID", Reason: "is not UTF-8"}
 	}
 	sent := *event
 	sent.EventID, sent.Time = "", time.Time{} // ours to give
@@ -77,32 +80,67 @@ func (s *NotificationSystem) PublishWorkflowEvent(ctx context.Context, event *no
 }
 
 // PublishTaskEvent is like PublishWorkflowEvent; the channels are "task:events",
-// "task:<ID>" and "task:workflow:<workflow ID>".
+// "task:<ID>" and, if it has a workflow, "task:workflow:<workflow ID>".
 func (s *NotificationSystem) PublishTaskEvent(ctx context.Context, event *notification.TaskEvent) error {
 	switch {
 	case event == nil:
 		return &notification.ArgumentError{Argument: "event", Reason: "is nil"}
 	case event.ID == "":
 		return &notification.ArgumentError{Argument: "event.ID", Reason: "is empty"}
-	case event.WorkflowID == "":
-		return &notification.ArgumentError{Argument: "event.WorkflowID", Reason: "is empty"}
+	case !utf8.ValidString(event.ID):
+		return &notification.ArgumentError{Argument: "event.ID", Reason: "is not UTF-8"}
+	case !utf8.ValidString(event.WorkflowID):
+		return &notification.ArgumentError{Argument: "event.WorkflowID", Reason: "is not UTF-8"}
 	}
 	sent := *event
 	sent.EventID, sent.Time = "", time.Time{}
-	return s.publish(ctx, "event.Data", sent, Event{
-		Channels: []string{"task:events", "task:" + event.ID, "task:workflow:" + event.WorkflowID},
-		Task:     &sent,
-	})
+	channels := []string{"task:events", "task:" + event.ID}
+	if event.WorkflowID != "" {
+		channels = append(channels, "task:workflow:"+event.WorkflowID)
+	}
+	return s.publish(ctx, "event.Data", sent, Event{Channels: channels, Task: &sent})
 }
 
-// Publish delivers v, which must marshal to a JSON object, to one channel and
-// records it. Its errors are those of PublishWorkflowEvent. It is not part of
+// Publish delivers v, which must marshal to a JSON object without the fields
+// "event_id" and "time", to one channel and records it. Its errors are those of PublishWorkflowEvent. It is not part of
 // the interface, but of *notification.RedisNotificationSystem.
 func (s *NotificationSystem) Publish(ctx context.Context, channel string, v any) error {
 	if channel == "" {
 		return &notification.ArgumentError{Argument: "channel", Reason: "is empty"}
 	}
-	return s.publish(ctx, "v", v, Event{Channels: []string{channel}, Value: v})
+	sent, err := bare(v)
+	if err != nil {
+		return err
+	}
+	return s.publish(ctx, "v", sent, Event{Channels: []string{channel}, Value: v})
+}
+
+// bare returns v, or a copy of an event without the fields that the system adds, which one
+// that was decoded has.
+func bare(v any) (any, error) {
+	ids := []string{}
+	switch e := v.(type) {
+	case *notification.WorkflowEvent:
+		if e != nil {
+			return bare(*e)
+		}
+	case *notification.TaskEvent:
+		if e != nil {
+			return bare(*e)
+		}
+	case notification.WorkflowEvent:
+		e.EventID, e.Time = "", time.Time{}
+		v, ids = e, []string{e.ID}
+	case notification.TaskEvent:
+		e.EventID, e.Time = "", time.Time{}
+		v, ids = e, []string{e.ID, e.WorkflowID}
+	}
+	for i, id := range ids {
+		if !utf8.ValidString(id) {
+			return nil, &notification.ArgumentError{Argument: []string{"event.ID", "event.WorkflowID"}[i], Reason: "is not UTF-8"}
+		}
+	}
+	return v, nil
 }
 
 // publish completes event with the JSON of v, delivers and records it.
@@ -111,11 +149,19 @@ func (s *NotificationSystem) publish(ctx context.Context, argument string, v any
 		return &notification.ArgumentError{Argument: "ctx", Reason: "is nil"}
 	}
 	body, err := json.Marshal(v)
+	var fields map[string]json.RawMessage
 	switch {
 	case err != nil:
 		return &notification.ArgumentError{Argument: argument, Reason: "does not marshal to JSON", Err: err}
-	case body[0] != '{':
+	case body[0] != '{' || json.Unmarshal(body, &fields) != nil:
 		return &notification.ArgumentError{Argument: argument, Reason: "is no JSON object"}
+	}
+	for _, name := range []string{"event_id", "time"} {
+		if _, taken := fields[name]; taken {
+			return &notification.ArgumentError{
+				Argument: argument, Reason: fmt.Sprintf("has a field %q, which is added to every event", name),
+			}
+		}
 	}
 	event.Channels = distinct(event.Channels)
 
@@ -178,7 +224,7 @@ func (s *NotificationSystem) Miss(reason notification.GapReason) {
 func (s *NotificationSystem) deliver(event Event) (receivers int) {
 	for _, sub := range s.subscribers {
 		i := slices.IndexFunc(event.Channels, sub.matches)
-		if i < 0 {
+		if i < 0 || sub.only != nil && !sub.only(event) {
 			continue
 		}
 		message := &notification.Message{
@@ -201,13 +247,51 @@ func (s *NotificationSystem) deliver(event Event) (receivers int) {
 // is refused (nil or ended ctx, empty pattern, unclosed class, backslash at the
 // end, closed system) is closed already, and Err says why.
 func (s *NotificationSystem) Subscribe(ctx context.Context, pattern string) notification.Subscriber {
-	sub := &Subscriber{
-		system: s, pattern: pattern, glob: strings.ContainsAny(pattern, `*?[\`),
-		messages: make(chan *notification.Message, unreadLimit), gaps: make(chan notification.Gap, gapLimit),
+	var wrong error
+	switch {
+	case pattern == "":
+		wrong = &notification.ArgumentError{Argument: "pattern", Reason: "is empty"}
+	case !glob.Complete(pattern):
+		wrong = &notification.ArgumentError{Argument: "pattern", Reason: "has an unclosed class or a backslash at its end"}
 	}
+	return s.subscribe(ctx, &Subscriber{pattern: pattern, glob: strings.ContainsAny(pattern, `*?[\`)}, wrong)
+}
+
+// SubscribeWorkflow is Subscribe for the events of one workflow, whatever its ID
+// contains. It is refused if the ID is empty or not UTF-8. It is not part of the interface, but of
+// *notification.RedisNotificationSystem.
+func (s *NotificationSystem) SubscribeWorkflow(ctx context.Context, id string) *Subscriber {
+	return s.subscribe(ctx, &Subscriber{pattern: "workflow:" + id, only: func(e Event) bool {
+		return e.Workflow == nil || e.Workflow.ID == id
+	}}, wrongID(id))
+}
+
+// SubscribeTask is SubscribeWorkflow for one task.
+func (s *NotificationSystem) SubscribeTask(ctx context.Context, id string) *Subscriber {
+	return s.subscribe(ctx, &Subscriber{pattern: "task:" + id, only: func(e Event) bool {
+		return e.Task == nil || e.Task.ID == id
+	}}, wrongID(id))
+}
+
+// wrongID returns why nobody can have this ID, or nil.
+func wrongID(id string) error {
+	switch {
+	case id == "":
+		return &notification.ArgumentError{Argument: "id", Reason: "is empty"}
+	case !utf8.ValidString(id):
+		return &notification.ArgumentError{Argument: "id", Reason: "is not UTF-8"}
+	}
+	return nil
+}
+
+// subscribe completes sub. It is refused if its arguments are wrong.
+func (s *NotificationSystem) subscribe(ctx context.Context, sub *Subscriber, wrong error) *Subscriber {
+	sub.system = s
+	sub.messages = make(chan *notification.Message, unreadLimit)
+	sub.gaps = make(chan notification.Gap, gapLimit)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.admit(ctx, pattern); err != nil {
+	if err := s.admit(ctx, wrong); err != nil {
 		sub.end(err)
 		return sub
 	}
@@ -221,14 +305,12 @@ func (s *NotificationSystem) Subscribe(ctx context.Context, pattern string) noti
 }
 
 // admit returns why a subscription is refused, or nil. s.mu is held.
-func (s *NotificationSystem) admit(ctx context.Context, pattern string) error {
+func (s *NotificationSystem) admit(ctx context.Context, wrong error) error {
 	switch {
 	case ctx == nil:
 		return &notification.ArgumentError{Argument: "ctx", Reason: "is nil"}
-	case pattern == "":
-		return &notification.ArgumentError{Argument: "pattern", Reason: "is empty"}
-	case !glob.Complete(pattern):
-		return &notification.ArgumentError{Argument: "pattern", Reason: "has an unclosed class or a backslash at its end"}
+	case wrong != nil:
+		return wrong
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case s.closed:

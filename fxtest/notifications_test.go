@@ -52,7 +52,17 @@ func TestFakeRefusesValues(t *testing.T) {
 	require.ErrorAs(t, s.Publish(t.Context(), "", struct{}{}), &argument)
 	require.ErrorAs(t, s.PublishWorkflowEvent(t.Context(), &notification.WorkflowEvent{ID: "w", Data: func() {}}), &argument)
 	assert.Equal(t, "event.Data", argument.Argument)
+	for _, v := range []any{map[string]any{"time": 1}, map[string]any{"event_id": 1}} {
+		require.ErrorAs(t, s.Publish(t.Context(), "c", v), &argument)
+		assert.Equal(t, "v", argument.Argument)
+	}
+	require.ErrorAs(t, s.Publish(t.Context(), "c", &notification.TaskEvent{WorkflowID: "\xff"}), &argument)
+	assert.Equal(t, "event.WorkflowID", argument.Argument)
 	assert.Empty(t, s.Published())
+	decoded := &notification.WorkflowEvent{ID: "w", EventID: "1-1", Time: time.Now()}
+	require.NoError(t, s.Publish(t.Context(), "c", decoded))
+	assert.Same(t, decoded, s.Published()[0].Value)
+	assert.NotContains(t, s.Published()[0].Payload, "1-1\"")
 }
 
 func TestFakeFails(t *testing.T) {

@@ -15,6 +15,7 @@ type Subscriber struct {
 	system   *NotificationSystem
 	pattern  string
 	glob     bool
+	only     func(Event) bool // nil: everything on its channels
 	messages chan *notification.Message
 	gaps     chan notification.Gap
 	detach   func() bool // stops watching the context; nil if refused

@@ -55,7 +55,7 @@ func (p *pump) guard(s *session) error {
 	}
 	s.asking.Lock()
 	defer s.asking.Unlock()
-	s.asked = append(s.asked, question{name: s.beats})
+	s.asked = append(s.asked, question{subject: subject{name: s.beats}})
 	return s.pubsub.SSubscribe(dead(), s.beats)
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,10 +24,10 @@ const (
 type session struct {
 	epoch   uint64
 	pubsub  *redis.PubSub
-	beats   string          // channel of its heartbeats, which no other session listens to
-	topics  []*topic        // names it began with
-	awaited map[string]bool // those not yet confirmed; only the reader touches it
-	ctx     context.Context // ends with the session
+	beats   string           // channel of its heartbeats, which no other session listens to
+	topics  []*topic         // names it began with
+	awaited map[subject]bool // those not yet confirmed; only the reader touches it
+	ctx     context.Context  // ends with the session
 	cancel  context.CancelFunc
 	dog     *time.Timer // closes the connection unless heartbeats keep it from doing so
 	due     time.Time   // when it will; only listen touches it
@@ -45,7 +44,7 @@ type session struct {
 
 // question is a command to listen to a name, or to do so no longer.
 type question struct {
-	name string
+	subject
 	drop bool
 }
 
@@ -126,7 +125,8 @@ func (p *pump) connect() (*session, error) {
 // begin makes the session that uses a new connection.
 func (p *pump) begin(ps *redis.PubSub, beats string) *session {
 	s := &session{
-		epoch: p.epoch, pubsub: ps, beats: beats, awaited: map[string]bool{beats: true}, asked: []question{{name: beats}},
+		epoch: p.epoch, pubsub: ps, beats: beats, awaited: map[subject]bool{{name: beats}: true},
+		asked: []question{{subject: subject{name: beats}}},
 	}
 	s.ctx, s.cancel = context.WithCancel(p.ctx)
 	s.dog = time.AfterFunc(p.system.set.deadline(), func() {
@@ -139,7 +139,7 @@ func (p *pump) begin(ps *redis.PubSub, beats string) *session {
 	p.mu.Lock()
 	s.topics = p.system.registry.everything()
 	for _, t := range s.topics {
-		s.awaited[t.name] = true
+		s.awaited[t.subject] = true
 	}
 	p.session = s
 	p.mu.Unlock()
@@ -174,7 +174,7 @@ func (s *session) ask(topics []*topic) error {
 		if t.glob {
 			subscribe = s.pubsub.PSubscribe
 		}
-		s.asked = append(s.asked, question{name: t.name})
+		s.asked = append(s.asked, question{subject: t.subject})
 		if err := subscribe(ctx, t.name); err != nil {
 			return err
 		}
@@ -204,7 +204,7 @@ func (s *session) forget(topics []*topic) error {
 		if t.glob {
 			unsubscribe = s.pubsub.PUnsubscribe
 		}
-		s.asked = append(s.asked, question{name: t.name, drop: true})
+		s.asked = append(s.asked, question{subject: t.subject, drop: true})
 		if err := unsubscribe(ctx, t.name); err != nil {
 			return err
 		}
@@ -238,16 +238,17 @@ func (p *pump) read(s *session) error {
 // received passes a message on. Heartbeats are noted here already: a dispatcher busy with recovery must not make
 // the connection look dead.
 func (p *pump) received(s *session, m *redis.Message) {
-	it := item{kind: itemMessage, session: s, name: m.Channel, channel: m.Channel, payload: m.Payload}
+	asked := subject{name: m.Channel}
+	if m.Pattern != "" {
+		asked = subject{name: m.Pattern, glob: true}
+	}
+	it := item{kind: itemMessage, session: s, subject: asked, channel: m.Channel, payload: m.Payload}
 	switch {
 	case m.Channel == s.beats && m.Pattern == "":
 		p.contact(s)
 		it.kind = itemBeat
-	case m.Pattern != "":
-		if strings.Contains(m.Channel, heartbeats) {
-			return // a glob such as "*" matches heartbeats too, also those of other systems
-		}
-		it.name = m.Pattern
+	case p.system.keys.internal(m.Channel, m.Payload):
+		return // a glob such as "*" matches these too
 	}
 	p.pass(it)
 }
@@ -298,12 +299,13 @@ func (p *pump) confirmed(s *session, m *redis.Subscription) {
 	if m.Kind != "subscribe" && m.Kind != "psubscribe" {
 		return
 	}
-	p.refusals.granted(m.Channel)
-	if !s.awaited[m.Channel] {
-		p.enqueue(item{kind: itemConfirmed, session: s, name: m.Channel})
+	asked := subject{name: m.Channel, glob: m.Kind == "psubscribe"}
+	p.refusals.granted(asked)
+	if !s.awaited[asked] {
+		p.enqueue(item{kind: itemConfirmed, session: s, subject: asked})
 		return
 	}
-	p.settled(s, m.Channel)
+	p.settled(s, asked)
 }
 
 // refused handles an error that Redis answered, such as a missing permission. It returns why the session cannot go on:
@@ -327,7 +329,7 @@ func (p *pump) refused(s *session, err error) error {
 			zap.String("name", name), zap.Error(err))
 		return nil
 	}
-	if name == s.beats && !s.awaited[name] {
+	if name == s.beats && !s.awaited[q.subject] {
 		p.unguarded(err) // the second answer; the first is about the subscription itself
 		return nil
 	}
@@ -339,17 +341,17 @@ func (p *pump) refused(s *session, err error) error {
 		return err
 	}
 	p.system.set.logger.Error(message, refused...)
-	p.enqueue(item{kind: itemRefused, session: s, name: name, payload: err.Error()})
-	p.settled(s, name)
+	p.enqueue(item{kind: itemRefused, session: s, subject: q.subject, payload: err.Error()})
+	p.settled(s, q.subject)
 	return nil
 }
 
 // settled notes that one of the names a session began with was answered for. The session is up once all were.
-func (p *pump) settled(s *session, name string) {
-	if !s.awaited[name] {
+func (p *pump) settled(s *session, asked subject) {
+	if !s.awaited[asked] {
 		return
 	}
-	delete(s.awaited, name)
+	delete(s.awaited, asked)
 	if len(s.awaited) == 0 {
 		p.contact(s)
 		p.enqueue(item{kind: itemUp, session: s})

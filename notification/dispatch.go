@@ -9,9 +9,10 @@ import (
 
 // item is something the reader hands to the dispatcher. Their order is the order on the connection.
 type item struct {
-	kind                   itemKind
-	session                *session
-	name, channel, payload string
+	kind             itemKind
+	session          *session
+	subject          subject // what it is about
+	channel, payload string
 }
 
 type itemKind uint8
@@ -32,16 +33,16 @@ type dispatcher struct {
 	thrown atomic.Bool // messages were dropped for that
 
 	// These belong to whoever handles an item.
-	up      bool     // the session is recovered; what arrives now is delivered
-	early   []string // names confirmed before the session was up
-	portion portion  // how many events are read from the journal at once
-	base    baseline // what the journal was like when last in touch with it
-	seen    *seen    // the last events that passed
-	highest place    // the last event that arrived in this session, or that is known to be older than it
-	trusted uint64   // heartbeats up to this number are too old to tell anything
-	suspect suspects // where events came that cannot follow those before them; looked into by the next recovery
-	bridged bool     // that was an event of another journal: ours had not changed
-	current current  // the message at hand, or the last one
+	up      bool      // the session is recovered; what arrives now is delivered
+	early   []subject // confirmed before the session was up
+	portion portion   // how many events are read from the journal at once
+	base    baseline  // what the journal was like when last in touch with it
+	seen    *seen     // the last events that passed
+	highest place     // the last event that arrived in this session, or that is known to be older than it
+	trusted uint64    // heartbeats up to this number are too old to tell anything
+	suspect suspects  // where events came that cannot follow those before them; looked into by the next recovery
+	bridged bool      // that was an event of another journal: ours had not changed
+	current current   // the message at hand, or the last one
 
 	mu     sync.Mutex
 	cursor envelope // the last event seen, or the end of the journal if that is later; guarded by mu
@@ -184,7 +185,7 @@ func (p *pump) handle(it item) {
 	case itemBeat:
 		p.beatReturned(it)
 	case itemConfirmed:
-		p.added(it.name)
+		p.added(it.subject)
 	case itemRefused:
 		p.refuse(it)
 	case itemUp:
@@ -210,7 +211,7 @@ func (p *pump) message(it item, now time.Time) {
 			return
 		}
 	}
-	t := p.system.registry.lookup(it.name)
+	t := p.system.registry.lookup(it.subject)
 	if t == nil {
 		return // nobody listens any more
 	}
@@ -313,20 +314,20 @@ func (p *pump) fanOut(t *topic, m *Message, e envelope, was uint64) {
 
 // added makes a name live that was added to a running session. Nothing was live under it before, so there is
 // nothing to recover.
-func (p *pump) added(name string) {
+func (p *pump) added(confirmed subject) {
 	d := p.dispatcher
 	if !d.up {
-		d.early = append(d.early, name)
+		d.early = append(d.early, confirmed)
 		return
 	}
-	if t := p.system.registry.lookup(name); t != nil {
+	if t := p.system.registry.lookup(confirmed); t != nil {
 		p.goLive(t, p.beats.Load()+1)
 	}
 }
 
 // refuse closes the subscriptions to a name that Redis does not let us listen to.
 func (p *pump) refuse(it item) {
-	t := p.system.registry.lookup(it.name)
+	t := p.system.registry.lookup(it.subject)
 	if t == nil {
 		return
 	}

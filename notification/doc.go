@@ -10,6 +10,7 @@
 //	event                              published to
 //	workflow event with ID W           workflow:events, workflow:W
 //	task event with ID T, workflow W   task:events, task:T, task:workflow:W
+//	task event without a workflow      task:events, task:T
 //
 // The payload is the event's JSON with "event_id" and "time" added, and "traceparent" when the context carries a
 // span. Any Redis client can read it with a plain SUBSCRIBE. An event is kept in the journal, a stream that is
@@ -107,8 +108,10 @@
 // # Names in Redis
 //
 // With the default key prefix, "cache:{notification}:journal" is the stream, "cache:{notification}:origin" marks the
-// data set, and heartbeats go through the channels "cache:{notification}:heartbeat:<system>:<connection>". A client
-// that listens to "*" sees them; subscriptions of this package do not.
+// data set, and heartbeats go through the channels "cache:{notification}:heartbeat:<system>:<connection>". Locks use the
+// channels "cache:lock:inbox:<manager>", and a client's probes are empty messages on "cache:probe". A client that listens
+// to "*" sees all of these; subscriptions of this package do not. Heartbeats and inboxes can neither be subscribed to by
+// name nor published to.
 //
 // # Metrics
 //

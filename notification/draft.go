@@ -1,6 +1,7 @@
 package notification
 
 import (
+	"bytes"
 	"encoding/json"
 	"sync"
 )
@@ -49,6 +50,23 @@ func (all *drafts) release(d *draft) {
 func (d *draft) Write(p []byte) (int, error) {
 	d.object = append(d.object, p...)
 	return len(p), nil
+}
+
+// takenField returns which of the fields that are added to every event a JSON object has, or "".
+func takenField(object []byte) string {
+	contains := func(name string) bool { return bytes.Contains(object, []byte(name)) }
+	// The names may also be those of fields further inside, or be written with escapes. Most objects have nothing like it.
+	if !contains(`"event_id"`) && !contains(`"time"`) && !contains(`\u`) {
+		return ""
+	}
+	var fields map[string]json.RawMessage
+	_ = json.Unmarshal(object, &fields) // the object was marshalled, so it is one
+	for _, name := range []string{"event_id", "time"} {
+		if _, taken := fields[name]; taken {
+			return name
+		}
+	}
+	return ""
 }
 
 // dataArgument names the argument whose value failed to marshal: of our own events only Data can.

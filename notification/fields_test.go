@@ -2,6 +2,7 @@ package notification_test
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -47,4 +48,55 @@ func TestFieldsCalledLikeOurs(t *testing.T) {
 		assert.Empty(t, m.TraceParent)
 		assert.NotEmpty(t, m.EventID)
 	}
+}
+
+// What is added to every event is there once.
+func TestFieldsOfEveryEventAreRefused(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	n := newSystem(t, client)
+	s := subscribe(t, n, "k")
+	for _, object := range []string{
+		`{"time":"x"}`, `{"event_id":1}`, `{"a":1,"time":null}`, `{"a":{"time":1},"event_id":""}`,
+		`{"\u0074ime":1}`, `{"event\u005fid":1}`,
+	} {
+		for argument, err := range map[string]error{
+			"v":           n.Publish(t.Context(), "k", json.RawMessage(object)),
+			"events[1].v": n.PublishBatch(t.Context(), notification.To("k", struct{}{}), notification.To("k", json.RawMessage(object))),
+		} {
+			var refused *notification.ArgumentError
+			require.ErrorAs(t, err, &refused, object)
+			assert.Equal(t, argument, refused.Argument, object)
+		}
+	}
+	for _, object := range []string{
+		`{"a":{"time":1}}`, `{"a":"\"time\":1"}`, `{"a":["event_id","time"]}`, `{"Time":1}`, `{"times":"\u0041"}`,
+	} {
+		require.NoError(t, n.Publish(t.Context(), "k", json.RawMessage(object)))
+		assert.Contains(t, next(t, s).Payload, object[1:])
+	}
+}
+
+// A handler may pass on what it has got.
+func TestReceivedEventsCanBePublished(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	n := newSystem(t, client)
+	s, passedOn := subscribe(t, n, "workflow:w"), subscribe(t, n, "k")
+	require.NoError(t, n.PublishWorkflowEvent(t.Context(), &notification.WorkflowEvent{ID: "w"}))
+	event, err := notification.Decode[notification.WorkflowEvent](next(t, s))
+	require.NoError(t, err)
+	task := notification.TaskEvent{ID: "t", EventID: event.EventID, Time: event.Time}
+	require.NoError(t, n.PublishWorkflowEvent(t.Context(), &event))
+	require.NoError(t, n.PublishTaskEvent(t.Context(), &task))
+	for _, v := range []any{event, &event, task, &task} {
+		require.NoError(t, n.Publish(t.Context(), "k", v))
+		m := next(t, passedOn)
+		assert.Equal(t, 1, strings.Count(m.Payload, `"event_id"`))
+		assert.Equal(t, 1, strings.Count(m.Payload, `"time"`))
+		assert.NotEqual(t, event.EventID, m.EventID)
+	}
+	assert.NotEmpty(t, event.EventID)
+	assert.NotEmpty(t, task.EventID)
+	require.ErrorIs(t, n.Publish(t.Context(), "k", (*notification.WorkflowEvent)(nil)), notification.ErrInvalidArgument)
 }

@@ -51,7 +51,10 @@ type walk struct {
 }
 
 func (n *RedisNotificationSystem) newWalk(ctx context.Context, pattern, from, to string) (*walk, error) {
-	if err := n.admit(ctx, pattern); err != nil {
+	if err := n.admit(ctx); err != nil {
+		return nil, err
+	}
+	if err := validatePattern(pattern); err != nil {
 		return nil, err
 	}
 	if n.set.history == 0 {

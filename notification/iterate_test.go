@@ -2,7 +2,9 @@ package notification_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"strconv"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -84,7 +86,7 @@ func TestReplay(t *testing.T) {
 	for i, m := range all {
 		event, err := notification.Decode[notification.WorkflowEvent](m)
 		require.NoError(t, err)
-		require.EqualValues(t, i, event.Data)
+		require.Equal(t, json.Number(strconv.Itoa(i)), event.Data)
 		require.Equal(t, m.EventID, event.EventID)
 	}
 	assert.Len(t, collect("workflow:7", "", ""), 100)

@@ -199,18 +199,29 @@ func emptyTag(prefix string) bool {
 // heartbeats is in the name of each channel that a system sends its heartbeats through.
 const heartbeats = "{notification}:heartbeat:"
 
+const (
+	// lockInboxes is in the name of each channel that lock managers wake each other through. What they say contains the
+	// values of locks, which are nobody else's business.
+	lockInboxes = "lock:inbox:"
+	// probes is the channel, behind the key prefix, that a client publishes empty messages to, to learn whether it may.
+	probes = "probe"
+)
+
 // keys are the names a system uses in Redis besides its users' channels. All share one hash tag, so that a
 // cluster keeps them on one node and one script may use them together.
 type keys struct {
 	journal   string // stream with the events
 	origin    string // string that marks the data set the journal belongs to
 	heartbeat string // prefix of the channels heartbeats go through, one per system
+	inboxes   string // prefix of the channels of lock managers
+	probe     string // channel of the client's probes
 	tag       string // names the journal inside events, empty for the default one in database 0
 }
 
 func (s *settings) keys(database int) keys {
 	base := s.keyPrefix + "{notification}:"
-	k := keys{journal: base + "journal", origin: base + "origin", heartbeat: s.keyPrefix + heartbeats}
+	k := keys{journal: base + "journal", origin: base + "origin", heartbeat: s.keyPrefix + heartbeats,
+		inboxes: s.keyPrefix + lockInboxes, probe: s.keyPrefix + probes}
 	if s.keyPrefix != defaultKeyPrefix {
 		// A hash instead of the prefix itself: it needs no JSON escapes, whatever the prefix contains.
 		h := fnv.New64a()
@@ -222,6 +233,18 @@ func (s *settings) keys(database int) keys {
 		k.tag += "." + strconv.Itoa(database)
 	}
 	return k
+}
+
+// reserved reports whether nobody but this module may use a channel: what is published there is not delivered.
+func (k *keys) reserved(channel string) bool {
+	return strings.Contains(channel, heartbeats) || strings.HasPrefix(channel, k.inboxes)
+}
+
+// internal reports whether a message is for this module alone. Of the inboxes with another key prefix, only what names the
+// inbox itself behind a blank, as lock managers write it, is taken for theirs: the channel may be somebody else's.
+func (k *keys) internal(channel, payload string) bool {
+	return k.reserved(channel) || channel == k.probe && payload == "" ||
+		strings.Contains(channel, lockInboxes) && strings.Contains(payload, " "+channel+":")
 }
 
 // databaseOf returns the number of the database that a client uses. A cluster has only one.

@@ -15,11 +15,15 @@ func (s *Subscription) offer(m *Message, pos, before position, was uint64) actio
 		return nothing
 	case s.state == replaying:
 		// The journal has the event, and the replay will come to it. It never has foreign messages.
-		if pos.isZero() {
+		switch {
+		case !pos.isZero():
+			s.leave(pos, before)
+		case s.wants(m):
 			s.dropForeign()
-			return nothing
 		}
-		s.leave(pos, before)
+		return nothing
+	case !s.wants(m):
+		s.advance(pos)
 		return nothing
 	case s.has(was):
 		s.advance(pos) // or it would come across it in the journal, should it fall behind
@@ -42,7 +46,7 @@ func (s *Subscription) offerRecovered(m *Message, pos, before position, was uint
 	case s.state == replaying:
 		s.leave(pos, before)
 		return nothing
-	case s.has(was):
+	case s.has(was) || !s.wants(m):
 		s.advance(pos)
 		return nothing
 	case s.send(m, pos):

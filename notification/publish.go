@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,16 +15,16 @@ import (
 )
 
 // PublishWorkflowEvent publishes the event to "workflow:events" and "workflow:<ID>" in one round trip. It returns
-// an *ArgumentError for a nil event, an empty ID or data that does not marshal, an error matching ErrClosed after
-// Close, and a *PublishError for anything else. Safe for concurrent use.
+// an *ArgumentError for a nil event, an ID that is empty or not UTF-8, or data that does not marshal, an error matching
+// ErrClosed after Close, and a *PublishError for anything else. Safe for concurrent use.
 func (n *RedisNotificationSystem) PublishWorkflowEvent(ctx context.Context, event *WorkflowEvent) error {
 	var r request
 	v, err := event.outgoing(&r)
 	return n.publishOne(ctx, &r, v, err)
 }
 
-// PublishTaskEvent publishes the event to "task:events", "task:<ID>" and "task:workflow:<workflow ID>". Its errors
-// are those of PublishWorkflowEvent. Safe for concurrent use.
+// PublishTaskEvent publishes the event to "task:events", "task:<ID>" and, if it has a workflow,
+// "task:workflow:<workflow ID>". Its errors are those of PublishWorkflowEvent. Safe for concurrent use.
 func (n *RedisNotificationSystem) PublishTaskEvent(ctx context.Context, event *TaskEvent) error {
 	var r request
 	v, err := event.outgoing(&r)
@@ -31,8 +32,8 @@ func (n *RedisNotificationSystem) PublishTaskEvent(ctx context.Context, event *T
 }
 
 // Publish publishes any value that marshals to a JSON object to one channel, with "event_id" and "time" added. A
-// value that has fields of these names keeps them; Message.EventID and Message.Time carry ours in any case. Its
-// errors are those of PublishWorkflowEvent. Safe for concurrent use.
+// value that has a field of one of these names is refused with an *ArgumentError, as the payload would have it twice; for a
+// WorkflowEvent or TaskEvent it is left out. The other errors are those of PublishWorkflowEvent. Safe for concurrent use.
 //
 // What a caller publishes arrives in the order of its calls, one beginning after the other has returned. The exception
 // is a call that failed with PublishError.Uncertain, for example because ctx ended while the event was under way: if
@@ -66,7 +67,7 @@ type Outgoing interface {
 	outgoing(r *request) (v any, err error)
 }
 
-// To returns an event that publishes v, which must marshal to a JSON object, to one channel.
+// To returns an event that publishes v, which must marshal to a JSON object, to one channel, as Publish does.
 func To(channel string, v any) Outgoing { return valueOn{channel, v} }
 
 type valueOn struct {
@@ -79,6 +80,21 @@ func (e valueOn) outgoing(r *request) (v any, err error) {
 		return nil, &ArgumentError{Argument: "channel", Reason: "is empty"}
 	}
 	r.to(e.channel)
+	// Our own events may have been received, and then have the fields that others may not have.
+	switch v := e.v.(type) {
+	case WorkflowEvent:
+		return v.bare(), v.valid()
+	case TaskEvent:
+		return v.bare(), v.valid()
+	case *WorkflowEvent:
+		if v != nil {
+			return v.bare(), v.valid()
+		}
+	case *TaskEvent:
+		if v != nil {
+			return v.bare(), v.valid()
+		}
+	}
 	return e.v, nil
 }
 
@@ -154,11 +170,21 @@ func inBatch(err error, index int) error {
 
 // prepare completes a request, whose channels are set, with what the publish script needs.
 func (n *RedisNotificationSystem) prepare(ctx context.Context, r *request, v any) error {
+	if slices.ContainsFunc(r.channels(), n.keys.reserved) {
+		return &ArgumentError{Argument: "channel", Reason: "is one that only this module uses"}
+	}
 	d, err := n.publisher.drafts.of(v)
 	if err != nil {
 		return err
 	}
 	defer n.publisher.drafts.release(d)
+	switch v.(type) {
+	case *WorkflowEvent, *TaskEvent: // bare
+	default:
+		if name := takenField(d.object); name != "" {
+			return &ArgumentError{Argument: "v", Reason: fmt.Sprintf("has a field %q, which is added to every event", name)}
+		}
+	}
 	r.at = time.Now()
 	var room [192]byte // on the stack, and enough for names of ordinary length
 	head := appendKey(room[:0], n.publisher.own, n.publisher.counter.Add(1), r.channels())

@@ -256,19 +256,39 @@ func TestBadInputIsRefusedBeforeAnyCommand(t *testing.T) {
 	ctx := t.Context()
 	var none context.Context
 	for argument, err := range map[string]error{
-		"event":            n.PublishWorkflowEvent(ctx, nil),
-		"event.ID":         n.PublishWorkflowEvent(ctx, &notification.WorkflowEvent{}),
-		"event.Data":       n.PublishWorkflowEvent(ctx, &notification.WorkflowEvent{ID: "1", Data: math.NaN()}),
-		"event.WorkflowID": n.PublishTaskEvent(ctx, &notification.TaskEvent{ID: "1"}),
-		"ctx":              n.PublishTaskEvent(none, &notification.TaskEvent{ID: "1", WorkflowID: "1"}),
-		"channel":          n.Publish(ctx, "", struct{}{}),
-		"v":                n.Publish(ctx, "x", []int{1}),
-		"pattern":          n.Subscribe(ctx, "").(*notification.Subscription).Err(),
+		"event":      n.PublishWorkflowEvent(ctx, nil),
+		"event.ID":   n.PublishWorkflowEvent(ctx, &notification.WorkflowEvent{}),
+		"event.Data": n.PublishWorkflowEvent(ctx, &notification.WorkflowEvent{ID: "1", Data: math.NaN()}),
+		"ctx":        n.PublishTaskEvent(none, &notification.TaskEvent{ID: "1", WorkflowID: "1"}),
+		"channel":    n.Publish(ctx, "", struct{}{}),
+		"v":          n.Publish(ctx, "x", []int{1}),
+		"pattern":    n.Subscribe(ctx, "").(*notification.Subscription).Err(),
 	} {
 		var refused *notification.ArgumentError
 		require.ErrorAsf(t, err, &refused, "argument %s", argument)
 		assert.Equal(t, argument, refused.Argument)
 		assert.ErrorIs(t, err, notification.ErrInvalidArgument)
+	}
+	const latin1 = "caf\xe9" // would arrive as another ID
+	for argument, err := range map[string]error{
+		"event.ID":             n.PublishWorkflowEvent(ctx, &notification.WorkflowEvent{ID: latin1}),
+		"event.WorkflowID":     n.PublishTaskEvent(ctx, &notification.TaskEvent{ID: "1", WorkflowID: latin1}),
+		"events[1].ID":         n.PublishBatch(ctx, &notification.WorkflowEvent{ID: "1"}, &notification.WorkflowEvent{ID: latin1}),
+		"events[0].ID":         n.PublishBatch(ctx, notification.To("x", notification.WorkflowEvent{ID: latin1})),
+		"events[0].WorkflowID": n.PublishBatch(ctx, notification.To("x", &notification.TaskEvent{WorkflowID: latin1})),
+		"id":                   n.SubscribeTask(ctx, latin1).Err(),
+	} {
+		var refused *notification.ArgumentError
+		require.ErrorAsf(t, err, &refused, "argument %s", argument)
+		assert.Equal(t, argument, refused.Argument)
+		assert.NotContains(t, err.Error(), latin1)
+	}
+	for _, s := range []*notification.Subscription{
+		n.SubscribeWorkflow(ctx, ""), n.SubscribeTask(ctx, ""), n.SubscribeWorkflow(none, "1"), n.SubscribeTask(none, "1"),
+		n.SubscribeWorkflow(ctx, "\xff"), n.SubscribeTask(ctx, "\xff"),
+	} {
+		require.ErrorIs(t, s.Err(), notification.ErrInvalidArgument)
+		requireClosed(t, s)
 	}
 	for _, pattern := range []string{"a[", `a\`, "[]*[x"} {
 		s := n.Subscribe(ctx, pattern).(*notification.Subscription)

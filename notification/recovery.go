@@ -43,8 +43,8 @@ func (p *pump) recover(s *session) {
 		p.goLive(t, complete)
 	}
 	d.up = true
-	for _, name := range d.early {
-		p.added(name)
+	for _, confirmed := range d.early {
+		p.added(confirmed)
 	}
 	d.early = nil
 	p.setLive(s)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -14,17 +15,17 @@ type refusals struct {
 	mu sync.Mutex
 	// byName holds the last subscription to each name. One is enough, and a component that tries again and again with the
 	// same context must not pile up more.
-	byName map[string]*Subscription
+	byName map[subject]*Subscription
 }
 
 // add notes that Redis refused the name of s.
 func (r *refusals) add(s *Subscription) {
 	r.mu.Lock()
-	earlier := r.byName[s.pattern]
+	earlier := r.byName[s.subject()]
 	if r.byName == nil {
-		r.byName = make(map[string]*Subscription)
+		r.byName = make(map[subject]*Subscription)
 	}
-	r.byName[s.pattern] = s
+	r.byName[s.subject()] = s
 	r.mu.Unlock()
 	if earlier != nil && earlier != s {
 		earlier.unwatch()
@@ -32,10 +33,10 @@ func (r *refusals) add(s *Subscription) {
 }
 
 // granted notes that Redis accepted a name.
-func (r *refusals) granted(name string) {
+func (r *refusals) granted(asked subject) {
 	r.mu.Lock()
-	s := r.byName[name]
-	delete(r.byName, name)
+	s := r.byName[asked]
+	delete(r.byName, asked)
 	r.mu.Unlock()
 	if s != nil {
 		s.unwatch()
@@ -46,8 +47,8 @@ func (r *refusals) granted(name string) {
 func (r *refusals) forget(s *Subscription) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.byName[s.pattern] == s {
-		delete(r.byName, s.pattern)
+	if r.byName[s.subject()] == s {
+		delete(r.byName, s.subject())
 	}
 }
 
@@ -58,7 +59,8 @@ func (r *refusals) err() error {
 	if len(r.byName) == 0 {
 		return nil
 	}
-	first := r.byName[slices.Min(slices.Collect(maps.Keys(r.byName)))]
+	byText := func(a, b subject) int { return strings.Compare(a.name, b.name) }
+	first := r.byName[slices.MinFunc(slices.Collect(maps.Keys(r.byName)), byText)]
 	err := fmt.Errorf("%w: %w", ErrNotLive, first.Err())
 	if others := len(r.byName) - 1; others > 0 {
 		err = fmt.Errorf("%w (and %d more)", err, others)

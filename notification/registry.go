@@ -14,10 +14,10 @@ import (
 // topic, subscription.
 type registry struct {
 	mu       sync.RWMutex
-	topics   map[string]*topic // guarded by mu
-	patterns []*topic          // the globs among them; guarded by mu
-	count    int               // open subscriptions; guarded by mu
-	few      atomic.Bool       // count is so low that the reader may deliver by itself
+	topics   map[subject]*topic // guarded by mu
+	patterns []*topic           // the globs among them; guarded by mu
+	count    int                // open subscriptions; guarded by mu
+	few      atomic.Bool        // count is so low that the reader may deliver by itself
 
 	// With ten thousand names, a change of one must not look at all of them.
 	fresh []*topic            // names Redis was not asked for yet; guarded by mu
@@ -27,11 +27,17 @@ type registry struct {
 // fewSubscriptions is how many subscriptions an event can reach in less time than it takes to wake a goroutine.
 const fewSubscriptions = 64
 
+// subject is what Redis is asked for. The name alone would not tell: the channel of a workflow with the ID "*" is spelled
+// like a glob.
+type subject struct {
+	name string
+	glob bool
+}
+
 // topic is one name, an exact channel or a glob, with the local subscriptions to it. In Redis it is subscribed to
 // once, whatever their number.
 type topic struct {
-	name string
-	glob bool
+	subject
 
 	// Guarded by registry.mu.
 	idleSince time.Time // when the last subscription left
@@ -49,18 +55,18 @@ type topic struct {
 }
 
 func newRegistry() *registry {
-	return &registry{topics: make(map[string]*topic), idle: make(map[*topic]struct{})}
+	return &registry{topics: make(map[subject]*topic), idle: make(map[*topic]struct{})}
 }
 
 // attach adds a subscription under its name. The second result tells that Redis must be asked for the name.
 func (r *registry) attach(s *Subscription) (t *topic, isNew bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	t = r.topics[s.pattern]
+	t = r.topics[s.subject()]
 	if t == nil {
 		isNew = true
-		t = &topic{name: s.pattern, glob: isGlob(s.pattern), ready: make(chan struct{})}
-		r.topics[t.name] = t
+		t = &topic{subject: s.subject(), ready: make(chan struct{})}
+		r.topics[t.subject] = t
 		r.fresh = append(r.fresh, t)
 		if t.glob {
 			r.patterns = append(r.patterns, t)
@@ -101,7 +107,7 @@ func (r *registry) detach(s *Subscription) bool {
 	r.counted(-1)
 	if last == 0 {
 		t.idleSince = time.Now()
-		if r.topics[t.name] == t { // not dropped meanwhile
+		if r.topics[t.subject] == t { // not dropped meanwhile
 			r.idle[t] = struct{}{}
 		}
 	}
@@ -114,11 +120,11 @@ func (t *topic) isLive() bool {
 	return t.live
 }
 
-// lookup returns the topic of a name, or nil.
-func (r *registry) lookup(name string) *topic {
+// lookup returns the topic of a subject, or nil.
+func (r *registry) lookup(asked subject) *topic {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return r.topics[name]
+	return r.topics[asked]
 }
 
 // matching returns the topics that get what is published to a channel.
@@ -126,7 +132,7 @@ func (r *registry) matching(channel string) []*topic {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	var topics []*topic
-	if t := r.topics[channel]; t != nil && !t.glob {
+	if t := r.topics[subject{name: channel}]; t != nil {
 		topics = append(topics, t)
 	}
 	for _, t := range r.patterns {
@@ -158,7 +164,7 @@ func (r *registry) added() []*topic {
 	defer r.mu.Unlock()
 	fresh := r.fresh
 	r.fresh = nil
-	return slices.DeleteFunc(fresh, func(t *topic) bool { return r.topics[t.name] != t })
+	return slices.DeleteFunc(fresh, func(t *topic) bool { return r.topics[t.subject] != t })
 }
 
 // expire forgets the names that have been idle for longer than linger and returns them. The second result is how
@@ -191,14 +197,14 @@ func (r *registry) expire(now time.Time, linger time.Duration, connected bool) (
 func (r *registry) drop(t *topic) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.topics[t.name] == t {
+	if r.topics[t.subject] == t {
 		r.remove(t)
 	}
 }
 
 // remove is called with mu held.
 func (r *registry) remove(t *topic) {
-	delete(r.topics, t.name)
+	delete(r.topics, t.subject)
 	delete(r.idle, t)
 	if t.glob {
 		r.patterns = slices.DeleteFunc(r.patterns, func(other *topic) bool { return other == t })

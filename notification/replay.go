@@ -298,6 +298,9 @@ func (r *replayer) store(s *Subscription, entries []entry) {
 			if s.topic.glob {
 				m.Pattern = s.pattern
 			}
+			if !s.wants(m) {
+				continue
+			}
 			s.release(m, e.pos)
 			s.backlog = append(s.backlog, m)
 		}

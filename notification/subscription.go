@@ -2,6 +2,7 @@ package notification
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -34,6 +35,8 @@ const (
 type Subscription struct {
 	system   *RedisNotificationSystem
 	pattern  string
+	glob     bool   // the pattern is no exact channel
+	only     string // ID of the one workflow or task that is wanted of a channel that others share, else empty
 	topic    *topic // nil if the subscription was refused
 	index    int    // place in topic.subs, -1 when removed; guarded by topic.mu
 	messages chan *Message
@@ -69,10 +72,24 @@ const gapBuffer = 4
 
 func newSubscription(n *RedisNotificationSystem, pattern string) *Subscription {
 	return &Subscription{
-		system: n, pattern: pattern, index: -1,
+		system: n, pattern: pattern, glob: isGlob(pattern), index: -1,
 		messages: make(chan *Message, n.set.bufferSize),
 		gaps:     make(chan Gap, gapBuffer),
 	}
+}
+
+// subject is what Redis is asked for.
+func (s *Subscription) subject() subject { return subject{name: s.pattern, glob: s.glob} }
+
+// wants reports whether a message of its channel is for the subscription.
+func (s *Subscription) wants(m *Message) bool {
+	if s.only == "" {
+		return true
+	}
+	var event struct {
+		ID string `json:"id"`
+	}
+	return json.Unmarshal([]byte(m.Payload), &event) == nil && event.ID == s.only
 }
 
 // Messages returns the channel the messages arrive on. It is closed with the subscription.

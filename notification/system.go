@@ -3,6 +3,7 @@ package notification
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,8 +22,8 @@ type NotificationSystem interface {
 	// PublishWorkflowEvent publishes the event to "workflow:events" and "workflow:<ID>". It returns nil when that is
 	// done, and otherwise an *ArgumentError, ErrClosed or a *PublishError.
 	PublishWorkflowEvent(ctx context.Context, event *WorkflowEvent) error
-	// PublishTaskEvent publishes the event to "task:events", "task:<ID>" and "task:workflow:<workflow ID>". Its errors
-	// are those of PublishWorkflowEvent.
+	// PublishTaskEvent publishes the event to "task:events", "task:<ID>" and, if it has a workflow,
+	// "task:workflow:<workflow ID>". Its errors are those of PublishWorkflowEvent.
 	PublishTaskEvent(ctx context.Context, event *TaskEvent) error
 	// Subscribe listens to a channel or a glob until ctx ends, or the subscriber or the system is closed. What is
 	// published after it has returned arrives. It never returns nil: a subscriber that was refused is closed already.
@@ -119,9 +120,57 @@ func (n *RedisNotificationSystem) SubscribeFrom(ctx context.Context, pattern, ev
 	return n.subscribe(ctx, s)
 }
 
-func (n *RedisNotificationSystem) subscribe(ctx context.Context, s *Subscription) *Subscription {
-	if err := n.admit(ctx, s.pattern); err != nil {
+// SubscribeWorkflow is Subscribe for the events of one workflow, whatever its ID contains: no byte of it has the meaning
+// that a glob would give it. For the ID "events", whose channel carries the events of all workflows, the others are left
+// out, and so is what is no event with this ID. An ID that is empty or not UTF-8 is refused with an
+// *ArgumentError.
+func (n *RedisNotificationSystem) SubscribeWorkflow(ctx context.Context, id string) *Subscription {
+	return n.subscribeOne(ctx, workflowPrefix, id, workflowPrefix+id == WorkflowEvents)
+}
+
+// SubscribeTask is SubscribeWorkflow for the events of one task. The IDs whose channel carries other events as well are
+// "events" and those that begin with "workflow:".
+func (n *RedisNotificationSystem) SubscribeTask(ctx context.Context, id string) *Subscription {
+	channel := taskPrefix + id
+	return n.subscribeOne(ctx, taskPrefix, id, channel == TaskEvents || strings.HasPrefix(channel, taskWorkflowPrefix))
+}
+
+// subscribeOne subscribes to the channel of one ID, which is perhaps shared with others.
+func (n *RedisNotificationSystem) subscribeOne(ctx context.Context, prefix, id string, shared bool) *Subscription {
+	n = n.orNone()
+	s := newSubscription(n, prefix+id)
+	s.glob = false
+	if shared {
+		s.only = id
+	}
+	if err := n.admit(ctx); err != nil {
 		return n.refuse(s, err)
+	}
+	if id == "" {
+		return n.refuse(s, &ArgumentError{Argument: "id", Reason: "is empty"})
+	}
+	if err := validateID("id", id); err != nil {
+		return n.refuse(s, err)
+	}
+	return n.begin(ctx, s, "id")
+}
+
+// subscribe begins a subscription whose pattern is a caller's.
+func (n *RedisNotificationSystem) subscribe(ctx context.Context, s *Subscription) *Subscription {
+	err := n.admit(ctx)
+	if err == nil {
+		err = validatePattern(s.pattern)
+	}
+	if err != nil {
+		return n.refuse(s, err)
+	}
+	return n.begin(ctx, s, "pattern")
+}
+
+// begin makes a subscription receive whose name, made of the argument given, can be subscribed to.
+func (n *RedisNotificationSystem) begin(ctx context.Context, s *Subscription, argument string) *Subscription {
+	if !s.glob && n.keys.reserved(s.pattern) {
+		return n.refuse(s, &ArgumentError{Argument: argument, Reason: "gives a channel that only this module uses"})
 	}
 	ready := n.pump.add(s)
 	s.watch(ctx)
@@ -140,8 +189,8 @@ func (n *RedisNotificationSystem) refuse(s *Subscription, err error) *Subscripti
 	return s
 }
 
-// admit checks the arguments of a subscription.
-func (n *RedisNotificationSystem) admit(ctx context.Context, pattern string) error {
+// admit returns why the system takes nothing on, or nil.
+func (n *RedisNotificationSystem) admit(ctx context.Context) error {
 	switch {
 	case n.none():
 		return errNoSystem()
@@ -152,7 +201,7 @@ func (n *RedisNotificationSystem) admit(ctx context.Context, pattern string) err
 	case n.closed():
 		return ErrClosed
 	default:
-		return validatePattern(pattern)
+		return nil
 	}
 }
 
