@@ -97,7 +97,7 @@ func (m *RedisLockManager) tryOnce(
 	r := m.store.Acquire(inner, claim)
 	switch {
 	case r.Outcome == store.Granted:
-		claim.Token = r.Token
+		claim.Token, claim.Sure = r.Token, r.Sure
 		g := grant{claim: claim, call: call, resource: resource, sent: begin, acquired: time.Now(), repeated: r.Repeated}
 		if !m.keeper.inTime(g) {
 			return nil, &RedisError{Op: "acquire", Resource: resource, Err: errTooLate}

@@ -246,7 +246,7 @@ func TestTenThousandLocks(t *testing.T) {
 	trips.count.Store(0)
 	require.Eventually(t, func() bool { return m.GetMetrics().RenewalsTotal >= locks }, patience, tick)
 	assert.Less(t, trips.count.Load(), int64(locks/10), "they travel together")
-	assert.Less(t, runtime.NumGoroutine(), before+500, "no goroutine for each lock; other tests run too")
+	assert.Less(t, runtime.NumGoroutine(), before+locks/4, "no goroutine for each lock; other tests run too")
 	assert.Zero(t, m.GetMetrics().LostExpired)
 	assert.Equal(t, locks+1, m.GetMetrics().Held)
 	assert.True(t, warm.IsHeld())

@@ -85,7 +85,7 @@ func (c *contender) try(w *waiter) (pause time.Duration, again bool) {
 	c.split = r.Split
 	switch r.Outcome {
 	case store.Granted:
-		claim.Token = r.Token
+		claim.Token, claim.Sure = r.Token, r.Sure
 		g := grant{
 			claim: claim, call: w.call, resource: c.resource, sent: sent, acquired: time.Now(), repeated: r.Repeated,
 		}

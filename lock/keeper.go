@@ -52,7 +52,8 @@ func (g grant) until() time.Time { return g.sent.Add(validity(min(g.claim.TTL, s
 // keep makes a lock and starts what keeps it. It returns ErrManagerClosed, and takes the lock back, if it is too late.
 func (k *keeper) keep(g grant) (*RedisLock, error) {
 	l := &RedisLock{
-		keeper: k, resource: g.resource, claim: g.claim, call: g.call, acquired: g.acquired, repeated: g.repeated, index: -1,
+		keeper: k, resource: g.resource, claim: g.claim, call: g.call, acquired: g.acquired, repeated: g.repeated,
+		sure: g.claim.Sure, index: -1,
 	}
 	if g.call.holdAtLeast > 0 {
 		l.claim.KeepUntil = g.acquired.Add(g.call.holdAtLeast)

@@ -66,6 +66,7 @@ func (l *RedisLock) extension(op string, now time.Time) (extension, error) {
 		return extension{}, lostError(op, l.resource, ErrLockExpired) // the timer is late
 	}
 	x := extension{claim: l.claim, sent: now, generation: l.generation}
+	x.claim.Sure = l.sure
 	if !l.end.IsZero() {
 		left := l.end.Sub(now)
 		slack := left/10 + guard(left)
@@ -95,6 +96,16 @@ func (l *RedisLock) extend(x extension) bool {
 	}
 	l.mu.Unlock()
 	return true
+}
+
+// addSure notes servers of a quorum that are known to have the lock.
+func (l *RedisLock) addSure(nodes uint64) {
+	if nodes == 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sure |= nodes
 }
 
 // isCurrent reports whether nothing has happened to the lock since the extension was prepared.

@@ -26,6 +26,7 @@ type RedisLock struct {
 	mu    sync.Mutex // guards what follows
 	state lockState
 	until time.Time
+	sure  uint64 // see store.Claim
 	// generation counts what happened to the lock. An answer that belongs to an earlier generation is ignored.
 	generation uint64
 	cause      error         // why the lock was lost

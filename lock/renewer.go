@@ -197,6 +197,7 @@ func (r *renewer) renew(due []*RedisLock) {
 
 // renewed sees to the reply about a lock.
 func (r *renewer) renewed(l *RedisLock, x extension, reply store.Reply) {
+	l.addSure(reply.Sure)
 	switch {
 	case reply.Outcome == store.Granted:
 		if !l.extend(x) {

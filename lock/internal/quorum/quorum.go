@@ -73,7 +73,7 @@ func (q *Quorum) acquire(ctx context.Context, c store.Claim, waiter string, ask 
 		return store.Reply{Outcome: store.Failed, Err: errNoTokens}
 	}
 	granted = true
-	return store.Reply{Outcome: store.Granted, Token: token}
+	return store.Reply{Outcome: store.Granted, Token: token, Sure: v.sure()}
 }
 
 // Release frees the lock and lets waiters know. On servers that fail to it is removed in the background.
@@ -136,7 +136,7 @@ func (q *Quorum) ReleaseAll(ctx context.Context, claims []store.Claim, done func
 
 // Refresh makes a lock last for its TTL from now.
 func (q *Quorum) Refresh(ctx context.Context, c store.Claim) store.Reply {
-	v := q.newVote(ctx, extending, c, func(ctx context.Context, n *node) store.Reply { return n.Refresh(ctx, c) })
+	v := q.newVote(ctx, extending, c, func(ctx context.Context, n *node) store.Reply { return n.Refresh(ctx, n.cautious([]store.Claim{c})[0]) })
 	defer v.end(true)
 	if ok, _ := q.mutex(c).ExtendContext(v.carry()); ok {
 		return store.Reply{Outcome: store.Granted}

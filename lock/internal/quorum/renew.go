@@ -1,6 +1,7 @@
 package quorum
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -20,56 +21,41 @@ type renewal struct {
 
 // Renew makes locks last for their TTLs from now. It returns at once, and calls done for each with its index when its
 // fate is decided, from any goroutine. Servers that do not have a lock which the majority confirms get it back, as long as
-// for a first grant; done is called again then, if it was before, with nothing but Repaired.
+// for a first grant; done is called again then, if it was before, with nothing but Repaired and Sure.
 func (q *Quorum) Renew(claims []store.Claim, timeout time.Duration, done func(i int, r store.Reply)) {
 	r := &renewal{
 		quorum: q, claims: claims, done: done,
 		replies: make([]store.Reply, len(claims)*len(q.nodes)), decided: make([]store.Outcome, len(claims)),
 	}
-	owed := q.owed(claims)
 	for _, n := range q.nodes {
-		asked, indexes := claims, []int(nil)
-		if len(owed) > 0 {
-			asked, indexes = r.without(n, owed)
-		}
-		n.Renew(asked, timeout, func(i int, reply store.Reply) {
-			if indexes != nil {
-				i = indexes[i]
-			}
-			r.record(n, i, reply)
-		})
+		n.Renew(n.cautious(claims), timeout, func(i int, reply store.Reply) { r.record(n, i, reply) })
 	}
 }
 
-// owed returns the votes that have acquired locks and still miss answers, by the index of the lock; most often none.
-func (q *Quorum) owed(claims []store.Claim) map[int]*vote {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if len(q.stragglers) == 0 {
-		return nil
-	}
-	owed := make(map[int]*vote)
+// cautious returns the locks as they are extended on a server. One that is not known to have a lock may set it late,
+// after the release, and be late with this as well: that must not last for the full TTL.
+func (n *node) cautious(claims []store.Claim) []store.Claim {
+	var changed []store.Claim
 	for i, c := range claims {
-		if v := q.stragglers[c.Value]; v != nil {
-			owed[i] = v
-		}
-	}
-	return owed
-}
-
-// without returns the locks for which a server does not owe an answer, and their indexes. It must not be asked to extend
-// the others: should it set such a lock late, after the release, it would last for the full TTL then.
-func (r *renewal) without(n *node, owed map[int]*vote) (asked []store.Claim, indexes []int) {
-	indexes = make([]int, 0, len(r.claims))
-	for i, c := range r.claims {
-		if v := owed[i]; v != nil && v.misses(n) {
-			r.record(n, i, store.Reply{Outcome: store.Failed, Err: errBehind})
+		if n.surelyHas(c) {
 			continue
 		}
-		asked, indexes = append(asked, c), append(indexes, i)
+		if changed == nil {
+			changed = slices.Clone(claims)
+		}
+		changed[i].TTL = min(c.TTL, store.FirstGrant)
 	}
-	return asked, indexes
+	if changed == nil {
+		return claims
+	}
+	return changed
 }
+
+// surelyHas reports whether a server is known to have set a lock.
+func (n *node) surelyHas(c store.Claim) bool { return c.Sure&n.bit() != 0 }
+
+// bit is the server's in Claim.Sure.
+func (n *node) bit() uint64 { return 1 << n.index }
 
 // record takes note of the reply of a server about a lock, and tells the lock's fate once it is decided.
 func (r *renewal) record(n *node, i int, reply store.Reply) {
@@ -82,16 +68,12 @@ func (r *renewal) record(n *node, i int, reply store.Reply) {
 	decision := store.Reply{}
 	switch {
 	case r.decided[i] == store.Granted:
-		if reply.Outcome == store.Absent {
-			absent = append(absent, n)
-		}
+		absent = r.settle(&decision, i, n, reply)
 	case r.decided[i] != store.Pending:
 	case t.granted >= r.quorum.majority():
 		decision.Outcome = store.Granted
 		for k, other := range replies {
-			if other.Outcome == store.Absent {
-				absent = append(absent, r.quorum.nodes[k])
-			}
+			absent = append(absent, r.settle(&decision, i, r.quorum.nodes[k], other)...)
 		}
 	default:
 		decision = t.loss(nodes - r.quorum.majority())
@@ -104,10 +86,24 @@ func (r *renewal) record(n *node, i int, reply store.Reply) {
 	}
 	r.mu.Unlock()
 
-	if decision.Repaired = len(absent) > 0; decision.Repaired || decision.Outcome != store.Pending {
+	if decision.Repaired || decision.Outcome != store.Pending {
 		r.done(i, decision)
 	}
 	for _, other := range absent {
 		other.Repair(r.claims[i : i+1])
 	}
+}
+
+// settle adds to a decision what a server has said of a lock that the majority confirms, and returns the server if it
+// does not have the lock. Where it has had it for a first grant only, the lock is to be renewed as soon as after one.
+func (r *renewal) settle(decision *store.Reply, i int, n *node, reply store.Reply) (absent []*node) {
+	switch {
+	case reply.Outcome == store.Absent:
+		decision.Repaired = true
+		return []*node{n}
+	case reply.Outcome == store.Granted && !n.surelyHas(r.claims[i]):
+		decision.Repaired = true
+		decision.Sure |= n.bit()
+	}
+	return nil
 }

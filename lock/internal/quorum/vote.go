@@ -135,16 +135,6 @@ func (v *vote) await(ctx context.Context, n *node) {
 	}
 }
 
-// misses reports whether a server has not answered.
-func (v *vote) misses(n *node) bool {
-	select {
-	case <-v.answered[n.index]:
-		return false
-	default:
-		return true
-	}
-}
-
 // disown has what is granted from now on taken back.
 func (v *vote) disown() {
 	v.mu.Lock()
@@ -227,6 +217,18 @@ func (v *vote) tally() tally {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return count(v.replies)
+}
+
+// sure returns the servers that have granted the lock.
+func (v *vote) sure() (nodes uint64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for i, r := range v.replies {
+		if r.Outcome == store.Granted {
+			nodes |= v.quorum.nodes[i].bit()
+		}
+	}
+	return nodes
 }
 
 // refusal says why there was no majority. Where one has answered the servers work, and somebody else is there, though

@@ -14,6 +14,8 @@ type Claim struct {
 	TTL   time.Duration
 	// Token is the fencing token, once it is known.
 	Token int64
+	// Sure is the servers of a quorum that are known to have set the lock, a bit for each. Only the quorum reads it.
+	Sure uint64
 	// KeepUntil is until when the lock stays taken, by nobody, though it is released before.
 	KeepUntil time.Time
 }
@@ -57,8 +59,10 @@ type Reply struct {
 	PassedOn bool
 	// Split says that others have refused, but that there may be no holder: several ask at the same time.
 	Split bool
-	// Repaired says that a server got the lock back, for as long as a first grant.
+	// Repaired says that a server has got the lock, or has it again, for as long as a first grant.
 	Repaired bool
+	// Sure is what is to be added to that of the Claim.
+	Sure uint64
 	// Repeated says that the command was sent more than once, and an earlier one may be under way still.
 	Repeated bool
 	// Err is why it failed.
