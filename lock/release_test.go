@@ -133,7 +133,7 @@ func TestCloseReleasesAllAndTells(t *testing.T) {
 	assert.Equal(t, len(locks), m.GetMetrics().Held)
 	trips.count.Store(0)
 	require.NoError(t, m.Close(t.Context()))
-	assert.LessOrEqual(t, trips.count.Load(), int64(len(locks)/10), "they share round trips")
+	assert.LessOrEqual(t, trips.count.Load(), int64(6), "five hundred are released at once, and the script was unknown")
 	require.NoError(t, m.Close(t.Context()), "again")
 	for _, l := range locks {
 		wait(t, l.Lost(), "loss")

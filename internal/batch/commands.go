@@ -103,16 +103,16 @@ func send(ctx context.Context, client redis.UniversalClient, cmds []redis.Cmder)
 //
 // key is the command's first key, by which a Cluster is asked for its master.
 func (c *Commands) Process(ctx context.Context, key string, cmd redis.Cmder, late func()) error {
-	sent, err := c.queue(c.Server(ctx, key)).Do(ctx, command{cmd, late})
+	sent, err := c.queue(c.server(ctx, key)).Do(ctx, command{cmd, late})
 	if err != nil {
 		return &AbandonedError{Sent: sent, Err: err}
 	}
 	return cmd.Err()
 }
 
-// Server names the server that has a key: its address in a Cluster, "" if that cannot be
+// server names the server that has a key: its address in a Cluster, "" if that cannot be
 // asked just now, and otherwise "".
-func (c *Commands) Server(ctx context.Context, key string) string {
+func (c *Commands) server(ctx context.Context, key string) string {
 	if c.cluster == nil {
 		return ""
 	}
