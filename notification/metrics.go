@@ -93,8 +93,8 @@ func (n *RedisNotificationSystem) GetMetrics() *NotificationMetrics {
 		DroppedMessages:   m.dropped.Load(),
 		HandlerErrors:     m.handlerErrors.Load(),
 		Reconnects:        m.reconnects.Load(),
-		ActiveChannels:    n.registry.names(),
-		Subscribers:       n.registry.subscribers(),
+		ActiveChannels:    n.feed.Names(),
+		Subscribers:       n.topics.subscribers(),
 		AverageLatency:    mean(m.publishTime.Load(), m.published.Load()),
 		DeliveryLatency:   mean(m.deliveryTime.Load(), m.deliveryCount.Load()),
 	}

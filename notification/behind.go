@@ -1,0 +1,195 @@
+package notification
+
+import (
+	"github.com/compozy/cache/notification/internal/journal"
+)
+
+// What happens to a subscription that reads the journal.
+
+// reading is where subscriptions read on after the connection was cut, or the journal was found changed.
+type reading struct {
+	from   journal.Position // behind this
+	until  journal.Position // as far as this at least
+	gone   bool             // the event at from is no longer in the journal, which goes on behind its offset at best
+	filter *filter          // tells what was delivered before; nil if nothing behind from was
+	// sparesLive says that those that are live have missed nothing.
+	sparesLive bool
+}
+
+// readOn makes a subscription that has begun read the journal. The caller holds topic.mu. It reports whether it does.
+func (s *Subscription) readOn(r reading) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.state == pending {
+		return false
+	}
+	if r.sparesLive && s.state == live {
+		s.at = journal.Position{}
+		return false
+	}
+	at := r.from
+	switch {
+	case r.filter != nil:
+		// Of those before the place, a subscription that is behind has still some in front of it.
+		if s.had = journal.End(); s.state == behind {
+			if s.had = s.at; s.at.Less(at) {
+				at = s.at
+			}
+		}
+		s.filter, s.loose = r.filter, true
+	case r.gone:
+		// What comes next may have a lower time; that nothing is missing is told by its offset.
+		at.Offset = s.at.Offset
+		if s.state == live {
+			at.Offset = max(s.at.Offset, r.from.Offset)
+		}
+		at.Ms = 0
+		for i := range s.gaps.held {
+			s.gaps.held[i].behind.Ms = 0
+		}
+	case s.state == behind, r.from.Less(s.at):
+		at = s.at
+	}
+	s.at, s.until, s.state, s.waiting = at, r.until, behind, false
+	return true
+}
+
+// forgetTime is called when the journal is empty: the next event may have a lower time than those before. The caller holds
+// topic.mu.
+func (s *Subscription) forgetTime() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state == pending {
+		return
+	}
+	s.at.Ms, s.start.Ms = 0, 0
+	if s.state == behind {
+		s.until.Ms = 0
+		for i := range s.gaps.held {
+			s.gaps.held[i].behind.Ms = 0
+		}
+	}
+}
+
+// forget is called when positions have lost their meaning. The caller holds topic.mu.
+func (s *Subscription) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state == live {
+		s.at = journal.Position{}
+	}
+}
+
+// needs returns where a subscription is, and whether it could take messages now: half of its buffer is to be empty, so that a
+// slow reader does not cost a part of the journal for each message.
+func (s *Subscription) needs() (at journal.Position, room, gone bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.state != behind {
+		return at, false, true
+	}
+	free := cap(s.messages) - len(s.messages)
+	return s.at, free > 0 && (!s.waiting || 2*free >= cap(s.messages)), false
+}
+
+// follows tells of a gap if something may be missing between a subscription and what the part of the journal gives it.
+func (s *Subscription) follows(p *part) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.state != behind || s.loose || p.follows(s.at) || s.frontier.generation.Load() != p.generation {
+		return
+	}
+	s.loose = true // and it was told
+	s.gaps.release(journal.End(), s.lastID)
+	s.tell(Gap{Reason: GapTrimmed})
+}
+
+// take gives an event of the journal to a subscription, whose message is made when it is needed. It reports whether the
+// subscription got further, and whether it had room.
+func (s *Subscription) take(p *part, e *journal.Entry, message func() *Message) (moved, room bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.state != behind || !s.at.Less(e.Pos) || s.frontier.generation.Load() != p.generation {
+		return false, true
+	}
+	if s.filter != nil && s.filtered(&e.Envelope) {
+		s.advance(e.Pos)
+		return true, true
+	}
+	if s.only == "" && len(s.messages) == cap(s.messages) { // before a message is made for nothing
+		s.waiting = true
+		return false, false
+	}
+	m := message()
+	if !s.wants(m) {
+		s.advance(e.Pos)
+		return true, true
+	}
+	if !s.send(m, e.Pos) {
+		s.waiting = true
+		return false, false
+	}
+	return true, true
+}
+
+// filtered reports whether an event of a journal that has changed is not for the subscription. What it was to be told of the
+// change belongs in front of the first event that is new. The caller holds mu.
+func (s *Subscription) filtered(e *journal.Envelope) bool {
+	known := s.filter.known(e)
+	if !known {
+		s.gaps.release(journal.End(), s.lastID)
+	}
+	return known && !s.had.Less(e.Pos) || s.filter.earlier(e) && !s.start.Less(e.Pos)
+}
+
+// reach notes that everything up to a position was read.
+func (s *Subscription) reach(p *part, pos journal.Position) (moved bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.state != behind || !s.at.Less(pos) || s.frontier.generation.Load() != p.generation {
+		return false
+	}
+	s.advance(pos)
+	return true
+}
+
+// caughtUp makes a subscription live again that has come as far as the connection. What the connection brings and the journal
+// gave already is recognised by its position. It reports whether it is done with.
+func (s *Subscription) caughtUp() bool {
+	s.topic.mu.Lock()
+	defer s.topic.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.state != behind {
+		return true
+	}
+	if s.at.Less(s.until) || s.at.Less(s.topic.passed) {
+		return false
+	}
+	s.goLive()
+	return true
+}
+
+// goWithout makes a subscription live though the journal cannot be read, and tells it: live delivery is worth more than none.
+func (s *Subscription) goWithout(limit journal.Position) {
+	s.topic.mu.Lock()
+	defer s.topic.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.state != behind {
+		return
+	}
+	s.gaps.release(journal.End(), s.lastID)
+	s.tell(Gap{Reason: GapUnreadable})
+	s.at = s.topic.passed
+	if s.at.Less(limit) && limit != journal.End() {
+		s.at = limit
+	}
+	s.goLive()
+}
+
+// goLive is called with mu held.
+func (s *Subscription) goLive() {
+	s.gaps.release(journal.End(), s.lastID)
+	s.state, s.filter, s.resumes, s.loose, s.waiting = live, nil, false, false, false
+}
