@@ -29,12 +29,11 @@ type catchup struct {
 	frontier  *frontier
 	reader    partReader
 	ring      *ring
-	prefix    string // of channels in the journal
+	prefix    string        // of channels in the journal
 	beatSoon  func() uint64 // asks for a heartbeat
-	recovered func() // called when the last of those that a cut has set back has caught up, or has no room
+	recovered func()        // called when the last of those that a cut has set back has caught up, or has no room
 	metrics   *metrics
 	log       *zap.Logger
-	retry     time.Duration // how long one attempt may take
 
 	poke chan struct{}
 
@@ -54,10 +53,11 @@ type catchup struct {
 	failing    bool // which was logged
 }
 
-func newCatchup(c catchup) *catchup {
-	c.poke = make(chan struct{}, 1)
-	c.subs, c.owed, c.full = make(map[*Subscription]struct{}), make(map[*Subscription]struct{}), make(map[*Subscription]struct{})
-	return &c
+func newCatchup(f *frontier, reader partReader, remembered *ring) *catchup {
+	return &catchup{
+		frontier: f, reader: reader, ring: remembered, poke: make(chan struct{}, 1), subs: make(map[*Subscription]struct{}),
+		owed: make(map[*Subscription]struct{}), full: make(map[*Subscription]struct{}),
+	}
 }
 
 // partReader is a *journal.Reader.
@@ -258,8 +258,6 @@ func (c *catchup) next(from []journal.Position) journal.Position {
 
 // read returns the part behind a position. It is nil if that is of another journal than the connection's.
 func (c *catchup) read(ctx context.Context, here place, at journal.Position) (*part, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.retry)
-	defer cancel()
 	read, err := c.reader.After(ctx, journal.Server{Client: here.session.Client, Listened: here.session.Beats}, at)
 	if err != nil {
 		return nil, err

@@ -48,10 +48,10 @@ func TestEveryNumberIsItsOwn(t *testing.T) {
 		gaps += count
 	}
 	for i, name := range []string{"a", "a", "b", "c*", "d"} {
-		s := newSubscription(n, name)
-		n.registry.attach(s)
+		s := newSubscription(n.common, name)
+		n.topics.attach(s, 0)
 		if i == 0 {
-			s.state = replaying
+			s.state = behind
 		}
 		for range []int{10, 3, 0, 0, 0}[i] {
 			s.messages <- new(Message)

@@ -148,7 +148,7 @@ func (w *walk) failed(ctx context.Context, err error) error {
 // matches returns the first channel of an event that the name stands for.
 func (w *walk) matches(e *journal.Entry) (channel string, ok bool) {
 	for _, channel := range e.Channels {
-		channel, ours := strings.CutPrefix(channel, w.system.set.prefix())
+		channel, ours := strings.CutPrefix(channel, w.system.set.channelPrefix)
 		if ours && (channel == w.name.Text && !w.name.Glob || w.name.Glob && glob.Match(w.name.Text, channel)) {
 			return channel, true
 		}

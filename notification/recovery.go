@@ -155,7 +155,13 @@ func isOver(s *feed.Session) bool {
 func (d *dispatcher) look(s *feed.Session) (journal.Now, error) {
 	ctx, cancel := d.within()
 	defer cancel()
-	return d.journal.Look(ctx, journal.Server{Client: s.Client, Listened: s.Beats}, d.known.passed.Pos)
+	return d.journal.Look(ctx, journal.Server{Client: s.Client, Listened: s.Beats}, d.before())
+}
+
+// before returns what a comparison needs to know.
+func (d *dispatcher) before() journal.Known {
+	k := &d.known
+	return journal.Known{Epoch: k.epoch, Cursor: k.passed, Identity: k.identity, Oldest: d.ring.oldest()}
 }
 
 // goWithout goes on though the journal cannot be read.
@@ -182,7 +188,7 @@ func (d *dispatcher) forget() {
 // accept takes the journal for what it is now: tells what may be lost, and makes subscriptions read what is not.
 func (d *dispatcher) accept(s *feed.Session, now *journal.Now, running bool) {
 	k := &d.known
-	v := journal.Compare(journal.Known{Epoch: k.epoch, Cursor: k.passed, Identity: k.identity, Oldest: d.ring.oldest()}, *now)
+	v := journal.Compare(d.before(), *now)
 	end := endPosition(&now.Status)
 	r := reading{from: k.passed.Pos, until: end}
 	behind, nothing := k.passed.Pos, false
@@ -190,7 +196,7 @@ func (d *dispatcher) accept(s *feed.Session, now *journal.Now, running bool) {
 	case k.epoch == "":
 		d.missed(GapUnreadable, behind) // those that were live while the journal could not be read
 		r.from = end
-	case v.Filter:
+	case v.Reason == journal.Wiped, v.Reason == journal.RolledBack:
 		r.from = v.From
 		r.filter = d.ring.filter(k.passed)
 		// A server that has sent everything before and after its data was wiped has left out nothing.

@@ -16,8 +16,8 @@ const ringSize = 1024
 type ring struct {
 	mu     sync.Mutex
 	events [ringSize]remembered
-	count  uint64           // events ever added
-	floor  journal.Position // the highest that was forgotten
+	count  uint64     // events ever added
+	floor  remembered // of those that were forgotten, the last in the journal
 }
 
 // remembered is an event: two lives of a journal may use the same position, but not with the same stamp.
@@ -30,29 +30,30 @@ func (r *ring) add(e *journal.Envelope) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	slot := &r.events[r.count%ringSize]
-	if r.floor.Less(slot.pos) {
-		r.floor = slot.pos
+	if r.floor.pos.Less(slot.pos) {
+		r.floor = *slot
 	}
 	*slot = remembered{e.Pos, e.Stamp}
 	r.count++
 }
 
-// oldest returns the position behind which everything that was delivered is remembered.
-func (r *ring) oldest() journal.Position {
+// oldest returns the event behind which everything that was delivered is remembered.
+func (r *ring) oldest() journal.Envelope {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.lowest()
+	low := r.lowest()
+	return journal.Envelope{ID: low.pos.String(), Pos: low.pos, Stamp: low.stamp}
 }
 
 // lowest is called with mu held.
-func (r *ring) lowest() journal.Position {
-	if !r.floor.IsZero() || r.count == 0 {
+func (r *ring) lowest() remembered {
+	if r.count > ringSize || r.count == 0 {
 		return r.floor
 	}
-	low := r.events[0].pos
+	low := r.events[0]
 	for _, e := range r.events[:r.count] {
-		if e.pos.Less(low) {
-			low = e.pos
+		if e.pos.Less(low.pos) {
+			low = e
 		}
 	}
 	return low
@@ -62,7 +63,7 @@ func (r *ring) lowest() journal.Position {
 func (r *ring) filter(last journal.Envelope) *filter {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	f := &filter{events: make(map[remembered]struct{}, ringSize), oldest: r.lowest()}
+	f := &filter{events: make(map[remembered]struct{}, ringSize), oldest: r.lowest().pos}
 	for _, e := range r.events[:min(r.count, ringSize)] {
 		f.events[e] = struct{}{}
 	}

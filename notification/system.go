@@ -13,6 +13,7 @@ import (
 	"github.com/compozy/cache/internal/redisx"
 	"github.com/compozy/cache/notification/internal/feed"
 	"github.com/compozy/cache/notification/internal/journal"
+	"github.com/compozy/cache/notification/internal/publisher"
 )
 
 // closeBudget is how long Close lets subscribers take what is buffered.
@@ -43,7 +44,7 @@ type RedisNotificationSystem struct {
 	keys      journal.Keys
 	client    redis.UniversalClient
 	metrics   *metrics
-	publisher *publisher
+	publisher *publisher.Publisher
 	journal   *journal.Journal
 
 	// The subscribing side. Of it, the feed calls the dispatcher, that hands messages to subscriptions and those that are
@@ -95,7 +96,10 @@ func NewRedisNotificationSystem(client redis.UniversalClient, opts ...Option) (*
 		caughtUp: make(chan struct{}),
 		draining: make(chan struct{}), stopping: make(chan struct{}), stopped: make(chan struct{}),
 	}
-	n.publisher = newPublisher(client, set, n.keys, n.metrics)
+	n.publisher = publisher.New(publisher.Settings{
+		Client: client, Keys: n.keys, ChannelPrefix: set.channelPrefix, MaxEventSize: set.maxEventSize,
+		History: set.history, HistoryTTL: set.historyTTL, HistoryBytes: set.historyBytes,
+	})
 	n.journal = journal.New(n.keys)
 	n.listen()
 	return n, nil
@@ -120,16 +124,15 @@ func (n *RedisNotificationSystem) listen() {
 		n.common.frontier = frontier
 	}
 	d.refusals = n.common.refusals
-	n.catchup = newCatchup(catchup{
-		frontier: frontier, reader: n.journal.NewReader(n.set.deadline()), ring: ring, prefix: n.set.prefix(),
-		beatSoon: n.feed.BeatSoon, recovered: n.health.recovered, metrics: n.metrics, log: n.set.logger, retry: n.set.deadline(),
-	})
-	d.catchup = n.catchup
+	c := newCatchup(frontier, n.journal.NewReader(n.set.deadline()), ring)
+	c.prefix, c.beatSoon, c.recovered = n.set.channelPrefix, n.feed.BeatSoon, n.health.recovered
+	c.metrics, c.log = n.metrics, n.set.logger
+	n.catchup, d.catchup = c, c
 }
 
 func (n *RedisNotificationSystem) feedSettings() feed.Settings {
 	set := feed.Settings{
-		Client: n.client, Key: n.keys.Journal, Channel: n.keys.Heartbeat + n.publisher.own + ":", Prefix: n.set.prefix(),
+		Client: n.client, Key: n.keys.Journal, Channel: n.keys.Heartbeat + n.publisher.Own() + ":", Prefix: n.set.channelPrefix,
 		Internal: n.keys.Internal, Heartbeat: n.set.heartbeat, Linger: n.set.linger, MaxPause: n.set.longestPause,
 		Logger: n.set.logger,
 	}
@@ -248,7 +251,7 @@ func (n *RedisNotificationSystem) subscribe(ctx context.Context, s *Subscription
 
 // begin makes a subscription receive whose name, made of the argument given, can be subscribed to.
 func (n *RedisNotificationSystem) begin(ctx context.Context, s *Subscription, argument string) *Subscription {
-	if !s.name.Glob && n.keys.Reserved(n.set.prefix()+s.pattern) {
+	if !s.name.Glob && n.keys.Reserved(n.set.channelPrefix+s.pattern) {
 		return n.refuse(s, &ArgumentError{Argument: argument, Reason: "gives a channel that only this module uses"})
 	}
 	// What comes back with this heartbeat was published before it, so what comes behind it is for s.

@@ -24,6 +24,8 @@ const (
 	carefulBytes = 8 << 20
 	// minUnread is how often a single entry is asked for before it counts as unreadable.
 	minUnread = 3
+	// minPatience is how long a part is waited for at least, unless the client's own time-out is shorter.
+	minPatience = time.Second
 )
 
 // ErrUnreadable says that an entry does not arrive, however often it is asked for: it is too large for the connection
@@ -55,7 +57,7 @@ type Reader struct {
 
 	most int    // entries at once; fewer after a part that did not arrive
 	mean uint64 // bytes of an entry of the last part, 0 before the first one
-	end  uint64 // offset of the journal's end at that time
+	end  uint64 // offset of the journal's end at that time, 0 if it was reached
 	unread
 }
 
@@ -68,7 +70,7 @@ type unread struct {
 }
 
 // NewReader returns a reader that calls an entry unreadable after several attempts at it alone, and not before they have
-// taken as long as given.
+// taken as long as given. For that long it waits for a part at most, if the client heeds contexts; for a second at least.
 func (j *Journal) NewReader(patience time.Duration) *Reader {
 	return &Reader{journal: j, patience: patience, most: maxEntries}
 }
@@ -81,6 +83,9 @@ func (r *Reader) From(ctx context.Context, on Server, at Position) (Part, error)
 
 // After is From without the entry at the position itself.
 func (r *Reader) After(ctx context.Context, on Server, at Position) (Part, error) {
+	if at == End() {
+		return r.From(ctx, on, at) // Redis takes it for an error to ask for what is behind
+	}
 	return r.read(ctx, on, at, "("+at.String())
 }
 
@@ -90,12 +95,14 @@ func (r *Reader) read(ctx context.Context, on Server, at Position, start string)
 	}
 	count := r.count(at)
 	began := time.Now()
-	part, err := r.journal.part(ctx, on, start, count)
+	attempt, cancel := context.WithTimeout(ctx, max(r.patience, minPatience)) // the client may wait without end
+	defer cancel()
+	part, err := r.journal.part(attempt, on, start, count)
 	switch {
 	case err == nil:
 		r.arrived(&part)
 		return part, nil
-	case ctx.Err() == nil && timedOut(err):
+	case timedOut(err) && !ended(ctx):
 		return Part{}, r.failed(err, count, time.Since(began))
 	default:
 		return Part{}, err
@@ -109,9 +116,9 @@ func (r *Reader) count(at Position) int {
 	}
 	count := r.most
 	if r.mean > 0 {
-		count = min(count, max(1, int(min(partBytes/r.mean, maxEntries)))) //nolint:gosec // maxEntries at most
+		count = min(count, max(1, int(min(partBytes/r.mean, maxEntries))))
 	}
-	if r.mean == 0 || r.end > at.Offset && r.end-at.Offset > carefulBytes {
+	if left := r.end - at.Offset; r.mean == 0 || r.end <= at.Offset || left > carefulBytes {
 		count = min(count, carefulEntries)
 	}
 	return count
@@ -123,6 +130,9 @@ func (r *Reader) arrived(p *Part) {
 	r.unread = unread{}
 	r.most = min(r.most+r.most/8+1, maxEntries)
 	r.end = p.Offset
+	if !p.More {
+		r.end = 0 // what will have been appended by the next time is not known
+	}
 	if n := uint64(len(p.Entries)); n > 0 {
 		bytes := uint64(0)
 		for i := range p.Entries {
@@ -151,6 +161,12 @@ func (r *Reader) failed(err error, count int, took time.Duration) error {
 func timedOut(err error) bool {
 	var timeout net.Error
 	return errors.As(err, &timeout) && timeout.Timeout() && !redisx.IsUnsent(err)
+}
+
+// ended reports whether the time of a context is up. A connection that has the same deadline may have noticed it first.
+func ended(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ctx.Err() != nil || ok && !time.Now().Before(deadline)
 }
 
 // part reads entries by plain commands: a script would cost the server several times as much.
