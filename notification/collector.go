@@ -72,7 +72,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for _, reason := range gapReasons() {
 		counter(c.gaps, m.gaps[reason].Load(), string(reason))
 	}
-	counter(c.reconnects, m.reconnects.Load())
+	counter(c.reconnects, c.system.feed.Lost())
 	use := c.system.topics.bufferUse()
 	gauge(c.subscribers, float64(use.subscribers))
 	gauge(c.names, float64(c.system.feed.Names()))

@@ -270,9 +270,6 @@ func (d *dispatcher) Down(_ *feed.Session, err error) {
 			d.foreignMissed()
 		}
 	}
-	if !closing {
-		d.metrics.reconnects.Add(1)
-	}
 	d.up, d.held, d.touched, d.bridged, d.session, d.beat, d.returned = false, false, false, false, 0, 0, nil
 	d.highest = d.known.passed.Pos
 }

@@ -33,7 +33,6 @@ type metrics struct {
 	delivered, recovered        atomic.Int64
 	subscribeErrors, dropped    atomic.Int64
 	handlerErrors               atomic.Int64
-	reconnects                  atomic.Int64
 	publishTime, deliveryTime   atomic.Int64 // nanoseconds
 	deliveryCount               atomic.Int64
 	gaps                        map[GapReason]*atomic.Int64 // filled once, never written again
@@ -92,7 +91,7 @@ func (n *RedisNotificationSystem) GetMetrics() *NotificationMetrics {
 		SubscribeErrors:   m.subscribeErrors.Load(),
 		DroppedMessages:   m.dropped.Load(),
 		HandlerErrors:     m.handlerErrors.Load(),
-		Reconnects:        m.reconnects.Load(),
+		Reconnects:        n.feed.Lost(),
 		ActiveChannels:    n.feed.Names(),
 		Subscribers:       n.topics.subscribers(),
 		AverageLatency:    mean(m.publishTime.Load(), m.published.Load()),

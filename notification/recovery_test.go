@@ -159,7 +159,7 @@ func TestRestart(t *testing.T) {
 	})
 	t.Run("with its data", func(t *testing.T) {
 		t.Parallel()
-		missing := testRestart(t, notification.GapFailover, redistest.WithPersistence())
+		missing := testRestart(t, notification.GapRestarted, redistest.WithPersistence())
 		assert.Zero(t, missing, "what was published is on the disk")
 	})
 }

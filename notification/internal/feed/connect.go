@@ -62,6 +62,16 @@ func (f *Feed) attempt(number uint64, failures int) (up bool, err error) {
 	return s.up, err
 }
 
+// count counts the connection of a session as lost, if there was one.
+func (f *Feed) count(s *Session) {
+	s.mu.Lock()
+	opened := s.conn != nil
+	s.mu.Unlock()
+	if opened && f.ctx.Err() == nil {
+		f.lost.Add(1)
+	}
+}
+
 // reason returns why the session has ended, which is seldom what reading fails with.
 func (s *Session) reason(err error) error {
 	cause := context.Cause(s.ctx)
