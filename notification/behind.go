@@ -54,21 +54,27 @@ func (s *Subscription) readOn(r reading) bool {
 	return true
 }
 
-// forgetTime is called when the journal is empty: the next event may have a lower time than those before. The caller holds
-// topic.mu.
-func (s *Subscription) forgetTime() {
+// expired is called when the journal is empty, and everything in it has passed, up to an offset: what a subscription that is
+// behind has not read is gone. The next event may have a lower time than those before. The caller holds topic.mu.
+func (s *Subscription) expired(offset uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state == pending {
+	if s.closed || s.state == pending {
 		return
 	}
-	s.at.Ms, s.start.Ms = 0, 0
-	if s.state == behind {
-		s.until.Ms = 0
-		for i := range s.gaps.held {
-			s.gaps.held[i].behind.Ms = 0
-		}
+	end := journal.Position{Offset: offset}
+	s.start.Ms = 0
+	for i := range s.gaps.held {
+		s.gaps.held[i].behind.Ms = 0
 	}
+	if s.state == behind {
+		if s.at.Offset < offset && !s.loose {
+			s.hold(Gap{Reason: GapTrimmed}, journal.Position{})
+			s.logGap(GapTrimmed)
+		}
+		s.until, s.loose = end, false
+	}
+	s.at = end
 }
 
 // forget is called when positions have lost their meaning. The caller holds topic.mu.

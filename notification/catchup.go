@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -34,6 +35,7 @@ type catchup struct {
 	recovered func()        // called when the last of those that a cut has set back has caught up, or has no room
 	metrics   *metrics
 	log       *zap.Logger
+	fresh     atomic.Int64 // events read for the first time in this recovery
 
 	poke chan struct{}
 
@@ -399,6 +401,7 @@ func (c *catchup) remember(e *journal.Entry) bool {
 		return false
 	}
 	c.newest = e.Pos
+	c.fresh.Add(1)
 	c.ring.add(&e.Envelope)
 	return true
 }

@@ -97,6 +97,8 @@ type liveness struct {
 	mu      sync.Mutex
 	is      condition
 	changed chan struct{} // closed and replaced when it changes
+	began   time.Time     // when it became recovering
+	first   bool          // there was nothing to recover
 }
 
 func newLiveness() *liveness { return &liveness{changed: make(chan struct{})} }
@@ -113,13 +115,23 @@ func (l *liveness) set(to condition) {
 	l.become(to)
 }
 
-// recovered notes that the last one has caught up.
-func (l *liveness) recovered() {
+// recover notes that a recovery begins, or the first session.
+func (l *liveness) recover(first bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.is == recovering {
-		l.become(served)
+	l.began, l.first = time.Now(), first
+	l.become(recovering)
+}
+
+// recovered notes that the last one has caught up. It returns how long that took, and whether it is worth telling.
+func (l *liveness) recovered() (took time.Duration, tell bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.is != recovering {
+		return 0, false
 	}
+	l.become(served)
+	return time.Since(l.began), !l.first
 }
 
 // become is called with mu held.

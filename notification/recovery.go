@@ -30,13 +30,24 @@ func (d *dispatcher) Up(s *feed.Session) {
 // opened begins to deliver what arrives.
 func (d *dispatcher) opened() {
 	d.up, d.held = true, false
-	if !d.catchup.waits() {
+	switch {
+	case !d.history:
 		d.health.set(served)
+	case !d.catchup.waits():
+		d.recovered()
 	}
 	d.join(d.topics.waiting(), true)
 	d.barrier.reach(d.beat)
 	if len(d.topics.waiting()) > 0 || d.barrier.awaited() {
 		d.beatSoon() // for those who came after the one of the session
+	}
+}
+
+// recovered is called when nobody has to catch up any more after a cut, but for those without room. The catch-up may call it
+// at any time.
+func (d *dispatcher) recovered() {
+	if took, tell := d.health.recovered(); tell {
+		d.log.Info("notification: recovered", zap.Int64("events", d.catchup.fresh.Swap(0)), zap.Duration("took", took))
 	}
 }
 
@@ -57,7 +68,7 @@ func (d *dispatcher) compare(s *feed.Session, now *journal.Status) {
 		d.recover(s, true)
 	default:
 		if now.Length == 0 && k.passed.Pos.Ms != 0 {
-			d.forgetTime(now.Offset)
+			d.expired(now.Offset)
 		}
 		d.verified(now)
 	}
@@ -79,16 +90,16 @@ func (d *dispatcher) verified(now *journal.Status) {
 	d.frontier.advance(endPosition(now))
 }
 
-// forgetTime is called when the journal is empty, since it expired, or was deleted after everything in it had passed. The next
+// expired is called when the journal is empty, since it expired, or was deleted after everything in it had passed. The next
 // event may have a lower time, if the clock is set back; its offset goes on.
-func (d *dispatcher) forgetTime(offset uint64) {
+func (d *dispatcher) expired(offset uint64) {
 	at := journal.Position{Offset: offset}
 	d.known.passed, d.known.verified, d.highest = journal.Envelope{Pos: at}, journal.Envelope{Pos: at}, at
 	for _, t := range d.topics.all() {
 		t.mu.Lock()
 		t.passed.Ms, t.last = 0, copied{}
 		for _, s := range t.subs {
-			s.forgetTime()
+			s.expired(offset)
 		}
 		t.mu.Unlock()
 	}
@@ -168,6 +179,7 @@ func (d *dispatcher) before() journal.Known {
 func (d *dispatcher) goWithout(s *feed.Session) {
 	d.missed(GapUnreadable, d.known.passed.Pos)
 	d.known, d.highest = knowledge{}, journal.Position{}
+	d.health.recover(true)
 	here, _ := d.frontier.at()
 	d.frontier.reset(place{session: s, limit: here.limit, blind: true})
 	d.forget()
@@ -214,12 +226,13 @@ func (d *dispatcher) accept(s *feed.Session, now *journal.Now, running bool) {
 		behind = journal.End() // the first event that is new shows where
 	}
 	d.tell(v.Reason, behind, r.sparesLive)
+	d.catchup.fresh.Store(0)
+	d.health.recover(k.epoch == "")
 	k.epoch, k.identity = now.Epoch, now.Identity
-	d.health.set(recovering)
 	d.frontier.reset(place{session: s, epoch: now.Epoch, limit: end})
 	switch {
 	case nothing && r.gone:
-		d.forgetTime(now.Offset)
+		d.expired(now.Offset)
 	case r.filter != nil, r.gone:
 		at := journal.Envelope{}
 		if r.gone {

@@ -125,7 +125,7 @@ func (n *RedisNotificationSystem) listen() {
 	}
 	d.refusals = n.common.refusals
 	c := newCatchup(frontier, n.journal.NewReader(n.set.deadline()), ring)
-	c.prefix, c.beatSoon, c.recovered = n.set.channelPrefix, n.feed.BeatSoon, n.health.recovered
+	c.prefix, c.beatSoon, c.recovered = n.set.channelPrefix, n.feed.BeatSoon, d.recovered
 	c.metrics, c.log = n.metrics, n.set.logger
 	n.catchup, d.catchup = c, c
 }

@@ -45,6 +45,7 @@ func (f *Feed) attempt(number uint64, failures int) (up bool, err error) {
 	}
 	s := f.newSession(number, master)
 	defer s.close()
+	defer f.count(s)
 	if err := f.greet(s, master != nil); err != nil {
 		return false, s.reason(err)
 	}
