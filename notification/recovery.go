@@ -163,10 +163,18 @@ func isOver(s *feed.Session) bool {
 	}
 }
 
+// look asks what the journal is like now.
 func (d *dispatcher) look(s *feed.Session) (journal.Now, error) {
 	ctx, cancel := d.within()
 	defer cancel()
-	return d.journal.Look(ctx, journal.Server{Client: s.Client, Listened: s.Beats}, d.before())
+	on := journal.Server{Client: s.Client, Listened: s.Beats}
+	now, err := d.journal.Look(ctx, on, d.before())
+	if k := &d.known; err == nil && now.Epoch != k.epoch && !k.passed.Same(&k.verified) {
+		// What has passed since the last heartbeat may be of the new epoch already.
+		k.passed = k.verified
+		return d.journal.Look(ctx, on, d.before())
+	}
+	return now, err
 }
 
 // before returns what a comparison needs to know.

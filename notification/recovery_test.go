@@ -227,6 +227,7 @@ func TestFlushedWhileConnected(t *testing.T) {
 	for i := range 5 {
 		require.Zero(t, p.publish(t.Context(), "k", 50))
 		require.NoError(t, client.FlushAll(t.Context()).Err())
+		nextMillisecond(t, client)
 		require.Zero(t, p.publish(t.Context(), "k", 50))
 		if i == 0 {
 			assert.Equal(t, notification.GapWiped, told(t, slow).Reason)
@@ -242,6 +243,15 @@ func TestFlushedWhileConnected(t *testing.T) {
 	assert.Empty(t, r.gaps())
 	assert.Positive(t, late.verify(t, p.sent))
 	assert.Zero(t, n.GetMetrics().Reconnects)
+}
+
+// nextMillisecond waits until events have later positions than those before, also those of another journal.
+func nextMillisecond(t *testing.T, client redis.UniversalClient) {
+	t.Helper()
+	before := client.Time(t.Context()).Val().UnixMilli()
+	require.Eventually(t, func() bool {
+		return client.Time(t.Context()).Val().UnixMilli() > before
+	}, patience, time.Millisecond)
 }
 
 // What was published before somebody subscribed is not for them, even if a recovery comes across it.
