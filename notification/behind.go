@@ -106,7 +106,7 @@ func (s *Subscription) follows(p *part) {
 		return
 	}
 	s.loose = true // and it was told
-	s.gaps.release(journal.End(), s.lastID)
+	s.gaps.releaseAll(s.lastID)
 	s.tell(Gap{Reason: GapTrimmed})
 }
 
@@ -142,8 +142,8 @@ func (s *Subscription) take(p *part, e *journal.Entry, message func() *Message) 
 // change belongs in front of the first event that is new. The caller holds mu.
 func (s *Subscription) filtered(e *journal.Envelope) bool {
 	known := s.filter.known(e)
-	if !known {
-		s.gaps.release(journal.End(), s.lastID)
+	if !known || s.filter.common.Less(e.Pos) {
+		s.gaps.releaseAll(s.lastID)
 	}
 	return known && !s.had.Less(e.Pos) || s.filter.earlier(e) && !s.start.Less(e.Pos)
 }
@@ -185,7 +185,7 @@ func (s *Subscription) goWithout(limit journal.Position) {
 	if s.closed || s.state != behind {
 		return
 	}
-	s.gaps.release(journal.End(), s.lastID)
+	s.gaps.releaseAll(s.lastID)
 	s.tell(Gap{Reason: GapUnreadable})
 	s.at = s.topic.passed
 	if s.at.Less(limit) && limit != journal.End() {
@@ -196,6 +196,6 @@ func (s *Subscription) goWithout(limit journal.Position) {
 
 // goLive is called with mu held.
 func (s *Subscription) goLive() {
-	s.gaps.release(journal.End(), s.lastID)
+	s.gaps.releaseAll(s.lastID)
 	s.state, s.filter, s.resumes, s.loose, s.waiting = live, nil, false, false, false
 }

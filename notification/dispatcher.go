@@ -113,9 +113,10 @@ func (d *dispatcher) open(s *feed.Session, payload string) {
 			// It was appended later, but its time is lower: the journal began anew after the clock had been set back.
 			d.log.Warn("notification: event IDs went backwards, recovering")
 			d.recover(s, true)
-			d.bridged = true
-			*c = current{payload: payload, skip: true} // the journal has it
-			return
+			if d.bridged = true; !d.up || d.highest.Less(pos) {
+				*c = current{payload: payload, skip: true} // the journal has it
+				return
+			}
 		}
 		// Somebody passes on what was delivered already: a foreign message.
 		c.envelope, c.ours = journal.Envelope{}, false

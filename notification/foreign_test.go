@@ -53,9 +53,6 @@ func TestEventsOfAnotherJournal(t *testing.T) {
 	for _, offset := range []int{1, 2, 3, 1 << 40} { // the last one looks as if the clock had been set back
 		forward(t, client, fmt.Sprintf("5-%d", offset))
 		for _, s := range both {
-			if offset == 1<<40 {
-				continue // it is lost if the journal was looked at for it
-			}
 			m := next(t, s)
 			assert.Empty(t, m.EventID)
 			assert.Nil(t, m.Gap)

@@ -165,6 +165,15 @@ func (g *gaps) release(before journal.Position, lastID string) {
 	g.held = kept
 }
 
+// releaseAll makes all gaps go with the next message, now that nothing from before them can come.
+func (g *gaps) releaseAll(lastID string) {
+	for _, h := range g.held {
+		h.After = lastID
+		g.add(h.Gap)
+	}
+	g.held = nil
+}
+
 // carry returns a message with the gap that goes with it, which is then no longer to be told. The message may be shared, so
 // one with a gap is a copy.
 func (g *gaps) carry(m *Message) *Message {

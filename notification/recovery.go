@@ -219,6 +219,9 @@ func (d *dispatcher) accept(s *feed.Session, now *journal.Now, running bool) {
 	case v.Reason == journal.Wiped, v.Reason == journal.RolledBack:
 		r.from = v.From
 		r.filter = d.ring.filter(k.passed)
+		if v.Reason == journal.RolledBack {
+			r.filter.common = k.verified.Pos
+		}
 		// A server that has sent everything before and after its data was wiped has left out nothing.
 		r.sparesLive = v.Reason == journal.Wiped && running && now.Identity == k.identity && now.Identity.Role == "master"
 	case !intact:
@@ -227,6 +230,9 @@ func (d *dispatcher) accept(s *feed.Session, now *journal.Now, running bool) {
 	case v.Reason != journal.None || d.held:
 		// What came last may have come too early: before what its server had from its master.
 		r.from, r.filter = k.verified.Pos, d.ring.filter(k.passed)
+		if r.filter.common = k.passed.Pos; running {
+			r.filter.common = k.verified.Pos
+		}
 	default:
 		nothing = running || end.Offset == k.passed.Pos.Offset
 	}

@@ -78,6 +78,7 @@ func (r *ring) filter(last journal.Envelope) *filter {
 type filter struct {
 	events map[remembered]struct{}
 	oldest journal.Position // everything that was delivered behind it is in events
+	common journal.Position // what was delivered up to here is of both journals, before and after the change
 	until  time.Time        // when the last one was published, by its publisher's clock
 }
 
