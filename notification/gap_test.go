@@ -3,7 +3,6 @@ package notification_test
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -303,23 +302,21 @@ func TestJournalFilledAndExpiredDuringACutIsAGap(t *testing.T) {
 
 // meddler does something to the journal before and after a part of it is read.
 type meddler struct {
-	redistest.Hook
-
 	left          atomic.Int32 // parts still to be read before that
 	before, after func()
 }
 
-func (h *meddler) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		// Only what reads to the end of the journal, wherever that may be, has this argument.
-		if slices.Contains(cmd.Args(), any("18446744073709551615-18446744073709551615")) && h.left.Add(-1) == 0 {
-			h.before()
-			if h.after != nil {
-				defer h.after()
-			}
+func (m *meddler) hook() *partHook {
+	return &partHook{read: func(_ context.Context, _ part, next func() error) error {
+		if m.left.Add(-1) != 0 {
+			return next()
 		}
-		return next(ctx, cmd)
-	}
+		m.before()
+		if m.after != nil {
+			defer m.after()
+		}
+		return next()
+	}}
 }
 
 // The journal is trimmed faster than it is read.
@@ -329,8 +326,7 @@ func TestJournalTrimmedDuringRecoveryIsAGap(t *testing.T) {
 	client, proxy := through(t, server)
 	admin := server.Client(t)
 	hook := &meddler{before: func() { assert.NoError(t, admin.XTrimMaxLen(t.Context(), journalKey, 10).Err()) }}
-	client.AddHook(hook)
-	n := newSystem(t, client)
+	n := newSystem(t, withHook(client, hook.hook()))
 	r := record(t, subscribe(t, n, "k"))
 	p := &publisher{system: newSystem(t, server.Client(t))}
 	require.Zero(t, p.publish(t.Context(), "k", 10))
@@ -338,7 +334,7 @@ func TestJournalTrimmedDuringRecoveryIsAGap(t *testing.T) {
 	proxy.Refuse(true)
 	proxy.Cut()
 	require.Zero(t, p.publish(t.Context(), "k", 2000))
-	hook.left.Store(3) // after the one that looks for the beginning, and the first part
+	hook.left.Store(2) // after the first part
 	proxy.Refuse(false)
 	r.reached(t, p.last)
 	assert.Positive(t, r.verify(t, p.sent))
@@ -348,15 +344,17 @@ func TestJournalTrimmedDuringRecoveryIsAGap(t *testing.T) {
 // The journal was empty when the connection was cut, and is trimmed before it is read for the first time.
 func TestJournalTrimmedBeforeItIsReadIsAGap(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
-	client, history := server.Client(t), notification.WithHistory(100, 0)
+	server, history := redistest.Start(t), notification.WithHistory(100, 0)
+	client, proxy := through(t, server)
 	p := &publisher{system: newSystem(t, server.Client(t), history)}
 	hook := &meddler{before: func() { assert.Zero(t, p.publish(t.Context(), "k", 500)) }}
-	client.AddHook(hook)
-	n := newSystem(t, client, history)
+	n := newSystem(t, withHook(client, hook.hook()), history)
 	r := record(t, subscribe(t, n, "k"))
 	hook.left.Store(1)
-	require.NoError(t, server.Client(t).Do(t.Context(), "client", "kill", "type", "pubsub").Err())
+	proxy.Refuse(true)
+	proxy.Cut()
+	require.Zero(t, p.publish(t.Context(), "k", 1))
+	proxy.Refuse(false)
 	require.Eventually(t, func() bool { return r.last() > 0 }, patience, time.Millisecond)
 	r.reached(t, p.last)
 	assert.Positive(t, r.verify(t, p.sent))
@@ -368,24 +366,19 @@ func TestReplayOfAWipedJournal(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	client, admin := server.Client(t), server.Client(t)
-	n := newSystem(t, client, notification.WithBufferSize(1))
-	hook := &meddler{
-		before: func() {
-			assert.NoError(t, admin.FlushAll(t.Context()).Err())
-			value := fmt.Sprintf(`"time":%q,"n":3}`, time.Now().UTC().Format(time.RFC3339Nano))
-			event := redis.XAddArgs{Stream: journalKey, Values: []any{"k", "somebody.1\n1:k", "v", value}}
-			assert.NoError(t, admin.XAdd(t.Context(), &event).Err())
-		},
-		after: func() { assert.NoError(t, admin.Do(t.Context(), "client", "kill", "type", "pubsub").Err()) },
+	var hook meddler
+	n := newSystem(t, withHook(client, hook.hook()), notification.WithBufferSize(1))
+	hook.before = func() {
+		assert.NoError(t, admin.FlushAll(t.Context()).Err())
+		value := fmt.Sprintf(`"time":%q,"n":3}`, time.Now().UTC().Format(time.RFC3339Nano))
+		event := redis.XAddArgs{Stream: journalKey, Values: []any{"k", "somebody.1\n1:k", "v", value}}
+		assert.NoError(t, admin.XAdd(t.Context(), &event).Err())
 	}
-	client.AddHook(hook)
+	hook.after = func() { assert.NoError(t, admin.Do(t.Context(), "client", "kill", "type", "pubsub").Err()) }
 	s, other := subscribe(t, n, "k"), subscribe(t, n, "k*")
 	for i := range 2 { // the second is left to the journal
 		require.NoError(t, n.Publish(t.Context(), "k", numbered{i + 1}))
 		next(t, other)
-	}
-	for _, err := range n.Replay(t.Context(), "k", "", "") {
-		require.NoError(t, err) // and the script is known
 	}
 	hook.left.Store(1)
 	next(t, s)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -380,22 +379,15 @@ func TestOldEventsThatAreForwardedArriveAsTheyAre(t *testing.T) {
 }
 
 // narrow lets only small parts of the journal arrive in time, as where events are large or the network is slow.
-type narrow struct {
-	redistest.Hook
-	limit atomic.Int32
-}
+type narrow struct{ limit atomic.Int32 }
 
-func (h *narrow) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		args, limit := cmd.Args(), int(h.limit.Load())
-		// As in meddler, with the number of events behind it.
-		if at := slices.Index(args, any("18446744073709551615-18446744073709551615")); at > 0 && limit > 0 {
-			if count, ok := args[at+1].(int); ok && count > limit {
-				return &net.OpError{Op: "read", Net: "tcp", Err: os.ErrDeadlineExceeded}
-			}
+func (h *narrow) hook() *partHook {
+	return &partHook{read: func(_ context.Context, p part, next func() error) error {
+		if limit := int(h.limit.Load()); limit >= 0 && limit < p.count {
+			return &net.OpError{Op: "read", Net: "tcp", Err: os.ErrDeadlineExceeded}
 		}
-		return next(ctx, cmd)
-	}
+		return next()
+	}}
 }
 
 func TestRecoveryOfEventsThatArriveSlowly(t *testing.T) {
@@ -406,8 +398,8 @@ func TestRecoveryOfEventsThatArriveSlowly(t *testing.T) {
 			server := redistest.Start(t)
 			client, proxy := through(t, server)
 			hook := &narrow{}
-			client.AddHook(hook)
-			n, outside := newSystem(t, client), newSystem(t, server.Client(t))
+			hook.limit.Store(-1)
+			n, outside := newSystem(t, withHook(client, hook.hook())), newSystem(t, server.Client(t))
 			r := record(t, subscribe(t, n, "k"))
 			p := &publisher{system: outside}
 			require.Zero(t, p.publish(t.Context(), "k", 10))
