@@ -86,8 +86,8 @@ func (s *Subscription) forget() {
 	}
 }
 
-// needs returns where a subscription is, and whether it could take messages now: half of its buffer is to be empty, so that a
-// slow reader does not cost a part of the journal for each message.
+// needs returns where a subscription is, and whether it could take messages now: a quarter of its buffer is to be empty, so
+// that a slow reader does not cost a part of the journal for each message.
 func (s *Subscription) needs() (at journal.Position, room, gone bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -95,7 +95,7 @@ func (s *Subscription) needs() (at journal.Position, room, gone bool) {
 		return at, false, true
 	}
 	free := cap(s.messages) - len(s.messages)
-	return s.at, free > 0 && (!s.waiting || 2*free >= cap(s.messages)), false
+	return s.at, free > 0 && (!s.waiting || 4*free >= cap(s.messages)), false
 }
 
 // follows tells of a gap if something may be missing between a subscription and what the part of the journal gives it.

@@ -287,7 +287,7 @@ func (s *Subscription) resume(now *journal.Status) bool {
 	s.until = endPosition(now)
 	switch {
 	case !s.until.Less(s.at):
-	case s.until.Offset == s.at.Offset:
+	case s.until.Offset == s.at.Offset && s.at.Offset > 0:
 		s.at.Ms = 0 // it expired, and nothing has come since
 	default:
 		// It has not come so far: it is a younger one, and all of it is new.
