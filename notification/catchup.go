@@ -260,7 +260,7 @@ func (c *catchup) next(from []journal.Position) journal.Position {
 
 // read returns the part behind a position. It is nil if that is of another journal than the connection's.
 func (c *catchup) read(ctx context.Context, here place, at journal.Position) (*part, error) {
-	read, err := c.reader.After(ctx, journal.Server{Client: here.session.Client, Listened: here.session.Beats}, at)
+	read, err := c.reader.After(ctx, journal.Server{Client: here.session.Client}, at)
 	if err != nil {
 		return nil, err
 	}

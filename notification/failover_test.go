@@ -219,8 +219,7 @@ func TestConnectionToTheWrongServer(t *testing.T) {
 	t.Parallel()
 	right, wrong := redistest.Start(t).Client(t), redistest.Start(t).Client(t)
 	client := newApart(right, right)
-	// Heartbeats are no help.
-	n := newSystem(t, client, notification.WithHeartbeat(time.Hour))
+	n := newSystem(t, client, notification.WithHeartbeat(500*time.Millisecond))
 	r := record(t, subscribe(t, n, "k"))
 	p := &publisher{system: n}
 	require.Zero(t, p.publish(t.Context(), "k", 10))

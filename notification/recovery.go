@@ -167,15 +167,25 @@ func isOver(s *feed.Session) bool {
 func (d *dispatcher) look(s *feed.Session) (journal.Now, error) {
 	ctx, cancel := d.within()
 	defer cancel()
-	on := journal.Server{Client: s.Client, Listened: s.Beats}
+	// Every connection of the client leads to the server of the session.
+	on, k := journal.Server{Client: s.Client}, &d.known
 	now, err := d.journal.Look(ctx, on, d.before())
-	if k := &d.known; err == nil && now.Epoch != k.epoch && !k.passed.Same(&k.verified) {
-		// What has passed since the last heartbeat may be of the new epoch already.
-		k.passed = k.verified
-		return d.journal.Look(ctx, on, d.before())
+	if err != nil || now.Epoch == k.epoch || !isThere(&now, &k.passed) || k.passed.Same(&k.verified) {
+		return now, err
 	}
-	return now, err
+	// What has passed since the last heartbeat may be of the new epoch already.
+	passed := k.passed
+	k.passed = k.verified
+	sooner, err := d.journal.Look(ctx, on, d.before())
+	if err != nil || isThere(&sooner, &k.verified) {
+		k.passed = passed
+		return now, err
+	}
+	return sooner, nil
 }
+
+// isThere reports whether the event that was looked for is in the journal.
+func isThere(now *journal.Now, e *journal.Envelope) bool { return now.AtCursor != nil && now.AtCursor.Same(e) }
 
 // before returns what a comparison needs to know.
 func (d *dispatcher) before() journal.Known {
@@ -212,7 +222,7 @@ func (d *dispatcher) accept(s *feed.Session, now *journal.Now, running bool) {
 	end := endPosition(&now.Status)
 	r := reading{from: k.passed.Pos, until: end}
 	behind, nothing := k.passed.Pos, false
-	switch intact := now.AtCursor != nil && now.AtCursor.Same(&k.passed); {
+	switch {
 	case k.epoch == "":
 		d.missed(GapUnreadable, behind) // those that were live while the journal could not be read
 		r.from = end
@@ -224,7 +234,7 @@ func (d *dispatcher) accept(s *feed.Session, now *journal.Now, running bool) {
 		}
 		// A server that has sent everything before and after its data was wiped has left out nothing.
 		r.sparesLive = v.Reason == journal.Wiped && running && now.Identity == k.identity && now.Identity.Role == "master"
-	case !intact:
+	case !isThere(now, &k.passed):
 		r.gone = true
 		nothing = v.Reason == journal.None && now.Length == 0
 	case v.Reason != journal.None || d.held:
