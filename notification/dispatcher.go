@@ -39,9 +39,13 @@ type dispatcher struct {
 
 	up      bool    // what arrives is delivered
 	held    bool    // it is not, since the server is a replica without its master
-	touched bool    // this session has delivered something
+	touched bool    // what is lost with this session is to be told
 	session uint64  // its number, 0 without one
 	current current // the event at hand, or the last one
+
+	early      []early // came before that
+	earlyBytes int
+	overflown  bool // there were too many
 
 	known    knowledge
 	highest  journal.Position // an event that is not behind it has passed before
@@ -79,12 +83,16 @@ func (c *current) fields() *journal.Envelope {
 
 // Message implements feed.Sink.
 func (d *dispatcher) Message(s *feed.Session, n feed.Name, channel, payload string) {
-	d.session, d.touched = s.Number, true
+	d.session = s.Number
 	if c := &d.current; payload != c.payload || payload == "" {
 		d.settle()
 		d.open(s, payload)
 	}
-	if d.current.skip {
+	switch {
+	case d.current.skip:
+		return
+	case !d.up && !d.held:
+		d.keep(early{n, channel, payload})
 		return
 	}
 	if t := d.topics.lookup(n); t != nil {
@@ -130,6 +138,42 @@ func (d *dispatcher) open(s *feed.Session, payload string) {
 	}
 	if c.ours {
 		d.metrics.arrived(time.Since(c.envelope.Time))
+	}
+}
+
+// early is a message that arrived before the session was up.
+type early struct {
+	name             feed.Name
+	channel, payload string
+}
+
+// maxEarly and maxEarlyBytes bound what is kept of these.
+const (
+	maxEarly      = 4096
+	maxEarlyBytes = 4 << 20
+)
+
+// keep keeps a message until the session is up: it may not come to that, and what was missed before is to be told first.
+func (d *dispatcher) keep(e early) {
+	d.early = append(d.early, e)
+	if d.earlyBytes += len(e.payload); len(d.early) > maxEarly || d.earlyBytes > maxEarlyBytes {
+		d.overflown = true
+		d.lose(d.early[:1])
+		d.earlyBytes -= len(d.early[0].payload)
+		d.early = d.early[1:]
+	}
+}
+
+// lose marks the names of messages that are lost as ones that other programs publish to, which is told when the session
+// ends.
+func (d *dispatcher) lose(lost []early) {
+	d.touched = true
+	for _, e := range lost {
+		if t := d.topics.lookup(e.name); t != nil {
+			t.mu.Lock()
+			t.foreign = true
+			t.mu.Unlock()
+		}
 	}
 }
 
@@ -191,7 +235,7 @@ func (d *dispatcher) Confirmed(s *feed.Session, n feed.Name) {
 // published after they were asked for. One that resumes reads the journal, up to what a heartbeat knows that comes after the
 // confirmation.
 func (d *dispatcher) join(subs []*Subscription, afterBeat bool) {
-	if d.history && !d.up || d.beat == 0 {
+	if !d.up || d.beat == 0 {
 		return
 	}
 	var resumed []*Subscription
@@ -253,7 +297,7 @@ func (d *dispatcher) Beat(s *feed.Session, payload string) {
 		d.compare(s, d.returned)
 	}
 	d.join(d.topics.waiting(), true)
-	if d.up || !d.history {
+	if d.up {
 		d.barrier.reach(d.beat)
 	}
 }
@@ -264,6 +308,10 @@ func (d *dispatcher) Down(_ *feed.Session, err error) {
 	d.frontier.pause()
 	d.health.set(cut)
 	closing := errors.Is(err, feed.ErrClosed)
+	if d.beat > 0 { // or nobody knows what server it was
+		d.lose(d.early)
+	}
+	d.early, d.earlyBytes, d.overflown = nil, 0, false
 	if d.touched && !closing {
 		if !d.history {
 			d.missed(GapReconnected, journal.Position{})

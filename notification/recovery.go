@@ -21,14 +21,14 @@ func (d *dispatcher) Up(s *feed.Session) {
 	d.settle()
 	d.session, d.touched = s.Number, true
 	if !d.history {
-		d.opened()
+		d.opened(s)
 		return
 	}
 	d.recover(s, false)
 }
 
 // opened begins to deliver what arrives.
-func (d *dispatcher) opened() {
+func (d *dispatcher) opened(s *feed.Session) {
 	d.up, d.held = true, false
 	switch {
 	case !d.history:
@@ -37,9 +37,22 @@ func (d *dispatcher) opened() {
 		d.recovered()
 	}
 	d.join(d.topics.waiting(), true)
+	d.deliverEarly(s)
 	d.barrier.reach(d.beat)
 	if len(d.topics.waiting()) > 0 || d.barrier.awaited() {
 		d.beatSoon() // for those who came after the one of the session
+	}
+}
+
+// deliverEarly delivers what came before the session was up.
+func (d *dispatcher) deliverEarly(s *feed.Session) {
+	if d.overflown {
+		d.foreignMissed()
+	}
+	early := d.early
+	d.early, d.earlyBytes, d.overflown = nil, 0, false
+	for _, e := range early {
+		d.Message(s, e.name, e.channel, e.payload)
 	}
 }
 
@@ -132,7 +145,7 @@ func (d *dispatcher) recover(s *feed.Session, running bool) {
 		case err == nil:
 			d.recovering.Over(d.log, "notification: recovery succeeds again")
 			d.accept(s, &now, running)
-			d.opened()
+			d.opened(s)
 			return
 		case isOver(s):
 			return // the next session tries again
@@ -141,7 +154,7 @@ func (d *dispatcher) recover(s *feed.Session, running bool) {
 		if permanent(err) {
 			// Live delivery is worth more than none, and the subscribers know.
 			d.goWithout(s)
-			d.opened()
+			d.opened(s)
 			return
 		}
 		timer := time.NewTimer(redisx.Backoff(failures, minRecoveryPause, maxRecoveryPause))
@@ -185,7 +198,9 @@ func (d *dispatcher) look(s *feed.Session) (journal.Now, error) {
 }
 
 // isThere reports whether the event that was looked for is in the journal.
-func isThere(now *journal.Now, e *journal.Envelope) bool { return now.AtCursor != nil && now.AtCursor.Same(e) }
+func isThere(now *journal.Now, e *journal.Envelope) bool {
+	return now.AtCursor != nil && now.AtCursor.Same(e)
+}
 
 // before returns what a comparison needs to know.
 func (d *dispatcher) before() journal.Known {
