@@ -45,7 +45,7 @@ type dispatcher struct {
 
 	early      []early // came before that
 	earlyBytes int
-	overflown  bool // there were too many
+	lost       map[feed.Name]struct{} // names of those that were too many
 
 	known    knowledge
 	highest  journal.Position // an event that is not behind it has passed before
@@ -157,23 +157,22 @@ const (
 func (d *dispatcher) keep(e early) {
 	d.early = append(d.early, e)
 	if d.earlyBytes += len(e.payload); len(d.early) > maxEarly || d.earlyBytes > maxEarlyBytes {
-		d.overflown = true
-		d.lose(d.early[:1])
+		if d.lost == nil {
+			d.lost = make(map[feed.Name]struct{})
+		}
+		d.lost[d.early[0].name] = struct{}{}
 		d.earlyBytes -= len(d.early[0].payload)
 		d.early = d.early[1:]
 	}
 }
 
-// lose marks the names of messages that are lost as ones that other programs publish to, which is told when the session
-// ends.
-func (d *dispatcher) lose(lost []early) {
-	d.touched = true
-	for _, e := range lost {
-		if t := d.topics.lookup(e.name); t != nil {
-			t.mu.Lock()
-			t.foreign = true
-			t.mu.Unlock()
-		}
+// lose marks names as ones that other programs publish to, since something was lost that they have published.
+func (d *dispatcher) lose(n feed.Name) {
+	if t := d.topics.lookup(n); t != nil {
+		d.touched = true
+		t.mu.Lock()
+		t.foreign = true
+		t.mu.Unlock()
 	}
 }
 
@@ -304,14 +303,19 @@ func (d *dispatcher) Beat(s *feed.Session, payload string) {
 
 // Down implements feed.Sink.
 func (d *dispatcher) Down(_ *feed.Session, err error) {
-	d.settle()
+	d.current = current{} // of the event at hand, copies may be missing
 	d.frontier.pause()
 	d.health.set(cut)
 	closing := errors.Is(err, feed.ErrClosed)
 	if d.beat > 0 { // or nobody knows what server it was
-		d.lose(d.early)
+		for n := range d.lost {
+			d.lose(n)
+		}
+		for _, e := range d.early {
+			d.lose(e.name)
+		}
 	}
-	d.early, d.earlyBytes, d.overflown = nil, 0, false
+	d.early, d.earlyBytes, d.lost = nil, 0, nil
 	if d.touched && !closing {
 		if !d.history {
 			d.missed(GapReconnected, journal.Position{})

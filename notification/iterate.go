@@ -113,7 +113,7 @@ func (w *walk) step(ctx context.Context) ([]*Message, error) {
 		return nil, w.failed(ctx, err)
 	}
 	w.attempts = 0
-	if !w.at.IsZero() && !part.Follows(w.at) {
+	if !w.at.IsZero() && !w.follows(&part) {
 		w.gap = &Gap{Reason: GapTrimmed, After: w.lastID, Time: time.Now()}
 	}
 	var messages []*Message
@@ -130,6 +130,14 @@ func (w *walk) step(ctx context.Context) ([]*Message, error) {
 	}
 	w.finished = !part.More
 	return messages, nil
+}
+
+// follows reports whether nothing is missing in front of a part: the event it is to begin with neither.
+func (w *walk) follows(p *journal.Part) bool {
+	if w.included {
+		return len(p.Entries) > 0 && p.Entries[0].Pos == w.at
+	}
+	return p.Follows(w.at)
 }
 
 // failed returns nil if another attempt, at fewer events, may succeed.

@@ -46,11 +46,14 @@ func (d *dispatcher) opened(s *feed.Session) {
 
 // deliverEarly delivers what came before the session was up.
 func (d *dispatcher) deliverEarly(s *feed.Session) {
-	if d.overflown {
+	for n := range d.lost {
+		d.lose(n)
+	}
+	if len(d.lost) > 0 {
 		d.foreignMissed()
 	}
 	early := d.early
-	d.early, d.earlyBytes, d.overflown = nil, 0, false
+	d.early, d.earlyBytes, d.lost = nil, 0, nil
 	for _, e := range early {
 		d.Message(s, e.name, e.channel, e.payload)
 	}
@@ -216,6 +219,10 @@ func (d *dispatcher) goWithout(s *feed.Session) {
 	here, _ := d.frontier.at()
 	d.frontier.reset(place{session: s, limit: here.limit, blind: true})
 	d.forget()
+	if d.returned != nil { // its state can
+		d.known.identity = d.returned.Identity
+		d.verified(d.returned)
+	}
 }
 
 // forget is called when positions have lost their meaning for subscriptions that are live.
