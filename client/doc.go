@@ -41,7 +41,7 @@
 //	+eval +evalsha +get +set +exists +del +pttl +pexpire +incr +time
 //	+zadd +zrem +zrange +zrank +zcard +zpopmin
 //	+publish +subscribe +ping
-//	+xadd +xdel +xlen +xrange +xrevrange
+//	+xadd +xdel +xtrim +xlen +xrange +xrevrange +hincrby +hget +hset +hsetnx
 //	+psubscribe +unsubscribe +punsubscribe
 //
 // A lock node needs the first three lines, and of the channels &<prefix>lock:inbox:* only.
