@@ -63,13 +63,13 @@ if reached == tonumber(total) then
   renew = true
 end
 
-local now = string.format('%s%03.0f', time[1], math.floor(time[2] / 1000))
+local now = time[1] .. string.format('%03d', time[2] / 1000)
 local offset, at, index, id, failures = reached - total, 3, 0, nil, nil
 while at < last do
   local key, value = ARGV[at], ARGV[at + 1]
   local size, failure, payload = #key + #value + 64, nil, nil
   offset = offset + size
-  id = now .. string.format('-%.0f', offset)
+  id = now .. string.format('-%d', offset)
   local added = redis.pcall('XADD', journal, 'NOMKSTREAM', 'MAXLEN', '~', 'SIZE', id, 'k', key, 'v', value)
   if not added then
     added = redis.pcall('XADD', journal, id, 'k', key, 'v', value) -- it expired, or was deleted or evicted
@@ -80,8 +80,8 @@ while at < last do
     if type(probe) == 'string' then
       redis.pcall('XDEL', journal, probe)
       local ms, sequence = string.match(probe, '(%d+)-(%d+)')
-      now = tonumber(sequence) < offset and ms or string.format('%.0f', ms + 1)
-      id = now .. string.format('-%.0f', offset)
+      now = tonumber(sequence) < offset and ms or string.format('%d', ms + 1)
+      id = now .. string.format('-%d', offset)
       added = redis.pcall('XADD', journal, 'MAXLEN', '~', 'SIZE', id, 'k', key, 'v', value)
     end
   end
@@ -116,7 +116,7 @@ while at < last do
   end
   at, index = at + 1, index + 1
 end
-if offset ~= reached then redis.call('HINCRBY', state, 'offset', string.format('%.0f', offset - reached)) end
+if offset ~= reached then redis.call('HINCRBY', state, 'offset', string.format('%d', offset - reached)) end
 
 if renew then
   -- Should it be refused, they only live for longer, and no larger.
@@ -133,7 +133,7 @@ if offset % STEP < tonumber(total) then
   if step - from >= 32 then
     redis.pcall('XTRIM', journal, 'MINID', '=', id)
   elseif ms and offset - behind >= BYTES / 2 then
-    redis.pcall('XTRIM', journal, 'MINID', '=', ms .. string.format('-%.0f', behind + 1))
+    redis.pcall('XTRIM', journal, 'MINID', '=', ms .. string.format('-%d', behind + 1))
   end
   for reachedBy = math.max(from + 1, step - 31), step do redis.pcall('HSET', state, reachedBy % 32, id) end
 end
