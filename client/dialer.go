@@ -4,12 +4,92 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/compozy/cache/internal/arguments"
+	"github.com/compozy/cache/internal/redisx"
 )
+
+// gate decides whether connections may be opened: not yet, yes, or not any more.
+// go-redis would otherwise connect whenever it likes, long before the application
+// has started and although its start may fail.
+type gate struct {
+	state  atomic.Int32
+	inside atomic.Int64 // how many commands are under way
+	// done is cancelled by close, which ends connections being opened as well.
+	done   context.Context
+	cancel context.CancelFunc
+}
+
+const (
+	gateShut int32 = iota
+	gateOpen
+	gateClosed
+)
+
+func newGate() *gate {
+	g := &gate{}
+	g.done, g.cancel = context.WithCancel(context.Background())
+	return g
+}
+
+// open reports whether it changed anything, so that only the first of several opens has
+// effects. A closed gate stays closed, as the pools behind it are gone.
+func (g *gate) open() bool { return g.state.CompareAndSwap(gateShut, gateOpen) }
+
+// refuse is the first half of close: what is under way may still end well.
+func (g *gate) refuse() { g.state.Store(gateClosed) }
+
+// close also ends all connections, those being opened included.
+func (g *gate) close() {
+	g.refuse()
+	g.cancel()
+}
+
+// enter returns nil for a command that may begin, whose caller then calls leave when it
+// has ended, or the reason why it may not.
+func (g *gate) enter() error {
+	g.inside.Add(1)
+	if g.state.Load() == gateOpen {
+		return nil
+	}
+	g.leave()
+	return g.check()
+}
+
+func (g *gate) leave() { g.inside.Add(-1) }
+
+// drain waits, for so long at most, until no command is under way. It is for after
+// refuse, which lets no other begin.
+func (g *gate) drain(limit time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	for g.inside.Load() > 0 && redisx.Sleep(ctx, time.Millisecond) == nil {
+	}
+}
+
+// check returns nil if the gate is open, otherwise the reason why it is not.
+func (g *gate) check() error {
+	switch g.state.Load() {
+	case gateOpen:
+		return nil
+	case gateShut:
+		return ErrNotStarted
+	default:
+		return redis.ErrClosed // which callers of go-redis know
+	}
+}
+
+// blame replaces the "operation was canceled" of what Close interrupted.
+func (g *gate) blame(err error) error {
+	if g.done.Err() != nil {
+		return redis.ErrClosed
+	}
+	return err
+}
 
 // dialFunc is the shape of redis.Options.Dialer.
 type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -22,8 +102,9 @@ type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 // a connection that comes back to a closed pool. With Sentinel its Close also waits for
 // questions to sentinels, and does not end them by itself.
 //
-// It leads to servers, whose connections it has watched.
-func (g *gate) dialer(dial dialFunc, e *endpoint, servers *peers) dialFunc {
+// Without a dial function it is net's own, without a security there is no TLS. The
+// connections are among the peers.
+func (g *gate) dialer(dial dialFunc, limit time.Duration, tls *security, peers *peers) dialFunc {
 	if dial == nil {
 		d := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
 			// Notices a vanished peer in about 45 s, before most firewalls
@@ -32,12 +113,11 @@ func (g *gate) dialer(dial dialFunc, e *endpoint, servers *peers) dialFunc {
 		}}
 		dial = d.DialContext
 	}
-	e.provided.replaces(servers)
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if err := g.check(); err != nil {
 			return nil, err
 		}
-		ctx, cancel := context.WithTimeout(ctx, e.options.DialTimeout)
+		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
 		defer context.AfterFunc(g.done, cancel)()
 		conn, err := dial(ctx, network, addr)
@@ -47,15 +127,15 @@ func (g *gate) dialer(dial dialFunc, e *endpoint, servers *peers) dialFunc {
 		if arguments.IsNil(conn) {
 			return nil, errNoConnection
 		}
-		if e.tls != nil {
-			secure, err := e.tls.handshake(ctx, conn, addr)
+		if tls != nil {
+			secure, err := tls.handshake(ctx, conn, addr)
 			if err != nil {
 				_ = conn.Close()
 				return nil, g.blame(err)
 			}
 			conn = secure
 		}
-		return servers.watch(g.done, conn, addr), nil
+		return peers.watch(g.done, conn, addr), nil
 	}
 }
 

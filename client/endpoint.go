@@ -22,43 +22,59 @@ const (
 
 // endpoint is where and how to connect, with the URL already taken apart.
 type endpoint struct {
-	mode    string
-	network string // tcp or unix
-	addrs   []string
-	options redis.UniversalOptions
-	tls     *security // nil without TLS
-	ownURL  bool      // of a lock node that is a URL, with credentials of its own
-	// provided are credentials that a provider may replace; nil without one.
-	provided *provided
+	mode     string
+	network  string // tcp or unix
+	addrs    []string
+	options  redis.UniversalOptions
+	tls      *security // nil without TLS
+	lockNode bool
+	ownURL   bool      // of a lock node that is a URL, with credentials of its own
+	provided *provided // credentials that a provider may replace; nil without one
 }
 
-// mainEndpoint derives the main server's endpoint from a complete, valid Config.
-func mainEndpoint(cfg *config.Config) (*endpoint, error) {
-	e := &endpoint{mode: modeSingle, network: "tcp", options: baseOptions(cfg)}
+// endpoints returns the main server's endpoint, and those of the lock nodes, of a complete,
+// valid Config. While the gate is shut nobody is asked for credentials.
+func endpoints(cfg *config.Config, g *gate) ([]*endpoint, error) {
+	main, err := mainEndpoint(cfg, g)
+	if err != nil {
+		return nil, err
+	}
+	all := []*endpoint{main}
+	for _, node := range cfg.LockNodes {
+		e, err := lockEndpoint(cfg, node, main)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, e)
+	}
+	return all, nil
+}
+
+func mainEndpoint(cfg *config.Config, g *gate) (*endpoint, error) {
+	e := &endpoint{
+		mode: modeSingle, network: "tcp", addrs: []string{net.JoinHostPort(strings.Trim(cfg.Host, "[]"), cfg.Port)},
+		options: baseOptions(cfg), provided: newProvided(cfg.CredentialsProvider),
+	}
 	o := &e.options
 	o.Username, o.Password, o.DB = cfg.Username, cfg.Password, cfg.Database()
-	e.addrs = []string{net.JoinHostPort(strings.Trim(cfg.Host, "[]"), cfg.Port)}
-
-	var fromURL *redis.Options
+	var url *redis.Options
 	if cfg.URL != "" {
 		var err error
-		if fromURL, err = config.ParseURL(cfg.URL); err != nil {
+		if url, err = config.ParseURL(cfg.URL); err != nil {
 			return nil, fmt.Errorf("client: %w", err)
 		}
-		e.network, e.addrs = fromURL.Network, []string{fromURL.Addr}
-		applyOptions(o, fromURL)
-		if fromURL.Password != "" {
-			o.Username, o.Password = fromURL.Username, fromURL.Password
+		e.network, e.addrs = url.Network, []string{url.Addr}
+		applyOptions(o, url)
+		if url.Password != "" {
+			o.Username, o.Password = url.Username, url.Password
 		} else {
-			o.Username = cmp.Or(fromURL.Username, o.Username)
+			o.Username = cmp.Or(url.Username, o.Username)
 		}
 	}
-	e.provided = newProvided(cfg.CredentialsProvider)
-	o.CredentialsProviderContext = credentials(cfg, o.Username, e.provided)
+	o.CredentialsProviderContext = g.bounds(credentials(cfg, o.Username, e.provided), cfg.DialTimeout)
 	switch {
 	case cfg.MasterName != "":
-		e.mode, e.addrs = modeSentinel, cfg.Addrs
-		o.MasterName = cfg.MasterName
+		e.mode, e.addrs, o.MasterName = modeSentinel, cfg.Addrs, cfg.MasterName
 		o.SentinelUsername, o.SentinelPassword = cfg.SentinelUsername, cfg.SentinelPassword
 	case cfg.Cluster:
 		e.mode = modeCluster
@@ -70,13 +86,8 @@ func mainEndpoint(cfg *config.Config) (*endpoint, error) {
 		return e, nil
 	}
 	var err error
-	if e.tls, err = newSecurity(cfg); err != nil {
-		return nil, err
-	}
-	if fromURL != nil {
-		e.tls.applySkipVerify(cfg.URL, fromURL)
-	}
-	return e, nil
+	e.tls, err = newSecurity(cfg, cfg.URL, url)
+	return e, err
 }
 
 // lockEndpoint derives the endpoint of one independent master. host:port takes
@@ -85,7 +96,7 @@ func mainEndpoint(cfg *config.Config) (*endpoint, error) {
 func lockEndpoint(cfg *config.Config, node string, main *endpoint) (*endpoint, error) {
 	if !strings.Contains(node, "://") {
 		e := &endpoint{
-			mode: modeSingle, network: "tcp", addrs: []string{node},
+			mode: modeSingle, network: "tcp", addrs: []string{node}, lockNode: true,
 			options: main.options, tls: main.tls, provided: main.provided,
 		}
 		// Locks live in the database that the application uses, but neither
@@ -93,24 +104,23 @@ func lockEndpoint(cfg *config.Config, node string, main *endpoint) (*endpoint, e
 		e.options.MasterName, e.options.SentinelUsername, e.options.SentinelPassword = "", "", ""
 		return e, nil
 	}
-	fromURL, err := config.ParseURL(node)
+	url, err := config.ParseURL(node)
 	if err != nil {
 		return nil, fmt.Errorf("client: lock node: %w", err)
 	}
 	e := &endpoint{
-		mode: modeSingle, network: fromURL.Network, addrs: []string{fromURL.Addr},
-		options: baseOptions(cfg), ownURL: true,
+		mode: modeSingle, network: url.Network, addrs: []string{url.Addr}, lockNode: true, ownURL: true,
+		options: baseOptions(cfg),
 	}
-	e.options.Username, e.options.Password, e.options.DB = fromURL.Username, fromURL.Password, fromURL.DB
-	applyOptions(&e.options, fromURL)
-	if fromURL.TLSConfig == nil {
+	e.options.Username, e.options.Password, e.options.DB = url.Username, url.Password, url.DB
+	applyOptions(&e.options, url)
+	if url.TLSConfig == nil {
 		return e, nil
 	}
-	if e.tls, err = newSecurity(cfg); err != nil {
+	if e.tls, err = newSecurity(cfg, node, url); err != nil {
 		return nil, err
 	}
 	e.tls.config.ServerName = "" // the name to verify is that of the node
-	e.tls.applySkipVerify(node, fromURL)
 	return e, nil
 }
 
@@ -203,9 +213,7 @@ func (e *endpoint) connect(dial dialFunc) redis.UniversalClient {
 	if e.tls != nil {
 		o.TLSConfig = e.tls.config // shown by Options; our dialer does the handshake
 	}
-	// go-redis would begin to open idle connections inside its constructor. See
-	// idleKeeper.
-	o.MinIdleConns = 0
+	o.MinIdleConns = 0 // see idleKeeper
 	switch e.mode {
 	case modeSentinel:
 		return redis.NewFailoverClient(o.Failover())

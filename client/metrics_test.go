@@ -89,7 +89,7 @@ func TestStatus(t *testing.T) {
 		"canceled": {context.Canceled, fmt.Errorf("wrapped: %w", context.Canceled)},
 	} {
 		for _, err := range errs {
-			require.Equal(t, want, statusName(status(err)), "%v", err)
+			require.Equal(t, want, status(err), "%v", err)
 		}
 	}
 }

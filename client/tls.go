@@ -7,9 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
+	neturl "net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -28,32 +29,28 @@ type security struct {
 	custom        bool // config is a copy of the Config's TLSConfig
 }
 
-// newSecurity returns how to speak TLS with the settings of cfg.
-func newSecurity(cfg *config.Config) (*security, error) {
+// newSecurity returns how to speak TLS with the settings of cfg. The option skip_verify of a
+// URL, which is raw and parsed if there is one, wins over TLSSkipVerify. A TLSConfig wins over
+// both: it may insist on a verification that a URL must not switch off.
+func newSecurity(cfg *config.Config, raw string, parsed *redis.Options) (*security, error) {
 	if cfg.TLSConfig != nil {
 		return &security{config: cfg.TLSConfig.Clone(), custom: true}, nil
+	}
+	skip := cfg.TLSSkipVerify
+	if parsed != nil && parsed.TLSConfig != nil {
+		if u, err := neturl.Parse(raw); err == nil && u.Query().Has("skip_verify") {
+			skip = parsed.TLSConfig.InsecureSkipVerify
+		}
 	}
 	s := &security{
 		config: &tls.Config{
 			MinVersion:         tls.VersionTLS12,
 			ServerName:         cfg.TLSServerName,
-			InsecureSkipVerify: cfg.TLSSkipVerify, //nolint:gosec // a setting, off unless asked for
+			InsecureSkipVerify: skip, //nolint:gosec // a setting, off unless asked for
 		},
 		ca: cfg.TLSCAFile, cert: cfg.TLSCertFile, key: cfg.TLSKeyFile,
 	}
 	return s, s.readFiles(s.config)
-}
-
-// applySkipVerify lets the option skip_verify of a URL win over TLSSkipVerify. A TLSConfig
-// wins over both: it may insist on a verification that a URL must not switch off.
-func (s *security) applySkipVerify(raw string, parsed *redis.Options) {
-	if s.custom {
-		return
-	}
-	u, err := url.Parse(raw)
-	if err == nil && parsed.TLSConfig != nil && u.Query().Has("skip_verify") {
-		s.config.InsecureSkipVerify = parsed.TLSConfig.InsecureSkipVerify
-	}
 }
 
 // handshake makes conn, which leads to addr, a TLS connection. It leaves conn to the
@@ -108,18 +105,17 @@ func (s *security) readFiles(out *tls.Config) error {
 }
 
 // readPair reads the client certificate and its key.
-func (s *security) readPair() (tls.Certificate, error) {
+func (s *security) readPair() (pair tls.Certificate, err error) {
 	cert, err := smallfile.Read(s.cert, smallfile.PEM)
 	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("client: client certificate %s %w", s.cert, err)
+		return pair, fmt.Errorf("client: client certificate %s %w", s.cert, err)
 	}
 	key, err := smallfile.Read(s.key, smallfile.PEM)
 	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("client: key of client certificate %s %w", s.key, err)
+		return pair, fmt.Errorf("client: key of client certificate %s %w", s.key, err)
 	}
-	pair, err := tls.X509KeyPair(cert, key)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("client: client certificate %s with key %s: %w", s.cert, s.key, err)
+	if pair, err = tls.X509KeyPair(cert, key); err != nil {
+		return pair, fmt.Errorf("client: client certificate %s with key %s: %w", s.cert, s.key, err)
 	}
 	return pair, nil
 }
@@ -144,10 +140,15 @@ func (e *endpoint) tlsAdvice(err error) string {
 	if e.tls == nil {
 		return ""
 	}
+	// The type of an alert does not say which one it is. A server whose certificate does not
+	// please us hears of that from us, so what it says itself is about ours.
+	text, alert := err.Error(), isAlert(err)
 	_, authority := errors.AsType[x509.UnknownAuthorityError](err)
 	_, name := errors.AsType[x509.HostnameError](err)
-	// The type of an alert does not say which one it is.
-	certificate := isAlert(err) && strings.Contains(err.Error(), "certificate required")
+	certificate := "TLSCertFile and TLSKeyFile (REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE)"
+	if e.tls.custom {
+		certificate = "Certificates of TLSConfig"
+	}
 	switch {
 	case authority && e.tls.custom:
 		return "set RootCAs of TLSConfig"
@@ -159,13 +160,48 @@ func (e *endpoint) tlsAdvice(err error) string {
 		return "set ServerName of TLSConfig to a name of the certificate"
 	case name:
 		return "set TLSServerName (REDIS_TLS_SERVER_NAME) to a name of the certificate"
-	case certificate && e.tls.custom:
-		return "set Certificates of TLSConfig"
-	case certificate:
-		return "set TLSCertFile and TLSKeyFile (REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE)"
+	case alert && strings.Contains(text, "remote error: tls: certificate required"):
+		return "the server wants a client certificate: set " + certificate
+	case alert && strings.Contains(text, "remote error: tls: handshake failure") && !e.tls.hasCertificate(): // TLS 1.2
+		return "the server may want a client certificate: set " + certificate
+	case alert && strings.Contains(text, "remote error: tls: ") && strings.Contains(text, "certificate"):
+		return "the server refuses the client certificate: check " + certificate
 	default:
 		return ""
 	}
+}
+
+// hasCertificate reports whether there is a client certificate.
+func (s *security) hasCertificate() bool {
+	return len(s.config.Certificates) > 0 || s.config.GetClientCertificate != nil
+}
+
+// alertTime is how long lostAlert waits for a server that has nothing to say.
+const alertTime = 500 * time.Millisecond
+
+// lostAlert returns what a server says that refuses our certificate, where err is how a
+// connection broke that could not be told from a network that failed, or nil. With TLS 1.3 a
+// server refuses it when we may have sent the first command already, and closing the connection
+// then destroys its words. Nothing is sent here, so that they arrive.
+func (s *server) lostAlert(ctx context.Context, err error) error {
+	if s.endpoint.tls == nil || s.fit.Load() || redisx.IsReply(err) || redisx.IsUnsent(err) || isContext(err) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, alertTime)
+	defer cancel()
+	for _, addr := range s.endpoint.addrs {
+		conn, err := s.dial(ctx, s.endpoint.network, addr)
+		if err == nil {
+			stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+			_, err = conn.Read(make([]byte, 1))
+			stop()
+			_ = conn.Close()
+		}
+		if err != nil && isAlert(err) {
+			return err
+		}
+	}
+	return nil
 }
 
 // speaksTLS reports whether the server takes a TLS handshake, where plain text was

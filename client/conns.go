@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"maps"
@@ -18,23 +19,14 @@ import (
 // read timeout and one of its retries, until none of the old ones was left.
 //
 // Therefore one request that got no answer in time makes all connections to the same address
-// suspect. A suspect connection is used again only if it has answered a request that was sent
-// later. In detail:
-//
-//   - Each connection has pendingSince, when its first request without an answer yet was sent,
-//     and lastAnswered, when its latest answered request was sent.
-//   - When a read times out, its pendingSince becomes the address' lastUnanswered.
-//   - A connection whose lastAnswered is before lastUnanswered is replaced.
-//
+// suspect: one of them is used again only if it has answered a request that was sent later.
 // Before go-redis uses a connection of the pool, it looks at its socket through SyscallConn.
 // An error there makes it close the connection and take or open another one.
 //
 // Only a read that had the configured read timeout counts. One with another deadline belongs to
 // a context or to a command with a timeout of its own, such as a BLPOP that waits for a second:
-// that no answer came is what it waited for.
-//
-// A health check asks what every server answers at once, so a check without an answer proves as
-// much, in less time: see server.unanswered.
+// that no answer came is what it waited for. A health check asks what every server answers at
+// once, so a check without an answer proves as much, in less time: see server.unanswered.
 
 // clockStep is how far from the read timeout a deadline may be that was derived from it,
 // a moment before it is set.
@@ -62,7 +54,6 @@ type peer struct {
 	lastGivenUp atomic.Int64
 }
 
-// newPeers returns no peers yet, whose clients have this read timeout.
 func newPeers(readTimeout time.Duration) *peers {
 	return &peers{start: time.Now(), readTimeout: readTimeout, at: make(map[string]*peer)}
 }
@@ -93,10 +84,14 @@ func (p *peers) distrust(began int64, everywhere bool) {
 	everywhere = everywhere && slices.ContainsFunc(slices.Collect(maps.Values(p.at)), unanswered)
 	for _, at := range p.at {
 		if everywhere || unanswered(at) {
-			at.lastUnanswered.Store(max(at.lastUnanswered.Load(), began))
+			raise(&at.lastUnanswered, began)
 		}
 	}
 }
+
+// raise is not exact: of two at the same moment the earlier may win, and a connection that
+// answered in between then costs one more time-out.
+func raise(last *atomic.Int64, sent int64) { last.Store(max(last.Load(), sent)) }
 
 // replaceAll keeps the connections that are open now from being used again.
 func (p *peers) replaceAll() { p.replaceBefore.Store(p.now()) }
@@ -104,11 +99,10 @@ func (p *peers) replaceAll() { p.replaceBefore.Store(p.now()) }
 // watchedConn notes when requests are sent, and which were answered.
 type watchedConn struct {
 	net.Conn
-	peers  *peers
-	peer   *peer        // its address
-	raw    syscall.Conn // Conn, or nil if it is no such
-	opened int64
-	// greeting is what the server has said, if it does not want the connection.
+	peers    *peers
+	peer     *peer        // its address
+	raw      syscall.Conn // Conn, or nil if it is no such
+	opened   int64
 	greeting greeting
 	// usesReadTimeout is set while the deadline for reads is that of the read timeout.
 	usesReadTimeout atomic.Bool
@@ -154,8 +148,9 @@ func (c *watchedConn) SetReadDeadline(t time.Time) error {
 func (c *watchedConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	c.greeting.hear(b[:n])
-	if n == 0 && err != nil {
-		if n, ok := c.repeated(b, err); ok {
+	late := err != nil && errors.Is(err, os.ErrDeadlineExceeded)
+	if n == 0 && err != nil && !late {
+		if n = copy(b, c.greeting.words()); n > 0 {
 			return n, nil
 		}
 	}
@@ -164,13 +159,11 @@ func (c *watchedConn) Read(b []byte) (int, error) {
 			c.lastAnswered.Store(sent)
 		}
 	}
-	if err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
-		// Of two at the same moment the earlier may win: a connection that answered in
-		// between then costs one more time-out.
+	if late {
 		sent := c.pendingSince.Load()
-		c.peer.lastGivenUp.Store(max(c.peer.lastGivenUp.Load(), sent))
+		raise(&c.peer.lastGivenUp, sent)
 		if c.usesReadTimeout.Load() {
-			c.peer.lastUnanswered.Store(max(c.peer.lastUnanswered.Load(), sent))
+			raise(&c.peer.lastUnanswered, sent)
 		}
 	}
 	return n, err
@@ -198,3 +191,72 @@ var _ syscall.RawConn = noSocket{}
 func (noSocket) Control(func(fd uintptr)) error    { return errors.ErrUnsupported }
 func (noSocket) Read(func(fd uintptr) bool) error  { return nil }
 func (noSocket) Write(func(fd uintptr) bool) error { return errors.ErrUnsupported }
+
+// greeting is what a server says before it closes a connection that it does not want: it is
+// in protected mode, or has as many clients as it may have. It waits for no request. go-redis
+// writes first, and may then find the connection broken, or takes those words for the reply to
+// its HELLO and finds it broken at the next command. Its error would say no more than EOF or
+// "broken pipe". So the words are kept, and are the reply to whatever is sent on such a
+// connection. Nothing that is has been executed.
+type greeting struct {
+	over atomic.Bool // the first reply is known to be something else
+
+	mu   sync.Mutex // protects said
+	said []byte     // so far; complete with a line break at its end
+}
+
+const (
+	// maxGreeting is how much is kept; Redis' longest words have some 900 bytes.
+	maxGreeting = 2048
+	// greetingTime is how long the words are looked for once the connection is known to be
+	// broken: they have arrived before that was known.
+	greetingTime = 100 * time.Millisecond
+)
+
+// hear takes what arrived on the connection.
+func (g *greeting) hear(b []byte) {
+	if g.over.Load() || len(b) == 0 {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.said = append(g.said, b[:min(len(b), maxGreeting-len(g.said))]...)
+	for _, start := range []string{"-DENIED ", "-ERR max number of clients "} {
+		if n := min(len(g.said), len(start)); string(g.said[:n]) == start[:n] {
+			return
+		}
+	}
+	g.said = nil
+	g.over.Store(true)
+}
+
+// words returns the whole greeting, and nothing while the connection may be wanted.
+func (g *greeting) words() []byte {
+	if g.over.Load() {
+		return nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !bytes.HasSuffix(g.said, []byte("\n")) {
+		return nil
+	}
+	return g.said
+}
+
+// unwanted reports whether the server has turned the connection away, where a request could
+// not be sent. It reads what has arrived.
+func (c *watchedConn) unwanted() bool {
+	if c.greeting.over.Load() {
+		return false
+	}
+	_ = c.Conn.SetReadDeadline(time.Now().Add(greetingTime))
+	b := make([]byte, maxGreeting)
+	for c.greeting.words() == nil {
+		n, err := c.Conn.Read(b)
+		c.greeting.hear(b[:n])
+		if err != nil || c.greeting.over.Load() {
+			break
+		}
+	}
+	return c.greeting.words() != nil
+}
