@@ -56,21 +56,15 @@ func mainEndpoint(cfg *config.Config, g *gate) (*endpoint, error) {
 		options: baseOptions(cfg), provided: newProvided(cfg.CredentialsProvider),
 	}
 	o := &e.options
-	o.Username, o.Password, o.DB = cfg.Username, cfg.Password, cfg.Database()
+	o.Username, o.Password = cfg.Username, cfg.Password
 	var url *redis.Options
 	if cfg.URL != "" {
 		var err error
-		if url, err = config.ParseURL(cfg.URL); err != nil {
+		if url, err = e.applyURL(cfg.URL); err != nil {
 			return nil, fmt.Errorf("client: %w", err)
 		}
-		e.network, e.addrs = url.Network, []string{url.Addr}
-		applyOptions(o, url)
-		if url.Password != "" {
-			o.Username, o.Password = url.Username, url.Password
-		} else {
-			o.Username = cmp.Or(url.Username, o.Username)
-		}
 	}
+	o.DB = cfg.Database() // the URL may not name one
 	o.CredentialsProviderContext = g.bounds(credentials(cfg, o.Username, e.provided), cfg.DialTimeout)
 	switch {
 	case cfg.MasterName != "":
@@ -94,26 +88,19 @@ func mainEndpoint(cfg *config.Config, g *gate) (*endpoint, error) {
 // credentials and TLS from the main settings; a URL brings its own credentials and
 // says whether TLS is used, but shares the certificates.
 func lockEndpoint(cfg *config.Config, node string, main *endpoint) (*endpoint, error) {
-	if !strings.Contains(node, "://") {
-		e := &endpoint{
-			mode: modeSingle, network: "tcp", addrs: []string{node}, lockNode: true,
-			options: main.options, tls: main.tls, provided: main.provided,
-		}
+	e := &endpoint{mode: modeSingle, lockNode: true, ownURL: strings.Contains(node, "://")}
+	if !e.ownURL {
+		e.network, e.addrs, e.options, e.tls, e.provided = "tcp", []string{node}, main.options, main.tls, main.provided
 		// Locks live in the database that the application uses, but neither
 		// Sentinel nor Cluster reach beyond the main server.
 		e.options.MasterName, e.options.SentinelUsername, e.options.SentinelPassword = "", "", ""
 		return e, nil
 	}
-	url, err := config.ParseURL(node)
+	e.options = baseOptions(cfg)
+	url, err := e.applyURL(node)
 	if err != nil {
 		return nil, fmt.Errorf("client: lock node: %w", err)
 	}
-	e := &endpoint{
-		mode: modeSingle, network: url.Network, addrs: []string{url.Addr}, lockNode: true, ownURL: true,
-		options: baseOptions(cfg),
-	}
-	e.options.Username, e.options.Password, e.options.DB = url.Username, url.Password, url.DB
-	applyOptions(&e.options, url)
 	if url.TLSConfig == nil {
 		return e, nil
 	}
@@ -122,6 +109,25 @@ func lockEndpoint(cfg *config.Config, node string, main *endpoint) (*endpoint, e
 	}
 	e.tls.config.ServerName = "" // the name to verify is that of the node
 	return e, nil
+}
+
+// applyURL lets e lead to where a URL says. A user without a password leaves the password
+// as it is, and a URL without both leaves both.
+func (e *endpoint) applyURL(raw string) (*redis.Options, error) {
+	url, err := config.ParseURL(raw)
+	if err != nil {
+		return nil, err
+	}
+	e.network, e.addrs = url.Network, []string{url.Addr}
+	applyOptions(&e.options, url)
+	o := &e.options
+	o.DB = url.DB
+	if url.Password != "" {
+		o.Username, o.Password = url.Username, url.Password
+	} else {
+		o.Username = cmp.Or(url.Username, o.Username)
+	}
+	return url, nil
 }
 
 // baseOptions are the settings that do not depend on the server.

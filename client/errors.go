@@ -172,15 +172,9 @@ func (s *server) explain(ctx context.Context, addr string, err error) error {
 	case ErrNotStarted, ErrClosed:
 		return kind
 	case ErrTLS, ErrUnreachable:
-		if alert := s.lostAlert(ctx, err); alert != nil {
-			kind, err, short = ErrTLS, alert, alert
-		}
-		switch {
-		case s.speaksTLS(ctx, err):
-			kind, short = ErrTLS, errors.New("the server seems to speak TLS: use rediss:// or REDIS_TLS=true")
-		case s.speaksPlain(ctx, err):
-			kind, short = ErrTLS, errors.New("the server does not speak TLS: use redis:// without REDIS_TLS")
-		default:
+		if trouble := s.tlsTrouble(ctx, err); trouble != nil {
+			kind, short = ErrTLS, trouble
+		} else {
 			short = advised(s.endpoint.tlsAdvice(err), short)
 		}
 	case ErrAuth:

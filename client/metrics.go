@@ -3,10 +3,8 @@ package client
 import (
 	"context"
 	"errors"
-	"maps"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,10 +24,8 @@ type metrics struct {
 	limit    *prometheus.Desc
 	pubsub   *prometheus.Desc
 
-	// known maps command names to their metrics. Readers load it without a lock;
-	// writers replace it under mu, which happens once per name.
-	known atomic.Pointer[map[string]*commandMetrics]
-	mu    sync.Mutex
+	mu    sync.RWMutex // protects known
+	known map[string]*commandMetrics
 	other *commandMetrics
 
 	// main and nodes have the pools. They are set before the collector is handed out.
@@ -59,44 +55,39 @@ func newMetrics(name string) *metrics {
 			// From a fast answer on the same machine to the read timeout.
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
 		}, []string{"command"}),
-		pool: poolMetrics(labels),
+		known: make(map[string]*commandMetrics),
+		pool:  poolMetrics(labels),
 		limit: prometheus.NewDesc("cache_client_pool_max_connections",
 			"Connections in use at most: per server, and of all lock nodes together.", []string{"pool"}, labels),
 		pubsub: prometheus.NewDesc("cache_client_pubsub_connections", "Open subscribing connections.", nil, labels),
 	}
-	m.known.Store(&map[string]*commandMetrics{})
 	m.pipeline = m.seconds.WithLabelValues("pipeline")
 	m.other = m.create("other")
 	return m
 }
 
-// command returns the metrics of the command called name.
+// command returns the metrics of the command called name. There are such as long as there is
+// room and the name looks like one: a key passed to Do by mistake must not become a label.
 func (m *metrics) command(name string) *commandMetrics {
-	if c, ok := (*m.known.Load())[name]; ok {
+	m.mu.RLock()
+	c := m.known[name]
+	m.mu.RUnlock()
+	if c != nil {
 		return c
 	}
-	return m.learn(name)
-}
-
-// learn adds a command, as long as there is room and the name looks like one: a key
-// passed to Do by mistake must not become a label.
-func (m *metrics) learn(name string) *commandMetrics {
 	if !isCommandName(name) {
 		return m.other
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	old := *m.known.Load()
-	if c, ok := old[name]; ok {
+	if c := m.known[name]; c != nil {
 		return c
 	}
-	if len(old) >= maxCommands {
+	if len(m.known) >= maxCommands {
 		return m.other
 	}
-	next := maps.Clone(old)
-	next[name] = m.create(name)
-	m.known.Store(&next)
-	return next[name]
+	m.known[name] = m.create(name)
+	return m.known[name]
 }
 
 // create makes the metrics of one command. Prometheus creates a series when its

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -207,7 +206,7 @@ func (s *server) targets(ctx context.Context) ([]target, error) {
 			continue
 		}
 		seen[master] = true
-		key := probe + keyTag(r.Start, r.End)
+		key := probe + redisx.SlotTag(r.Start, r.End)
 		node, err := cluster.MasterForKey(ctx, key)
 		if err != nil {
 			return nil, err
@@ -222,37 +221,6 @@ func (s *server) targets(ctx context.Context) ([]target, error) {
 
 // errNoSlots is the state of a Cluster that was never put together.
 var errNoSlots = errors.New("no node of the cluster serves any slot")
-
-// slotCount is how many hash slots a Cluster has.
-const slotCount = 1 << 14
-
-// keyTag returns the first of the hash tags {0}, {1}, {2}, … that belongs to a slot
-// from first to last, so that a key with it is one of the node that serves them.
-func keyTag(first, last int) string {
-	for n := 0; ; n++ {
-		tag := strconv.Itoa(n)
-		if slot := hashSlot(tag); first <= slot && slot <= last {
-			return "{" + tag + "}"
-		}
-	}
-}
-
-// hashSlot returns the slot of a hash tag: its CRC-16 (polynomial 0x1021, starting at
-// 0), as the Redis Cluster specification says.
-func hashSlot(tag string) int {
-	var crc uint16
-	for _, b := range []byte(tag) {
-		crc ^= uint16(b) << 8
-		for range 8 {
-			carry := crc>>15 != 0
-			crc <<= 1
-			if carry {
-				crc ^= 0x1021
-			}
-		}
-	}
-	return int(crc) % slotCount
-}
 
 // inspect checks one Redis: until a check has succeeded, also whether it lets us listen.
 // That needs a connection of its own, and so does not come with each check.

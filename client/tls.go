@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	neturl "net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -19,14 +18,12 @@ import (
 	"github.com/compozy/cache/internal/smallfile"
 )
 
-// security is how an endpoint speaks TLS.
+// security is how an endpoint speaks TLS. Certificates may be replaced at any time, so their
+// files are read for each new connection.
 type security struct {
-	// config is what does not change, together with what the files held at first.
-	config *tls.Config
-	// ca, cert and key are files, "" if there are none. Certificates may be replaced at
-	// any time, so they are read for each new connection.
-	ca, cert, key string
-	custom        bool // config is a copy of the Config's TLSConfig
+	config        *tls.Config // with what the files held at first
+	ca, cert, key string      // files, "" if there are none
+	custom        bool        // config is a copy of the Config's TLSConfig
 }
 
 // newSecurity returns how to speak TLS with the settings of cfg. The option skip_verify of a
@@ -176,64 +173,62 @@ func (s *security) hasCertificate() bool {
 	return len(s.config.Certificates) > 0 || s.config.GetClientCertificate != nil
 }
 
-// alertTime is how long lostAlert waits for a server that has nothing to say.
-const alertTime = 500 * time.Millisecond
-
-// lostAlert returns what a server says that refuses our certificate, where err is how a
-// connection broke that could not be told from a network that failed, or nil. With TLS 1.3 a
-// server refuses it when we may have sent the first command already, and closing the connection
-// then destroys its words. Nothing is sent here, so that they arrive.
-func (s *server) lostAlert(ctx context.Context, err error) error {
-	if s.endpoint.tls == nil || s.fit.Load() || redisx.IsReply(err) || redisx.IsUnsent(err) || isContext(err) {
+// tlsTrouble asks the server over connections of its own whether TLS is why a check failed
+// with err, and returns what it finds, or nil. It asks no server that was not reached, and
+// none that has spoken TLS well before.
+func (s *server) tlsTrouble(ctx context.Context, err error) error {
+	wasWell := s.endpoint.tls != nil && s.fit.Load()
+	if wasWell || redisx.IsReply(err) || redisx.IsUnsent(err) {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, alertTime)
-	defer cancel()
+	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
+	late := isContext(err)
 	for _, addr := range s.endpoint.addrs {
-		conn, err := s.dial(ctx, s.endpoint.network, addr)
-		if err == nil {
-			stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-			_, err = conn.Read(make([]byte, 1))
-			stop()
-			_ = conn.Close()
-		}
-		if err != nil && isAlert(err) {
-			return err
+		switch {
+		case s.endpoint.tls == nil:
+			if !late && s.takesHandshake(ctx, addr) {
+				return errors.New("the server seems to speak TLS: use rediss:// or REDIS_TLS=true")
+			}
+		case noTLS, late: // Redis without TLS may give no answer to a handshake
+			if b, err := firstByte(ctx, s.plain, s.endpoint.network, addr); err == nil && (b == '+' || b == '-') {
+				return errors.New("the server does not speak TLS: use redis:// without REDIS_TLS")
+			}
+		case !isHandshakeError(err):
+			if alert := s.alert(ctx, addr); isAlert(alert) {
+				return advised(s.endpoint.tlsAdvice(alert), alert)
+			}
 		}
 	}
 	return nil
 }
 
-// speaksTLS reports whether the server takes a TLS handshake, where plain text was
-// spoken and err was what came of it. It does not ask a server that was not reached,
-// or that is merely slow.
-func (s *server) speaksTLS(ctx context.Context, err error) bool {
-	if s.endpoint.tls != nil || redisx.IsReply(err) || redisx.IsUnsent(err) || isContext(err) {
+// takesHandshake reports whether the server at addr speaks TLS, as one that asks for a
+// certificate does too. Nothing is sent to it: whose it is does not matter.
+func (s *server) takesHandshake(ctx context.Context, addr string) bool {
+	conn, err := s.plain(ctx, s.endpoint.network, addr)
+	if err != nil {
 		return false
 	}
-	return slices.ContainsFunc(s.endpoint.addrs, func(addr string) bool {
-		conn, err := s.plain(ctx, s.endpoint.network, addr)
-		if err != nil {
-			return false
-		}
-		defer func() { _ = conn.Close() }()
-		// Nothing is sent over this connection: whose it is does not matter. A server
-		// that asks for a certificate speaks TLS too.
-		secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // see above
-		err = secure.HandshakeContext(ctx)
-		return err == nil || isAlert(err)
-	})
+	defer func() { _ = conn.Close() }()
+	err = tls.Client(conn, &tls.Config{InsecureSkipVerify: true}).HandshakeContext(ctx) //nolint:gosec // see above
+	return err == nil || isAlert(err)
 }
 
-// speaksPlain reports whether the server answers in plain text, where a handshake got
-// an answer that is none, or no answer, as err says.
-func (s *server) speaksPlain(ctx context.Context, err error) bool {
-	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
-	if s.endpoint.tls == nil || s.fit.Load() || !noTLS && !isContext(err) {
-		return false
+// alertTime is how long alert waits for a server that has nothing to say.
+const alertTime = 500 * time.Millisecond
+
+// alert returns how a connection to addr ends on which nothing is sent. With TLS 1.3 a server
+// refuses our certificate when we may have sent a command already, and its alert is lost when
+// it closes the connection over that. Here it arrives.
+func (s *server) alert(ctx context.Context, addr string) error {
+	ctx, cancel := context.WithTimeout(ctx, alertTime)
+	defer cancel()
+	conn, err := s.dial(ctx, s.endpoint.network, addr)
+	if err != nil {
+		return err
 	}
-	return slices.ContainsFunc(s.endpoint.addrs, func(addr string) bool {
-		b, err := firstByte(ctx, s.plain, s.endpoint.network, addr)
-		return err == nil && (b == '+' || b == '-')
-	})
+	defer func() { _ = conn.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	_, err = conn.Read(make([]byte, 1))
+	return err
 }
