@@ -28,30 +28,20 @@ import (
 // that no answer came is what it waited for. A health check asks what every server answers at
 // once, so a check without an answer proves as much, in less time: see server.unanswered.
 
-// clockStep is how far from the read timeout a deadline may be that was derived from it,
-// a moment before it is set.
-const clockStep = 10 * time.Millisecond
-
-// errReplace keeps go-redis from using a connection. It does not pass it on.
-var errReplace = errors.New("client: the connection is to be replaced")
-
 // peers are the servers at the addresses that a dialer was given.
 type peers struct {
-	start       time.Time     // times are durations since, which fit an atomic
-	readTimeout time.Duration // none if it is not above 0
-	// replaceBefore: connections that were opened before are replaced.
-	replaceBefore atomic.Int64
+	start         time.Time     // times are durations since, which fit an atomic
+	readTimeout   time.Duration // none if it is not above 0
+	replaceBefore atomic.Int64  // connections that were opened before are replaced
 
 	mu sync.Mutex
 	at map[string]*peer // by address
 }
 
-// peer is what is known of an address. Its times are 0 if there was no such request.
+// peer is when the latest request to an address was sent that got no answer, or 0.
 type peer struct {
-	// lastUnanswered is when the latest request was sent that got no answer in time.
-	lastUnanswered atomic.Int64
-	// lastGivenUp is the same, whatever time there was for the answer.
-	lastGivenUp atomic.Int64
+	lastUnanswered atomic.Int64 // within the read timeout, or that of a health check
+	lastGivenUp    atomic.Int64 // within whatever time there was
 }
 
 func newPeers(readTimeout time.Duration) *peers {
@@ -104,15 +94,12 @@ type watchedConn struct {
 	raw      syscall.Conn // Conn, or nil if it is no such
 	opened   int64
 	greeting greeting
+	release  func() bool // forgets done, and returns false if that has ended the connection
 	// usesReadTimeout is set while the deadline for reads is that of the read timeout.
 	usesReadTimeout atomic.Bool
-	// pendingSince is when the first request was sent that has no answer yet; 0 if there is none.
-	pendingSince atomic.Int64
-	// lastAnswered is when the latest answered request was sent; at first, when the
-	// connection was opened.
-	lastAnswered atomic.Int64
-	// release forgets done, and returns false if that has ended the connection.
-	release func() bool
+	// pendingSince is when the first request was sent that has no answer yet, or 0, and
+	// lastAnswered when the latest one was that has: at first, when the connection was opened.
+	pendingSince, lastAnswered atomic.Int64
 }
 
 // Close closes the connection. It may be repeated.
@@ -139,7 +126,8 @@ func (c *watchedConn) Write(b []byte) (int, error) {
 // SetReadDeadline is called by go-redis before each reply that it reads.
 func (c *watchedConn) SetReadDeadline(t time.Time) error {
 	limit := c.peers.readTimeout
-	c.usesReadTimeout.Store(limit > 0 && !t.IsZero() && (time.Until(t)-limit).Abs() <= min(clockStep, limit/10))
+	// The deadline was derived from the time-out a moment ago.
+	c.usesReadTimeout.Store(limit > 0 && !t.IsZero() && (time.Until(t)-limit).Abs() <= min(10*time.Millisecond, limit/10))
 	return c.Conn.SetReadDeadline(t)
 }
 
@@ -175,13 +163,15 @@ func (c *watchedConn) Read(b []byte) (int, error) {
 func (c *watchedConn) SyscallConn() (syscall.RawConn, error) {
 	switch {
 	case c.lastAnswered.Load() < c.peer.lastUnanswered.Load(), c.opened < c.peers.replaceBefore.Load():
-		return nil, errReplace
+		return nil, errReplace // which go-redis does not pass on
 	case c.raw == nil:
 		return noSocket{}, nil
 	default:
 		return c.raw.SyscallConn()
 	}
 }
+
+var errReplace = errors.New("client: the connection is to be replaced")
 
 // noSocket stands for a socket that nothing is known about.
 type noSocket struct{}
@@ -192,12 +182,11 @@ func (noSocket) Control(func(fd uintptr)) error    { return errors.ErrUnsupporte
 func (noSocket) Read(func(fd uintptr) bool) error  { return nil }
 func (noSocket) Write(func(fd uintptr) bool) error { return errors.ErrUnsupported }
 
-// greeting is what a server says before it closes a connection that it does not want: it is
-// in protected mode, or has as many clients as it may have. It waits for no request. go-redis
-// writes first, and may then find the connection broken, or takes those words for the reply to
-// its HELLO and finds it broken at the next command. Its error would say no more than EOF or
-// "broken pipe". So the words are kept, and are the reply to whatever is sent on such a
-// connection. Nothing that is has been executed.
+// greeting is what a server says, without a request, before it closes a connection that it
+// does not want: it is in protected mode, or has as many clients as it may have. go-redis would
+// find the connection broken when it writes, or take those words for the reply to its HELLO and
+// find it broken then, and its error say no more than EOF. So the words are kept, and are the
+// reply to whatever is sent on such a connection. Nothing that is has been executed.
 type greeting struct {
 	over atomic.Bool // the first reply is known to be something else
 

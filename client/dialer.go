@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"sync/atomic"
 	"time"
@@ -67,11 +68,14 @@ func (g *gate) leave() { g.inside.Add(-1) }
 func (g *gate) drain(limit time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	for g.inside.Load() > 0 && redisx.Sleep(ctx, time.Millisecond) == nil {
+	for g.inside.Load() > 0 {
+		if redisx.Sleep(ctx, time.Millisecond) != nil {
+			return
+		}
 	}
 }
 
-// check returns nil if the gate is open, otherwise the reason why it is not.
+// check returns the reason why the gate is not open, or nil.
 func (g *gate) check() error {
 	switch g.state.Load() {
 	case gateOpen:
@@ -98,12 +102,10 @@ type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 // shut: a dial that waited would hold a goroutine of go-redis until Close, which is
 // never called on an application that could not be built.
 //
-// All connections end with the gate, before Close closes the pools: go-redis complains of
-// a connection that comes back to a closed pool. With Sentinel its Close also waits for
-// questions to sentinels, and does not end them by itself.
+// All connections end with the gate, before Close closes the pools: with Sentinel go-redis'
+// Close waits for questions to sentinels, and does not end them by itself.
 //
-// Without a dial function it is net's own, without a security there is no TLS. The
-// connections are among the peers.
+// The default of dial is net's own; without a security there is no TLS.
 func (g *gate) dialer(dial dialFunc, limit time.Duration, tls *security, peers *peers) dialFunc {
 	if dial == nil {
 		d := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
@@ -125,7 +127,7 @@ func (g *gate) dialer(dial dialFunc, limit time.Duration, tls *security, peers *
 			return nil, g.blame(err)
 		}
 		if arguments.IsNil(conn) {
-			return nil, errNoConnection
+			return nil, errors.New("client: Dialer returned no connection")
 		}
 		if tls != nil {
 			secure, err := tls.handshake(ctx, conn, addr)
@@ -139,9 +141,25 @@ func (g *gate) dialer(dial dialFunc, limit time.Duration, tls *security, peers *
 	}
 }
 
-// errNoConnection is the error of a Config's Dialer that returns neither a connection nor
-// an error.
-var errNoConnection = errors.New("client: Dialer returned no connection")
+// firstByte sends a PING over a new connection and returns how the answer begins: with
+// a plus or a minus, if the server speaks the protocol of Redis in the way that dial
+// does. It returns the error of ctx if that ends first.
+func firstByte(ctx context.Context, dial dialFunc, network, addr string) (byte, error) {
+	conn, err := dial(ctx, network, addr)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = conn.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	reply := make([]byte, 1)
+	if _, err = conn.Write([]byte("PING\r\n")); err == nil {
+		_, err = io.ReadFull(conn, reply)
+	}
+	if err != nil && ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return reply[0], err
+}
 
 // failedConn stands for a connection that could not be opened: everything returns the
 // error of the dial.
@@ -152,9 +170,8 @@ var errNoConnection = errors.New("client: Dialer returned no connection")
 // at its first use has neither effect, and its error reaches the same callers.
 type failedConn struct{ err dialError }
 
-// dialError wraps the error of a dial. initPooledConn of go-redis takes the wrapping off: it
-// returns errors.Unwrap of what the first use of a connection returns, and callers would lose
-// a layer of the error itself without it.
+// dialError is a layer around the error of a dial, which initPooledConn of go-redis takes off
+// what the first use of a connection returns.
 type dialError struct{ cause error }
 
 func (e dialError) Error() string { return e.cause.Error() }

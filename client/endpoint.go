@@ -111,23 +111,43 @@ func lockEndpoint(cfg *config.Config, node string, main *endpoint) (*endpoint, e
 	return e, nil
 }
 
-// applyURL lets e lead to where a URL says. A user without a password leaves the password
-// as it is, and a URL without both leaves both.
+// applyURL lets e lead to where a URL says, with the options that it names. They are the
+// ones that are not zero: zero is how go-redis says "not given".
 func (e *endpoint) applyURL(raw string) (*redis.Options, error) {
-	url, err := config.ParseURL(raw)
+	u, err := config.ParseURL(raw)
 	if err != nil {
 		return nil, err
 	}
-	e.network, e.addrs = url.Network, []string{url.Addr}
-	applyOptions(&e.options, url)
+	e.network, e.addrs = u.Network, []string{u.Addr}
 	o := &e.options
-	o.DB = url.DB
-	if url.Password != "" {
-		o.Username, o.Password = url.Username, url.Password
+	if u.Password != "" {
+		o.Username, o.Password = u.Username, u.Password
 	} else {
-		o.Username = cmp.Or(url.Username, o.Username)
+		o.Username = cmp.Or(u.Username, o.Username)
 	}
-	return url, nil
+	o.DB = u.DB
+	o.Protocol = cmp.Or(u.Protocol, o.Protocol)
+	o.ClientName = cmp.Or(u.ClientName, o.ClientName)
+	o.MaxRetries = cmp.Or(u.MaxRetries, o.MaxRetries)
+	o.MinRetryBackoff = cmp.Or(u.MinRetryBackoff, o.MinRetryBackoff)
+	o.MaxRetryBackoff = cmp.Or(u.MaxRetryBackoff, o.MaxRetryBackoff)
+	o.DialTimeout = cmp.Or(max(u.DialTimeout, 0), o.DialTimeout)
+	o.ReadTimeout = cmp.Or(u.ReadTimeout, o.ReadTimeout)
+	o.WriteTimeout = cmp.Or(u.WriteTimeout, o.WriteTimeout)
+	o.PoolFIFO = u.PoolFIFO
+	o.PoolSize = cmp.Or(u.PoolSize, o.PoolSize)
+	o.PoolTimeout = cmp.Or(max(u.PoolTimeout, 0), o.PoolTimeout)
+	o.MinIdleConns = cmp.Or(u.MinIdleConns, o.MinIdleConns)
+	o.MaxIdleConns = cmp.Or(u.MaxIdleConns, o.MaxIdleConns)
+	o.MaxActiveConns = u.MaxActiveConns
+	o.MaxConcurrentDials = u.MaxConcurrentDials
+	o.PipelinePoolSize = u.PipelinePoolSize
+	o.PipelineReadBufferSize = u.PipelineReadBufferSize
+	o.PipelineWriteBufferSize = u.PipelineWriteBufferSize
+	o.ConnMaxIdleTime = cmp.Or(u.ConnMaxIdleTime, o.ConnMaxIdleTime)
+	o.ConnMaxLifetime = cmp.Or(u.ConnMaxLifetime, o.ConnMaxLifetime)
+	o.ConnMaxLifetimeJitter = u.ConnMaxLifetimeJitter
+	return u, nil
 }
 
 // baseOptions are the settings that do not depend on the server.
@@ -168,32 +188,6 @@ func orNone[T int | time.Duration](v T) T {
 		return -1
 	}
 	return v
-}
-
-// applyOptions overrides o by the options that the query of a URL named. They are the
-// ones that are not zero: zero is how go-redis says "not given".
-func applyOptions(o *redis.UniversalOptions, u *redis.Options) {
-	o.Protocol = cmp.Or(u.Protocol, o.Protocol)
-	o.ClientName = cmp.Or(u.ClientName, o.ClientName)
-	o.MaxRetries = cmp.Or(u.MaxRetries, o.MaxRetries)
-	o.MinRetryBackoff = cmp.Or(u.MinRetryBackoff, o.MinRetryBackoff)
-	o.MaxRetryBackoff = cmp.Or(u.MaxRetryBackoff, o.MaxRetryBackoff)
-	o.DialTimeout = cmp.Or(max(u.DialTimeout, 0), o.DialTimeout)
-	o.ReadTimeout = cmp.Or(u.ReadTimeout, o.ReadTimeout)
-	o.WriteTimeout = cmp.Or(u.WriteTimeout, o.WriteTimeout)
-	o.PoolFIFO = u.PoolFIFO
-	o.PoolSize = cmp.Or(u.PoolSize, o.PoolSize)
-	o.PoolTimeout = cmp.Or(max(u.PoolTimeout, 0), o.PoolTimeout)
-	o.MinIdleConns = cmp.Or(u.MinIdleConns, o.MinIdleConns)
-	o.MaxIdleConns = cmp.Or(u.MaxIdleConns, o.MaxIdleConns)
-	o.MaxActiveConns = u.MaxActiveConns
-	o.MaxConcurrentDials = u.MaxConcurrentDials
-	o.PipelinePoolSize = u.PipelinePoolSize
-	o.PipelineReadBufferSize = u.PipelineReadBufferSize
-	o.PipelineWriteBufferSize = u.PipelineWriteBufferSize
-	o.ConnMaxIdleTime = cmp.Or(u.ConnMaxIdleTime, o.ConnMaxIdleTime)
-	o.ConnMaxLifetime = cmp.Or(u.ConnMaxLifetime, o.ConnMaxLifetime)
-	o.ConnMaxLifetimeJitter = u.ConnMaxLifetimeJitter
 }
 
 // pipelinePoolSize is how many connections go-redis has for pipelines, beside its

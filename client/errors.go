@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -143,16 +144,11 @@ func isAuth(err error) bool {
 }
 
 // permanent reports whether waiting cannot cure err. A start waits for memory and for a
-// disk (OOM, MISCONF), which somebody may free while it does, although
-// redisx.IsTransient does not have a command repeated for them: that is not a matter of
-// moments.
+// disk, which somebody may free while it does, although redisx.IsTransient does not have a
+// command repeated for them: that is not a matter of moments.
 func permanent(err error) bool {
-	for _, kind := range []error{ErrAuth, ErrTLS, ErrRefused, ErrUnsupported, ErrNotStarted, ErrClosed} {
-		if errors.Is(err, kind) {
-			return true
-		}
-	}
-	return false
+	lasting := []error{ErrAuth, ErrTLS, ErrRefused, ErrUnsupported, ErrNotStarted, ErrClosed}
+	return slices.ContainsFunc(lasting, func(kind error) bool { return errors.Is(err, kind) })
 }
 
 // isContext reports whether err only says that a context ended.
@@ -168,18 +164,18 @@ func (s *server) explain(ctx context.Context, addr string, err error) error {
 		return known
 	}
 	kind, short := classify(err), discreetReply(err)
-	switch kind {
-	case ErrNotStarted, ErrClosed:
+	switch {
+	case errors.Is(kind, ErrNotStarted), errors.Is(kind, ErrClosed):
 		return kind
-	case ErrTLS, ErrUnreachable:
+	case errors.Is(kind, ErrTLS), errors.Is(kind, ErrUnreachable):
 		if trouble := s.tlsTrouble(ctx, err); trouble != nil {
 			kind, short = ErrTLS, trouble
 		} else {
 			short = advised(s.endpoint.tlsAdvice(err), short)
 		}
-	case ErrAuth:
+	case errors.Is(kind, ErrAuth):
 		short = advised(s.endpoint.credentialsAdvice(err), short)
-	case ErrRefused:
+	case errors.Is(kind, ErrRefused):
 		if problem := s.mismatch(ctx, err); problem != "" {
 			return s.failure(addr, ErrUnsupported, advised(problem, short))
 		}

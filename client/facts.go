@@ -117,14 +117,14 @@ func serverVersion(info string) (product, version string, oldest int) {
 			return other, v, 0
 		}
 	}
-	redis, valkey := infoField(info, "redis_version"), infoField(info, "valkey_version")
+	compatible, valkey := infoField(info, "redis_version"), infoField(info, "valkey_version")
 	switch name := infoField(info, "server_name"); {
 	case valkey != "":
 		product, version, oldest = "Valkey", valkey, oldestValkey
 	case name != "" && name != "redis":
-		return name, redis, 0
-	case redis != "":
-		product, version, oldest = "Redis", redis, oldestRedis
+		return name, compatible, 0
+	case compatible != "":
+		product, version, oldest = "Redis", compatible, oldestRedis
 	}
 	if majorVersion(version) == 0 {
 		oldest = 0

@@ -65,7 +65,8 @@ func (r *Redis) usable(ctx context.Context) error {
 	return nil
 }
 
-// checkAll checks all of nodes at once and returns an error if no majority is fit.
+// checkAll checks all of nodes at once and returns an error if no majority is fit: one that
+// time does not cure, if that is why there can be no majority.
 func checkAll(ctx context.Context, nodes []*server) error {
 	errs := make([]error, len(nodes))
 	var all sync.WaitGroup
@@ -76,7 +77,25 @@ func checkAll(ctx context.Context, nodes []*server) error {
 	if err := sameServer(nodes, errs); err != nil {
 		return err
 	}
-	return lockNodesError(errs)
+	var passing, lasting []error
+	for _, err := range errs {
+		switch {
+		case err == nil:
+		case permanent(err):
+			lasting = append(lasting, err)
+		default:
+			passing = append(passing, err)
+		}
+	}
+	spare := (len(nodes) - 1) / 2 // how many may fail
+	switch {
+	case len(passing)+len(lasting) <= spare:
+		return nil
+	case len(lasting) > spare:
+		return lasting[0]
+	default:
+		return passing[0]
+	}
 }
 
 // sameServer returns an error if two nodes that answered are one server under two names:
@@ -97,31 +116,6 @@ func sameServer(nodes []*server, errs []error) error {
 		seen[id] = node
 	}
 	return nil
-}
-
-// lockNodesError returns nil if a majority of the nodes answered without an error.
-// Otherwise it returns the error of one of them: one that time does not cure, if that
-// is why there can be no majority.
-func lockNodesError(errs []error) error {
-	var passing, lasting []error
-	for _, err := range errs {
-		switch {
-		case err == nil:
-		case permanent(err):
-			lasting = append(lasting, err)
-		default:
-			passing = append(passing, err)
-		}
-	}
-	spare := (len(errs) - 1) / 2 // how many may fail
-	switch {
-	case len(passing)+len(lasting) <= spare:
-		return nil
-	case len(lasting) > spare:
-		return lasting[0]
-	default:
-		return passing[0]
-	}
 }
 
 // Warnings returns what the last successful checks of the server and the lock nodes
@@ -159,7 +153,7 @@ func (r *Redis) WaitReady(ctx context.Context) error {
 		if err := r.usable(ctx); err != nil {
 			return err
 		}
-		err := r.tryUntil(redisx.Background(ctx))
+		err := r.try(redisx.Background(ctx))
 		if err == nil {
 			return nil
 		}
@@ -176,11 +170,19 @@ func (r *Redis) WaitReady(ctx context.Context) error {
 	}
 }
 
-// tryUntil tries once, and returns at once if ctx is cancelled: a read that is under way
-// ends with its deadline, or with Close.
-func (r *Redis) tryUntil(ctx context.Context) error {
+// try asks the server and the lock nodes once. It returns at once if ctx is cancelled: a read
+// that is under way ends with its deadline, or with Close.
+func (r *Redis) try(ctx context.Context) error {
+	limited, cancel := context.WithTimeout(ctx, 2*r.cfg.PingTimeout)
 	done := make(chan error, 1)
-	go func() { done <- r.try(ctx) }()
+	go func() {
+		defer cancel()
+		err := r.main.check(limited)
+		if err == nil {
+			err = checkAll(limited, r.nodes)
+		}
+		done <- err
+	}()
 	select {
 	case err := <-done:
 		return err
@@ -190,16 +192,6 @@ func (r *Redis) tryUntil(ctx context.Context) error {
 		return <-done // it ends as well, and says more
 	}
 	return r.main.failure(r.main.endpoint.String(), ErrUnreachable, ctx.Err())
-}
-
-// try asks the server and the lock nodes once.
-func (r *Redis) try(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*r.cfg.PingTimeout)
-	defer cancel()
-	if err := r.main.check(ctx); err != nil {
-		return err
-	}
-	return checkAll(ctx, r.nodes)
 }
 
 // because adds to err that a context ended, unless it says so.

@@ -71,9 +71,7 @@ func (h *commandHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 func (h *commandHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		if err := h.gate.enter(); err != nil {
-			for _, cmd := range cmds {
-				cmd.SetErr(err)
-			}
+			redisx.Unsent(cmds, err)
 			return err
 		}
 		defer h.gate.leave()

@@ -5,7 +5,6 @@ import (
 	"context"
 	_ "embed" // probe.lua
 	"errors"
-	"io"
 	"os"
 	"slices"
 	"sync"
@@ -154,32 +153,11 @@ func (s *server) reachable(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// firstByte sends a PING over a new connection and returns how the answer begins: with
-// a plus or a minus, if the server speaks the protocol of Redis in the way that dial
-// does. It returns the error of ctx if that ends first.
-func firstByte(ctx context.Context, dial dialFunc, network, addr string) (byte, error) {
-	conn, err := dial(ctx, network, addr)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = conn.Close() }()
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	reply := make([]byte, 1)
-	if _, err = conn.Write([]byte("PING\r\n")); err == nil {
-		_, err = io.ReadFull(conn, reply)
-	}
-	if err != nil && ctx.Err() != nil {
-		err = ctx.Err()
-	}
-	return reply[0], err
-}
-
 // target is a Redis to be checked: the server itself, or one master of a Cluster.
 type target struct {
-	addr     string         // for errors and warnings
-	key      string         // of the probe
-	commands redis.Scripter // what an application's commands go through
-	node     *redis.Client  // the node itself
+	addr string // for errors and warnings
+	key  string // of the probe
+	node *redis.Client
 }
 
 // targets returns what is to be checked. Only a Cluster has to be asked for it.
@@ -188,7 +166,7 @@ func (s *server) targets(ctx context.Context) ([]target, error) {
 	cluster, ok := s.client.(*redis.ClusterClient)
 	if !ok {
 		node, _ := s.client.(*redis.Client) // which endpoint.connect has made
-		return []target{{addr: s.endpoint.String(), key: probe + "{0}", commands: node, node: node}}, nil
+		return []target{{addr: s.endpoint.String(), key: probe + "{0}", node: node}}, nil
 	}
 	// Servers that are too old do not know the successor, and their version is to be named.
 	slots, err := cluster.ClusterSlots(ctx).Result() //nolint:staticcheck // see above
@@ -211,7 +189,7 @@ func (s *server) targets(ctx context.Context) ([]target, error) {
 		if err != nil {
 			return nil, err
 		}
-		targets = append(targets, target{addr: node.Options().Addr, key: key, commands: cluster, node: node})
+		targets = append(targets, target{addr: node.Options().Addr, key: key, node: node})
 	}
 	if len(targets) == 0 {
 		return nil, errNoSlots
@@ -312,7 +290,7 @@ func (s *server) probed(ctx context.Context, t target, said answers) error {
 		}
 	}
 	if redisx.IsUnknownScript(err) || s.endpoint.mode == modeCluster && isRedirect(err) {
-		err = s.script.Eval(ctx, t.commands, []string{t.key}, s.channel(), thorough).Err()
+		err = s.script.Eval(ctx, s.client, []string{t.key}, s.channel(), thorough).Err()
 	}
 	return err
 }

@@ -38,10 +38,7 @@ type Redis struct {
 	closing sync.Once
 }
 
-var (
-	_ fmt.Formatter = (*Redis)(nil)
-	_ fmt.Stringer  = (*Redis)(nil)
-)
+var _ fmt.Formatter = (*Redis)(nil)
 
 // New builds a client for cfg without any I/O; nil means config.Default. Nothing is dialled
 // before Open. The Config is copied.
