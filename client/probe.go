@@ -140,7 +140,7 @@ func (s *server) reachable(ctx context.Context) error {
 	var all sync.WaitGroup // awaited, so that nothing is left behind
 	for i, addr := range s.endpoint.addrs {
 		all.Go(func() {
-			if _, errs[i] = firstByte(ctx, s.dial, s.endpoint.network, addr); errs[i] == nil {
+			if _, errs[i] = s.firstByte(ctx, s.dial, addr, ping); errs[i] == nil {
 				reached.Store(true)
 				cancel() // ends the others
 			}

@@ -190,7 +190,7 @@ func (s *server) tlsTrouble(ctx context.Context, err error) error {
 				return errors.New("the server seems to speak TLS: use rediss:// or REDIS_TLS=true")
 			}
 		case noTLS, late: // Redis without TLS may give no answer to a handshake
-			if b, err := firstByte(ctx, s.plain, s.endpoint.network, addr); err == nil && (b == '+' || b == '-') {
+			if b, err := s.firstByte(ctx, s.plain, addr, ping); err == nil && (b == '+' || b == '-') {
 				return errors.New("the server does not speak TLS: use redis:// without REDIS_TLS")
 			}
 		case !isHandshakeError(err):
@@ -223,12 +223,6 @@ const alertTime = 500 * time.Millisecond
 func (s *server) alert(ctx context.Context, addr string) error {
 	ctx, cancel := context.WithTimeout(ctx, alertTime)
 	defer cancel()
-	conn, err := s.dial(ctx, s.endpoint.network, addr)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }()
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	_, err = conn.Read(make([]byte, 1))
+	_, err := s.firstByte(ctx, s.dial, addr, "")
 	return err
 }
