@@ -146,8 +146,10 @@ var _ prometheus.Collector = (*metrics)(nil)
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	m.commands.Describe(ch)
 	m.seconds.Describe(ch)
-	for _, p := range m.pool {
-		ch <- p.desc
+	for i, p := range m.pool {
+		if i == 0 || p.desc != m.pool[i-1].desc { // open connections have two values
+			ch <- p.desc
+		}
 	}
 	ch <- m.limit
 	ch <- m.pubsub
