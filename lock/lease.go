@@ -157,7 +157,7 @@ func (l *RedisLock) lose(cause error) bool {
 	k.log.Warn("lock: lost", zap.String("resource", l.resource), zap.NamedError("cause", cause),
 		zap.Int64("token", l.claim.Token), zap.Time("until", until))
 	// A renewal may have been executed without our hearing of it. The key is of no use to anybody now.
-	k.store.ReapLost(l.claim)
+	k.store.Reap(l.claim, store.Lost)
 	return true
 }
 

@@ -55,13 +55,13 @@ func (m *RedisLockManager) GetMetrics() *LockMetrics {
 		ReleasesFailed:      c.releasesFailed.Load(),
 		RefreshesTotal:      c.refreshes.Load(),
 		RefreshesFailed:     c.refreshesFailed.Load(),
-		RenewalsTotal:       c.renewals.Load() + c.renewalsFailed.Load(),
+		RenewalsTotal:       c.renewals.Load(),
 		RenewalsFailed:      c.renewalsFailed.Load(),
 		LostExpired:         c.losses[lossExpired].Load(),
 		LostStolen:          c.losses[lossStolen].Load(),
 		LostClosed:          c.losses[lossClosed].Load(),
 		HandOffs:            c.handOffs.Load(),
-		Held:                m.keeper.held.len(),
+		Held:                m.keeper.count(),
 		Waiting:             int(c.waiting.Load()),
 	}
 	s.AcquisitionsTotal = c.outcomes[outcomeAcquired].Load()
@@ -183,5 +183,78 @@ func (c *metrics) countLoss(cause error) {
 		c.losses[lossClosed].Add(1)
 	default:
 		c.losses[lossExpired].Add(1)
+	}
+}
+
+// series is one of the metrics that Prometheus sees.
+type series struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+	read func() float64
+	vary []string // the value of the variable label, if it has one
+}
+
+// collector shows a manager's metrics to Prometheus.
+type collector struct {
+	series     []series
+	histograms []prometheus.Collector
+}
+
+// Collector returns the metrics that the package comment lists, for a registerer of the caller's choice. Collectors of
+// several managers can be registered together if the managers have different names, see WithName. Safe for concurrent
+// use.
+func (m *RedisLockManager) Collector() prometheus.Collector {
+	if m.none() {
+		return prometheus.NewRegistry() // collects nothing
+	}
+	k := m.keeper.metrics
+	c := &collector{histograms: []prometheus.Collector{k.waitSeconds, k.holdSeconds}}
+	labels := prometheus.Labels{"cache": m.name}
+	desc := func(name, help string, variable ...string) *prometheus.Desc {
+		return prometheus.NewDesc("cache_lock_"+name, help, variable, labels)
+	}
+	counter := func(d *prometheus.Desc, n *atomic.Int64, label ...string) {
+		c.series = append(c.series, series{d, prometheus.CounterValue, func() float64 { return float64(n.Load()) }, label})
+	}
+	gauge := func(d *prometheus.Desc, read func() float64) {
+		c.series = append(c.series, series{d, prometheus.GaugeValue, read, nil})
+	}
+	tries := desc("acquisitions_total", "Tries to acquire a lock, by outcome.", "outcome")
+	for i := range k.outcomes {
+		counter(tries, &k.outcomes[i], outcomeName(i))
+	}
+	lost := desc("lost_total", "Locks lost while held, by cause.", "cause")
+	for i, cause := range [losses]string{"expired", "stolen", "closed"} {
+		counter(lost, &k.losses[i], cause)
+	}
+	counter(desc("releases_total", "Releases of held locks, failed ones included."), &k.releases)
+	counter(desc("release_errors_total", "Releases that Redis did not confirm."), &k.releasesFailed)
+	counter(desc("refreshes_total", "Explicit refreshes, failed ones included."), &k.refreshes)
+	counter(desc("refresh_errors_total", "Explicit refreshes that did not extend the lock."), &k.refreshesFailed)
+	counter(desc("renewals_total", "Automatic renewals, failed ones included."), &k.renewals)
+	counter(desc("renewal_errors_total", "Automatic renewals that failed."), &k.renewalsFailed)
+	counter(desc("hand_offs_total", "Releases that reserved the lock for a waiter."), &k.handOffs)
+	gauge(desc("held", "Locks held now."), func() float64 { return float64(m.keeper.count()) })
+	gauge(desc("waiting", "Callers that wait for a lock now."), func() float64 { return float64(k.waiting.Load()) })
+	return c
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, s := range c.series {
+		ch <- s.desc
+	}
+	for _, h := range c.histograms {
+		h.Describe(ch)
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	for _, s := range c.series {
+		ch <- prometheus.MustNewConstMetric(s.desc, s.kind, s.read(), s.vary...)
+	}
+	for _, h := range c.histograms {
+		h.Collect(ch)
 	}
 }

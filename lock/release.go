@@ -112,7 +112,7 @@ func (l *RedisLock) release(ctx context.Context, begin time.Time) error {
 	defer cancel()
 	r := l.keeper.store.Release(ctx, l.claim)
 	if l.repeated {
-		l.keeper.store.ReapRepeated(l.claim)
+		l.keeper.store.Reap(l.claim, store.RepeatedAcquire)
 	}
 	if r.PassedOn {
 		l.keeper.metrics.handOffs.Add(1)

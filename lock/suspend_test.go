@@ -30,7 +30,7 @@ func TestSuspendedForLongerThanTheLockLasts(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, m.Close(t.Context())) }()
 	suspended := func(resource string) *RedisLock {
-		l, err := m.try(t.Context(), resource, 30*time.Second, nil)
+		l, err := m.try(t.Context(), resource, 30*time.Second)
 		require.NoError(t, err)
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -63,7 +63,7 @@ func TestSuspensionIsToldWithTheNextRenewal(t *testing.T) {
 	defer func() { require.NoError(t, m.Close(t.Context())) }()
 	var locks []*RedisLock
 	for _, resource := range []string{"listens", "has a context", "is renewed"} {
-		l, err := m.try(t.Context(), resource, time.Hour, nil)
+		l, err := m.try(t.Context(), resource, time.Hour)
 		require.NoError(t, err)
 		locks = append(locks, l)
 	}

@@ -14,12 +14,8 @@ const hintDelay = 10 * time.Millisecond
 // Listen reads the inboxes on all servers until ctx ends. It passes on that the lock was released when a majority has
 // said so, or shortly after the first: the others may be down. The rest is passed on as it comes.
 func (q *Quorum) Listen(ctx context.Context, channel string, l store.Listener) {
-	h := &hints{ctx: ctx, majority: q.majority(), to: l, heard: make(map[string]int)}
-	var all sync.WaitGroup
-	for _, n := range q.nodes {
-		all.Go(func() { n.Listen(ctx, channel, h) })
-	}
-	all.Wait()
+	h := &hints{ctx: ctx, majority: q.nodes.majority(), to: l, heard: make(map[string]int)}
+	q.nodes.each(func(n *node) { n.Listen(ctx, channel, h) })
 }
 
 // hints collects the messages of several servers.

@@ -5,30 +5,73 @@ import (
 	"time"
 )
 
-// Release frees the lock and lets the first waiter know. After a failure the lock is removed in the background.
-func (s *Redis) Release(ctx context.Context, c Claim) Reply {
-	r := s.TryRelease(ctx, c)
-	if r.Outcome == Failed || r.Repeated {
-		s.Reap(c)
+// queueTTL is how long a queue lasts of which nobody asks any more.
+const queueTTL = 3 * time.Second
+
+// Acquire takes the lock if it is free. Unless it is granted nothing is left behind, even by a command that arrives late.
+func (s *Redis) Acquire(ctx context.Context, c Claim) Reply {
+	number, repeated, err := s.number(ctx, s.scripts.acquire, c.Keys.taking(), c.Value, first(c.TTL))
+	switch {
+	case err != nil:
+		return s.reaping(c, Reply{Outcome: Failed, Repeated: repeated, Err: err})
+	case number > 0:
+		return Reply{Outcome: Granted, Repeated: repeated, Token: number}
+	default:
+		return s.reaping(c, Reply{Outcome: Refused, Repeated: repeated, Wait: time.Duration(-1-number) * time.Millisecond})
 	}
-	return r
 }
 
-// TryRelease is Release without the cleaning up.
-func (s *Redis) TryRelease(ctx context.Context, c Claim) Reply {
+// Enqueue takes the lock if it is free and the waiter's turn has come, and otherwise queues the waiter. Unless the lock is
+// granted no key of it is left behind; the place in the queue is, until Leave.
+func (s *Redis) Enqueue(ctx context.Context, c Claim, w Waiter) Reply {
+	look := "0"
+	if w.Recheck {
+		look = "1"
+	}
+	reply, repeated, err := s.call(ctx, s.scripts.enqueue, c.Keys.taking(),
+		c.Value, first(c.TTL), w.Name, w.Arrival, queueTTL.Milliseconds(), look)
+	var numbers []int64
+	if err == nil {
+		numbers, err = integers(reply, 4)
+	}
+	switch {
+	case err != nil:
+		return s.reaping(c, Reply{Outcome: Failed, Repeated: repeated, Err: err})
+	case numbers[0] > 0:
+		return Reply{Outcome: Granted, Repeated: repeated, Token: numbers[0]}
+	default:
+		return s.reaping(c, Reply{
+			Outcome: Refused, Repeated: repeated, Wait: time.Duration(numbers[1]) * time.Millisecond,
+			Ahead: numbers[2], Arrival: numbers[3],
+		})
+	}
+}
+
+// first is how long a lock lasts that was just granted, ms.
+func first(ttl time.Duration) int64 { return min(ttl, FirstGrant).Milliseconds() }
+
+// Release frees the lock and lets the first waiter know. After a failure the lock is removed in the background.
+func (s *Redis) Release(ctx context.Context, c Claim) Reply {
 	number, repeated, err := s.number(ctx, s.scripts.release, c.Keys.freeing(), releasing(c, s.set.Reservation)...)
 	switch {
 	case err != nil:
-		return Reply{Outcome: Failed, Repeated: repeated, Err: err}
-	case number > 0:
-		return Reply{Outcome: Granted, Repeated: repeated, PassedOn: number == 2}
-	case repeated: // the try whose reply was lost has released it, and the next one may have it already
-		return Reply{Outcome: Granted, Repeated: true}
+		return s.reaping(c, Reply{Outcome: Failed, Repeated: repeated, Err: err})
+	case number > 0, repeated: // the try whose reply was lost may have released it, and the next one have it already
+		return s.reaping(c, Reply{Outcome: Granted, Repeated: repeated, PassedOn: number == 2})
 	case number == 0:
 		return Reply{Outcome: Refused}
 	default:
 		return Reply{Outcome: Absent}
 	}
+}
+
+// reaping removes what an attempt to acquire a lock that was not granted, or to release one, may have left. Its reply may be
+// that to a repetition, with the try before it still on its way.
+func (s *Redis) reaping(c Claim, r Reply) Reply {
+	if !s.set.Several && (r.Outcome == Failed || r.Repeated) {
+		s.Reap(c, Unwanted)
+	}
+	return r
 }
 
 // ReleaseAll releases locks in pipelines, and calls done for each with its index as its reply arrives, maybe for several
@@ -40,7 +83,7 @@ func (s *Redis) ReleaseAll(ctx context.Context, claims []Claim, done func(i int,
 	}
 	pipeline(ctx, s.client, calls, func(i int, _ int64, err error) {
 		if err != nil {
-			s.Reap(claims[i])
+			s.Reap(claims[i], Unwanted)
 			done(i, Reply{Outcome: Failed, Err: err})
 			return
 		}
