@@ -62,7 +62,7 @@ func (q *Quorum) Enqueue(ctx context.Context, c store.Claim, w store.Waiter) sto
 }
 
 func (q *Quorum) acquire(ctx context.Context, c store.Claim, waiter string, ask request) store.Reply {
-	v := q.newVote(ctx, acquiring, c, ask)
+	v := newVote(ctx, q, acquiring, c, ask)
 	v.waiter = waiter
 	granted := false
 	defer func() { v.end(granted) }() // also if a hook of a client panics
@@ -74,13 +74,13 @@ func (q *Quorum) acquire(ctx context.Context, c store.Claim, waiter string, ask 
 		return store.Reply{Outcome: store.Failed, Err: errNoTokens}
 	}
 	granted = true
-	return store.Reply{Outcome: store.Granted, Token: token, Sure: v.sure()}
+	return store.Reply{Outcome: store.Granted, Token: token, Sure: v.tally().sure}
 }
 
 // Release frees the lock and lets waiters know. On servers that fail to it is removed in the background.
 func (q *Quorum) Release(ctx context.Context, c store.Claim) store.Reply {
 	acquired := q.stragglers.end(c)
-	v := q.newVote(ctx, releasing, c, func(ctx context.Context, n *node) store.Reply {
+	v := newVote(ctx, q, releasing, c, func(ctx context.Context, n *node) store.Reply {
 		acquired.await(ctx, n) // or the lock might be set after it was released
 		return n.Release(ctx, c)
 	})
@@ -130,7 +130,7 @@ func (q *Quorum) ReleaseAll(ctx context.Context, claims []store.Claim, done func
 
 // Refresh makes a lock last for its TTL from now.
 func (q *Quorum) Refresh(ctx context.Context, c store.Claim) store.Reply {
-	v := q.newVote(ctx, extending, c, func(ctx context.Context, n *node) store.Reply { return n.Refresh(ctx, n.cautious(c)) })
+	v := newVote(ctx, q, extending, c, func(ctx context.Context, n *node) store.Reply { return n.Refresh(ctx, n.cautious(c)) })
 	defer v.end(true)
 	if ok, _ := v.mutex().Extend(); ok {
 		return store.Reply{Outcome: store.Granted}

@@ -45,29 +45,23 @@ func (n *node) cautious(c store.Claim) store.Claim {
 }
 
 // surelyHas reports whether a server is known to have set a lock.
-func (n *node) surelyHas(c store.Claim) bool { return c.Sure&n.bit() != 0 }
+func (n *node) surelyHas(c store.Claim) bool { return c.Sure&(1<<n.index) != 0 }
 
-// bit is the server's in Claim.Sure.
-func (n *node) bit() uint64 { return 1 << n.index }
-
-// record takes note of the reply of a server about a lock, and tells the lock's fate once it is decided.
+// record takes note of the reply of a server about a lock, and passes the lock's fate on once it is decided.
 func (r *renewal) record(n *node, i int, reply store.Reply) {
-	nodes := len(r.nodes)
 	r.mu.Lock()
-	replies := r.replies[i*nodes : (i+1)*nodes]
+	replies := r.replies[i*len(r.nodes) : (i+1)*len(r.nodes)]
 	replies[n.index] = reply
 	t := count(replies)
-	var absent []*node
 	decision := store.Reply{}
+	var confirmed, absent nodes // servers whose lock the majority confirms, and those of them that do not have it
 	switch {
 	case r.decided[i] == store.Granted:
-		absent = r.settle(&decision, i, n, reply)
+		confirmed = nodes{n}
 	case r.decided[i] != store.Pending:
 	case t.granted >= r.nodes.majority():
 		decision.Outcome = store.Granted
-		for k, other := range replies {
-			absent = append(absent, r.settle(&decision, i, r.nodes[k], other)...)
-		}
+		confirmed = r.nodes
 	default:
 		decision = t.loss(r.nodes.minority())
 		if decision.Outcome == store.Pending && t.pending == 0 {
@@ -77,26 +71,22 @@ func (r *renewal) record(n *node, i int, reply store.Reply) {
 	if decision.Outcome != store.Pending {
 		r.decided[i] = decision.Outcome
 	}
+	for _, other := range confirmed {
+		switch outcome := replies[other.index].Outcome; {
+		case outcome == store.Absent:
+			decision.Repaired = true
+			absent = append(absent, other)
+		case outcome == store.Granted && !other.surelyHas(r.claims[i]): // it has it for a first grant only
+			decision.Repaired = true
+			decision.Sure |= 1 << other.index
+		}
+	}
 	r.mu.Unlock()
 
 	if decision.Repaired || decision.Outcome != store.Pending {
 		r.done(i, decision)
 	}
 	for _, other := range absent {
-		other.Repair(r.claims[i : i+1])
+		other.Repair(r.claims[i])
 	}
-}
-
-// settle adds to a decision what a server has said of a lock that the majority confirms, and returns the server if it
-// does not have the lock. Where it has had it for a first grant only, the lock is to be renewed as soon as after one.
-func (r *renewal) settle(decision *store.Reply, i int, n *node, reply store.Reply) (absent []*node) {
-	switch {
-	case reply.Outcome == store.Absent:
-		decision.Repaired = true
-		return []*node{n}
-	case reply.Outcome == store.Granted && !n.surelyHas(r.claims[i]):
-		decision.Repaired = true
-		decision.Sure |= n.bit()
-	}
-	return nil
 }

@@ -64,7 +64,7 @@ const (
 type request func(ctx context.Context, n *node) store.Reply
 
 // newVote prepares a question. ctx has a deadline. The caller calls end in the end.
-func (q *Quorum) newVote(ctx context.Context, verb verb, c store.Claim, ask request) *vote {
+func newVote(ctx context.Context, q *Quorum, verb verb, c store.Claim, ask request) *vote {
 	v := &vote{
 		nodes: q.nodes, stragglers: q.stragglers, verb: verb, claim: c, ask: ask, start: time.Now(),
 		replies: make([]store.Reply, len(q.nodes)), answered: make([]chan struct{}, len(q.nodes)), open: len(q.nodes) + 1,
@@ -126,13 +126,6 @@ func (v *vote) await(ctx context.Context, n *node) {
 	}
 }
 
-// disown has what is granted from now on taken back.
-func (v *vote) disown() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.unwanted = true
-}
-
 // endSplit ends the waiting for servers that are down where the others are split between several who acquire: they all
 // would wait until the deadline, each for the server that could make its majority. The late have as long again as the
 // majority took, but at least minSplitWait; none if they owe others an answer already. The caller holds mu.
@@ -144,22 +137,13 @@ func (v *vote) endSplit() {
 		return
 	}
 	v.split = true
-	if !v.hopeful() {
-		v.cancel()
-		return
-	}
-	time.AfterFunc(max(time.Since(v.start), minSplitWait), v.cancel)
-}
-
-// hopeful reports whether one of the servers that have not answered yet may do so soon: it owes no other vote an answer.
-// The caller holds mu.
-func (v *vote) hopeful() bool {
 	for i, r := range v.replies {
 		if r.Outcome == store.Pending && v.nodes[i].late.Load() == 0 {
-			return true
+			time.AfterFunc(max(time.Since(v.start), minSplitWait), v.cancel)
+			return
 		}
 	}
-	return false
+	v.cancel()
 }
 
 // end is called when the caller goes on. Unless the outcome is wanted, what was granted, or may have been, is taken back.
@@ -206,18 +190,6 @@ func (v *vote) tally() tally {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return count(v.replies)
-}
-
-// sure returns the servers that have granted the lock.
-func (v *vote) sure() (nodes uint64) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	for i, r := range v.replies {
-		if r.Outcome == store.Granted {
-			nodes |= v.nodes[i].bit()
-		}
-	}
-	return nodes
 }
 
 // refusal says why there was no majority. Where one has answered the servers work, and somebody else is there, though
@@ -303,7 +275,9 @@ func (s *stragglers) end(c store.Claim) *vote {
 	v := s.votes[c.Value]
 	s.mu.Unlock()
 	if v != nil {
-		v.disown()
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.unwanted = true
 	}
 	return v
 }

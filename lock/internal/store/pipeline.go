@@ -9,17 +9,6 @@ import (
 	"github.com/compozy/cache/internal/redisx"
 )
 
-// call is a script that is to be run, and can be run twice.
-type call struct {
-	script *redisx.Script
-	keys   []string
-	args   []any
-}
-
-func (c call) command(ctx context.Context) *redis.Cmd {
-	return c.script.Command(ctx, c.keys, c.args...)
-}
-
 // pipeline makes calls in a round trip for each 500, and gives each reply to done, maybe several at the same time. It
 // returns when ctx ends, even if the client does not heed contexts; calls without a reply have failed then.
 func pipeline(ctx context.Context, client redis.UniversalClient, calls []call, done func(i int, number int64, err error)) {

@@ -101,10 +101,8 @@ func (s *Redis) Reap(c Claim, why Reason) {
 	default:
 	}
 	s.reapers.add(reaped{
-		key: c.Keys.Lock(),
-		call: func() call { // how long the lock stays taken depends on when it is sent
-			return call{s.scripts.release, c.Keys.freeing(), releasing(c, reservation)}
-		},
+		key:   c.Keys.Lock(),
+		call:  func() call { return s.scripts.releasing(c, reservation) },
 		until: time.Now().Add(max(c.TTL, FirstGrant)), again: again, quiet: why == Lost,
 	})
 }

@@ -102,16 +102,14 @@ func address(master *redis.Client) string {
 	return master.Options().Addr
 }
 
-// call runs a script, together with those of other callers, and again after a failure that may pass. repeated says that
-// it may have been executed more than once: an earlier try ended without a reply.
-func (s *Redis) call(
-	ctx context.Context, script *redisx.Script, keys []string, args ...any,
-) (reply any, repeated bool, err error) {
+// run makes a call, together with those of other callers, and again after a failure that may pass. repeated says that it
+// may have been executed more than once: an earlier try ended without a reply.
+func (s *Redis) run(ctx context.Context, c call) (reply any, repeated bool, err error) {
 	process := func(ctx context.Context, cmd redis.Cmder) error {
-		return s.commands.Process(ctx, keys[0], cmd, nil)
+		return s.commands.Process(ctx, c.keys[0], cmd, nil)
 	}
 	for try := 1; ; try++ {
-		reply, err = script.Run(ctx, process, keys, args...)
+		reply, err = c.script.Run(ctx, process, c.keys, c.args...)
 		if _, abandoned := errors.AsType[*batch.AbandonedError](err); abandoned {
 			return nil, repeated, errNoAnswer
 		}
@@ -133,9 +131,9 @@ func (s *Redis) call(
 	}
 }
 
-// number runs a script whose reply is an integer.
-func (s *Redis) number(ctx context.Context, script *redisx.Script, keys []string, args ...any) (int64, bool, error) {
-	reply, repeated, err := s.call(ctx, script, keys, args...)
+// number makes a call whose reply is an integer.
+func (s *Redis) number(ctx context.Context, c call) (int64, bool, error) {
+	reply, repeated, err := s.run(ctx, c)
 	if err != nil {
 		return 0, repeated, err
 	}

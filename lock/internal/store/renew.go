@@ -61,7 +61,7 @@ func (s *Redis) Renew(claims []Claim, timeout time.Duration, done func(i int, r 
 	work := make([]renewal, len(claims))
 	for i, c := range claims {
 		work[i] = renewal{
-			call:    call{s.scripts.extend, []string{c.Keys.Lock()}, []any{c.Value, c.TTL.Milliseconds()}},
+			call:    s.scripts.extending(c),
 			timeout: min(timeout, s.set.Timeout),
 			done:    func(r Reply) { done(i, r) },
 		}
@@ -69,19 +69,15 @@ func (s *Redis) Renew(claims []Claim, timeout time.Duration, done func(i int, r 
 	s.renewals.add(work)
 }
 
-// Repair sets locks that this server does not have and a majority of others has just confirmed. They last for as long as
-// a lock that was just granted, and so have to be renewed as soon: should one have been released meanwhile, it ends by
-// itself. Repair returns at once.
-func (s *Redis) Repair(claims []Claim) {
-	work := make([]renewal, len(claims))
-	for i, c := range claims {
-		work[i] = renewal{
-			call:    call{s.scripts.repair, []string{c.Keys.Lock(), c.Keys.Fence()}, []any{c.Value, first(c.TTL), c.Token}},
-			timeout: s.set.Timeout,
-			done:    func(Reply) {},
-		}
-	}
-	s.renewals.add(work)
+// Repair sets a lock that this server does not have and a majority of others has just confirmed. It lasts for as long as one
+// that was just granted, and so has to be renewed as soon: should it have been released meanwhile, it ends by itself.
+// Repair returns at once.
+func (s *Redis) Repair(c Claim) {
+	s.renewals.add([]renewal{{
+		call:    call{s.scripts.repair, []string{c.Keys.Lock(), c.Keys.Fence()}, []any{c.Value, first(c.TTL), c.Token}},
+		timeout: s.set.Timeout,
+		done:    func(Reply) {},
+	}})
 }
 
 // add gives work to the lanes, and starts their senders.

@@ -10,7 +10,7 @@ const queueTTL = 3 * time.Second
 
 // Acquire takes the lock if it is free. Unless it is granted nothing is left behind, even by a command that arrives late.
 func (s *Redis) Acquire(ctx context.Context, c Claim) Reply {
-	number, repeated, err := s.number(ctx, s.scripts.acquire, c.Keys.taking(), c.Value, first(c.TTL))
+	number, repeated, err := s.number(ctx, call{s.scripts.acquire, c.Keys.taking(), []any{c.Value, first(c.TTL)}})
 	switch {
 	case err != nil:
 		return s.reaping(c, Reply{Outcome: Failed, Repeated: repeated, Err: err})
@@ -28,8 +28,8 @@ func (s *Redis) Enqueue(ctx context.Context, c Claim, w Waiter) Reply {
 	if w.Recheck {
 		look = "1"
 	}
-	reply, repeated, err := s.call(ctx, s.scripts.enqueue, c.Keys.taking(),
-		c.Value, first(c.TTL), w.Name, w.Arrival, queueTTL.Milliseconds(), look)
+	args := []any{c.Value, first(c.TTL), w.Name, w.Arrival, queueTTL.Milliseconds(), look}
+	reply, repeated, err := s.run(ctx, call{s.scripts.enqueue, c.Keys.taking(), args})
 	var numbers []int64
 	if err == nil {
 		numbers, err = integers(reply, 4)
@@ -52,7 +52,7 @@ func first(ttl time.Duration) int64 { return min(ttl, FirstGrant).Milliseconds()
 
 // Release frees the lock and lets the first waiter know. After a failure the lock is removed in the background.
 func (s *Redis) Release(ctx context.Context, c Claim) Reply {
-	number, repeated, err := s.number(ctx, s.scripts.release, c.Keys.freeing(), releasing(c, s.set.Reservation)...)
+	number, repeated, err := s.number(ctx, s.scripts.releasing(c, s.set.Reservation))
 	switch {
 	case err != nil:
 		return s.reaping(c, Reply{Outcome: Failed, Repeated: repeated, Err: err})
@@ -79,7 +79,7 @@ func (s *Redis) reaping(c Claim, r Reply) Reply {
 func (s *Redis) ReleaseAll(ctx context.Context, claims []Claim, done func(i int, r Reply)) {
 	calls := make([]call, len(claims))
 	for i, c := range claims {
-		calls[i] = call{s.scripts.release, c.Keys.freeing(), releasing(c, s.set.Reservation)}
+		calls[i] = s.scripts.releasing(c, s.set.Reservation)
 	}
 	pipeline(ctx, s.client, calls, func(i int, _ int64, err error) {
 		if err != nil {
@@ -91,14 +91,9 @@ func (s *Redis) ReleaseAll(ctx context.Context, claims []Claim, done func(i int,
 	})
 }
 
-// releasing is the arguments of the script.
-func releasing(c Claim, reservation time.Duration) []any {
-	return []any{c.Value, reservation.Milliseconds(), max(time.Until(c.KeepUntil), 0).Milliseconds()}
-}
-
 // Refresh makes a lock last for its TTL from now.
 func (s *Redis) Refresh(ctx context.Context, c Claim) Reply {
-	number, _, err := s.number(ctx, s.scripts.extend, []string{c.Keys.Lock()}, c.Value, c.TTL.Milliseconds())
+	number, _, err := s.number(ctx, s.scripts.extending(c))
 	return extended(number, err)
 }
 
@@ -118,13 +113,13 @@ func extended(number int64, err error) Reply {
 
 // Raise makes the fence at least the claim's token, and reports whether it is, and the claim holds the lock.
 func (s *Redis) Raise(ctx context.Context, c Claim) bool {
-	number, _, err := s.number(ctx, s.scripts.raise, []string{c.Keys.Lock(), c.Keys.Fence()}, c.Value, c.Token)
+	number, _, err := s.number(ctx, call{s.scripts.raise, []string{c.Keys.Lock(), c.Keys.Fence()}, []any{c.Value, c.Token}})
 	return err == nil && number == 1
 }
 
 // Inspect describes a lock.
 func (s *Redis) Inspect(ctx context.Context, k Keys) (State, error) {
-	reply, _, err := s.call(ctx, s.scripts.inspect, []string{k.Lock(), k.Fence(), k.Queue()})
+	reply, _, err := s.run(ctx, call{s.scripts.inspect, []string{k.Lock(), k.Fence(), k.Queue()}, nil})
 	if err != nil {
 		return State{}, err
 	}
