@@ -23,12 +23,12 @@ import (
 // at once; if a server hangs that has answered quickly until then, a cancellation may take 200ms to be noticed. Acquire is
 // safe for concurrent use.
 func (m *RedisLockManager) Acquire(ctx context.Context, resource string, ttl time.Duration) (Lock, error) {
-	return asLock(m.try(ctx, resource, ttl))
+	return m.TryAcquire(ctx, resource, ttl)
 }
 
 // TryAcquire is [RedisLockManager.Acquire] with the richer result: a lock with its fencing token and notice of loss.
 func (m *RedisLockManager) TryAcquire(ctx context.Context, resource string, ttl time.Duration) (FencedLock, error) {
-	return asFenced(m.try(ctx, resource, ttl))
+	return m.acquire(ctx, "lock.acquire", resource, ttl, m.try)
 }
 
 // AcquireWait waits for the lock until it gets it or ctx ends. Those who wait are served in the order of arrival, across
@@ -44,7 +44,9 @@ func (m *RedisLockManager) TryAcquire(ctx context.Context, resource string, ttl 
 // After that waiters outlast failures of Redis until ctx ends. A caller that gives up leaves nothing in Redis. Safe for
 // concurrent use.
 func (m *RedisLockManager) AcquireWait(ctx context.Context, resource string, ttl time.Duration) (FencedLock, error) {
-	return asFenced(m.wait(ctx, resource, ttl))
+	return m.acquire(ctx, "lock.wait", resource, ttl, func(ctx context.Context, r request) (*RedisLock, error) {
+		return m.queue.wait(ctx, r)
+	})
 }
 
 // WithLock waits for the lock as [RedisLockManager.AcquireWait] does, runs fn, and releases the lock, also if fn
@@ -62,7 +64,7 @@ func (m *RedisLockManager) WithLock(
 	if m.ready() == nil && fn == nil {
 		return &ArgumentError{Argument: "fn", Reason: "is nil"}
 	}
-	l, err := m.wait(ctx, resource, ttl)
+	l, err := m.AcquireWait(ctx, resource, ttl)
 	if err != nil {
 		return err
 	}
@@ -83,21 +85,6 @@ func (m *RedisLockManager) WithLock(
 	return fn(inner, l)
 }
 
-// asLock and asFenced avoid a nil *RedisLock, which would make a Lock that is not nil.
-func asLock(l *RedisLock, err error) (Lock, error) {
-	if err != nil {
-		return nil, err
-	}
-	return l, nil
-}
-
-func asFenced(l *RedisLock, err error) (FencedLock, error) {
-	if err != nil {
-		return nil, err
-	}
-	return l, nil
-}
-
 // request is what a caller asks for.
 type request struct {
 	resource string
@@ -106,20 +93,10 @@ type request struct {
 	begin    time.Time
 }
 
-func (m *RedisLockManager) try(ctx context.Context, resource string, ttl time.Duration) (*RedisLock, error) {
-	return m.acquire(ctx, "lock.acquire", resource, ttl, m.tryOnce)
-}
-
-func (m *RedisLockManager) wait(ctx context.Context, resource string, ttl time.Duration) (*RedisLock, error) {
-	return m.acquire(ctx, "lock.wait", resource, ttl, func(ctx context.Context, r request) (*RedisLock, error) {
-		return m.queue.wait(ctx, r)
-	})
-}
-
 // acquire checks the arguments, and counts and traces what get does.
 func (m *RedisLockManager) acquire(
 	ctx context.Context, name, resource string, ttl time.Duration, get func(context.Context, request) (*RedisLock, error),
-) (*RedisLock, error) {
+) (FencedLock, error) {
 	if err := m.ready(); err != nil {
 		return nil, err
 	}
@@ -129,9 +106,12 @@ func (m *RedisLockManager) acquire(
 	r := request{resource: resource, ttl: ttl.Truncate(time.Millisecond), call: m.call, begin: time.Now()}
 	ctx, span := m.keeper.trace.start(ctx, name, resource)
 	l, err := get(ctx, r)
-	m.keeper.metrics.attempted(ctx, err, r.begin)
-	span.acquired(ctx, l, err)
-	return l, err
+	outcome := m.keeper.metrics.attempted(ctx, err, r.begin)
+	span.finish(outcomeName(outcome), l, err)
+	if err != nil {
+		return nil, err // and no nil *RedisLock, which would make a FencedLock that is not nil
+	}
+	return l, nil
 }
 
 // check refuses arguments that nothing can be done with.
@@ -147,7 +127,7 @@ func check(ctx context.Context, resource string, ttl time.Duration) error {
 	return nil
 }
 
-func (m *RedisLockManager) tryOnce(ctx context.Context, req request) (*RedisLock, error) {
+func (m *RedisLockManager) try(ctx context.Context, req request) (*RedisLock, error) {
 	k := m.keeper
 	if err := k.begin(ctx, "acquire", req.resource); err != nil {
 		return nil, err
@@ -157,7 +137,7 @@ func (m *RedisLockManager) tryOnce(ctx context.Context, req request) (*RedisLock
 	defer cancel()
 	defer context.AfterFunc(k.calls.closing, cancel)()
 	a := k.attempt(req, req.begin)
-	r := m.store.Acquire(inner, a.claim)
+	r := k.store.Acquire(inner, a.claim)
 	switch {
 	case r.Outcome == store.Granted && k.granted(&a, r):
 		return k.keep(a)

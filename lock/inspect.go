@@ -46,7 +46,7 @@ func (m *RedisLockManager) Inspect(ctx context.Context, resource string) (Info, 
 	defer m.keeper.calls.end()
 	inner, cancel := bounded(ctx, time.Now(), m.keeper.timeouts.release())
 	defer cancel()
-	s, err := m.store.Inspect(inner, store.NewKeys(m.keeper.prefix, resource))
+	s, err := m.keeper.store.Inspect(inner, store.NewKeys(m.keeper.prefix, resource))
 	switch {
 	case err == nil:
 		return Info{
@@ -88,7 +88,7 @@ func (m *RedisLockManager) HealthCheck(ctx context.Context) error {
 	defer m.keeper.calls.end()
 	ctx, cancel := context.WithTimeout(redisx.Background(ctx), maxNodeTimeout) // Close waits for all that were asked
 	defer cancel()
-	if err := m.store.Ping(ctx); err != nil {
+	if err := m.keeper.store.Ping(ctx); err != nil {
 		return fmt.Errorf("%w: %w", ErrRedis, err)
 	}
 	return nil

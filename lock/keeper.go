@@ -14,29 +14,34 @@ import (
 	"github.com/compozy/cache/lock/internal/store"
 )
 
-// keeper is what the locks of a manager share: it makes them, and keeps them until they are released or lost.
-type keeper struct {
+// means is what making locks and renewing them takes.
+type means struct {
 	store    locks
 	metrics  *metrics
 	log      *zap.Logger
-	trace    tracer
 	calls    *tasks // of users, and what follows from them
-	renewer  *renewer
 	timeouts timeouts
-	prefix   string
-	id       string // distinguishes the values of processes
+}
+
+// keeper is what the locks of a manager share: it makes them, and keeps them until they are released or lost.
+type keeper struct {
+	means
+
+	trace   tracer
+	renewer *renewer
+	prefix  string
+	id      string // distinguishes the values of processes
 
 	mu   sync.Mutex // guards held
 	held map[*RedisLock]struct{}
 }
 
 func newKeeper(set settings, s locks) *keeper {
-	k := &keeper{
-		store: s, metrics: newMetrics(set.name), log: set.logger, trace: newTracer(set.tracing), calls: newTasks(),
-		timeouts: set.timeouts, prefix: set.prefix, id: rand.Text()[:16], held: make(map[*RedisLock]struct{}),
+	m := means{store: s, metrics: newMetrics(set.name), log: set.logger, calls: newTasks(), timeouts: set.timeouts}
+	return &keeper{
+		means: m, trace: newTracer(set.tracing), renewer: newRenewer(m), prefix: set.prefix, id: rand.Text()[:16],
+		held: make(map[*RedisLock]struct{}),
 	}
-	k.renewer = newRenewer(s, k.metrics, set.logger, k.calls, set.timeouts)
-	return k
 }
 
 // begin counts a call, unless its context has ended or the manager is closed. The end of calls has to follow.

@@ -75,17 +75,15 @@ type RedisLock struct {
 	soon  time.Time // when to renew at the latest, if that is known before it is scheduled; guarded by renewer.mu
 	index int       // place in the renewer's heap, -1 if in none; guarded by renewer.mu
 
-	mu    sync.Mutex // guards what follows
-	state lockState
-	until time.Time
-	sure  uint64 // see store.Claim
-	// generation counts what happened to the lock. An answer that belongs to an earlier generation is ignored.
-	generation uint64
-	cause      error         // why the lock was lost
-	lost       chan struct{} // made on demand, closed by loss
-	ctx        context.Context
-	cancel     context.CancelCauseFunc // both made on demand
-	expiry     *time.Timer             // calls expire; nil once the lock has ended
+	mu     sync.Mutex // guards what follows
+	state  lockState
+	until  time.Time
+	sure   uint64        // see store.Claim
+	cause  error         // why the lock was lost
+	lost   chan struct{} // made on demand, closed by loss
+	ctx    context.Context
+	cancel context.CancelCauseFunc // both made on demand
+	expiry *time.Timer             // calls expire; nil once the lock has ended
 }
 
 // Resource returns the name given to Acquire.

@@ -53,7 +53,6 @@ type RedisLockManager struct {
 type core struct {
 	name       string
 	nodes      int
-	store      locks
 	keeper     *keeper
 	queue      *queue
 	background *tasks // goroutines of the store
@@ -70,8 +69,7 @@ func NewRedisLockManager(client redis.UniversalClient, opts ...Option) (*RedisLo
 		return nil, err
 	}
 	c := &core{name: set.name, nodes: len(set.nodes), background: newTasks()}
-	c.store = newStore(set, c.background.spawn)
-	c.keeper = newKeeper(set, c.store)
+	c.keeper = newKeeper(set, newStore(set, c.background.spawn))
 	c.queue = newQueue(c.keeper)
 	return &RedisLockManager{core: c, call: set.call}, nil
 }
@@ -128,7 +126,7 @@ func (m *RedisLockManager) Close(ctx context.Context) error {
 	if m.keeper.calls.close() {
 		err = m.releaseAll(ctx)
 		m.keeper.calls.wait(ctx)
-		if left := m.store.Close(ctx); left != nil && err == nil {
+		if left := m.keeper.store.Close(ctx); left != nil && err == nil {
 			err = fmt.Errorf("lock: close: %w: %w", ErrRedis, left)
 		}
 		m.background.close()
@@ -155,7 +153,7 @@ func (m *RedisLockManager) releaseAll(ctx context.Context) error {
 	stuck := time.AfterFunc(m.keeper.timeouts.release(), cancel)
 	defer stuck.Stop()
 	var released atomic.Int64
-	m.store.ReleaseAll(ctx, claims, func(_ int, r store.Reply) {
+	m.keeper.store.ReleaseAll(ctx, claims, func(_ int, r store.Reply) {
 		if r.Outcome != store.Failed {
 			released.Add(1)
 			stuck.Reset(m.keeper.timeouts.release())

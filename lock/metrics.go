@@ -49,8 +49,11 @@ func (m *RedisLockManager) GetMetrics() *LockMetrics {
 		return &LockMetrics{}
 	}
 	c := m.keeper.metrics
+	acquired, refused := c.outcomes[outcomeAcquired].Load(), c.outcomes[outcomeRefused].Load()
 	s := &LockMetrics{
-		AcquisitionsRefused: c.outcomes[outcomeRefused].Load(),
+		AcquisitionsTotal:   acquired,
+		AcquisitionsFailed:  refused + c.outcomes[outcomeCanceled].Load() + c.outcomes[outcomeError].Load(),
+		AcquisitionsRefused: refused,
 		ReleasesTotal:       c.releases.Load(),
 		ReleasesFailed:      c.releasesFailed.Load(),
 		RefreshesTotal:      c.refreshes.Load(),
@@ -64,14 +67,8 @@ func (m *RedisLockManager) GetMetrics() *LockMetrics {
 		Held:                m.keeper.count(),
 		Waiting:             int(c.waiting.Load()),
 	}
-	s.AcquisitionsTotal = c.outcomes[outcomeAcquired].Load()
-	for i := range c.outcomes {
-		if i != outcomeAcquired {
-			s.AcquisitionsFailed += c.outcomes[i].Load()
-		}
-	}
-	if s.AcquisitionsTotal > 0 {
-		s.AcquisitionTime = time.Duration(c.acquireTime.Load() / s.AcquisitionsTotal)
+	if acquired > 0 {
+		s.AcquisitionTime = time.Duration(c.acquireTime.Load() / acquired)
 	}
 	return s
 }
@@ -126,29 +123,23 @@ func newMetrics(name string) *metrics {
 	}
 }
 
-// attempted counts an attempt to acquire a lock that began then.
-func (c *metrics) attempted(ctx context.Context, err error, begin time.Time) {
-	outcome := outcomeOf(ctx, err)
-	c.outcomes[outcome].Add(1)
-	if outcome == outcomeAcquired {
+// attempted counts an attempt to acquire a lock that began then, and returns how it ended.
+func (c *metrics) attempted(ctx context.Context, err error, begin time.Time) (outcome int) {
+	switch {
+	case err == nil:
+		outcome = outcomeAcquired
 		took := time.Since(begin)
 		c.acquireTime.Add(int64(took))
 		c.waitSeconds.Observe(took.Seconds())
-	}
-}
-
-// outcomeOf returns how an attempt ended.
-func outcomeOf(ctx context.Context, err error) int {
-	switch {
-	case err == nil:
-		return outcomeAcquired
 	case errors.Is(err, ErrLockNotAcquired):
-		return outcomeRefused
+		outcome = outcomeRefused
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()), errors.Is(err, ErrManagerClosed):
-		return outcomeCanceled
+		outcome = outcomeCanceled
 	default:
-		return outcomeError
+		outcome = outcomeError
 	}
+	c.outcomes[outcome].Add(1)
+	return outcome
 }
 
 // released counts a release.
@@ -158,14 +149,6 @@ func (c *metrics) released(err error, begin, acquired time.Time) {
 		c.releasesFailed.Add(1)
 	}
 	c.holdSeconds.Observe(begin.Sub(acquired).Seconds())
-}
-
-// refreshed counts a Refresh.
-func (c *metrics) refreshed(err error) {
-	c.refreshes.Add(1)
-	if err != nil {
-		c.refreshesFailed.Add(1)
-	}
 }
 
 // lost counts a loss.

@@ -197,8 +197,5 @@ func (t timeouts) call(ttl time.Duration) time.Duration {
 
 // release returns how long a release may take.
 func (t timeouts) release() time.Duration {
-	if t.node > 0 {
-		return t.node
-	}
-	return maxNodeTimeout
+	return t.call(2 * maxNodeTimeout) // the TTL does not matter
 }

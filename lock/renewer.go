@@ -22,13 +22,10 @@ const (
 // renewer extends all held locks of a manager. One goroutine waits for the earliest due time and hands what is due to the
 // store, which answers later, from other goroutines: a server that hangs holds up nothing here.
 type renewer struct {
-	store    locks
-	metrics  *metrics
-	log      *zap.Logger
-	calls    *tasks
-	timeouts timeouts
-	failing  redisx.Repeated
-	wake     chan struct{} // holds one wake-up at most
+	means
+
+	failing redisx.Repeated
+	wake    chan struct{} // holds one wake-up at most
 
 	mu      sync.Mutex // guards what follows, and due and index of all locks
 	heap    dueHeap
@@ -36,9 +33,7 @@ type renewer struct {
 	sleeps  time.Time // until when the goroutine means to sleep; zero before it runs
 }
 
-func newRenewer(s locks, m *metrics, log *zap.Logger, calls *tasks, t timeouts) *renewer {
-	return &renewer{store: s, metrics: m, log: log, calls: calls, timeouts: t, wake: make(chan struct{}, 1)}
-}
+func newRenewer(m means) *renewer { return &renewer{means: m, wake: make(chan struct{}, 1)} }
 
 // next is when to renew a lock that was extended to last for ttl from then: two tries may fail before the third is too
 // late. Jitter keeps locks that were renewed together, as after a pause, from staying in step.
@@ -167,7 +162,6 @@ func (r *renewer) renew(due []*RedisLock) {
 		return
 	}
 	now := time.Now()
-	held := make([]*RedisLock, 0, len(due))
 	extensions := make([]extension, 0, len(due))
 	claims := make([]store.Claim, 0, len(due))
 	timeout := maxNodeTimeout
@@ -177,14 +171,15 @@ func (r *renewer) renew(due []*RedisLock) {
 			l.expire()
 			continue
 		}
-		held, extensions, claims = append(held, l), append(extensions, x), append(claims, x.claim)
+		extensions, claims = append(extensions, x), append(claims, x.claim)
 		timeout = min(timeout, r.timeouts.call(l.claim.TTL))
 	}
-	r.store.Renew(claims, timeout, func(i int, reply store.Reply) { r.renewed(held[i], extensions[i], reply) })
+	r.store.Renew(claims, timeout, func(i int, reply store.Reply) { r.renewed(extensions[i], reply) })
 }
 
 // renewed sees to the reply about a lock.
-func (r *renewer) renewed(l *RedisLock, x extension, reply store.Reply) {
+func (r *renewer) renewed(x extension, reply store.Reply) {
+	l := x.lock
 	l.addSure(reply.Sure)
 	switch {
 	case reply.Outcome == store.Granted:
@@ -203,7 +198,7 @@ func (r *renewer) renewed(l *RedisLock, x extension, reply store.Reply) {
 		r.schedule(l, next(x.sent, ttl))
 	case reply.Repaired:
 		r.hasten(l, next(time.Now(), store.FirstGrant))
-	case !l.isCurrent(x):
+	case l.hasEnded():
 	case reply.Outcome == store.Failed: // the lock is held as long as its time is not up
 		r.metrics.renewals.Add(1)
 		r.metrics.renewalsFailed.Add(1)
