@@ -224,8 +224,12 @@ func (m *RedisLockManager) Collector() prometheus.Collector {
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	var last *prometheus.Desc
 	for _, s := range c.series {
-		ch <- s.desc
+		if s.desc != last { // the series of one metric follow each other
+			ch <- s.desc
+		}
+		last = s.desc
 	}
 	for _, h := range c.histograms {
 		h.Describe(ch)
