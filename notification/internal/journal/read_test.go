@@ -249,9 +249,11 @@ func TestOtherErrorsDoNotMakePartsSmaller(t *testing.T) {
 	}
 	assert.Equal(t, maxEntries, r.most)
 	server.Restart()
-	require.NoError(t, client.Set(t.Context(), j.keys.Journal, "x", 0).Err())
+	on.Client = server.Client(t) // the other one needs a moment to notice
+	require.NoError(t, on.Client.Set(t.Context(), j.keys.Journal, "x", 0).Err())
 	_, err = r.From(t.Context(), on, Position{})
 	assert.True(t, redis.HasErrorPrefix(err, "WRONGTYPE"), err)
+	assert.Equal(t, maxEntries, r.most)
 }
 
 // A client without a time-out of its own waits for as long as the reader says.
