@@ -43,6 +43,7 @@ end
 if channel ~= '' then
   try('XADD', key, 'NOMKSTREAM', '*', 'f', 'v')
   try('HGET', key, 'f')
+  try('HMGET', key, 'f')
   try('XDEL', key, '1-1')
   try('XTRIM', key, 'MINID', '1-1')
   try('XLEN', key)
