@@ -1,6 +1,9 @@
 package redisx
 
-import "github.com/redis/go-redis/v9"
+import (
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
 
 // ConnectionHooker is implemented by clients that wrap one of go-redis and add a hook to it which every connection needs,
 // such as one that keeps passwords out of errors.
@@ -25,6 +28,9 @@ func Separate(
 	options := *master.Options()
 	options.PoolSize, options.MinIdleConns, options.MaxIdleConns, options.MaxActiveConns = connections, 0, 0, 0
 	options.ContextTimeoutEnabled = true
+	// What handles push messages belongs to c, and a second client that registers with it would panic.
+	options.PushNotificationProcessor = nil
+	options.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	for _, change := range adjust {
 		change(&options)
 	}

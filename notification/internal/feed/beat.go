@@ -27,6 +27,7 @@ func (f *Feed) beat() {
 		pause := f.set.Heartbeat
 		if s := f.current(); s != nil {
 			err := f.sendBeat(s)
+			s.beatErr.Store(&err)
 			failures++
 			switch {
 			case err == nil:
@@ -55,7 +56,7 @@ func (f *Feed) sendBeat(s *Session) error {
 		case redis.HasErrorPrefix(err, "MOVED"):
 			s.end(errMoved)
 			return err
-		case isMoving(err):
+		case isPassing(err):
 			plain = true
 		case isRefusal(err):
 			plain = true
@@ -77,9 +78,15 @@ func (f *Feed) sendBeat(s *Session) error {
 	return nil
 }
 
-// isMoving reports whether a server says that the keys are just leaving it. It still delivers until all of them have.
-func isMoving(err error) bool {
-	return redis.HasErrorPrefix(err, "ASK ") || redis.HasErrorPrefix(err, "TRYAGAIN ")
+// isPassing reports whether a server says that it cannot use the keys just now. It still delivers: while a slot leaves it,
+// until all of it has, and as a replica.
+func isPassing(err error) bool {
+	for _, code := range []string{"ASK ", "TRYAGAIN ", "READONLY ", "MASTERDOWN ", "NOREPLICAS "} {
+		if redis.HasErrorPrefix(err, code) {
+			return true
+		}
+	}
+	return false
 }
 
 // isBlind logs that full heartbeats are refused, once for each session.

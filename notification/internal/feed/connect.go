@@ -44,7 +44,7 @@ func (f *Feed) attempt(number uint64, failures int) (up bool, err error) {
 		return false, err
 	}
 	s := f.newSession(number, master)
-	defer s.end(nil) // if nothing else has
+	defer s.close()
 	if err := f.greet(s, master != nil); err != nil {
 		return false, s.reason(err)
 	}
@@ -53,6 +53,7 @@ func (f *Feed) attempt(number uint64, failures int) (up bool, err error) {
 	f.BeatSoon()
 	err = s.reason(f.read(s, failures))
 	s.end(err)
+	s.close()
 	f.setSession(nil)
 	f.names.finish(s)
 	if !f.muted.Load() {
@@ -122,7 +123,15 @@ func (f *Feed) greet(s *Session, guarded bool) error {
 	if err != nil || !guarded {
 		return err
 	}
-	return f.guard(s)
+	if err := f.guard(s); err != nil {
+		return err
+	}
+	// A replica takes SSUBSCRIBE, too. That the journal is elsewhere it says when asked for it.
+	err = s.beater.Exists(s.ctx, f.set.Key).Err()
+	if isRefusal(err) || isPassing(err) {
+		return nil
+	}
+	return err
 }
 
 // guard makes a node of a cluster say when it is no longer the one with the journal: it then ends what was subscribed to
@@ -139,7 +148,7 @@ func (f *Feed) guard(s *Session) error {
 	}
 	// By a server that does not know it, or to a user who may not do it.
 	f.setUnguarded(fmt.Errorf("notification: SSUBSCRIBE refused, so a node that loses the journal does not say so: %w", err))
-	f.refusing.Log(f.set.Logger, zap.WarnLevel, "notification: node does not tell when it loses the journal", zap.Error(err))
+	f.guarding.Log(f.set.Logger, zap.WarnLevel, "notification: node does not tell when it loses the journal", zap.Error(err))
 	return nil
 }
 

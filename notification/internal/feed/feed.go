@@ -73,8 +73,7 @@ type Settings struct {
 	Internal func(channel, payload string) bool
 
 	// Beat sends a heartbeat: it publishes a payload to the channel that begins with the number and, if there is more,
-	// a newline. Where the server refuses it, the number alone is published. Nil: it always is. It must not fail on a
-	// replica for being one.
+	// a newline. Where the server refuses it, the number alone is published. Nil: it always is.
 	Beat func(ctx context.Context, c redis.UniversalClient, channel string, number uint64) error
 	// Needs says in the log which commands Beat needs.
 	Needs string
@@ -107,7 +106,7 @@ type Feed struct {
 	counted   atomic.Bool   // a server has counted us among those who listen
 	uncounted atomic.Int64  // how many sessions have ended since none has
 
-	connecting, refusing redisx.Repeated // conditions that may come up many times in a row
+	connecting, refusing, guarding redisx.Repeated // conditions that may come up many times in a row
 
 	mu        sync.Mutex // guards what follows
 	started   bool

@@ -25,14 +25,15 @@ const (
 	// patience is how long a test waits for what should take milliseconds, on a busy machine.
 	patience = 30 * time.Second
 
-	key     = "cache:{notification}:journal"
-	channel = "cache:{notification}:heartbeat:test:"
+	key      = "cache:{notification}:journal"
+	otherKey = "cache:{notification}:state"
+	channel  = "cache:{notification}:heartbeat:test:"
 )
 
 // recorder is a sink that writes down what it is called with, one line each:
 //
 //	up 1            confirmed 1 a       refused 1 a NOPERM …
-//	down 1 …        message 1 a k text  beat 1 5 …
+//	down 1 …        message 1 a @k text  beat 1 5 …
 //
 // The first number is that of the session. Globs have a "*" in front of them.
 type recorder struct {
@@ -81,7 +82,7 @@ func (r *recorder) Message(s *feed.Session, n feed.Name, channel, payload string
 	if len(payload) > 100 {
 		payload = strconv.Itoa(len(payload)) + " bytes"
 	}
-	r.note(s, "message %s %s %s", spelled(n), channel, payload)
+	r.note(s, "message %s @%s %s", spelled(n), channel, payload)
 	if hold != nil {
 		<-hold
 	}
@@ -110,30 +111,34 @@ func (r *recorder) all(prefix string) []string {
 	defer r.mu.Unlock()
 	var found []string
 	for _, line := range r.lines {
-		if line == prefix || strings.HasPrefix(line, prefix) {
+		if strings.HasPrefix(line, prefix) {
 			found = append(found, line)
 		}
 	}
 	return found
 }
 
+func (r *recorder) count(prefix string) int { return len(r.all(prefix)) }
+
 // wait waits until n lines begin with a prefix, and returns the last one.
 func (r *recorder) wait(t *testing.T, n int, prefix string) string {
 	t.Helper()
 	deadline := time.After(patience)
-	for {
+	for looked, found := 0, 0; ; {
 		r.mu.Lock()
-		changed := r.changed
+		changed, lines := r.changed, r.lines
 		r.mu.Unlock()
-		if found := r.all(prefix); len(found) >= n {
-			return found[n-1]
+		for ; looked < len(lines); looked++ {
+			if strings.HasPrefix(lines[looked], prefix) {
+				if found++; found == n {
+					return lines[looked]
+				}
+			}
 		}
 		select {
 		case <-changed:
 		case <-deadline:
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			require.FailNow(t, "not called", "%d times %q in %v", n, prefix, r.lines[max(0, len(r.lines)-40):])
+			require.FailNow(t, "not called", "%d times %q but %d times, at last: %.2000q", n, prefix, found, lines[max(0, len(lines)-20):])
 		}
 	}
 }
@@ -196,10 +201,16 @@ func through(t *testing.T, server *redistest.Server) (*redis.Client, *faultproxy
 	return client, proxy
 }
 
-// listeners returns how many connections have subscribed.
+// listeners returns how many connections have subscribed, beside those of sentinels.
 func listeners(t *testing.T, server *redistest.Server) int {
 	t.Helper()
 	list, err := server.Client(t).Do(t.Context(), "client", "list", "type", "pubsub").Text()
 	require.NoError(t, err)
-	return strings.Count(list, "\n")
+	ours := 0
+	for line := range strings.Lines(list) {
+		if !strings.Contains(line, " name=sentinel-") {
+			ours++
+		}
+	}
+	return ours
 }

@@ -3,9 +3,11 @@ package feed
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -50,6 +52,9 @@ type Session struct {
 	own    []*redis.Client       // to be closed with the session
 	life   life
 
+	beatErr atomic.Pointer[error] // what the last heartbeat could not be sent for
+	closing sync.Once
+
 	talk   talk // guarded by names.mu
 	up     bool // only the reader touches it, as what follows
 	beaten bool // a heartbeat came back
@@ -85,9 +90,12 @@ func (f *Feed) newSession(number uint64, master *redis.Client) *Session {
 			o.ConnMaxLifetime = lifetime
 		}
 	}
-	s.beater = separate(beaters, beside)
+	s.beater = separate(beaters, func(o *redis.Options) {
+		beside(o)
+		o.MaxRetries = -1 // beat sends the next one soon
+	})
 	s.Client = separate(readers, beside)
-	context.AfterFunc(s.ctx, s.shut)
+	context.AfterFunc(s.ctx, s.close)
 	return s
 }
 
@@ -154,13 +162,22 @@ func (s *Session) look() {
 		s.dog = time.AfterFunc(s.life.next(left), s.look)
 		return
 	}
-	s.end(errSilent)
+	reason := errSilent
+	if failed := s.beatErr.Load(); failed != nil && *failed != nil {
+		reason = fmt.Errorf("%w: %w", errSilent, *failed)
+	}
+	s.end(reason)
 }
 
 // end ends the session. The first call decides why.
 func (s *Session) end(err error) { s.cancel(err) }
 
-// shut closes all connections.
+// close ends the session if nothing else has, and returns when it has no connections any more.
+func (s *Session) close() {
+	s.end(nil)
+	s.closing.Do(s.shut)
+}
+
 func (s *Session) shut() {
 	s.mu.Lock()
 	if s.conn != nil {
