@@ -48,6 +48,9 @@ type dialer = func(ctx context.Context, network, addr string) (net.Conn, error)
 // dialer returns one whose connections belong to c.
 func (c *conns) dialer(inner dialer, l *life) dialer {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if err := ctx.Err(); err != nil {
+			return nil, err // the PubSub's attempt to reconnect, see dead; inner may not look at its context
+		}
 		opened, err := inner(ctx, network, addr)
 		if err != nil {
 			return nil, err
