@@ -45,7 +45,11 @@ func (f *Feed) attempt(number uint64, failures int) (up bool, err error) {
 	}
 	s := f.newSession(number, master)
 	defer s.close()
-	defer f.count(s)
+	defer func() {
+		if s.opened && f.ctx.Err() == nil {
+			f.lost.Add(1)
+		}
+	}()
 	if err := f.greet(s, master != nil); err != nil {
 		return false, s.reason(err)
 	}
@@ -61,16 +65,6 @@ func (f *Feed) attempt(number uint64, failures int) (up bool, err error) {
 		f.sink.Down(s, err)
 	}
 	return s.up, err
-}
-
-// count counts the connection of a session as lost, if there was one.
-func (f *Feed) count(s *Session) {
-	s.mu.Lock()
-	opened := s.conn != nil
-	s.mu.Unlock()
-	if opened && f.ctx.Err() == nil {
-		f.lost.Add(1)
-	}
 }
 
 // reason returns why the session has ended, which is seldom what reading fails with.
@@ -124,6 +118,7 @@ func (f *Feed) greet(s *Session, guarded bool) error {
 	if err := s.pubsub.Subscribe(s.ctx, s.Beats); err != nil {
 		return err
 	}
+	s.opened = true
 	s.watch()
 	err := f.confirmed(s)
 	if isRefusal(err) {

@@ -1,8 +1,6 @@
 package feed
 
 import (
-	"context"
-	"net"
 	"sync/atomic"
 	"time"
 )
@@ -61,19 +59,5 @@ func (l *life) returned(number uint64) {
 	}
 }
 
-// dialer is how go-redis opens connections.
-type dialer = func(ctx context.Context, network, addr string) (net.Conn, error)
-
-// watched is a connection that notes when something arrives.
-type watched struct {
-	net.Conn
-	life *life
-}
-
-func (w watched) Read(p []byte) (int, error) {
-	n, err := w.Conn.Read(p)
-	if n > 0 {
-		w.life.bytes.Store(w.life.now())
-	}
-	return n, err
-}
+// arrived notes that the connection has brought something.
+func (l *life) arrived() { l.bytes.Store(l.now()) }

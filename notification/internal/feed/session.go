@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -50,20 +49,21 @@ type Session struct {
 	pubsub *redis.PubSub
 	beater redis.UniversalClient // for heartbeats
 	own    []*redis.Client       // to be closed with the session
+	conns  conns
 	life   life
 
 	beatErr atomic.Pointer[error] // what the last heartbeat could not be sent for
 	closing sync.Once
 
 	talk   talk // guarded by names.mu
-	up     bool // only the reader touches it, as what follows
+	opened bool // there was a connection; only the reader touches it, as what follows
+	up     bool
 	beaten bool // a heartbeat came back
 	keeps  bool // a name could not be given up, which was logged
 	blind  bool // Settings.Beat was refused, which was logged; only beat touches it
 
-	mu   sync.Mutex  // guards what follows
-	conn net.Conn    // of pubsub, nil before it is there
-	dog  *time.Timer // looks whether the connection is dead
+	mu  sync.Mutex
+	dog *time.Timer // looks whether the connection is dead; guarded by mu
 }
 
 // Done returns a channel that is closed when the session ends.
@@ -79,11 +79,13 @@ func (f *Feed) newSession(number uint64, master *redis.Client) *Session {
 		if c == nil {
 			return f.set.Client // one that nothing is known of
 		}
+		c.AddHook(&s.conns)
 		s.own = append(s.own, c)
 		return c
 	}
-	s.pubsub = separate(1, func(o *redis.Options) { o.Dialer = s.dialer(o.Dialer) }).Subscribe(s.ctx)
+	s.pubsub = separate(1, func(o *redis.Options) { o.Dialer = s.conns.dialer(o.Dialer, &s.life) }).Subscribe(s.ctx)
 	beside := func(o *redis.Options) {
+		o.Dialer = s.conns.dialer(o.Dialer, nil)
 		o.OnConnect = f.onConnect(s, o.OnConnect)
 		o.DialerRetries = 1
 		if o.ConnMaxLifetime <= 0 || o.ConnMaxLifetime > lifetime {
@@ -97,25 +99,6 @@ func (f *Feed) newSession(number uint64, master *redis.Client) *Session {
 	s.Client = separate(readers, beside)
 	context.AfterFunc(s.ctx, s.close)
 	return s
-}
-
-// dialer makes the subscribing connection one that is watched, and that ends with the session. Closing the PubSub is not
-// enough: it waits for a write that hangs.
-func (s *Session) dialer(inner dialer) dialer {
-	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := inner(ctx, network, addr)
-		if err != nil {
-			return nil, err
-		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.ctx.Err() != nil {
-			_ = conn.Close()
-			return nil, context.Cause(s.ctx)
-		}
-		s.conn = conn
-		return watched{conn, &s.life}, nil
-	}
 }
 
 // onConnect returns what each connection for commands begins with: it must lead to the server that delivers.
@@ -180,13 +163,11 @@ func (s *Session) close() {
 
 func (s *Session) shut() {
 	s.mu.Lock()
-	if s.conn != nil {
-		_ = s.conn.Close()
-	}
 	if s.dog != nil {
 		s.dog.Stop()
 	}
 	s.mu.Unlock()
+	s.conns.cut()
 	_ = s.pubsub.Close()
 	for _, c := range s.own {
 		_ = c.Close()

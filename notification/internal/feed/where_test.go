@@ -26,17 +26,24 @@ func leading(t *testing.T, to func() *redistest.Server) *redis.Client {
 	return client
 }
 
+// replicate makes a server the replica of another one.
+func replicate(t *testing.T, replica, master *redistest.Server) {
+	t.Helper()
+	client := replica.Client(t)
+	require.NoError(t, client.Do(t.Context(), "replicaof", master.Host(), master.Port()).Err())
+	require.Eventually(t, func() bool {
+		info, err := client.Info(t.Context(), "replication").Result()
+		return err == nil && strings.Contains(info, "master_link_status:up")
+	}, patience, 10*time.Millisecond)
+}
+
 // Connection and commands lead to the same server, or the session ends: heartbeats may come back all the same, as a replica
 // passes on what is published to its master.
 func TestCommandsThatLeadElsewhere(t *testing.T) {
 	t.Parallel()
 	set := redistest.StartN(t, 2)
 	master, replica := set[0], set[1]
-	require.NoError(t, replica.Client(t).Do(t.Context(), "replicaof", master.Host(), master.Port()).Err())
-	require.Eventually(t, func() bool {
-		info, err := replica.Client(t).Info(t.Context(), "replication").Result()
-		return err == nil && strings.Contains(info, "master_link_status:up")
-	}, patience, 10*time.Millisecond)
+	replicate(t, replica, master)
 	var failedOver atomic.Bool
 	client := leading(t, func() *redistest.Server {
 		if failedOver.Load() {
@@ -65,7 +72,7 @@ func TestNobodyCounts(t *testing.T) {
 	t.Parallel()
 	set := redistest.StartN(t, 2)
 	listening, commands := set[0], set[1]
-	require.NoError(t, listening.Client(t).Do(t.Context(), "replicaof", commands.Host(), commands.Port()).Err())
+	replicate(t, listening, commands)
 	// Of each session the first connection is that of its subscriptions, the second one is for heartbeats.
 	var dials atomic.Int64
 	client := leading(t, func() *redistest.Server {
