@@ -61,7 +61,8 @@ type dispatcher struct {
 type knowledge struct {
 	epoch    string // empty if nothing is known
 	identity journal.Identity
-	passed   journal.Envelope // the last event of which all copies have passed
+	seen     journal.Envelope // the last event that has passed, perhaps with some of its copies only
+	passed   journal.Envelope // the last one of which all copies have
 	verified journal.Envelope // of these, the last one that a heartbeat has named
 }
 
@@ -132,7 +133,7 @@ func (d *dispatcher) open(s *feed.Session, payload string) {
 		c.skip = true // the journal has it
 		return
 	default:
-		d.highest = pos
+		d.highest, d.known.seen = pos, c.envelope
 		d.ring.add(&c.envelope)
 		d.frontier.advance(pos)
 	}

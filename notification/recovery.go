@@ -77,7 +77,7 @@ func (d *dispatcher) compare(s *feed.Session, now *journal.Status) {
 		d.recover(s, true)
 	case k.epoch == "":
 		// The journal could not be read when the session began. Now it can, and nothing was missed since.
-		k.identity, k.passed = now.Identity, now.Cursor()
+		k.identity = now.Identity
 		d.verified(now)
 	case now.Epoch != k.epoch, now.Identity != k.identity, now.Offset < k.passed.Pos.Offset,
 		now.Length > 0 && now.Last.Pos.Less(d.highest):
@@ -97,7 +97,7 @@ func (d *dispatcher) verified(now *journal.Status) {
 	if end := endPosition(now); !end.Less(k.passed.Pos) {
 		k.passed = now.Cursor()
 	}
-	k.verified = k.passed
+	k.seen, k.verified = k.passed, k.passed
 	// A server that does not say who it is may be one without an order of channels and globs, such as miniredis.
 	if now.Identity.Run != "" && d.highest.Less(k.passed.Pos) {
 		d.highest = k.passed.Pos
@@ -110,7 +110,8 @@ func (d *dispatcher) verified(now *journal.Status) {
 // event may have a lower time, if the clock is set back; its offset goes on.
 func (d *dispatcher) expired(offset uint64) {
 	at := journal.Position{Offset: offset}
-	d.known.passed, d.known.verified, d.highest = journal.Envelope{Pos: at}, journal.Envelope{Pos: at}, at
+	d.known.restart(at)
+	d.highest = at
 	for _, t := range d.topics.all() {
 		t.mu.Lock()
 		t.passed.Ms, t.last = 0, copied{}
@@ -186,17 +187,18 @@ func (d *dispatcher) look(s *feed.Session) (journal.Now, error) {
 	// Every connection of the client leads to the server of the session.
 	on, k := journal.Server{Client: s.Client}, &d.known
 	now, err := d.journal.Look(ctx, on, d.before())
-	if err != nil || now.Epoch == k.epoch || !isThere(&now, &k.passed) || k.passed.Same(&k.verified) {
+	if err != nil || now.Epoch == k.epoch || !isThere(&now, &k.seen) || k.seen.Same(&k.verified) {
 		return now, err
 	}
 	// What has passed since the last heartbeat may be of the new epoch already.
-	passed := k.passed
-	k.passed = k.verified
+	seen := k.seen
+	k.seen = k.verified
 	sooner, err := d.journal.Look(ctx, on, d.before())
 	if err != nil || isThere(&sooner, &k.verified) {
-		k.passed = passed
+		k.seen = seen
 		return now, err
 	}
+	k.passed = k.verified
 	return sooner, nil
 }
 
@@ -208,7 +210,7 @@ func isThere(now *journal.Now, e *journal.Envelope) bool {
 // before returns what a comparison needs to know.
 func (d *dispatcher) before() journal.Known {
 	k := &d.known
-	return journal.Known{Epoch: k.epoch, Cursor: k.passed, Identity: k.identity, Oldest: d.ring.oldest()}
+	return journal.Known{Epoch: k.epoch, Cursor: k.seen, Identity: k.identity, Oldest: d.ring.oldest()}
 }
 
 // goWithout goes on though the journal cannot be read.
@@ -250,23 +252,23 @@ func (d *dispatcher) accept(s *feed.Session, now *journal.Now, running bool) {
 		r.from = end
 	case v.Reason == journal.Wiped, v.Reason == journal.RolledBack:
 		r.from = v.From
-		r.filter = d.ring.filter(k.passed)
+		r.filter = d.ring.filter(k.seen)
 		if v.Reason == journal.RolledBack {
 			r.filter.common = k.verified.Pos
 		}
 		// A server that has sent everything before and after its data was wiped has left out nothing.
 		r.sparesLive = v.Reason == journal.Wiped && running && now.Identity == k.identity && now.Identity.Role == "master"
-	case !isThere(now, &k.passed):
+	case !isThere(now, &k.seen):
 		r.gone = true
-		nothing = v.Reason == journal.None && now.Length == 0
+		nothing = v.Reason == journal.None && now.Length == 0 && k.seen.Same(&k.passed)
 	case v.Reason != journal.None || d.held:
 		// What came last may have come too early: before what its server had from its master.
-		r.from, r.filter = k.verified.Pos, d.ring.filter(k.passed)
+		r.from, r.filter = k.verified.Pos, d.ring.filter(k.seen)
 		if r.filter.common = k.passed.Pos; running {
 			r.filter.common = k.verified.Pos
 		}
 	default:
-		nothing = running || end.Offset == k.passed.Pos.Offset
+		nothing = running || end.Offset == k.passed.Pos.Offset // then it was the last one, with all its copies
 	}
 	if r.filter != nil {
 		behind = journal.End() // the first event that is new shows where
@@ -280,11 +282,12 @@ func (d *dispatcher) accept(s *feed.Session, now *journal.Now, running bool) {
 	case nothing && r.gone:
 		d.expired(now.Offset)
 	case r.filter != nil, r.gone:
-		at := journal.Envelope{}
+		var at journal.Position
 		if r.gone {
-			at.Pos.Offset = k.passed.Pos.Offset
+			at.Offset = k.passed.Pos.Offset
 		}
-		k.passed, k.verified, d.highest = at, at, at.Pos
+		k.restart(at)
+		d.highest = at
 	}
 	if !nothing {
 		d.readOn(r)
@@ -295,11 +298,18 @@ func (d *dispatcher) accept(s *feed.Session, now *journal.Now, running bool) {
 	}
 }
 
+// restart forgets what has passed, but for its offset.
+func (k *knowledge) restart(at journal.Position) {
+	k.passed = journal.Envelope{Pos: at}
+	k.seen, k.verified = k.passed, k.passed
+}
+
 // catchUpWith learns from the last heartbeat of the session, unless that is of another journal.
 func (d *dispatcher) catchUpWith(now *journal.Now) {
 	switch beat := d.returned; {
 	case beat == nil && d.known.passed.Pos.IsZero():
 		d.known.passed = now.Cursor()
+		d.known.seen = d.known.passed
 	case beat == nil, beat.Epoch != now.Epoch, beat.Offset < d.known.passed.Pos.Offset, now.Last.Pos.Less(beat.Last.Pos):
 	default:
 		d.verified(beat)
