@@ -245,7 +245,7 @@ func (d *dispatcher) accept(s *feed.Session, now *journal.Now, running bool) {
 	v := journal.Compare(d.before(), *now)
 	end := endPosition(&now.Status)
 	r := reading{from: k.passed.Pos, until: end}
-	behind, nothing := k.passed.Pos, false
+	behind, nothing := k.seen.Pos, false
 	switch {
 	case k.epoch == "":
 		d.missed(GapUnreadable, behind) // those that were live while the journal could not be read
@@ -264,7 +264,7 @@ func (d *dispatcher) accept(s *feed.Session, now *journal.Now, running bool) {
 	case v.Reason != journal.None || d.held:
 		// What came last may have come too early: before what its server had from its master.
 		r.from, r.filter = k.verified.Pos, d.ring.filter(k.seen)
-		if r.filter.common = k.passed.Pos; running {
+		if r.filter.common = k.seen.Pos; running {
 			r.filter.common = k.verified.Pos
 		}
 	default:
