@@ -118,14 +118,16 @@ func (d *dispatcher) open(s *feed.Session, payload string) {
 	switch {
 	case pos.IsZero():
 	case !d.highest.Less(pos):
-		if pos.Offset > d.highest.Offset && d.up && !d.bridged {
-			// It was appended later, but its time is lower: the journal began anew after the clock had been set back.
+		if d.up && !d.bridged && (pos.Offset > d.highest.Offset || c.envelope.Time.After(timeOf(&d.known.seen))) {
+			// It was appended later, and yet has a lower ID: the journal began anew, after the clock had been set back or within
+			// the same millisecond.
 			d.log.Warn("notification: event IDs went backwards, recovering")
 			d.recover(s, true)
-			if d.bridged = true; !d.up || d.highest.Less(pos) {
+			if !d.up || d.highest.Less(pos) {
 				*c = current{payload: payload, skip: true} // the journal has it
 				return
 			}
+			d.bridged = true
 		}
 		// Somebody passes on what was delivered already: a foreign message.
 		c.envelope, c.ours = journal.Envelope{}, false
@@ -175,6 +177,15 @@ func (d *dispatcher) lose(n feed.Name) {
 		t.foreign = true
 		t.mu.Unlock()
 	}
+}
+
+// timeOf returns when an event was published, by its publisher's clock.
+func timeOf(e *journal.Envelope) time.Time {
+	if !e.Time.IsZero() {
+		return e.Time
+	}
+	at, _ := time.Parse(time.RFC3339Nano, e.Stamp)
+	return at
 }
 
 // settle notes that no more copies of the event at hand come.

@@ -67,10 +67,7 @@ func (r *ring) filter(last journal.Envelope) *filter {
 	for _, e := range r.events[:min(r.count, ringSize)] {
 		f.events[e] = struct{}{}
 	}
-	f.until = last.Time
-	if at, err := time.Parse(time.RFC3339Nano, last.Stamp); err == nil {
-		f.until = at
-	}
+	f.until = timeOf(&last)
 	return f
 }
 
