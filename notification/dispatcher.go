@@ -115,20 +115,16 @@ func (d *dispatcher) open(s *feed.Session, payload string) {
 		c.envelope.Pos = journal.Position{} // in a journal that is not ours
 	}
 	pos := c.envelope.Pos
+	if !pos.IsZero() && !d.highest.Less(pos) && d.isSuspect(&c.envelope) {
+		d.log.Warn("notification: event IDs went backwards, recovering")
+		now := *c
+		d.recover(s, true)
+		*c = now
+		d.bridged = !d.highest.Less(pos) // nothing has become of the journal
+	}
 	switch {
 	case pos.IsZero():
 	case !d.highest.Less(pos):
-		if d.up && !d.bridged && (pos.Offset > d.highest.Offset || c.envelope.Time.After(timeOf(&d.known.seen))) {
-			// It was appended later, and yet has a lower ID: the journal began anew, after the clock had been set back or within
-			// the same millisecond.
-			d.log.Warn("notification: event IDs went backwards, recovering")
-			d.recover(s, true)
-			if !d.up || d.highest.Less(pos) {
-				*c = current{payload: payload, skip: true} // the journal has it
-				return
-			}
-			d.bridged = true
-		}
 		// Somebody passes on what was delivered already: a foreign message.
 		c.envelope, c.ours = journal.Envelope{}, false
 	case !d.up:
@@ -177,6 +173,12 @@ func (d *dispatcher) lose(n feed.Name) {
 		t.foreign = true
 		t.mu.Unlock()
 	}
+}
+
+// isSuspect reports whether an event that is not behind all others was appended later nevertheless: then the journal began
+// anew, after the clock had been set back or within the same millisecond.
+func (d *dispatcher) isSuspect(e *journal.Envelope) bool {
+	return d.up && !d.bridged && (e.Pos.Offset > d.highest.Offset || e.Time.After(timeOf(&d.known.seen)))
 }
 
 // timeOf returns when an event was published, by its publisher's clock.
