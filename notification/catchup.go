@@ -133,14 +133,20 @@ func (c *catchup) work(ctx context.Context) {
 			wait = pause
 			pause = min(2*pause, maxCatchUpPause)
 		}
-		if len(c.full) > 0 {
+		switch {
+		case len(c.full) > 0:
 			wait = min(wait, time.Until(c.look))
+		case !waiting && c.parts != nil:
+			wait = keepParts
 		}
 		timer.Reset(wait)
 		select {
 		case <-c.poke:
 			pause = minCatchUpPause
 		case <-timer.C:
+			if wait == keepParts {
+				c.parts = nil
+			}
 		case <-ctx.Done():
 		}
 	}
@@ -160,7 +166,7 @@ func (c *catchup) round(ctx context.Context) (waiting, progress bool) {
 	inside := make(map[*part][]*Subscription)
 	var outside []*Subscription
 	var from []journal.Position
-	for _, s := range c.ready(here) {
+	for _, s := range c.ready() {
 		at, _, gone := s.needs()
 		if gone || s.caughtUp() {
 			c.done(s)
@@ -180,7 +186,7 @@ func (c *catchup) round(ctx context.Context) (waiting, progress bool) {
 	for p, subs := range inside {
 		progress = c.serve(p, subs, here.upTo()) || progress
 	}
-	if len(outside) == 0 || progress && len(c.parts) >= maxParts {
+	if len(outside) == 0 || progress && c.parts.full() {
 		return waiting, progress
 	}
 	at := c.next(from)
@@ -197,7 +203,7 @@ func (c *catchup) round(ctx context.Context) (waiting, progress bool) {
 }
 
 // ready returns the subscriptions that have room. Those that have none are looked at less often the more there are.
-func (c *catchup) ready(here place) []*Subscription {
+func (c *catchup) ready() []*Subscription {
 	c.mu.Lock()
 	subs := slices.Collect(maps.Keys(c.subs))
 	c.mu.Unlock()
@@ -206,13 +212,9 @@ func (c *catchup) ready(here place) []*Subscription {
 		subs = slices.AppendSeq(subs, maps.Keys(c.full))
 		clear(c.full)
 	}
-	wanted := make(map[*part]bool)
 	before := len(subs)
 	subs = slices.DeleteFunc(subs, func(s *Subscription) bool {
-		at, room, gone := s.needs()
-		if p := c.parts.find(at, here.upTo()); p != nil && !gone {
-			wanted[p] = true
-		}
+		_, room, gone := s.needs()
 		if room || gone {
 			return false
 		}
@@ -229,7 +231,6 @@ func (c *catchup) ready(here place) []*Subscription {
 	}
 	c.mu.Unlock()
 	if all {
-		c.parts = slices.DeleteFunc(c.parts, func(p *part) bool { return !wanted[p] })
 		if before == len(c.full) {
 			c.pause = min(2*c.pause, maxCatchUpPause)
 		} else {

@@ -1,16 +1,20 @@
 package notification
 
 import (
+	"cmp"
 	"slices"
 	"sort"
+	"time"
 
 	"github.com/compozy/cache/notification/internal/journal"
 )
 
 const (
-	// maxParts is how many parts of the journal are kept, each of about a megabyte. Subscriptions that are behind by the same
-	// and read at different speeds find theirs among them.
-	maxParts = 4
+	// maxPartsBytes is how much of the journal is kept in memory, and at least one part. Subscriptions that are behind by the
+	// same and read at different speeds, or come one after the other, find theirs there.
+	maxPartsBytes = 4 << 20
+	// keepParts is for how long that is after the last of them has caught up.
+	keepParts = time.Second
 	// maxShared is how many messages a part remembers in order to share them.
 	maxShared = 1 << 16
 )
@@ -22,6 +26,7 @@ type part struct {
 	entries    []journal.Entry
 	payloads   []string // of the entries, once they were needed
 	messages   map[shared]*Message
+	bytes      uint64
 	offset     uint64 // of the journal's end when it was read
 	more       bool   // there may be more behind it
 	used       uint64 // the round in which it has served somebody last
@@ -41,6 +46,7 @@ func newPart(read *journal.Part, from, limit journal.Position, generation uint64
 	}
 	for i := range p.entries {
 		p.to = later(p.to, p.entries[i].Pos)
+		p.bytes += p.entries[i].Size
 	}
 	if !p.more {
 		// All that has passed on the connection was read, or is gone.
@@ -104,13 +110,23 @@ func (ps parts) find(at, limit journal.Position) *part {
 	return nil
 }
 
-// add puts a part in, in place of the one that has served nobody for the longest time if there are too many.
+// bytes returns how large they are together.
+func (ps parts) bytes() (sum uint64) {
+	for _, p := range ps {
+		sum += p.bytes
+	}
+	return sum
+}
+
+// full reports whether there is no room for one more.
+func (ps parts) full() bool { return ps.bytes() >= maxPartsBytes }
+
+// add puts a part in, in place of those that have served nobody for the longest time if there are too many.
 func (ps parts) add(p *part) parts {
-	if len(ps) >= maxParts {
-		oldest := slices.IndexFunc(ps, func(q *part) bool {
-			return q == slices.MinFunc(ps, func(a, b *part) int { return int(int64(a.used) - int64(b.used)) }) //nolint:gosec // rounds
-		})
-		ps = slices.Delete(ps, oldest, oldest+1)
+	slices.SortFunc(ps, func(a, b *part) int { return cmp.Compare(b.used, a.used) })
+	for len(ps) > 0 && ps.bytes()+p.bytes > maxPartsBytes {
+		ps[len(ps)-1] = nil
+		ps = ps[:len(ps)-1]
 	}
 	return append(ps, p)
 }
