@@ -2,7 +2,6 @@ package notification_test
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -68,24 +67,22 @@ func TestDrain(t *testing.T) {
 	require.NoError(t, s.Drain(t.Context()), "nothing was published")
 	p := &publisher{system: newSystem(t, client)}
 	for _, events := range []int{1, 4, 50} { // the last ones do not fit, and are left to the journal
-		t.Run(fmt.Sprint(events), func(t *testing.T) {
-			require.Zero(t, p.publish(t.Context(), "k", events))
-			drained := make(chan error, 2)
-			go func() { drained <- s.Drain(t.Context()) }()
-			go func() { drained <- n.Drain(t.Context()) }()
-			for range events {
-				select {
-				case <-drained:
-					require.FailNow(t, "there is more")
-				case <-time.After(time.Millisecond):
-				}
-				next(t, s)
+		require.Zero(t, p.publish(t.Context(), "k", events))
+		drained := make(chan error, 2)
+		go func() { drained <- s.Drain(t.Context()) }()
+		go func() { drained <- n.Drain(t.Context()) }()
+		for range events {
+			select {
+			case err := <-drained:
+				require.Failf(t, "there is more", "%v", err)
+			case <-time.After(time.Millisecond):
 			}
-			require.NoError(t, <-drained)
-			require.NoError(t, <-drained)
-			empty(t, s)
-			require.NoError(t, s.Err())
-		})
+			next(t, s)
+		}
+		require.NoError(t, <-drained)
+		require.NoError(t, <-drained)
+		empty(t, s)
+		require.NoError(t, s.Err())
 	}
 	require.Zero(t, p.publish(t.Context(), "k", 1))
 	ctx, cancel := context.WithCancelCause(t.Context())
