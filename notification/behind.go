@@ -50,6 +50,9 @@ func (s *Subscription) readOn(r reading) bool {
 	case s.state == behind, r.from.Less(s.at):
 		at = s.at
 	}
+	if s.state == live {
+		s.topic.recent.enter(s.topic.passed)
+	}
 	s.at, s.until, s.state, s.waiting = at, r.until, behind, false
 	return true
 }
@@ -159,8 +162,8 @@ func (s *Subscription) reach(p *part, pos journal.Position) (moved bool) {
 	return true
 }
 
-// caughtUp makes a subscription live again that has come as far as the connection. What the connection brings and the journal
-// gave already is recognised by its position. It reports whether it is done with.
+// caughtUp makes a subscription live again that has read as far as it has to, and gives it what has passed since. What the
+// connection brings and the journal gave already is recognised by its position. It reports whether it is done with.
 func (s *Subscription) caughtUp() bool {
 	s.topic.mu.Lock()
 	defer s.topic.mu.Unlock()
@@ -169,8 +172,18 @@ func (s *Subscription) caughtUp() bool {
 	if s.closed || s.state != behind {
 		return true
 	}
-	if s.at.Less(s.until) || s.at.Less(s.topic.passed) {
+	if s.at.Less(s.until) || s.at.Less(s.topic.recent.from) {
 		return false
+	}
+	for _, m := range s.topic.recent.messages {
+		switch {
+		case !s.at.Less(m.pos):
+		case !s.wants(m.Message):
+			s.advance(m.pos)
+		case !s.send(m.Message, m.pos):
+			s.waiting = true
+			return false
+		}
 	}
 	s.goLive()
 	return true
@@ -194,8 +207,9 @@ func (s *Subscription) goWithout(limit journal.Position) {
 	s.goLive()
 }
 
-// goLive is called with mu held.
+// goLive is called with mu and topic.mu held.
 func (s *Subscription) goLive() {
 	s.gaps.releaseAll(s.lastID)
 	s.state, s.filter, s.resumes, s.loose, s.waiting = live, nil, false, false, false
+	s.topic.recent.leave()
 }

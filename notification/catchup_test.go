@@ -72,6 +72,7 @@ func behindAt(c *catchup, all *common, number uint64) *Subscription {
 	all.topics.attach(s, 0)
 	here, _ := c.frontier.at()
 	s.state, s.at, s.until = behind, posOf(number), here.limit
+	s.topic.recent.enter(posOf(number))
 	c.add(false, s)
 	return s
 }

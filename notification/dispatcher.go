@@ -211,11 +211,13 @@ func (d *dispatcher) fanOut(t *topic, m *Message, e *journal.Envelope) {
 		t.foreign = true
 	} else if t.passed.Less(e.Pos) {
 		t.passed = e.Pos
+		t.recent.add(m, e.Pos)
 	}
 	var behind, slow []*Subscription
 	for _, s := range t.subs {
 		switch s.offer(m, e.Pos) {
 		case catchUp:
+			t.recent.enter(e.Pos)
 			behind = append(behind, s)
 		case disconnect:
 			slow = append(slow, s)

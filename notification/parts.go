@@ -45,12 +45,12 @@ func newPart(read *journal.Part, from, limit journal.Position, generation uint64
 		messages: make(map[shared]*Message), offset: read.Offset, more: read.More,
 	}
 	for i := range p.entries {
-		p.to = later(p.to, p.entries[i].Pos)
+		p.to = p.entries[i].Pos
 		p.bytes += p.entries[i].Size
 	}
 	if !p.more {
-		// All that has passed on the connection was read, or is gone.
-		p.to = later(later(p.to, journal.Position{Offset: p.offset}), limit)
+		// All that has passed on the connection was read, or is gone. An offset of from may be of another epoch.
+		p.to = later(journal.Position{Ms: p.to.Ms, Offset: p.offset}, limit)
 	}
 	return p
 }

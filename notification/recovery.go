@@ -115,6 +115,7 @@ func (d *dispatcher) expired(offset uint64) {
 	for _, t := range d.topics.all() {
 		t.mu.Lock()
 		t.passed.Ms, t.last = 0, copied{}
+		t.recent.restart(t.passed)
 		for _, s := range t.subs {
 			s.expired(offset)
 		}
@@ -232,6 +233,7 @@ func (d *dispatcher) forget() {
 	for _, t := range d.topics.all() {
 		t.mu.Lock()
 		t.passed, t.last = journal.Position{}, copied{}
+		t.recent.restart(t.passed)
 		for _, s := range t.subs {
 			s.forget()
 		}
@@ -342,6 +344,7 @@ func (d *dispatcher) readOn(r reading) {
 		t.mu.Lock()
 		if r.filter != nil || r.gone {
 			t.passed, t.last = journal.Position{}, copied{}
+			t.recent.restart(t.passed)
 		}
 		for _, s := range t.subs {
 			if s.readOn(r) {

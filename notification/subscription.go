@@ -273,12 +273,15 @@ func (s *Subscription) begin(at journal.Position) {
 // resume makes a subscription read the journal from where it wants to begin, up to the end at least. It reports whether it
 // does: the status is nil if nothing is known of the journal.
 func (s *Subscription) resume(now *journal.Status) bool {
+	s.topic.mu.Lock()
+	defer s.topic.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || s.state != pending {
 		return false
 	}
 	s.state, s.start = behind, s.at
+	s.topic.recent.enter(s.topic.passed)
 	close(s.ready)
 	s.loose = s.at.IsZero()
 	if now == nil {

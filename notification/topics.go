@@ -36,6 +36,62 @@ type topic struct {
 	foreign   bool             // other programs publish to it
 	last      copied           // the event delivered last, to know the copies that follow
 	passed    journal.Position // the last event of the journal that was delivered live
+	recent    recent           // of these, the last ones, while somebody is behind
+}
+
+// recent are the last messages of a name, for those who have read almost all of the journal: before they had read the rest,
+// there would be more.
+type recent struct {
+	behind   int              // subscriptions that are
+	from     journal.Position // all that passed behind this is in messages
+	messages []positioned
+	bytes    int
+}
+
+type positioned struct {
+	*Message
+	pos journal.Position
+}
+
+// What recent holds at most.
+const (
+	maxRecent      = 256
+	maxRecentBytes = 1 << 20
+)
+
+// add keeps a message, if need be in place of older ones.
+func (r *recent) add(m *Message, pos journal.Position) {
+	if r.behind == 0 {
+		return
+	}
+	r.messages = append(r.messages, positioned{m, pos})
+	r.bytes += len(m.Payload)
+	for len(r.messages) > maxRecent || r.bytes > maxRecentBytes {
+		r.from = r.messages[0].pos
+		r.bytes -= len(r.messages[0].Payload)
+		r.messages[0] = positioned{}
+		r.messages = r.messages[1:]
+	}
+}
+
+// enter counts one more subscription that is behind. The last event that has passed is given.
+func (r *recent) enter(passed journal.Position) {
+	if r.behind == 0 {
+		r.from = passed
+	}
+	r.behind++
+}
+
+// leave counts one less.
+func (r *recent) leave() {
+	if r.behind--; r.behind == 0 {
+		*r = recent{}
+	}
+}
+
+// restart forgets all, as positions have lost their meaning, and begins behind the event given.
+func (r *recent) restart(passed journal.Position) {
+	*r = recent{behind: r.behind, from: passed}
 }
 
 // copied is what the copies of one event have in common.
@@ -81,6 +137,9 @@ func (ts *topics) detach(s *Subscription) {
 	t.subs[last] = nil
 	t.subs = t.subs[:last]
 	s.index = -1
+	if s.isBehind() {
+		t.recent.leave()
+	}
 	ts.count--
 	if last == 0 && ts.byName[t.Name] == t { // not dropped meanwhile
 		delete(ts.byName, t.Name)
