@@ -31,12 +31,16 @@ func (s *Subscription) readOn(r reading) bool {
 	switch {
 	case r.filter != nil:
 		// Of those before the place, a subscription that is behind has still some in front of it.
-		if s.had = journal.End(); s.state == behind {
-			if s.had = s.at; s.at.Less(at) {
+		had := journal.End()
+		if s.state == behind {
+			if had = s.at; s.at.Less(at) {
 				at = s.at
 			}
 		}
-		s.filter, s.loose = r.filter, true
+		if len(s.changes) == maxChanges {
+			s.changes = s.changes[1:]
+		}
+		s.changes, s.loose = append(s.changes, change{r.filter, had}), true
 	case r.gone:
 		// What comes next may have a lower time; that nothing is missing is told by its offset.
 		at.Offset = s.at.Offset
@@ -121,7 +125,7 @@ func (s *Subscription) take(p *part, e *journal.Entry, message func() *Message) 
 	if s.closed || s.state != behind || !s.at.Less(e.Pos) || s.frontier.generation.Load() != p.generation {
 		return false, true
 	}
-	if s.filter != nil && s.filtered(&e.Envelope) {
+	if len(s.changes) > 0 && s.filtered(&e.Envelope) {
 		s.advance(e.Pos)
 		return true, true
 	}
@@ -141,14 +145,32 @@ func (s *Subscription) take(p *part, e *journal.Entry, message func() *Message) 
 	return true, true
 }
 
+// change is a change of the journal that a subscription has to catch up after.
+type change struct {
+	filter *filter          // tells what was delivered before
+	had    journal.Position // how far the subscription had come
+}
+
+// maxChanges is how many changes in a row a subscription remembers that does not come to catch up in between. It may get an
+// event twice after more.
+const maxChanges = 8
+
 // filtered reports whether an event of a journal that has changed is not for the subscription. What it was to be told of the
-// change belongs in front of the first event that is new. The caller holds mu.
+// last change belongs in front of the first event that is new. The caller holds mu.
 func (s *Subscription) filtered(e *journal.Envelope) bool {
-	known := s.filter.known(e)
-	if !known || s.filter.common.Less(e.Pos) {
+	last := s.changes[len(s.changes)-1].filter
+	if last.common.Less(e.Pos) || !last.known(e) {
 		s.gaps.releaseAll(s.lastID)
 	}
-	return known && !s.had.Less(e.Pos) || s.filter.earlier(e) && !s.start.Less(e.Pos)
+	if last.earlier(e) && !s.start.Less(e.Pos) {
+		return true
+	}
+	for _, c := range s.changes {
+		if !c.had.Less(e.Pos) && c.filter.known(e) {
+			return true
+		}
+	}
+	return false
 }
 
 // reach notes that everything up to a position was read.
@@ -210,6 +232,6 @@ func (s *Subscription) goWithout(limit journal.Position) {
 // goLive is called with mu and topic.mu held.
 func (s *Subscription) goLive() {
 	s.gaps.releaseAll(s.lastID)
-	s.state, s.filter, s.resumes, s.loose, s.waiting = live, nil, false, false, false
+	s.state, s.changes, s.resumes, s.loose, s.waiting = live, nil, false, false, false
 	s.topic.recent.leave()
 }

@@ -79,8 +79,7 @@ type Subscription struct {
 	// For a subscription that is behind.
 	until   journal.Position // it has to read the journal as far as this at least
 	loose   bool             // at is no event, so something else may follow it
-	filter  *filter          // the journal has changed, and this tells what was delivered before; nil if it has not
-	had     journal.Position // how far it had come in the journal before
+	changes []change         // of the journal since it was live
 	start   journal.Position // nothing up to here is for it
 	waiting bool             // its buffer was full when it was last offered something
 }
