@@ -207,3 +207,29 @@ func TestNamedInstancesDoNotShareVariables(t *testing.T) {
 	}
 	require.NoError(t, fx.New(fx.NopLogger, cache.Named("a-b"), cache.Named("ab")).Err())
 }
+
+// What was replaced reads no variables.
+func TestReplacedNamedInstancesDoNotShareVariables(t *testing.T) {
+	t.Parallel()
+	replaced := fx.Decorate(fx.Annotate(func() *cache.Config { return &cache.Config{Host: "redis.internal"} }, fx.ResultTags(`name:"a_b"`)))
+	for _, names := range [][2]string{{"a-b", "a_b"}, {"a_b", "a-b"}} {
+		two := fx.Options(cache.Named(names[0]), cache.Named(names[1]))
+		require.NoError(t, fx.New(fx.NopLogger, two, replaced).Err())
+		require.ErrorIs(t, fx.New(fx.NopLogger, two, replaced, cache.Named("A_B")).Err(), cache.ErrInvalidOption)
+	}
+}
+
+// The variable that advice names is that of the instance.
+func TestAdviceOfInstances(t *testing.T) { // sets the environment, so not in parallel
+	locked := redistest.Start(t, redistest.WithPassword("pw"))
+	t.Setenv("SESSIONS_REDIS_URL", "redis://"+locked.Addr())
+	for name, opt := range map[string]fx.Option{
+		"Named":         cache.Named("sessions"),
+		"WithEnvPrefix": fx.Options(cache.Module, cache.WithEnvPrefix("SESSIONS_")),
+		"both":          cache.Named("other", cache.WithEnvPrefix("SESSIONS_")),
+	} {
+		require.ErrorContains(t, fx.New(fx.NopLogger, opt).Start(timeout(t)), "set Password (SESSIONS_REDIS_PASSWORD)", name)
+	}
+	_, err := cache.SetupCache(timeout(t), nil, cache.SetupWithEnvPrefix("SESSIONS_"))
+	require.ErrorContains(t, err, "set Password (SESSIONS_REDIS_PASSWORD)")
+}

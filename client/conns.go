@@ -1,7 +1,6 @@
 package client
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"maps"
@@ -21,7 +20,15 @@ import (
 // Therefore one request that got no answer in time makes all connections to the same address
 // suspect: one of them is used again only if it has answered a request that was sent later.
 // Before go-redis uses a connection of the pool, it looks at its socket through SyscallConn.
-// An error there makes it close the connection and take or open another one.
+// An error there makes it close the connection and take or open another one. With two
+// connections to an address, A and B, and a read timeout of 3 s:
+//
+//	1 s  A is opened               lastAnswered of A is 1
+//	2 s  B is opened               lastAnswered of B is 2
+//	5 s  A sends a request         pendingSince of A is 5; its reply gets lost
+//	6 s  B sends another           and is answered: lastAnswered of B is 6
+//	8 s  the read on A times out   lastUnanswered of the address is 5; go-redis closes A
+//	9 s  B is taken from the pool  and used, as 6 is not before 5; with the 2 it would be replaced
 //
 // Only a read that had the configured read timeout counts. One with another deadline belongs to
 // a context or to a command with a timeout of its own, such as a BLPOP that waits for a second:
@@ -58,7 +65,7 @@ func (p *peers) watch(done context.Context, conn net.Conn, addr string) net.Conn
 	if p.at[addr] == nil {
 		p.at[addr] = new(peer)
 	}
-	c := &watchedConn{Conn: conn, peers: p, peer: p.at[addr], opened: p.now()}
+	c := &watchedConn{Conn: &greetedConn{Conn: conn}, peers: p, peer: p.at[addr], opened: p.now()}
 	c.raw, _ = conn.(syscall.Conn)
 	c.lastAnswered.Store(c.opened)
 	c.release = context.AfterFunc(done, func() { _ = conn.Close() })
@@ -89,12 +96,11 @@ func (p *peers) replaceAll() { p.replaceBefore.Store(p.now()) }
 // watchedConn notes when requests are sent, and which were answered.
 type watchedConn struct {
 	net.Conn
-	peers    *peers
-	peer     *peer        // its address
-	raw      syscall.Conn // Conn, or nil if it is no such
-	opened   int64
-	greeting greeting
-	release  func() bool // forgets done, and returns false if that has ended the connection
+	peers   *peers
+	peer    *peer        // its address
+	raw     syscall.Conn // the socket, or nil if there is none to look at
+	opened  int64
+	release func() bool // forgets done, and returns false if that has ended the connection
 	// usesReadTimeout is set while the deadline for reads is that of the read timeout.
 	usesReadTimeout atomic.Bool
 	// pendingSince is when the first request was sent that has no answer yet, or 0, and
@@ -116,11 +122,7 @@ func (c *watchedConn) Write(b []byte) (int, error) {
 	if c.pendingSince.Load() == 0 {
 		c.pendingSince.Store(c.peers.now())
 	}
-	n, err := c.Conn.Write(b)
-	if err != nil && c.unwanted() {
-		return len(b), nil // Read returns why
-	}
-	return n, err
+	return c.Conn.Write(b)
 }
 
 // SetReadDeadline is called by go-redis before each reply that it reads.
@@ -135,19 +137,12 @@ func (c *watchedConn) SetReadDeadline(t time.Time) error {
 // a subscription, shows that the connection works but answers no request.
 func (c *watchedConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	c.greeting.hear(b[:n])
-	late := err != nil && errors.Is(err, os.ErrDeadlineExceeded)
-	if n == 0 && err != nil && !late {
-		if n = copy(b, c.greeting.words()); n > 0 {
-			return n, nil
-		}
-	}
 	if n > 0 {
 		if sent := c.pendingSince.Swap(0); sent != 0 {
 			c.lastAnswered.Store(sent)
 		}
 	}
-	if late {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
 		sent := c.pendingSince.Load()
 		raise(&c.peer.lastGivenUp, sent)
 		if c.usesReadTimeout.Load() {
@@ -181,71 +176,3 @@ var _ syscall.RawConn = noSocket{}
 func (noSocket) Control(func(fd uintptr)) error    { return errors.ErrUnsupported }
 func (noSocket) Read(func(fd uintptr) bool) error  { return nil }
 func (noSocket) Write(func(fd uintptr) bool) error { return errors.ErrUnsupported }
-
-// greeting is what a server says, without a request, before it closes a connection that it
-// does not want: it is in protected mode, or has as many clients as it may have. go-redis would
-// find the connection broken when it writes, or take those words for the reply to its HELLO and
-// find it broken then, and its error say no more than EOF. So the words are kept, and are the
-// reply to whatever is sent on such a connection. Nothing that is has been executed.
-type greeting struct {
-	over atomic.Bool // the first reply is known to be something else
-
-	mu   sync.Mutex // protects said
-	said []byte     // so far; complete with a line break at its end
-}
-
-const (
-	// maxGreeting is how much is kept; Redis' longest words have some 900 bytes.
-	maxGreeting = 2048
-	// greetingTime is how long the words are looked for once the connection is known to be
-	// broken: they have arrived before that was known.
-	greetingTime = 100 * time.Millisecond
-)
-
-// hear takes what arrived on the connection.
-func (g *greeting) hear(b []byte) {
-	if g.over.Load() || len(b) == 0 {
-		return
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.said = append(g.said, b[:min(len(b), maxGreeting-len(g.said))]...)
-	for _, start := range []string{"-DENIED ", "-ERR max number of clients "} {
-		if n := min(len(g.said), len(start)); string(g.said[:n]) == start[:n] {
-			return
-		}
-	}
-	g.said = nil
-	g.over.Store(true)
-}
-
-// words returns the whole greeting, and nothing while the connection may be wanted.
-func (g *greeting) words() []byte {
-	if g.over.Load() {
-		return nil
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !bytes.HasSuffix(g.said, []byte("\n")) {
-		return nil
-	}
-	return g.said
-}
-
-// unwanted reports whether the server has turned the connection away, where a request could
-// not be sent. It reads what has arrived.
-func (c *watchedConn) unwanted() bool {
-	if c.greeting.over.Load() {
-		return false
-	}
-	_ = c.Conn.SetReadDeadline(time.Now().Add(greetingTime))
-	b := make([]byte, maxGreeting)
-	for c.greeting.words() == nil {
-		n, err := c.Conn.Read(b)
-		c.greeting.hear(b[:n])
-		if err != nil || c.greeting.over.Load() {
-			break
-		}
-	}
-	return c.greeting.words() != nil
-}

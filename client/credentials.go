@@ -50,7 +50,7 @@ func (g *gate) bounds(ask askCredentials, limit time.Duration) askCredentials {
 		defer cancel()
 		defer context.AfterFunc(g.done, cancel)()
 		var username, password string // read only after await has seen the end of the function
-		err := await(ctx, "no credentials in time", func() (err error) {
+		err := await(ctx, func() (err error) {
 			select {
 			case slots <- struct{}{}:
 				defer func() { <-slots }()
@@ -60,6 +60,9 @@ func (g *gate) bounds(ask askCredentials, limit time.Duration) askCredentials {
 			username, password, err = ask(ctx)
 			return err
 		})
+		if errors.Is(err, errLate) {
+			err = fmt.Errorf("client: no credentials in time: %w", ctx.Err())
+		}
 		if err != nil {
 			return "", "", g.blame(err)
 		}
@@ -67,9 +70,12 @@ func (g *gate) bounds(ask askCredentials, limit time.Duration) askCredentials {
 	}
 }
 
-// await calls f, which is not ours, and returns its error, or one that says that it is late
-// when ctx ends first. A panic of f is an error as well; its value may be a secret.
-func await(ctx context.Context, late string, f func() error) error {
+// errLate is the error of await when the context ends first.
+var errLate = errors.New("client: no end in time")
+
+// await calls f, which is not ours, and returns its error, or errLate when ctx ends first. A
+// panic of f is an error as well; its value may be a secret.
+func await(ctx context.Context, f func() error) error {
 	ended := make(chan error, 1)
 	go func() {
 		err := errCredentialsPanic
@@ -83,7 +89,7 @@ func await(ctx context.Context, late string, f func() error) error {
 	case err := <-ended:
 		return err
 	case <-ctx.Done():
-		return fmt.Errorf("client: %s: %w", late, ctx.Err())
+		return errLate
 	}
 }
 
@@ -180,8 +186,12 @@ func (p *provided) close() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
 	defer cancel()
-	if err := await(ctx, "it does not end its subscription", unsubscribe); err != nil {
+	switch err := await(ctx, unsubscribe); {
+	case errors.Is(err, errLate):
+		return errors.New("client: credentials provider does not end its subscription")
+	case err != nil && !errors.Is(err, errCredentialsPanic):
 		return fmt.Errorf("client: credentials provider: %w", err)
+	default:
+		return err
 	}
-	return nil
 }

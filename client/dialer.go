@@ -95,6 +95,17 @@ func (g *gate) blame(err error) error {
 	return err
 }
 
+// What stands between go-redis, which dials, and the network, from the outside in:
+//
+//	guardDial      lets nothing pass while the gate is not open; what fails becomes a failedConn
+//	hideSentinels  keeps passwords out of the errors of a dial that asks sentinels
+//	watchedConn    notes which requests were answered, and ends with the gate
+//	greetedConn    keeps why a server wants no connection
+//	security       speaks TLS
+//	Dialer         the Config's, or that of net
+//
+// The first two are hooks; dialer makes the others.
+
 // dialFunc is the shape of redis.Options.Dialer.
 type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
@@ -141,27 +152,19 @@ func (g *gate) dialer(dial dialFunc, limit time.Duration, tls *security, peers *
 	}
 }
 
-// ping is a request in the form that people type.
-const ping = "PING\r\n"
-
-// firstByte sends request over a new connection to an address of s, made by dial, and returns
-// how the answer begins: with a plus or a minus, if the server speaks the protocol of Redis in
-// the way that dial does. It returns the error of ctx if that ends first.
-func (s *server) firstByte(ctx context.Context, dial dialFunc, addr, request string) (byte, error) {
-	conn, err := dial(ctx, s.endpoint.network, addr)
-	if err != nil {
-		return 0, err
+// guardDial refuses to dial while the gate is not open. The dialer does so as well, but
+// with Sentinel go-redis asks the sentinels before it gets there. A dial that fails
+// becomes a failedConn.
+func (g *gate) guardDial(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
+		if err = g.check(); err == nil {
+			conn, err = next(ctx, network, addr)
+		}
+		if err != nil {
+			return failedConn{dialError{err}}, nil //nolint:nilerr // it is in the connection
+		}
+		return conn, nil
 	}
-	defer func() { _ = conn.Close() }()
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	reply := make([]byte, 1)
-	if _, err = io.WriteString(conn, request); err == nil {
-		_, err = io.ReadFull(conn, reply)
-	}
-	if err != nil && ctx.Err() != nil {
-		err = ctx.Err()
-	}
-	return reply[0], err
 }
 
 // failedConn stands for a connection that could not be opened: everything returns the
@@ -191,17 +194,25 @@ func (failedConn) SetDeadline(time.Time) error      { return nil }
 func (failedConn) SetReadDeadline(time.Time) error  { return nil }
 func (failedConn) SetWriteDeadline(time.Time) error { return nil }
 
-// guardDial refuses to dial while the gate is not open. The dialer does so as well, but
-// with Sentinel go-redis asks the sentinels before it gets there. A dial that fails
-// becomes a failedConn.
-func (g *gate) guardDial(next redis.DialHook) redis.DialHook {
-	return func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
-		if err = g.check(); err == nil {
-			conn, err = next(ctx, network, addr)
-		}
-		if err != nil {
-			return failedConn{dialError{err}}, nil //nolint:nilerr // it is in the connection
-		}
-		return conn, nil
+// ping is a request in the form that people type.
+const ping = "PING\r\n"
+
+// firstByte sends request over a new connection to an address of s, made by dial, and returns
+// how the answer begins: with a plus or a minus, if the server speaks the protocol of Redis in
+// the way that dial does. It returns the error of ctx if that ends first.
+func (s *server) firstByte(ctx context.Context, dial dialFunc, addr, request string) (byte, error) {
+	conn, err := dial(ctx, s.endpoint.network, addr)
+	if err != nil {
+		return 0, err
 	}
+	defer func() { _ = conn.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	reply := make([]byte, 1)
+	if _, err = io.WriteString(conn, request); err == nil {
+		_, err = io.ReadFull(conn, reply)
+	}
+	if err != nil && ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return reply[0], err
 }

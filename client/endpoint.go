@@ -30,6 +30,7 @@ type endpoint struct {
 	lockNode bool
 	ownURL   bool      // of a lock node that is a URL, with credentials of its own
 	provided *provided // credentials that a provider may replace; nil without one
+	prefix   string    // of the environment variables
 }
 
 // endpoints returns the main server's endpoint, and those of the lock nodes, of a complete,
@@ -53,7 +54,7 @@ func endpoints(cfg *config.Config, g *gate) ([]*endpoint, error) {
 func mainEndpoint(cfg *config.Config, g *gate) (*endpoint, error) {
 	e := &endpoint{
 		mode: modeSingle, network: "tcp", addrs: []string{net.JoinHostPort(strings.Trim(cfg.Host, "[]"), cfg.Port)},
-		options: baseOptions(cfg), provided: newProvided(cfg.CredentialsProvider),
+		options: baseOptions(cfg), provided: newProvided(cfg.CredentialsProvider), prefix: cfg.EnvPrefix(),
 	}
 	o := &e.options
 	o.Username, o.Password = cfg.Username, cfg.Password
@@ -65,7 +66,7 @@ func mainEndpoint(cfg *config.Config, g *gate) (*endpoint, error) {
 		}
 	}
 	o.DB = cfg.Database() // the URL may not name one
-	o.CredentialsProviderContext = g.bounds(credentials(cfg, o.Username, e.provided), cfg.DialTimeout)
+	o.CredentialsProviderContext = g.bounds(credentials(cfg, o.Username, e.provided), o.DialTimeout)
 	switch {
 	case cfg.MasterName != "":
 		e.mode, e.addrs, o.MasterName = modeSentinel, cfg.Addrs, cfg.MasterName
@@ -88,7 +89,7 @@ func mainEndpoint(cfg *config.Config, g *gate) (*endpoint, error) {
 // credentials and TLS from the main settings; a URL brings its own credentials and
 // says whether TLS is used, but shares the certificates.
 func lockEndpoint(cfg *config.Config, node string, main *endpoint) (*endpoint, error) {
-	e := &endpoint{mode: modeSingle, lockNode: true, ownURL: strings.Contains(node, "://")}
+	e := &endpoint{mode: modeSingle, lockNode: true, ownURL: strings.Contains(node, "://"), prefix: cfg.EnvPrefix()}
 	if !e.ownURL {
 		e.network, e.addrs, e.options, e.tls, e.provided = "tcp", []string{node}, main.options, main.tls, main.provided
 		// Locks live in the database that the application uses, but neither

@@ -90,7 +90,7 @@ func (e *Error) Error() string {
 	}
 	s := e.Kind.Error() + at + e.Addr
 	if e.Err != nil {
-		s += ": " + e.Err.Error()
+		s += ": " + strings.TrimPrefix(e.Err.Error(), "client: ")
 	}
 	return s
 }
@@ -135,8 +135,8 @@ func classify(err error) error {
 	return ErrUnreachable
 }
 
-// isAuth recognises every answer of a server that does not accept the credentials, old
-// versions included.
+// isAuth recognises every answer of a server that does not accept the credentials. Those of
+// sentinels are inside an error of go-redis. isFixedReply says which server says what.
 func isAuth(err error) bool {
 	s := err.Error()
 	return redis.IsAuthError(err) || strings.Contains(s, "WRONGPASS") || strings.Contains(s, "NOAUTH") ||
@@ -171,13 +171,13 @@ func (s *server) explain(ctx context.Context, addr string, err error) error {
 		if trouble := s.tlsTrouble(ctx, err); trouble != nil {
 			kind, short = ErrTLS, trouble
 		} else {
-			short = advised(s.endpoint.tlsAdvice(err), short)
+			short = s.endpoint.advised(s.endpoint.tlsAdvice(err), short)
 		}
 	case errors.Is(kind, ErrAuth):
-		short = advised(s.endpoint.credentialsAdvice(err), short)
+		short = s.endpoint.advised(s.endpoint.credentialsAdvice(err), short)
 	case errors.Is(kind, ErrRefused):
 		if problem := s.mismatch(ctx, err); problem != "" {
-			return s.failure(addr, ErrUnsupported, advised(problem, short))
+			return s.failure(addr, ErrUnsupported, s.endpoint.advised(problem, short))
 		}
 		short = s.refusal(err)
 	}
@@ -190,12 +190,18 @@ func (s *server) failure(addr string, kind, err error) *Error {
 	return &Error{Addr: addr, LockNode: s.endpoint.lockNode, Kind: kind, Err: err}
 }
 
-// advised puts advice, if there is any, before the error that it is about.
-func advised(advice string, err error) error {
-	if advice == "" {
+// advised puts advice, which is ours, before the error that it is about; either may be
+// missing. Variables in it get the prefix of those that the settings were read from.
+func (e *endpoint) advised(advice string, err error) error {
+	advice = strings.ReplaceAll(advice, "REDIS_", e.prefix+"REDIS_")
+	switch {
+	case advice == "":
 		return err
+	case err == nil:
+		return errors.New(advice)
+	default:
+		return fmt.Errorf("%s (%w)", advice, err)
 	}
-	return fmt.Errorf("%s (%w)", advice, err)
 }
 
 // credentialsAdvice says which setting to look at when a server does not accept the
@@ -240,15 +246,15 @@ func (s *server) refusal(err error) error {
 	if strings.Contains(text, "Unknown Redis command called from script") {
 		unknown = tried
 	}
-	// The second is how Redis 7.0 says the first within a script.
+	// NOPERM is what all say; only within a script Redis 7.0 says ERR and these words.
 	inScript := strings.Contains(text, "user executing the script can't")
 	switch {
 	case unknown != "":
 		return fmt.Errorf("the server does not know %s, which is needed: %w", unknown, short)
 	case redis.HasErrorPrefix(err, "DENIED"):
-		return advised("it is in protected mode; set a password there, or a user in its ACL", short)
+		return s.endpoint.advised("it is in protected mode; set a password there, or a user in its ACL", short)
 	case strings.Contains(text, "DB index is out of range"):
-		return advised(s.endpoint.databaseAdvice(), short)
+		return s.endpoint.advised(s.endpoint.databaseAdvice(), short)
 	case !redis.IsPermissionError(err) && !inScript:
 		return short
 	}

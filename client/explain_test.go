@@ -2,6 +2,9 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
+	"io"
 	"net"
 	"path/filepath"
 	"strings"
@@ -197,6 +200,62 @@ func TestClientCertificateAdvice(t *testing.T) {
 				require.ErrorContains(t, err, test.says)
 				require.ErrorIs(t, err, ErrTLS)
 			}
+		})
+	}
+}
+
+// A server that asks for a client certificate may leave it to the end to say that there is none.
+func TestClientCertificateThatIsMissed(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t, redistest.WithTLS())
+	pair, err := tls.LoadX509KeyPair(srv.CertFile(), srv.KeyFile())
+	require.NoError(t, err)
+	for name, version := range map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := listen(t, func(conn net.Conn) {
+				_ = tls.Server(conn, &tls.Config{
+					Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequestClientCert, MinVersion: version, MaxVersion: version,
+					VerifyConnection: func(tls.ConnectionState) error { return errors.New("none") }, // "bad certificate" to the client
+				}).Handshake()
+				_, _ = io.Copy(io.Discard, conn) // the alert would be lost to a reset
+			})
+			err := diagnosis(t, config.Config{URL: "rediss://" + l.address(), TLSCAFile: srv.CAFile()})
+			require.ErrorIs(t, err, ErrTLS)
+			require.ErrorContains(t, err, "bad certificate")
+			require.ErrorContains(t, err, "the server may want a client certificate: set TLSCertFile and TLSKeyFile (")
+		})
+	}
+}
+
+// Advice names the variables that the instance reads.
+func TestAdviceHasThePrefix(t *testing.T) { // sets the environment, so not in parallel
+	plain, locked, secure := redistest.Start(t), redistest.Start(t, redistest.WithPassword("pw")), redistest.Start(t, redistest.WithTLS())
+	sentinels := redistest.StartSentinel(t)
+	other := redistest.Start(t)
+	for says, variables := range map[string]map[string]string{
+		"set Password (APP_REDIS_PASSWORD)":                                {"URL": "redis://" + locked.Addr()},
+		"check DB (APP_REDIS_DB)":                                          {"URL": "redis://" + plain.Addr(), "DB": "99"},
+		"set TLSCAFile (APP_REDIS_TLS_CA_FILE)":                            {"URL": "rediss://" + secure.Addr()},
+		"use rediss:// or APP_REDIS_TLS=true":                              {"URL": "redis://" + secure.Addr()},
+		"MasterName and Addrs (APP_REDIS_MASTER_NAME and APP_REDIS_ADDRS)": {"URL": "redis://" + sentinels.Addrs()[0]},
+		"do not set Cluster (APP_REDIS_CLUSTER)":                           {"CLUSTER": "true", "ADDRS": plain.Addr()},
+		"LockNodes (APP_REDIS_LOCK_NODES) are the Redis servers":           {"URL": plain.URL(), "LOCK_NODES": sentinels.Addrs()[0]},
+		"LockNodes (APP_REDIS_LOCK_NODES) are independent": {
+			"URL": plain.URL(), "LOCK_NODES": other.Addr() + "," + strings.Replace(other.Addr(), "127.0.0.1", "localhost", 1),
+		},
+		"its URL in LockNodes (APP_REDIS_LOCK_NODES)": {"URL": plain.URL(), "LOCK_NODES": "redis://" + locked.Addr()},
+	} {
+		t.Run(says, func(t *testing.T) {
+			for name, value := range variables {
+				t.Setenv("APP_REDIS_"+name, value)
+			}
+			cfg, err := config.Load(t.Context(), "APP_")
+			require.NoError(t, err)
+			cfg.PingTimeout = patience
+			err = diagnosis(t, *cfg)
+			require.ErrorContains(t, err, says)
+			require.NotContains(t, strings.ReplaceAll(err.Error(), "APP_REDIS_", ""), "REDIS_")
 		})
 	}
 }

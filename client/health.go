@@ -110,8 +110,9 @@ func sameServer(nodes []*server, errs []error) error {
 			continue
 		}
 		if other := seen[id]; other != nil {
-			return node.failure(node.endpoint.String(), ErrUnsupported, fmt.Errorf(
-				"it is the same server as lock node %s; LockNodes (REDIS_LOCK_NODES) are independent servers", other.endpoint))
+			advice := node.endpoint.advised("LockNodes (REDIS_LOCK_NODES) are independent servers", nil)
+			return node.failure(node.endpoint.String(), ErrUnsupported,
+				fmt.Errorf("it is the same server as lock node %s; %w", other.endpoint, advice))
 		}
 		seen[id] = node
 	}

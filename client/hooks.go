@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -17,7 +19,13 @@ type guardHook struct {
 	sentinelPassword string // what the sentinels' replies must not show
 }
 
-var _ redis.Hook = guardHook{}
+var (
+	_ redis.Hook    = guardHook{}
+	_ fmt.Formatter = guardHook{}
+)
+
+// Format writes what the hook is, whatever the verb, and not the password in it.
+func (guardHook) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "client.ConnectionHook") }
 
 // DialHook guards connections that no command asked for.
 func (h guardHook) DialHook(next redis.DialHook) redis.DialHook {
@@ -71,12 +79,15 @@ func (h *commandHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 func (h *commandHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		if err := h.gate.enter(); err != nil {
-			redisx.Unsent(cmds, err)
+			redisx.SetErrs(cmds, err)
 			return err
 		}
 		defer h.gate.leave()
+		redisx.SetErrs(cmds, nil)
 		start := time.Now()
-		err := hideInPipeline(cmds, next(ctx, cmds))
+		err := next(ctx, cmds)
+		redisx.Unsent(cmds, err)
+		err = hideInPipeline(cmds, err)
 		if err == nil {
 			h.server.succeeded()
 		}

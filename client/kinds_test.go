@@ -1,11 +1,14 @@
 package client
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -84,8 +87,8 @@ func TestTLSMismatch(t *testing.T) {
 		"plain cluster to TLS":            {config.Config{Cluster: true, Addrs: []string{secure.Addr()}}, use},
 		"plain to sentinels with TLS":     {config.Config{MasterName: "m", Addrs: []string{secure.Addr()}}, use},
 		"TLS to plain":                    {config.Config{URL: "rediss://" + plain.Addr()}, avoid},
-		"TLS to plain by field":           {config.Config{Host: plain.Host(), Port: plain.Port(), TLSEnabled: true}, avoid},
-		"TLS to plain, nothing verified":  {config.Config{URL: "redis://" + plain.Addr(), TLSConfig: trusting}, avoid},
+		"TLS to plain by field":           {config.Config{Host: plain.Host(), Port: plain.Port(), TLSEnabled: true}, avoid + ": use redis:// without REDIS_TLS"},
+		"TLS to plain, nothing verified":  {config.Config{URL: "redis://" + plain.Addr(), TLSConfig: trusting}, avoid + ": use redis:// without TLSConfig"},
 		"TLS cluster to plain":            {config.Config{Cluster: true, Addrs: []string{plain.Addr()}, TLSEnabled: true}, avoid},
 		"TLS to sentinels without it":     {config.Config{MasterName: "mymaster", Addrs: sentinels.Addrs(), TLSEnabled: true}, avoid},
 		"TLS to the address of sentinels": {config.Config{URL: "rediss://" + sentinels.Addrs()[0]}, avoid},
@@ -98,7 +101,10 @@ func TestTLSMismatch(t *testing.T) {
 			require.NotContains(t, said, "hunter2")
 		})
 	}
-	for name, node := range map[string]string{use: secure.Addr(), avoid: "rediss://" + plain.Addr()} {
+	for name, node := range map[string]string{
+		"the server seems to speak TLS: use a rediss:// URL for it in LockNodes (REDIS_LOCK_NODES)": secure.Addr(),
+		avoid + ": use a redis:// URL for it in LockNodes (REDIS_LOCK_NODES)":                       "rediss://" + plain.Addr(),
+	} {
 		t.Run("lock node: "+name, func(t *testing.T) {
 			t.Parallel()
 			cfg := brief(config.Config{URL: plain.URL(), LockNodes: []string{node}})
@@ -114,6 +120,42 @@ func TestTLSMismatch(t *testing.T) {
 		require.ErrorIs(t, err, ErrUnreachable)
 		require.NotContains(t, err.Error(), "TLS")
 	})
+}
+
+// A question whether a server speaks TLS takes little of a start's time: the server may be well
+// again by then, and not answer what it does not understand. One that was well is not asked.
+func TestTLSQuestionIsShort(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	var well atomic.Bool
+	var questions atomic.Int64
+	l := listen(t, func(conn net.Conn) {
+		in := bufio.NewReader(conn)
+		switch first, err := in.Peek(1); {
+		case err != nil:
+		case first[0] == 0x16: // a handshake
+			questions.Add(1)
+			well.Store(true)
+			_, _ = io.Copy(io.Discard, in) // and no answer
+		case well.Load():
+			behind, err := net.Dial("tcp", srv.Addr())
+			if err != nil {
+				return
+			}
+			go func() {
+				_, _ = io.Copy(behind, in)
+				_ = behind.Close()
+			}()
+			_, _ = io.Copy(conn, behind)
+		}
+	})
+	r := open(t, &config.Config{URL: "redis://" + l.address(), PingTimeout: time.Hour, MaxRetries: -1})
+	require.NoError(t, r.WaitReady(within(t, patience)))
+	require.Positive(t, questions.Swap(0))
+	well.Store(false)
+	srv.Kill()
+	require.ErrorIs(t, r.HealthCheck(t.Context()), ErrUnreachable)
+	require.Zero(t, questions.Load())
 }
 
 // relabel answers INFO server with lines of the test's own and passes everything else

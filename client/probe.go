@@ -224,7 +224,7 @@ func (s *server) inspect(ctx context.Context, t target) (warnings []string, err 
 		return nil, infoErr
 	}
 	if problem := s.misfit(ctx, info, t.node); problem != "" {
-		return nil, s.failure(t.addr, ErrUnsupported, errors.New(problem))
+		return nil, s.failure(t.addr, ErrUnsupported, s.endpoint.advised(problem, nil))
 	}
 	if err := cmp.Or(refused, deaf); err != nil {
 		return nil, err

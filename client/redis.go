@@ -121,7 +121,7 @@ func NewRedis(ctx context.Context, cfg *config.Config) (*Redis, error) {
 	r.Open()
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, r.cfg.DialTimeout+r.cfg.PingTimeout)
+		ctx, cancel = context.WithTimeout(ctx, r.main.endpoint.options.DialTimeout+r.cfg.PingTimeout)
 		defer cancel()
 	}
 	if err := r.WaitReady(ctx); err != nil {

@@ -23,11 +23,12 @@ import (
 // word. That quotes nothing, and the kinds of errors depend on it.
 func isFixedReply(reply string) bool {
 	return slices.Contains([]string{
-		"ERR invalid password",
-		"ERR Client sent AUTH, but no password is set",
+		"ERR invalid password",                         // Redis before 6
+		"ERR Client sent AUTH, but no password is set", // the same
+		// Redis 6 and later, and Valkey
 		"ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
 		"ERR max number of clients reached",
-		"ERR max number of clients + cluster connections reached",
+		"ERR max number of clients + cluster connections reached", // with cluster-enabled
 		"WRONGPASS invalid username-password pair or user is disabled.",
 		"NOAUTH Authentication required.",
 	}, reply)
@@ -117,7 +118,8 @@ func triedCommand(err error) (name string, reply error) {
 }
 
 // unknownCommand returns the name, in capitals, of the command that the server says
-// it does not know, or "". The reply quotes the command with all its arguments.
+// it does not know, or "". The reply quotes the command with all its arguments: the name in
+// backquotes before Redis 7, in single quotes since, and as it is or otherwise by a proxy.
 func unknownCommand(err error) string {
 	if !redis.HasErrorPrefix(err, "unknown command") {
 		return ""

@@ -75,7 +75,7 @@ func TestStuckCredentialsDoNotHoldClose(t *testing.T) {
 			select {
 			case err := <-closed:
 				if s.unsubscribing {
-					require.ErrorContains(t, err, "does not end its subscription")
+					require.EqualError(t, err, "client: credentials provider does not end its subscription")
 				} else {
 					require.NoError(t, err)
 				}
@@ -111,6 +111,25 @@ func TestPanickingCredentials(t *testing.T) {
 	err := r.Ping(within(t, patience)).Err()
 	require.ErrorIs(t, err, errCredentialsPanic)
 	require.NotContains(t, err.Error(), "hunter2")
+	require.ErrorContains(t, r.HealthCheck(t.Context()), ": the source of credentials panicked")
+}
+
+// The time to open a connection is that of the URL, for what is asked for meanwhile too.
+func TestDialTimeoutOfURLBoundsCredentials(t *testing.T) {
+	t.Parallel()
+	s := newStuck(t)
+	r := open(t, &config.Config{
+		URL: redistest.Start(t).URL() + "?dial_timeout=10ms", DialTimeout: time.Hour, MaxRetries: -1,
+		Credentials: func(context.Context) (string, string, error) { s.wait(); return "", "", nil },
+	})
+	failed := make(chan error, 1)
+	go func() { failed <- r.Ping(t.Context()).Err() }()
+	select {
+	case err := <-failed:
+		require.ErrorContains(t, err, "no credentials in time")
+	case <-time.After(patience):
+		t.Fatal("it still waits for credentials")
+	}
 }
 
 // TestStuckCredentialsKeepFewGoroutines: each connection that is opened asks for them, and none gets an answer.

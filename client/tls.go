@@ -159,12 +159,31 @@ func (e *endpoint) tlsAdvice(err error) string {
 		return "set TLSServerName (REDIS_TLS_SERVER_NAME) to a name of the certificate"
 	case alert && strings.Contains(text, "remote error: tls: certificate required"):
 		return "the server wants a client certificate: set " + certificate
-	case alert && strings.Contains(text, "remote error: tls: handshake failure") && !e.tls.hasCertificate(): // TLS 1.2
-		return "the server may want a client certificate: set " + certificate
-	case alert && strings.Contains(text, "remote error: tls: ") && strings.Contains(text, "certificate"):
+	case !alert || !strings.Contains(text, "remote error: tls: "):
+		return ""
+	case strings.Contains(text, "certificate") && e.tls.hasCertificate():
 		return "the server refuses the client certificate: check " + certificate
+	case strings.Contains(text, "certificate"), strings.Contains(text, "handshake failure") && !e.tls.hasCertificate(): // TLS 1.2
+		return "the server may want a client certificate: set " + certificate
 	default:
 		return ""
+	}
+}
+
+// switchAdvice says how to turn TLS on where it is off, or off where it is on.
+func (e *endpoint) switchAdvice() string {
+	on := e.tls == nil
+	switch {
+	case e.lockNode && on:
+		return "use a rediss:// URL for it in LockNodes (REDIS_LOCK_NODES)"
+	case e.lockNode:
+		return "use a redis:// URL for it in LockNodes (REDIS_LOCK_NODES)"
+	case on:
+		return "use rediss:// or REDIS_TLS=true"
+	case e.tls.custom:
+		return "use redis:// without TLSConfig"
+	default:
+		return "use redis:// without REDIS_TLS"
 	}
 }
 
@@ -174,11 +193,18 @@ func (s *security) hasCertificate() bool {
 }
 
 // tlsTrouble asks the server over connections of its own whether TLS is why a check failed
-// with err, and returns what it finds, or nil. It asks no server that was not reached, and
-// none that has spoken TLS well before.
+// with err, and returns what it finds, or nil:
+//
+//	we speak  the check met                  the question                     TLS is why if
+//	plain     no end of its time             none                             -
+//	plain     anything else                  a handshake                      it succeeds, or ends with an alert
+//	TLS       no TLS record, or no answer    PING without TLS                 it is answered
+//	TLS       an error of the handshake      none, as it says what is wrong   -
+//	TLS       anything else                  a handshake, and nothing sent    it ends with an alert
+//
+// It asks no server that was not reached, that replied, or that was well before.
 func (s *server) tlsTrouble(ctx context.Context, err error) error {
-	wasWell := s.endpoint.tls != nil && s.fit.Load()
-	if wasWell || redisx.IsReply(err) || redisx.IsUnsent(err) {
+	if s.fit.Load() || redisx.IsReply(err) || redisx.IsUnsent(err) {
 		return nil
 	}
 	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
@@ -187,24 +213,29 @@ func (s *server) tlsTrouble(ctx context.Context, err error) error {
 		switch {
 		case s.endpoint.tls == nil:
 			if !late && s.takesHandshake(ctx, addr) {
-				return errors.New("the server seems to speak TLS: use rediss:// or REDIS_TLS=true")
+				return s.endpoint.advised("the server seems to speak TLS: "+s.endpoint.switchAdvice(), nil)
 			}
 		case noTLS, late: // Redis without TLS may give no answer to a handshake
 			if b, err := s.firstByte(ctx, s.plain, addr, ping); err == nil && (b == '+' || b == '-') {
-				return errors.New("the server does not speak TLS: use redis:// without REDIS_TLS")
+				return s.endpoint.advised("the server does not speak TLS: "+s.endpoint.switchAdvice(), nil)
 			}
 		case !isHandshakeError(err):
 			if alert := s.alert(ctx, addr); isAlert(alert) {
-				return advised(s.endpoint.tlsAdvice(alert), alert)
+				return s.endpoint.advised(s.endpoint.tlsAdvice(alert), alert)
 			}
 		}
 	}
 	return nil
 }
 
+// handshakeTime is how long takesHandshake and alert wait for a server that has nothing to say.
+const handshakeTime = 500 * time.Millisecond
+
 // takesHandshake reports whether the server at addr speaks TLS, as one that asks for a
 // certificate does too. Nothing is sent to it: whose it is does not matter.
 func (s *server) takesHandshake(ctx context.Context, addr string) bool {
+	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
+	defer cancel()
 	conn, err := s.plain(ctx, s.endpoint.network, addr)
 	if err != nil {
 		return false
@@ -214,14 +245,11 @@ func (s *server) takesHandshake(ctx context.Context, addr string) bool {
 	return err == nil || isAlert(err)
 }
 
-// alertTime is how long alert waits for a server that has nothing to say.
-const alertTime = 500 * time.Millisecond
-
 // alert returns how a connection to addr ends on which nothing is sent. With TLS 1.3 a server
 // refuses our certificate when we may have sent a command already, and its alert is lost when
 // it closes the connection over that. Here it arrives.
 func (s *server) alert(ctx context.Context, addr string) error {
-	ctx, cancel := context.WithTimeout(ctx, alertTime)
+	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
 	defer cancel()
 	_, err := s.firstByte(ctx, s.dial, addr, "")
 	return err

@@ -77,6 +77,9 @@ func isServiceLink(s string) bool {
 	return ok && err == nil && (protocol == "tcp" || protocol == "udp" || protocol == "sctp")
 }
 
+// allowedName is what users and masters are called: isPrintable.
+const allowedName = "a name without blanks, control and invisible characters"
+
 // isPrintable reports whether s consists of printable characters other than space.
 func isPrintable(s string) bool {
 	for _, r := range s {

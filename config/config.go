@@ -147,6 +147,17 @@ type Config struct {
 
 	// complete says that zeros are meant; Load, Default and WithDefaults set it.
 	complete bool
+	// prefix stands before the names of the variables that this was loaded from.
+	prefix string
+}
+
+// EnvPrefix is what stands before the names of the environment variables from which [Load]
+// read c, such as SESSIONS_; empty for a hand-written or nil Config.
+func (c *Config) EnvPrefix() string {
+	if c == nil {
+		return ""
+	}
+	return c.prefix
 }
 
 // IsRequired reports whether the application must not start without Redis.

@@ -86,7 +86,7 @@ func (v *validation) topology() {
 			v.reject("Addrs", "at least one host:port of a sentinel with MasterName")
 		}
 		if !isPrintable(c.MasterName) {
-			v.reject("MasterName", "a name without spaces")
+			v.reject("MasterName", allowedName)
 		}
 	}
 	if len(c.Addrs) > 0 {

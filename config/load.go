@@ -32,6 +32,7 @@ func LoadWith(ctx context.Context, prefix string, server func(*Config)) (*Config
 func load(ctx context.Context, prefix string, env envconfig.Lookuper, server func(*Config)) (*Config, error) {
 	lookuper := setOnly{envconfig.PrefixLookuper(prefix, env)}
 	c := Default()
+	c.prefix = prefix
 	given := make(map[string]bool)
 	bad := make(map[string]FieldError)
 	for _, f := range fields() {
@@ -57,9 +58,10 @@ func load(ctx context.Context, prefix string, env envconfig.Lookuper, server fun
 	c.fitDefaults(given)
 	if server != nil {
 		server(c)
+		c.prefix = prefix // if it replaced all of c
 	}
 	c.clean()
-	if err := c.check(prefix, bad); err != nil {
+	if err := c.check(bad); err != nil {
 		return nil, err
 	}
 	c.normalise()

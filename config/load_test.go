@@ -86,10 +86,13 @@ func TestLoadReadsEveryVariable(t *testing.T) {
 	}
 	got, err = fromEnv(t, "APP_", prefixed)
 	require.NoError(t, err)
+	require.Equal(t, "APP_", got.EnvPrefix())
+	got.prefix = ""
 	require.Equal(t, want, got)
 
 	got, err = fromEnv(t, "OTHER_", prefixed)
 	require.NoError(t, err)
+	got.prefix = ""
 	require.Equal(t, Default(), got, "variables of another prefix are not ours")
 }
 

@@ -15,8 +15,11 @@ func (v *validation) credentials() {
 	if opts, err := ParseURL(c.URL); c.URL != "" && err == nil {
 		fromURL.user, fromURL.password = opts.Username != "", opts.Password != ""
 	}
-	if c.Username != "" && !isPrintable(c.Username) {
-		v.reject("Username", "a name without spaces")
+	if !isPrintable(c.Username) {
+		v.reject("Username", allowedName)
+	}
+	if !isPrintable(c.SentinelUsername) {
+		v.reject("SentinelUsername", allowedName)
 	}
 	if c.PasswordFile != "" {
 		switch {

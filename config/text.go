@@ -59,6 +59,8 @@ func fault(f field, s string) string {
 	switch {
 	case strings.ContainsAny(s, "\r\n"):
 		return "a line break in it"
+	case f.secret && hasControl(s):
+		return "a control character in it"
 	case isQuoted(s):
 		return "quotes around it"
 	case f.secret && isPlaceholder(s), !f.secret && !f.url && hasPlaceholder(s):
@@ -71,6 +73,12 @@ func fault(f field, s string) string {
 	default:
 		return "a blank, tab or invisible character at its start or end"
 	}
+}
+
+// hasControl reports whether a password has a control character in it, which no field and no
+// URL takes. A tab is a blank, which only a URL can begin or end a password with.
+func hasControl(password string) bool {
+	return strings.ContainsFunc(password, func(r rune) bool { return unicode.IsControl(r) && r != '\t' })
 }
 
 // isQuoted reports whether quotes of any kind stand around s: a shell would have

@@ -210,6 +210,49 @@ func TestControlCharactersInUserAndPassword(t *testing.T) {
 	}
 }
 
+// What no field takes, no URL takes, and the other way round: but for a blank at the start or end
+// of a password, which can be meant where it is percent-encoded.
+func TestOneRuleForCredentials(t *testing.T) {
+	t.Parallel()
+	both := func(user, password string) (fields, url error) {
+		raw := "redis://" + urlEscape(user) + ":" + urlEscape(password) + "@h"
+		url = (&Config{URL: raw}).Validate()
+		require.Equal(t, url == nil, (&Config{LockNodes: []string{raw}}).Validate() == nil)
+		fields = (&Config{Username: user, Password: password}).Validate()
+		sentinel := (&Config{MasterName: "m", Addrs: []string{"h:1"}, SentinelUsername: user, SentinelPassword: password}).Validate()
+		require.Equal(t, fields == nil, sentinel == nil, "%q %q", user, password)
+		return fields, url
+	}
+	for _, bad := range []string{"\x00", "\x01", "\x1b", "\x7f", "\f", "\v", "\u0085", "\r", "x\ny"} {
+		for _, text := range []string{bad + "s3cr3t", "s3" + bad + "cr3t", "s3cr3t" + bad + "x"} {
+			for _, pair := range [][2]string{{text, "pw"}, {"app", text}} {
+				fields, url := both(pair[0], pair[1])
+				require.ErrorIs(t, fields, ErrInvalid, "%q", pair)
+				require.ErrorIs(t, url, ErrInvalid, "%q", pair)
+				require.NotContains(t, fields.Error(), "percent-encoded", "%q", pair)
+				require.NotContains(t, url.Error()+(&Config{Password: text}).Validate().Error(), "cr3t")
+			}
+			file := writeSecret(t, text)
+			require.Error(t, (&Config{PasswordFile: file}).Validate(), "%q", text)
+		}
+	}
+	for _, user := range []string{"a b", "a\tb", "a\u00a0b", "\u200ba", " a"} {
+		fields, url := both(user, "pw")
+		require.ErrorIs(t, fields, ErrInvalid, "%q", user)
+		require.ErrorIs(t, url, ErrInvalid, "%q", user)
+	}
+	for _, password := range []string{"s3 cr3t", "s3\tcr3t", "s3\u200bcr3t", "pä%"} {
+		fields, url := both("äpp", password)
+		require.NoError(t, fields, "%q", password)
+		require.NoError(t, url, "%q", password)
+	}
+	for _, password := range []string{" s3cr3t", "s3cr3t\t"} {
+		fields, url := both("app", password)
+		require.ErrorContains(t, fields, "percent-encoded in a URL")
+		require.NoError(t, url, "%q", password)
+	}
+}
+
 // What a URL says is judged as what the fields say.
 func TestOddURLs(t *testing.T) {
 	t.Parallel()

@@ -16,14 +16,13 @@ import (
 // in, so the zero Config is valid, and what another setting overrides is not judged.
 // TLS files and the password file are read; nothing is sent anywhere.
 func (c *Config) Validate() error {
-	return c.WithDefaults().check("", nil)
+	return c.WithDefaults().check(nil)
 }
 
-// check validates a complete Config whose variables carry prefix. bad holds the
-// fields that could not even be decoded: they are reported as they are and not
-// judged again.
-func (c *Config) check(prefix string, bad map[string]FieldError) error {
-	v := validation{cfg: c, prefix: prefix, bad: bad}
+// check validates a complete Config. bad holds the fields that could not even be
+// decoded: they are reported as they are and not judged again.
+func (c *Config) check(bad map[string]FieldError) error {
+	v := validation{cfg: c, prefix: c.prefix, bad: bad}
 	if v.bad == nil {
 		v.bad = make(map[string]FieldError)
 	}

@@ -52,7 +52,7 @@ func Named(name string, opts ...fx.Option) fx.Option {
 	return fx.Module("cache."+name,
 		onlyOnce(fmt.Sprintf("include cache.Named(%q) once; each server needs a name of its own", name)),
 		fx.Provide(fx.Annotated{Name: name, Target: useWithConfigInNamedToSetTheConfig(name, settings)}),
-		fx.Provide(fx.Annotated{Group: namesGroup, Target: func() reader { return reader{name, len(settings) == 0} }}),
+		fx.Provide(fx.Annotated{Group: namesGroup, Target: func() *reader { return &reader{name: name} }}),
 		provideParts(Instance{Name: name}),
 		fx.Invoke(construct, oneNamedWorldOfLocks(Instance{Name: name})),
 	)
@@ -123,8 +123,10 @@ func useWithConfigToSetTheConfig(in unnamedSettings, from *Source) (*config.Conf
 
 func useWithConfigInNamedToSetTheConfig(name string, settings []Setting) any {
 	return func(from *Source, all readers) (*config.Config, error) {
-		if err := all.refuseShared(reader{name, len(settings) == 0}); err != nil {
-			return nil, err
+		if len(settings) == 0 {
+			if err := all.readByName(name); err != nil {
+				return nil, err
+			}
 		}
 		resolved, err := Resolve(context.Background(), envPrefix(name), settings)
 		if err != nil {

@@ -54,8 +54,8 @@ func variables(prefix string, cfg *config.Config) string {
 // namesGroup holds a reader for each named instance.
 const namesGroup = "cache.names"
 
-// reader is a named instance. byName is set if its name alone says which environment
-// variables it reads.
+// reader is a named instance. byName is set once it has read the environment variables that
+// its name alone says: not if it has settings, or if its Config was replaced.
 type reader struct {
 	name   string
 	byName bool
@@ -64,17 +64,21 @@ type reader struct {
 // readers are all named instances.
 type readers struct {
 	fx.In
-	All []reader `group:"cache.names"`
+	All []*reader `group:"cache.names"`
 }
 
-// refuseShared returns an error if r reads the environment variables of another instance
-// without having been asked to: the two would be one server.
-func (rs readers) refuseShared(r reader) error {
+// readByName notes that the instance called name reads the environment variables that its name
+// says, and returns an error if another one does so too: the two would be one server. The
+// constructors of an application, from which it is called, run one after the other.
+func (rs readers) readByName(name string) error {
+	for _, r := range rs.All {
+		r.byName = r.byName || r.name == name
+	}
 	for _, other := range rs.All {
-		if r.byName && other.byName && r.name != other.name && envPrefix(r.name) == envPrefix(other.name) {
+		if other.byName && other.name != name && envPrefix(other.name) == envPrefix(name) {
 			return fmt.Errorf("%w: Named(%q) and Named(%q) both read %sREDIS_URL and so on: give one of them another name, "+
 				"or pass WithEnvPrefix or WithConfig to it",
-				ErrInvalidOption, min(r.name, other.name), max(r.name, other.name), envPrefix(r.name))
+				ErrInvalidOption, min(name, other.name), max(name, other.name), envPrefix(name))
 		}
 	}
 	return nil

@@ -87,6 +87,7 @@ func send(ctx context.Context, client redis.UniversalClient, cmds []redis.Cmder)
 		_ = client.Process(ctx, cmds[0])
 		return
 	}
+	redisx.SetErrs(cmds, nil)
 	pipe := client.Pipeline()
 	for _, cmd := range cmds {
 		_ = pipe.Process(ctx, cmd) // only queues

@@ -1,6 +1,7 @@
 package batch_test
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -21,6 +22,7 @@ func TestConnectionThatIsRefused(t *testing.T) {
 	for i := range list {
 		list[i] = batch.Keyed{Key: "k", Cmd: redis.NewStatusCmd(t.Context(), "set", "k", "v")}
 	}
+	list[1].Cmd.SetErr(errors.New("from before"))
 	batch.Pipeline(t.Context(), client, list, func([]int) {})
 	for _, c := range list {
 		require.ErrorContains(t, c.Cmd.Err(), "WRONGPASS")

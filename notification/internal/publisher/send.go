@@ -14,6 +14,11 @@ import (
 
 // send publishes events with one script and fills in their outcomes.
 func (p *Publisher) send(ctx context.Context, events []*Event) {
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		// A context may notice later than a connection with the same deadline.
+		settle(events, "", notSentError{context.DeadlineExceeded})
+		return
+	}
 	var failures string
 	var err error
 	if p.set.History == 0 {

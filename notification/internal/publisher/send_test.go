@@ -500,3 +500,27 @@ func TestLanesAreUsedAgain(t *testing.T) {
 	require.Error(t, send(ctx, p, events(t, p, "k", 2, 0)))
 	assert.Equal(t, "20", client.Get(t.Context(), p.lanes.prefix+"0").Val())
 }
+
+// What is taken from the queue at the end of its callers' time is not sent, and they know it.
+func TestNothingIsSentAfterTheDeadline(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	var commands sent
+	client.AddHook(&commands)
+	for _, history := range []int{100, 0} {
+		p := newPublisher(client, func(s *Settings) { s.History = history })
+		all := events(t, p, "k", 2, 0)
+		p.send(overdue{t.Context()}, all)
+		for _, e := range all {
+			err := e.outcome(t.Context())
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			assert.False(t, uncertain(t, err))
+		}
+	}
+	assert.Empty(t, commands.take())
+}
+
+// overdue is a context that has not noticed yet that its time is over.
+type overdue struct{ context.Context } //nolint:containedctx // it is one
+
+func (overdue) Deadline() (time.Time, bool) { return time.Now(), true }
