@@ -1,7 +1,9 @@
 package notification_test
 
 import (
+	"context"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,6 +23,14 @@ func TestJoiningGivesNothingOlder(t *testing.T) {
 	n := newSystem(t, client, notification.WithBufferSize(10_000))
 	first := subscribe(t, n, "k")
 	p := &publisher{system: newSystem(t, server.Client(t))}
+	ctx, cancel := context.WithCancel(t.Context())
+	var beating sync.WaitGroup
+	other := subscribe(t, n, "other")
+	beating.Go(func() { // so that there is always a heartbeat under way that was sent before
+		for ctx.Err() == nil {
+			_ = other.Drain(ctx)
+		}
+	})
 	filling := strings.Repeat("x", 10_000) // so that much is still under way
 	for range 50 {
 		_, err := client.Pipelined(t.Context(), func(pipe redis.Pipeliner) error {
@@ -39,6 +49,8 @@ func TestJoiningGivesNothingOlder(t *testing.T) {
 		require.Equal(t, p.last, number)
 		require.NoError(t, late.Close())
 	}
+	cancel()
+	beating.Wait()
 	assert.Len(t, first.Messages(), 50*102)
 }
 
