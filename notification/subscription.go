@@ -82,6 +82,8 @@ type Subscription struct {
 	changes []change         // of the journal since it was live
 	start   journal.Position // nothing up to here is for it
 	waiting bool             // its buffer was full when it was last offered something
+
+	fullSince time.Time // when the catch-up found it so; nobody else touches it
 }
 
 func newSubscription(c *common, pattern string) *Subscription {
