@@ -267,7 +267,7 @@ func (d *dispatcher) join(subs []*Subscription, afterBeat bool) {
 		case !afterBeat:
 			again = true
 			continue
-		case s.resume(d.returned):
+		case s.resume(d.returned, d.frontier):
 			resumed = append(resumed, s)
 		}
 		d.topics.joined(s)

@@ -271,9 +271,10 @@ func (s *Subscription) begin(at journal.Position) {
 	close(s.ready)
 }
 
-// resume makes a subscription read the journal from where it wants to begin, up to the end at least. It reports whether it
-// does: the status is nil if nothing is known of the journal.
-func (s *Subscription) resume(now *journal.Status) bool {
+// resume makes a subscription read the journal from where it wants to begin, as far as the connection has come at least:
+// what came before the session was up was left to the journal. It reports whether it does. The status is that of the last
+// heartbeat, nil if that tells nothing.
+func (s *Subscription) resume(now *journal.Status, here *frontier) bool {
 	s.topic.mu.Lock()
 	defer s.topic.mu.Unlock()
 	s.mu.Lock()
@@ -288,7 +289,8 @@ func (s *Subscription) resume(now *journal.Status) bool {
 	if now == nil {
 		return true
 	}
-	s.until = endPosition(now)
+	passed, _ := here.at()
+	s.until = later(endPosition(now), passed.limit)
 	switch {
 	case !s.until.Less(s.at):
 	case s.until.Offset == s.at.Offset && s.at.Offset > 0:
