@@ -253,7 +253,7 @@ func (d *dispatcher) accept(s *feed.Session, now *journal.Now, running bool) {
 		d.missed(GapUnreadable, behind) // those that were live while the journal could not be read
 		r.from = end
 	case v.Reason == journal.Wiped, v.Reason == journal.RolledBack:
-		r.from = v.From
+		r.from, r.forked = v.From, true
 		r.filter = d.ring.filter(k.seen)
 		if v.Reason == journal.RolledBack {
 			r.filter.common = k.verified.Pos
