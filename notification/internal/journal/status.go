@@ -1,0 +1,187 @@
+package journal
+
+import (
+	"context"
+	"crypto/rand"
+	_ "embed"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/cache/internal/redisx"
+)
+
+//go:embed status.lua
+var statusSource string
+
+//go:embed here.lua
+var hereSource string
+
+// StateTTL is how long the state of a journal stays when nobody publishes and nobody subscribes.
+const StateTTL = 7 * 24 * time.Hour
+
+// Status is what the journal and its server are like at one moment.
+type Status struct {
+	Beat     uint64   // number of the heartbeat
+	Epoch    string   // names one life of the journal, from its first event until its data is lost
+	Offset   uint64   // bytes ever appended in this epoch
+	Length   int      // entries now
+	Last     Envelope // the last entry, with only its ID, position and stamp; zero if there is none
+	Identity Identity // which server it is on
+}
+
+// End returns the position of the last entry, which every later one is behind. That of an empty journal has no time, as the
+// server's clock may have been set back by the time of the next entry; but its offset says what came before.
+func (s *Status) End() Position {
+	if s.Length == 0 {
+		return Position{Offset: s.Offset}
+	}
+	return s.Last.Pos
+}
+
+// Cursor returns what is known of the end of the journal, for a later comparison.
+func (s *Status) Cursor() Envelope {
+	if s.Length == 0 {
+		return Envelope{Pos: s.End()}
+	}
+	return s.Last
+}
+
+// ParseStatus reads the reply of status.lua, which is also the payload of a heartbeat.
+func ParseStatus(text string) (s Status, ok bool) {
+	fields := strings.Split(text, "\n")
+	if len(fields) != 12 {
+		return Status{}, false
+	}
+	var errs [3]error
+	s.Beat, errs[0] = strconv.ParseUint(fields[0], 10, 64)
+	s.Epoch = fields[1]
+	s.Offset, errs[1] = strconv.ParseUint(fields[2], 10, 64)
+	s.Length, errs[2] = strconv.Atoi(fields[3])
+	if errs != [3]error{} || s.Epoch == "" || (s.Length == 0) != (fields[4] == "") {
+		return Status{}, false
+	}
+	if s.Length > 0 {
+		if s.Last.Pos, ok = ParsePosition(fields[4]); !ok {
+			return Status{}, false
+		}
+		s.Last.ID, s.Last.Stamp = fields[4], fields[5]
+	}
+	s.Identity = Identity{
+		Run: fields[6], Repl: fields[7], Before: fields[8], Role: fields[9], LinkDown: fields[10] != "", Node: fields[11],
+	}
+	return s, true
+}
+
+// Server is the server to ask.
+type Server struct {
+	Client redis.UniversalClient
+	// Listened is a channel that somebody listens to on the server that is meant, empty for any. After a failover,
+	// connections of one client may lead to different servers for a while; what comes to another one fails with an error for
+	// which [IsElsewhere] is true.
+	Listened string
+}
+
+// IsElsewhere reports whether a call came to another server than the one that was meant.
+func IsElsewhere(err error) bool { return redis.HasErrorPrefix(err, "READONLY") }
+
+// Journal asks for the state of one journal. It is safe for concurrent use.
+type Journal struct {
+	keys         Keys
+	status, here *redisx.Script
+}
+
+// New returns the journal with the given names. It asks for nothing yet.
+func New(keys Keys) *Journal {
+	return &Journal{keys: keys, status: redisx.NewScript(statusSource), here: redisx.NewScript(hereSource)}
+}
+
+// Beat publishes the status of the journal to a channel, as the heartbeat with that number, and returns it.
+func (j *Journal) Beat(ctx context.Context, on Server, channel string, number uint64) (Status, error) {
+	cmd := j.statusCommand(ctx, on, channel, number)
+	err := on.Client.Process(ctx, cmd)
+	if redisx.IsUnknownScript(err) {
+		cmd = j.status.Full(ctx, cmd)
+		err = on.Client.Process(ctx, cmd)
+	}
+	if err != nil {
+		return Status{}, err
+	}
+	return statusOf(cmd)
+}
+
+func (j *Journal) statusCommand(ctx context.Context, on Server, channel string, number uint64) *redis.Cmd {
+	// The epoch offered is another one each time: one used twice would make wiped data look like itself.
+	return j.status.Command(ctx, []string{j.keys.Journal, j.keys.State},
+		rand.Text()[:16], StateTTL.Milliseconds(), channel, number, on.Listened)
+}
+
+func statusOf(cmd *redis.Cmd) (Status, error) {
+	text, _ := cmd.Val().(string)
+	s, ok := ParseStatus(text)
+	if !ok {
+		return Status{}, fmt.Errorf("%w: status %q", ErrProtocol, text)
+	}
+	return s, nil
+}
+
+// Look returns all that a comparison needs with what is known from before, of one moment.
+func (j *Journal) Look(ctx context.Context, on Server, known Known) (now Now, err error) {
+	// In a transaction the script goes in full: it would be too late to send it when the server says that it is unknown.
+	status := j.status.Full(ctx, j.statusCommand(ctx, on, "", 0))
+	one := func(from, to string) *redis.Cmd {
+		return redis.NewCmd(ctx, "xrange", j.keys.Journal, from, to, "count", 1)
+	}
+	at := func(p Position) *redis.Cmd { return one(p.String(), p.String()) }
+	cursor, oldest, first := at(known.Cursor.Pos), at(known.Oldest.Pos), one("-", "+")
+	if err := transact(ctx, on.Client, status, cursor, oldest, first); err != nil {
+		return Now{}, err
+	}
+	if now.Status, err = statusOf(status); err != nil {
+		return Now{}, err
+	}
+	if now.AtCursor, err = envelopeIn(cursor); err != nil {
+		return Now{}, err
+	}
+	if now.AtOldest, err = envelopeIn(oldest); err != nil {
+		return Now{}, err
+	}
+	now.First, err = entryIn(first)
+	return now, err
+}
+
+// transact sends commands as one transaction, and returns the first error that a reply is.
+func transact(ctx context.Context, client redis.UniversalClient, cmds ...redis.Cmder) error {
+	_, err := client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		for _, cmd := range cmds {
+			_ = p.Process(ctx, cmd) // it only joins the others
+		}
+		return nil
+	})
+	return err
+}
+
+// entryIn returns the only entry in the reply to XRANGE, nil if there is none. Its value may be large, and is not kept.
+func entryIn(cmd *redis.Cmd) (*Entry, error) {
+	rows, err := cmd.Slice()
+	if err != nil || len(rows) == 0 {
+		return nil, err
+	}
+	e, err := ParseEntry(rows[0])
+	if err != nil {
+		return nil, err
+	}
+	e.Value = ""
+	return &e, nil
+}
+
+func envelopeIn(cmd *redis.Cmd) (*Envelope, error) {
+	e, err := entryIn(cmd)
+	if e == nil {
+		return nil, err
+	}
+	return &e.Envelope, nil
+}

@@ -1,0 +1,56 @@
+-- Tells what the journal is like now, and publishes that as a heartbeat if there is a channel. All of it in one script: a
+-- heartbeat comes after every event up to the last one it names, on every connection.
+--
+-- KEYS[1]  the journal, a stream
+-- KEYS[2]  its state, a hash: "epoch" names this life of the journal, "offset" counts the bytes ever appended in it
+-- ARGV[1]  a new epoch, taken if there is none: the data was wiped, or the hash alone was evicted
+-- ARGV[2]  milliseconds until a state that nobody uses is forgotten
+-- ARGV[3]  channel for the heartbeat, or an empty string
+-- ARGV[4]  number of the heartbeat
+-- ARGV[5]  channel that somebody listens to on the server that is meant, or an empty string for any server
+--
+-- Reply    one string, which is also the heartbeat, with fields separated by newlines: number of the heartbeat, epoch,
+--          offset, entries in the journal, ID of the last one, its time, run ID of the server, its replication ID, its
+--          previous replication ID, its role, "down" if it is a replica without a link to its master, and its ID in a
+--          cluster.
+--          What the server does not tell is empty. An error if this is not the server that is meant: it looks like that
+--          of a master which became a replica, so that the client closes the connection that led here.
+
+if ARGV[5] ~= '' and redis.pcall('PUBSUB', 'NUMSUB', ARGV[5])[2] == 0 then
+  return redis.error_reply('READONLY the subscriptions are on another server')
+end
+
+local length = redis.call('XLEN', KEYS[1])
+local last, stamp = '', ''
+for _, entry in ipairs(redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)) do
+  last = entry[1]
+  stamp = string.match(entry[2][4] or '', '^"time":"([^"]*)"') or ''
+end
+
+local state = redis.call('HMGET', KEYS[2], 'epoch', 'offset')
+local epoch, offset = state[1], state[2] or string.match(last, '%d+$') or '0'
+if not epoch then
+  epoch = ARGV[1]
+  redis.call('HSET', KEYS[2], 'epoch', epoch, 'offset', offset)
+end
+if redis.call('PTTL', KEYS[2]) < ARGV[2] / 2 then
+  redis.pcall('PEXPIRE', KEYS[2], ARGV[2]) -- if it is refused, the next heartbeat may do so
+end
+
+local function info(section, names)
+  local text = redis.pcall('INFO', section)
+  local values = {}
+  for i, name in ipairs(names) do
+    values[i] = type(text) == 'string' and string.match(text, '\n' .. name .. ':(%w+)') or ''
+  end
+  return unpack(values)
+end
+local run = info('server', {'run_id'})
+local id, previous, role, link = info('replication', {'master_replid', 'master_replid2', 'role', 'master_link_status'})
+if link ~= 'down' then link = '' end
+local node = redis.pcall('CLUSTER', 'MYID')
+if type(node) ~= 'string' then node = '' end
+
+local status = table.concat({ARGV[4], epoch, offset, length, last, stamp, run, id, previous, role, link, node}, '\n')
+if ARGV[3] ~= '' then redis.call('PUBLISH', ARGV[3], status) end
+return status
