@@ -32,14 +32,15 @@
 // this user do what locks and events do. The probe is a script that calls all commands
 // of theirs on the key "<prefix>probe:{…}", which does not exist, and publishes an empty
 // message to the channel "<prefix>probe". It leaves nothing behind. Until a check has
-// succeeded it also calls INCR and DEL, as INCR cannot be called without a write.
+// succeeded it also calls INCR, HINCRBY, HSET and HSETNX, which cannot be called without a
+// write, and then DEL.
 //
 // An ACL user needs the keys ~<prefix>*, the channels &<prefix>* and
 //
 //	+eval +evalsha +get +set +exists +del +pttl +pexpire +incr +time
 //	+zadd +zrem +zrange +zrank +zcard +zpopmin
 //	+publish +subscribe +ping
-//	+xadd +xdel +xlen +xrange +xrevrange
+//	+xadd +xdel +xtrim +xlen +xrange +xrevrange +hincrby +hget +hmget +hset +hsetnx
 //	+psubscribe +unsubscribe +punsubscribe
 //
 // A lock node needs the first three lines, and of the channels &<prefix>lock:inbox:* only.

@@ -56,6 +56,9 @@ func (i Instance) Notifications(
 		notification.WithPolicy(notification.Policy(cfg.NotificationPolicy)),
 		notification.WithPingTimeout(cfg.PingTimeout),
 		notification.WithHistory(max(cfg.NotificationHistorySize, 0), cfg.NotificationHistoryTTL),
+		notification.WithHistoryBytes(int64(cfg.NotificationHistoryBytes)),
+		notification.WithMaxEventSize(cfg.NotificationMaxEventSize),
+		notification.WithChannelPrefix(cfg.NotificationChannelPrefix),
 	}
 	s, err := notification.NewRedisNotificationSystem(rdb, opts...)
 	if err != nil {

@@ -228,7 +228,7 @@ func (q *Queue[T]) take() []*entry[T] {
 	for len(batch) < q.set.MaxItems && q.waiting.Len() > 0 {
 		e := q.waiting.Front().Value.(*entry[T]) //nolint:forcetypeassert // nothing else is in it
 		next := taken
-		if e.ctx.Err() != nil {
+		if ended(e.ctx) {
 			next = dropped // its caller is about to leave, and learns for certain that nothing was sent
 		} else if size += e.size; len(batch) > 0 && q.set.MaxSize > 0 && size > q.set.MaxSize {
 			break
@@ -242,6 +242,13 @@ func (q *Queue[T]) take() []*entry[T] {
 		q.sending--
 	}
 	return batch
+}
+
+// ended reports whether a context is over. When its time is, it may notice only a moment
+// later: a batch before, whose connection had the same deadline, may have returned first.
+func ended(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ctx.Err() != nil || ok && !time.Now().Before(deadline)
 }
 
 // send calls Send and wakes the callers, whatever Send does.

@@ -396,3 +396,37 @@ func TestAPanicOfSizeLocksNothing(t *testing.T) {
 		require.NoError(t, (<-do(t.Context(), q, 1)).err)
 	})
 }
+
+// overdue is a context that notices the end of its time when the test says so.
+type overdue struct {
+	context.Context //nolint:containedctx // it is one
+
+	noticed chan struct{}
+}
+
+func (c overdue) Deadline() (time.Time, bool) { return time.Now(), true }
+func (c overdue) Done() <-chan struct{}       { return c.noticed }
+
+// An item is not taken by a batch when the time of its caller is over, though its context has not noticed yet: the
+// caller would be told that it may have been sent.
+func TestAnItemIsNotTakenAfterItsDeadline(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLine()
+		q := batch.NewQueue(l.settings())
+		go func() { _, _ = q.Do(t.Context(), &item{number: 1}) }()
+		synctest.Wait()
+		ctx := overdue{t.Context(), make(chan struct{})}
+		late := make(chan bool, 1)
+		go func() {
+			sent, _ := q.Do(ctx, &item{number: 2})
+			late <- sent
+		}()
+		synctest.Wait()
+		close(l.open)
+		synctest.Wait()
+		close(ctx.noticed)
+		assert.False(t, <-late)
+		assert.Equal(t, [][]int{{1}}, l.sent())
+	})
+}
