@@ -1,6 +1,9 @@
 package redisx
 
-import "github.com/redis/go-redis/v9"
+import (
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
 
 // ConnectionHooker is implemented by clients that wrap one of go-redis and add a hook to it which every connection needs,
 // such as one that keeps passwords out of errors.
@@ -11,9 +14,11 @@ type ConnectionHooker interface {
 
 // Separate returns a client for the server of c that has connections of its own: what waits for one of c's does not hold
 // it up. In a Cluster it is for one master, whose client is given; otherwise that is nil. It heeds the deadlines of
-// contexts. Of c's hooks it has that of [ConnectionHooker] only. The caller closes it. Without a *redis.Client that c
-// wraps, or is, it returns nil.
-func Separate(c redis.UniversalClient, master *redis.Client, connections int) *redis.Client {
+// contexts. Of c's hooks it has that of [ConnectionHooker] only. What else is to differ from c, adjust changes. The caller
+// closes it. Without a *redis.Client that c wraps, or is, it returns nil.
+func Separate(
+	c redis.UniversalClient, master *redis.Client, connections int, adjust ...func(*redis.Options),
+) *redis.Client {
 	if master == nil {
 		var ok bool
 		if master, ok = Unwrap[*redis.Client](c); !ok {
@@ -23,6 +28,12 @@ func Separate(c redis.UniversalClient, master *redis.Client, connections int) *r
 	options := *master.Options()
 	options.PoolSize, options.MinIdleConns, options.MaxIdleConns, options.MaxActiveConns = connections, 0, 0, 0
 	options.ContextTimeoutEnabled = true
+	// What handles push messages belongs to c, and a second client that registers with it would panic.
+	options.PushNotificationProcessor = nil
+	options.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	for _, change := range adjust {
+		change(&options)
+	}
 	separate := redis.NewClient(&options)
 	if hooker, ok := Unwrap[ConnectionHooker](c); ok {
 		separate.AddHook(hooker.ConnectionHook())
