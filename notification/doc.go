@@ -126,6 +126,10 @@
 //	cache_notification_dropped_total                   messages dropped because a subscriber was too slow
 //	cache_notification_gaps_total                      gaps told, by reason
 //	cache_notification_handler_errors_total            messages a handler failed or could not decode
+//	cache_notification_consumed_total                  events that a function of Consume has handled
+//	cache_notification_consume_retries_total           failed attempts of Consume after which the event came again
+//	cache_notification_consume_claims_total            events taken over from a process that gave no sign of life
+//	cache_notification_dead_letters_total              events that Consume gave up
 //	cache_notification_subscribe_errors_total          subscriptions refused or confirmed late
 //	cache_notification_reconnects_total                connections replaced
 //	cache_notification_subscribers                     open subscriptions
