@@ -18,13 +18,14 @@ type Known struct {
 	Epoch    string   // empty if nothing is known
 	Cursor   Envelope // the last event that has passed; see also [Status.Cursor]
 	Identity Identity
-	Oldest   Position // of those events that have passed and are remembered; zero if there are none
+	Oldest   Envelope // of the events that have passed and are remembered, the lowest; zero if there are none
 }
 
 // Now is what the journal is like now; see [Journal.Look].
 type Now struct {
 	Status
 	AtCursor *Envelope // the entry that has the cursor's ID now, nil if there is none
+	AtOldest *Envelope // and the one that has the ID of the oldest event remembered
 	First    *Entry    // the first entry, nil if the journal is empty
 }
 
@@ -32,7 +33,8 @@ type Now struct {
 type Verdict struct {
 	Reason Reason   // why events may be missing, and None if nothing can be
 	From   Position // where to read on: the entry at it, if there is one, and all behind it
-	// Filter says that events that have passed may be behind From. Those that are remembered are to be skipped.
+	// Filter says that events that have passed may be behind From, as on a server that had already been the one to read from
+	// before another took over. Those that are remembered are to be skipped.
 	Filter bool
 }
 
@@ -42,31 +44,40 @@ func Compare(known Known, now Now) Verdict {
 	if known.Epoch == "" {
 		return Verdict{From: now.End()}
 	}
-	cursor := known.Cursor.Pos
-	atCursor := now.AtCursor != nil && now.AtCursor.Same(&known.Cursor)
-	intact := Verdict{Reason: known.Identity.change(now.Identity), From: cursor}
-	rolledBack := Verdict{Reason: RolledBack, From: known.Oldest, Filter: true}
+	reason, from := compare(known, now)
+	if reason == None {
+		reason = known.Identity.change(now.Identity)
+	}
+	return Verdict{Reason: reason, From: from, Filter: reason != None}
+}
+
+// compare is Compare without what the server's identity adds.
+func compare(known Known, now Now) (reason Reason, from Position) {
+	cursor, oldest, beginning := known.Cursor.Pos, known.Oldest.Pos, Position{}
+	if oldest.IsZero() {
+		oldest = cursor // all before it is older than those who want to know
+	}
 	switch {
-	case atCursor:
-		// With another epoch only the state was evicted: two lives of a journal have no event in common.
-		return intact
+	case there(now.AtCursor, &known.Cursor):
+		return None, cursor // with another epoch only the state was evicted: two lives have no event in common
+	case now.Epoch != known.Epoch && there(now.AtOldest, &known.Oldest):
+		return RolledBack, oldest // and the state was evicted
 	case now.Epoch != known.Epoch:
-		// Events of the new epoch may have passed before it was noticed.
-		return Verdict{Reason: Wiped, Filter: true}
+		return Wiped, beginning
 	case now.Offset < cursor.Offset, now.AtCursor != nil:
-		return rolledBack
-	case now.Length == 0 || now.First == nil:
-		intact.From = now.End()
-		if now.Offset > cursor.Offset {
-			intact.Reason = Trimmed
-		}
-		return intact // it expired
+		return RolledBack, oldest
+	case now.First == nil && now.Offset == cursor.Offset:
+		return None, now.End() // it expired
+	case now.First == nil:
+		return Trimmed, now.End() // and with it what had followed
 	case now.Offset == cursor.Offset, now.First.Start() < cursor.Offset:
-		return rolledBack // its end is another event, or it reaches back to before the cursor, and yet has lost that
+		return RolledBack, oldest // it ends with another event, or reaches back to before the cursor and has lost that
 	case now.First.Start() > cursor.Offset:
-		return Verdict{Reason: Trimmed}
+		return Trimmed, beginning
 	default:
-		intact.From = now.First.Pos // all that followed the cursor is there
-		return intact
+		return None, now.First.Pos // all that followed the cursor is there
 	}
 }
+
+// there reports whether an entry is the one known.
+func there(entry, known *Envelope) bool { return entry != nil && entry.Same(known) }

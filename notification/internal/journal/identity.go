@@ -9,13 +9,14 @@ type Identity struct {
 	Before   string // the history it continued, if it took over from another server
 	Role     string // master or slave
 	LinkDown bool   // it is a replica that has lost its master, or does not have all of its data yet
+	Node     string // ID in a cluster, which outlives restarts
 }
 
 // change returns why events that one server had accepted may be missing on another that was reached later, or on the same
 // one; none if it has certainly all of them.
 func (i Identity) change(later Identity) Reason {
 	switch {
-	case i.continues(later):
+	case i.continues(later) || i.movedTo(later):
 		return None
 	case i.Run != later.Run && !later.replica() && later.tookOverFromNone():
 		return Restarted
@@ -34,6 +35,13 @@ func (i Identity) continues(later Identity) bool {
 	// left. It then names no history it continued, which a server that took over does. Neither does a replica, which may have
 	// got all its data from another master.
 	return i.Run == later.Run && later.Role == "master" && later.tookOverFromNone()
+}
+
+// movedTo reports whether the later identity is that of another master of the same cluster, which did not get the journal by
+// taking over from one: its slot was moved, and that loses nothing.
+func (i Identity) movedTo(later Identity) bool {
+	return i.Node != "" && later.Node != "" && i.Node != later.Node &&
+		i.Role == "master" && later.Role == "master" && later.tookOverFromNone()
 }
 
 func (i Identity) replica() bool { return i.Role == "slave" }

@@ -55,7 +55,7 @@ type Reader struct {
 
 	most int    // entries at once; fewer after a part that did not arrive
 	mean uint64 // bytes of an entry of the last part, 0 before the first one
-	end  uint64 // offset of the journal's end at that time
+	end  uint64 // offset of the journal's end at that time, 0 if it was reached
 	unread
 }
 
@@ -81,6 +81,9 @@ func (r *Reader) From(ctx context.Context, on Server, at Position) (Part, error)
 
 // After is From without the entry at the position itself.
 func (r *Reader) After(ctx context.Context, on Server, at Position) (Part, error) {
+	if at == End() {
+		return r.From(ctx, on, at) // Redis takes it for an error to ask for what is behind
+	}
 	return r.read(ctx, on, at, "("+at.String())
 }
 
@@ -109,9 +112,9 @@ func (r *Reader) count(at Position) int {
 	}
 	count := r.most
 	if r.mean > 0 {
-		count = min(count, max(1, int(min(partBytes/r.mean, maxEntries)))) //nolint:gosec // maxEntries at most
+		count = min(count, max(1, int(min(partBytes/r.mean, maxEntries))))
 	}
-	if r.mean == 0 || r.end > at.Offset && r.end-at.Offset > carefulBytes {
+	if left := r.end - at.Offset; r.mean == 0 || r.end <= at.Offset || left > carefulBytes {
 		count = min(count, carefulEntries)
 	}
 	return count
@@ -123,6 +126,9 @@ func (r *Reader) arrived(p *Part) {
 	r.unread = unread{}
 	r.most = min(r.most+r.most/8+1, maxEntries)
 	r.end = p.Offset
+	if !p.More {
+		r.end = 0 // what will have been appended by the next time is not known
+	}
 	if n := uint64(len(p.Entries)); n > 0 {
 		bytes := uint64(0)
 		for i := range p.Entries {

@@ -53,7 +53,7 @@ func (s *Status) Cursor() Envelope {
 // ParseStatus reads the reply of status.lua, which is also the payload of a heartbeat.
 func ParseStatus(text string) (s Status, ok bool) {
 	fields := strings.Split(text, "\n")
-	if len(fields) != 11 {
+	if len(fields) != 12 {
 		return Status{}, false
 	}
 	var errs [3]error
@@ -70,7 +70,9 @@ func ParseStatus(text string) (s Status, ok bool) {
 		}
 		s.Last.ID, s.Last.Stamp = fields[4], fields[5]
 	}
-	s.Identity = Identity{Run: fields[6], Repl: fields[7], Before: fields[8], Role: fields[9], LinkDown: fields[10] != ""}
+	s.Identity = Identity{
+		Run: fields[6], Repl: fields[7], Before: fields[8], Role: fields[9], LinkDown: fields[10] != "", Node: fields[11],
+	}
 	return s, true
 }
 
@@ -126,28 +128,28 @@ func statusOf(cmd *redis.Cmd) (Status, error) {
 	return s, nil
 }
 
-// Look returns all that a comparison needs with a journal known before, of one moment.
-func (j *Journal) Look(ctx context.Context, on Server, cursor Position) (Now, error) {
+// Look returns all that a comparison needs with what is known from before, of one moment.
+func (j *Journal) Look(ctx context.Context, on Server, known Known) (now Now, err error) {
 	// In a transaction the script goes in full: it would be too late to send it when the server says that it is unknown.
 	status := j.status.Full(ctx, j.statusCommand(ctx, on, "", 0))
-	at := redis.NewCmd(ctx, "xrange", j.keys.Journal, cursor.String(), cursor.String(), "count", 1)
-	first := redis.NewCmd(ctx, "xrange", j.keys.Journal, "-", "+", "count", 1)
-	if err := transact(ctx, on.Client, status, at, first); err != nil {
+	one := func(from, to string) *redis.Cmd {
+		return redis.NewCmd(ctx, "xrange", j.keys.Journal, from, to, "count", 1)
+	}
+	at := func(p Position) *redis.Cmd { return one(p.String(), p.String()) }
+	cursor, oldest, first := at(known.Cursor.Pos), at(known.Oldest.Pos), one("-", "+")
+	if err := transact(ctx, on.Client, status, cursor, oldest, first); err != nil {
 		return Now{}, err
 	}
-	var now Now
-	var err error
 	if now.Status, err = statusOf(status); err != nil {
 		return Now{}, err
 	}
-	entry, err := firstOf(at)
-	if err != nil {
+	if now.AtCursor, err = envelopeIn(cursor); err != nil {
 		return Now{}, err
 	}
-	if entry != nil {
-		now.AtCursor = &entry.Envelope
+	if now.AtOldest, err = envelopeIn(oldest); err != nil {
+		return Now{}, err
 	}
-	now.First, err = firstOf(first)
+	now.First, err = entryIn(first)
 	return now, err
 }
 
@@ -162,13 +164,24 @@ func transact(ctx context.Context, client redis.UniversalClient, cmds ...redis.C
 	return err
 }
 
-// firstOf returns the only entry in the reply to XRANGE, nil if there is none.
-func firstOf(cmd *redis.Cmd) (*Entry, error) {
+// entryIn returns the only entry in the reply to XRANGE, nil if there is none. Its value may be large, and is not kept.
+func entryIn(cmd *redis.Cmd) (*Entry, error) {
 	rows, err := cmd.Slice()
 	if err != nil || len(rows) == 0 {
 		return nil, err
 	}
 	e, err := ParseEntry(rows[0])
-	e.Value = "" // it may be large, and is not asked for
-	return &e, err
+	if err != nil {
+		return nil, err
+	}
+	e.Value = ""
+	return &e, nil
+}
+
+func envelopeIn(cmd *redis.Cmd) (*Envelope, error) {
+	e, err := entryIn(cmd)
+	if e == nil {
+		return nil, err
+	}
+	return &e.Envelope, nil
 }

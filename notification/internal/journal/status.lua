@@ -11,9 +11,10 @@
 --
 -- Reply    one string, which is also the heartbeat, with fields separated by newlines: number of the heartbeat, epoch,
 --          offset, entries in the journal, ID of the last one, its time, run ID of the server, its replication ID, its
---          previous replication ID, role of the server, and "down" if it is a replica without a link to its master.
+--          previous replication ID, its role, "down" if it is a replica without a link to its master, and its ID in a
+--          cluster.
 --          What the server does not tell is empty. An error if this is not the server that is meant: it looks like that
---          of a master which became a replica, so the client closes the connection that led here.
+--          of a master which became a replica, so that the client closes the connection that led here.
 
 if ARGV[5] ~= '' and redis.pcall('PUBSUB', 'NUMSUB', ARGV[5])[2] == 0 then
   return redis.error_reply('READONLY the subscriptions are on another server')
@@ -47,7 +48,9 @@ end
 local run = info('server', {'run_id'})
 local id, previous, role, link = info('replication', {'master_replid', 'master_replid2', 'role', 'master_link_status'})
 if link ~= 'down' then link = '' end
+local node = redis.pcall('CLUSTER', 'MYID')
+if type(node) ~= 'string' then node = '' end
 
-local status = table.concat({ARGV[4], epoch, offset, length, last, stamp, run, id, previous, role, link}, '\n')
+local status = table.concat({ARGV[4], epoch, offset, length, last, stamp, run, id, previous, role, link, node}, '\n')
 if ARGV[3] ~= '' then redis.call('PUBLISH', ARGV[3], status) end
 return status
