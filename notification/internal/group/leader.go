@@ -253,23 +253,23 @@ func (l *leader) check(ctx context.Context) error {
 
 // compare reports what may be missing in the journal of now, and finds where to go on in it.
 func (l *leader) compare(ctx context.Context) error {
-	now, err := l.journal.Look(ctx, l.server, l.at.cursor.Pos)
+	known := journal.Known{Epoch: l.at.epoch, Cursor: l.at.cursor, Identity: l.at.identity}
+	now, err := l.journal.Look(ctx, l.server, known)
 	if err != nil {
 		return err
 	}
-	found := journal.Compare(journal.Known{Epoch: l.at.epoch, Cursor: l.at.cursor, Identity: l.at.identity}, now)
+	found := journal.Compare(known, now)
 	if found.Reason != journal.None && !l.at.anything {
 		l.set.Gap(found.Reason, l.at.cursor.ID, 0)
 	}
 	l.at.epoch, l.at.identity = now.Epoch, now.Identity
 	switch {
-	case found.From == l.at.cursor.Pos && !l.at.anything:
-		return nil
-	case now.Length == 0 || now.First == nil:
+	case now.First == nil:
 		l.at.cursor, l.at.anything = now.Cursor(), false
-	case found.From.IsZero():
+	case found.From.IsZero(), found.Reason == journal.RolledBack, l.at.anything:
+		// Of a journal that was rolled back nobody knows how far. What comes again was done before: at least once is promised.
 		l.at.cursor, l.at.anything = journal.Envelope{}, true
-	default:
+	case found.From != l.at.cursor.Pos:
 		// All is there from the first entry on. The server's clock may have gone back, so its ID need not be a later one.
 		l.at.cursor = journal.Envelope{Pos: journal.Position{Offset: now.First.Start()}}
 	}
