@@ -1,6 +1,9 @@
 package redisx
 
-import "github.com/redis/go-redis/v9"
+import (
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
 
 // ConnectionHooker is implemented by clients that wrap one of go-redis and add a hook to it which every connection needs,
 // such as one that keeps passwords out of errors.
@@ -21,6 +24,9 @@ func Separate(c redis.UniversalClient, master *redis.Client, connections int) *r
 		}
 	}
 	options := *master.Options()
+	// These are c's, and change with its connections. Shared, there is a race, and lines about handlers on stderr.
+	options.PushNotificationProcessor = nil
+	options.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	options.PoolSize, options.MinIdleConns, options.MaxIdleConns, options.MaxActiveConns = connections, 0, 0, 0
 	options.ContextTimeoutEnabled = true
 	separate := redis.NewClient(&options)

@@ -34,14 +34,14 @@ type leader struct {
 	orphans bool // the group was made although there were events of it
 
 	// What follows is of one term, which lead begins.
-	server  journal.Server
-	reader  *journal.Reader
-	stored  string   // how far the journal was read as the group knows it, empty at first
-	at      progress // how far it was read
-	checked bool     // the next part was found to follow, though it does not say so itself
-	full    bool     // the group holds as much as it may
-	pause   time.Duration
-	next    time.Time // when the next round is due
+	server   journal.Server
+	reader   *journal.Reader
+	stored   string   // how far the journal was read as the group knows it, empty at first
+	at       progress // how far it was read
+	doubtful bool     // the next part does not follow, and that was looked into
+	full     bool     // the group holds as much as it may
+	pause    time.Duration
+	next     time.Time // when the next round is due
 }
 
 func newLeader(s *Settings, o *ops, l *link) *leader {
@@ -103,7 +103,7 @@ func (l *leader) lead(ctx context.Context) error {
 		return err
 	}
 	l.server, l.reader = journal.Server{Client: client}, l.journal.NewReader(readPatience)
-	l.stored, l.pause = "", lowPause
+	l.stored, l.pause, l.doubtful = "", lowPause, false
 	leads := true
 	for next := l.round; err == nil && leads && ctx.Err() == nil; next = l.step {
 		if !time.Now().Before(l.next) {
@@ -119,12 +119,6 @@ func (l *leader) lead(ctx context.Context) error {
 
 // round shows that the leader lives, and looks after the group and the journal. It reports whether the member leads.
 func (l *leader) round(ctx context.Context) (leads bool, err error) {
-	if l.stored != "" {
-		// What is missing is reported before the group forgets that it was ever expected.
-		if err := l.check(ctx); err != nil {
-			return false, err
-		}
-	}
 	known := ""
 	if l.stored != "" && l.at.String() != l.stored {
 		known = l.at.String()
@@ -133,15 +127,16 @@ func (l *leader) round(ctx context.Context) (leads bool, err error) {
 	if err != nil || !r.leads {
 		return false, err
 	}
-	if r.known != l.at.String() || l.stored == "" {
+	if l.stored == "" || r.known != l.at.String() {
 		if l.at, err = parseProgress(r.known); err != nil {
-			return false, err
-		}
-		if err := l.check(ctx); err != nil {
 			return false, err
 		}
 	}
 	l.stored = r.known
+	// What is missing is reported while the group still expects it, and its progress is stored with the next step.
+	if err := l.check(ctx); err != nil {
+		return false, err
+	}
 	if r.lost > 0 || l.orphans {
 		l.orphans = false
 		l.set.Gap(journal.Wiped, "", uint64(r.lost)) //nolint:gosec // not negative
@@ -181,13 +176,13 @@ func (l *leader) step(ctx context.Context) (leads bool, err error) {
 	if len(part.Entries) == 0 {
 		return true, l.await(ctx, left)
 	}
-	if !l.at.anything && !l.checked && (part.Epoch != l.at.epoch || !part.Follows(l.at.cursor.Pos)) {
-		l.checked = true
-		return true, l.compare(ctx)
+	if !l.at.anything && !l.doubtful && (part.Epoch != l.at.epoch || !part.Follows(l.at.cursor.Pos)) {
+		l.doubtful = true
+		return l.round(ctx)
 	}
 	last := &part.Entries[len(part.Entries)-1]
 	l.at.cursor = journal.Envelope{ID: last.ID, Pos: last.Pos, Stamp: last.Stamp}
-	l.at.anything, l.checked = false, false
+	l.at.anything, l.doubtful = false, false
 	events := l.matching(part.Entries)
 	if len(events) == 0 {
 		_ = redisx.Sleep(ctx, min(quiet, left))
@@ -240,6 +235,7 @@ func (l *leader) check(ctx context.Context) error {
 	}
 	same := status.Epoch == l.at.epoch && status.Identity == l.at.identity
 	switch cursor := &l.at.cursor; {
+	case l.doubtful:
 	case same && l.at.anything && status.Length == 0:
 		l.at.cursor, l.at.anything = status.Cursor(), false
 		return nil

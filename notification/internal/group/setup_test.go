@@ -56,7 +56,7 @@ func (w *writer) append(tb testing.TB, channel string, events int) (id string) {
 type bundle struct {
 	*writer
 	server *redistest.Server
-	client *redis.Client
+	client redis.UniversalClient
 	k      keys
 
 	mu      sync.Mutex
@@ -79,7 +79,7 @@ func setup(tb testing.TB, opts ...redistest.Option) *bundle {
 	return newBundle(server.Client(tb), server)
 }
 
-func newBundle(client *redis.Client, server *redistest.Server) *bundle {
+func newBundle(client redis.UniversalClient, server *redistest.Server) *bundle {
 	names := journal.NewKeys("t:", "", 0)
 	return &bundle{
 		writer: &writer{client: client, keys: names}, server: server, client: client,
