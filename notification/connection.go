@@ -105,7 +105,7 @@ func (p *pump) connect() (*session, error) {
 	// The channel of our heartbeats comes first. It has the hash tag of the journal, in case a client we do not
 	// know chooses the node by it.
 	p.epoch++
-	beats := p.system.keys.heartbeat + p.system.publisher.own + ":" + strconv.FormatUint(p.epoch, 10)
+	beats := p.system.keys.heartbeat + p.system.publisher.Own() + ":" + strconv.FormatUint(p.epoch, 10)
 	if err := ps.Subscribe(p.ctx, beats); err != nil {
 		_ = ps.Close()
 		return nil, err

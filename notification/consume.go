@@ -173,6 +173,7 @@ func (c *consumer) settings() group.Settings {
 // returns false if none matches.
 func (c *consumer) body(e *stream.Entry) (string, bool) {
 	for _, channel := range e.Channels {
+		channel = strings.TrimPrefix(channel, c.system.set.channelPrefix)
 		if channel == c.pattern && !c.glob || c.glob && glob.Match(c.pattern, channel) {
 			return strconv.Itoa(len(channel)) + ":" + channel + e.Value, true
 		}
@@ -192,7 +193,7 @@ func openBody(body string) (channel, value string, ok bool) {
 
 // journalKeys are the names of the journal, which a group has its own beside.
 func (n *RedisNotificationSystem) journalKeys() stream.Keys {
-	return stream.NewKeys(n.set.keyPrefix, "", databaseOf(n.client))
+	return n.set.journalKeys(databaseOf(n.client))
 }
 
 // message returns an event that a group holds as it would have arrived.

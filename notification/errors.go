@@ -33,10 +33,9 @@ type PublishError struct {
 	// be asked for again, or the context ended first. It may even be under way still, and arrive behind events that
 	// are published later. Publishing the value once more would then be a second event. It is also set when Redis
 	// refused another channel than the first, as for lack of permission: Err then begins with PARTIAL and what Redis
-	// said, and the event is in the journal and on the channels before that one. (If that answer is lost, it is taken for
-	// published.) And it is set when the journal was trimmed so much since the reply was lost that the event may have
-	// been in it: Err then begins with TRIMMED. It is not set if nothing can have been sent: Redis could not be dialled,
-	// the client had no connection to spare, or is closed or not started.
+	// said, and the event is in the journal and on the channels before that one. It is
+	// not set if nothing can have been sent: Redis could not be dialled, the client had no connection to spare, or is
+	// closed or not started.
 	Uncertain bool
 	Err       error
 }

@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/compozy/cache/internal/glob"
+	"github.com/compozy/cache/notification/internal/publisher"
 )
 
 // Channels that carry every event of their kind. The channels of one workflow or task are "workflow:<ID>",
@@ -57,7 +58,7 @@ func (e *TaskEvent) bare() *TaskEvent {
 	return &copied
 }
 
-func (e *WorkflowEvent) outgoing(r *request) (v any, err error) {
+func (e *WorkflowEvent) outgoing(r *publisher.Event) (v any, err error) {
 	switch {
 	case e == nil:
 		return nil, &ArgumentError{Argument: "event", Reason: "is nil"}
@@ -67,11 +68,11 @@ func (e *WorkflowEvent) outgoing(r *request) (v any, err error) {
 	if err := e.valid(); err != nil {
 		return nil, err
 	}
-	r.to(WorkflowEvents, workflowPrefix+e.ID)
+	r.To(WorkflowEvents, workflowPrefix+e.ID)
 	return e.bare(), nil
 }
 
-func (e *TaskEvent) outgoing(r *request) (v any, err error) {
+func (e *TaskEvent) outgoing(r *publisher.Event) (v any, err error) {
 	switch {
 	case e == nil:
 		return nil, &ArgumentError{Argument: "event", Reason: "is nil"}
@@ -81,9 +82,9 @@ func (e *TaskEvent) outgoing(r *request) (v any, err error) {
 	if err := e.valid(); err != nil {
 		return nil, err
 	}
-	r.to(TaskEvents, taskPrefix+e.ID)
+	r.To(TaskEvents, taskPrefix+e.ID)
 	if e.WorkflowID != "" {
-		r.to(taskWorkflowPrefix + e.WorkflowID)
+		r.To(taskWorkflowPrefix + e.WorkflowID)
 	}
 	return e.bare(), nil
 }

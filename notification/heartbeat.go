@@ -61,12 +61,8 @@ func (p *pump) sendBeat(ctx context.Context, s *session) error {
 		// Who may not read the journal still has to know that the connection works.
 	}
 	// A script for the same reason as with events: in a cluster it runs on the node we listen to.
-	plain := p.system.publisher.scripts.plain
-	reply, err := plain.Run(ctx, p.system.client.Process, []string{p.system.keys.journal}, number, 1, s.beats)
-	failures, _ := reply.([]any)
-	beat := new(request)
-	settle([]*request{beat}, failures, err)
-	return beat.err
+	_, err := p.system.journal.beat.Run(ctx, p.system.client.Process, []string{p.system.keys.journal}, s.beats, number)
+	return err
 }
 
 // beatReturned learns from a heartbeat. It comes after every event published before it, so all events up to the

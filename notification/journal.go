@@ -36,6 +36,7 @@ type journal struct {
 	keys   keys
 	state  *redisx.Script
 	read   *redisx.Script
+	beat   *redisx.Script // sends a heartbeat that says nothing of the journal
 
 	// listened is a channel that somebody listens to on the server to be read from. Empty means any server.
 	listened string
@@ -44,7 +45,10 @@ type journal struct {
 }
 
 func newJournal(client redis.UniversalClient, k keys) *journal {
-	return &journal{client: client, keys: k, state: redisx.NewScript(stateSource), read: redisx.NewScript(readSource)}
+	return &journal{
+		client: client, keys: k, state: redisx.NewScript(stateSource), read: redisx.NewScript(readSource),
+		beat: redisx.NewScript("return redis.call('PUBLISH', ARGV[1], ARGV[2])"),
+	}
 }
 
 // beside returns the journal on the server where somebody listens to the channel. After a failover, connections of one
@@ -257,7 +261,7 @@ func permanent(err error) bool {
 		return true
 	}
 	var reply redis.Error
-	if !errors.As(err, &reply) || retryable(context.Background(), err) {
+	if !errors.As(err, &reply) || redisx.IsTransient(err) {
 		return false
 	}
 	// Two nodes of a cluster may send a client to and fro for a moment, and a password may be changed on one side first.

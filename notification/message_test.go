@@ -56,15 +56,13 @@ func FuzzSealedPayloadOpens(f *testing.F) {
 		f.Add(object, int64(0), "tag", "00-0-0-00")
 	}
 	f.Fuzz(func(t *testing.T, object string, at int64, prefix, traceParent string) {
-		var all drafts
-		d, err := all.of(json.RawMessage(object))
-		if err != nil || strings.Contains(traceParent, `"`) {
+		marshalled, err := json.Marshal(json.RawMessage(object))
+		if err != nil || marshalled[0] != '{' || strings.Contains(traceParent, `"`) {
 			return
 		}
-		defer all.release(d)
 		when := time.Unix(0, at).UTC()
 		for _, tag := range []string{"", (&settings{keyPrefix: prefix}).keys(0).tag, (&settings{keyPrefix: prefix}).keys(1).tag} {
-			payload := seal("12-34", join(appendFields(nil, when, tag, traceParent, d.object), d.object))
+			payload := seal("12-34", join(appendFields(nil, when, tag, traceParent, marshalled), marshalled))
 			e, ours := openEnvelope(payload, tag)
 			require.True(t, ours, payload)
 			assert.Equal(t, "12-34", e.id)
@@ -74,7 +72,7 @@ func FuzzSealedPayloadOpens(f *testing.F) {
 			e, ours = openEnvelope(payload, tag+"x")
 			assert.True(t, ours)
 			assert.True(t, e.pos.isZero(), "no place in another journal")
-			written := d.object[1:]
+			written := marshalled[1:]
 			assert.Equal(t, string(written), payload[len(payload)-len(written):], "the object is as it was")
 			if traceParent == "" {
 				assert.True(t, json.Valid([]byte(payload)), payload)

@@ -2,16 +2,16 @@ package notification
 
 import (
 	"fmt"
-	"hash/fnv"
-	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
 	"github.com/compozy/cache/internal/redisx"
+	journalnames "github.com/compozy/cache/notification/internal/journal"
 )
 
 // Defaults of the options.
@@ -25,7 +25,11 @@ const (
 	defaultLinger      = 5 * time.Second
 	defaultName        = "default"
 
+	defaultMaxEventSize = 1 << 20
+	defaultHistoryBytes = 64 << 20
+
 	maxBufferSize = 1 << 20
+	mostEventSize = 512 << 20 // what Redis accepts unless it is set otherwise
 )
 
 // Policy says what happens to a subscription whose buffer is full when the next message arrives.
@@ -51,17 +55,20 @@ const (
 type Option func(*settings)
 
 type settings struct {
-	bufferSize  int
-	keyPrefix   string
-	pingTimeout time.Duration
-	history     int
-	historyTTL  time.Duration
-	heartbeat   time.Duration
-	linger      time.Duration
-	policy      Policy
-	logger      *zap.Logger
-	name        string
-	tracing     trace.TracerProvider
+	bufferSize    int
+	keyPrefix     string
+	pingTimeout   time.Duration
+	history       int
+	historyTTL    time.Duration
+	historyBytes  int64
+	maxEventSize  int
+	channelPrefix string
+	heartbeat     time.Duration
+	linger        time.Duration
+	policy        Policy
+	logger        *zap.Logger
+	name          string
+	tracing       trace.TracerProvider
 
 	longestPause time.Duration // before the connection is made anew; only tests change it
 }
@@ -95,6 +102,34 @@ func WithPingTimeout(d time.Duration) Option {
 // size, and a system that finds it smaller, or gone earlier, than its own settings explain may take a loss for none.
 func WithHistory(size int, ttl time.Duration) Option {
 	return func(s *settings) { s.history, s.historyTTL = size, ttl }
+}
+
+// WithHistoryBytes sets how many bytes of events the journal keeps, overriding the default of 64 MiB; the events that
+// count are the last ones that fit, besides the number that WithHistory sets. An event counts its JSON, the names of its channels and
+// about 100 bytes more. 0 means the default; it must not be negative. The last event is kept even if it is larger. A
+// journal of which Redis evicted the state that is kept beside it takes up to twice as much until as many bytes have been
+// published.
+//
+// All systems with the same key prefix and channel prefix need the same number, as with WithHistory.
+func WithHistoryBytes(bytes int64) Option {
+	return func(s *settings) { s.historyBytes = bytes }
+}
+
+// WithMaxEventSize sets how large an event may be that is published, overriding the default of 1 MiB: its JSON and the
+// names of its channels in bytes. A larger one is refused with an *ArgumentError before anything is sent. 0 means the
+// default, 1 byte to 512 MiB are allowed.
+//
+// Redis cuts off a connection that listens if more than 32 MB wait for it (its client-output-buffer-limit), and an event
+// is sent once for each of its channels. So with more than some MB, that setting of Redis has to be raised, too.
+func WithMaxEventSize(bytes int) Option {
+	return func(s *settings) { s.maxEventSize = bytes }
+}
+
+// WithChannelPrefix sets what stands before the name of every channel in Redis, overriding the default of none. Redis does
+// not divide channels by database, so environments that share a server need it; each prefix has a journal of its own. It is
+// an *ArgumentError if it contains a character that globs give a meaning to.
+func WithChannelPrefix(prefix string) Option {
+	return func(s *settings) { s.channelPrefix = prefix }
 }
 
 // WithHeartbeat sets how often a heartbeat is sent through Redis, overriding the default of 3s. A connection on
@@ -138,6 +173,8 @@ func newSettings(opts []Option) (settings, error) {
 	fill(&s.bufferSize, defaultBufferSize)
 	fill(&s.pingTimeout, defaultPingTimeout)
 	fill(&s.historyTTL, defaultHistoryTTL)
+	fill(&s.historyBytes, defaultHistoryBytes)
+	fill(&s.maxEventSize, defaultMaxEventSize)
 	fill(&s.heartbeat, defaultHeartbeat)
 	fill(&s.linger, defaultLinger)
 	fill(&s.name, defaultName)
@@ -180,6 +217,14 @@ func (s *settings) validate() error {
 		return refuse("WithHistory", "size %d is negative", s.history)
 	case s.historyTTL < time.Millisecond:
 		return refuse("WithHistory", "ttl %v is below 1ms", s.historyTTL)
+	case s.historyBytes < 0:
+		return refuse("WithHistoryBytes", "%d is negative", s.historyBytes)
+	case s.maxEventSize < 0 || s.maxEventSize > mostEventSize:
+		return refuse("WithMaxEventSize", "%d is not between 1 and %d", s.maxEventSize, mostEventSize)
+	case isGlob(s.channelPrefix):
+		return refuse("WithChannelPrefix", "%q contains one of %s, which globs give a meaning to", s.channelPrefix, globBytes)
+	case !utf8.ValidString(s.channelPrefix):
+		return refuse("WithChannelPrefix", "%q is not UTF-8", s.channelPrefix)
 	case s.heartbeat < 10*time.Millisecond:
 		return refuse("WithHeartbeat", "%v is below 10ms", s.heartbeat)
 	}
@@ -221,20 +266,15 @@ type keys struct {
 }
 
 func (s *settings) keys(database int) keys {
-	base := s.keyPrefix + "{notification}:"
-	k := keys{journal: base + "journal", origin: base + "origin", heartbeat: s.keyPrefix + heartbeats,
-		inboxes: s.keyPrefix + lockInboxes, probe: s.keyPrefix + probes}
-	if s.keyPrefix != defaultKeyPrefix {
-		// A hash instead of the prefix itself: it needs no JSON escapes, whatever the prefix contains.
-		h := fnv.New64a()
-		_, _ = h.Write([]byte(s.keyPrefix))
-		k.tag = strconv.FormatUint(h.Sum64(), 36)
+	shared := s.journalKeys(database)
+	return keys{
+		journal: shared.Journal, origin: shared.Base + "origin", heartbeat: shared.Heartbeat,
+		inboxes: s.keyPrefix + lockInboxes, probe: s.keyPrefix + probes, tag: shared.Tag,
 	}
-	if database != 0 {
-		// Each database has its own journal, but all share their channels.
-		k.tag += "." + strconv.Itoa(database)
-	}
-	return k
+}
+
+func (s *settings) journalKeys(database int) journalnames.Keys {
+	return journalnames.NewKeys(s.keyPrefix, s.channelPrefix, database)
 }
 
 // reserved reports whether nobody but this module may use a channel: what is published there is not delivered.

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net"
 	"time"
+
+	"github.com/compozy/cache/internal/redisx"
 )
 
 // portion is how many events are read from the journal at once. Events may be so large that fewer have to do: a reply
@@ -53,7 +55,7 @@ func (p *patience) size(from position, usual int) int {
 // after returns the error of an attempt to read so many events, from a place on, that took so long: an unreadableError once
 // there were enough.
 func (p *patience) after(err error, from position, count int, took time.Duration) error {
-	if p == nil || !timedOut(err) || unsent(err) {
+	if p == nil || !timedOut(err) || redisx.IsUnsent(err) {
 		return err
 	}
 	if p.at != from {

@@ -4,21 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-	"go.opentelemetry.io/otel/trace"
-
-	"github.com/compozy/cache/internal/redisx"
+	"github.com/compozy/cache/notification/internal/publisher"
 )
 
 // PublishWorkflowEvent publishes the event to "workflow:events" and "workflow:<ID>" in one round trip. It returns
 // an *ArgumentError for a nil event, an ID that is empty or not UTF-8, or data that does not marshal, an error matching
 // ErrClosed after Close, and a *PublishError for anything else. Safe for concurrent use.
 func (n *RedisNotificationSystem) PublishWorkflowEvent(ctx context.Context, event *WorkflowEvent) error {
-	var r request
+	var r publisher.Event
 	v, err := event.outgoing(&r)
 	return n.publishOne(ctx, &r, v, err)
 }
@@ -26,7 +22,7 @@ func (n *RedisNotificationSystem) PublishWorkflowEvent(ctx context.Context, even
 // PublishTaskEvent publishes the event to "task:events", "task:<ID>" and, if it has a workflow,
 // "task:workflow:<workflow ID>". Its errors are those of PublishWorkflowEvent. Safe for concurrent use.
 func (n *RedisNotificationSystem) PublishTaskEvent(ctx context.Context, event *TaskEvent) error {
-	var r request
+	var r publisher.Event
 	v, err := event.outgoing(&r)
 	return n.publishOne(ctx, &r, v, err)
 }
@@ -46,7 +42,7 @@ func (n *RedisNotificationSystem) PublishTaskEvent(ctx context.Context, event *T
 // the cause of ctx, besides that of the network, unless the server has refused the event for good. That holds for all the
 // methods too.
 func (n *RedisNotificationSystem) Publish(ctx context.Context, channel string, v any) error {
-	var r request
+	var r publisher.Event
 	v, err := valueOn{channel, v}.outgoing(&r)
 	return n.publishOne(ctx, &r, v, err)
 }
@@ -63,8 +59,8 @@ func (n *RedisNotificationSystem) PublishBatch(ctx context.Context, events ...Ou
 
 // Outgoing is an event that PublishBatch accepts: a *WorkflowEvent, a *TaskEvent, or what To returns.
 type Outgoing interface {
-	// outgoing sets the channels of the request and returns what is to be marshalled.
-	outgoing(r *request) (v any, err error)
+	// outgoing sets the channels of the event and returns what is to be marshalled.
+	outgoing(e *publisher.Event) (v any, err error)
 }
 
 // To returns an event that publishes v, which must marshal to a JSON object, to one channel, as Publish does.
@@ -75,11 +71,11 @@ type valueOn struct {
 	v       any
 }
 
-func (e valueOn) outgoing(r *request) (v any, err error) {
+func (e valueOn) outgoing(r *publisher.Event) (v any, err error) {
 	if e.channel == "" {
 		return nil, &ArgumentError{Argument: "channel", Reason: "is empty"}
 	}
-	r.to(e.channel)
+	r.To(e.channel)
 	// Our own events may have been received, and then have the fields that others may not have.
 	switch v := e.v.(type) {
 	case WorkflowEvent:
@@ -99,7 +95,7 @@ func (e valueOn) outgoing(r *request) (v any, err error) {
 }
 
 // publishOne publishes v, or returns err if there is one: what an event's own method outgoing has returned.
-func (n *RedisNotificationSystem) publishOne(ctx context.Context, r *request, v any, err error) error {
+func (n *RedisNotificationSystem) publishOne(ctx context.Context, e *publisher.Event, v any, err error) error {
 	if n.none() {
 		return errNoSystem()
 	}
@@ -109,52 +105,74 @@ func (n *RedisNotificationSystem) publishOne(ctx context.Context, r *request, v 
 	if err != nil {
 		return err
 	}
-	if err := n.prepare(ctx, r, v); err != nil {
+	ctx, span := n.tracer.publish(ctx, e.Channel())
+	err = n.publishTraced(ctx, e, v)
+	span.end(err)
+	return err
+}
+
+func (n *RedisNotificationSystem) publishTraced(ctx context.Context, e *publisher.Event, v any) error {
+	if err := n.encode(ctx, e, v); err != nil {
 		return err
 	}
 	if n.closed() {
 		return ErrClosed
 	}
-	return n.publisher.one(ctx, r)
+	if err := n.publisher.Publish(ctx, e); err != nil {
+		return n.unpublished(err)
+	}
+	n.published(e.Encoded())
+	return nil
 }
 
-// publishAll checks everything first, so that bad input never leaves half a batch behind.
-func (n *RedisNotificationSystem) publishAll(ctx context.Context, events []Outgoing) error {
+// publishAll publishes a batch.
+func (n *RedisNotificationSystem) publishAll(ctx context.Context, outgoing []Outgoing) error {
 	if n.none() {
 		return errNoSystem()
 	}
 	if ctx == nil {
 		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
 	}
-	requests := make([]*request, 0, len(events))
-	for i, event := range events {
-		r, err := n.request(ctx, event)
-		if err != nil {
+	ctx, span := n.tracer.publishBatch(ctx, len(outgoing))
+	err := n.publishAllTraced(ctx, outgoing)
+	span.end(err)
+	return err
+}
+
+// publishAllTraced checks everything first, so that bad input never leaves half a batch behind.
+func (n *RedisNotificationSystem) publishAllTraced(ctx context.Context, outgoing []Outgoing) error {
+	events := make([]*publisher.Event, 0, len(outgoing))
+	for i, o := range outgoing {
+		e := &publisher.Event{Index: i}
+		if err := n.encodeOutgoing(ctx, e, o); err != nil {
 			return inBatch(err, i)
 		}
-		r.index = i
-		requests = append(requests, r)
+		events = append(events, e)
 	}
 	if n.closed() {
 		return ErrClosed
 	}
-	if len(requests) == 1 {
-		return n.publisher.one(ctx, requests[0])
+	start := time.Now()
+	if len(events) == 1 { // together with those of other callers
+		if err := n.publisher.Publish(ctx, events[0]); err != nil {
+			return n.unpublished(err)
+		}
+		n.published(start)
+		return nil
 	}
-	return n.publisher.many(ctx, requests)
+	return n.unpublished(n.publisher.PublishAll(ctx, events, func() { n.published(start) }))
 }
 
-// request checks an event of a batch and returns what is to be sent for it.
-func (n *RedisNotificationSystem) request(ctx context.Context, event Outgoing) (*request, error) {
-	if event == nil {
-		return nil, &ArgumentError{Argument: "event", Reason: "is nil"}
+// encodeOutgoing checks and encodes an event of a batch.
+func (n *RedisNotificationSystem) encodeOutgoing(ctx context.Context, e *publisher.Event, o Outgoing) error {
+	if o == nil {
+		return &ArgumentError{Argument: "event", Reason: "is nil"}
 	}
-	r := new(request)
-	v, err := event.outgoing(r)
+	v, err := o.outgoing(e)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return r, n.prepare(ctx, r, v)
+	return n.encode(ctx, e, v)
 }
 
 // inBatch makes the error of an event say which of a batch it is: "event.ID" becomes "events[3].ID".
@@ -168,45 +186,35 @@ func inBatch(err error, index int) error {
 	return &named
 }
 
-// prepare completes a request, whose channels are set, with what the publish script needs.
-func (n *RedisNotificationSystem) prepare(ctx context.Context, r *request, v any) error {
-	if slices.ContainsFunc(r.channels(), n.keys.reserved) {
-		return &ArgumentError{Argument: "channel", Reason: "is one that only this module uses"}
+// encode completes an event, whose channels are set, with v.
+func (n *RedisNotificationSystem) encode(ctx context.Context, e *publisher.Event, v any) error {
+	own := false
+	switch v.(type) {
+	case *WorkflowEvent, *TaskEvent:
+		own = true
 	}
-	d, err := n.publisher.drafts.of(v)
-	if err != nil {
+	return n.publisher.Encode(ctx, e, v, own)
+}
+
+// published counts an event that was published by a call that began then.
+func (n *RedisNotificationSystem) published(start time.Time) {
+	n.metrics.published.Add(1)
+	n.metrics.publishTook(time.Since(start))
+}
+
+// unpublished counts the events that an error of the publisher is about, and returns it as it is documented.
+func (n *RedisNotificationSystem) unpublished(err error) error {
+	switch err := err.(type) { //nolint:errorlint // exactly what the publisher returns
+	case *publisher.Error:
+		n.metrics.publishErrors.Add(1)
+		return &PublishError{Channel: err.Channel, Index: err.Index, Uncertain: err.Uncertain, Err: err.Err}
+	case interface{ Unwrap() []error }:
+		var all []error
+		for _, one := range err.Unwrap() {
+			all = append(all, n.unpublished(one))
+		}
+		return errors.Join(all...)
+	default:
 		return err
 	}
-	defer n.publisher.drafts.release(d)
-	switch v.(type) {
-	case *WorkflowEvent, *TaskEvent: // bare
-	default:
-		if name := takenField(d.object); name != "" {
-			return &ArgumentError{Argument: "v", Reason: fmt.Sprintf("has a field %q, which is added to every event", name)}
-		}
-	}
-	r.at = time.Now()
-	var room [192]byte // on the stack, and enough for names of ordinary length
-	head := appendKey(room[:0], n.publisher.own, n.publisher.counter.Add(1), r.channels())
-	size := len(head)
-	head = appendFields(head, r.at, n.keys.tag, traceParent(ctx), d.object)
-	text := join(head, d.object)
-	r.key, r.value = text[:size], text[size:]
-	return nil
-}
-
-// traceParent returns the W3C trace context of the span in ctx, or "" without tracing.
-func traceParent(ctx context.Context) string {
-	span := trace.SpanContextFromContext(ctx)
-	if !span.IsValid() {
-		return ""
-	}
-	return "00-" + span.TraceID().String() + "-" + span.SpanID().String() + "-" + span.TraceFlags().String()
-}
-
-// retryable reports whether a failed script may be sent again. Anything the server refused for good is not; what
-// happened to a lost connection or during a failover is, and what came too late by our idea of the server's clock. The
-// script itself finds out what was done already.
-func retryable(ctx context.Context, err error) bool {
-	return ctx.Err() == nil && (redisx.IsTransient(err) || redis.HasErrorPrefix(err, lateError))
 }

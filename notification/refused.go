@@ -96,3 +96,11 @@ func (s *Subscription) unwatch() {
 		detach()
 	}
 }
+
+// refusal is an error that Redis answered to a subscription.
+type refusal string
+
+func (e refusal) Error() string { return string(e) }
+
+// RedisError marks it as an answer of the server.
+func (refusal) RedisError() {}

@@ -3,11 +3,8 @@ package notification_test
 import (
 	"context"
 	"net"
-	"slices"
-	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
@@ -58,51 +55,4 @@ func TestAttemptBetweenRefusalsIsUncertain(t *testing.T) {
 	require.EqualValues(t, 4, admin.XLen(t.Context(), journalKey).Val(), "it was published")
 	assert.True(t, failed.Uncertain)
 	assert.ErrorContains(t, err, "and then: READONLY")
-}
-
-// Each repetition looks back to the first attempt, however long ago that was.
-func TestRepetitionsLookBackFurtherEachTime(t *testing.T) {
-	t.Parallel()
-	for name, retries := range map[string]int{"default": 0, "none": -1} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			server := redistest.Start(t)
-			proxy := faultproxy.New(t, server.Addr())
-			options := server.Options()
-			options.Addr, options.MaxRetries, options.ReadTimeout = proxy.Addr(), retries, 250*time.Millisecond
-			client := redis.NewClient(options)
-			t.Cleanup(func() { _ = client.Close() })
-			n := newSystem(t, client)
-			require.NoError(t, n.Publish(t.Context(), "k", struct{}{})) // the script is known now
-			var sent elapsed
-			client.AddHook(&sent)
-			proxy.SwallowToClient(true)
-			require.Error(t, n.Publish(t.Context(), "k", struct{}{}))
-			require.Len(t, sent.repetitions, client.Options().MaxRetries+1)
-			assert.True(t, slices.IsSorted(sent.repetitions))
-			assert.Len(t, slices.Compact(sent.repetitions), len(sent.repetitions))
-			assert.Greater(t, sent.repetitions[0], int64(250), "milliseconds, since the first attempt has timed out")
-		})
-	}
-}
-
-// elapsed notes how long before each repetition the first attempt was.
-type elapsed struct {
-	redistest.Hook
-
-	mu          sync.Mutex
-	repetitions []int64
-}
-
-func (h *elapsed) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		if args := cmd.Args(); args[0] == "evalsha" {
-			if milliseconds, ok := args[6].(int64); ok { // the first attempt is another script
-				h.mu.Lock()
-				h.repetitions = append(h.repetitions, milliseconds)
-				h.mu.Unlock()
-			}
-		}
-		return next(ctx, cmd)
-	}
 }

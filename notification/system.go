@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/compozy/cache/internal/redisx"
+	"github.com/compozy/cache/notification/internal/publisher"
 )
 
 // closeBudget is how long Close lets subscribers take what is buffered.
@@ -41,7 +42,7 @@ type RedisNotificationSystem struct {
 	client    redis.UniversalClient
 	metrics   *metrics
 	registry  *registry
-	publisher *publisher
+	publisher *publisher.Publisher
 	journal   *journal
 	pump      *pump
 	tracer    tracer
@@ -71,7 +72,10 @@ func NewRedisNotificationSystem(client redis.UniversalClient, opts ...Option) (*
 		metrics: newMetrics(set.name), registry: newRegistry(),
 		stopping: make(chan struct{}), stopped: make(chan struct{}),
 	}
-	n.publisher = newPublisher(client, set, n.keys, n.metrics)
+	n.publisher = publisher.New(publisher.Settings{
+		Client: client, Keys: set.journalKeys(databaseOf(client)), ChannelPrefix: set.channelPrefix,
+		MaxEventSize: set.maxEventSize, History: set.history, HistoryTTL: set.historyTTL, HistoryBytes: set.historyBytes,
+	})
 	n.journal = newJournal(client, n.keys)
 	n.pump = newPump(n)
 	n.tracer = newTracer(set.tracing)

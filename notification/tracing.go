@@ -12,8 +12,8 @@ import (
 
 // WithTracerProvider traces events: publishing makes a span "publish <kind>" of kind producer, and each call of a function by
 // Handle or Consume one "process <kind>" of kind consumer, which is the child of the former and linked to it. The kind is
-// "workflow", "task" or, for other channels, "event"; the attribute messaging.destination.name has the channel. Nil, the
-// default, traces nothing.
+// "workflow", "task" or, for other channels, "event"; the attribute messaging.destination.name has the channel. All events of
+// PublishBatch share the span "publish batch". Nil, the default, traces nothing.
 func WithTracerProvider(tp trace.TracerProvider) Option {
 	return func(s *settings) { s.tracing = tp }
 }
@@ -28,17 +28,23 @@ func newTracer(tp trace.TracerProvider) tracer {
 	return tracer{tp.Tracer("github.com/compozy/cache/notification")}
 }
 
-// publish begins the span of publishing some events, of which the first one goes to the channel given.
-func (t tracer) publish(ctx context.Context, channel string, events int) (context.Context, span) {
+// publish begins the span of publishing an event, which goes to the channel given first.
+func (t tracer) publish(ctx context.Context, channel string) (context.Context, span) {
 	if t.Tracer == nil {
 		return ctx, span{}
 	}
-	attributes := channelAttributes(channel)
-	if events > 1 {
-		attributes = append(attributes, attribute.Int("messaging.batch.message_count", events))
-	}
 	ctx, s := t.Start(ctx, "publish "+subjectOf(channel),
-		trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(attributes...))
+		trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(channelAttributes(channel)...))
+	return ctx, span{s}
+}
+
+// publishBatch begins the span of publishing many events.
+func (t tracer) publishBatch(ctx context.Context, events int) (context.Context, span) {
+	if t.Tracer == nil {
+		return ctx, span{}
+	}
+	ctx, s := t.Start(ctx, "publish batch", trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(
+		attribute.String("messaging.system", "redis"), attribute.Int("messaging.batch.message_count", events)))
 	return ctx, span{s}
 }
 

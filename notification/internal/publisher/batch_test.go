@@ -1,4 +1,4 @@
-package notification
+package publisher
 
 import (
 	"context"
@@ -19,32 +19,31 @@ func TestBatchesAreBoundedInBytes(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	client := server.Client(t)
-	n, err := NewRedisNotificationSystem(client)
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = n.Shutdown(context.Background()) })
-	require.NoError(t, n.Publish(t.Context(), "k", struct{}{}))
+	p := newPublisher(client, func(s *Settings) { s.MaxEventSize *= 4 })
+	require.NoError(t, publish(t, p, "k", 1, 0))
 	var sent sizes
 	client.AddHook(&sent)
-	value := func(bytes int) any { return map[string]string{"v": strings.Repeat("x", bytes)} }
-	event := func(bytes int) Outgoing { return To("k", value(bytes)) }
 	const third = maxBatchBytes / 3
-
-	require.NoError(t, n.PublishBatch(t.Context(),
-		event(third), event(third), event(third), event(1), event(2*maxBatchBytes), event(1), event(1)))
+	var all []*Event
+	for _, bytes := range []int{third, third, third, 1, 2 * maxBatchBytes, 1, 1} {
+		all = append(all, events(t, p, "k", 1, bytes)...)
+	}
+	require.NoError(t, send(t.Context(), p, all))
 	assert.Equal(t, []int{2, 2, 1, 2}, sent.events)
 
 	// The same for events of many callers.
 	sent.events = nil
 	server.Stop()
-	var all sync.WaitGroup
+	var callersDone sync.WaitGroup
 	callers := 0
 	require.Eventually(t, func() bool { // another one each time
 		callers++
-		all.Go(func() { assert.NoError(t, n.Publish(context.Background(), "k", value(third))) })
-		return n.publisher.queue.Waiting() >= 10
+		one := events(t, p, "k", 1, third)[0]
+		callersDone.Go(func() { assert.NoError(t, p.Publish(context.Background(), one)) })
+		return p.queue.Waiting() >= 10
 	}, 10*time.Second, time.Millisecond)
 	server.Continue()
-	all.Wait()
+	callersDone.Wait()
 	total := 0
 	for _, events := range sent.events {
 		assert.LessOrEqual(t, events, 2)
@@ -59,10 +58,8 @@ func TestEventsGivenUpAreForgotten(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	client := server.Client(t)
-	n, err := NewRedisNotificationSystem(client)
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = n.Shutdown(context.Background()) })
-	require.NoError(t, n.Publish(t.Context(), "k", struct{}{}))
+	p := newPublisher(client)
+	require.NoError(t, publish(t, p, "k", 1, 0))
 	server.Stop()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -70,38 +67,39 @@ func TestEventsGivenUpAreForgotten(t *testing.T) {
 	published := 1
 	require.Eventually(t, func() bool { // another one each time, until all pipelines are busy
 		published++
-		all.Go(func() { assert.NoError(t, n.Publish(context.Background(), "k", struct{}{})) })
-		return n.publisher.queue.Waiting() > 0
+		one := events(t, p, "k", 1, 0)[0]
+		all.Go(func() { assert.NoError(t, p.Publish(context.Background(), one)) })
+		return p.queue.Waiting() > 0
 	}, 10*time.Second, time.Millisecond)
 	const many = 1000
 	require.Less(t, published, many)
 	for range many {
-		others.Go(func() { assert.ErrorIs(t, n.Publish(ctx, "k", struct{}{}), context.Canceled) })
+		one := events(t, p, "k", 1, 0)[0]
+		others.Go(func() { assert.ErrorIs(t, p.Publish(ctx, one), context.Canceled) })
 	}
-	require.Eventually(t, func() bool { return n.publisher.queue.Waiting() >= many }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return p.queue.Waiting() >= many }, 10*time.Second, time.Millisecond)
 	cancel()
 	others.Wait()
-	assert.Less(t, n.publisher.queue.Waiting(), published, "callers that are still there")
+	assert.Less(t, p.queue.Waiting(), published, "callers that are still there")
 	server.Continue()
 	all.Wait()
-	assert.EqualValues(t, published, client.XLen(t.Context(), n.keys.journal).Val())
+	assert.EqualValues(t, published, length(t, client, p))
 }
 
 // TestPanicOfAHookTakesNoPlace: callers who recover from it can go on, and so can all others.
 func TestPanicOfAHookTakesNoPlace(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client(t)
-	n, err := NewRedisNotificationSystem(client)
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = n.Shutdown(context.Background()) })
-	require.NoError(t, n.Publish(t.Context(), "k", struct{}{}))
+	p := newPublisher(client)
+	require.NoError(t, publish(t, p, "k", 1, 0))
 	client.AddHook(redistest.Panics{})
 	for range 10 {
-		assert.Panics(t, func() { _ = n.Publish(redistest.PanicBefore(t.Context()), "k", struct{}{}) })
+		one := events(t, p, "k", 1, 0)[0]
+		assert.Panics(t, func() { _ = p.Publish(redistest.PanicBefore(t.Context()), one) })
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
-	assert.NoError(t, n.Publish(ctx, "k", struct{}{}))
+	assert.NoError(t, p.Publish(ctx, events(t, p, "k", 1, 0)[0]))
 }
 
 // sizes notes how many events each script was given.
@@ -116,7 +114,7 @@ func (h *sizes) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		events := 0
 		for _, argument := range cmd.Args() {
-			if text, ok := argument.(string); ok && strings.HasPrefix(text, openTime) {
+			if text, ok := argument.(string); ok && strings.HasPrefix(text, `"time":"`) {
 				events++
 			}
 		}

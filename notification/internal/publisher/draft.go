@@ -1,9 +1,11 @@
-package notification
+package publisher
 
 import (
 	"bytes"
 	"encoding/json"
 	"sync"
+
+	"github.com/compozy/cache/internal/arguments"
 )
 
 // draft is the JSON of a value.
@@ -19,8 +21,9 @@ type drafts struct{ pool sync.Pool }
 // maxDraft is how much memory a draft may keep, so that one large event does not cost memory for ever.
 const maxDraft = 64 << 10
 
-// of returns a draft of v, which must be a JSON object. It is to be released, and not used after that.
-func (all *drafts) of(v any) (*draft, error) {
+// of returns a draft of v, which must be a JSON object; argument is its name in an error. The draft is to be released, and not
+// used after that.
+func (all *drafts) of(v any, argument string) (*draft, error) {
 	d, ok := all.pool.Get().(*draft)
 	if !ok {
 		d = new(draft)
@@ -29,13 +32,13 @@ func (all *drafts) of(v any) (*draft, error) {
 	d.object = d.object[:0]
 	if err := d.encoder.Encode(v); err != nil {
 		all.release(d)
-		return nil, &ArgumentError{Argument: dataArgument(v), Reason: "does not marshal to JSON", Err: err}
+		return nil, &arguments.Error{Argument: argument, Reason: "does not marshal to JSON", Err: err}
 	}
 	d.object = d.object[:len(d.object)-len("\n")] // what Encode adds to the bytes of Marshal
 	if len(d.object) < len("{}") || d.object[0] != '{' {
 		kind := kindOf(d.object)
 		all.release(d)
-		return nil, &ArgumentError{Argument: "v", Reason: "is no JSON object but " + kind}
+		return nil, &arguments.Error{Argument: "v", Reason: "is no JSON object but " + kind}
 	}
 	return d, nil
 }
@@ -67,16 +70,6 @@ func takenField(object []byte) string {
 		}
 	}
 	return ""
-}
-
-// dataArgument names the argument whose value failed to marshal: of our own events only Data can.
-func dataArgument(v any) string {
-	switch v.(type) {
-	case *WorkflowEvent, *TaskEvent:
-		return "event.Data"
-	default:
-		return "v"
-	}
 }
 
 func kindOf(data []byte) string {

@@ -1,4 +1,4 @@
-package notification
+package publisher
 
 import (
 	"encoding/json"
@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/internal/arguments"
 )
 
 func TestDraftIsWhatMarshalReturns(t *testing.T) {
@@ -21,7 +23,7 @@ func TestDraftIsWhatMarshalReturns(t *testing.T) {
 	} {
 		want, err := json.Marshal(v)
 		require.NoError(t, err)
-		d, err := all.of(v)
+		d, err := all.of(v, "v")
 		require.NoError(t, err)
 		assert.Equal(t, string(want), string(d.object))
 		all.release(d)
@@ -33,11 +35,11 @@ func TestDraftIsUsableAfterAnError(t *testing.T) {
 	var all drafts
 	for range 10 {
 		for _, wrong := range []any{math.NaN(), nil, []int{1}, "{}", json.RawMessage("{")} {
-			_, err := all.of(wrong)
-			var argument *ArgumentError
+			_, err := all.of(wrong, "v")
+			var argument *arguments.Error
 			require.ErrorAs(t, err, &argument)
 		}
-		d, err := all.of(map[string]int{"a": 1})
+		d, err := all.of(map[string]int{"a": 1}, "v")
 		require.NoError(t, err)
 		assert.Equal(t, `{"a":1}`, string(d.object))
 		all.release(d)
@@ -47,10 +49,10 @@ func TestDraftIsUsableAfterAnError(t *testing.T) {
 func TestLargeDraftIsNotKept(t *testing.T) {
 	t.Parallel()
 	var all drafts
-	d, err := all.of(map[string]string{"a": strings.Repeat("x", maxDraft)})
+	d, err := all.of(map[string]string{"a": strings.Repeat("x", maxDraft)}, "v")
 	require.NoError(t, err)
 	all.release(d)
-	again, err := all.of(struct{}{})
+	again, err := all.of(struct{}{}, "v")
 	require.NoError(t, err)
 	assert.NotSame(t, d, again)
 }

@@ -1,6 +1,8 @@
-package notification
+package publisher
 
 import (
+	"context"
+	"errors"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -9,7 +11,7 @@ import (
 )
 
 // retries are how often a publisher repeats what failed, and how long it waits before. It does so itself, and yet as the
-// client's settings say: go-redis would send the same bytes again, and tell nothing of what became of them before.
+// client's settings say: go-redis would send the same bytes again, which do not say that they are a repetition.
 type retries struct {
 	count     int           // how often at most, at least once
 	low, high time.Duration // the first pause and the longest
@@ -36,6 +38,13 @@ func retriesOf(client redis.UniversalClient) retries {
 	r.low = max(r.low, minRetryPause)
 	r.high = max(r.high, r.low)
 	return r
+}
+
+// repeats reports whether a failed request may be sent again. Anything the server refused for good is not; what happened to a
+// lost connection or during a failover is. Neither is what found no connection to spare: its caller has waited for one for as
+// long as the client is set to.
+func (r retries) repeats(ctx context.Context, err error) bool {
+	return ctx.Err() == nil && redisx.IsTransient(err) && !errors.Is(err, redis.ErrPoolTimeout)
 }
 
 // pause returns how long to wait before a repetition, of which the first has number 1.

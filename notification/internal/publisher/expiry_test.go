@@ -1,4 +1,4 @@
-package notification
+package publisher
 
 import (
 	"testing"
@@ -7,12 +7,12 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestExpiryIsSetAnewInTime(t *testing.T) {
+func TestExpiryIsRenewedInTime(t *testing.T) {
 	t.Parallel()
 	e := newExpiry(time.Hour)
 	assert.EqualValues(t, (61 * time.Minute).Milliseconds(), e.milliseconds)
 	now := time.Now()
-	assert.True(t, e.due(now), "nobody has set it yet")
+	assert.True(t, e.due(now), "it was never set")
 	e.renewed(now)
 	assert.False(t, e.due(now))
 	assert.False(t, e.due(now.Add(time.Minute-1)))
