@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -294,5 +293,3 @@ func TestConsumeRefusesWhatMakesNoSense(t *testing.T) {
 	require.NoError(t, n.Close())
 	require.ErrorIs(t, notification.Consume(ctx, n, "g", "k", ignore), notification.ErrClosed)
 }
-
-var _ redis.UniversalClient
