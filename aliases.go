@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -243,6 +244,34 @@ func Consume[T any](
 ) error {
 	return notification.Consume(ctx, n, group, pattern, handle, opts...)
 }
+
+// Options of Consume, the first also of Handle. Package notification says more on each.
+
+// WithReady has a function called once what is published from then on is handled.
+func WithReady(ready func()) HandleOption { return notification.WithReady(ready) }
+
+// WithMaxAttempts sets how often an event is tried before it goes to the dead letters.
+func WithMaxAttempts(n int) ConsumeOption { return notification.WithMaxAttempts(n) }
+
+// WithBackoff sets after which time an event comes again that failed, and the longest.
+func WithBackoff(first, longest time.Duration) ConsumeOption {
+	return notification.WithBackoff(first, longest)
+}
+
+// WithClaimAfter sets when the events of a process without a sign of life are taken over.
+func WithClaimAfter(d time.Duration) ConsumeOption { return notification.WithClaimAfter(d) }
+
+// WithConcurrency sets how many events are handled at the same time.
+func WithConcurrency(n int) ConsumeOption { return notification.WithConcurrency(n) }
+
+// WithDeadLetters sets how many dead letters a group keeps.
+func WithDeadLetters(n int) ConsumeOption { return notification.WithDeadLetters(n) }
+
+// WithFrom sets where a new group begins.
+func WithFrom(eventID string) ConsumeOption { return notification.WithFrom(eventID) }
+
+// WithOnGap has a function called when events may be missing.
+func WithOnGap(onGap func(Gap)) ConsumeOption { return notification.WithOnGap(onGap) }
 
 // Permanent returns an error with which a function called by Consume says that another
 // attempt would change nothing.
