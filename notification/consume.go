@@ -109,6 +109,12 @@ func AttemptFrom(ctx context.Context) int {
 	return attempt
 }
 
+// ConsumeContext returns the context for a function called by Consume, for implementations of Consumer: with the message, the
+// number of the attempt, and the publisher's trace.
+func ConsumeContext(ctx context.Context, m *Message, attempt int) context.Context {
+	return context.WithValue(messageContext(ctx, m), attemptKey{}, attempt)
+}
+
 // ConsumeMessages is Consume with a function that takes the message as it is, and with settings in place of options, which
 // are as Consume fills them in. Programs call Consume.
 func (n *RedisNotificationSystem) ConsumeMessages(
@@ -223,7 +229,7 @@ func (c *consumer) one(ctx context.Context, e group.Event) group.Result {
 		m.Pattern = c.pattern
 	}
 	m.Redelivered = m.Redelivered || e.Attempt > 1
-	ctx = context.WithValue(messageContext(ctx, m), attemptKey{}, e.Attempt)
+	ctx = ConsumeContext(ctx, m, e.Attempt)
 	ctx, span := c.system.tracer.process(ctx, m, c.group)
 	err := guarded(func() error { return c.handle(ctx, m) })
 	span.end(err)

@@ -122,8 +122,6 @@ func TestWhatTheServerLosesUnderMembers(t *testing.T) {
 			}
 			b.append(t, "k", 10)
 			b.done(t, 10)
-			// Until it was lost, the leader has seen the journal as it was for some time.
-			time.Sleep(roundEvery + roundEvery/2)
 			test.harm(t, b)
 			b.append(t, "k", 10)
 			b.done(t, 20)
@@ -200,7 +198,6 @@ func TestServerRestarts(t *testing.T) {
 			}
 			b.append(t, "k", 10)
 			b.done(t, 10)
-			time.Sleep(roundEvery + roundEvery/2) // as above
 			b.server.Shutdown()
 			b.server.Restart()
 			b.append(t, "k", 10)
@@ -297,7 +294,6 @@ func TestGroupsFollowAFailover(t *testing.T) {
 	}
 	b.append(t, "k", 10)
 	b.done(t, 10)
-	time.Sleep(roundEvery + roundEvery/2)
 	set.Failover(t)
 	require.Eventually(t, func() bool { return client.Set(t.Context(), "x", "1", 0).Err() == nil }, patience, 10*time.Millisecond)
 	b.append(t, "k", 10)

@@ -61,7 +61,7 @@ for i = 8, #ARGV, 4 do
         redis.call('ZADD', due, at(n), id)
       elseif what == 'back' then
         redis.call('HSET', events, 'n' .. id, (attempts - 1) .. ' ')
-        redis.call('ZADD', due, at(0), id)
+        redis.call('ZADD', due, 0, id) -- before what came after it
       elseif what == 'dead' then
         local body = redis.call('HGET', events, id) or '' -- Redis may have evicted it
         redis.call('XADD', dead, 'MAXLEN', '~', ARGV[7], '*', 'id', id, 'event', body, 'attempts', n, 'error', text)
