@@ -27,9 +27,10 @@ type grouped interface {
 // The fake shares, repeats, gives up and keeps the events of a group as the real system does.
 func TestGroupsOfTheFakeAreLikeRealOnes(t *testing.T) {
 	t.Parallel()
-	for name, make := range map[string]func(t *testing.T) grouped{
+	for name, start := range map[string]func(t *testing.T) grouped{
 		"fake": func(*testing.T) grouped { return fxtest.NewNotificationSystem() },
 		"real": func(t *testing.T) grouped {
+			t.Helper()
 			n, err := notification.NewRedisNotificationSystem(redistest.Start(t).Client(t))
 			require.NoError(t, err)
 			return n
@@ -37,7 +38,7 @@ func TestGroupsOfTheFakeAreLikeRealOnes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			testGroups(t, make(t))
+			testGroups(t, start(t))
 		})
 	}
 }

@@ -18,7 +18,7 @@ import (
 	stream "github.com/compozy/cache/notification/internal/journal"
 )
 
-// Consume handles the events of a channel or glob together with all other callers that name the same group, in any number of
+// Consume handles the events of a channel or glob together with all other callers that give the same name of a group, in any number of
 // processes: each event is decoded into a T and handed to the function of one of them, at least once. An event is done when
 // the function returns nil. One that failed or panicked comes again after a pause (WithBackoff), in any process of the group,
 // and after some attempts (WithMaxAttempts) goes to the dead letters of the group, with its error. So does at once what does
@@ -39,7 +39,7 @@ import (
 // that has no groups; ErrNoHistory; and a redis.Error if its user lacks a permission at the beginning. While Redis cannot be
 // reached it tries again.
 func Consume[T any](
-	ctx context.Context, n NotificationSystem, group, pattern string, handle func(context.Context, T) error,
+	ctx context.Context, n NotificationSystem, name, pattern string, handle func(context.Context, T) error,
 	opts ...ConsumeOption,
 ) error {
 	switch {
@@ -49,7 +49,7 @@ func Consume[T any](
 		return &ArgumentError{Argument: "n", Reason: "is nil"}
 	case handle == nil:
 		return &ArgumentError{Argument: "handle", Reason: "is nil"}
-	case group == "":
+	case name == "":
 		return &ArgumentError{Argument: "group", Reason: "is empty"}
 	}
 	if err := validatePattern(pattern); err != nil {
@@ -63,7 +63,7 @@ func Consume[T any](
 	if !ok {
 		return &ArgumentError{Argument: "n", Reason: fmt.Sprintf("is a %T, which has no groups: it is no Consumer", n)}
 	}
-	return consumer.ConsumeMessages(ctx, group, pattern, func(ctx context.Context, m *Message) error {
+	return consumer.ConsumeMessages(ctx, name, pattern, func(ctx context.Context, m *Message) error {
 		v, err := Decode[T](m)
 		if err != nil {
 			return Permanent(err)

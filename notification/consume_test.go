@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/internal/redisx"
 	"github.com/compozy/cache/notification"
 )
 
@@ -136,8 +137,7 @@ func TestConsumeSharesEventsAmongTheMembersOfAGroup(t *testing.T) {
 		members = append(members, w)
 		consume(t, newSystem(t, client), "workers", "job:*", func(ctx context.Context, v numbered) error {
 			w.add(ctx, v)
-			time.Sleep(2 * time.Millisecond) // is work
-			return nil
+			return redisx.Sleep(ctx, 2*time.Millisecond) // is work
 		})
 	}
 	other := newWork()
@@ -201,8 +201,8 @@ func TestConsumeRepeatsAndGivesUp(t *testing.T) {
 	w.until(t, "not given up", func() bool { return n.GetMetrics().DeadLetters == 3 && n.GetMetrics().EventsConsumed == 2 })
 	require.NoError(t, stop())
 	assert.Equal(t, map[int]int{1: 4, 2: 3, 3: 1, 4: 1}, w.numbers())
-	for i, pause := range []time.Duration{50, 100, 100} {
-		assert.GreaterOrEqual(t, times[i+1].Sub(times[i]), pause*time.Millisecond)
+	for i, pause := range []int64{50, 100, 100} {
+		assert.GreaterOrEqual(t, times[i+1].Sub(times[i]).Milliseconds(), pause)
 	}
 	for _, c := range w.all() {
 		assert.Equal(t, c.attempt > 1, c.redelivered)

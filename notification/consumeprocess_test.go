@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/internal/redisx"
 	"github.com/compozy/cache/notification"
 )
 
@@ -34,7 +34,7 @@ func beMember(addr string) {
 		fmt.Println("failed", err)
 		return
 	}
-	err = notification.Consume(context.Background(), n, "g", "k", func(_ context.Context, v numbered) error {
+	err = notification.Consume(context.Background(), n, "g", "k", func(ctx context.Context, v numbered) error {
 		fmt.Println("begin", v.N)
 		switch v.N {
 		case -1:
@@ -42,7 +42,7 @@ func beMember(addr string) {
 		case -2:
 			select {}
 		}
-		time.Sleep(5 * time.Millisecond)
+		_ = redisx.Sleep(ctx, 5*time.Millisecond)
 		fmt.Println("end", v.N)
 		return nil
 	}, notification.WithReady(func() { fmt.Println("ready") }), notification.WithClaimAfter(claimAfter),
@@ -144,7 +144,7 @@ func TestConsumeGivesUpWhatKills(t *testing.T) {
 		}
 		return len(letters) == 1
 	}, patience, 50*time.Millisecond)
-	assert.True(t, strings.Contains(letters[0].Error, "sign of life"), letters[0].Error)
+	assert.Contains(t, letters[0].Error, "sign of life")
 	assert.NoError(t, victim.Process.Signal(syscall.Signal(0)), "the last one lives")
 }
 

@@ -40,7 +40,7 @@ func Handle[T any](
 	s := n.Subscribe(ctx, pattern)
 	defer func() { _ = s.Close() }()
 	live := whenLive(s)
-	report, trace := reporter(n), tracerOf(n)
+	report, spans := reporter(n), tracerOf(n)
 	var untold *Gap // it came with messages that did not decode
 	for {
 		select {
@@ -68,7 +68,7 @@ func Handle[T any](
 				return endOf(s)
 			}
 			m = m.behind(untold)
-			begun, err := handleOne(ctx, m, trace, handle)
+			begun, err := handleOne(ctx, m, spans, handle)
 			if err != nil {
 				report(m, err)
 			}
@@ -114,9 +114,9 @@ func (m *Message) behind(earlier *Gap) *Message {
 
 // handleOne handles one message, and turns a panic into an error. It reports whether the function was called.
 func handleOne[T any](
-	ctx context.Context, m *Message, trace tracer, handle func(context.Context, T) error,
+	ctx context.Context, m *Message, spans tracer, handle func(context.Context, T) error,
 ) (begun bool, err error) {
-	ctx, span := trace.process(messageContext(ctx, m), m, "")
+	ctx, span := spans.process(messageContext(ctx, m), m, "")
 	err = guarded(func() error {
 		v, err := Decode[T](m)
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/internal/redisx"
 	"github.com/compozy/cache/notification/internal/journal"
 )
 
@@ -20,17 +21,20 @@ import (
 func TestWhatTheJournalLoses(t *testing.T) {
 	t.Parallel()
 	type test struct {
-		harm   func(t *testing.T, b *bundle)
+		harm   func(ctx context.Context, b *bundle) error
 		read   bool // the group has read the 10 events in the middle
 		middle int  // how many of these it handles
 		gaps   []journal.Reason
 		lost   uint64
 	}
-	del := func(keys ...func(b *bundle) string) func(t *testing.T, b *bundle) {
-		return func(t *testing.T, b *bundle) {
+	del := func(keys ...func(b *bundle) string) func(ctx context.Context, b *bundle) error {
+		return func(ctx context.Context, b *bundle) error {
 			for _, key := range keys {
-				require.NoError(t, b.client.Del(t.Context(), key(b)).Err())
+				if err := b.client.Del(ctx, key(b)).Err(); err != nil {
+					return err
+				}
 			}
+			return nil
 		}
 	}
 	stream := func(b *bundle) string { return b.keys.Journal }
@@ -38,7 +42,7 @@ func TestWhatTheJournalLoses(t *testing.T) {
 	events := func(b *bundle) string { return b.k.events }
 	due := func(b *bundle) string { return b.k.due }
 	whereabouts := func(b *bundle) string { return b.k.progress }
-	flush := func(t *testing.T, b *bundle) { require.NoError(t, b.client.FlushAll(t.Context()).Err()) }
+	flush := func(ctx context.Context, b *bundle) error { return b.client.FlushAll(ctx).Err() }
 	for name, test := range map[string]test{
 		"nothing":                                     {middle: 10},
 		"nothing, and they were read":                 {read: true, middle: 10},
@@ -51,15 +55,18 @@ func TestWhatTheJournalLoses(t *testing.T) {
 		"the times were evicted":                      {harm: del(due), read: true, middle: 10},
 		"the progress was evicted":                    {harm: del(whereabouts), read: true, middle: 10, gaps: []journal.Reason{journal.Wiped}},
 		"the events and times were evicted":           {harm: del(events, due), read: true, gaps: []journal.Reason{journal.Wiped}, lost: 10},
-		"the stream was trimmed": {harm: func(t *testing.T, b *bundle) {
-			require.NoError(t, b.client.XTrimMaxLen(t.Context(), b.keys.Journal, 4).Err())
+		"the stream was trimmed": {harm: func(ctx context.Context, b *bundle) error {
+			return b.client.XTrimMaxLen(ctx, b.keys.Journal, 4).Err()
 		}, middle: 4, gaps: []journal.Reason{journal.Trimmed}},
-		"the stream was trimmed to where it was": {harm: func(t *testing.T, b *bundle) {
-			require.NoError(t, b.client.XTrimMaxLen(t.Context(), b.keys.Journal, 10).Err())
+		"the stream was trimmed to where it was": {harm: func(ctx context.Context, b *bundle) error {
+			return b.client.XTrimMaxLen(ctx, b.keys.Journal, 10).Err()
 		}, middle: 10},
-		"the stream expired": {harm: func(t *testing.T, b *bundle) {
-			require.NoError(t, b.client.PExpire(t.Context(), b.keys.Journal, time.Millisecond).Err())
-			require.Eventually(t, func() bool { return b.client.Exists(t.Context(), b.keys.Journal).Val() == 0 }, patience, time.Millisecond)
+		"the stream expired": {harm: func(ctx context.Context, b *bundle) error {
+			err := b.client.PExpire(ctx, b.keys.Journal, time.Millisecond).Err()
+			for err == nil && b.client.Exists(ctx, b.keys.Journal).Val() == 1 {
+				err = redisx.Sleep(ctx, time.Millisecond)
+			}
+			return err
 		}, read: true, middle: 10},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -78,7 +85,7 @@ func TestWhatTheJournalLoses(t *testing.T) {
 				b.append(t, "k", 10)
 			}
 			if test.harm != nil {
-				test.harm(t, b)
+				require.NoError(t, test.harm(t.Context(), b))
 			}
 			b.run(t)
 			b.append(t, "k", 10)
@@ -104,15 +111,15 @@ func TestWhatTheJournalLoses(t *testing.T) {
 func TestWhatTheServerLosesUnderMembers(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		harm func(t *testing.T, b *bundle)
+		harm func(ctx context.Context, b *bundle) error
 		gaps []journal.Reason
 	}{
-		"all":          {harm: func(t *testing.T, b *bundle) { require.NoError(t, b.client.FlushAll(t.Context()).Err()) }, gaps: []journal.Reason{journal.Wiped}},
-		"the progress": {harm: func(t *testing.T, b *bundle) { require.NoError(t, b.client.Del(t.Context(), b.k.progress).Err()) }},
-		"the stream":   {harm: func(t *testing.T, b *bundle) { require.NoError(t, b.client.Del(t.Context(), b.keys.Journal).Err()) }},
-		"the state":    {harm: func(t *testing.T, b *bundle) { require.NoError(t, b.client.Del(t.Context(), b.keys.State).Err()) }},
-		"what wakes":   {harm: func(t *testing.T, b *bundle) { require.NoError(t, b.client.Del(t.Context(), b.k.wake).Err()) }},
-		"the scripts":  {harm: func(t *testing.T, b *bundle) { require.NoError(t, b.client.ScriptFlush(t.Context()).Err()) }},
+		"all":          {harm: func(ctx context.Context, b *bundle) error { return b.client.FlushAll(ctx).Err() }, gaps: []journal.Reason{journal.Wiped}},
+		"the progress": {harm: func(ctx context.Context, b *bundle) error { return b.client.Del(ctx, b.k.progress).Err() }},
+		"the stream":   {harm: func(ctx context.Context, b *bundle) error { return b.client.Del(ctx, b.keys.Journal).Err() }},
+		"the state":    {harm: func(ctx context.Context, b *bundle) error { return b.client.Del(ctx, b.keys.State).Err() }},
+		"what wakes":   {harm: func(ctx context.Context, b *bundle) error { return b.client.Del(ctx, b.k.wake).Err() }},
+		"the scripts":  {harm: func(ctx context.Context, b *bundle) error { return b.client.ScriptFlush(ctx).Err() }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -122,7 +129,7 @@ func TestWhatTheServerLosesUnderMembers(t *testing.T) {
 			}
 			b.append(t, "k", 10)
 			b.done(t, 10)
-			test.harm(t, b)
+			require.NoError(t, test.harm(t.Context(), b))
 			b.append(t, "k", 10)
 			b.done(t, 20)
 			b.append(t, "k", 10)
@@ -163,10 +170,10 @@ func TestFrozenServer(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Addr: b.server.Addr(), ReadTimeout: 300 * time.Millisecond, DialTimeout: 300 * time.Millisecond})
 	t.Cleanup(func() { _ = client.Close() })
 	var slow atomic.Bool
-	b.set(func(context.Context, Event) Result {
+	b.set(func(ctx context.Context, _ Event) Result {
 		if slow.CompareAndSwap(false, true) {
 			b.server.Stop()
-			time.Sleep(2 * time.Second) // is how long it is frozen
+			_ = redisx.Sleep(ctx, 2*time.Second) // is how long it is frozen
 			b.server.Continue()
 		}
 		return Result{}
@@ -274,7 +281,7 @@ func TestGroupsHoldNoMoreThanTheyMay(t *testing.T) {
 	b.append(t, "k", 12)
 	b.eventually(t, "not read", func() bool { return b.client.ZCard(t.Context(), b.k.due).Val() >= 8 })
 	b.append(t, "k", 12)
-	time.Sleep(roundEvery / 2)
+	require.NoError(t, redisx.Sleep(t.Context(), roundEvery/2))
 	held := b.client.ZCard(t.Context(), b.k.due).Val()
 	assert.Less(t, held, int64(24), "the rest stays in the journal")
 	stop()

@@ -3,6 +3,7 @@ package group
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -19,6 +20,9 @@ const (
 	// readPatience is for how long an event in the journal is asked for alone before it counts as unreadable.
 	readPatience = 10 * time.Second
 )
+
+// Unreadable is the reason for a gap where an event does not arrive, however often it is asked for.
+const Unreadable journal.Reason = "unreadable"
 
 // errReplica is the error of a connection that leads to a server which follows another one.
 var errReplica = errors.New("notification: the server has become a replica")
@@ -170,6 +174,9 @@ func (l *leader) step(ctx context.Context) (leads bool, err error) {
 		return true, nil
 	}
 	part, err := l.reader.After(ctx, l.server, l.at.cursor.Pos)
+	if errors.Is(err, journal.ErrUnreadable) {
+		return true, l.skip(ctx)
+	}
 	if err != nil {
 		return false, err
 	}
@@ -198,6 +205,21 @@ func (l *leader) step(ctx context.Context) (leads bool, err error) {
 		l.next = time.Now()
 	}
 	return true, nil
+}
+
+// skip goes on behind an event that cannot be read. Nobody knows whether the group wanted it.
+func (l *leader) skip(ctx context.Context) error {
+	id, err := l.ops.peek.Run(ctx, l.server.Client.Process, []string{l.set.Journal.Journal}, l.at.cursor.Pos.String())
+	if err != nil {
+		return err
+	}
+	pos, ok := position(text(id))
+	if !ok {
+		return fmt.Errorf("%w: %v instead of an event ID", journal.ErrProtocol, id)
+	}
+	l.set.Gap(Unreadable, l.at.cursor.ID, 1)
+	l.at.cursor, l.at.anything = journal.Envelope{ID: text(id), Pos: pos}, false
+	return nil
 }
 
 // matching returns what the group wants of some entries.

@@ -11,7 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/compozy/cache/internal/faultproxy"
-	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/internal/redisx"
+	"github.com/compozy/cache/notification/internal/journal"
 )
 
 func TestEventsAreHandledInOrder(t *testing.T) {
@@ -84,9 +85,9 @@ func TestSlowHandlersKeepTheirEvents(t *testing.T) {
 	b := setup(t)
 	claim := func(s *Settings) { s.Claim = 600 * time.Millisecond }
 	var calls atomic.Int32
-	b.set(func(context.Context, Event) Result {
+	b.set(func(ctx context.Context, _ Event) Result {
 		calls.Add(1)
-		time.Sleep(3 * time.Second) // is slow
+		_ = redisx.Sleep(ctx, 3*time.Second) // is slow
 		return Result{}
 	})
 	b.run(t, claim)
@@ -239,7 +240,7 @@ func TestIdleMembersCostLittle(t *testing.T) {
 	b.done(t, 1)
 	cost := func() (commands int64) {
 		b.server.ResetCommands(t)
-		time.Sleep(4 * time.Second)
+		require.NoError(t, redisx.Sleep(t.Context(), 4*time.Second))
 		for name, count := range b.server.Commands(t) {
 			switch name {
 			case "config|resetstat", "info", "hget", "zcard", "hlen":
@@ -251,13 +252,8 @@ func TestIdleMembersCostLittle(t *testing.T) {
 	}
 	idle := cost()
 	assert.LessOrEqual(t, idle, int64(members*40), "commands in 4 s, those of scripts included")
-	stop := make(chan struct{})
-	go func() {
-		defer close(stop)
-		b.append(t, "other", 3000)
-	}()
 	b.server.ResetCommands(t)
-	<-stop
+	b.append(t, "other", 3000)
 	counts := b.server.Commands(t)
 	assert.LessOrEqual(t, counts["xrange"], int64(1500), "%v", counts)
 	t.Log("idle:", idle, "others' events:", counts)
@@ -280,4 +276,18 @@ func TestMembersUseNothingOfThePool(t *testing.T) {
 	b.done(t, 10)
 }
 
-var _ = redistest.Start
+// What cannot be read is skipped and reported, so that a group does not stand still for it.
+func TestUnreadableEventsAreSkipped(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	set := b.settings(b.client)
+	l := newLeader(&set, newOps(&set), &link{client: b.client})
+	l.server = journal.Server{Client: b.client}
+	first := b.append(t, "k", 1)
+	b.append(t, "k", 1)
+	require.NoError(t, l.skip(t.Context()))
+	assert.Equal(t, first, l.at.cursor.Pos.String())
+	assert.Equal(t, []journal.Reason{Unreadable}, b.reasons())
+	require.NoError(t, l.skip(t.Context()))
+	require.Error(t, l.skip(t.Context()), "there is no more")
+}

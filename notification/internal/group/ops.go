@@ -31,6 +31,9 @@ var turnSource string
 // errGone says that Redis has nothing of the group any more.
 var errGone = errors.New("notification: the group is gone")
 
+// peekSource returns the ID of the entry that follows a position, ARGV[1], of the stream KEYS[1], and not the entry.
+const peekSource = `return redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', 1)[1][1]`
+
 // PatternError is the error of a member that wants other events than the group.
 type PatternError struct {
 	Group   string
@@ -45,8 +48,8 @@ func (e *PatternError) Error() string {
 type keys struct{ progress, events, due, wake, dead, turns string }
 
 // newKeys returns the keys of a group beside a journal. A name may contain anything: the last part tells the kind.
-func newKeys(journal journal.Keys, group string) keys {
-	base := journal.Base + "group:" + group + ":"
+func newKeys(beside journal.Keys, group string) keys {
+	base := beside.Base + "group:" + group + ":"
 	return keys{
 		progress: base + "progress", events: base + "events", due: base + "due", wake: base + "wake", dead: base + "dead",
 		turns: base + "turn:",
@@ -54,7 +57,7 @@ func newKeys(journal journal.Keys, group string) keys {
 }
 
 // DeadKey returns the name of the stream of the events that a group has given up.
-func DeadKey(journal journal.Keys, group string) string { return newKeys(journal, group).dead }
+func DeadKey(beside journal.Keys, group string) string { return newKeys(beside, group).dead }
 
 // ops are what a member asks the server for. The caller names the connection.
 type ops struct {
@@ -62,7 +65,7 @@ type ops struct {
 	member string
 	keys   keys
 
-	join, lead, feed, turn *redisx.Script
+	join, lead, feed, turn, peek *redisx.Script
 }
 
 func newOps(s *Settings) *ops {
@@ -70,6 +73,7 @@ func newOps(s *Settings) *ops {
 		group: s.Group, member: rand.Text(), keys: newKeys(s.Journal, s.Group),
 		join: redisx.NewScript(joinSource), lead: redisx.NewScript(leadSource),
 		feed: redisx.NewScript(feedSource), turn: redisx.NewScript(turnSource),
+		peek: redisx.NewScript(peekSource),
 	}
 }
 
