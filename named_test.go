@@ -2,6 +2,7 @@ package cache_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -173,4 +174,36 @@ func TestNamedRefusesWhatItCannotUse(t *testing.T) {
 			require.ErrorIs(t, fx.New(fx.NopLogger, opt).Err(), cache.ErrInvalidOption)
 		})
 	}
+}
+
+// What is wrong with an option is said where it is passed to Named, too.
+func TestNamedSaysWhatItsOptionLacks(t *testing.T) {
+	t.Parallel()
+	for says, opt := range map[string]fx.Option{
+		"WithConfig: the config is nil":      cache.WithConfig(nil),
+		"WithEnvPrefix: the prefix is empty": cache.WithEnvPrefix(""),
+	} {
+		for _, err := range []error{fx.New(fx.NopLogger, cache.Named("x", opt)).Err(), fx.New(fx.NopLogger, cache.Module, opt).Err()} {
+			require.ErrorIs(t, err, cache.ErrInvalidOption)
+			require.ErrorContains(t, err, says)
+		}
+		require.ErrorContains(t, fx.New(fx.NopLogger, cache.Named("x", opt)).Err(), `instance "x"`)
+	}
+}
+
+// Different names can be the same in capitals, in which environment variables are written.
+func TestNamedInstancesDoNotShareVariables(t *testing.T) {
+	t.Parallel()
+	somewhere := &cache.Config{Host: "redis.internal"}
+	for _, names := range [][2]string{{"a-b", "A_B"}, {"a_b", "a-b"}, {"sessions", "Sessions"}} {
+		for _, n := range [][2]string{names, {names[1], names[0]}} {
+			err := fx.New(fx.NopLogger, cache.Named(n[0]), cache.Named(n[1])).Err()
+			require.ErrorIs(t, err, cache.ErrInvalidOption)
+			require.ErrorContains(t, err, fmt.Sprintf("Named(%q) and Named(%q) both read ", min(n[0], n[1]), max(n[0], n[1])))
+		}
+		for _, opt := range []fx.Option{cache.WithConfig(somewhere), cache.WithEnvPrefix("OTHER_")} {
+			require.NoError(t, fx.New(fx.NopLogger, cache.Named(names[0]), cache.Named(names[1], opt)).Err())
+		}
+	}
+	require.NoError(t, fx.New(fx.NopLogger, cache.Named("a-b"), cache.Named("ab")).Err())
 }

@@ -44,36 +44,46 @@ func (g *gate) bounds(ask askCredentials, limit time.Duration) askCredentials {
 	if ask == nil {
 		return nil
 	}
-	type answer struct {
-		username, password string
-		err                error
-	}
-	places := make(chan struct{}, maxAsking)
-	return func(ctx context.Context) (username, password string, err error) {
+	slots := make(chan struct{}, maxAsking)
+	return func(ctx context.Context) (string, string, error) {
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
 		defer context.AfterFunc(g.done, cancel)()
-		answers := make(chan answer, 1)
-		go func() {
+		var username, password string // read only after await has seen the end of the function
+		err := await(ctx, "no credentials in time", func() (err error) {
 			select {
-			case places <- struct{}{}:
-				defer func() { <-places }()
+			case slots <- struct{}{}:
+				defer func() { <-slots }()
 			case <-ctx.Done():
-				return
+				return ctx.Err()
 			}
-			a := answer{err: errCredentialsPanic}
-			defer func() {
-				_ = recover() // it may be a secret
-				answers <- a
-			}()
-			a.username, a.password, a.err = ask(ctx)
-		}()
-		select {
-		case a := <-answers:
-			return a.username, a.password, a.err
-		case <-ctx.Done():
-			return "", "", g.blame(fmt.Errorf("client: no credentials in time: %w", ctx.Err()))
+			username, password, err = ask(ctx)
+			return err
+		})
+		if err != nil {
+			return "", "", g.blame(err)
 		}
+		return username, password, nil
+	}
+}
+
+// await calls f, which is not ours, and returns its error, or one that says that it is late
+// when ctx ends first. A panic of f is an error as well; its value may be a secret.
+func await(ctx context.Context, late string, f func() error) error {
+	ended := make(chan error, 1)
+	go func() {
+		err := errCredentialsPanic
+		defer func() {
+			_ = recover()
+			ended <- err
+		}()
+		err = f()
+	}()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("client: %s: %w", late, ctx.Err())
 	}
 }
 
@@ -92,7 +102,7 @@ type provided struct {
 	mu                 sync.Mutex // protects what follows
 	username, password string     // the latest known
 	known, closed      bool
-	servers            []*peers // whose connections are replaced
+	peers              []*peers // whose connections are replaced
 	unsubscribe        auth.UnsubscribeFunc
 }
 
@@ -106,14 +116,13 @@ func newProvided(provider auth.StreamingCredentialsProvider) *provided {
 	return &provided{provider: provider}
 }
 
-// replaces makes p replace connections to servers.
-func (p *provided) replaces(servers *peers) {
-	if p == nil {
-		return
+// replaces makes p replace the connections of peers.
+func (p *provided) replaces(peers *peers) {
+	if p != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.peers = append(p.peers, peers)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.servers = append(p.servers, servers)
 }
 
 // ask returns the present credentials. A provider must accept that the same listener
@@ -147,7 +156,7 @@ func (p *provided) OnNext(next auth.Credentials) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.known && (username != p.username || password != p.password) {
-		for _, s := range p.servers {
+		for _, s := range p.peers {
 			s.replaceAll()
 		}
 	}
@@ -169,24 +178,10 @@ func (p *provided) close() error {
 	if unsubscribe == nil {
 		return nil
 	}
-	ended := make(chan error, 1)
-	go func() {
-		err := errCredentialsPanic
-		defer func() {
-			_ = recover() // it may be a secret
-			ended <- err
-		}()
-		err = unsubscribe()
-	}()
-	limit := time.NewTimer(closeLimit)
-	defer limit.Stop()
-	select {
-	case err := <-ended:
-		if err != nil {
-			return fmt.Errorf("client: credentials provider: %w", err)
-		}
-		return nil
-	case <-limit.C:
-		return errors.New("client: credentials provider does not end its subscription")
+	ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
+	defer cancel()
+	if err := await(ctx, "it does not end its subscription", unsubscribe); err != nil {
+		return fmt.Errorf("client: credentials provider: %w", err)
 	}
+	return nil
 }

@@ -3,13 +3,97 @@ package client
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/compozy/cache/internal/arguments"
+	"github.com/compozy/cache/internal/redisx"
 )
+
+// gate decides whether connections may be opened: not yet, yes, or not any more.
+// go-redis would otherwise connect whenever it likes, long before the application
+// has started and although its start may fail.
+type gate struct {
+	state  atomic.Int32
+	inside atomic.Int64 // how many commands are under way
+	// done is cancelled by close, which ends connections being opened as well.
+	done   context.Context
+	cancel context.CancelFunc
+}
+
+const (
+	gateShut int32 = iota
+	gateOpen
+	gateClosed
+)
+
+func newGate() *gate {
+	g := &gate{}
+	g.done, g.cancel = context.WithCancel(context.Background())
+	return g
+}
+
+// open reports whether it changed anything, so that only the first of several opens has
+// effects. A closed gate stays closed, as the pools behind it are gone.
+func (g *gate) open() bool { return g.state.CompareAndSwap(gateShut, gateOpen) }
+
+// refuse is the first half of close: what is under way may still end well.
+func (g *gate) refuse() { g.state.Store(gateClosed) }
+
+// close also ends all connections, those being opened included.
+func (g *gate) close() {
+	g.refuse()
+	g.cancel()
+}
+
+// enter returns nil for a command that may begin, whose caller then calls leave when it
+// has ended, or the reason why it may not.
+func (g *gate) enter() error {
+	g.inside.Add(1)
+	if g.state.Load() == gateOpen {
+		return nil
+	}
+	g.leave()
+	return g.check()
+}
+
+func (g *gate) leave() { g.inside.Add(-1) }
+
+// drain waits, for so long at most, until no command is under way. It is for after
+// refuse, which lets no other begin.
+func (g *gate) drain(limit time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	for g.inside.Load() > 0 {
+		if redisx.Sleep(ctx, time.Millisecond) != nil {
+			return
+		}
+	}
+}
+
+// check returns the reason why the gate is not open, or nil.
+func (g *gate) check() error {
+	switch g.state.Load() {
+	case gateOpen:
+		return nil
+	case gateShut:
+		return ErrNotStarted
+	default:
+		return redis.ErrClosed // which callers of go-redis know
+	}
+}
+
+// blame replaces the "operation was canceled" of what Close interrupted.
+func (g *gate) blame(err error) error {
+	if g.done.Err() != nil {
+		return redis.ErrClosed
+	}
+	return err
+}
 
 // dialFunc is the shape of redis.Options.Dialer.
 type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -18,12 +102,11 @@ type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 // shut: a dial that waited would hold a goroutine of go-redis until Close, which is
 // never called on an application that could not be built.
 //
-// All connections end with the gate, before Close closes the pools: go-redis complains of
-// a connection that comes back to a closed pool. With Sentinel its Close also waits for
-// questions to sentinels, and does not end them by itself.
+// All connections end with the gate, before Close closes the pools: with Sentinel go-redis'
+// Close waits for questions to sentinels, and does not end them by itself.
 //
-// It leads to servers, whose connections it has watched.
-func (g *gate) dialer(dial dialFunc, e *endpoint, servers *peers) dialFunc {
+// The default of dial is net's own; without a security there is no TLS.
+func (g *gate) dialer(dial dialFunc, limit time.Duration, tls *security, peers *peers) dialFunc {
 	if dial == nil {
 		d := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
 			// Notices a vanished peer in about 45 s, before most firewalls
@@ -32,12 +115,11 @@ func (g *gate) dialer(dial dialFunc, e *endpoint, servers *peers) dialFunc {
 		}}
 		dial = d.DialContext
 	}
-	e.provided.replaces(servers)
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if err := g.check(); err != nil {
 			return nil, err
 		}
-		ctx, cancel := context.WithTimeout(ctx, e.options.DialTimeout)
+		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
 		defer context.AfterFunc(g.done, cancel)()
 		conn, err := dial(ctx, network, addr)
@@ -45,23 +127,42 @@ func (g *gate) dialer(dial dialFunc, e *endpoint, servers *peers) dialFunc {
 			return nil, g.blame(err)
 		}
 		if arguments.IsNil(conn) {
-			return nil, errNoConnection
+			return nil, errors.New("client: Dialer returned no connection")
 		}
-		if e.tls != nil {
-			secure, err := e.tls.handshake(ctx, conn, addr)
+		if tls != nil {
+			secure, err := tls.handshake(ctx, conn, addr)
 			if err != nil {
 				_ = conn.Close()
 				return nil, g.blame(err)
 			}
 			conn = secure
 		}
-		return servers.watch(g.done, conn, addr), nil
+		return peers.watch(g.done, conn, addr), nil
 	}
 }
 
-// errNoConnection is the error of a Config's Dialer that returns neither a connection nor
-// an error.
-var errNoConnection = errors.New("client: Dialer returned no connection")
+// ping is a request in the form that people type.
+const ping = "PING\r\n"
+
+// firstByte sends request over a new connection to an address of s, made by dial, and returns
+// how the answer begins: with a plus or a minus, if the server speaks the protocol of Redis in
+// the way that dial does. It returns the error of ctx if that ends first.
+func (s *server) firstByte(ctx context.Context, dial dialFunc, addr, request string) (byte, error) {
+	conn, err := dial(ctx, s.endpoint.network, addr)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = conn.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	reply := make([]byte, 1)
+	if _, err = io.WriteString(conn, request); err == nil {
+		_, err = io.ReadFull(conn, reply)
+	}
+	if err != nil && ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return reply[0], err
+}
 
 // failedConn stands for a connection that could not be opened: everything returns the
 // error of the dial.
@@ -72,9 +173,8 @@ var errNoConnection = errors.New("client: Dialer returned no connection")
 // at its first use has neither effect, and its error reaches the same callers.
 type failedConn struct{ err dialError }
 
-// dialError wraps the error of a dial. initPooledConn of go-redis takes the wrapping off: it
-// returns errors.Unwrap of what the first use of a connection returns, and callers would lose
-// a layer of the error itself without it.
+// dialError is a layer around the error of a dial, which initPooledConn of go-redis takes off
+// what the first use of a connection returns.
 type dialError struct{ cause error }
 
 func (e dialError) Error() string { return e.cause.Error() }

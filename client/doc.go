@@ -1,8 +1,7 @@
 // Package client builds the Redis client that everything else in the module uses.
 //
-// A [Redis] embeds redis.UniversalClient, so every command of go-redis works on
-// it. Beyond that it knows when it may connect, whether the server is fit for
-// use, and how to close everything once.
+// A [Redis] embeds redis.UniversalClient, so every command of go-redis works on it. Beyond
+// that it knows when it may connect, whether the server is fit for use, and how to close.
 //
 // # Life cycle
 //
@@ -32,16 +31,15 @@
 // server is Redis 7.0 or Valkey 8 at least, of the kind that was configured, and lets
 // this user do what locks and events do. The probe is a script that calls all commands
 // of theirs on the key "<prefix>probe:{…}", which does not exist, and publishes an empty
-// message to the channel "<prefix>probe". It leaves nothing behind. Only until a check
-// has succeeded does it also call INCR and DEL, as INCR cannot be called without a write. A
-// later check does not notice that INCR, EVAL or subscribing is refused since.
+// message to the channel "<prefix>probe". It leaves nothing behind. Until a check has
+// succeeded it also calls INCR and DEL, as INCR cannot be called without a write.
 //
 // An ACL user needs the keys ~<prefix>*, the channels &<prefix>* and
 //
 //	+eval +evalsha +get +set +exists +del +pttl +pexpire +incr +time
 //	+zadd +zrem +zrange +zrank +zcard +zpopmin
 //	+publish +subscribe +ping
-//	+xadd +xdel +xlen +xrange +xrevrange
+//	+xadd +xdel +xtrim +xlen +xrange +xrevrange +hincrby +hget +hset +hsetnx
 //	+psubscribe +unsubscribe +punsubscribe
 //
 // A lock node needs the first three lines, and of the channels &<prefix>lock:inbox:* only.
@@ -61,13 +59,12 @@
 // events, such as workflow:*, and what the application itself subscribes to are no part of
 // it: the health check subscriptions reports what Redis refuses of them.
 //
-// A check sends INFO server, INFO memory replication and the script in one round trip, on
-// one connection of the pool; in a Cluster one to each master, after CLUSTER SLOTS. Until a
-// check has succeeded it sends the script both by its hash and in full. At the same time it
-// tries to subscribe, on a connection beside the pool: for a moment to a channel and a glob
-// that nobody publishes to, in a Cluster also to a sharded channel. If that connection breaks
-// or takes too long, the check does not fail for it, nor if the glob is refused to this user:
-// that leaves an entry in ACL LOG.
+// A check takes one round trip, on one connection of the pool; in a Cluster one to each
+// master, after CLUSTER SLOTS. Until a check has succeeded it also tries to subscribe, on a
+// connection beside the pool, to a channel and a glob that nobody publishes to, in a Cluster
+// also to a sharded channel. If that connection breaks or takes too long, the check does not
+// fail for it, nor if the glob is refused to this user: that leaves an entry in ACL LOG. A
+// later check does not notice that INCR, EVAL or subscribing is refused since.
 //
 // They return an [*Error] with the address and one of the kinds [ErrUnreachable],
 // [ErrTLS], [ErrAuth], [ErrLoading], [ErrReadOnly], [ErrOutOfMemory], [ErrDisk],

@@ -22,43 +22,53 @@ const (
 
 // endpoint is where and how to connect, with the URL already taken apart.
 type endpoint struct {
-	mode    string
-	network string // tcp or unix
-	addrs   []string
-	options redis.UniversalOptions
-	tls     *security // nil without TLS
-	ownURL  bool      // of a lock node that is a URL, with credentials of its own
-	// provided are credentials that a provider may replace; nil without one.
-	provided *provided
+	mode     string
+	network  string // tcp or unix
+	addrs    []string
+	options  redis.UniversalOptions
+	tls      *security // nil without TLS
+	lockNode bool
+	ownURL   bool      // of a lock node that is a URL, with credentials of its own
+	provided *provided // credentials that a provider may replace; nil without one
 }
 
-// mainEndpoint derives the main server's endpoint from a complete, valid Config.
-func mainEndpoint(cfg *config.Config) (*endpoint, error) {
-	e := &endpoint{mode: modeSingle, network: "tcp", options: baseOptions(cfg)}
-	o := &e.options
-	o.Username, o.Password, o.DB = cfg.Username, cfg.Password, cfg.Database()
-	e.addrs = []string{net.JoinHostPort(strings.Trim(cfg.Host, "[]"), cfg.Port)}
+// endpoints returns the main server's endpoint, and those of the lock nodes, of a complete,
+// valid Config. While the gate is shut nobody is asked for credentials.
+func endpoints(cfg *config.Config, g *gate) ([]*endpoint, error) {
+	main, err := mainEndpoint(cfg, g)
+	if err != nil {
+		return nil, err
+	}
+	all := []*endpoint{main}
+	for _, node := range cfg.LockNodes {
+		e, err := lockEndpoint(cfg, node, main)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, e)
+	}
+	return all, nil
+}
 
-	var fromURL *redis.Options
+func mainEndpoint(cfg *config.Config, g *gate) (*endpoint, error) {
+	e := &endpoint{
+		mode: modeSingle, network: "tcp", addrs: []string{net.JoinHostPort(strings.Trim(cfg.Host, "[]"), cfg.Port)},
+		options: baseOptions(cfg), provided: newProvided(cfg.CredentialsProvider),
+	}
+	o := &e.options
+	o.Username, o.Password = cfg.Username, cfg.Password
+	var url *redis.Options
 	if cfg.URL != "" {
 		var err error
-		if fromURL, err = config.ParseURL(cfg.URL); err != nil {
+		if url, err = e.applyURL(cfg.URL); err != nil {
 			return nil, fmt.Errorf("client: %w", err)
 		}
-		e.network, e.addrs = fromURL.Network, []string{fromURL.Addr}
-		applyOptions(o, fromURL)
-		if fromURL.Password != "" {
-			o.Username, o.Password = fromURL.Username, fromURL.Password
-		} else {
-			o.Username = cmp.Or(fromURL.Username, o.Username)
-		}
 	}
-	e.provided = newProvided(cfg.CredentialsProvider)
-	o.CredentialsProviderContext = credentials(cfg, o.Username, e.provided)
+	o.DB = cfg.Database() // the URL may not name one
+	o.CredentialsProviderContext = g.bounds(credentials(cfg, o.Username, e.provided), cfg.DialTimeout)
 	switch {
 	case cfg.MasterName != "":
-		e.mode, e.addrs = modeSentinel, cfg.Addrs
-		o.MasterName = cfg.MasterName
+		e.mode, e.addrs, o.MasterName = modeSentinel, cfg.Addrs, cfg.MasterName
 		o.SentinelUsername, o.SentinelPassword = cfg.SentinelUsername, cfg.SentinelPassword
 	case cfg.Cluster:
 		e.mode = modeCluster
@@ -70,48 +80,74 @@ func mainEndpoint(cfg *config.Config) (*endpoint, error) {
 		return e, nil
 	}
 	var err error
-	if e.tls, err = newSecurity(cfg); err != nil {
-		return nil, err
-	}
-	if fromURL != nil {
-		e.tls.applySkipVerify(cfg.URL, fromURL)
-	}
-	return e, nil
+	e.tls, err = newSecurity(cfg, cfg.URL, url)
+	return e, err
 }
 
 // lockEndpoint derives the endpoint of one independent master. host:port takes
 // credentials and TLS from the main settings; a URL brings its own credentials and
 // says whether TLS is used, but shares the certificates.
 func lockEndpoint(cfg *config.Config, node string, main *endpoint) (*endpoint, error) {
-	if !strings.Contains(node, "://") {
-		e := &endpoint{
-			mode: modeSingle, network: "tcp", addrs: []string{node},
-			options: main.options, tls: main.tls, provided: main.provided,
-		}
+	e := &endpoint{mode: modeSingle, lockNode: true, ownURL: strings.Contains(node, "://")}
+	if !e.ownURL {
+		e.network, e.addrs, e.options, e.tls, e.provided = "tcp", []string{node}, main.options, main.tls, main.provided
 		// Locks live in the database that the application uses, but neither
 		// Sentinel nor Cluster reach beyond the main server.
 		e.options.MasterName, e.options.SentinelUsername, e.options.SentinelPassword = "", "", ""
 		return e, nil
 	}
-	fromURL, err := config.ParseURL(node)
+	e.options = baseOptions(cfg)
+	url, err := e.applyURL(node)
 	if err != nil {
 		return nil, fmt.Errorf("client: lock node: %w", err)
 	}
-	e := &endpoint{
-		mode: modeSingle, network: fromURL.Network, addrs: []string{fromURL.Addr},
-		options: baseOptions(cfg), ownURL: true,
-	}
-	e.options.Username, e.options.Password, e.options.DB = fromURL.Username, fromURL.Password, fromURL.DB
-	applyOptions(&e.options, fromURL)
-	if fromURL.TLSConfig == nil {
+	if url.TLSConfig == nil {
 		return e, nil
 	}
-	if e.tls, err = newSecurity(cfg); err != nil {
+	if e.tls, err = newSecurity(cfg, node, url); err != nil {
 		return nil, err
 	}
 	e.tls.config.ServerName = "" // the name to verify is that of the node
-	e.tls.applySkipVerify(node, fromURL)
 	return e, nil
+}
+
+// applyURL lets e lead to where a URL says, with the options that it names. They are the
+// ones that are not zero: zero is how go-redis says "not given".
+func (e *endpoint) applyURL(raw string) (*redis.Options, error) {
+	u, err := config.ParseURL(raw)
+	if err != nil {
+		return nil, err
+	}
+	e.network, e.addrs = u.Network, []string{u.Addr}
+	o := &e.options
+	if u.Password != "" {
+		o.Username, o.Password = u.Username, u.Password
+	} else {
+		o.Username = cmp.Or(u.Username, o.Username)
+	}
+	o.DB = u.DB
+	o.Protocol = cmp.Or(u.Protocol, o.Protocol)
+	o.ClientName = cmp.Or(u.ClientName, o.ClientName)
+	o.MaxRetries = cmp.Or(u.MaxRetries, o.MaxRetries)
+	o.MinRetryBackoff = cmp.Or(u.MinRetryBackoff, o.MinRetryBackoff)
+	o.MaxRetryBackoff = cmp.Or(u.MaxRetryBackoff, o.MaxRetryBackoff)
+	o.DialTimeout = cmp.Or(max(u.DialTimeout, 0), o.DialTimeout)
+	o.ReadTimeout = cmp.Or(u.ReadTimeout, o.ReadTimeout)
+	o.WriteTimeout = cmp.Or(u.WriteTimeout, o.WriteTimeout)
+	o.PoolFIFO = u.PoolFIFO
+	o.PoolSize = cmp.Or(u.PoolSize, o.PoolSize)
+	o.PoolTimeout = cmp.Or(max(u.PoolTimeout, 0), o.PoolTimeout)
+	o.MinIdleConns = cmp.Or(u.MinIdleConns, o.MinIdleConns)
+	o.MaxIdleConns = cmp.Or(u.MaxIdleConns, o.MaxIdleConns)
+	o.MaxActiveConns = u.MaxActiveConns
+	o.MaxConcurrentDials = u.MaxConcurrentDials
+	o.PipelinePoolSize = u.PipelinePoolSize
+	o.PipelineReadBufferSize = u.PipelineReadBufferSize
+	o.PipelineWriteBufferSize = u.PipelineWriteBufferSize
+	o.ConnMaxIdleTime = cmp.Or(u.ConnMaxIdleTime, o.ConnMaxIdleTime)
+	o.ConnMaxLifetime = cmp.Or(u.ConnMaxLifetime, o.ConnMaxLifetime)
+	o.ConnMaxLifetimeJitter = u.ConnMaxLifetimeJitter
+	return u, nil
 }
 
 // baseOptions are the settings that do not depend on the server.
@@ -154,32 +190,6 @@ func orNone[T int | time.Duration](v T) T {
 	return v
 }
 
-// applyOptions overrides o by the options that the query of a URL named. They are the
-// ones that are not zero: zero is how go-redis says "not given".
-func applyOptions(o *redis.UniversalOptions, u *redis.Options) {
-	o.Protocol = cmp.Or(u.Protocol, o.Protocol)
-	o.ClientName = cmp.Or(u.ClientName, o.ClientName)
-	o.MaxRetries = cmp.Or(u.MaxRetries, o.MaxRetries)
-	o.MinRetryBackoff = cmp.Or(u.MinRetryBackoff, o.MinRetryBackoff)
-	o.MaxRetryBackoff = cmp.Or(u.MaxRetryBackoff, o.MaxRetryBackoff)
-	o.DialTimeout = cmp.Or(max(u.DialTimeout, 0), o.DialTimeout)
-	o.ReadTimeout = cmp.Or(u.ReadTimeout, o.ReadTimeout)
-	o.WriteTimeout = cmp.Or(u.WriteTimeout, o.WriteTimeout)
-	o.PoolFIFO = u.PoolFIFO
-	o.PoolSize = cmp.Or(u.PoolSize, o.PoolSize)
-	o.PoolTimeout = cmp.Or(max(u.PoolTimeout, 0), o.PoolTimeout)
-	o.MinIdleConns = cmp.Or(u.MinIdleConns, o.MinIdleConns)
-	o.MaxIdleConns = cmp.Or(u.MaxIdleConns, o.MaxIdleConns)
-	o.MaxActiveConns = u.MaxActiveConns
-	o.MaxConcurrentDials = u.MaxConcurrentDials
-	o.PipelinePoolSize = u.PipelinePoolSize
-	o.PipelineReadBufferSize = u.PipelineReadBufferSize
-	o.PipelineWriteBufferSize = u.PipelineWriteBufferSize
-	o.ConnMaxIdleTime = cmp.Or(u.ConnMaxIdleTime, o.ConnMaxIdleTime)
-	o.ConnMaxLifetime = cmp.Or(u.ConnMaxLifetime, o.ConnMaxLifetime)
-	o.ConnMaxLifetimeJitter = u.ConnMaxLifetimeJitter
-}
-
 // pipelinePoolSize is how many connections go-redis has for pipelines, beside its
 // pool: 0 is how the option says "the default", and below that there are none.
 func (e *endpoint) pipelinePoolSize() int {
@@ -203,9 +213,7 @@ func (e *endpoint) connect(dial dialFunc) redis.UniversalClient {
 	if e.tls != nil {
 		o.TLSConfig = e.tls.config // shown by Options; our dialer does the handshake
 	}
-	// go-redis would begin to open idle connections inside its constructor. See
-	// idleKeeper.
-	o.MinIdleConns = 0
+	o.MinIdleConns = 0 // see idleKeeper
 	switch e.mode {
 	case modeSentinel:
 		return redis.NewFailoverClient(o.Failover())

@@ -3,6 +3,8 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -28,12 +30,18 @@ var ErrInvalidArgument = arguments.ErrInvalid
 // module share it.
 type ArgumentError = arguments.Error
 
+// errZero is the error of calls on a nil or zero Redis.
+func errZero() error {
+	return &ArgumentError{Argument: "Redis", Reason: "is nil or zero; New and NewRedis make one"}
+}
+
 // Kinds of trouble with the server, found in an [Error].
 var (
 	// ErrUnreachable: no connection, no answer in time, or a server that is too
 	// busy to give one.
 	ErrUnreachable = errors.New("client: server unreachable")
-	// ErrTLS: the server was reached but the TLS handshake failed.
+	// ErrTLS: the server was reached but the TLS handshake failed, which includes a client
+	// certificate that it misses or refuses.
 	ErrTLS = errors.New("client: TLS handshake failed")
 	// ErrAuth: user or password are wrong or missing.
 	ErrAuth = errors.New("client: authentication failed")
@@ -136,24 +144,130 @@ func isAuth(err error) bool {
 }
 
 // permanent reports whether waiting cannot cure err. A start waits for memory and for a
-// disk (OOM, MISCONF), which somebody may free while it does, although
-// redisx.IsTransient does not have a command repeated for them: that is not a matter of
-// moments.
+// disk, which somebody may free while it does, although redisx.IsTransient does not have a
+// command repeated for them: that is not a matter of moments.
 func permanent(err error) bool {
-	for _, kind := range []error{ErrAuth, ErrTLS, ErrRefused, ErrUnsupported, ErrNotStarted, ErrClosed} {
-		if errors.Is(err, kind) {
-			return true
-		}
-	}
-	return false
-}
-
-// errZero is the error of calls on a nil or zero Redis.
-func errZero() error {
-	return &ArgumentError{Argument: "Redis", Reason: "is nil or zero; New and NewRedis make one"}
+	lasting := []error{ErrAuth, ErrTLS, ErrRefused, ErrUnsupported, ErrNotStarted, ErrClosed}
+	return slices.ContainsFunc(lasting, func(kind error) bool { return errors.Is(err, kind) })
 }
 
 // isContext reports whether err only says that a context ended.
 func isContext(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+}
+
+// explain makes an *Error of what a check of the server at addr met, in words that say
+// what to change where that is known. It returns ErrNotStarted and ErrClosed as they
+// are.
+func (s *server) explain(ctx context.Context, addr string, err error) error {
+	if known, ok := errors.AsType[*Error](err); ok {
+		return known
+	}
+	kind, short := classify(err), discreetReply(err)
+	switch {
+	case errors.Is(kind, ErrNotStarted), errors.Is(kind, ErrClosed):
+		return kind
+	case errors.Is(kind, ErrTLS), errors.Is(kind, ErrUnreachable):
+		if trouble := s.tlsTrouble(ctx, err); trouble != nil {
+			kind, short = ErrTLS, trouble
+		} else {
+			short = advised(s.endpoint.tlsAdvice(err), short)
+		}
+	case errors.Is(kind, ErrAuth):
+		short = advised(s.endpoint.credentialsAdvice(err), short)
+	case errors.Is(kind, ErrRefused):
+		if problem := s.mismatch(ctx, err); problem != "" {
+			return s.failure(addr, ErrUnsupported, advised(problem, short))
+		}
+		short = s.refusal(err)
+	}
+	return s.failure(addr, kind, short)
+}
+
+// failure is the error of a check of the server at addr, which is that of s or, in a
+// Cluster, of one of its nodes.
+func (s *server) failure(addr string, kind, err error) *Error {
+	return &Error{Addr: addr, LockNode: s.endpoint.lockNode, Kind: kind, Err: err}
+}
+
+// advised puts advice, if there is any, before the error that it is about.
+func advised(advice string, err error) error {
+	if advice == "" {
+		return err
+	}
+	return fmt.Errorf("%s (%w)", advice, err)
+}
+
+// credentialsAdvice says which setting to look at when a server does not accept the
+// credentials, as err says.
+func (e *endpoint) credentialsAdvice(err error) string {
+	user, password, text := "Username (REDIS_USERNAME)", "Password (REDIS_PASSWORD)", err.Error()
+	fromURL := " or the user part of the URL"
+	if e.mode == modeSentinel {
+		fromURL = "" // there is no URL then
+	}
+	switch {
+	case e.ownURL:
+		return "check the user part of its URL in LockNodes (REDIS_LOCK_NODES)"
+	case strings.Contains(text, allSentinels):
+		user, password = "SentinelUsername (REDIS_SENTINEL_USERNAME)", "SentinelPassword (REDIS_SENTINEL_PASSWORD)"
+	case e.options.CredentialsProviderContext != nil:
+		return "check what PasswordFile (REDIS_PASSWORD_FILE), Credentials or CredentialsProvider provide"
+	}
+	if strings.Contains(text, "NOAUTH") {
+		return "set " + password + fromURL
+	}
+	return "check " + user + " and " + password + fromURL
+}
+
+// databaseAdvice says which setting to look at when the database does not exist.
+func (e *endpoint) databaseAdvice() string {
+	switch {
+	case e.ownURL:
+		return "check the path of its URL in LockNodes (REDIS_LOCK_NODES)"
+	case e.mode == modeSentinel:
+		return "check DB (REDIS_DB)"
+	default:
+		return "check DB (REDIS_DB) or the path of the URL"
+	}
+}
+
+// refusal says in words what the server refuses, without what it quotes.
+func (s *server) refusal(err error) error {
+	tried, err := triedCommand(err)
+	text, short := err.Error(), discreetReply(err)
+	unknown := unknownCommand(err)
+	if strings.Contains(text, "Unknown Redis command called from script") {
+		unknown = tried
+	}
+	// The second is how Redis 7.0 says the first within a script.
+	inScript := strings.Contains(text, "user executing the script can't")
+	switch {
+	case unknown != "":
+		return fmt.Errorf("the server does not know %s, which is needed: %w", unknown, short)
+	case redis.HasErrorPrefix(err, "DENIED"):
+		return advised("it is in protected mode; set a password there, or a user in its ACL", short)
+	case strings.Contains(text, "DB index is out of range"):
+		return advised(s.endpoint.databaseAdvice(), short)
+	case !redis.IsPermissionError(err) && !inScript:
+		return short
+	}
+	user := "the user"
+	if name := s.endpoint.options.Username; name != "" && s.endpoint.provided == nil {
+		user = "user " + name
+	}
+	_, command, named := strings.Cut(text, "run the '")
+	command, _, _ = strings.Cut(command, "'")
+	switch {
+	case named:
+		return fmt.Errorf("%s may not run %s: %w", user, strings.ToUpper(strings.ReplaceAll(command, "|", " ")), short)
+	case inScript && strings.Contains(text, "this command"):
+		return fmt.Errorf("%s may not run %s: %w", user, tried, short)
+	case strings.Contains(text, "channel"):
+		return fmt.Errorf("%s may not publish to channels that begin with %q: %w", user, s.prefix, short)
+	case strings.Contains(text, "key"):
+		return fmt.Errorf("%s may not read and write keys that begin with %q: %w", user, s.prefix, short)
+	default:
+		return fmt.Errorf("%s lacks a permission: %w", user, short)
+	}
 }

@@ -144,16 +144,61 @@ func TestTLSAdvice(t *testing.T) {
 			require.ErrorIs(t, err, ErrTLS)
 		})
 	}
-	t.Run("client certificate", func(t *testing.T) {
-		t.Parallel()
-		strict := redistest.Start(t, redistest.WithTLS(), redistest.WithConfig("tls-auth-clients", "yes"))
-		r := open(t, &config.Config{URL: "rediss://" + strict.Addr(), TLSCAFile: strict.CAFile()})
-		eventually(t, func() bool { // the alert may be lost to the reset that follows it
-			err := r.HealthCheck(t.Context())
-			require.Error(t, err)
-			return strings.Contains(err.Error(), "set TLSCertFile and TLSKeyFile (REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE) (")
-		}, "the server asks for a certificate")
-	})
+}
+
+// The first check says what is wrong with the client certificate, although the server's words
+// may be lost when it closes the connection.
+func TestClientCertificateAdvice(t *testing.T) {
+	t.Parallel()
+	demanding := []redistest.Option{redistest.WithTLS(), redistest.WithConfig("tls-auth-clients", "yes")}
+	strict := redistest.Start(t, demanding...)
+	old := redistest.Start(t, append(demanding, redistest.WithConfig("tls-protocols", "TLSv1.2"))...)
+	stranger := redistest.Start(t, redistest.WithTLS()) // of another authority
+	url, ca := "rediss://"+strict.Addr(), strict.CAFile()
+	const files = "TLSCertFile and TLSKeyFile (REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE) ("
+	none := strict.TLSConfig()
+	none.Certificates = nil
+	foreign := strict.TLSConfig()
+	foreign.Certificates = stranger.TLSConfig().Certificates
+	for name, test := range map[string]struct {
+		cfg  config.Config
+		says string
+	}{
+		"none":          {config.Config{URL: url, TLSCAFile: ca}, "the server wants a client certificate: set " + files},
+		"none, own TLS": {config.Config{URL: url, TLSConfig: none}, "the server wants a client certificate: set Certificates of TLSConfig ("},
+		"none, TLS 1.2": {
+			config.Config{URL: "rediss://" + old.Addr(), TLSCAFile: old.CAFile()}, "the server may want a client certificate: set " + files,
+		},
+		"foreign": {
+			config.Config{URL: url, TLSCAFile: ca, TLSCertFile: stranger.CertFile(), TLSKeyFile: stranger.KeyFile()},
+			"the server refuses the client certificate: check " + files,
+		},
+		"foreign, own TLS": {
+			config.Config{URL: url, TLSConfig: foreign}, "the server refuses the client certificate: check Certificates of TLSConfig (",
+		},
+		"foreign, TLS 1.2": {
+			config.Config{URL: "rediss://" + old.Addr(), TLSCAFile: old.CAFile(), TLSCertFile: stranger.CertFile(), TLSKeyFile: stranger.KeyFile()},
+			"the server refuses the client certificate: check " + files,
+		},
+		"none, lock node": {
+			config.Config{URL: stranger.URL(), TLSSkipVerify: true, LockNodes: []string{url}},
+			"the server wants a client certificate: set " + files,
+		},
+		"none, Cluster": {
+			config.Config{Cluster: true, Addrs: []string{strict.Addr()}, TLSEnabled: true, TLSCAFile: ca},
+			"the server wants a client certificate: set " + files,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test.cfg.PingTimeout = patience
+			for range 5 {
+				err := diagnosis(t, test.cfg)
+				require.ErrorContains(t, err, test.says)
+				require.ErrorIs(t, err, ErrTLS)
+			}
+		})
+	}
 }
 
 // Where in the probe's script a refusal arose says nothing to anybody else.

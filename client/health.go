@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/compozy/cache/internal/redisx"
@@ -18,19 +19,26 @@ const (
 
 // HealthCheck asks the server whether it can do what this module needs, within the
 // ping timeout and ctx: answer, run scripts, and let this user do what locks and events
-// do, see the package comment. In a Cluster it asks every master. It takes one round trip
-// on one connection of the pool (in a Cluster one before, and one to each master). Only until
-// a check has succeeded does it open a connection, to find out whether this user may
-// subscribe. It leaves nothing behind. A check without an answer has the idle connections
-// there replaced, which a firewall may have forgotten, unless ctx left it less than half of
-// the ping timeout.
+// do, see the package comment. In a Cluster it asks every master. A check without an answer
+// has the idle connections there replaced, which a firewall may have forgotten, unless ctx
+// left it less than half of the ping timeout. It leaves nothing behind.
 //
 // It returns nil, ErrInvalidArgument without a ctx, ErrNotStarted, ErrClosed, or an
 // *Error whose kind tells what is wrong: any of those in this package. What the server
-// does not say, because the user may not ask for INFO, counts as well; see [Redis.Warnings].
+// does not say, because the user may not ask for INFO, is a warning; see [Redis.Warnings].
 // Safe for concurrent use.
 func (r *Redis) HealthCheck(ctx context.Context) error {
 	return r.check(ctx, func(ctx context.Context) error { return r.main.check(ctx) })
+}
+
+// CheckLockNodes asks the lock nodes what HealthCheck asks the main server, within the ping
+// timeout and ctx. It returns nil if a majority of them can hold locks and no two that
+// answered are one server under two names, and without lock nodes.
+//
+// It returns ErrInvalidArgument without a ctx, ErrNotStarted, ErrClosed, or an *Error
+// that names one of the nodes. Safe for concurrent use.
+func (r *Redis) CheckLockNodes(ctx context.Context) error {
+	return r.check(ctx, func(ctx context.Context) error { return checkAll(ctx, r.nodes) })
 }
 
 // check asks a question within the ping timeout and ctx, of a client that is in use.
@@ -43,16 +51,84 @@ func (r *Redis) check(ctx context.Context, question func(context.Context) error)
 	return question(ctx)
 }
 
+// usable returns an error when there is no point in asking Redis.
+func (r *Redis) usable(ctx context.Context) error {
+	if r.zero() {
+		return errZero()
+	}
+	if ctx == nil {
+		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
+	}
+	if err := r.gate.check(); err != nil {
+		return classify(err)
+	}
+	return nil
+}
+
+// checkAll checks all of nodes at once and returns an error if no majority is fit: one that
+// time does not cure, if that is why there can be no majority.
+func checkAll(ctx context.Context, nodes []*server) error {
+	errs := make([]error, len(nodes))
+	var all sync.WaitGroup
+	for i, node := range nodes {
+		all.Go(func() { errs[i] = node.check(ctx) })
+	}
+	all.Wait()
+	if err := sameServer(nodes, errs); err != nil {
+		return err
+	}
+	var passing, lasting []error
+	for _, err := range errs {
+		switch {
+		case err == nil:
+		case permanent(err):
+			lasting = append(lasting, err)
+		default:
+			passing = append(passing, err)
+		}
+	}
+	spare := (len(nodes) - 1) / 2 // how many may fail
+	switch {
+	case len(passing)+len(lasting) <= spare:
+		return nil
+	case len(lasting) > spare:
+		return lasting[0]
+	default:
+		return passing[0]
+	}
+}
+
+// sameServer returns an error if two nodes that answered are one server under two names:
+// it would have two votes, and its loss be that of two.
+func sameServer(nodes []*server, errs []error) error {
+	seen := make(map[string]*server)
+	for i, node := range nodes {
+		node.mu.Lock()
+		id := node.runID
+		node.mu.Unlock()
+		if errs[i] != nil || id == "" {
+			continue
+		}
+		if other := seen[id]; other != nil {
+			return node.failure(node.endpoint.String(), ErrUnsupported, fmt.Errorf(
+				"it is the same server as lock node %s; LockNodes (REDIS_LOCK_NODES) are independent servers", other.endpoint))
+		}
+		seen[id] = node
+	}
+	return nil
+}
+
 // Warnings returns what the last successful checks of the server and the lock nodes
 // found that need not be wrong, but may surprise: a maxmemory-policy that may evict
-// locks, a replica that accepts writes, a server whose version is unknown, or a Cluster that refuses COMMAND. Each is
-// logged once. The health report shows them. Safe for concurrent use.
+// locks, a replica that accepts writes, a server whose version is unknown, or a Cluster
+// that refuses COMMAND. Each is logged once. The health report shows them. Safe for
+// concurrent use.
 func (r *Redis) Warnings() []string {
 	if r.zero() {
 		return nil
 	}
 	var all []string
-	for _, s := range append([]*server{r.main}, r.nodes...) {
+	for _, s := range r.servers {
 		s.mu.Lock()
 		all = append(all, s.warnings...)
 		s.mu.Unlock()
@@ -77,7 +153,7 @@ func (r *Redis) WaitReady(ctx context.Context) error {
 		if err := r.usable(ctx); err != nil {
 			return err
 		}
-		err := r.tryUntil(redisx.Background(ctx))
+		err := r.try(redisx.Background(ctx))
 		if err == nil {
 			return nil
 		}
@@ -94,11 +170,19 @@ func (r *Redis) WaitReady(ctx context.Context) error {
 	}
 }
 
-// tryUntil tries once, and returns at once if ctx is cancelled: a read that is under way ends with its deadline, or
-// with Close.
-func (r *Redis) tryUntil(ctx context.Context) error {
+// try asks the server and the lock nodes once. It returns at once if ctx is cancelled: a read
+// that is under way ends with its deadline, or with Close.
+func (r *Redis) try(ctx context.Context) error {
+	limited, cancel := context.WithTimeout(ctx, 2*r.cfg.PingTimeout)
 	done := make(chan error, 1)
-	go func() { done <- r.try(ctx) }()
+	go func() {
+		defer cancel()
+		err := r.main.check(limited)
+		if err == nil {
+			err = checkAll(limited, r.nodes)
+		}
+		done <- err
+	}()
 	select {
 	case err := <-done:
 		return err
@@ -110,16 +194,6 @@ func (r *Redis) tryUntil(ctx context.Context) error {
 	return r.main.failure(r.main.endpoint.String(), ErrUnreachable, ctx.Err())
 }
 
-// try asks the server and the lock nodes once.
-func (r *Redis) try(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*r.cfg.PingTimeout)
-	defer cancel()
-	if err := r.main.check(ctx); err != nil {
-		return err
-	}
-	return checkAll(ctx, r.nodes)
-}
-
 // because adds to err that a context ended, unless it says so.
 func because(err, ended error) error {
 	known, ok := errors.AsType[*Error](err)
@@ -129,22 +203,4 @@ func because(err, ended error) error {
 	with := *known
 	with.Err = fmt.Errorf("%w (%w)", known.Err, ended)
 	return &with
-}
-
-// usable returns an error when there is no point in asking Redis.
-func (r *Redis) usable(ctx context.Context) error {
-	if r.zero() {
-		return errZero()
-	}
-	if ctx == nil {
-		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
-	}
-	switch r.gate.state.Load() {
-	case gateShut:
-		return ErrNotStarted
-	case gateClosed:
-		return ErrClosed
-	default:
-		return nil
-	}
 }

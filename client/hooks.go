@@ -2,8 +2,6 @@ package client
 
 import (
 	"context"
-	"errors"
-	"net"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -11,33 +9,53 @@ import (
 	"github.com/compozy/cache/internal/redisx"
 )
 
-// hook stands before every command: it refuses what comes before Open or after Close,
-// and measures the rest. It must not allocate, since it runs for every command.
-type hook struct {
-	gate    *gate
-	metrics *metrics
-	server  *server // to note that it has answered
-	// sentinelPassword is what the sentinels' replies must not show.
-	sentinelPassword string
+// guardHook refuses what comes before Open or after Close, and keeps passwords out of errors.
+// It is all that the node clients of a Cluster have, which the Cluster client also uses for
+// purposes of its own, and that clients have beside the pool's, see Redis.ConnectionHook.
+type guardHook struct {
+	gate             *gate
+	sentinelPassword string // what the sentinels' replies must not show
 }
 
-var _ redis.Hook = (*hook)(nil)
+var _ redis.Hook = guardHook{}
 
 // DialHook guards connections that no command asked for.
-func (h *hook) DialHook(next redis.DialHook) redis.DialHook {
+func (h guardHook) DialHook(next redis.DialHook) redis.DialHook {
 	return h.gate.guardDial(hideSentinels(h.sentinelPassword, next))
 }
 
-// ProcessHook guards and measures a single command.
-func (h *hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+// ProcessHook guards a single command.
+func (h guardHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		if err := h.gate.enter(); err != nil {
 			cmd.SetErr(err)
 			return err
 		}
 		defer h.gate.leave()
+		return greet(ctx, cmd, next)
+	}
+}
+
+// ProcessPipelineHook changes nothing. Unlike the others it is called for every
+// pipeline, so a function made here would be an allocation each time.
+func (h guardHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// commandHook also measures what the application sends. It must not allocate, since it runs
+// for every command.
+type commandHook struct {
+	guardHook
+
+	metrics *metrics
+	server  *server // to note that it has answered
+}
+
+// ProcessHook guards and measures a single command.
+func (h *commandHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return h.guardHook.ProcessHook(func(ctx context.Context, cmd redis.Cmder) error {
 		start := time.Now()
-		err := greet(ctx, cmd, next)
+		err := next(ctx, cmd)
 		m := h.metrics.command(cmd.Name())
 		m.seconds.Observe(time.Since(start).Seconds())
 		m.count(err)
@@ -45,17 +63,15 @@ func (h *hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 			h.server.succeeded()
 		}
 		return err
-	}
+	})
 }
 
 // ProcessPipelineHook guards and measures a pipeline: the commands are counted one
 // by one, the time once.
-func (h *hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (h *commandHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		if err := h.gate.enter(); err != nil {
-			for _, cmd := range cmds {
-				cmd.SetErr(err)
-			}
+			redisx.Unsent(cmds, err)
 			return err
 		}
 		defer h.gate.leave()
@@ -70,41 +86,6 @@ func (h *hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 		}
 		return err
 	}
-}
-
-// nodeHook guards the node clients of a Cluster, which the Cluster client uses for
-// purposes of its own, such as finding the other nodes. It measures nothing: the
-// commands were measured when they entered the Cluster client. It also guards clients
-// beside the pool's, see Redis.ConnectionHook.
-type nodeHook struct {
-	gate *gate
-	// sentinelPassword is what the sentinels' replies must not show.
-	sentinelPassword string
-}
-
-var _ redis.Hook = nodeHook{}
-
-// DialHook guards connections that no command asked for.
-func (h nodeHook) DialHook(next redis.DialHook) redis.DialHook {
-	return h.gate.guardDial(hideSentinels(h.sentinelPassword, next))
-}
-
-// ProcessHook guards a single command.
-func (h nodeHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		if err := h.gate.enter(); err != nil {
-			cmd.SetErr(err)
-			return err
-		}
-		defer h.gate.leave()
-		return greet(ctx, cmd, next)
-	}
-}
-
-// ProcessPipelineHook changes nothing. Unlike the others it is called for every
-// pipeline, so a function made here would be an allocation each time.
-func (h nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
 }
 
 // greet runs cmd. What begins the use of a connection is never sent twice, and its error
@@ -140,38 +121,4 @@ func hideInPipeline(cmds []redis.Cmder, err error) error {
 		}
 	}
 	return err
-}
-
-// Values of the label status.
-const (
-	statusOK = iota
-	statusError
-	statusTimeout
-	statusCanceled
-	statuses
-)
-
-// statusName returns the label of a status.
-func statusName(status int) string {
-	return [statuses]string{"ok", "error", "timeout", "canceled"}[status]
-}
-
-// status classifies the outcome of a command.
-func status(err error) int {
-	// Only a bare redis.Nil is a missing key: go-redis wraps that of sentinels that do
-	// not know the master in the error of every command.
-	if err == nil || err == redis.Nil { //nolint:errorlint // see above
-		return statusOK
-	}
-	var timeout net.Error
-	switch {
-	case errors.Is(err, context.Canceled):
-		return statusCanceled
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, redis.ErrPoolTimeout):
-		return statusTimeout
-	case errors.As(err, &timeout) && timeout.Timeout():
-		return statusTimeout
-	default:
-		return statusError
-	}
 }

@@ -10,18 +10,13 @@ import (
 	"github.com/compozy/cache/internal/redisx"
 )
 
-// idleInterval is how often the number of idle connections is looked at. It only
-// matters after connections broke or a master changed, so it need not be quick.
-const idleInterval = 10 * time.Second
-
 // idleKeeper keeps MinIdleConns connections open, in a Cluster to every master.
 // go-redis would do so itself, but it begins inside its constructor, before the
 // gate is open, and fails there.
 type idleKeeper struct {
-	server *server
-	// least is how many idle connections there should be.
-	least   int
-	every   time.Duration
+	server  *server
+	least   int           // how many idle connections there should be
+	every   time.Duration // how often that is looked at
 	running sync.WaitGroup
 }
 
@@ -31,7 +26,8 @@ func newIdleKeeper(s *server) *idleKeeper {
 	if least <= 0 {
 		return nil
 	}
-	return &idleKeeper{server: s, least: least, every: idleInterval}
+	// Only after connections broke or a master changed is there anything to do.
+	return &idleKeeper{server: s, least: least, every: 10 * time.Second}
 }
 
 // start begins to keep connections open until the gate closes. It does not wait.
@@ -93,15 +89,11 @@ func (k *idleKeeper) fill(ctx context.Context, c *redis.Client) {
 	if idle >= k.least || total+k.least-idle > k.server.endpoint.options.PoolSize {
 		return // enough, or the pool is busy and grows by itself
 	}
-	held := make([]*redis.Conn, 0, k.least)
 	for range k.least {
 		conn := c.Conn()
-		held = append(held, conn)
+		defer func() { _ = conn.Close() }() // back to the pool, unless it is broken
 		if conn.Ping(ctx).Err() != nil {
-			break
+			return
 		}
-	}
-	for _, conn := range held {
-		_ = conn.Close() // back to the pool, unless it is broken
 	}
 }

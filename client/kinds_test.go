@@ -195,12 +195,3 @@ func TestServerVersion(t *testing.T) {
 		require.Equal(t, test.outdated, adviceForVersion(test.info) != "", test.info)
 	}
 }
-
-func TestKeyTag(t *testing.T) {
-	t.Parallel()
-	require.Equal(t, 0x31c3%slotCount, hashSlot("123456789"), "the specification's own example")
-	for first := 0; first < slotCount; first += 1021 {
-		tag := keyTag(first, first)
-		require.Equal(t, first, hashSlot(strings.Trim(tag, "{}")))
-	}
-}

@@ -1,49 +1,43 @@
 package client
 
 import (
-	"maps"
+	"context"
+	"errors"
+	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 )
 
-// maxCommands bounds the values of the label command.
+// maxCommands bounds the values of the label command. All commands beyond count as "other".
 const maxCommands = 128
 
-// otherCommand stands for all commands beyond them.
-const otherCommand = "other"
-
-// metrics is the collector of one client. Measuring a command takes two map reads
-// and a few atomic additions, and allocates nothing once the command is known.
+// metrics is the collector of one client. Measuring a command takes a few map reads
+// and atomic additions, and allocates nothing once the command is known.
 type metrics struct {
 	commands *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	pipeline prometheus.Observer
-	pool     poolDescs
+	pool     []poolMetric
+	limit    *prometheus.Desc
+	pubsub   *prometheus.Desc
 
-	// known maps command names to their metrics. Readers load it without a lock;
-	// writers replace it under mu, which happens once per name.
-	known atomic.Pointer[map[string]*commandMetrics]
-	mu    sync.Mutex
+	mu    sync.RWMutex // protects known
+	known map[string]*commandMetrics
 	other *commandMetrics
 
-	// set by watch, before the collector is handed out
-	stats func() *redis.PoolStats
-	main  *endpoint
+	// main and nodes have the pools. They are set before the collector is handed out.
+	main  *server
 	nodes []*server
 }
 
 // commandMetrics are the metrics of one command.
 type commandMetrics struct {
-	counts  [statuses]prometheus.Counter
+	counts  map[string]prometheus.Counter // by status
 	seconds prometheus.Observer
 }
-
-// count counts one outcome.
-func (m *commandMetrics) count(err error) { m.counts[status(err)].Inc() }
 
 // newMetrics creates the metrics of the instance called name.
 func newMetrics(name string) *metrics {
@@ -61,55 +55,47 @@ func newMetrics(name string) *metrics {
 			// From a fast answer on the same machine to the read timeout.
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
 		}, []string{"command"}),
-		pool: newPoolDescs(labels),
+		known: make(map[string]*commandMetrics),
+		pool:  poolMetrics(labels),
+		limit: prometheus.NewDesc("cache_client_pool_max_connections",
+			"Connections in use at most: per server, and of all lock nodes together.", []string{"pool"}, labels),
+		pubsub: prometheus.NewDesc("cache_client_pubsub_connections", "Open subscribing connections.", nil, labels),
 	}
-	m.known.Store(&map[string]*commandMetrics{})
 	m.pipeline = m.seconds.WithLabelValues("pipeline")
-	m.other = m.create(otherCommand)
+	m.other = m.create("other")
 	return m
 }
 
-// watch sets what is exported about pools: the main client's statistics, where
-// their sizes are, and the lock nodes.
-func (m *metrics) watch(stats func() *redis.PoolStats, main *endpoint, nodes []*server) {
-	m.stats, m.main, m.nodes = stats, main, nodes
-}
-
-// command returns the metrics of the command called name.
+// command returns the metrics of the command called name. There are such as long as there is
+// room and the name looks like one: a key passed to Do by mistake must not become a label.
 func (m *metrics) command(name string) *commandMetrics {
-	if c, ok := (*m.known.Load())[name]; ok {
+	m.mu.RLock()
+	c := m.known[name]
+	m.mu.RUnlock()
+	if c != nil {
 		return c
 	}
-	return m.learn(name)
-}
-
-// learn adds a command, as long as there is room and the name looks like one: a key
-// passed to Do by mistake must not become a label.
-func (m *metrics) learn(name string) *commandMetrics {
 	if !isCommandName(name) {
 		return m.other
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	old := *m.known.Load()
-	if c, ok := old[name]; ok {
+	if c := m.known[name]; c != nil {
 		return c
 	}
-	if len(old) >= maxCommands {
+	if len(m.known) >= maxCommands {
 		return m.other
 	}
-	next := maps.Clone(old)
-	next[name] = m.create(name)
-	m.known.Store(&next)
-	return next[name]
+	m.known[name] = m.create(name)
+	return m.known[name]
 }
 
 // create makes the metrics of one command. Prometheus creates a series when its
 // labels are first named, so each known command has all its statuses, at 0.
 func (m *metrics) create(name string) *commandMetrics {
-	c := &commandMetrics{seconds: m.seconds.WithLabelValues(name)}
-	for i := range c.counts {
-		c.counts[i] = m.commands.WithLabelValues(name, statusName(i))
+	c := &commandMetrics{seconds: m.seconds.WithLabelValues(name), counts: make(map[string]prometheus.Counter)}
+	for _, s := range []string{statusOK, statusError, statusTimeout, statusCanceled} {
+		c.counts[s] = m.commands.WithLabelValues(name, s)
 	}
 	return c
 }
@@ -124,101 +110,130 @@ func isCommandName(name string) bool {
 	return name != "" && len(name) <= 24
 }
 
+// count counts one outcome.
+func (m *commandMetrics) count(err error) { m.counts[status(err)].Inc() }
+
+// Values of the label status.
+const (
+	statusOK       = "ok"
+	statusError    = "error"
+	statusTimeout  = "timeout"
+	statusCanceled = "canceled"
+)
+
+// status classifies the outcome of a command.
+func status(err error) string {
+	// Only a bare redis.Nil is a missing key: go-redis wraps that of sentinels that do
+	// not know the master in the error of every command.
+	if err == nil || err == redis.Nil { //nolint:errorlint // see above
+		return statusOK
+	}
+	var timeout net.Error
+	switch {
+	case errors.Is(err, context.Canceled):
+		return statusCanceled
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, redis.ErrPoolTimeout),
+		errors.As(err, &timeout) && timeout.Timeout():
+		return statusTimeout
+	default:
+		return statusError
+	}
+}
+
 var _ prometheus.Collector = (*metrics)(nil)
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	m.commands.Describe(ch)
 	m.seconds.Describe(ch)
-	m.pool.describe(ch)
+	for i, p := range m.pool {
+		if i == 0 || p.desc != m.pool[i-1].desc { // open connections have two values
+			ch <- p.desc
+		}
+	}
+	ch <- m.limit
+	ch <- m.pubsub
 }
 
 // Collect implements prometheus.Collector.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	m.commands.Collect(ch)
 	m.seconds.Collect(ch)
-	main := m.stats()
-	m.pool.collect(ch, "main", m.main.options.PoolSize, main)
+	main := m.main.poolStats()
+	m.collectPool(ch, "main", m.main.endpoint.options.PoolSize, main)
 	if main.PipelineStats != nil {
-		m.pool.collect(ch, "pipeline", m.main.pipelinePoolSize(), (*redis.PoolStats)(main.PipelineStats))
+		m.collectPool(ch, "pipeline", m.main.endpoint.pipelinePoolSize(), (*redis.PoolStats)(main.PipelineStats))
 	}
 	pubsub := main.PubSubStats.Active
 	if len(m.nodes) > 0 {
-		sum, size := &redis.PoolStats{}, 0
+		var pools []*redis.PoolStats
+		size := 0
 		for _, n := range m.nodes {
-			addStats(sum, n.client.PoolStats())
+			stats := n.poolStats()
+			pools = append(pools, stats)
+			if stats.PipelineStats != nil {
+				pools = append(pools, (*redis.PoolStats)(stats.PipelineStats))
+			}
 			size += n.endpoint.options.PoolSize + n.endpoint.pipelinePoolSize()
+			pubsub += stats.PubSubStats.Active
 		}
-		m.pool.collect(ch, "lock_nodes", size, sum)
-		pubsub += sum.PubSubStats.Active
+		m.collectPool(ch, "lock_nodes", size, pools...)
 	}
-	ch <- prometheus.MustNewConstMetric(m.pool.pubsub, prometheus.GaugeValue, float64(pubsub))
+	ch <- prometheus.MustNewConstMetric(m.pubsub, prometheus.GaugeValue, float64(pubsub))
 }
 
-// poolDescs describe the metrics of the connection pools, which go-redis counts
-// itself and which are read when they are collected.
-type poolDescs struct {
-	hits, misses, timeouts, waits, waitSeconds, stale *prometheus.Desc
-	conns, limit, pubsub                              *prometheus.Desc
+// poolStats returns the statistics of the pools. Those of a Cluster are left out until one
+// of its commands has succeeded: before, go-redis would look for the nodes first, and a
+// scrape would wait for a network that does not answer.
+func (s *server) poolStats() *redis.PoolStats {
+	if s.endpoint.mode == modeCluster && !s.answered.Load() {
+		return &redis.PoolStats{}
+	}
+	return s.client.PoolStats()
 }
 
-func newPoolDescs(labels prometheus.Labels) poolDescs {
-	desc := func(name, help string, variable ...string) *prometheus.Desc {
-		return prometheus.NewDesc("cache_client_"+name, help, variable, labels)
+// poolMetric is a metric of the connection pools, which go-redis counts itself and which
+// are read when they are collected.
+type poolMetric struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	state []string // the value of the label state, for connections
+	value func(*redis.PoolStats) float64
+}
+
+func poolMetrics(labels prometheus.Labels) []poolMetric {
+	counter := func(name, help string, value func(*redis.PoolStats) float64) poolMetric {
+		desc := prometheus.NewDesc("cache_client_pool_"+name+"_total", help, []string{"pool"}, labels)
+		return poolMetric{desc, prometheus.CounterValue, nil, value}
 	}
-	return poolDescs{
-		hits:        desc("pool_hits_total", "Connections taken from the pool.", "pool"),
-		misses:      desc("pool_misses_total", "Connections opened for lack of an idle one.", "pool"),
-		timeouts:    desc("pool_timeouts_total", "Waits for a connection that were given up.", "pool"),
-		waits:       desc("pool_waits_total", "Waits for a connection.", "pool"),
-		waitSeconds: desc("pool_wait_seconds_total", "Time spent waiting for a connection.", "pool"),
-		stale:       desc("pool_stale_connections_total", "Connections removed as broken or too old.", "pool"),
-		conns:       desc("pool_connections", "Open connections.", "pool", "state"),
-		limit:       desc("pool_max_connections", "Connections in use at most: per server, and of all lock nodes together.", "pool"),
-		pubsub:      desc("pubsub_connections", "Open subscribing connections."),
+	open := prometheus.NewDesc("cache_client_pool_connections", "Open connections.", []string{"pool", "state"}, labels)
+	connections := func(state string, value func(*redis.PoolStats) float64) poolMetric {
+		return poolMetric{open, prometheus.GaugeValue, []string{state}, value}
+	}
+	type stats = *redis.PoolStats
+	return []poolMetric{
+		counter("hits", "Connections taken from the pool.", func(s stats) float64 { return float64(s.Hits) }),
+		counter("misses", "Connections opened for lack of an idle one.", func(s stats) float64 { return float64(s.Misses) }),
+		counter("timeouts", "Waits for a connection that were given up.", func(s stats) float64 { return float64(s.Timeouts) }),
+		counter("waits", "Waits for a connection.", func(s stats) float64 { return float64(s.WaitCount) }),
+		counter("wait_seconds", "Time spent waiting for a connection.",
+			func(s stats) float64 { return time.Duration(s.WaitDurationNs).Seconds() }),
+		counter("stale_connections", "Connections removed as broken or too old.",
+			func(s stats) float64 { return float64(s.StaleConns) }),
+		connections("idle", func(s stats) float64 { return float64(s.IdleConns) }),
+		// The two numbers are read one after the other, so they may not agree.
+		connections("used", func(s stats) float64 { return float64(max(int64(s.TotalConns)-int64(s.IdleConns), 0)) }),
 	}
 }
 
-func (d *poolDescs) describe(ch chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{
-		d.hits, d.misses, d.timeouts, d.waits, d.waitSeconds, d.stale, d.conns, d.limit, d.pubsub,
-	} {
-		ch <- desc
+// collectPool emits the metrics of what counts as one pool, with size connections at most.
+func (m *metrics) collectPool(ch chan<- prometheus.Metric, pool string, size int, stats ...*redis.PoolStats) {
+	for _, p := range m.pool {
+		sum := 0.0
+		for _, s := range stats {
+			sum += p.value(s)
+		}
+		ch <- prometheus.MustNewConstMetric(p.desc, p.kind, sum, append([]string{pool}, p.state...)...)
 	}
-}
-
-// collect emits the metrics of one pool whose size is the limit of its connections.
-func (d *poolDescs) collect(ch chan<- prometheus.Metric, pool string, size int, s *redis.PoolStats) {
-	counter := func(desc *prometheus.Desc, v float64) {
-		ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, v, pool)
-	}
-	counter(d.hits, float64(s.Hits))
-	counter(d.misses, float64(s.Misses))
-	counter(d.timeouts, float64(s.Timeouts))
-	counter(d.waits, float64(s.WaitCount))
-	counter(d.waitSeconds, time.Duration(s.WaitDurationNs).Seconds())
-	counter(d.stale, float64(s.StaleConns))
-	gauge := func(desc *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, v, labels...)
-	}
-	gauge(d.conns, float64(s.IdleConns), pool, "idle")
-	// The two numbers are read one after the other, so they may not agree.
-	gauge(d.conns, float64(max(int64(s.TotalConns)-int64(s.IdleConns), 0)), pool, "used")
-	gauge(d.limit, float64(size), pool)
-}
-
-// addStats adds what collect uses of s, its pipelines' pool included, to sum.
-func addStats(sum, s *redis.PoolStats) {
-	sum.Hits += s.Hits
-	sum.Misses += s.Misses
-	sum.Timeouts += s.Timeouts
-	sum.WaitCount += s.WaitCount
-	sum.WaitDurationNs += s.WaitDurationNs
-	sum.TotalConns += s.TotalConns
-	sum.IdleConns += s.IdleConns
-	sum.StaleConns += s.StaleConns
-	sum.PubSubStats.Active += s.PubSubStats.Active
-	if s.PipelineStats != nil {
-		addStats(sum, (*redis.PoolStats)(s.PipelineStats))
-	}
+	ch <- prometheus.MustNewConstMetric(m.limit, prometheus.GaugeValue, float64(size), pool)
 }

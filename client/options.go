@@ -26,8 +26,7 @@ func WithLogger(log *zap.Logger) Option {
 	}
 }
 
-// WithName names the instance in metrics, overriding "default". An empty name is
-// ignored.
+// WithName names the instance in metrics, overriding "default". An empty name is ignored.
 func WithName(name string) Option {
 	return func(s *settings) {
 		if name != "" {

@@ -5,8 +5,6 @@ import (
 	"context"
 	_ "embed" // probe.lua
 	"errors"
-	"fmt"
-	"io"
 	"os"
 	"slices"
 	"sync"
@@ -16,7 +14,6 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
-	"github.com/compozy/cache/config"
 	"github.com/compozy/cache/internal/redisx"
 )
 
@@ -25,50 +22,32 @@ import (
 //go:embed probe.lua
 var probeSource string
 
-// probeKey is what the probe's key begins with, after the key prefix.
-const probeKey = "probe:"
-
 // server is one of those that a Redis talks to: the main one, or a lock node.
 type server struct {
-	client   redis.UniversalClient
-	endpoint *endpoint
-	dial     dialFunc // through the gate
-	plain    dialFunc // the same without TLS
-	peers    *peers   // those that dial leads to
-	gate     *gate
-	log      *zap.Logger
-	lockNode bool
-	script   *redis.Script // of the probe
-	prefix   string        // of its key
-	answered atomic.Bool   // a command or a check has succeeded
-	fit      atomic.Bool   // a check has succeeded
-
+	client      redis.UniversalClient
+	endpoint    *endpoint
+	dial        dialFunc // through the gate
+	plain       dialFunc // the same without TLS
+	peers       *peers   // those that dial leads to
+	gate        *gate
+	log         *zap.Logger
+	script      *redis.Script // of the probe
+	prefix      string        // of keys and channels
 	pingTimeout time.Duration // of a check
+	answered    atomic.Bool   // a command or a check has succeeded
+	fit         atomic.Bool   // a check has succeeded
 
 	mu       sync.Mutex
 	warnings []string // those of the last check that succeeded
 	runID    string   // what the server last said about its identity, if it did
 }
 
-// newServer returns the server that c talks to.
-func newServer(
-	c redis.UniversalClient, e *endpoint, dial dialFunc, servers *peers, g *gate, cfg *config.Config, log *zap.Logger,
-) *server {
-	bare := *e
-	bare.tls, bare.provided = nil, nil
-	return &server{
-		client: c, endpoint: e, dial: dial, plain: g.dialer(cfg.Dialer, &bare, newPeers(0)), gate: g,
-		peers: servers, pingTimeout: cfg.PingTimeout,
-		log: log, script: redis.NewScript(probeSource), prefix: cfg.KeyPrefix + probeKey,
+// name is how logs and errors call the server at addr, which is one of s.
+func (s *server) name(addr string) string {
+	if s.endpoint.lockNode {
+		return "lock node " + addr
 	}
-}
-
-// target is a Redis to be checked: the server itself, or one master of a Cluster.
-type target struct {
-	addr     string         // for errors and warnings
-	key      string         // of the probe
-	commands redis.Scripter // what an application's commands go through
-	node     *redis.Client  // the node itself
+	return addr
 }
 
 // check finds out whether the server, or every master of a Cluster, can do what this
@@ -97,10 +76,8 @@ func (s *server) check(ctx context.Context) error {
 		})
 	}
 	all.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
+	if err := cmp.Or(errs...); err != nil {
+		return err
 	}
 	s.succeeded() // the commands of a Cluster's nodes do not pass our hook
 	s.fit.Store(true)
@@ -125,6 +102,18 @@ func (s *server) unanswered(err error, began int64, everywhere bool) {
 	}
 }
 
+// warn remembers what the last check found worth a warning, and logs what is new.
+func (s *server) warn(warnings []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range warnings {
+		if !slices.Contains(s.warnings, w) {
+			s.log.Warn("cache: " + w)
+		}
+	}
+	s.warnings = warnings
+}
+
 // patience returns the context of a check. Until a TLS server has answered for the
 // first time it leaves a quarter of the time to find out whether it speaks TLS at all:
 // Redis without TLS gives no answer to a handshake.
@@ -146,57 +135,38 @@ func (s *server) reachable(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	results := make(chan error, len(s.endpoint.addrs))
-	for _, addr := range s.endpoint.addrs {
-		go func() {
-			_, err := firstByte(ctx, s.dial, s.endpoint.network, addr)
-			results <- err
-		}()
+	errs := make([]error, len(s.endpoint.addrs))
+	var reached atomic.Bool
+	var all sync.WaitGroup // awaited, so that nothing is left behind
+	for i, addr := range s.endpoint.addrs {
+		all.Go(func() {
+			if _, errs[i] = s.firstByte(ctx, s.dial, addr, ping); errs[i] == nil {
+				reached.Store(true)
+				cancel() // ends the others
+			}
+		})
 	}
-	// All of them are awaited, so that nothing is left behind; the first that answers
-	// ends the others.
-	var errs []error
-	reached := false
-	for range s.endpoint.addrs {
-		if err := <-results; err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		reached = true
-		cancel()
-	}
-	if reached {
+	all.Wait()
+	if reached.Load() {
 		return nil
 	}
 	return errors.Join(errs...)
 }
 
-// firstByte sends a PING over a new connection and returns how the answer begins: with
-// a plus or a minus, if the server speaks the protocol of Redis in the way that dial
-// does. It returns the error of ctx if that ends first.
-func firstByte(ctx context.Context, dial dialFunc, network, addr string) (byte, error) {
-	conn, err := dial(ctx, network, addr)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = conn.Close() }()
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	reply := make([]byte, 1)
-	if _, err = conn.Write([]byte("PING\r\n")); err == nil {
-		_, err = io.ReadFull(conn, reply)
-	}
-	if err != nil && ctx.Err() != nil {
-		err = ctx.Err()
-	}
-	return reply[0], err
+// target is a Redis to be checked: the server itself, or one master of a Cluster.
+type target struct {
+	addr string // for errors and warnings
+	key  string // of the probe
+	node *redis.Client
 }
 
 // targets returns what is to be checked. Only a Cluster has to be asked for it.
 func (s *server) targets(ctx context.Context) ([]target, error) {
+	probe := s.prefix + "probe:"
 	cluster, ok := s.client.(*redis.ClusterClient)
 	if !ok {
 		node, _ := s.client.(*redis.Client) // which endpoint.connect has made
-		return []target{{addr: s.endpoint.String(), key: s.prefix + "{0}", commands: node, node: node}}, nil
+		return []target{{addr: s.endpoint.String(), key: probe + "{0}", node: node}}, nil
 	}
 	// Servers that are too old do not know the successor, and their version is to be named.
 	slots, err := cluster.ClusterSlots(ctx).Result() //nolint:staticcheck // see above
@@ -214,12 +184,12 @@ func (s *server) targets(ctx context.Context) ([]target, error) {
 			continue
 		}
 		seen[master] = true
-		key := s.prefix + keyTag(r.Start, r.End)
+		key := probe + redisx.SlotTag(r.Start, r.End)
 		node, err := cluster.MasterForKey(ctx, key)
 		if err != nil {
 			return nil, err
 		}
-		targets = append(targets, target{addr: node.Options().Addr, key: key, commands: cluster, node: node})
+		targets = append(targets, target{addr: node.Options().Addr, key: key, node: node})
 	}
 	if len(targets) == 0 {
 		return nil, errNoSlots
@@ -237,11 +207,11 @@ func (s *server) inspect(ctx context.Context, t target) (warnings []string, err 
 		deaf      error
 		listening sync.WaitGroup
 	)
-	if !s.lockNode && !s.fit.Load() {
+	if !s.endpoint.lockNode && !s.fit.Load() {
 		listening.Go(func() { deaf = s.listen(ctx, t) })
 	}
 	said := s.ask(ctx, t)
-	if said.broken() && ctx.Err() == nil {
+	if err := said.server.Err(); err != nil && !redisx.IsReply(err) && !redisx.IsUnsent(err) && ctx.Err() == nil {
 		// The connection was one of the pool's that had died. go-redis takes another one for a
 		// single command by itself, but not here.
 		said = s.ask(ctx, t)
@@ -259,80 +229,104 @@ func (s *server) inspect(ctx context.Context, t target) (warnings []string, err 
 	if err := cmp.Or(refused, deaf); err != nil {
 		return nil, err
 	}
-	s.identified(info)
-	name := t.addr
-	if s.lockNode {
-		name = "lock node " + name
-	}
-	state := said.state.Val() // unknown if refused
-	for _, w := range []string{unknownVersion(info, infoErr), evictionWarning(state), replicaWarning(state), said.tableWarning()} {
-		if w != "" {
-			warnings = append(warnings, name+": "+w)
-		}
+	s.mu.Lock()
+	s.runID = runID(info)
+	s.mu.Unlock()
+	for _, w := range said.warnings() {
+		warnings = append(warnings, s.name(t.addr)+": "+w)
 	}
 	return warnings, nil
 }
 
-// identified remembers which server describes itself by info. Other products than Redis
-// and Valkey may not give each server a run_id of its own.
-func (s *server) identified(info string) {
-	id := ""
-	if _, _, oldest := serverVersion(info); oldest > 0 {
-		id = infoField(info, "run_id")
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.runID = id
+// answers are those to the questions of a check.
+type answers struct {
+	server, state *redis.StringCmd // of INFO
+	table         *redis.Cmd       // of COMMAND, which only a Cluster is asked for
+	byHash        *redis.Cmd       // of the probe's script
+	whole         *redis.Cmd       // of the same, sent in full; nil if it was not
 }
 
-// sameAs reports whether s and other are known to be one server.
-func (s *server) sameAs(other *server) bool {
-	s.mu.Lock()
-	id := s.runID
-	s.mu.Unlock()
-	other.mu.Lock()
-	defer other.mu.Unlock()
-	return id != "" && id == other.runID
+// ask sends all questions at once on one connection of the pool, so that a distant server
+// needs no longer for them than for a PING, and a pool of one connection is enough. (A
+// pipeline of the client itself would use a connection beside the pool, which nothing has
+// opened in advance.)
+func (s *server) ask(ctx context.Context, t target) answers {
+	var a answers
+	conn := t.node.Conn()
+	defer func() { _ = conn.Close() }() // gives the connection back
+	cmds, err := conn.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		a.server = pipe.Info(ctx, "server")
+		a.state = pipe.Info(ctx, "memory", "replication")
+		if s.endpoint.mode == modeCluster {
+			a.table = pipe.Do(ctx, "command", "count")
+		}
+		a.byHash = s.script.EvalSha(ctx, pipe, []string{t.key}, s.channel(), 0)
+		if !s.fit.Load() { // both ways need to work, and all commands
+			a.whole = s.script.Eval(ctx, pipe, []string{t.key}, s.channel(), 1)
+		}
+		return nil
+	})
+	redisx.Unsent(cmds, err)
+	return a
 }
 
-// replicaWarning returns a warning if the server that describes its replication by info,
-// and has just accepted a write, is a replica.
-func replicaWarning(info string) string {
-	if infoField(info, "role") != "slave" {
+// channel is where the probe's script publishes to; a lock node has no events.
+func (s *server) channel() string {
+	if s.endpoint.lockNode {
 		return ""
 	}
-	return "it is a replica that accepts writes, which its master never gets; use the master, or set replica-read-only yes"
+	return s.prefix + "probe"
 }
 
-// tableWarning returns a warning if a Cluster refuses the table of commands, which go-redis
-// then asks it for again before each command.
-func (a answers) tableWarning() string {
-	if a.table == nil || !redisx.IsReply(a.table.Err()) {
-		return ""
-	}
-	return "COMMAND is refused, which go-redis then sends before each command, with a line on stderr each time; grant +command: " +
-		discreetReply(a.table.Err()).Error()
-}
-
-// evictionWarning returns a warning if the server that describes its memory by info
-// may throw away keys of ours: locks and journals have a time to live, so that the
-// volatile policies take them as well.
-func evictionWarning(info string) string {
-	policy := infoField(info, "maxmemory_policy")
-	if policy == "" || policy == "noeviction" {
-		return ""
-	}
-	return fmt.Sprintf("maxmemory-policy %s may evict locks and events; set maxmemory-policy noeviction", policy)
-}
-
-// warn remembers what the last check found worth a warning, and logs what is new.
-func (s *server) warn(warnings []string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, w := range warnings {
-		if !slices.Contains(s.warnings, w) {
-			s.log.Warn("cache: " + w)
+// probed returns what the server said to the probe's script. A server that does not know
+// it by its hash gets it in full, and a slot that is on its way to another node of the
+// Cluster is found by the client of the application.
+func (s *server) probed(ctx context.Context, t target, said answers) error {
+	err, thorough := said.byHash.Err(), 0
+	if said.whole != nil {
+		thorough = 1
+		if whole := said.whole.Err(); whole != nil || redisx.IsUnknownScript(err) {
+			err = whole
 		}
 	}
-	s.warnings = warnings
+	if redisx.IsUnknownScript(err) || s.endpoint.mode == modeCluster && isRedirect(err) {
+		err = s.script.Eval(ctx, s.client, []string{t.key}, s.channel(), thorough).Err()
+	}
+	return err
+}
+
+// listen subscribes to a name that nobody publishes to, in each way that locks and events
+// do, unsubscribes and sends a PING, and returns what the server refuses. It does not report
+// a connection that breaks or takes too long, as the questions of ask do that.
+func (s *server) listen(ctx context.Context, t target) error {
+	ps := t.node.Subscribe(ctx) // connects with the first command
+	defer context.AfterFunc(ctx, func() { _ = ps.Close() })()
+	defer func() { _ = ps.Close() }()
+	ways := []func(context.Context, ...string) error{ps.Subscribe, ps.PSubscribe}
+	if s.endpoint.mode == modeCluster {
+		ways = append(ways, ps.SSubscribe)
+	}
+	// All leave before the first answer is read.
+	ways = append(ways, ps.Unsubscribe, ps.PUnsubscribe, ps.Ping)
+	for _, send := range ways {
+		if err := send(ctx, t.key); err != nil {
+			return onlyReply(err)
+		}
+	}
+	for range ways {
+		// A glob is granted only in these very words, so that one of ours says nothing about
+		// those of the application.
+		if _, err := ps.Receive(ctx); err != nil && !isChannelRefusal(err) {
+			return onlyReply(err)
+		}
+	}
+	return nil
+}
+
+// onlyReply returns err if a server said it, and did not name another server for the name.
+func onlyReply(err error) error {
+	if redisx.IsReply(err) && !isRedirect(err) {
+		return err
+	}
+	return nil
 }

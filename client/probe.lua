@@ -34,9 +34,17 @@ if thorough then
   try('INCR', key)
   try('DEL', key)
 end
+if thorough and channel ~= '' then
+  try('HINCRBY', key, 'f', 1)
+  try('HSET', key, 'f', 1)
+  try('HSETNX', key, 'f', 1)
+  try('DEL', key)
+end
 if channel ~= '' then
   try('XADD', key, 'NOMKSTREAM', '*', 'f', 'v')
+  try('HGET', key, 'f')
   try('XDEL', key, '1-1')
+  try('XTRIM', key, 'MINID', '1-1')
   try('XLEN', key)
   try('XRANGE', key, '-', '+', 'COUNT', 1)
   try('XREVRANGE', key, '+', '-', 'COUNT', 1)

@@ -16,8 +16,8 @@ import (
 )
 
 // Redis is a Redis client with a life cycle. It is safe for concurrent use. Make one with
-// [New] or [NewRedis]: the commands of a zero Redis panic, as those of a nil client do, since
-// they belong to the embedded client that is not there.
+// [New] or [NewRedis]: the commands of a zero Redis panic, as those of any nil client do. Its
+// other methods do nothing then, or return ErrInvalidArgument.
 //
 // The embedded client is a *redis.Client for one server and for Sentinel, and a
 // *redis.ClusterClient for Cluster.
@@ -25,26 +25,23 @@ type Redis struct {
 	redis.UniversalClient
 
 	cfg     *config.Config
-	main    *server
-	nodes   []*server // the LockNodes
+	servers []*server // the main one first
+	main    *server   // the first of servers
+	nodes   []*server // the others: the LockNodes
 	log     *zap.Logger
 	gate    *gate
 	metrics *metrics
 	idle    *idleKeeper
 
 	// opening keeps Open from starting a goroutine that Close no longer sees.
-	opening  sync.Mutex
-	closing  sync.Once
-	closeErr error // written within closing
+	opening sync.Mutex
+	closing sync.Once
 }
 
-var (
-	_ fmt.Formatter = (*Redis)(nil)
-	_ fmt.Stringer  = (*Redis)(nil)
-)
+var _ fmt.Formatter = (*Redis)(nil)
 
-// New builds a client for cfg without any I/O; nil means config.Default. Nothing
-// is dialled before Open. The Config is copied.
+// New builds a client for cfg without any I/O; nil means config.Default. Nothing is dialled
+// before Open. The Config is copied.
 //
 // It returns a *config.Error if the Config is not valid, and ErrInvalidArgument for an
 // option that is nil.
@@ -57,50 +54,44 @@ func New(cfg *config.Config, opts ...Option) (*Redis, error) {
 	if err != nil {
 		return nil, err
 	}
-	main, err := mainEndpoint(cfg)
+	r := &Redis{cfg: cfg, log: set.log, gate: newGate(), metrics: newMetrics(set.name)}
+	endpoints, err := endpoints(cfg, r.gate)
 	if err != nil {
 		return nil, err
 	}
-	r := &Redis{
-		cfg: cfg, log: set.log, gate: newGate(), metrics: newMetrics(set.name),
+	for _, e := range endpoints {
+		s, err := r.build(e, set)
+		if err != nil {
+			return nil, errors.Join(err, r.close())
+		}
+		r.servers = append(r.servers, s)
 	}
-	// The lock nodes share it.
-	main.options.CredentialsProviderContext = r.gate.bounds(main.options.CredentialsProviderContext, cfg.DialTimeout)
-	if r.main, err = r.build(main, set); err != nil {
-		return nil, err
-	}
+	r.main, r.nodes = r.servers[0], r.servers[1:]
 	r.UniversalClient = r.main.client
-	for _, node := range cfg.LockNodes {
-		e, err := lockEndpoint(cfg, node, main)
-		if err != nil {
-			return nil, errors.Join(err, r.Close())
-		}
-		n, err := r.build(e, set)
-		if err != nil {
-			return nil, errors.Join(err, r.Close())
-		}
-		n.lockNode = true
-		r.nodes = append(r.nodes, n)
-	}
-	r.metrics.watch(r.poolStats, main, r.nodes)
+	r.metrics.main, r.metrics.nodes = r.main, r.nodes
 	r.idle = newIdleKeeper(r.main)
 	return r, nil
 }
 
 // build makes one go-redis client behind the gate, with metrics and tracing.
 func (r *Redis) build(e *endpoint, set settings) (*server, error) {
-	servers := newPeers(e.options.ReadTimeout)
-	dial := r.gate.dialer(r.cfg.Dialer, e, servers)
-	c := e.connect(dial)
-	// The first hook is the outermost: what the gate refuses is neither
-	// counted nor traced.
-	s := newServer(c, e, dial, servers, r.gate, r.cfg, set.log)
-	c.AddHook(&hook{gate: r.gate, metrics: r.metrics, server: s, sentinelPassword: e.options.SentinelPassword})
-	if cluster, ok := c.(*redis.ClusterClient); ok {
-		cluster.OnNewNode(func(node *redis.Client) { node.AddHook(nodeHook{gate: r.gate}) })
+	peers := newPeers(e.options.ReadTimeout)
+	e.provided.replaces(peers)
+	s := &server{
+		endpoint: e, peers: peers, gate: r.gate, log: set.log,
+		dial:   r.gate.dialer(r.cfg.Dialer, e.options.DialTimeout, e.tls, peers),
+		plain:  r.gate.dialer(r.cfg.Dialer, e.options.DialTimeout, nil, newPeers(0)),
+		script: redis.NewScript(probeSource), prefix: r.cfg.KeyPrefix, pingTimeout: r.cfg.PingTimeout,
 	}
-	if err := instrument(c, set.tracer); err != nil {
-		return nil, errors.Join(err, c.Close())
+	s.client = e.connect(s.dial)
+	// The first hook is the outermost: what the gate refuses is neither counted nor traced.
+	guard := guardHook{r.gate, e.options.SentinelPassword}
+	s.client.AddHook(&commandHook{guard, r.metrics, s})
+	if cluster, ok := s.client.(*redis.ClusterClient); ok {
+		cluster.OnNewNode(func(node *redis.Client) { node.AddHook(guard) })
+	}
+	if err := instrument(s.client, set.tracer); err != nil {
+		return nil, errors.Join(err, s.client.Close())
 	}
 	return s, nil
 }
@@ -139,15 +130,8 @@ func NewRedis(ctx context.Context, cfg *config.Config) (*Redis, error) {
 	return r, nil
 }
 
-// poolStats returns the statistics of the main client's pools. Those of a Cluster
-// are left out until one of its commands has succeeded: before, go-redis would look for the
-// nodes first, and a scrape would wait for a network that does not answer.
-func (r *Redis) poolStats() *redis.PoolStats {
-	if r.main.endpoint.mode == modeCluster && !r.main.answered.Load() {
-		return &redis.PoolStats{}
-	}
-	return r.UniversalClient.PoolStats()
-}
+// zero reports whether r is nil or the zero value, as &Redis{} is.
+func (r *Redis) zero() bool { return r == nil || r.main == nil }
 
 // Open allows the client to connect, and starts to open the idle connections that
 // the configuration asks for. It does not wait and may be repeated; after Close it
@@ -163,7 +147,7 @@ func (r *Redis) Open() {
 	}
 	r.log.Debug("redis client opened",
 		zap.String("addr", r.Addr()),
-		zap.String("mode", r.main.endpoint.mode),
+		zap.String("mode", r.Mode()),
 		zap.Bool("tls", r.main.endpoint.tls != nil),
 		zap.Int("lock_nodes", len(r.nodes)),
 	)
@@ -188,10 +172,6 @@ func (r *Redis) Mode() string {
 	return r.main.endpoint.mode
 }
 
-// zero reports whether r is nil or the zero value, as &Redis{} is. Its own methods then
-// do nothing or return ErrInvalidArgument; its commands panic, as those of any nil client.
-func (r *Redis) zero() bool { return r == nil || r.main == nil }
-
 // String returns kind and address of the server, without credentials.
 func (r *Redis) String() string {
 	switch {
@@ -199,13 +179,13 @@ func (r *Redis) String() string {
 		return "<nil>"
 	case r.zero():
 		return "client.Redis(zero)"
+	default:
+		return "client.Redis(" + r.Mode() + " " + r.Addr() + ")"
 	}
-	return "client.Redis(" + r.Mode() + " " + r.Addr() + ")"
 }
 
-// Format writes String, whatever the verb. Without it fmt would take a verb that
-// does not fit, such as %s, as a reason to show all fields, and the password is
-// in one of them.
+// Format writes String, whatever the verb: for one that does not fit, fmt would show all
+// fields, and the password is in one of them.
 func (r *Redis) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, r.String()) }
 
 // Unwrap returns the embedded client, for code that needs what only *redis.Client or
@@ -218,24 +198,49 @@ func (r *Redis) Unwrap() redis.UniversalClient {
 	return r.UniversalClient
 }
 
-// ConnectionHook returns what another client of the same server needs, such as one that package lock makes to have
-// connections of its own: it fails while r is not open, and its errors show no password. It is nil for a nil or zero Redis.
-func (r *Redis) ConnectionHook() redis.Hook {
-	if r.zero() {
-		return nil
-	}
-	return nodeHook{r.gate, r.main.endpoint.options.SentinelPassword}
-}
-
 // Client returns the embedded client, as Unwrap does, for code that takes a
 // redis.UniversalClient and looks at what is behind it.
 func (r *Redis) Client() redis.UniversalClient { return r.Unwrap() }
 
-// Collector returns the metrics described in the package comment, for a
-// registerer of the caller's choice.
+// ConnectionHook returns what another client of the same server needs, such as one that
+// package lock makes to have connections of its own: it fails while r is not open, and its
+// errors show no password. It is nil for a nil or zero Redis.
+func (r *Redis) ConnectionHook() redis.Hook {
+	if r.zero() {
+		return nil
+	}
+	return guardHook{r.gate, r.main.endpoint.options.SentinelPassword}
+}
+
+// LockNodes returns one client for each of the configured lock nodes, in their
+// order, or nil. They belong to r: Open and Close include them.
+func (r *Redis) LockNodes() []redis.UniversalClient {
+	if r.zero() {
+		return nil
+	}
+	var clients []redis.UniversalClient
+	for _, node := range r.nodes {
+		clients = append(clients, lockNode{node.client, r.gate})
+	}
+	return clients
+}
+
+// lockNode is the client of a lock node. Its two methods are those of Redis.
+type lockNode struct {
+	redis.UniversalClient
+
+	gate *gate
+}
+
+func (n lockNode) Unwrap() redis.UniversalClient { return n.UniversalClient }
+
+func (n lockNode) ConnectionHook() redis.Hook { return guardHook{gate: n.gate} }
+
+// Collector returns the metrics described in the package comment, for a registerer of the
+// caller's choice. That of a nil or zero Redis collects nothing.
 func (r *Redis) Collector() prometheus.Collector {
 	if r.zero() {
-		return prometheus.NewRegistry() // collects nothing
+		return prometheus.NewRegistry()
 	}
 	return r.metrics
 }
@@ -250,19 +255,12 @@ func (r *Redis) Collector() prometheus.Collector {
 // be sent again. Close returns soon after that: after a second more at most for commands
 // that do not notice, and another one for a CredentialsProvider that does not end its
 // subscription, which is an error.
-func (r *Redis) Close() error {
+func (r *Redis) Close() (err error) {
 	if r.zero() {
 		return errZero()
 	}
-	first := false
-	r.closing.Do(func() {
-		first = true
-		r.closeErr = r.close()
-	})
-	if !first {
-		return nil
-	}
-	return r.closeErr
+	r.closing.Do(func() { err = r.close() })
+	return err
 }
 
 const (
@@ -284,14 +282,11 @@ func (r *Redis) close() error {
 	r.idle.wait()
 	r.gate.drain(closeLimit)
 	var errs []error
-	if err := r.UniversalClient.Close(); err != nil && !errors.Is(err, redis.ErrClosed) {
-		errs = append(errs, fmt.Errorf("client: close %s: %w", r.Addr(), err))
-	}
-	for i, node := range r.nodes {
-		if err := node.client.Close(); err != nil && !errors.Is(err, redis.ErrClosed) {
-			errs = append(errs, fmt.Errorf("client: close lock node %d: %w", i, err))
+	for _, s := range r.servers {
+		if err := s.client.Close(); err != nil && !errors.Is(err, redis.ErrClosed) {
+			errs = append(errs, fmt.Errorf("client: close %s: %w", s.name(s.endpoint.String()), err))
 		}
+		errs = append(errs, s.endpoint.provided.close())
 	}
-	errs = append(errs, r.main.endpoint.provided.close())
 	return errors.Join(errs...)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -21,18 +22,15 @@ import (
 // isFixedReply recognises what Redis says about credentials and connections, word for
 // word. That quotes nothing, and the kinds of errors depend on it.
 func isFixedReply(reply string) bool {
-	switch reply {
-	case "ERR invalid password",
+	return slices.Contains([]string{
+		"ERR invalid password",
 		"ERR Client sent AUTH, but no password is set",
 		"ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
 		"ERR max number of clients reached",
 		"ERR max number of clients + cluster connections reached",
 		"WRONGPASS invalid username-password pair or user is disabled.",
-		"NOAUTH Authentication required.":
-		return true
-	default:
-		return false
-	}
+		"NOAUTH Authentication required.",
+	}, reply)
 }
 
 // hidesArguments returns err without anything that it may quote, if it is the reply to a
@@ -62,6 +60,10 @@ func hideReply(err error, name string) error {
 	}
 }
 
+// allSentinels is how the error of go-redis begins when it got no master from any
+// sentinel. Nothing but this text says that a sentinel refused.
+const allSentinels = "redis: all sentinels specified in configuration are unreachable"
+
 // hideSentinels does the same for what sentinels say to clients with a password: go-redis
 // asks them when it dials, with clients of its own that have no hooks.
 func hideSentinels(password string, next redis.DialHook) redis.DialHook {
@@ -89,26 +91,18 @@ func hideSentinels(password string, next redis.DialHook) redis.DialHook {
 	}
 }
 
-// replyCode returns the code of a reply, which is ERR unless it is one of Redis' own:
-// somebody else may have put anything there.
+// replyCode returns the code of a reply, which is ERR unless it is one of Redis' own that
+// tell more: somebody else may have put anything there.
 func replyCode(reply error) string {
 	code, _, _ := strings.Cut(reply.Error(), " ")
-	if !isReplyCode(code) {
-		return "ERR"
-	}
-	return code
-}
-
-// isReplyCode reports whether code is one of Redis' own that tell more than ERR.
-func isReplyCode(code string) bool {
-	switch code {
-	case "ASK", "BUSY", "BUSYGROUP", "BUSYKEY", "CLUSTERDOWN", "CROSSSLOT", "DENIED", "EXECABORT", "LOADING", "MASTERDOWN",
+	if slices.Contains([]string{
+		"ASK", "BUSY", "BUSYGROUP", "BUSYKEY", "CLUSTERDOWN", "CROSSSLOT", "DENIED", "EXECABORT", "LOADING", "MASTERDOWN",
 		"MISCONF", "MOVED", "NOAUTH", "NOGROUP", "NOPERM", "NOREPLICAS", "NOSCRIPT", "OOM", "READONLY", "TRYAGAIN",
-		"UNBLOCKED", "WRONGPASS", "WRONGTYPE":
-		return true
-	default:
-		return false
+		"UNBLOCKED", "WRONGPASS", "WRONGTYPE",
+	}, code) {
+		return code
 	}
+	return "ERR"
 }
 
 // triedCommand takes off a reply the name that the probe's script puts behind it, of the
@@ -135,6 +129,18 @@ func unknownCommand(err error) string {
 
 func isUnknown(err error, command string) bool {
 	return strings.EqualFold(unknownCommand(err), command)
+}
+
+// isRedirect reports whether a node of a Cluster says that others serve the key.
+func isRedirect(err error) bool {
+	_, moved := redis.IsMovedError(err)
+	_, ask := redis.IsAskError(err)
+	return moved || ask || redis.IsTryAgainError(err)
+}
+
+// isChannelRefusal reports whether the user may run a command, but not with this channel.
+func isChannelRefusal(err error) bool {
+	return redis.IsPermissionError(err) && !strings.Contains(err.Error(), "run the '") && strings.Contains(err.Error(), "channel")
 }
 
 // shortReplyError is an error reply of which a part is left out.

@@ -7,9 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
-	"slices"
+	neturl "net/url"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -18,42 +18,36 @@ import (
 	"github.com/compozy/cache/internal/smallfile"
 )
 
-// security is how an endpoint speaks TLS.
+// security is how an endpoint speaks TLS. Certificates may be replaced at any time, so their
+// files are read for each new connection.
 type security struct {
-	// config is what does not change, together with what the files held at first.
-	config *tls.Config
-	// ca, cert and key are files, "" if there are none. Certificates may be replaced at
-	// any time, so they are read for each new connection.
-	ca, cert, key string
-	custom        bool // config is a copy of the Config's TLSConfig
+	config        *tls.Config // with what the files held at first
+	ca, cert, key string      // files, "" if there are none
+	custom        bool        // config is a copy of the Config's TLSConfig
 }
 
-// newSecurity returns how to speak TLS with the settings of cfg.
-func newSecurity(cfg *config.Config) (*security, error) {
+// newSecurity returns how to speak TLS with the settings of cfg. The option skip_verify of a
+// URL, which is raw and parsed if there is one, wins over TLSSkipVerify. A TLSConfig wins over
+// both: it may insist on a verification that a URL must not switch off.
+func newSecurity(cfg *config.Config, raw string, parsed *redis.Options) (*security, error) {
 	if cfg.TLSConfig != nil {
 		return &security{config: cfg.TLSConfig.Clone(), custom: true}, nil
+	}
+	skip := cfg.TLSSkipVerify
+	if parsed != nil && parsed.TLSConfig != nil {
+		if u, err := neturl.Parse(raw); err == nil && u.Query().Has("skip_verify") {
+			skip = parsed.TLSConfig.InsecureSkipVerify
+		}
 	}
 	s := &security{
 		config: &tls.Config{
 			MinVersion:         tls.VersionTLS12,
 			ServerName:         cfg.TLSServerName,
-			InsecureSkipVerify: cfg.TLSSkipVerify, //nolint:gosec // a setting, off unless asked for
+			InsecureSkipVerify: skip, //nolint:gosec // a setting, off unless asked for
 		},
 		ca: cfg.TLSCAFile, cert: cfg.TLSCertFile, key: cfg.TLSKeyFile,
 	}
 	return s, s.readFiles(s.config)
-}
-
-// applySkipVerify lets the option skip_verify of a URL win over TLSSkipVerify. A TLSConfig
-// wins over both: it may insist on a verification that a URL must not switch off.
-func (s *security) applySkipVerify(raw string, parsed *redis.Options) {
-	if s.custom {
-		return
-	}
-	u, err := url.Parse(raw)
-	if err == nil && parsed.TLSConfig != nil && u.Query().Has("skip_verify") {
-		s.config.InsecureSkipVerify = parsed.TLSConfig.InsecureSkipVerify
-	}
 }
 
 // handshake makes conn, which leads to addr, a TLS connection. It leaves conn to the
@@ -108,18 +102,17 @@ func (s *security) readFiles(out *tls.Config) error {
 }
 
 // readPair reads the client certificate and its key.
-func (s *security) readPair() (tls.Certificate, error) {
+func (s *security) readPair() (pair tls.Certificate, err error) {
 	cert, err := smallfile.Read(s.cert, smallfile.PEM)
 	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("client: client certificate %s %w", s.cert, err)
+		return pair, fmt.Errorf("client: client certificate %s %w", s.cert, err)
 	}
 	key, err := smallfile.Read(s.key, smallfile.PEM)
 	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("client: key of client certificate %s %w", s.key, err)
+		return pair, fmt.Errorf("client: key of client certificate %s %w", s.key, err)
 	}
-	pair, err := tls.X509KeyPair(cert, key)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("client: client certificate %s with key %s: %w", s.cert, s.key, err)
+	if pair, err = tls.X509KeyPair(cert, key); err != nil {
+		return pair, fmt.Errorf("client: client certificate %s with key %s: %w", s.cert, s.key, err)
 	}
 	return pair, nil
 }
@@ -144,10 +137,15 @@ func (e *endpoint) tlsAdvice(err error) string {
 	if e.tls == nil {
 		return ""
 	}
+	// The type of an alert does not say which one it is. A server whose certificate does not
+	// please us hears of that from us, so what it says itself is about ours.
+	text, alert := err.Error(), isAlert(err)
 	_, authority := errors.AsType[x509.UnknownAuthorityError](err)
 	_, name := errors.AsType[x509.HostnameError](err)
-	// The type of an alert does not say which one it is.
-	certificate := isAlert(err) && strings.Contains(err.Error(), "certificate required")
+	certificate := "TLSCertFile and TLSKeyFile (REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE)"
+	if e.tls.custom {
+		certificate = "Certificates of TLSConfig"
+	}
 	switch {
 	case authority && e.tls.custom:
 		return "set RootCAs of TLSConfig"
@@ -159,45 +157,72 @@ func (e *endpoint) tlsAdvice(err error) string {
 		return "set ServerName of TLSConfig to a name of the certificate"
 	case name:
 		return "set TLSServerName (REDIS_TLS_SERVER_NAME) to a name of the certificate"
-	case certificate && e.tls.custom:
-		return "set Certificates of TLSConfig"
-	case certificate:
-		return "set TLSCertFile and TLSKeyFile (REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE)"
+	case alert && strings.Contains(text, "remote error: tls: certificate required"):
+		return "the server wants a client certificate: set " + certificate
+	case alert && strings.Contains(text, "remote error: tls: handshake failure") && !e.tls.hasCertificate(): // TLS 1.2
+		return "the server may want a client certificate: set " + certificate
+	case alert && strings.Contains(text, "remote error: tls: ") && strings.Contains(text, "certificate"):
+		return "the server refuses the client certificate: check " + certificate
 	default:
 		return ""
 	}
 }
 
-// speaksTLS reports whether the server takes a TLS handshake, where plain text was
-// spoken and err was what came of it. It does not ask a server that was not reached,
-// or that is merely slow.
-func (s *server) speaksTLS(ctx context.Context, err error) bool {
-	if s.endpoint.tls != nil || redisx.IsReply(err) || redisx.IsUnsent(err) || isContext(err) {
-		return false
-	}
-	return slices.ContainsFunc(s.endpoint.addrs, func(addr string) bool {
-		conn, err := s.plain(ctx, s.endpoint.network, addr)
-		if err != nil {
-			return false
-		}
-		defer func() { _ = conn.Close() }()
-		// Nothing is sent over this connection: whose it is does not matter. A server
-		// that asks for a certificate speaks TLS too.
-		secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // see above
-		err = secure.HandshakeContext(ctx)
-		return err == nil || isAlert(err)
-	})
+// hasCertificate reports whether there is a client certificate.
+func (s *security) hasCertificate() bool {
+	return len(s.config.Certificates) > 0 || s.config.GetClientCertificate != nil
 }
 
-// speaksPlain reports whether the server answers in plain text, where a handshake got
-// an answer that is none, or no answer, as err says.
-func (s *server) speaksPlain(ctx context.Context, err error) bool {
+// tlsTrouble asks the server over connections of its own whether TLS is why a check failed
+// with err, and returns what it finds, or nil. It asks no server that was not reached, and
+// none that has spoken TLS well before.
+func (s *server) tlsTrouble(ctx context.Context, err error) error {
+	wasWell := s.endpoint.tls != nil && s.fit.Load()
+	if wasWell || redisx.IsReply(err) || redisx.IsUnsent(err) {
+		return nil
+	}
 	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
-	if s.endpoint.tls == nil || s.fit.Load() || !noTLS && !isContext(err) {
+	late := isContext(err)
+	for _, addr := range s.endpoint.addrs {
+		switch {
+		case s.endpoint.tls == nil:
+			if !late && s.takesHandshake(ctx, addr) {
+				return errors.New("the server seems to speak TLS: use rediss:// or REDIS_TLS=true")
+			}
+		case noTLS, late: // Redis without TLS may give no answer to a handshake
+			if b, err := s.firstByte(ctx, s.plain, addr, ping); err == nil && (b == '+' || b == '-') {
+				return errors.New("the server does not speak TLS: use redis:// without REDIS_TLS")
+			}
+		case !isHandshakeError(err):
+			if alert := s.alert(ctx, addr); isAlert(alert) {
+				return advised(s.endpoint.tlsAdvice(alert), alert)
+			}
+		}
+	}
+	return nil
+}
+
+// takesHandshake reports whether the server at addr speaks TLS, as one that asks for a
+// certificate does too. Nothing is sent to it: whose it is does not matter.
+func (s *server) takesHandshake(ctx context.Context, addr string) bool {
+	conn, err := s.plain(ctx, s.endpoint.network, addr)
+	if err != nil {
 		return false
 	}
-	return slices.ContainsFunc(s.endpoint.addrs, func(addr string) bool {
-		b, err := firstByte(ctx, s.plain, s.endpoint.network, addr)
-		return err == nil && (b == '+' || b == '-')
-	})
+	defer func() { _ = conn.Close() }()
+	err = tls.Client(conn, &tls.Config{InsecureSkipVerify: true}).HandshakeContext(ctx) //nolint:gosec // see above
+	return err == nil || isAlert(err)
+}
+
+// alertTime is how long alert waits for a server that has nothing to say.
+const alertTime = 500 * time.Millisecond
+
+// alert returns how a connection to addr ends on which nothing is sent. With TLS 1.3 a server
+// refuses our certificate when we may have sent a command already, and its alert is lost when
+// it closes the connection over that. Here it arrives.
+func (s *server) alert(ctx context.Context, addr string) error {
+	ctx, cancel := context.WithTimeout(ctx, alertTime)
+	defer cancel()
+	_, err := s.firstByte(ctx, s.dial, addr, "")
+	return err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 
 	"github.com/redis/go-redis/extra/redisotel/v9"
 	"github.com/redis/go-redis/v9"
@@ -58,12 +59,9 @@ func (t discreetTracer) Start(ctx context.Context, name string, opts ...trace.Sp
 // isHousekeeping reports whether a span of this name is of a command that go-redis
 // sends for itself: to begin with a connection, or to look for the nodes of a Cluster.
 func isHousekeeping(name string) bool {
-	switch name {
-	case "hello", "command", "cluster slots", "redis.pipeline select", "redis.pipeline client", "redis.pipeline select client":
-		return true
-	default:
-		return false
-	}
+	return slices.Contains([]string{
+		"hello", "command", "cluster slots", "redis.pipeline select", "redis.pipeline client", "redis.pipeline select client",
+	}, name)
 }
 
 // discreetSpan is used by one goroutine, the one that runs the command.

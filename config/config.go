@@ -132,6 +132,13 @@ type Config struct {
 	NotificationHistorySize int `env:"REDIS_NOTIFICATION_HISTORY_SIZE,default=10000" json:"notification_history_size"`
 	// Time the events are kept after the last one, at least 1s.
 	NotificationHistoryTTL time.Duration `env:"REDIS_NOTIFICATION_HISTORY_TTL,default=1h" json:"notification_history_ttl"`
+	// Bytes of events kept, 64 MiB by default: their JSON, the names of their channels and about 100 more for each.
+	NotificationHistoryBytes int `env:"REDIS_NOTIFICATION_HISTORY_BYTES,default=67108864" json:"notification_history_bytes"`
+	// Bytes that the JSON and the channel names of one event may have, 1 MiB by default, 512 MiB at most; a larger event is
+	// refused.
+	NotificationMaxEventSize int `env:"REDIS_NOTIFICATION_MAX_EVENT_SIZE,default=1048576" json:"notification_max_event_size"`
+	// What stands before the name of every channel in Redis, for environments that share a server; without *, ?, [ and \.
+	NotificationChannelPrefix string `env:"REDIS_NOTIFICATION_CHANNEL_PREFIX" json:"notification_channel_prefix"`
 
 	// Dialer, when set, opens every connection in place of net.Dialer: to an
 	// in-memory server, or through a tunnel. TLS, when on, is spoken over what it

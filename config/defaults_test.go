@@ -18,6 +18,7 @@ func TestDefault(t *testing.T) {
 		MaxRetries: 3, MinRetryBackoff: 8 * time.Millisecond, MaxRetryBackoff: 512 * time.Millisecond,
 		KeyPrefix: "cache:", Required: &yes,
 		NotificationBufferSize: 100, NotificationPolicy: "replay", NotificationHistorySize: 10000, NotificationHistoryTTL: time.Hour,
+		NotificationHistoryBytes: 64 << 20, NotificationMaxEventSize: 1 << 20,
 		complete: true,
 	}, Default())
 	require.NoError(t, Default().Validate())

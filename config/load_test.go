@@ -59,6 +59,8 @@ func TestLoadReadsEveryVariable(t *testing.T) {
 		"REDIS_REQUIRED":                 "false",
 		"REDIS_NOTIFICATION_BUFFER_SIZE": "7", "REDIS_NOTIFICATION_POLICY": "drop_oldest",
 		"REDIS_NOTIFICATION_HISTORY_SIZE": "8", "REDIS_NOTIFICATION_HISTORY_TTL": "9m",
+		"REDIS_NOTIFICATION_HISTORY_BYTES": "10", "REDIS_NOTIFICATION_MAX_EVENT_SIZE": "11",
+		"REDIS_NOTIFICATION_CHANNEL_PREFIX": "staging:",
 	}
 	want := &Config{
 		Host: "redis.internal", Port: "6380", Username: "app", Password: "hunter2", DB: 3,
@@ -71,6 +73,7 @@ func TestLoadReadsEveryVariable(t *testing.T) {
 		ClientName: "orders", KeyPrefix: "orders:", LockNodes: []string{"a:1", "redis://:pw@b:2"}, Required: &no,
 		NotificationBufferSize: 7, NotificationPolicy: "drop_oldest",
 		NotificationHistorySize: 8, NotificationHistoryTTL: 9 * time.Minute,
+		NotificationHistoryBytes: 10, NotificationMaxEventSize: 11, NotificationChannelPrefix: "staging:",
 		complete: true,
 	}
 	got, err := fromEnv(t, "", env)

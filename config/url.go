@@ -55,6 +55,9 @@ func checkURL(raw string) (*redis.Options, string) {
 		return nil, allowedURL + " with special characters of user and password percent-encoded"
 	case u.Opaque != "":
 		return nil, allowedURL // "redis:host:6380": go-redis would dial localhost
+	case hasControl(u.User):
+		// Such as the line break that a mounted secret or an echo left.
+		return nil, "a URL without control characters such as a line break (%0A) in user and password"
 	}
 	scheme, allowed := checkLocation(u)
 	if allowed != "" {
@@ -125,6 +128,13 @@ func userPart(raw string) string {
 		rest = rest[:i]
 	}
 	return rest[:max(0, strings.LastIndexByte(rest, '@'))]
+}
+
+// hasControl reports whether user or password of a URL hold a control character. A tab is a
+// blank, which only a URL can begin or end a password with.
+func hasControl(user *url.Userinfo) bool {
+	password, _ := user.Password()
+	return strings.ContainsFunc(user.Username()+password, func(r rune) bool { return unicode.IsControl(r) && r != '\t' })
 }
 
 // hasTwoHosts reports whether the user part of a URL seems to have a host in it, as that of

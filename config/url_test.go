@@ -182,6 +182,34 @@ func TestTwoHostsWithCredentials(t *testing.T) {
 	}
 }
 
+// A line break that a mounted secret left, percent-encoded like the rest of the password.
+func TestControlCharactersInUserAndPassword(t *testing.T) {
+	t.Parallel()
+	const says = "a URL without control characters such as a line break (%0A) in user and password"
+	for _, raw := range []string{
+		"redis://:hunter2%0a@h:1", "redis://:hunter2%0D%0A@h:1", "rediss://app:hun%0Ater2@h", "redis://hunter2%0A:pw@h",
+		"redis://hunter2%0d@h", "valkeys://app:%1Bhunter2@h", "redis://:hunter2%00@h", "redis://:hunter2%7F@h",
+		"redis://:hunter2%C2%85@h", "unix://app:hunter2%0A@/run/redis.sock",
+	} {
+		for name, c := range map[string]*Config{"URL": {URL: raw}, "LockNodes": {LockNodes: []string{"other:1", raw}}} {
+			err := c.Validate()
+			require.Contains(t, badFields(t, err)[name].Allowed, says, raw)
+			require.NotContains(t, err.Error(), "hun", raw)
+		}
+		_, err := fromEnv(t, "APP_", map[string]string{"APP_REDIS_URL": raw})
+		require.Contains(t, badFields(t, err)["URL"].Allowed, says, raw)
+		require.NotContains(t, err.Error(), "hun", raw)
+		_, err = ParseURL(raw)
+		require.ErrorIs(t, err, ErrInvalid, raw)
+		require.NotContains(t, err.Error(), "hun", raw)
+	}
+	for raw, want := range map[string]string{"redis://:a%20b@h": "a b", "redis://app:p%C3%A4%25@h": "pä%", "redis://h": ""} {
+		opts, err := ParseURL(raw)
+		require.NoError(t, err, raw)
+		require.Equal(t, want, opts.Password)
+	}
+}
+
 // What a URL says is judged as what the fields say.
 func TestOddURLs(t *testing.T) {
 	t.Parallel()

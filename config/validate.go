@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Validate reports every bad field at once, as an [*Error]; nil means that a
@@ -122,6 +123,9 @@ func (v *validation) texts() {
 // maxMessages is how many messages package notification buffers at most.
 const maxMessages = 1 << 20
 
+// maxEventSize is the most that package notification allows for one event.
+const maxEventSize = 512 << 20
+
 // limit bounds a number or a duration.
 type limit struct {
 	least, most int64
@@ -146,9 +150,11 @@ func limits() map[string]limit {
 		"Protocol":        {2, 3, "2 or 3"},
 		"MaxRetries":      {-1, 1000, "-1 or 0 for none, up to 1000"},
 		"MinRetryBackoff": orNone, "MaxRetryBackoff": orNone,
-		"NotificationBufferSize":  {1, maxMessages, fmt.Sprintf("1 to %d", maxMessages)},
-		"NotificationHistorySize": orNone,
-		"NotificationHistoryTTL":  {int64(time.Second), most, "1s or more"},
+		"NotificationBufferSize":   {1, maxMessages, fmt.Sprintf("1 to %d", maxMessages)},
+		"NotificationHistorySize":  orNone,
+		"NotificationHistoryTTL":   {int64(time.Second), most, "1s or more"},
+		"NotificationHistoryBytes": positive,
+		"NotificationMaxEventSize": {1, maxEventSize, fmt.Sprintf("1 to %d", maxEventSize)},
 	}
 }
 
@@ -185,7 +191,13 @@ func (v *validation) names() {
 	if strings.ContainsAny(v.cfg.KeyPrefix, "{}") {
 		v.reject("KeyPrefix", "no braces: the module places them to keep keys on one node of a Cluster")
 	}
+	if prefix := v.cfg.NotificationChannelPrefix; strings.ContainsAny(prefix, globBytes) || !utf8.ValidString(prefix) {
+		v.reject("NotificationChannelPrefix", `UTF-8 without *, ?, [ and \, which globs give a meaning to`)
+	}
 }
+
+// globBytes are those that make the name of a channel a glob.
+const globBytes = `*?[\`
 
 const allowedClientName = "printable ASCII without spaces"
 

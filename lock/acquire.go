@@ -2,7 +2,10 @@ package lock
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/compozy/cache/lock/internal/store"
 )
@@ -20,51 +23,95 @@ import (
 // at once; if a server hangs that has answered quickly until then, a cancellation may take 200ms to be noticed. Acquire is
 // safe for concurrent use.
 func (m *RedisLockManager) Acquire(ctx context.Context, resource string, ttl time.Duration) (Lock, error) {
-	return asLock(m.try(ctx, resource, ttl, nil))
+	return m.TryAcquire(ctx, resource, ttl)
 }
 
 // TryAcquire is [RedisLockManager.Acquire] with the richer result: a lock with its fencing token and notice of loss.
 func (m *RedisLockManager) TryAcquire(ctx context.Context, resource string, ttl time.Duration) (FencedLock, error) {
-	return asFenced(m.try(ctx, resource, ttl, nil))
+	return m.acquire(ctx, "lock.acquire", resource, ttl, m.try)
 }
 
-// asLock and asFenced avoid a nil *RedisLock, which would make a Lock that is not nil.
-func asLock(l *RedisLock, err error) (Lock, error) {
-	if err != nil {
-		return nil, err
+// AcquireWait waits for the lock until it gets it or ctx ends. Those who wait are served in the order of arrival, across
+// processes too, and woken by the release, not by polling: it reserves the lock for the first of them for a moment, who
+// acquires it then, about two round trips after the release. Within a process the callers that wait for the same resource
+// take turns, and are one waiter in Redis.
+//
+// A plain Acquire does not get ahead of those who wait. A holder or waiter that dies, or a message that is lost, delays
+// the next holder by about two seconds at most once the lock is free.
+//
+// The arguments and the lock are those of Acquire, the error matches exactly one of: the error of ctx, ErrManagerClosed,
+// ErrInvalidArgument, and ErrRedis if Redis fails before it has answered anybody who waits for the resource in this process.
+// After that waiters outlast failures of Redis until ctx ends. A caller that gives up leaves nothing in Redis. Safe for
+// concurrent use.
+func (m *RedisLockManager) AcquireWait(ctx context.Context, resource string, ttl time.Duration) (FencedLock, error) {
+	return m.acquire(ctx, "lock.wait", resource, ttl, func(ctx context.Context, r request) (*RedisLock, error) {
+		return m.queue.wait(ctx, r)
+	})
+}
+
+// WithLock waits for the lock as [RedisLockManager.AcquireWait] does, runs fn, and releases the lock, also if fn
+// panics. The context of fn descends from ctx and ends with the lock: after a loss its cause, see context.Cause, is
+// ErrLockExpired, ErrLockStolen or ErrManagerClosed, and fn should return soon.
+//
+// It returns what AcquireWait does if there is no lock, without having run fn; otherwise the error of fn, joined with the
+// cause if the lock was lost before fn returned: what fn did may have happened without the lock then. A release that
+// Redis does not confirm is no error, as fn has run under the lock; it is logged and tried again in the background.
+//
+// A nil fn is refused with ErrInvalidArgument. Safe for concurrent use.
+func (m *RedisLockManager) WithLock(
+	ctx context.Context, resource string, ttl time.Duration, fn func(ctx context.Context, l FencedLock) error,
+) (err error) {
+	if m.ready() == nil && fn == nil {
+		return &ArgumentError{Argument: "fn", Reason: "is nil"}
 	}
-	return l, nil
-}
-
-func asFenced(l *RedisLock, err error) (FencedLock, error) {
+	l, err := m.AcquireWait(ctx, resource, ttl)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return l, nil
+	inner, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	detach := context.AfterFunc(l.Context(), func() { cancel(context.Cause(l.Context())) })
+	defer detach()
+	defer func() {
+		releaseErr := l.Release(ctx)
+		switch {
+		case releaseErr == nil, errors.Is(err, releaseErr):
+		case errors.Is(releaseErr, ErrRedis):
+			m.keeper.log.Warn("lock: release failed", zap.String("resource", resource), zap.Error(releaseErr))
+		case errors.Is(releaseErr, ErrLockExpired), errors.Is(releaseErr, ErrLockStolen), errors.Is(releaseErr, ErrManagerClosed):
+			err = errors.Join(err, releaseErr)
+		}
+	}()
+	return fn(inner, l)
 }
 
-// try checks the arguments, and counts and traces an attempt. call is nil for the manager's own settings.
-func (m *RedisLockManager) try(ctx context.Context, resource string, ttl time.Duration, call *callSettings) (*RedisLock, error) {
-	if m.none() {
-		return nil, errNoManager()
+// request is what a caller asks for.
+type request struct {
+	resource string
+	ttl      time.Duration
+	call     callSettings
+	begin    time.Time
+}
+
+// acquire checks the arguments, and counts and traces what get does.
+func (m *RedisLockManager) acquire(
+	ctx context.Context, name, resource string, ttl time.Duration, get func(context.Context, request) (*RedisLock, error),
+) (FencedLock, error) {
+	if err := m.ready(); err != nil {
+		return nil, err
 	}
 	if err := check(ctx, resource, ttl); err != nil {
 		return nil, err
 	}
-	begin := time.Now()
-	ctx, span := m.keeper.trace.start(ctx, "lock.acquire", resource)
-	l, err := m.tryOnce(ctx, begin, resource, ttl.Truncate(time.Millisecond), m.settings(call))
-	m.keeper.metrics.attempted(ctx, err, begin)
-	span.acquired(ctx, l, err)
-	return l, err
-}
-
-// settings returns those of a call, nil for the manager's own.
-func (m *RedisLockManager) settings(call *callSettings) callSettings {
-	if call == nil {
-		return m.set.call
+	r := request{resource: resource, ttl: ttl.Truncate(time.Millisecond), call: m.call, begin: time.Now()}
+	ctx, span := m.keeper.trace.start(ctx, name, resource)
+	l, err := get(ctx, r)
+	outcome := m.keeper.metrics.attempted(ctx, err, r.begin)
+	span.finish(outcomeName(outcome), l, err)
+	if err != nil {
+		return nil, err // and no nil *RedisLock, which would make a FencedLock that is not nil
 	}
-	return *call
+	return l, nil
 }
 
 // check refuses arguments that nothing can be done with.
@@ -80,36 +127,29 @@ func check(ctx context.Context, resource string, ttl time.Duration) error {
 	return nil
 }
 
-func (m *RedisLockManager) tryOnce(
-	ctx context.Context, begin time.Time, resource string, ttl time.Duration, call callSettings,
-) (*RedisLock, error) {
-	if ctx.Err() != nil {
-		return nil, contextError(ctx, "acquire", resource)
+func (m *RedisLockManager) try(ctx context.Context, req request) (*RedisLock, error) {
+	k := m.keeper
+	if err := k.begin(ctx, "acquire", req.resource); err != nil {
+		return nil, err
 	}
-	if !m.calls.begin() {
-		return nil, ErrManagerClosed
-	}
-	defer m.calls.end()
-	claim := store.Claim{Keys: store.NewKeys(m.set.prefix, resource), Value: m.newValue(call.owner), TTL: ttl}
-	inner, cancel := bounded(ctx, begin, m.set.timeouts.call(ttl))
+	defer k.calls.end()
+	inner, cancel := bounded(ctx, req.begin, k.timeouts.call(req.ttl))
 	defer cancel()
-	defer context.AfterFunc(m.closing, cancel)()
-	r := m.store.Acquire(inner, claim)
+	defer context.AfterFunc(k.calls.closing, cancel)()
+	a := k.attempt(req, req.begin)
+	r := k.store.Acquire(inner, a.claim)
 	switch {
+	case r.Outcome == store.Granted && k.granted(&a, r):
+		return k.keep(a)
 	case r.Outcome == store.Granted:
-		claim.Token, claim.Sure = r.Token, r.Sure
-		g := grant{claim: claim, call: call, resource: resource, sent: begin, acquired: time.Now(), repeated: r.Repeated}
-		if !m.keeper.inTime(g) {
-			return nil, &RedisError{Op: "acquire", Resource: resource, Err: errTooLate}
-		}
-		return m.keeper.keep(g)
+		return nil, &RedisError{Op: "acquire", Resource: req.resource, Err: errTooLate}
 	case r.Outcome == store.Refused:
-		return nil, &NotAcquiredError{Resource: resource, RetryAfter: r.Wait}
+		return nil, &NotAcquiredError{Resource: req.resource, RetryAfter: r.Wait}
 	case ended(ctx):
-		return nil, contextError(ctx, "acquire", resource)
-	case m.closing.Err() != nil:
+		return nil, contextError(ctx, "acquire", req.resource)
+	case k.calls.closed():
 		return nil, ErrManagerClosed
 	default:
-		return nil, &RedisError{Op: "acquire", Resource: resource, Err: r.Err}
+		return nil, &RedisError{Op: "acquire", Resource: req.resource, Err: r.Err}
 	}
 }

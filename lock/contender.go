@@ -3,6 +3,8 @@ package lock
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/compozy/cache/internal/redisx"
@@ -27,13 +29,15 @@ const (
 // contender competes for one resource on behalf of all callers of this process that wait for it. Its goroutine lives as
 // long as it has callers.
 type contender struct {
-	queue    *queue
+	keeper   *keeper
+	inbox    *inbox
 	resource string
-	keys     store.Keys
-	callers  []*waiter       // guarded by queue.mu
 	ctx      context.Context //nolint:containedctx // ends when the last caller has gone
 	retire   context.CancelFunc
 	hints    chan store.Hint // the last one, of those that were not read
+
+	mu      sync.Mutex // guards callers, and the end of ctx
+	callers []*waiter
 
 	// What follows is touched by run only.
 	name     string // in Redis' queue
@@ -45,56 +49,96 @@ type contender struct {
 	split    bool   // the last answer was that several ask at the same time: all of them ask again, whoever else has
 }
 
-func newContender(q *queue, resource string) *contender {
-	c := &contender{
-		queue: q, resource: resource, keys: store.NewKeys(q.set.prefix, resource), hints: make(chan store.Hint, 1),
-	}
+// newContender makes a contender for its first caller.
+func newContender(k *keeper, b *inbox, w *waiter) *contender {
+	c := &contender{keeper: k, inbox: b, resource: w.resource, hints: make(chan store.Hint, 1), callers: []*waiter{w}}
 	c.ctx, c.retire = context.WithCancel(context.Background())
 	return c
 }
 
+// join appends a caller. It reports false if the contender ends.
+func (c *contender) join(w *waiter) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ctx.Err() != nil {
+		return false
+	}
+	c.callers = append(c.callers, w)
+	return true
+}
+
+// leave removes a caller. It reports false if that was done before: its turn has come, or it has left.
+func (c *contender) leave(w *waiter) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := slices.Index(c.callers, w)
+	if i < 0 {
+		return false
+	}
+	c.callers = slices.Delete(c.callers, i, i+1)
+	if len(c.callers) == 0 {
+		c.retire()
+	}
+	return true
+}
+
+// first returns the caller whose turn is next, nil if there is none.
+func (c *contender) first() *waiter {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.callers) == 0 {
+		return nil
+	}
+	return c.callers[0]
+}
+
+// fail ends the waiting of all callers.
+func (c *contender) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, w := range c.callers {
+		w.turn <- turn{err: err}
+	}
+	c.callers = nil
+	c.retire()
+}
+
 // run is the goroutine.
 func (c *contender) run() {
-	c.name = c.queue.rename(c, "", false)
-	defer func() { c.queue.rename(c, c.name, true) }()
-	for w, hears := c.queue.first(c); w != nil; w, hears = c.queue.first(c) {
+	c.name = c.inbox.enter(c)
+	defer func() { c.inbox.drop(c.name) }()
+	for w := c.first(); w != nil; w = c.first() {
 		// One that does not hear of others' questions keeps nobody from asking: each of many would let all the others know.
-		c.recheck = c.recheck && hears
+		c.recheck = c.recheck && c.inbox.isOpen()
 		pause, again := c.try(w)
 		if again && !c.idle(pause) {
 			break
 		}
 	}
 	if c.arrival != 0 || c.failures > 0 {
-		c.queue.store.Leave(c.keys, c.name)
+		c.keeper.store.Leave(store.NewKeys(c.keeper.prefix, c.resource), c.name)
 	}
 }
 
 // try asks for the lock once. Unless the turn of the caller, or of all, has ended it returns after which pause to ask
 // again.
 func (c *contender) try(w *waiter) (pause time.Duration, again bool) {
-	q := c.queue
-	claim := store.Claim{Keys: c.keys, Value: q.value(w.call.owner), TTL: w.ttl}
-	sent := time.Now()
+	k := c.keeper
+	a := k.attempt(w.request, time.Now())
 	// The call goes on for the other callers when this one's time is up.
-	ctx, cancel := bounded(context.WithoutCancel(w.ctx), sent, q.set.timeouts.call(w.ttl))
+	ctx, cancel := bounded(context.WithoutCancel(w.ctx), a.sent, k.timeouts.call(w.ttl))
 	defer cancel()
-	defer context.AfterFunc(q.closing, cancel)()
+	defer context.AfterFunc(k.calls.closing, cancel)()
 	defer context.AfterFunc(c.ctx, cancel)()
-	r := q.store.Enqueue(ctx, claim, store.Waiter{Name: c.name, Arrival: c.arrival, Recheck: c.recheck})
+	r := k.store.Enqueue(ctx, a.claim, store.Waiter{Name: c.name, Arrival: c.arrival, Recheck: c.recheck})
 	c.split = r.Split
-	switch r.Outcome {
-	case store.Granted:
-		claim.Token, claim.Sure = r.Token, r.Sure
-		g := grant{
-			claim: claim, call: w.call, resource: c.resource, sent: sent, acquired: time.Now(), repeated: r.Repeated,
-		}
-		if !q.keeper.inTime(g) {
-			return c.failed(errTooLate)
-		}
-		c.win(w, g)
+	switch {
+	case r.Outcome == store.Granted && k.granted(&a, r):
+		c.win(w, a)
 		return 0, false
-	case store.Refused:
+	case r.Outcome == store.Granted:
+		return c.failed(errTooLate)
+	case r.Outcome == store.Refused:
 		c.answered, c.failures, c.ahead = true, 0, r.Ahead
 		if c.arrival == 0 {
 			c.arrival = r.Arrival
@@ -110,23 +154,23 @@ func (c *contender) try(w *waiter) (pause time.Duration, again bool) {
 }
 
 // win gives the lock to the caller it was acquired for, or back if that one has left.
-func (c *contender) win(w *waiter, g grant) {
-	q := c.queue
+func (c *contender) win(w *waiter, a attempt) {
 	c.answered, c.failures, c.arrival, c.ahead, c.recheck = true, 0, 0, 0, false
-	c.name = q.rename(c, c.name, false) // what comes next is a new turn, at the end of the queue
-	if !q.shift(c, w) {
-		q.store.Reap(g.claim)
+	c.inbox.drop(c.name)
+	c.name = c.inbox.enter(c) // what comes next is a new turn, at the end of the queue
+	if !c.leave(w) {
+		c.keeper.store.Reap(a.claim, store.Unwanted)
 		return
 	}
-	l, err := q.keeper.keep(g)
+	l, err := c.keeper.keep(a)
 	w.turn <- turn{lock: l, err: err}
 }
 
 // failed sees to a try that Redis failed.
 func (c *contender) failed(err error) (pause time.Duration, again bool) {
 	c.failures++
-	if c.ctx.Err() == nil && c.queue.closing.Err() == nil && !c.answered {
-		c.queue.fail(c, &RedisError{Op: "acquire", Resource: c.resource, Err: err})
+	if c.ctx.Err() == nil && !c.keeper.calls.closed() && !c.answered {
+		c.fail(&RedisError{Op: "acquire", Resource: c.resource, Err: err})
 		return 0, false
 	}
 	return redisx.Backoff(c.failures, minFailureDelay, maxFailureDelay), true
@@ -170,7 +214,7 @@ func (c *contender) idle(pause time.Duration) bool {
 			return true
 		case <-c.ctx.Done():
 			return false
-		case <-c.queue.closing.Done():
+		case <-c.keeper.calls.closing.Done():
 			return false
 		case h := <-c.hints:
 			if !h.Rechecked {

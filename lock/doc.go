@@ -8,22 +8,21 @@
 //
 // [RedisLockManager.Acquire] tries once. It returns a lock, or an error that tells apart what must not be confused:
 // somebody else holds the lock ([ErrLockNotAcquired]), the caller's context has ended (its own error), Redis failed
-// ([ErrRedis]). It takes one round trip, and so do a refusal and [RedisLock.Release]; on several nodes a second one when they
-// do not agree on the token yet, as after one of them has lost it. A held lock is renewed every third
-// of its TTL until it is released or lost; thousands of locks are renewed in a few pipelines.
+// ([ErrRedis]). It takes one round trip, and so do a refusal and [RedisLock.Release]; on several nodes a second one when
+// they do not agree on the token yet, as after one of them has lost it. A held lock is renewed every third of its TTL until
+// it is released or lost; thousands of locks are renewed in a few pipelines.
 //
 // # Wait
 //
 // [RedisLockManager.AcquireWait] queues until its context ends. Those who wait are served first come, first served, across
 // processes. The release wakes the first of them and reserves the lock for it for a moment (1.5s; 200ms on several nodes,
-// which may have different first waiters); others are refused meanwhile, and a plain Acquire is refused as long as anybody
-// waits. The message that wakes is a hint and no more: the waiter acquires as
-// anybody does, and what the server replies to that is all that counts. So a message that is lost, late, or passed on by a
-// server that is no master any more makes no second holder.
+// which may have different first waiters); others are refused meanwhile, and a plain Acquire as long as anybody waits. The
+// message that wakes is a hint and no more: the waiter acquires as anybody does, and only the server's reply to that counts.
+// So a message that is lost, late, or passed on by a server that is no master any more makes no second holder.
 //
 // Nobody depends on the message either. A waiter asks by itself 1.7s after it last heard of a question, its own or that of
-// another waiter; so one of all asks every two seconds, however many wait, and if that one is gone another does. Each
-// manager uses one pub/sub connection to each node, opened when somebody has to wait for the first time.
+// another waiter: one of all asks every two seconds, and if that one is gone another does. Each manager uses one pub/sub
+// connection to each node, opened when somebody has to wait for the first time.
 //
 // # With lock
 //
@@ -66,18 +65,15 @@
 // With [WithNodes] a lock lives on several independent masters and is held when a majority has granted it, as Redlock
 // describes. All are asked in parallel, and the answer is there when the majority has decided: a minority that is down
 // costs no time, unless those that answer are split between several who acquire. Then it is waited for as long again as
-// they took, at least 50ms. The token is the largest that a granting master gave, and is on a majority before the holder
-// sees it.
+// they took, at least 50ms. A node that is late may refuse the next one for a moment; waiting copes with it. The token is
+// the largest that a granting master gave, and is on a majority before the holder sees it.
+//
 // A master that was restarted empty gets the locks back that a majority confirms, with their next automatic renewal. Until
 // then it grants them to anybody, so that two could have a majority: a master that may have lost its data has to stay away
 // for as long as the longest TTL.
 //
-// Both Acquire and Release return when the majority has decided. A node that is late may refuse the next one for a moment;
-// waiting copes with it.
-//
-// A split is a refusal, ErrLockNotAcquired, whether all masters have answered or only a majority of them: Redis works, and
-// somebody else is there, though perhaps without a majority as well. So it means that the resource is contended, not that
-// somebody has it for sure, as on one server. ErrRedis is left to mean that no majority has answered.
+// A split is a refusal, ErrLockNotAcquired, whether all masters have answered or only a majority of them: the resource is
+// contended, though perhaps nobody has it. ErrRedis is left to mean that no majority has answered.
 //
 // # What no client can see in time
 //
@@ -137,6 +133,6 @@
 // A [RedisLockManager] talks to a store: one Redis (internal/store), or a quorum of them (internal/quorum), which asks all
 // of its nodes in parallel, through redsync where it acquires, releases or refreshes. The keeper makes a lock of what the
 // store has granted; the lock ends itself in time (lease.go), and the renewer has the store extend all locks that are due.
-// The queue has, for each resource that callers of the process wait for, a contender, which asks the store on behalf of
-// all of them.
+// The queue has a contender for each resource that callers of the process wait for, which asks the store on behalf of all
+// of them; the inbox brings it the messages.
 package lock

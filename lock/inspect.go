@@ -2,10 +2,12 @@ package lock
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 	"strings"
 	"time"
 
+	"github.com/compozy/cache/internal/redisx"
 	"github.com/compozy/cache/lock/internal/store"
 )
 
@@ -32,22 +34,19 @@ type Info struct {
 // The error matches exactly one of ErrInvalidArgument, ErrManagerClosed, the error of ctx, and ErrRedis. Safe for
 // concurrent use.
 func (m *RedisLockManager) Inspect(ctx context.Context, resource string) (Info, error) {
-	if m.none() {
-		return Info{}, errNoManager()
+	if err := m.ready(); err != nil {
+		return Info{}, err
 	}
 	if err := check(ctx, resource, minTTL); err != nil {
 		return Info{}, err
 	}
-	if ctx.Err() != nil {
-		return Info{}, contextError(ctx, "inspect", resource)
+	if err := m.keeper.begin(ctx, "inspect", resource); err != nil {
+		return Info{}, err
 	}
-	if !m.calls.begin() {
-		return Info{}, ErrManagerClosed
-	}
-	defer m.calls.end()
-	inner, cancel := bounded(ctx, time.Now(), m.set.timeouts.release())
+	defer m.keeper.calls.end()
+	inner, cancel := bounded(ctx, time.Now(), m.keeper.timeouts.release())
 	defer cancel()
-	s, err := m.store.Inspect(inner, store.NewKeys(m.set.prefix, resource))
+	s, err := m.keeper.store.Inspect(inner, store.NewKeys(m.keeper.prefix, resource))
 	switch {
 	case err == nil:
 		return Info{
@@ -72,4 +71,37 @@ func ownerOf(value string) string {
 		return parts[2]
 	}
 	return owner
+}
+
+// HealthCheck reports whether locks can be acquired: a majority of the nodes answers a PING before ctx ends, and within
+// 2s. It returns an error matching ErrRedis if not, and ErrManagerClosed after Close. Safe for concurrent use.
+func (m *RedisLockManager) HealthCheck(ctx context.Context) error {
+	if m.none() {
+		return m.ready()
+	}
+	if ctx == nil {
+		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
+	}
+	if !m.keeper.calls.begin() {
+		return ErrManagerClosed
+	}
+	defer m.keeper.calls.end()
+	ctx, cancel := context.WithTimeout(redisx.Background(ctx), maxNodeTimeout) // Close waits for all that were asked
+	defer cancel()
+	if err := m.keeper.store.Ping(ctx); err != nil {
+		return fmt.Errorf("%w: %w", ErrRedis, err)
+	}
+	return nil
+}
+
+// Alive reports whether the manager's own goroutines run; it asks nothing of Redis. It returns nil before the first
+// lock and after Close. Safe for concurrent use.
+func (m *RedisLockManager) Alive() error {
+	if m.none() {
+		return m.ready()
+	}
+	if late := m.keeper.renewer.late(); late > 0 {
+		return fmt.Errorf("lock: renewal is %v late", late.Round(time.Millisecond))
+	}
+	return nil
 }

@@ -1,6 +1,12 @@
 package lock
 
 import (
+	"context"
+	"crypto/rand"
+	"maps"
+	"net/url"
+	"slices"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -8,62 +14,100 @@ import (
 	"github.com/compozy/cache/lock/internal/store"
 )
 
-// keeper is what the locks of a manager share: it makes them, and keeps them until they are released or lost.
-type keeper struct {
+// means is what making locks and renewing them takes.
+type means struct {
 	store    locks
 	metrics  *metrics
 	log      *zap.Logger
-	trace    tracer
-	calls    *tasks
-	held     *held
-	renewer  *renewer
+	calls    *tasks // of users, and what follows from them
 	timeouts timeouts
 }
 
-func newKeeper(set settings, s locks, calls *tasks) *keeper {
-	k := &keeper{store: s, held: newHeld(), log: set.logger, trace: newTracer(set.tracing), calls: calls, timeouts: set.timeouts}
-	k.metrics = newMetrics(set.name)
-	k.renewer = newRenewer(s, k.metrics, set.logger, calls, set.timeouts)
-	return k
+// keeper is what the locks of a manager share: it makes them, and keeps them until they are released or lost.
+type keeper struct {
+	means
+
+	trace   tracer
+	renewer *renewer
+	prefix  string
+	id      string // distinguishes the values of processes
+
+	mu   sync.Mutex // guards held
+	held map[*RedisLock]struct{}
 }
 
-// grant is what a holder has got.
-type grant struct {
-	claim    store.Claim // with the TTL that was asked for, and the token
-	call     callSettings
-	resource string
-	sent     time.Time // before the command was sent: from here the TTL counts
-	acquired time.Time // when the reply was there
-	repeated bool      // see store.Reply
+func newKeeper(set settings, s locks) *keeper {
+	m := means{store: s, metrics: newMetrics(set.name), log: set.logger, calls: newTasks(), timeouts: set.timeouts}
+	return &keeper{
+		means: m, trace: newTracer(set.tracing), renewer: newRenewer(m), prefix: set.prefix, id: rand.Text()[:16],
+		held: make(map[*RedisLock]struct{}),
+	}
 }
 
-// inTime reports whether a lock that was granted can be relied on still. If not it is taken back.
-func (k *keeper) inTime(g grant) bool {
-	if remaining(g.until(), time.Now()) > 0 {
+// begin counts a call, unless its context has ended or the manager is closed. The end of calls has to follow.
+func (k *keeper) begin(ctx context.Context, op, resource string) error {
+	if ctx.Err() != nil {
+		return contextError(ctx, op, resource)
+	}
+	if !k.calls.begin() {
+		return ErrManagerClosed
+	}
+	return nil
+}
+
+// attempt is one to acquire a lock, and once that was granted what its holder has got.
+type attempt struct {
+	request
+
+	claim    store.Claim // with the TTL that was asked for
+	sent     time.Time   // before the command was sent: from here the TTL counts
+	acquired time.Time   // when the reply was there
+	repeated bool        // see store.Reply
+}
+
+func (k *keeper) attempt(r request, sent time.Time) attempt {
+	claim := store.Claim{Keys: store.NewKeys(k.prefix, r.resource), Value: k.newValue(r.call.owner), TTL: r.ttl}
+	return attempt{request: r, claim: claim, sent: sent}
+}
+
+// newValue returns what distinguishes one acquisition from all others, anywhere: the manager, a random part, and the
+// owner, see ownerOf.
+func (k *keeper) newValue(owner string) string {
+	value := k.id + ":" + rand.Text()
+	if owner != "" {
+		value += ":" + url.QueryEscape(owner)
+	}
+	return value
+}
+
+// granted notes what was granted, and reports whether that can be relied on still. If not it is taken back.
+func (k *keeper) granted(a *attempt, r store.Reply) bool {
+	a.claim.Token, a.claim.Sure, a.repeated, a.acquired = r.Token, r.Sure, r.Repeated, time.Now()
+	if remaining(a.until(), a.acquired) > 0 {
 		return true
 	}
-	k.store.Reap(g.claim)
+	k.store.Reap(a.claim, store.Unwanted)
 	return false
 }
 
 // until is how long the holder may rely on the lock before it is extended for the first time.
-func (g grant) until() time.Time { return g.sent.Add(validity(min(g.claim.TTL, store.FirstGrant))) }
+func (a *attempt) until() time.Time { return a.sent.Add(validity(min(a.claim.TTL, store.FirstGrant))) }
 
 // keep makes a lock and starts what keeps it. It returns ErrManagerClosed, and takes the lock back, if it is too late.
-func (k *keeper) keep(g grant) (*RedisLock, error) {
+func (k *keeper) keep(a attempt) (*RedisLock, error) {
 	l := &RedisLock{
-		keeper: k, resource: g.resource, claim: g.claim, call: g.call, acquired: g.acquired, repeated: g.repeated,
-		sure: g.claim.Sure, index: -1,
+		keeper: k, resource: a.resource, claim: a.claim, call: a.call, acquired: a.acquired, repeated: a.repeated,
+		sure: a.claim.Sure, index: -1,
 	}
-	if g.call.holdAtLeast > 0 {
-		l.claim.KeepUntil = g.acquired.Add(g.call.holdAtLeast)
+	if a.call.holdAtLeast > 0 {
+		l.claim.KeepUntil = a.acquired.Add(a.call.holdAtLeast)
 	}
-	if g.call.maxHold > 0 {
-		l.end = g.acquired.Add(g.call.maxHold)
+	if a.call.maxHold > 0 {
+		l.end = a.acquired.Add(a.call.maxHold)
 	}
-	l.until = l.limit(g.until())
-	if !k.held.add(l) {
-		k.store.Reap(g.claim)
+	l.until = l.limit(a.until())
+	if !k.add(l) {
+		k.store.Reap(a.claim, store.Unwanted)
 		return nil, ErrManagerClosed
 	}
 	// From here on others see the lock.
@@ -72,12 +116,44 @@ func (k *keeper) keep(g grant) (*RedisLock, error) {
 		l.expiry = time.AfterFunc(time.Until(l.until), l.expire)
 	}
 	l.mu.Unlock()
-	k.renewer.begin(l, g.sent)
+	k.renewer.begin(l, a.sent)
 	return l, nil
+}
+
+// add enters a lock. It reports false when the manager is closing: all reads what is held after that has begun.
+func (k *keeper) add(l *RedisLock) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.calls.closed() {
+		return false
+	}
+	k.held[l] = struct{}{}
+	return true
+}
+
+// all returns the locks that have not ended.
+func (k *keeper) all() []*RedisLock {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Collect(maps.Keys(k.held))
+}
+
+// count returns how many locks have not ended.
+func (k *keeper) count() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.held)
 }
 
 // forget removes a lock from the books.
 func (k *keeper) forget(l *RedisLock) {
 	k.renewer.remove(l)
-	k.held.remove(l)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.held, l)
+}
+
+// bounded returns a context for a call that began then: it ends with ctx, and after the timeout.
+func bounded(ctx context.Context, begin time.Time, timeout time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithDeadline(ctx, begin.Add(timeout))
 }

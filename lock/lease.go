@@ -8,7 +8,7 @@ import (
 	"github.com/compozy/cache/lock/internal/store"
 )
 
-// lockState is where a lock is in its life.
+// lockState is where a lock is in its life. One that has left stateHeld never comes back to it.
 type lockState uint8
 
 const (
@@ -47,9 +47,9 @@ func (l *RedisLock) limit(t time.Time) time.Time {
 
 // extension is an attempt to make a lock last longer.
 type extension struct {
-	claim      store.Claim // with the TTL to set
-	sent       time.Time
-	generation uint64
+	lock  *RedisLock
+	claim store.Claim // with the TTL to set
+	sent  time.Time
 }
 
 // extension returns what to send to extend a held lock, or an error that says why it is not held. A lock that has to end
@@ -58,14 +58,12 @@ func (l *RedisLock) extension(op string, now time.Time) (extension, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case l.state == stateLost:
-		return extension{}, lostError(op, l.resource, l.cause)
 	case l.state != stateHeld:
-		return extension{}, ErrLockNotHeld
+		return extension{}, l.notHeld(op)
 	case remaining(l.until, now) <= 0:
 		return extension{}, lostError(op, l.resource, ErrLockExpired) // the timer is late
 	}
-	x := extension{claim: l.claim, sent: now, generation: l.generation}
+	x := extension{lock: l, claim: l.claim, sent: now}
 	x.claim.Sure = l.sure
 	if !l.end.IsZero() {
 		left := l.end.Sub(now)
@@ -77,11 +75,19 @@ func (l *RedisLock) extension(op string, now time.Time) (extension, error) {
 	return x, nil
 }
 
+// notHeld returns why a lock is not held that has ended. The caller holds mu.
+func (l *RedisLock) notHeld(op string) error {
+	if l.state == stateLost {
+		return lostError(op, l.resource, l.cause)
+	}
+	return ErrLockNotHeld
+}
+
 // extend records a confirmed extension, and reports whether the lock is still held. A lock whose time was up when the
 // answer came is lost even if Redis has extended the key: its holder has been notified.
 func (l *RedisLock) extend(x extension) bool {
 	l.mu.Lock()
-	if l.state != stateHeld || l.generation != x.generation {
+	if l.state != stateHeld { // and it never is again
 		l.mu.Unlock()
 		return false
 	}
@@ -108,11 +114,11 @@ func (l *RedisLock) addSure(nodes uint64) {
 	l.sure |= nodes
 }
 
-// isCurrent reports whether nothing has happened to the lock since the extension was prepared.
-func (l *RedisLock) isCurrent(x extension) bool {
+// hasEnded reports whether the lock was released or lost.
+func (l *RedisLock) hasEnded() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.state == stateHeld && l.generation == x.generation
+	return l.state != stateHeld
 }
 
 // expire is called when the time may be up.
@@ -138,11 +144,9 @@ func (l *RedisLock) lose(cause error) bool {
 		l.mu.Unlock()
 		return false
 	}
-	l.state, l.cause = stateLost, cause
-	l.generation++
 	until := l.until
-	l.stopExpiry()
-	l.finish(cause)
+	l.cause = cause
+	l.leave(stateLost, cause)
 	if l.lost != nil {
 		close(l.lost)
 	}
@@ -157,20 +161,17 @@ func (l *RedisLock) lose(cause error) bool {
 	k.log.Warn("lock: lost", zap.String("resource", l.resource), zap.NamedError("cause", cause),
 		zap.Int64("token", l.claim.Token), zap.Time("until", until))
 	// A renewal may have been executed without our hearing of it. The key is of no use to anybody now.
-	k.store.ReapLost(l.claim)
+	k.store.Reap(l.claim, store.Lost)
 	return true
 }
 
-// stopExpiry stops the timer. The caller holds mu.
-func (l *RedisLock) stopExpiry() {
+// leave takes a lock out of its holder's hands. The caller holds mu.
+func (l *RedisLock) leave(state lockState, cause error) {
+	l.state = state
 	if l.expiry != nil {
 		l.expiry.Stop()
 		l.expiry = nil
 	}
-}
-
-// finish cancels the context. The caller holds mu.
-func (l *RedisLock) finish(cause error) {
 	if l.cancel != nil {
 		l.cancel(cause)
 	}

@@ -9,6 +9,58 @@ import (
 	"github.com/compozy/cache/lock/internal/store"
 )
 
+// LockManager tries to take locks. [RedisLockManager] is the implementation on Redis; the interface is small so that a
+// fake is too. Programs that want to wait, or need fencing tokens, depend on [Locker].
+//
+//revive:disable-next-line:exported the name is part of the published API
+type LockManager interface {
+	// Acquire tries once to lock the resource and returns at once. See [RedisLockManager.Acquire] for the errors.
+	Acquire(ctx context.Context, resource string, ttl time.Duration) (Lock, error)
+}
+
+// Lock is a lock that was acquired.
+type Lock interface {
+	// Release gives the lock back. It returns an error matching ErrLockNotHeld if it was not held any more.
+	Release(ctx context.Context) error
+	// Refresh makes the lock last for its full TTL from now.
+	Refresh(ctx context.Context) error
+	// Resource returns what is locked.
+	Resource() string
+	// IsHeld reports whether the holder may rely on the lock right now.
+	IsHeld() bool
+}
+
+// Locker is a [LockManager] with all that its locks can do: fencing tokens, notice of loss, and a fair queue.
+// [RedisLockManager] and the fake of package fxtest implement it.
+type Locker interface {
+	LockManager
+	// TryAcquire is Acquire with the richer result. See [RedisLockManager.TryAcquire].
+	TryAcquire(ctx context.Context, resource string, ttl time.Duration) (FencedLock, error)
+	// AcquireWait queues for the lock until ctx ends. See [RedisLockManager.AcquireWait].
+	AcquireWait(ctx context.Context, resource string, ttl time.Duration) (FencedLock, error)
+	// WithLock waits for the lock, runs fn with a context that ends with it, and releases it. See
+	// [RedisLockManager.WithLock].
+	WithLock(ctx context.Context, resource string, ttl time.Duration, fn func(ctx context.Context, l FencedLock) error) error
+}
+
+// FencedLock is a [Lock] that has a fencing token and notifies its holder of its loss.
+type FencedLock interface {
+	Lock
+	// Token returns a number larger than that of every earlier lock on the resource.
+	Token() int64
+	// Lost returns a channel that is closed when the lock is lost, and only then.
+	Lost() <-chan struct{}
+	// Context returns a context that ends with the lock.
+	Context() context.Context
+	// Until returns the time at which the lock counts as lost unless it is renewed before.
+	Until() time.Time
+}
+
+var (
+	_ Locker     = (*RedisLockManager)(nil)
+	_ FencedLock = (*RedisLock)(nil)
+)
+
 // RedisLock is a lock on Redis. It is safe for concurrent use. Its zero value is not usable: acquire one.
 type RedisLock struct {
 	keeper   *keeper
@@ -23,17 +75,15 @@ type RedisLock struct {
 	soon  time.Time // when to renew at the latest, if that is known before it is scheduled; guarded by renewer.mu
 	index int       // place in the renewer's heap, -1 if in none; guarded by renewer.mu
 
-	mu    sync.Mutex // guards what follows
-	state lockState
-	until time.Time
-	sure  uint64 // see store.Claim
-	// generation counts what happened to the lock. An answer that belongs to an earlier generation is ignored.
-	generation uint64
-	cause      error         // why the lock was lost
-	lost       chan struct{} // made on demand, closed by loss
-	ctx        context.Context
-	cancel     context.CancelCauseFunc // both made on demand
-	expiry     *time.Timer             // calls expire; nil once the lock has ended
+	mu     sync.Mutex // guards what follows
+	state  lockState
+	until  time.Time
+	sure   uint64        // see store.Claim
+	cause  error         // why the lock was lost
+	lost   chan struct{} // made on demand, closed by loss
+	ctx    context.Context
+	cancel context.CancelCauseFunc // both made on demand
+	expiry *time.Timer             // calls expire; nil once the lock has ended
 }
 
 // Resource returns the name given to Acquire.

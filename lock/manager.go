@@ -2,10 +2,7 @@ package lock
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"fmt"
-	"net/url"
 	"sync/atomic"
 	"time"
 
@@ -30,10 +27,8 @@ type locks interface {
 	Release(ctx context.Context, c store.Claim) store.Reply
 	Refresh(ctx context.Context, c store.Claim) store.Reply
 	Renew(claims []store.Claim, timeout time.Duration, done func(i int, r store.Reply))
-	Reap(c store.Claim)
-	ReapLost(c store.Claim)
-	ReapRepeated(c store.Claim)
 	ReleaseAll(ctx context.Context, claims []store.Claim, done func(i int, r store.Reply))
+	Reap(c store.Claim, why store.Reason)
 	Leave(k store.Keys, name string)
 	Inspect(ctx context.Context, k store.Keys) (store.State, error)
 	Listen(ctx context.Context, channel string, l store.Listener)
@@ -48,16 +43,19 @@ var (
 
 // RedisLockManager hands out locks on Redis. It is safe for concurrent use. Make one with [NewRedisLockManager].
 type RedisLockManager struct {
-	set    settings
-	id     string // distinguishes the values of processes; the name of the inbox
-	store  locks
-	keeper *keeper
-	queue  *queue
+	*core // shared with what With returns; nil if NewRedisLockManager did not make it
 
-	calls      *tasks // of users, and who waits for them
+	call callSettings
+	err  error // why no call can succeed
+}
+
+// core is a manager without the settings of its calls.
+type core struct {
+	name       string
+	nodes      int
+	keeper     *keeper
+	queue      *queue
 	background *tasks // goroutines of the store
-	closing    context.Context
-	close      context.CancelFunc // ends closing, when Close begins
 }
 
 // NewRedisLockManager makes a manager whose locks live on client, or on the nodes of [WithNodes]; client may be nil
@@ -70,23 +68,21 @@ func NewRedisLockManager(client redis.UniversalClient, opts ...Option) (*RedisLo
 	if err != nil {
 		return nil, err
 	}
-	m := &RedisLockManager{set: set, id: random(9), calls: newTasks(), background: newTasks()}
-	m.closing, m.close = context.WithCancel(context.Background())
-	m.store = newStore(set, m.background.spawn)
-	m.keeper = newKeeper(m.set, m.store, m.calls)
-	m.queue = newQueue(queueParts{
-		set: set, store: m.store, keeper: m.keeper, calls: m.calls, closing: m.closing,
-		channel: set.prefix + "lock:inbox:" + m.id, value: m.newValue,
-	})
-	return m, nil
+	c := &core{name: set.name, nodes: len(set.nodes), background: newTasks()}
+	c.keeper = newKeeper(set, newStore(set, c.background.spawn))
+	c.queue = newQueue(c.keeper)
+	return &RedisLockManager{core: c, call: set.call}, nil
 }
 
 // none reports whether NewRedisLockManager did not make m.
-func (m *RedisLockManager) none() bool { return m == nil || m.keeper == nil }
+func (m *RedisLockManager) none() bool { return m == nil || m.core == nil }
 
-// errNoManager is the error of a manager that NewRedisLockManager did not make.
-func errNoManager() error {
-	return &ArgumentError{Argument: "RedisLockManager", Reason: "is nil or zero; NewRedisLockManager makes one"}
+// ready returns why no call can succeed, if that is so.
+func (m *RedisLockManager) ready() error {
+	if m.none() {
+		return &ArgumentError{Argument: "RedisLockManager", Reason: "is nil or zero; NewRedisLockManager makes one"}
+	}
+	return m.err
 }
 
 // newStore makes the store: of one Redis, or of a quorum.
@@ -108,28 +104,7 @@ func (m *RedisLockManager) String() string {
 	if m.none() {
 		return "lock manager that was never made"
 	}
-	return fmt.Sprintf("lock manager %q on %d nodes", m.set.name, len(m.set.nodes))
-}
-
-// random returns n random bytes as text without colons, which separate the parts of a value.
-func random(n int) string {
-	b := make([]byte, n)
-	_, _ = rand.Read(b) // never fails
-	return base64.RawURLEncoding.EncodeToString(b)
-}
-
-// newValue returns what distinguishes one acquisition from all others, anywhere: the manager, a random part, and the
-// owner, see ownerOf.
-func (m *RedisLockManager) newValue(owner string) string {
-	var unique [16]byte
-	_, _ = rand.Read(unique[:]) // never fails
-	value := make([]byte, 0, 64)
-	value = append(append(value, m.id...), ':')
-	value = base64.RawURLEncoding.AppendEncode(value, unique[:])
-	if owner != "" {
-		value = append(append(value, ':'), url.QueryEscape(owner)...)
-	}
-	return string(value)
+	return fmt.Sprintf("lock manager %q on %d nodes", m.name, m.nodes)
 }
 
 // Close stops acquisitions, wakes those who wait with ErrManagerClosed, notifies the holders of locks that these are lost,
@@ -142,18 +117,16 @@ func (m *RedisLockManager) newValue(owner string) string {
 // Close may be called without a lock ever acquired, concurrently, and again; later calls wait for the first one's end.
 func (m *RedisLockManager) Close(ctx context.Context) error {
 	if m.none() {
-		return errNoManager()
+		return m.ready()
 	}
 	if ctx == nil {
 		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
 	}
 	var err error
-	if m.calls.close() {
-		m.close()
-		m.keeper.renewer.stop()
+	if m.keeper.calls.close() {
 		err = m.releaseAll(ctx)
-		m.calls.wait(ctx)
-		if left := m.store.Close(ctx); left != nil && err == nil {
+		m.keeper.calls.wait(ctx)
+		if left := m.keeper.store.Close(ctx); left != nil && err == nil {
 			err = fmt.Errorf("lock: close: %w: %w", ErrRedis, left)
 		}
 		m.background.close()
@@ -167,7 +140,7 @@ func (m *RedisLockManager) Close(ctx context.Context) error {
 // releaseAll ends all locks and releases them. It goes on as long as that makes progress.
 func (m *RedisLockManager) releaseAll(ctx context.Context) error {
 	var claims []store.Claim
-	for _, l := range m.keeper.held.close() {
+	for _, l := range m.keeper.all() {
 		if l.lose(ErrManagerClosed) { // otherwise its holder releases it right now
 			claims = append(claims, l.claim)
 		}
@@ -177,13 +150,13 @@ func (m *RedisLockManager) releaseAll(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(redisx.Background(ctx))
 	defer cancel()
-	stuck := time.AfterFunc(m.set.timeouts.release(), cancel)
+	stuck := time.AfterFunc(m.keeper.timeouts.release(), cancel)
 	defer stuck.Stop()
 	var released atomic.Int64
-	m.store.ReleaseAll(ctx, claims, func(_ int, r store.Reply) {
+	m.keeper.store.ReleaseAll(ctx, claims, func(_ int, r store.Reply) {
 		if r.Outcome != store.Failed {
 			released.Add(1)
-			stuck.Reset(m.set.timeouts.release())
+			stuck.Reset(m.keeper.timeouts.release())
 		}
 	})
 	m.keeper.metrics.releases.Add(int64(len(claims)))

@@ -49,29 +49,26 @@ func (m *RedisLockManager) GetMetrics() *LockMetrics {
 		return &LockMetrics{}
 	}
 	c := m.keeper.metrics
+	acquired, refused := c.outcomes[outcomeAcquired].Load(), c.outcomes[outcomeRefused].Load()
 	s := &LockMetrics{
-		AcquisitionsRefused: c.outcomes[outcomeRefused].Load(),
+		AcquisitionsTotal:   acquired,
+		AcquisitionsFailed:  refused + c.outcomes[outcomeCanceled].Load() + c.outcomes[outcomeError].Load(),
+		AcquisitionsRefused: refused,
 		ReleasesTotal:       c.releases.Load(),
 		ReleasesFailed:      c.releasesFailed.Load(),
 		RefreshesTotal:      c.refreshes.Load(),
 		RefreshesFailed:     c.refreshesFailed.Load(),
-		RenewalsTotal:       c.renewals.Load() + c.renewalsFailed.Load(),
+		RenewalsTotal:       c.renewals.Load(),
 		RenewalsFailed:      c.renewalsFailed.Load(),
 		LostExpired:         c.losses[lossExpired].Load(),
 		LostStolen:          c.losses[lossStolen].Load(),
 		LostClosed:          c.losses[lossClosed].Load(),
 		HandOffs:            c.handOffs.Load(),
-		Held:                m.keeper.held.len(),
+		Held:                m.keeper.count(),
 		Waiting:             int(c.waiting.Load()),
 	}
-	s.AcquisitionsTotal = c.outcomes[outcomeAcquired].Load()
-	for i := range c.outcomes {
-		if i != outcomeAcquired {
-			s.AcquisitionsFailed += c.outcomes[i].Load()
-		}
-	}
-	if s.AcquisitionsTotal > 0 {
-		s.AcquisitionTime = time.Duration(c.acquireTime.Load() / s.AcquisitionsTotal)
+	if acquired > 0 {
+		s.AcquisitionTime = time.Duration(c.acquireTime.Load() / acquired)
 	}
 	return s
 }
@@ -126,29 +123,23 @@ func newMetrics(name string) *metrics {
 	}
 }
 
-// attempted counts an attempt to acquire a lock that began then.
-func (c *metrics) attempted(ctx context.Context, err error, begin time.Time) {
-	outcome := outcomeOf(ctx, err)
-	c.outcomes[outcome].Add(1)
-	if outcome == outcomeAcquired {
+// attempted counts an attempt to acquire a lock that began then, and returns how it ended.
+func (c *metrics) attempted(ctx context.Context, err error, begin time.Time) (outcome int) {
+	switch {
+	case err == nil:
+		outcome = outcomeAcquired
 		took := time.Since(begin)
 		c.acquireTime.Add(int64(took))
 		c.waitSeconds.Observe(took.Seconds())
-	}
-}
-
-// outcomeOf returns how an attempt ended.
-func outcomeOf(ctx context.Context, err error) int {
-	switch {
-	case err == nil:
-		return outcomeAcquired
 	case errors.Is(err, ErrLockNotAcquired):
-		return outcomeRefused
+		outcome = outcomeRefused
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()), errors.Is(err, ErrManagerClosed):
-		return outcomeCanceled
+		outcome = outcomeCanceled
 	default:
-		return outcomeError
+		outcome = outcomeError
 	}
+	c.outcomes[outcome].Add(1)
+	return outcome
 }
 
 // released counts a release.
@@ -158,14 +149,6 @@ func (c *metrics) released(err error, begin, acquired time.Time) {
 		c.releasesFailed.Add(1)
 	}
 	c.holdSeconds.Observe(begin.Sub(acquired).Seconds())
-}
-
-// refreshed counts a Refresh.
-func (c *metrics) refreshed(err error) {
-	c.refreshes.Add(1)
-	if err != nil {
-		c.refreshesFailed.Add(1)
-	}
 }
 
 // lost counts a loss.
@@ -183,5 +166,82 @@ func (c *metrics) countLoss(cause error) {
 		c.losses[lossClosed].Add(1)
 	default:
 		c.losses[lossExpired].Add(1)
+	}
+}
+
+// series is one of the metrics that Prometheus sees.
+type series struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+	read func() float64
+	vary []string // the value of the variable label, if it has one
+}
+
+// collector shows a manager's metrics to Prometheus.
+type collector struct {
+	series     []series
+	histograms []prometheus.Collector
+}
+
+// Collector returns the metrics that the package comment lists, for a registerer of the caller's choice. Collectors of
+// several managers can be registered together if the managers have different names, see WithName. Safe for concurrent
+// use.
+func (m *RedisLockManager) Collector() prometheus.Collector {
+	if m.none() {
+		return prometheus.NewRegistry() // collects nothing
+	}
+	k := m.keeper.metrics
+	c := &collector{histograms: []prometheus.Collector{k.waitSeconds, k.holdSeconds}}
+	labels := prometheus.Labels{"cache": m.name}
+	desc := func(name, help string, variable ...string) *prometheus.Desc {
+		return prometheus.NewDesc("cache_lock_"+name, help, variable, labels)
+	}
+	counter := func(d *prometheus.Desc, n *atomic.Int64, label ...string) {
+		c.series = append(c.series, series{d, prometheus.CounterValue, func() float64 { return float64(n.Load()) }, label})
+	}
+	gauge := func(d *prometheus.Desc, read func() float64) {
+		c.series = append(c.series, series{d, prometheus.GaugeValue, read, nil})
+	}
+	tries := desc("acquisitions_total", "Tries to acquire a lock, by outcome.", "outcome")
+	for i := range k.outcomes {
+		counter(tries, &k.outcomes[i], outcomeName(i))
+	}
+	lost := desc("lost_total", "Locks lost while held, by cause.", "cause")
+	for i, cause := range [losses]string{"expired", "stolen", "closed"} {
+		counter(lost, &k.losses[i], cause)
+	}
+	counter(desc("releases_total", "Releases of held locks, failed ones included."), &k.releases)
+	counter(desc("release_errors_total", "Releases that Redis did not confirm."), &k.releasesFailed)
+	counter(desc("refreshes_total", "Explicit refreshes, failed ones included."), &k.refreshes)
+	counter(desc("refresh_errors_total", "Explicit refreshes that did not extend the lock."), &k.refreshesFailed)
+	counter(desc("renewals_total", "Automatic renewals, failed ones included."), &k.renewals)
+	counter(desc("renewal_errors_total", "Automatic renewals that failed."), &k.renewalsFailed)
+	counter(desc("hand_offs_total", "Releases that reserved the lock for a waiter."), &k.handOffs)
+	gauge(desc("held", "Locks held now."), func() float64 { return float64(m.keeper.count()) })
+	gauge(desc("waiting", "Callers that wait for a lock now."), func() float64 { return float64(k.waiting.Load()) })
+	return c
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	var last *prometheus.Desc
+	for _, s := range c.series {
+		if s.desc != last { // the series of one metric follow each other
+			ch <- s.desc
+		}
+		last = s.desc
+	}
+	for _, h := range c.histograms {
+		h.Describe(ch)
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	for _, s := range c.series {
+		ch <- prometheus.MustNewConstMetric(s.desc, s.kind, s.read(), s.vary...)
+	}
+	for _, h := range c.histograms {
+		h.Collect(ch)
 	}
 }

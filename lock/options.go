@@ -1,7 +1,7 @@
 package lock
 
 import (
-	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -113,9 +113,34 @@ func WithHoldAtLeast(d time.Duration) Option {
 	return func(s *settings) { s.call.holdAtLeast = d }
 }
 
-// check refuses settings that nothing can be done with.
-func (c callSettings) check() error {
+// With returns a view of the manager whose calls have settings of their own: [WithOwner], [WithMaxHold],
+// [WithHoldAtLeast], [WithRenewal]; what is not given is as the manager has it. The locks are the manager's, which
+// counts, renews and closes them. Options for the whole manager make the calls of the view fail with ErrInvalidArgument,
+// and so do values that cannot be used. Safe for concurrent use.
+func (m *RedisLockManager) With(opts ...Option) Locker {
 	switch {
+	case m.none():
+		return new(RedisLockManager)
+	case m.err != nil:
+		return m
+	}
+	s := settings{call: m.call}
+	err := s.apply(opts)
+	if s.whole != "" {
+		err = &ArgumentError{Argument: s.whole, Reason: "is for a whole manager: pass it to NewRedisLockManager"}
+	}
+	return &RedisLockManager{core: m.core, call: s.call, err: err}
+}
+
+// apply applies the options, and checks those that may differ from call to call.
+func (s *settings) apply(opts []Option) error {
+	if slices.ContainsFunc(opts, func(o Option) bool { return o == nil }) {
+		return &ArgumentError{Argument: "opts", Reason: "contains nil"}
+	}
+	for _, opt := range opts {
+		opt(s)
+	}
+	switch c := s.call; {
 	case c.maxHold < 0, c.maxHold > 0 && c.maxHold < minTTL:
 		return &ArgumentError{Argument: "WithMaxHold", Reason: "is " + c.maxHold.String() + ", less than " + minTTL.String()}
 	case c.holdAtLeast < 0:
@@ -127,11 +152,8 @@ func (c callSettings) check() error {
 // collect applies the options and checks the result.
 func collect(client redis.UniversalClient, opts []Option) (settings, error) {
 	s := settings{prefix: "cache:", name: "default", logger: zap.NewNop(), call: callSettings{renewal: true}}
-	for _, opt := range opts {
-		if opt == nil {
-			return s, &ArgumentError{Argument: "opts", Reason: "contains nil"}
-		}
-		opt(&s)
+	if err := s.apply(opts); err != nil {
+		return s, err
 	}
 	if !s.nodesGiven {
 		s.nodes = []redis.UniversalClient{client}
@@ -155,9 +177,6 @@ func collect(client redis.UniversalClient, opts []Option) (settings, error) {
 	if s.timeouts.node < 0 {
 		return s, &ArgumentError{Argument: "WithNodeTimeout", Reason: "is negative"}
 	}
-	if err := s.call.check(); err != nil {
-		return s, err
-	}
 	// Keys of one resource must share a hash tag, and Redis looks at the first brace only.
 	if open := strings.IndexByte(s.prefix, '{'); open >= 0 && strings.HasPrefix(s.prefix[open:], "{}") {
 		return s, &ArgumentError{Argument: "WithKeyPrefix", Reason: `contains the empty hash tag "{}"`}
@@ -178,13 +197,5 @@ func (t timeouts) call(ttl time.Duration) time.Duration {
 
 // release returns how long a release may take.
 func (t timeouts) release() time.Duration {
-	if t.node > 0 {
-		return t.node
-	}
-	return maxNodeTimeout
-}
-
-// bounded returns a context for a call that began then: it ends with ctx, and after the timeout.
-func bounded(ctx context.Context, begin time.Time, timeout time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithDeadline(ctx, begin.Add(timeout))
+	return t.call(2 * maxNodeTimeout) // the TTL does not matter
 }

@@ -2,10 +2,8 @@ package lock
 
 import (
 	"context"
-	"slices"
 	"strconv"
 	"sync"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -13,72 +11,23 @@ import (
 	"github.com/compozy/cache/lock/internal/store"
 )
 
-// AcquireWait waits for the lock until it gets it or ctx ends. Those who wait are served in the order of arrival, across
-// processes too, and woken by the release, not by polling: it reserves the lock for the first of them for a moment, who
-// acquires it then, about two round trips after the release. Within a process the callers that wait for the same resource
-// take turns, and are one waiter in Redis.
-//
-// A plain Acquire does not get ahead of those who wait. A holder or waiter that dies, or a message that is lost, delays
-// the next holder by about two seconds at most once the lock is free.
-//
-// The arguments and the lock are those of Acquire, the error matches exactly one of: the error of ctx, ErrManagerClosed,
-// ErrInvalidArgument, and ErrRedis if Redis fails before it has answered anybody who waits for the resource in this process.
-// After that waiters outlast failures of Redis until ctx ends. A caller that gives up leaves nothing in Redis. Safe for
-// concurrent use.
-func (m *RedisLockManager) AcquireWait(ctx context.Context, resource string, ttl time.Duration) (FencedLock, error) {
-	return asFenced(m.wait(ctx, resource, ttl, nil))
-}
-
-// wait checks the arguments, and counts and traces the waiting. call is nil for the manager's own settings.
-func (m *RedisLockManager) wait(ctx context.Context, resource string, ttl time.Duration, call *callSettings) (*RedisLock, error) {
-	if m.none() {
-		return nil, errNoManager()
-	}
-	if err := check(ctx, resource, ttl); err != nil {
-		return nil, err
-	}
-	begin := time.Now()
-	ctx, span := m.keeper.trace.start(ctx, "lock.wait", resource)
-	l, err := m.queue.wait(ctx, resource, &waiter{
-		ctx: ctx, ttl: ttl.Truncate(time.Millisecond), call: m.settings(call), turn: make(chan turn, 1),
-	})
-	m.keeper.metrics.attempted(ctx, err, begin)
-	span.acquired(ctx, l, err)
-	return l, err
-}
-
 // queue is those who wait in this process: for each resource the callers, in the order of arrival, and a contender that
 // competes for all of them.
 type queue struct {
-	queueParts
+	keeper *keeper
+	inbox  *inbox
+	listen sync.Once // opens the inbox
 
-	listening redisx.Repeated
-
-	mu        sync.Mutex // guards what follows, and the callers of all contenders
-	listens   bool       // the inbox is open, or being opened
-	hears     bool       // it is
+	mu        sync.Mutex // guards resources
 	resources map[string]*contender
-	names     map[string]*contender // by the name in Redis' queue
-	last      int64                 // number of the last name
-}
-
-// queueParts is what a queue is made of.
-type queueParts struct {
-	set     settings
-	store   locks
-	keeper  *keeper
-	calls   *tasks
-	closing context.Context //nolint:containedctx // it ends all waiting
-	channel string          // of the inbox
-	value   func(owner string) string
 }
 
 // waiter is one call of AcquireWait.
 type waiter struct {
+	request
+
 	ctx  context.Context //nolint:containedctx // for what it carries; the caller watches its end
-	ttl  time.Duration
-	call callSettings
-	turn chan turn // has room for the one turn it gets
+	turn chan turn       // has room for the one turn it gets
 }
 
 // turn is how waiting ends.
@@ -87,30 +36,34 @@ type turn struct {
 	err  error
 }
 
-func newQueue(p queueParts) *queue {
-	return &queue{queueParts: p, resources: make(map[string]*contender), names: make(map[string]*contender)}
+func newQueue(k *keeper) *queue {
+	return &queue{
+		keeper: k, inbox: newInbox(k.prefix+"lock:inbox:"+k.id, k.log), resources: make(map[string]*contender),
+	}
 }
 
-func (q *queue) wait(ctx context.Context, resource string, w *waiter) (*RedisLock, error) {
-	if ctx.Err() != nil {
-		return nil, contextError(ctx, "acquire", resource)
+func (q *queue) wait(ctx context.Context, r request) (*RedisLock, error) {
+	k := q.keeper
+	if err := k.begin(ctx, "acquire", r.resource); err != nil {
+		return nil, err
 	}
-	if !q.calls.begin() {
-		return nil, ErrManagerClosed
-	}
-	defer q.calls.end()
-	q.keeper.metrics.waiting.Add(1)
-	defer q.keeper.metrics.waiting.Add(-1)
-	q.join(resource, w)
+	defer k.calls.end()
+	k.metrics.waiting.Add(1)
+	defer k.metrics.waiting.Add(-1)
+	q.listen.Do(func() {
+		k.calls.spawn(func() { k.store.Listen(k.calls.closing, q.inbox.channel, q.inbox) })
+	})
+	w := &waiter{request: r, ctx: ctx, turn: make(chan turn, 1)}
+	c := q.join(w)
 	select {
 	case t := <-w.turn:
 		return t.lock, t.err
 	case <-ctx.Done():
-		if q.leave(resource, w) {
-			return nil, contextError(ctx, "acquire", resource)
+		if c.leave(w) {
+			return nil, contextError(ctx, "acquire", r.resource)
 		}
-	case <-q.closing.Done():
-		if q.leave(resource, w) {
+	case <-k.calls.closing.Done():
+		if c.leave(w) {
 			return nil, ErrManagerClosed
 		}
 	}
@@ -118,125 +71,101 @@ func (q *queue) wait(ctx context.Context, resource string, w *waiter) (*RedisLoc
 	return t.lock, t.err
 }
 
-// join appends a caller to those who wait for a resource. The first one starts the contender, and the first of all opens
-// the inbox.
-func (q *queue) join(resource string, w *waiter) {
+// join appends a caller to those who wait for a resource. The first one starts the contender, and so does one that finds
+// it ending.
+func (q *queue) join(w *waiter) *contender {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !q.listens {
-		q.listens = q.calls.spawn(func() { q.store.Listen(q.closing, q.channel, q) })
+	if c := q.resources[w.resource]; c != nil && c.join(w) {
+		return c
 	}
-	c := q.resources[resource]
-	if c == nil {
-		c = newContender(q, resource)
-		q.resources[resource] = c
-		q.calls.spawn(c.run) // true: the caller is a task
-	}
-	c.callers = append(c.callers, w)
+	c := newContender(q.keeper, q.inbox, w)
+	q.resources[w.resource] = c
+	q.keeper.calls.spawn(func() {
+		defer q.forget(c)
+		c.run()
+	})
+	return c
 }
 
-// leave removes a caller. It reports false if its turn has come.
-func (q *queue) leave(resource string, w *waiter) bool {
+// forget removes a contender that has ended, unless it has a successor.
+func (q *queue) forget(c *contender) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	c := q.resources[resource]
-	if c == nil {
-		return false
-	}
-	i := slices.Index(c.callers, w)
-	if i < 0 {
-		return false
-	}
-	c.callers = slices.Delete(c.callers, i, i+1)
-	q.retireIdle(c)
-	return true
-}
-
-// first returns the caller whose turn is next, nil if there is none, and whether the inbox is open.
-func (q *queue) first(c *contender) (w *waiter, hears bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if len(c.callers) == 0 {
-		return nil, q.hears
-	}
-	return c.callers[0], q.hears
-}
-
-// shift takes a caller out whose turn has come. It reports false if the caller has left.
-func (q *queue) shift(c *contender, w *waiter) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if len(c.callers) == 0 || c.callers[0] != w {
-		return false
-	}
-	c.callers = slices.Delete(c.callers, 0, 1)
-	q.retireIdle(c)
-	return true
-}
-
-// fail ends the waiting of all callers.
-func (q *queue) fail(c *contender, err error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for _, w := range c.callers {
-		w.turn <- turn{err: err}
-	}
-	c.callers = nil
-	q.retireIdle(c)
-}
-
-// retireIdle takes a contender without callers out of the books, so that the next caller starts another. The caller
-// holds mu.
-func (q *queue) retireIdle(c *contender) {
-	if len(c.callers) > 0 {
-		return
-	}
-	if q.resources[c.resource] == c { // which may have retired before, and have a successor
+	if q.resources[c.resource] == c {
 		delete(q.resources, c.resource)
 	}
-	c.retire()
 }
 
-// rename gives a contender the name for its next turn in Redis' queue; a contender that ends has none.
-func (q *queue) rename(c *contender, old string, ends bool) (name string) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	delete(q.names, old)
-	if ends {
-		return ""
-	}
-	q.last++
-	name = q.channel + ":" + strconv.FormatInt(q.last, 10)
-	q.names[name] = c
+// inbox receives the messages for all contenders of this process. Each has a name in Redis' queue by which it is found
+// here, another one for each turn.
+type inbox struct {
+	channel   string
+	log       *zap.Logger
+	listening redisx.Repeated
+
+	mu    sync.Mutex // guards what follows
+	open  bool
+	names map[string]*contender
+	last  int64 // number of the last name
+}
+
+var _ store.Listener = (*inbox)(nil)
+
+func newInbox(channel string, log *zap.Logger) *inbox {
+	return &inbox{channel: channel, log: log, names: make(map[string]*contender)}
+}
+
+// enter gives a contender the name for its next turn.
+func (b *inbox) enter(c *contender) (name string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.last++
+	name = b.channel + ":" + strconv.FormatInt(b.last, 10)
+	b.names[name] = c
 	return name
 }
 
+// drop ends the use of a name.
+func (b *inbox) drop(name string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.names, name)
+}
+
+// isOpen reports whether messages arrive.
+func (b *inbox) isOpen() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.open
+}
+
 // Hear implements store.Listener.
-func (q *queue) Hear(h store.Hint) {
-	q.mu.Lock()
-	c := q.names[h.Name]
-	q.mu.Unlock()
+func (b *inbox) Hear(h store.Hint) {
+	b.mu.Lock()
+	c := b.names[h.Name]
+	b.mu.Unlock()
 	if c != nil {
 		c.hear(h)
 	}
 }
 
 // Up implements store.Listener. All who wait ask again, as messages may have been lost.
-func (q *queue) Up() {
-	q.listening.Over(q.set.logger, "lock: waiters hear of releases again")
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.hears = true
-	for _, c := range q.names {
+func (b *inbox) Up() {
+	b.listening.Over(b.log, "lock: waiters hear of releases again")
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.open = true
+	for _, c := range b.names {
 		c.hear(store.Hint{})
 	}
 }
 
 // Down implements store.Listener. Nobody need be woken, as all who wait ask from time to time.
-func (q *queue) Down(err error) {
-	q.mu.Lock()
-	q.hears = false
-	q.mu.Unlock()
-	q.listening.Log(q.set.logger, zap.InfoLevel,
+func (b *inbox) Down(err error) {
+	b.mu.Lock()
+	b.open = false
+	b.mu.Unlock()
+	b.listening.Log(b.log, zap.InfoLevel,
 		"lock: waiters cannot hear of releases, and ask every two seconds until reconnected", zap.Error(err))
 }

@@ -16,16 +16,10 @@ import (
 // not renewed any more, the manager goes on trying in the background, and Release may be called again. A lost reply is
 // no failure. Safe for concurrent use.
 func (l *RedisLock) Release(ctx context.Context) error {
-	if l.none() {
-		return ErrLockNotHeld
-	}
-	if ctx == nil {
-		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
+	if err := l.begin(ctx, "release"); err != nil {
+		return err
 	}
 	k := l.keeper
-	if !k.calls.begin() {
-		return l.closedError("release")
-	}
 	defer k.calls.end()
 	begin := time.Now()
 	wasHeld, err := l.beginRelease(begin)
@@ -36,7 +30,14 @@ func (l *RedisLock) Release(ctx context.Context) error {
 	defer func() { l.endRelease(wasHeld, err) }() // then it can be released again
 	ctx, span := k.trace.start(ctx, "lock.release", l.resource)
 	err = l.release(ctx, begin)
-	span.released(l, err)
+	switch {
+	case err == nil:
+		span.finish("released", l, nil)
+	case errors.Is(err, ErrLockNotHeld):
+		span.finish("lost", l, err)
+	default:
+		span.finish("error", l, err)
+	}
 	if wasHeld {
 		k.metrics.released(err, begin, l.acquired)
 	}
@@ -46,12 +47,21 @@ func (l *RedisLock) Release(ctx context.Context) error {
 	return err
 }
 
-// closedError is the answer when the manager has been closed. It had released or lost the lock.
-func (l *RedisLock) closedError(op string) error {
+// begin checks and counts a call. The end of calls has to follow. When the manager has been closed it had released the
+// lock, or the lock had ended before.
+func (l *RedisLock) begin(ctx context.Context, op string) error {
+	switch {
+	case l.none():
+		return ErrLockNotHeld
+	case ctx == nil:
+		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
+	case l.keeper.calls.begin():
+		return nil
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.state == stateLost {
-		return lostError(op, l.resource, l.cause)
+		return l.notHeld(op)
 	}
 	return lostError(op, l.resource, ErrManagerClosed)
 }
@@ -66,21 +76,15 @@ func (l *RedisLock) beginRelease(now time.Time) (bool, error) {
 		l.lose(ErrLockExpired) // the timer is late
 		return false, lostError("release", l.resource, ErrLockExpired)
 	case held, l.state == stateUnreleased:
-		l.state = stateReleasing
-		l.generation++
-		l.stopExpiry()
-		l.finish(ErrLockNotHeld)
+		l.leave(stateReleasing, ErrLockNotHeld)
 		l.mu.Unlock()
 		if held {
 			l.keeper.forget(l)
 		}
 		return held, nil
-	case l.state == stateLost:
-		defer l.mu.Unlock()
-		return false, lostError("release", l.resource, l.cause)
 	default:
-		l.mu.Unlock()
-		return false, ErrLockNotHeld
+		defer l.mu.Unlock()
+		return false, l.notHeld("release")
 	}
 }
 
@@ -112,7 +116,7 @@ func (l *RedisLock) release(ctx context.Context, begin time.Time) error {
 	defer cancel()
 	r := l.keeper.store.Release(ctx, l.claim)
 	if l.repeated {
-		l.keeper.store.ReapRepeated(l.claim)
+		l.keeper.store.Reap(l.claim, store.RepeatedAcquire)
 	}
 	if r.PassedOn {
 		l.keeper.metrics.handOffs.Add(1)
@@ -127,4 +131,57 @@ func (l *RedisLock) release(ctx context.Context, begin time.Time) error {
 	default:
 		return &RedisError{Op: "release", Resource: l.resource, Err: r.Err}
 	}
+}
+
+// Refresh makes the lock last for its full TTL from now, in one round trip. It is not needed while renewal is on.
+//
+// It returns an error matching ErrLockNotHeld if the lock was released or lost, also matching ErrLockExpired,
+// ErrLockStolen or ErrManagerClosed after a loss; the error of ctx if that ended first; or one matching ErrRedis, after
+// which the lock is as it was before. Safe for concurrent use.
+func (l *RedisLock) Refresh(ctx context.Context) error {
+	if err := l.begin(ctx, "refresh"); err != nil {
+		return err
+	}
+	defer l.keeper.calls.end()
+	err := l.refresh(ctx)
+	l.keeper.metrics.refreshes.Add(1)
+	if err != nil {
+		l.keeper.metrics.refreshesFailed.Add(1)
+	}
+	return err
+}
+
+func (l *RedisLock) refresh(ctx context.Context) error {
+	now := time.Now()
+	x, err := l.extension("refresh", now)
+	if err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return contextError(ctx, "refresh", l.resource)
+	}
+	inner, cancel := bounded(ctx, now, l.keeper.timeouts.call(l.claim.TTL))
+	defer cancel()
+	r := l.keeper.store.Refresh(inner, x.claim)
+	switch {
+	case r.Outcome == store.Failed && ended(ctx):
+		return contextError(ctx, "refresh", l.resource)
+	case r.Outcome == store.Failed:
+		return &RedisError{Op: "refresh", Resource: l.resource, Err: r.Err}
+	case r.Outcome != store.Granted:
+		l.lose(lossBy(r.Outcome))
+	case l.extend(x):
+		return nil
+	}
+	l.mu.Lock() // it has ended, now or meanwhile
+	defer l.mu.Unlock()
+	return l.notHeld("refresh")
+}
+
+// lossBy returns why a lock is lost after such a reply to an extension.
+func lossBy(o store.Outcome) error {
+	if o == store.Refused {
+		return ErrLockStolen
+	}
+	return ErrLockExpired
 }

@@ -22,24 +22,18 @@ const (
 // renewer extends all held locks of a manager. One goroutine waits for the earliest due time and hands what is due to the
 // store, which answers later, from other goroutines: a server that hangs holds up nothing here.
 type renewer struct {
-	store    locks
-	metrics  *metrics
-	log      *zap.Logger
-	calls    *tasks
-	timeouts timeouts
-	failing  redisx.Repeated
-	wake     chan struct{} // holds one wake-up at most
+	means
+
+	failing redisx.Repeated
+	wake    chan struct{} // holds one wake-up at most
 
 	mu      sync.Mutex // guards what follows, and due and index of all locks
 	heap    dueHeap
 	started bool
-	stopped bool
 	sleeps  time.Time // until when the goroutine means to sleep; zero before it runs
 }
 
-func newRenewer(s locks, m *metrics, log *zap.Logger, calls *tasks, t timeouts) *renewer {
-	return &renewer{store: s, metrics: m, log: log, calls: calls, timeouts: t, wake: make(chan struct{}, 1)}
-}
+func newRenewer(m means) *renewer { return &renewer{means: m, wake: make(chan struct{}, 1)} }
 
 // next is when to renew a lock that was extended to last for ttl from then: two tries may fail before the third is too
 // late. Jitter keeps locks that were renewed together, as after a pause, from staying in step.
@@ -63,7 +57,7 @@ func (r *renewer) begin(l *RedisLock, sent time.Time) {
 func (r *renewer) schedule(l *RedisLock, due time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.stopped || l.index >= 0 {
+	if r.calls.closed() || l.index >= 0 {
 		return
 	}
 	if !l.soon.IsZero() && l.soon.Before(due) {
@@ -75,12 +69,7 @@ func (r *renewer) schedule(l *RedisLock, due time.Time) {
 		r.started = r.calls.spawn(r.run)
 		return
 	}
-	// Waking the goroutine costs about as much as a call to Redis on the same machine, so only if it would sleep too
-	// long. Should the lock it is woken for be gone by then, it finds nothing due.
-	if due.Before(r.sleeps) {
-		r.sleeps = due
-		r.poke()
-	}
+	r.sleepUntil(due)
 }
 
 // hasten renews a lock earlier than planned.
@@ -96,9 +85,19 @@ func (r *renewer) hasten(l *RedisLock, due time.Time) {
 	}
 	l.due = due
 	heap.Fix(&r.heap, l.index)
-	if due.Before(r.sleeps) {
-		r.sleeps = due
-		r.poke()
+	r.sleepUntil(due)
+}
+
+// sleepUntil wakes the goroutine if it would sleep longer, as that costs about as much as a call to Redis on the same
+// machine. Should the lock it is woken for be gone by then, it finds nothing due. The caller holds mu.
+func (r *renewer) sleepUntil(due time.Time) {
+	if !due.Before(r.sleeps) {
+		return
+	}
+	r.sleeps = due
+	select {
+	case r.wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -111,21 +110,6 @@ func (r *renewer) remove(l *RedisLock) {
 	}
 }
 
-// stop ends the goroutine.
-func (r *renewer) stop() {
-	r.mu.Lock()
-	r.stopped = true
-	r.mu.Unlock()
-	r.poke()
-}
-
-func (r *renewer) poke() {
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
-}
-
 // run is the goroutine.
 func (r *renewer) run() {
 	timer := time.NewTimer(0)
@@ -134,18 +118,17 @@ func (r *renewer) run() {
 		select {
 		case <-timer.C:
 		case <-r.wake:
-		}
-		due, pause, stopped := r.takeDue()
-		if stopped {
+		case <-r.calls.closing.Done():
 			return
 		}
+		due, pause := r.takeDue()
 		r.renew(due)
 		timer.Reset(pause)
 	}
 }
 
 // takeDue returns the locks to renew now, and for how long to sleep then.
-func (r *renewer) takeDue() (due []*RedisLock, pause time.Duration, stopped bool) {
+func (r *renewer) takeDue() (due []*RedisLock, pause time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
@@ -160,14 +143,14 @@ func (r *renewer) takeDue() (due []*RedisLock, pause time.Duration, stopped bool
 		due = append(due, l)
 	}
 	r.sleeps = now.Add(pause)
-	return due, pause, r.stopped
+	return due, pause
 }
 
 // late returns how late the goroutine is, if it is.
 func (r *renewer) late() time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.started || r.stopped || r.sleeps.IsZero() {
+	if !r.started || r.calls.closed() || r.sleeps.IsZero() {
 		return 0
 	}
 	return max(time.Since(r.sleeps)-aliveMargin, 0)
@@ -179,7 +162,6 @@ func (r *renewer) renew(due []*RedisLock) {
 		return
 	}
 	now := time.Now()
-	held := make([]*RedisLock, 0, len(due))
 	extensions := make([]extension, 0, len(due))
 	claims := make([]store.Claim, 0, len(due))
 	timeout := maxNodeTimeout
@@ -189,14 +171,15 @@ func (r *renewer) renew(due []*RedisLock) {
 			l.expire()
 			continue
 		}
-		held, extensions, claims = append(held, l), append(extensions, x), append(claims, x.claim)
+		extensions, claims = append(extensions, x), append(claims, x.claim)
 		timeout = min(timeout, r.timeouts.call(l.claim.TTL))
 	}
-	r.store.Renew(claims, timeout, func(i int, reply store.Reply) { r.renewed(held[i], extensions[i], reply) })
+	r.store.Renew(claims, timeout, func(i int, reply store.Reply) { r.renewed(extensions[i], reply) })
 }
 
 // renewed sees to the reply about a lock.
-func (r *renewer) renewed(l *RedisLock, x extension, reply store.Reply) {
+func (r *renewer) renewed(x extension, reply store.Reply) {
+	l := x.lock
 	l.addSure(reply.Sure)
 	switch {
 	case reply.Outcome == store.Granted:
@@ -215,8 +198,9 @@ func (r *renewer) renewed(l *RedisLock, x extension, reply store.Reply) {
 		r.schedule(l, next(x.sent, ttl))
 	case reply.Repaired:
 		r.hasten(l, next(time.Now(), store.FirstGrant))
-	case !l.isCurrent(x):
+	case l.hasEnded():
 	case reply.Outcome == store.Failed: // the lock is held as long as its time is not up
+		r.metrics.renewals.Add(1)
 		r.metrics.renewalsFailed.Add(1)
 		r.failing.Log(r.log, zap.WarnLevel, "lock: renewal failed",
 			zap.String("resource", l.resource), zap.Error(reply.Err), zap.Time("until", l.Until()))

@@ -23,6 +23,13 @@ func beforeSuspension(t *testing.T, at time.Time) time.Time {
 	return then
 }
 
+func tryLock(t *testing.T, m *RedisLockManager, resource string, ttl time.Duration) *RedisLock {
+	t.Helper()
+	l, err := m.TryAcquire(t.Context(), resource, ttl)
+	require.NoError(t, err)
+	return l.(*RedisLock) //nolint:forcetypeassert // it is documented
+}
+
 // TestSuspendedForLongerThanTheLockLasts: the holder does not rely on it for what the monotonic clock has missed.
 func TestSuspendedForLongerThanTheLockLasts(t *testing.T) {
 	t.Parallel()
@@ -30,8 +37,7 @@ func TestSuspendedForLongerThanTheLockLasts(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, m.Close(t.Context())) }()
 	suspended := func(resource string) *RedisLock {
-		l, err := m.try(t.Context(), resource, 30*time.Second, nil)
-		require.NoError(t, err)
+		l := tryLock(t, m, resource, 30*time.Second)
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.until = beforeSuspension(t, l.until)
@@ -46,7 +52,7 @@ func TestSuspendedForLongerThanTheLockLasts(t *testing.T) {
 	m.keeper.renewer.renew([]*RedisLock{l})
 	<-l.Lost()
 	l = suspended("extended")
-	require.False(t, l.extend(extension{claim: l.claim, sent: time.Now(), generation: l.generation}))
+	require.False(t, l.extend(extension{claim: l.claim, sent: time.Now()}))
 	<-l.Lost()
 	l = suspended("expired")
 	l.expire()
@@ -63,9 +69,7 @@ func TestSuspensionIsToldWithTheNextRenewal(t *testing.T) {
 	defer func() { require.NoError(t, m.Close(t.Context())) }()
 	var locks []*RedisLock
 	for _, resource := range []string{"listens", "has a context", "is renewed"} {
-		l, err := m.try(t.Context(), resource, time.Hour, nil)
-		require.NoError(t, err)
-		locks = append(locks, l)
+		locks = append(locks, tryLock(t, m, resource, time.Hour))
 	}
 	lost, ctx := locks[0].Lost(), locks[1].Context()
 	begin := time.Now()

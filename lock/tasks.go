@@ -5,22 +5,31 @@ import (
 	"sync"
 )
 
-// tasks counts what is under way, so that Close can wait for it. Unlike a sync.WaitGroup it may be added to while
-// somebody waits.
+// tasks counts what is under way, so that Close can wait for it, and says that Close has begun. Unlike a sync.WaitGroup it
+// may be added to while somebody waits.
 type tasks struct {
-	mu     sync.Mutex // guards what follows
-	count  int
-	closed bool
-	idle   chan struct{} // closed when closed is set and nothing is under way
+	closing context.Context //nolint:containedctx // ends with close
+	cancel  context.CancelFunc
+	idle    chan struct{} // closed when nothing is under way after close
+
+	mu    sync.Mutex // guards count, and the end of closing
+	count int
 }
 
-func newTasks() *tasks { return &tasks{idle: make(chan struct{})} }
+func newTasks() *tasks {
+	t := &tasks{idle: make(chan struct{})}
+	t.closing, t.cancel = context.WithCancel(context.Background())
+	return t
+}
+
+// closed reports whether close has been called.
+func (t *tasks) closed() bool { return t.closing.Err() != nil }
 
 // begin counts work that comes from outside. It reports false after close; otherwise end must follow.
 func (t *tasks) begin() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closed {
+	if t.closed() {
 		return false
 	}
 	t.count++
@@ -32,7 +41,7 @@ func (t *tasks) begin() bool {
 func (t *tasks) spawn(f func()) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closed && t.count == 0 {
+	if t.closed() && t.count == 0 {
 		return false
 	}
 	t.count++
@@ -46,7 +55,7 @@ func (t *tasks) spawn(f func()) bool {
 func (t *tasks) end() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.count--; t.closed && t.count == 0 {
+	if t.count--; t.closed() && t.count == 0 {
 		close(t.idle)
 	}
 }
@@ -55,10 +64,10 @@ func (t *tasks) end() {
 func (t *tasks) close() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closed {
+	if t.closed() {
 		return false
 	}
-	t.closed = true
+	t.cancel()
 	if t.count == 0 {
 		close(t.idle)
 	}

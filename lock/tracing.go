@@ -31,31 +31,12 @@ func (t tracer) start(ctx context.Context, name, resource string) (context.Conte
 // span is one call; its zero value records nothing.
 type span struct{ trace.Span }
 
-// acquired ends the span of an attempt.
-func (s span) acquired(ctx context.Context, l *RedisLock, err error) {
-	if s.Span != nil {
-		s.finish(outcomeName(outcomeOf(ctx, err)), l, err)
-	}
-}
-
-// released ends the span of a release.
-func (s span) released(l *RedisLock, err error) {
+// finish ends the span, of which l is the lock, if there is one. Only a failure of Redis is an error of the span, and it
+// keeps quiet about the details: servers quote what they were sent.
+func (s span) finish(outcome string, l *RedisLock, err error) {
 	if s.Span == nil {
 		return
 	}
-	outcome := "released"
-	switch {
-	case errors.Is(err, ErrLockNotHeld):
-		outcome = "lost"
-	case err != nil:
-		outcome = "error"
-	}
-	s.finish(outcome, l, err)
-}
-
-// finish ends the span. Only a failure of Redis is an error of the span, and it keeps quiet about the details: servers
-// quote what they were sent.
-func (s span) finish(outcome string, l *RedisLock, err error) {
 	s.SetAttributes(attribute.String("lock.outcome", outcome))
 	if l != nil {
 		s.SetAttributes(attribute.Int64("lock.token", l.claim.Token))

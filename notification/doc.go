@@ -71,10 +71,12 @@
 //
 // # The way of an event
 //
-//	publish.go     checks it and writes its JSON
-//	batch.go       sends it together with those of other callers, and alone when there are none
-//	send.go        sends it, and again if the reply is lost; lateness.go keeps the first attempt from coming after that
-//	publish.lua    appends it to the journal and publishes it to its channels, all in one step
+//	publish.go     checks it
+//	internal/publisher
+//	  event.go     writes its JSON
+//	  publisher.go sends it together with those of other callers, and alone when there are none
+//	  send.go      sends it, and again if the reply is lost; lanes.go keeps what was executed from being executed again
+//	  append.lua   appends it to the journal and publishes it to its channels, all in one step
 //	connection.go  reads it from the one subscribing connection; pump.go owns that and the goroutines around it
 //	dispatch.go    recognises copies and offers it to the subscriptions of its name
 //	policy.go      puts it into a buffer, or does what the policy says
@@ -88,14 +90,11 @@
 //   - Redis down: publishing fails with a *PublishError; subscriptions reconnect with growing pauses, at most a
 //     second apart, and recover. HealthCheck fails meanwhile, Alive does not.
 //   - A half-open connection: no heartbeat comes back for three intervals (9 seconds), and it is replaced.
-//   - A lost reply to a publish: it is repeated, and the script looks for the event in the journal before it adds it.
-//     If the journal was trimmed so far meanwhile that this tells nothing, nothing is published and
-//     PublishError.Uncertain is set. An attempt that was held up in the network for longer than the client waits for
-//     replies, or two seconds, does nothing when it arrives. Two cases are not covered: the connection breaks at once,
-//     the event is repeated, and only then, yet within these two seconds, something between client and server
-//     delivers the first attempt; or the server's clock is set back while the first attempt is held up. The event then
-//     comes twice, with two IDs. Without history nothing is repeated; PublishError.Uncertain tells that it may have been
-//     published, or still be so, behind later events.
+//   - A lost reply to a publish: it is repeated, and the script knows by its number that the event was published, at the
+//     cost of a first attempt however long the journal is. An attempt that was held up in the network does nothing when it
+//     arrives, if its repetition or a later event of the publisher has come before it. What is repeated while Redis fails over
+//     may have been published before; it says so with "redelivered":true. Without history nothing is repeated;
+//     PublishError.Uncertain tells that it may have been published, or still be so, behind later events.
 //   - Events so large, or a network so slow, that a part of the journal does not arrive before the client's ReadTimeout:
 //     smaller parts are asked for, down to two events. If these do not arrive in three attempts, which take three heartbeat
 //     intervals at least, they and those behind them are skipped: GapUnreadable.
@@ -121,7 +120,7 @@
 //     ones were taken for foreign. Another prefix on one side avoids all of it.
 //   - A server without INFO, or a user who may not call it: failovers are then noticed only if events are missing
 //     in the journal. Without PUBSUB, nobody asks for the server of the connection. The scripts need EVALSHA and EVAL,
-//     XADD, XDEL, XRANGE, XREVRANGE, XLEN, PEXPIRE, PTTL, GET, SET, TIME and PUBLISH; subscribing needs SUBSCRIBE and
+//     XADD, XDEL, XTRIM, XRANGE, XREVRANGE, XLEN, HINCRBY, HGET, HSET, HSETNX, DEL, PEXPIRE, PTTL, GET, SET, TIME and PUBLISH; subscribing needs SUBSCRIBE and
 //     PSUBSCRIBE on the channels and on the heartbeats, UNSUBSCRIBE and PUNSUBSCRIBE, and SSUBSCRIBE in a cluster. A name
 //     that is refused ends its own subscriptions. Without the heartbeats none is live, and HealthCheck says why; without
 //     the commands that read the journal, events arrive live and nothing is recovered, which is told as GapUnreadable.

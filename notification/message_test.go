@@ -62,7 +62,7 @@ func FuzzSealedPayloadOpens(f *testing.F) {
 		}
 		when := time.Unix(0, at).UTC()
 		for _, tag := range []string{"", (&settings{keyPrefix: prefix}).keys(0).tag, (&settings{keyPrefix: prefix}).keys(1).tag} {
-			payload := seal("12-34", join(appendFields(nil, when, tag, traceParent, marshalled), marshalled))
+			payload := seal("12-34", join(appendFields([]byte{}, when, tag, traceParent, marshalled), marshalled))
 			e, ours := openEnvelope(payload, tag)
 			require.True(t, ours, payload)
 			assert.Equal(t, "12-34", e.id)

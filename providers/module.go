@@ -44,11 +44,15 @@ func Named(name string, opts ...fx.Option) fx.Option {
 			return fx.Error(fmt.Errorf("%w: Named(%q) takes WithConfig and WithEnvPrefix, not %v",
 				ErrInvalidOption, name, opt))
 		}
+		if o.err != nil {
+			return fx.Error(fmt.Errorf("cache: instance %q: %w", name, o.err))
+		}
 		settings = append(settings, o.setting)
 	}
 	return fx.Module("cache."+name,
 		onlyOnce(fmt.Sprintf("include cache.Named(%q) once; each server needs a name of its own", name)),
 		fx.Provide(fx.Annotated{Name: name, Target: useWithConfigInNamedToSetTheConfig(name, settings)}),
+		fx.Provide(fx.Annotated{Group: namesGroup, Target: func() reader { return reader{name, len(settings) == 0} }}),
 		provideParts(Instance{Name: name}),
 		fx.Invoke(construct, oneNamedWorldOfLocks(Instance{Name: name})),
 	)
@@ -118,7 +122,10 @@ func useWithConfigToSetTheConfig(in unnamedSettings, from *Source) (*config.Conf
 }
 
 func useWithConfigInNamedToSetTheConfig(name string, settings []Setting) any {
-	return func(from *Source) (*config.Config, error) {
+	return func(from *Source, all readers) (*config.Config, error) {
+		if err := all.refuseShared(reader{name, len(settings) == 0}); err != nil {
+			return nil, err
+		}
 		resolved, err := Resolve(context.Background(), envPrefix(name), settings)
 		if err != nil {
 			return nil, fmt.Errorf("cache: instance %q: %w", name, err)

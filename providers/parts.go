@@ -57,6 +57,9 @@ func (i Instance) Notifications(
 		notification.WithPingTimeout(cfg.PingTimeout),
 		notification.WithTracerProvider(env.Tracing),
 		notification.WithHistory(max(cfg.NotificationHistorySize, 0), cfg.NotificationHistoryTTL),
+		notification.WithHistoryBytes(int64(cfg.NotificationHistoryBytes)),
+		notification.WithMaxEventSize(cfg.NotificationMaxEventSize),
+		notification.WithChannelPrefix(cfg.NotificationChannelPrefix),
 	}
 	s, err := notification.NewRedisNotificationSystem(rdb, opts...)
 	if err != nil {

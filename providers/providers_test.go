@@ -2,6 +2,7 @@ package providers
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -62,6 +63,25 @@ func TestDefaultPrefix(t *testing.T) { // sets the environment, so not in parall
 	from, err = Resolve(context.Background(), "SESSIONS_", []Setting{{Source: "WithEnvPrefix", EnvPrefix: "OTHER_"}})
 	require.NoError(t, err)
 	assert.Equal(t, "two", from.cfg.Host, "a prefix that was asked for wins")
+}
+
+// What the configuration says about sizes and channels reaches the notification system.
+func TestNotificationSizes(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	i := newInstance(t, &config.Config{
+		URL: srv.URL(), NotificationMaxEventSize: 1000, NotificationHistoryBytes: 10_000, NotificationChannelPrefix: "staging:",
+	})
+	i.lifecycle.RequireStart()
+	defer i.lifecycle.RequireStop()
+	data := strings.Repeat("x", 500)
+	require.ErrorIs(t, i.notifications.Publish(t.Context(), "k", map[string]string{"v": data + data}), notification.ErrInvalidArgument)
+	for range 100 {
+		require.NoError(t, i.notifications.Publish(t.Context(), "k", map[string]string{"v": data}))
+	}
+	kept := srv.Client(t).XLen(t.Context(), "cache:{notification}:staging::journal").Val()
+	assert.Greater(t, kept, int64(5))
+	assert.Less(t, kept, int64(20))
 }
 
 // The words of the configuration are those of package notification, which config does not import.

@@ -38,16 +38,17 @@ type Setting struct {
 }
 
 // Option is an fx.Option that carries its setting along, so that a named
-// instance can take it for itself.
+// instance can take it for itself, or the error that keeps it from being one.
 type Option struct {
 	fx.Option
 	setting Setting
+	err     error
 }
 
 // WithConfig makes the unnamed instance use cfg instead of the environment.
 func WithConfig(cfg *config.Config) fx.Option {
 	if cfg == nil {
-		return fx.Error(fmt.Errorf("%w: WithConfig: the config is nil", ErrInvalidOption))
+		return unusable("WithConfig: the config is nil")
 	}
 	return supply(Setting{Source: "WithConfig", Config: cfg})
 }
@@ -55,7 +56,7 @@ func WithConfig(cfg *config.Config) fx.Option {
 // WithEnvPrefix makes the unnamed instance read prefix+"REDIS_URL" and so on.
 func WithEnvPrefix(prefix string) fx.Option {
 	if prefix == "" {
-		return fx.Error(fmt.Errorf("%w: WithEnvPrefix: the prefix is empty", ErrInvalidOption))
+		return unusable("WithEnvPrefix: the prefix is empty")
 	}
 	return supply(Setting{Source: "WithEnvPrefix", EnvPrefix: prefix})
 }
@@ -65,6 +66,11 @@ func supply(s Setting) Option {
 		Option:  fx.Provide(fx.Annotated{Group: SettingsGroup, Target: func() Setting { return s }}),
 		setting: s,
 	}
+}
+
+func unusable(reason string) Option {
+	err := fmt.Errorf("%w: %s", ErrInvalidOption, reason)
+	return Option{Option: fx.Error(err), err: err}
 }
 
 // Resolve turns settings, whose order is random, into one valid Config, and says where

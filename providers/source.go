@@ -1,6 +1,12 @@
 package providers
 
-import "github.com/compozy/cache/config"
+import (
+	"fmt"
+
+	"go.uber.org/fx"
+
+	"github.com/compozy/cache/config"
+)
 
 // Source remembers where a configuration came from, for the error of a start that
 // fails. It is filled by [Resolve].
@@ -43,4 +49,33 @@ func variables(prefix string, cfg *config.Config) string {
 	default:
 		return "the defaults, as " + prefix + "REDIS_URL is not set"
 	}
+}
+
+// namesGroup holds a reader for each named instance.
+const namesGroup = "cache.names"
+
+// reader is a named instance. byName is set if its name alone says which environment
+// variables it reads.
+type reader struct {
+	name   string
+	byName bool
+}
+
+// readers are all named instances.
+type readers struct {
+	fx.In
+	All []reader `group:"cache.names"`
+}
+
+// refuseShared returns an error if r reads the environment variables of another instance
+// without having been asked to: the two would be one server.
+func (rs readers) refuseShared(r reader) error {
+	for _, other := range rs.All {
+		if r.byName && other.byName && r.name != other.name && envPrefix(r.name) == envPrefix(other.name) {
+			return fmt.Errorf("%w: Named(%q) and Named(%q) both read %sREDIS_URL and so on: give one of them another name, "+
+				"or pass WithEnvPrefix or WithConfig to it",
+				ErrInvalidOption, min(r.name, other.name), max(r.name, other.name), envPrefix(r.name))
+		}
+	}
+	return nil
 }

@@ -14,19 +14,16 @@ const hintDelay = 10 * time.Millisecond
 // Listen reads the inboxes on all servers until ctx ends. It passes on that the lock was released when a majority has
 // said so, or shortly after the first: the others may be down. The rest is passed on as it comes.
 func (q *Quorum) Listen(ctx context.Context, channel string, l store.Listener) {
-	h := &hints{ctx: ctx, majority: q.majority(), to: l, heard: make(map[string]int)}
-	var all sync.WaitGroup
-	for _, n := range q.nodes {
-		all.Go(func() { n.Listen(ctx, channel, h) })
-	}
-	all.Wait()
+	h := &hints{Listener: l, ctx: ctx, majority: q.nodes.majority(), heard: make(map[string]int)}
+	q.nodes.each(func(n *node) { n.Listen(ctx, channel, h) })
 }
 
 // hints collects the messages of several servers.
 type hints struct {
+	store.Listener
+
 	ctx      context.Context //nolint:containedctx // ends the timers
 	majority int
-	to       store.Listener
 
 	mu sync.Mutex // guards heard
 	// heard counts the servers that have let a waiter know, by its name, for a moment after the first. 0 says that it was
@@ -37,7 +34,7 @@ type hints struct {
 // Hear implements store.Listener.
 func (h *hints) Hear(hint store.Hint) {
 	if hint.Rechecked {
-		h.to.Hear(hint)
+		h.Listener.Hear(hint)
 		return
 	}
 	h.mu.Lock()
@@ -49,7 +46,7 @@ func (h *hints) Hear(hint store.Hint) {
 		time.AfterFunc(hintDelay, func() { h.end(hint) })
 	case n+1 >= h.majority && n > 0:
 		h.heard[hint.Name] = 0
-		h.to.Hear(hint)
+		h.Listener.Hear(hint)
 	case n > 0:
 		h.heard[hint.Name]++
 	}
@@ -62,12 +59,6 @@ func (h *hints) end(hint store.Hint) {
 	n := h.heard[hint.Name]
 	delete(h.heard, hint.Name)
 	if n > 0 && h.ctx.Err() == nil {
-		h.to.Hear(hint)
+		h.Listener.Hear(hint)
 	}
 }
-
-// Up implements store.Listener.
-func (h *hints) Up() { h.to.Up() }
-
-// Down implements store.Listener.
-func (h *hints) Down(err error) { h.to.Down(err) }

@@ -1,7 +1,6 @@
 package quorum
 
 import (
-	"slices"
 	"sync"
 	"time"
 
@@ -10,7 +9,7 @@ import (
 
 // renewal is that of some locks on all servers.
 type renewal struct {
-	quorum *Quorum
+	nodes  nodes
 	claims []store.Claim
 	done   func(int, store.Reply)
 
@@ -24,59 +23,47 @@ type renewal struct {
 // for a first grant; done is called again then, if it was before, with nothing but Repaired and Sure.
 func (q *Quorum) Renew(claims []store.Claim, timeout time.Duration, done func(i int, r store.Reply)) {
 	r := &renewal{
-		quorum: q, claims: claims, done: done,
+		nodes: q.nodes, claims: claims, done: done,
 		replies: make([]store.Reply, len(claims)*len(q.nodes)), decided: make([]store.Outcome, len(claims)),
 	}
 	for _, n := range q.nodes {
-		n.Renew(n.cautious(claims), timeout, func(i int, reply store.Reply) { r.record(n, i, reply) })
+		cautious := make([]store.Claim, len(claims))
+		for i, c := range claims {
+			cautious[i] = n.cautious(c)
+		}
+		n.Renew(cautious, timeout, func(i int, reply store.Reply) { r.record(n, i, reply) })
 	}
 }
 
-// cautious returns the locks as they are extended on a server. One that is not known to have a lock may set it late,
-// after the release, and be late with this as well: that must not last for the full TTL.
-func (n *node) cautious(claims []store.Claim) []store.Claim {
-	var changed []store.Claim
-	for i, c := range claims {
-		if n.surelyHas(c) {
-			continue
-		}
-		if changed == nil {
-			changed = slices.Clone(claims)
-		}
-		changed[i].TTL = min(c.TTL, store.FirstGrant)
+// cautious returns a lock as it is extended on a server. One that is not known to have it may set it late, after the
+// release, and be late with this as well: that must not last for the full TTL.
+func (n *node) cautious(c store.Claim) store.Claim {
+	if !n.surelyHas(c) {
+		c.TTL = min(c.TTL, store.FirstGrant)
 	}
-	if changed == nil {
-		return claims
-	}
-	return changed
+	return c
 }
 
 // surelyHas reports whether a server is known to have set a lock.
-func (n *node) surelyHas(c store.Claim) bool { return c.Sure&n.bit() != 0 }
+func (n *node) surelyHas(c store.Claim) bool { return c.Sure&(1<<n.index) != 0 }
 
-// bit is the server's in Claim.Sure.
-func (n *node) bit() uint64 { return 1 << n.index }
-
-// record takes note of the reply of a server about a lock, and tells the lock's fate once it is decided.
+// record takes note of the reply of a server about a lock, and passes the lock's fate on once it is decided.
 func (r *renewal) record(n *node, i int, reply store.Reply) {
-	nodes := len(r.quorum.nodes)
 	r.mu.Lock()
-	replies := r.replies[i*nodes : (i+1)*nodes]
+	replies := r.replies[i*len(r.nodes) : (i+1)*len(r.nodes)]
 	replies[n.index] = reply
 	t := count(replies)
-	var absent []*node
 	decision := store.Reply{}
+	var confirmed, absent nodes // servers whose lock the majority confirms, and those of them that do not have it
 	switch {
 	case r.decided[i] == store.Granted:
-		absent = r.settle(&decision, i, n, reply)
+		confirmed = nodes{n}
 	case r.decided[i] != store.Pending:
-	case t.granted >= r.quorum.majority():
+	case t.granted >= r.nodes.majority():
 		decision.Outcome = store.Granted
-		for k, other := range replies {
-			absent = append(absent, r.settle(&decision, i, r.quorum.nodes[k], other)...)
-		}
+		confirmed = r.nodes
 	default:
-		decision = t.loss(nodes - r.quorum.majority())
+		decision = t.loss(r.nodes.minority())
 		if decision.Outcome == store.Pending && t.pending == 0 {
 			decision = store.Reply{Outcome: store.Failed, Err: t.err()}
 		}
@@ -84,26 +71,22 @@ func (r *renewal) record(n *node, i int, reply store.Reply) {
 	if decision.Outcome != store.Pending {
 		r.decided[i] = decision.Outcome
 	}
+	for _, other := range confirmed {
+		switch outcome := replies[other.index].Outcome; {
+		case outcome == store.Absent:
+			decision.Repaired = true
+			absent = append(absent, other)
+		case outcome == store.Granted && !other.surelyHas(r.claims[i]): // it has it for a first grant only
+			decision.Repaired = true
+			decision.Sure |= 1 << other.index
+		}
+	}
 	r.mu.Unlock()
 
 	if decision.Repaired || decision.Outcome != store.Pending {
 		r.done(i, decision)
 	}
 	for _, other := range absent {
-		other.Repair(r.claims[i : i+1])
+		other.Repair(r.claims[i])
 	}
-}
-
-// settle adds to a decision what a server has said of a lock that the majority confirms, and returns the server if it
-// does not have the lock. Where it has had it for a first grant only, the lock is to be renewed as soon as after one.
-func (r *renewal) settle(decision *store.Reply, i int, n *node, reply store.Reply) (absent []*node) {
-	switch {
-	case reply.Outcome == store.Absent:
-		decision.Repaired = true
-		return []*node{n}
-	case reply.Outcome == store.Granted && !n.surelyHas(r.claims[i]):
-		decision.Repaired = true
-		decision.Sure |= n.bit()
-	}
-	return nil
 }

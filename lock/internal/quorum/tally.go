@@ -16,6 +16,7 @@ type tally struct {
 	wait                                      time.Duration // the longest of those who refused
 	ahead                                     int64         // the most of those who refused
 	arrival                                   int64         // the earliest
+	sure                                      uint64        // the servers that granted, see store.Claim
 	passedOn                                  bool
 	errs                                      []error
 }
@@ -28,6 +29,7 @@ func count(replies []store.Reply) tally {
 			t.pending++
 		case store.Granted:
 			t.granted++
+			t.sure |= 1 << i
 			t.passedOn = t.passedOn || r.PassedOn
 			if r.Token > t.token {
 				t.token, t.stored = r.Token, 0

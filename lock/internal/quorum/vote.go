@@ -24,15 +24,16 @@ var (
 	errNoTokens = errors.New("the fencing token was not accepted by a majority")
 )
 
-// vote is one question put to all servers. redsync asks them and counts; the vote travels there in the context. It
-// outlives redsync's call, as a server that is late still answers.
+// vote is one question put to all servers. redsync asks them and counts. The vote outlives redsync's call, as a server
+// that is late still answers.
 type vote struct {
-	quorum *Quorum
-	verb   verb
-	claim  store.Claim
-	ask    request
-	waiter string // the name of who waits, "" if nobody does
-	start  time.Time
+	nodes      nodes
+	stragglers *stragglers
+	verb       verb
+	claim      store.Claim
+	ask        request
+	waiter     string // the name of the waiter, "" if there is none
+	start      time.Time
 
 	// ctx bounds the calls to all servers. It ends with the deadline of the caller's context, and with that context as
 	// long as the vote has not ended: afterwards a server that is late has its full time.
@@ -62,13 +63,10 @@ const (
 // request asks one server.
 type request func(ctx context.Context, n *node) store.Reply
 
-// voteKey finds the vote in a context.
-type voteKey struct{}
-
 // newVote prepares a question. ctx has a deadline. The caller calls end in the end.
-func (q *Quorum) newVote(ctx context.Context, verb verb, c store.Claim, ask request) *vote {
+func newVote(ctx context.Context, q *Quorum, verb verb, c store.Claim, ask request) *vote {
 	v := &vote{
-		quorum: q, verb: verb, claim: c, ask: ask, start: time.Now(),
+		nodes: q.nodes, stragglers: q.stragglers, verb: verb, claim: c, ask: ask, start: time.Now(),
 		replies: make([]store.Reply, len(q.nodes)), answered: make([]chan struct{}, len(q.nodes)), open: len(q.nodes) + 1,
 	}
 	for i := range v.answered {
@@ -78,11 +76,6 @@ func (q *Quorum) newVote(ctx context.Context, verb verb, c store.Claim, ask requ
 	v.ctx, v.cancel = context.WithDeadline(context.WithoutCancel(ctx), deadline)
 	v.detach = context.AfterFunc(ctx, v.cancel)
 	return v
-}
-
-// carry returns what redsync is called with. It does not end: the servers are asked with v.ctx.
-func (v *vote) carry() context.Context {
-	return context.WithValue(context.WithoutCancel(v.ctx), voteKey{}, v)
 }
 
 // put puts the question to one server and takes note of the reply.
@@ -118,9 +111,7 @@ func (v *vote) leave() {
 	}
 	v.cancel()
 	if v.verb == acquiring {
-		v.quorum.mu.Lock()
-		delete(v.quorum.stragglers, v.claim.Value)
-		v.quorum.mu.Unlock()
+		v.stragglers.remove(v)
 	}
 }
 
@@ -135,40 +126,24 @@ func (v *vote) await(ctx context.Context, n *node) {
 	}
 }
 
-// disown has what is granted from now on taken back.
-func (v *vote) disown() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.unwanted = true
-}
-
 // endSplit ends the waiting for servers that are down where the others are split between several who acquire: they all
 // would wait until the deadline, each for the server that could make its majority. The late have as long again as the
 // majority took, but at least minSplitWait; none if they owe others an answer already. The caller holds mu.
 func (v *vote) endSplit() {
 	t := count(v.replies)
-	majority := v.quorum.majority()
+	majority := v.nodes.majority()
 	if v.verb != acquiring || v.split || t.pending == 0 ||
 		t.granted >= majority || t.refused >= majority || t.granted+t.refused < majority {
 		return
 	}
 	v.split = true
-	if !v.hopeful() {
-		v.cancel()
-		return
-	}
-	time.AfterFunc(max(time.Since(v.start), minSplitWait), v.cancel)
-}
-
-// hopeful reports whether one of the servers that have not answered yet may do so soon: it owes no other vote an answer.
-// The caller holds mu.
-func (v *vote) hopeful() bool {
 	for i, r := range v.replies {
-		if r.Outcome == store.Pending && v.quorum.nodes[i].late.Load() == 0 {
-			return true
+		if r.Outcome == store.Pending && v.nodes[i].late.Load() == 0 {
+			time.AfterFunc(max(time.Since(v.start), minSplitWait), v.cancel)
+			return
 		}
 	}
-	return false
+	v.cancel()
 }
 
 // end is called when the caller goes on. Unless the outcome is wanted, what was granted, or may have been, is taken back.
@@ -181,15 +156,13 @@ func (v *vote) end(wanted bool) {
 	defer v.mu.Unlock()
 	v.over, v.won, v.unwanted = true, v.verb == acquiring && wanted, !wanted
 	if v.verb == acquiring && wanted && v.open > 1 {
-		v.quorum.mu.Lock()
-		v.quorum.stragglers[v.claim.Value] = v
-		v.quorum.mu.Unlock()
+		v.stragglers.add(v)
 	}
 	for i, r := range v.replies {
 		if r.Outcome == store.Pending {
-			v.quorum.nodes[i].late.Add(1)
+			v.nodes[i].late.Add(1)
 		} else {
-			v.reap(v.quorum.nodes[i], r)
+			v.reap(v.nodes[i], r)
 		}
 	}
 	v.leave()
@@ -205,10 +178,10 @@ func (v *vote) reap(n *node, r store.Reply) {
 	}
 	switch {
 	case v.verb == acquiring && v.unwanted && r.Outcome == store.Granted && count(v.replies).refused > 0:
-		n.GiveBack(v.claim)
+		n.Reap(v.claim, store.Split)
 	case v.verb == acquiring && v.unwanted && (uncertain || r.Outcome == store.Granted || r.Repeated),
 		v.verb == releasing && r.Outcome == store.Failed:
-		n.Reap(v.claim)
+		n.Reap(v.claim, store.Unwanted)
 	}
 }
 
@@ -219,23 +192,11 @@ func (v *vote) tally() tally {
 	return count(v.replies)
 }
 
-// sure returns the servers that have granted the lock.
-func (v *vote) sure() (nodes uint64) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	for i, r := range v.replies {
-		if r.Outcome == store.Granted {
-			nodes |= v.quorum.nodes[i].bit()
-		}
-	}
-	return nodes
-}
-
 // refusal says why there was no majority. Where one has answered the servers work, and somebody else is there, though
 // perhaps without a majority as well.
 func (v *vote) refusal() store.Reply {
 	t := v.tally()
-	if t.refused > 0 && t.granted+t.refused >= v.quorum.majority() {
+	if t.refused > 0 && t.granted+t.refused >= v.nodes.majority() {
 		return store.Reply{
 			Outcome: store.Refused, Wait: t.wait, Ahead: t.ahead, Arrival: t.arrival, Split: t.granted > 0,
 		}
@@ -248,12 +209,12 @@ func (v *vote) refusal() store.Reply {
 //
 // Most often they agree already. If not, the token is written back, but only where the lock is still ours: elsewhere
 // another holder may have been given a larger one, or the same.
-func (v *vote) agree() (token int64, ok bool) {
+func (v *vote) agree(spawn func(func()) bool) (token int64, ok bool) {
 	v.mu.Lock()
 	replies := slices.Clone(v.replies)
 	v.mu.Unlock()
 	t := count(replies)
-	if t.stored >= v.quorum.majority() {
+	if t.stored >= v.nodes.majority() {
 		return t.token, true
 	}
 	c := v.claim
@@ -263,15 +224,15 @@ func (v *vote) agree() (token int64, ok bool) {
 	for i, r := range replies {
 		if r.Outcome == store.Granted && r.Token < c.Token || r.Outcome == store.Pending {
 			asked++
-			n := v.quorum.nodes[i]
-			if !v.quorum.spawn(func() { accepted <- v.raise(n, c) }) {
+			n := v.nodes[i]
+			if !spawn(func() { accepted <- v.raise(n, c) }) {
 				accepted <- false
 			}
 		}
 	}
 	for stored := t.stored; asked > 0; asked-- {
 		if <-accepted {
-			if stored++; stored >= v.quorum.majority() {
+			if stored++; stored >= v.nodes.majority() {
 				return c.Token, true
 			}
 		}
@@ -286,4 +247,37 @@ func (v *vote) raise(n *node, c store.Claim) bool {
 	r := v.replies[n.index]
 	v.mu.Unlock()
 	return r.Outcome == store.Granted && (r.Token >= c.Token || n.Raise(v.ctx, c))
+}
+
+// stragglers is votes that have granted a lock though servers have not answered yet, by the lock's value: what those
+// grant once the lock has ended is to be taken back.
+type stragglers struct {
+	mu    sync.Mutex // guards votes
+	votes map[string]*vote
+}
+
+func (s *stragglers) add(v *vote) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.votes[v.claim.Value] = v
+}
+
+func (s *stragglers) remove(v *vote) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.votes, v.claim.Value)
+}
+
+// end has what is still granted to a lock that has ended taken back. It returns the vote that acquired the lock, nil if
+// all have answered.
+func (s *stragglers) end(c store.Claim) *vote {
+	s.mu.Lock()
+	v := s.votes[c.Value]
+	s.mu.Unlock()
+	if v != nil {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.unwanted = true
+	}
+	return v
 }

@@ -31,16 +31,16 @@ var errLeft = errors.New("keys may be left, which end with their TTL")
 // reapers removes what commands of unknown fate may have left. Each server has a reaper of its own, whose goroutine runs
 // only while there is something to remove.
 type reapers struct {
-	store   *Redis
+	link
+
 	ctx     context.Context
 	cancel  context.CancelFunc
 	closing context.Context // ends when what is left is to have its last try, and with it the tries that are under way
 	end     context.CancelFunc
 	idle    chan struct{} // closed after that, when no reaper is left
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards what follows, and the end of closing
 	servers map[string]*reaper
-	closed  bool
 	failed  bool // something was given up
 }
 
@@ -64,42 +64,46 @@ type reaped struct {
 	quiet bool          // it is no failure of Close if it cannot be removed
 }
 
-func newReapers(s *Redis) *reapers {
-	r := &reapers{
-		store: s, servers: make(map[string]*reaper), idle: make(chan struct{}),
-	}
+func newReapers(l link) *reapers {
+	r := &reapers{link: l, servers: make(map[string]*reaper), idle: make(chan struct{})}
 	r.ctx, r.cancel = context.WithCancel(redisx.Background(context.Background()))
 	r.closing, r.end = context.WithCancel(context.Background())
 	return r
 }
 
+// closed reports whether close has been called.
+func (r *reapers) closed() bool { return r.closing.Err() != nil }
+
+// Reason is why a lock is removed.
+type Reason uint8
+
+const (
+	// Unwanted means that nobody wants what was granted, or may have been.
+	Unwanted Reason = iota
+	// Lost means that the holder knows that it has lost the lock. Close does not report it once more.
+	Lost
+	// Split means that several who ask have got a part of the servers each. They all ask again in a moment, and a
+	// reservation for yet another one would only be in their way.
+	Split
+	// RepeatedAcquire means that the lock was released, and a try to acquire it may be on its way still: it could take the
+	// lock for nobody, and a renewal that is as late could make that last.
+	RepeatedAcquire
+)
+
 // Reap removes the lock of a value that nobody wants, in the background, wherever its commands have got to.
-func (s *Redis) Reap(c Claim) { s.reap(c, s.set.Reservation, false) }
-
-// ReapLost is Reap for a lock whose holder knows that it is lost: Close does not report it once more.
-func (s *Redis) ReapLost(c Claim) { s.reap(c, s.set.Reservation, true) }
-
-// GiveBack is Reap where several who ask have got a part of the servers each: they all ask again in a moment, and a
-// reservation for yet another one would only be in their way.
-func (s *Redis) GiveBack(c Claim) { s.reap(c, 0, false) }
-
-func (s *Redis) reap(c Claim, reservation time.Duration, lost bool) {
-	s.reapers.add(reaped{
-		key: c.Keys.Lock(),
-		call: func() call { // how long the lock stays taken depends on when it is sent
-			return call{s.scripts.release, c.Keys.freeing(), releasing(c, reservation)}
-		},
-		until: time.Now().Add(max(c.TTL, FirstGrant)), again: reapAgain, quiet: lost,
-	})
-}
-
-// ReapRepeated is Reap for a lock that was released, of which a try to acquire it may be on its way still: it could take
-// the lock for nobody, and a renewal that is as late could make that last.
-func (s *Redis) ReapRepeated(c Claim) {
+func (s *Redis) Reap(c Claim, why Reason) {
+	reservation, again := s.set.Reservation, reapAgain
+	switch why {
+	case Split:
+		reservation = 0
+	case RepeatedAcquire:
+		again = FirstGrant
+	default:
+	}
 	s.reapers.add(reaped{
 		key:   c.Keys.Lock(),
-		call:  func() call { return call{s.scripts.release, c.Keys.freeing(), releasing(c, s.set.Reservation)} },
-		until: time.Now().Add(max(c.TTL, FirstGrant)), again: FirstGrant,
+		call:  func() call { return s.scripts.releasing(c, reservation) },
+		until: time.Now().Add(max(c.TTL, FirstGrant)), again: again, quiet: why == Lost,
 	})
 }
 
@@ -113,13 +117,13 @@ func (s *Redis) Leave(k Keys, name string) {
 }
 
 func (r *reapers) add(w reaped) {
-	server := address(r.store.master(r.ctx, w.key))
+	server := address(r.master(r.ctx, w.key))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := r.servers[server]
 	if p == nil {
 		p = &reaper{poke: make(chan struct{}, 1)}
-		if r.closed || !r.store.set.Go(func() { r.run(server, p) }) {
+		if r.closed() || !r.set.Go(func() { r.run(server, p) }) {
 			r.failed = r.failed || !w.quiet
 			return
 		}
@@ -163,16 +167,16 @@ func (r *reapers) take(server string, p *reaper) (work []reaped, pause time.Dura
 	work, p.fresh = p.fresh, nil
 	pause = time.Until(p.due)
 	switch {
-	case r.closed || pause <= 0:
+	case r.closed() || pause <= 0:
 		work, p.late = append(work, p.late...), nil
 	case len(work) > 0 || len(p.late) > 0:
 		return work, pause, false
 	}
 	if len(work) > 0 {
-		return work, 0, r.closed
+		return work, 0, r.closed()
 	}
 	delete(r.servers, server)
-	if r.closed && len(r.servers) == 0 {
+	if r.closed() && len(r.servers) == 0 {
 		close(r.idle)
 	}
 	return nil, 0, false
@@ -211,9 +215,9 @@ func (r *reapers) sleep(p *reaper, d time.Duration) {
 // try removes what it can in pipelines, and returns what is to be tried again, and whether something failed. It ends when
 // the store is closing; the last try is made then, for which there is less time.
 func (r *reapers) try(work []reaped, last bool) (again []reaped, failed bool) {
-	ctx, cancel := context.WithTimeout(r.ctx, r.store.set.Timeout)
+	ctx, cancel := context.WithTimeout(r.ctx, r.set.Timeout)
 	if last {
-		ctx, cancel = context.WithTimeout(r.ctx, min(r.store.set.Timeout, lastTimeout))
+		ctx, cancel = context.WithTimeout(r.ctx, min(r.set.Timeout, lastTimeout))
 	} else {
 		defer context.AfterFunc(r.closing, cancel)()
 	}
@@ -223,7 +227,7 @@ func (r *reapers) try(work []reaped, last bool) (again []reaped, failed bool) {
 		calls[i] = w.call()
 	}
 	var mu sync.Mutex // guards again and failed
-	pipeline(ctx, r.store.client, calls, func(i int, _ int64, err error) {
+	pipeline(ctx, r.client, calls, func(i int, _ int64, err error) {
 		mu.Lock()
 		defer mu.Unlock()
 		failed = failed || err != nil && !work[i].quiet
@@ -249,7 +253,6 @@ func (w reaped) after(err error) (reaped, bool) {
 // close has everything tried once more, and returns when that is done or ctx ends, an error if something may be left.
 func (r *reapers) close(ctx context.Context) error {
 	r.mu.Lock()
-	r.closed = true
 	r.end()
 	if len(r.servers) == 0 {
 		close(r.idle)

@@ -31,7 +31,8 @@ var (
 
 // Settings say how a Redis works. All are required but Several.
 type Settings struct {
-	// Several says that this is one of several servers that form a quorum.
+	// Several says that this is one of several servers that form a quorum: what an attempt may have left is removed when
+	// the quorum says so.
 	Several bool
 	// Timeout bounds each round trip.
 	Timeout time.Duration
@@ -41,11 +42,17 @@ type Settings struct {
 	Go func(func()) bool
 }
 
+// link is the way to a Redis.
+type link struct {
+	set     Settings
+	client  redis.UniversalClient
+	cluster *redis.ClusterClient // what is behind client, nil if that is no cluster
+}
+
 // Redis keeps locks on one Redis. It is safe for concurrent use.
 type Redis struct {
-	set      Settings
-	client   redis.UniversalClient
-	cluster  *redis.ClusterClient // what is behind client, nil if that is no cluster
+	link
+
 	scripts  scripts
 	commands *batch.Commands
 	renewals *renewals
@@ -54,14 +61,14 @@ type Redis struct {
 
 // New returns a Redis on a client, to which nothing is sent yet. The client must be open until Close has returned.
 func New(client redis.UniversalClient, set Settings) *Redis {
-	s := &Redis{set: set, client: client, scripts: newScripts(set.Several)}
-	s.cluster, _ = redisx.Unwrap[*redis.ClusterClient](client)
-	s.commands = batch.NewCommands(client, batch.CommandSettings{
-		Timeout: set.Timeout, Alone: aloneTime, Go: func(f func()) { set.Go(f) },
-	})
-	s.renewals = newRenewals(s)
-	s.reapers = newReapers(s)
-	return s
+	cluster, _ := redisx.Unwrap[*redis.ClusterClient](client)
+	l := link{set, client, cluster}
+	return &Redis{
+		link: l, scripts: newScripts(set.Several), renewals: newRenewals(l), reapers: newReapers(l),
+		commands: batch.NewCommands(client, batch.CommandSettings{
+			Timeout: set.Timeout, Alone: aloneTime, Go: func(f func()) { set.Go(f) },
+		}),
+	}
 }
 
 // Ping reports whether the server answers.
@@ -74,13 +81,13 @@ func (s *Redis) Close(ctx context.Context) error {
 	return s.reapers.close(ctx)
 }
 
-// master returns the client of the master that has a key in a cluster, nil if it cannot be notified just now, or there is no
+// master returns the client of the master that has a key in a cluster, nil if that is not known just now, or there is no
 // cluster.
-func (s *Redis) master(ctx context.Context, key string) *redis.Client {
-	if s.cluster == nil {
+func (l link) master(ctx context.Context, key string) *redis.Client {
+	if l.cluster == nil {
 		return nil
 	}
-	master, err := s.cluster.MasterForKey(ctx, key)
+	master, err := l.cluster.MasterForKey(ctx, key)
 	if err != nil {
 		return nil
 	}
@@ -95,16 +102,14 @@ func address(master *redis.Client) string {
 	return master.Options().Addr
 }
 
-// call runs a script, together with those of other callers, and again after a failure that may pass. repeated says that
-// it may have been executed more than once: an earlier try ended without a reply.
-func (s *Redis) call(
-	ctx context.Context, script *redisx.Script, keys []string, args ...any,
-) (reply any, repeated bool, err error) {
+// run makes a call, together with those of other callers, and again after a failure that may pass. repeated says that it
+// may have been executed more than once: an earlier try ended without a reply.
+func (s *Redis) run(ctx context.Context, c call) (reply any, repeated bool, err error) {
 	process := func(ctx context.Context, cmd redis.Cmder) error {
-		return s.commands.Process(ctx, keys[0], cmd, nil)
+		return s.commands.Process(ctx, c.keys[0], cmd, nil)
 	}
 	for try := 1; ; try++ {
-		reply, err = script.Run(ctx, process, keys, args...)
+		reply, err = c.script.Run(ctx, process, c.keys, c.args...)
 		if _, abandoned := errors.AsType[*batch.AbandonedError](err); abandoned {
 			return nil, repeated, errNoAnswer
 		}
@@ -126,9 +131,9 @@ func (s *Redis) call(
 	}
 }
 
-// number runs a script whose reply is an integer.
-func (s *Redis) number(ctx context.Context, script *redisx.Script, keys []string, args ...any) (int64, bool, error) {
-	reply, repeated, err := s.call(ctx, script, keys, args...)
+// number makes a call whose reply is an integer.
+func (s *Redis) number(ctx context.Context, c call) (int64, bool, error) {
+	reply, repeated, err := s.run(ctx, c)
 	if err != nil {
 		return 0, repeated, err
 	}

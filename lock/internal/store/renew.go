@@ -24,13 +24,13 @@ const (
 // renewals extends locks on connections of their own, so that nothing the application does with its pool costs a lock.
 // Each master of a cluster has a lane and a client: one that hangs holds up the locks on it and no others.
 type renewals struct {
-	store  *Redis
-	ctx    context.Context
+	link
+
+	ctx    context.Context // ends with close
 	cancel context.CancelFunc
 
-	mu     sync.Mutex // guards what follows
-	lanes  map[string]*lane
-	closed bool
+	mu    sync.Mutex // guards lanes
+	lanes map[string]*lane
 }
 
 // lane is the renewals that wait to be sent to one server.
@@ -48,8 +48,8 @@ type renewal struct {
 	done    func(Reply)
 }
 
-func newRenewals(s *Redis) *renewals {
-	r := &renewals{store: s, lanes: make(map[string]*lane)}
+func newRenewals(l link) *renewals {
+	r := &renewals{link: l, lanes: make(map[string]*lane)}
 	r.ctx, r.cancel = context.WithCancel(redisx.Background(context.Background()))
 	return r
 }
@@ -61,7 +61,7 @@ func (s *Redis) Renew(claims []Claim, timeout time.Duration, done func(i int, r 
 	work := make([]renewal, len(claims))
 	for i, c := range claims {
 		work[i] = renewal{
-			call:    call{s.scripts.extend, []string{c.Keys.Lock()}, []any{c.Value, c.TTL.Milliseconds()}},
+			call:    s.scripts.extending(c),
 			timeout: min(timeout, s.set.Timeout),
 			done:    func(r Reply) { done(i, r) },
 		}
@@ -69,30 +69,26 @@ func (s *Redis) Renew(claims []Claim, timeout time.Duration, done func(i int, r 
 	s.renewals.add(work)
 }
 
-// Repair sets locks that this server does not have and a majority of others has just confirmed. They last for as long as
-// a lock that was just granted, and so have to be renewed as soon: should one have been released meanwhile, it ends by
-// itself. Repair returns at once.
-func (s *Redis) Repair(claims []Claim) {
-	work := make([]renewal, len(claims))
-	for i, c := range claims {
-		work[i] = renewal{
-			call:    call{s.scripts.repair, []string{c.Keys.Lock(), c.Keys.Fence()}, []any{c.Value, first(c.TTL), c.Token}},
-			timeout: s.set.Timeout,
-			done:    func(Reply) {},
-		}
-	}
-	s.renewals.add(work)
+// Repair sets a lock that this server does not have and a majority of others has just confirmed. It lasts for as long as one
+// that was just granted, and so has to be renewed as soon: should it have been released meanwhile, it ends by itself.
+// Repair returns at once.
+func (s *Redis) Repair(c Claim) {
+	s.renewals.add([]renewal{{
+		call:    call{s.scripts.repair, []string{c.Keys.Lock(), c.Keys.Fence()}, []any{c.Value, first(c.TTL), c.Token}},
+		timeout: s.set.Timeout,
+		done:    func(Reply) {},
+	}})
 }
 
 // add gives work to the lanes, and starts their senders.
 func (r *renewals) add(work []renewal) {
 	masters := make([]*redis.Client, len(work))
 	for i, w := range work { // may ask the cluster, so not under the mutex
-		masters[i] = r.store.master(r.ctx, w.call.keys[0])
+		masters[i] = r.master(r.ctx, w.call.keys[0])
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed {
+	if r.ctx.Err() != nil {
 		return
 	}
 	for i, w := range work {
@@ -106,7 +102,7 @@ func (r *renewals) add(work []renewal) {
 	}
 	for _, l := range r.lanes {
 		for l.senders < renewalSenders && l.senders*renewalBatch < len(l.waiting) {
-			if !r.store.set.Go(func() { r.send(l) }) {
+			if !r.set.Go(func() { r.send(l) }) {
 				return
 			}
 			l.senders++
@@ -114,28 +110,28 @@ func (r *renewals) add(work []renewal) {
 	}
 }
 
-// newLane makes the lane of a master of a cluster, or of the server. Where the master cannot be notified just now the client
-// of the cluster finds out, and says why it cannot.
+// newLane makes the lane of a master of a cluster, or of the server. Where that is not known just now the client of the
+// cluster finds out, and says why.
 func (r *renewals) newLane(master *redis.Client) *lane {
-	if r.store.cluster == nil || master != nil {
-		if client := redisx.Separate(r.store.client, master, renewalSenders); client != nil {
+	if r.cluster == nil || master != nil {
+		if client := redisx.Separate(r.client, master, renewalSenders); client != nil {
 			return &lane{client: client, own: true}
 		}
 	}
-	return &lane{client: r.store.client}
+	return &lane{client: r.client}
 }
 
 // send is a goroutine that sends what waits in a lane, until there is nothing.
 func (r *renewals) send(l *lane) {
 	for work := r.take(l); len(work) > 0; work = r.take(l) {
-		timeout := r.store.set.Timeout
+		timeout := r.set.Timeout
 		for _, w := range work {
 			timeout = min(timeout, w.timeout)
 		}
 		ctx, cancel := context.WithTimeout(r.ctx, timeout)
-		moved := r.sendTo(ctx, l.client, work, r.store.cluster != nil)
+		moved := r.sendTo(ctx, l.client, work, r.cluster != nil)
 		// Where a slot has moved, or is moving, the client of the cluster follows it.
-		r.sendTo(ctx, r.store.client, moved, false)
+		r.sendTo(ctx, r.client, moved, false)
 		cancel()
 	}
 }
@@ -165,7 +161,7 @@ func (r *renewals) sendTo(
 func (r *renewals) take(l *lane) []renewal {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(l.waiting) == 0 || r.closed {
+	if len(l.waiting) == 0 || r.ctx.Err() != nil {
 		l.senders--
 		return nil
 	}
@@ -200,7 +196,6 @@ func (r *renewals) close() {
 	r.cancel()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.closed = true
 	for _, l := range r.lanes {
 		l.close()
 	}

@@ -64,14 +64,14 @@ func compare(known Known, now Now) (reason Reason, from Position) {
 		return RolledBack, oldest // and the state was evicted
 	case now.Epoch != known.Epoch:
 		return Wiped, beginning
-	case now.Offset < cursor.Offset, now.AtCursor != nil:
+	case now.Offset < cursor.Offset:
 		return RolledBack, oldest
 	case now.First == nil && now.Offset == cursor.Offset:
 		return None, now.End() // it expired
 	case now.First == nil:
 		return Trimmed, now.End() // and with it what had followed
-	case now.Offset == cursor.Offset, now.First.Start() < cursor.Offset:
-		return RolledBack, oldest // it ends with another event, or reaches back to before the cursor and has lost that
+	case now.First.Start() < cursor.Offset:
+		return RolledBack, oldest // it reaches back to before the cursor, and yet the event there is gone or another one
 	case now.First.Start() > cursor.Offset:
 		return Trimmed, beginning
 	default:

@@ -22,7 +22,7 @@ func (w *writer) append(t *testing.T, bytes int) Position {
 	t.Helper()
 	w.number++
 	key := string(AppendKey(nil, "own", w.number, []string{"c"}))
-	object := []byte(fmt.Sprintf(`{"n":%d,"fill":"%s"}`, w.number, strings.Repeat("x", bytes)))
+	object := []byte(fmt.Sprintf(`{"n":%d,"fill":"`, w.number) + strings.Repeat("x", bytes) + `"}`)
 	value := Join(AppendHead(nil, time.Now(), "", "", object), object)
 	size := int64(len(key) + len(value) + EntryOverhead)
 	offset, err := w.client.HIncrBy(t.Context(), w.keys.State, "offset", size).Result()

@@ -145,7 +145,7 @@ func (r *reader) read(m *model, v Verdict) (got []Envelope) {
 func TestCompareAgainstAModel(t *testing.T) {
 	t.Parallel()
 	reasons := map[Reason]int{}
-	for seed := range uint64(5000) {
+	for seed := range uint64(2000) {
 		m := &model{random: rand.New(rand.NewPCG(seed, 0)), clock: 1000} //nolint:gosec // a test that can be repeated
 		m.newIdentity(noHistory)
 		for range m.random.IntN(5) {
@@ -170,7 +170,7 @@ func TestCompareAgainstAModel(t *testing.T) {
 		}
 	}
 	for _, reason := range []Reason{None, Wiped, Trimmed, RolledBack, Failover, Restarted} {
-		require.Greater(t, reasons[reason], 100, "%q has to come up", reason)
+		require.Greater(t, reasons[reason], 20, "%q has to come up", reason)
 	}
 }
 
@@ -186,7 +186,7 @@ func (r *reader) check(t *testing.T, m *model, now Now, v Verdict, what string) 
 	}
 	r.ring = append(r.ring, got...)
 	if v.Reason == None {
-		require.Equal(t, len(m.appended), len(got), "lost silently: %s", what)
+		require.Len(t, got, len(m.appended), "lost silently: %s", what)
 		for i := range got {
 			require.Equal(t, m.appended[i], got[i], what)
 		}

@@ -35,10 +35,10 @@ func (e *Envelope) Same(other *Envelope) bool {
 	return e.Pos == other.Pos && (e.Stamp == other.Stamp || e.Stamp == "" || other.Stamp == "")
 }
 
-// AppendHead appends the fields of ours that come in front of the event's own JSON object; Join puts both together. A
-// journal is named only if its tag is not empty, so that events of two systems with different key prefixes are not taken
-// for each other's. An object that begins with a field of the same name gets ours all the same, if need be one that says
-// nothing: the first one is read.
+// AppendHead appends the fields of ours that come in front of the event's own JSON object; Join puts both together. The object
+// is as encoding/json writes it, without blanks outside of strings. A journal is named only if its tag is not empty, so that
+// events of two systems with different key prefixes are not taken for each other's. An object that begins with a field of the
+// same name gets ours all the same, if need be one that says nothing: the first one is read.
 func AppendHead(b []byte, now time.Time, tag, traceParent string, object []byte) []byte {
 	b = append(b, openTime...)
 	b = now.UTC().AppendFormat(b, time.RFC3339Nano)

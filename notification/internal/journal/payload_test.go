@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -49,9 +50,11 @@ func FuzzJoinedValuesOpen(f *testing.F) {
 		f.Add(object, int64(0), "tag", "00-0-0-00")
 	}
 	f.Fuzz(func(t *testing.T, object string, at int64, prefix, traceParent string) {
-		if !json.Valid([]byte(object)) || !strings.HasPrefix(object, "{") || strings.ContainsAny(traceParent, `"\`) {
+		var compact bytes.Buffer
+		if json.Compact(&compact, []byte(object)) != nil || compact.Bytes()[0] != '{' || strings.ContainsAny(traceParent, `"\`) {
 			return
 		}
+		object = compact.String()
 		when := time.Unix(0, at).UTC()
 		for _, tag := range []string{
 			"", NewKeys(prefix, "", 0).Tag, NewKeys(prefix, "", 1).Tag, NewKeys(prefix, prefix, 1).Tag,

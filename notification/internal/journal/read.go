@@ -24,6 +24,8 @@ const (
 	carefulBytes = 8 << 20
 	// minUnread is how often a single entry is asked for before it counts as unreadable.
 	minUnread = 3
+	// minPatience is how long a part is waited for at least, unless the client's own time-out is shorter.
+	minPatience = time.Second
 )
 
 // ErrUnreadable says that an entry does not arrive, however often it is asked for: it is too large for the connection
@@ -68,7 +70,7 @@ type unread struct {
 }
 
 // NewReader returns a reader that calls an entry unreadable after several attempts at it alone, and not before they have
-// taken as long as given.
+// taken as long as given. For that long it waits for a part at most, if the client heeds contexts; for a second at least.
 func (j *Journal) NewReader(patience time.Duration) *Reader {
 	return &Reader{journal: j, patience: patience, most: maxEntries}
 }
@@ -93,12 +95,14 @@ func (r *Reader) read(ctx context.Context, on Server, at Position, start string)
 	}
 	count := r.count(at)
 	began := time.Now()
-	part, err := r.journal.part(ctx, on, start, count)
+	attempt, cancel := context.WithTimeout(ctx, max(r.patience, minPatience)) // the client may wait without end
+	defer cancel()
+	part, err := r.journal.part(attempt, on, start, count)
 	switch {
 	case err == nil:
 		r.arrived(&part)
 		return part, nil
-	case ctx.Err() == nil && timedOut(err):
+	case timedOut(err) && !ended(ctx):
 		return Part{}, r.failed(err, count, time.Since(began))
 	default:
 		return Part{}, err
@@ -157,6 +161,12 @@ func (r *Reader) failed(err error, count int, took time.Duration) error {
 func timedOut(err error) bool {
 	var timeout net.Error
 	return errors.As(err, &timeout) && timeout.Timeout() && !redisx.IsUnsent(err)
+}
+
+// ended reports whether the time of a context is up. A connection that has the same deadline may have noticed it first.
+func ended(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ctx.Err() != nil || ok && !time.Now().Before(deadline)
 }
 
 // part reads entries by plain commands: a script would cost the server several times as much.

@@ -31,6 +31,7 @@ func onBoth(t *testing.T, test func(t *testing.T, client *redis.Client)) {
 func TestStatus(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, client *redis.Client) {
+		t.Helper()
 		j, on, w := setup(client)
 		beat := func() Status {
 			s, err := j.Beat(t.Context(), on, "t:beats", 7)
@@ -75,6 +76,7 @@ func TestStatus(t *testing.T) {
 func TestStatusOfABrokenState(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, client *redis.Client) {
+		t.Helper()
 		j, on, w := setup(client)
 		p := w.append(t, 10)
 		require.NoError(t, client.HDel(t.Context(), j.keys.State, "offset").Err())
@@ -99,6 +101,7 @@ func TestStatusOfABrokenState(t *testing.T) {
 func TestHeartbeatsCarryTheStatus(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, client *redis.Client) {
+		t.Helper()
 		j, on, w := setup(client)
 		w.append(t, 10)
 		beats := client.Subscribe(t.Context(), "t:beats")
@@ -119,6 +122,7 @@ func TestHeartbeatsCarryTheStatus(t *testing.T) {
 func TestStateIsKeptAlive(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, client *redis.Client) {
+		t.Helper()
 		j, on, _ := setup(client)
 		ttl := func() time.Duration {
 			look(t, j, on, Known{})
@@ -182,6 +186,7 @@ func TestReplicaBeginsNoEpoch(t *testing.T) {
 func TestElsewhere(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, client *redis.Client) {
+		t.Helper()
 		j, on, w := setup(client)
 		w.append(t, 10)
 		connections := func() uint32 {

@@ -1,6 +1,6 @@
 -- Appends events to the journal and publishes each to all of its channels, with its ID spliced into the JSON. Everything
 -- happens in one script, so the copies of an event are adjacent on every connection. All of Redis waits for it, so the
--- usual way through it does no more than it must: each argument and each call costs about as much as ten lines.
+-- usual way through it does no more than it must: each argument costs as much as a line or two, and each call as much as ten.
 --
 -- An ID is <ms>-<offset>: the server's time, and the bytes ever appended, up to and including the event. An event counts
 -- the bytes of its key and its value and 64 more, as in package journal.
@@ -27,13 +27,14 @@
 --          An error if nothing was done; the lane is then as it was before. One that begins with LATE says that a later
 --          request was executed in this lane: nobody waits for this one.
 
-local call, pcall = redis.call, redis.pcall
 local journal, state, lane, number, total, last = KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2], #ARGV
 
-local before = call('SET', lane, number, 'PX', '600000', 'GET')
+-- What may be refused for lack of a permission comes before the lane is taken, or does not end the script.
+local time = redis.call('TIME')
+local before = redis.call('SET', lane, number, 'PX', '600000', 'GET')
 
 local function restore()
-  if before then call('SET', lane, before, 'KEEPTTL') else call('DEL', lane) end
+  if before then redis.call('SET', lane, before, 'KEEPTTL') else redis.call('DEL', lane) end
 end
 
 if before then
@@ -48,47 +49,46 @@ end
 local renew = ARGV[last] == ''
 if renew then last = last - 1 end
 
-local reached = pcall('HINCRBY', state, 'offset', total)
+local reached = redis.pcall('HINCRBY', state, 'offset', total)
 if type(reached) == 'table' then
   restore()
   return reached
 end
 if reached == tonumber(total) then
   -- The state is new; perhaps it was evicted. An offset goes on from that of the last event, an epoch does not.
-  local newest = pcall('XREVRANGE', journal, '+', '-', 'COUNT', '1')[1]
-  local ahead = newest and pcall('HINCRBY', state, 'offset', string.match(newest[1], '%d+$'))
+  local newest = redis.pcall('XREVRANGE', journal, '+', '-', 'COUNT', '1')[1]
+  local ahead = newest and redis.pcall('HINCRBY', state, 'offset', string.match(newest[1], '%d+$'))
   if type(ahead) == 'number' then reached = ahead end
-  call('HSETNX', state, 'epoch', string.match(lane, '[^:]*:[^:]*$') .. '.' .. number)
+  redis.pcall('HSETNX', state, 'epoch', string.match(lane, '[^:]*:[^:]*$') .. '.' .. number)
   renew = true
 end
 
-local time = call('TIME')
-local now = string.format('%s%03.0f', time[1], math.floor(time[2] / 1000))
+local now = time[1] .. string.format('%03d', time[2] / 1000)
 local offset, at, index, id, failures = reached - total, 3, 0, nil, nil
 while at < last do
   local key, value = ARGV[at], ARGV[at + 1]
   local size, failure, payload = #key + #value + 64, nil, nil
   offset = offset + size
-  id = now .. string.format('-%.0f', offset)
-  local added = pcall('XADD', journal, 'NOMKSTREAM', 'MAXLEN', '~', 'SIZE', id, 'k', key, 'v', value)
+  id = now .. string.format('-%d', offset)
+  local added = redis.pcall('XADD', journal, 'NOMKSTREAM', 'MAXLEN', '~', 'SIZE', id, 'k', key, 'v', value)
   if not added then
-    added = pcall('XADD', journal, id, 'k', key, 'v', value) -- it expired, or was deleted or evicted
+    added = redis.pcall('XADD', journal, id, 'k', key, 'v', value) -- it expired, or was deleted or evicted
     renew = true
   elseif added ~= id then
     -- The clock is behind the last ID, or this one was given to an event that was deleted. Redis' own choice tells more.
-    local probe = pcall('XADD', journal, '*', 'k', '', 'v', '')
+    local probe = redis.pcall('XADD', journal, '*', 'k', '', 'v', '')
     if type(probe) == 'string' then
-      pcall('XDEL', journal, probe)
+      redis.pcall('XDEL', journal, probe)
       local ms, sequence = string.match(probe, '(%d+)-(%d+)')
-      now = tonumber(sequence) < offset and ms or string.format('%.0f', ms + 1)
-      id = now .. string.format('-%.0f', offset)
-      added = pcall('XADD', journal, 'MAXLEN', '~', 'SIZE', id, 'k', key, 'v', value)
+      now = tonumber(sequence) < offset and ms or string.format('%d', ms + 1)
+      id = now .. string.format('-%d', offset)
+      added = redis.pcall('XADD', journal, 'MAXLEN', '~', 'SIZE', id, 'k', key, 'v', value)
     end
   end
   if added == id then
     payload = '{"event_id":"' .. id .. '",' .. value
   elseif index == 0 then
-    call('HINCRBY', state, 'offset', '-' .. total)
+    redis.call('HINCRBY', state, 'offset', '-' .. total)
     restore()
     return added
   else
@@ -98,10 +98,10 @@ while at < last do
   at = at + 2
   local first = at
   while at <= last and ARGV[at] ~= '' do
-    local refused = not failure and pcall('PUBLISH', ARGV[at], payload)
+    local refused = not failure and redis.pcall('PUBLISH', ARGV[at], payload)
     if type(refused) == 'table' then
       -- A refused first channel leaves no trace. A later one differs only in its permissions.
-      local kept = at > first and refused or pcall('XDEL', journal, id)
+      local kept = at > first and refused or redis.pcall('XDEL', journal, id)
       if type(kept) == 'table' then
         failure = 'PARTIAL ' .. kept.err
       else
@@ -116,28 +116,29 @@ while at < last do
   end
   at, index = at + 1, index + 1
 end
-if offset ~= reached then call('HINCRBY', state, 'offset', string.format('%.0f', offset - reached)) end
+if offset ~= reached then redis.call('HINCRBY', state, 'offset', string.format('%d', offset - reached)) end
 
 if renew then
   -- Should it be refused, they only live for longer, and no larger.
-  pcall('PEXPIRE', journal, 'LIFETIME')
-  pcall('PEXPIRE', state, '604800000')
+  redis.pcall('PEXPIRE', journal, 'LIFETIME')
+  redis.pcall('PEXPIRE', state, '604800000')
 end
 
 if offset % STEP < tonumber(total) then
   -- A step is reached, and what was appended up to the one 31 steps back goes: IDs are in the order of offsets, so nothing
   -- has to be read. Too near an ID is of a system with another limit.
   local step, from = math.floor(offset / STEP), math.floor((reached - total) / STEP)
-  local ms, behind = string.match(call('HGET', state, (step + 1) % 32) or '', '(%d+)-(%d+)')
+  local oldest = redis.pcall('HGET', state, (step + 1) % 32)
+  local ms, behind = string.match(type(oldest) == 'string' and oldest or '', '(%d+)-(%d+)')
   if step - from >= 32 then
-    pcall('XTRIM', journal, 'MINID', '=', id)
+    redis.pcall('XTRIM', journal, 'MINID', '=', id)
   elseif ms and offset - behind >= BYTES / 2 then
-    pcall('XTRIM', journal, 'MINID', '=', ms .. string.format('-%.0f', behind + 1))
+    redis.pcall('XTRIM', journal, 'MINID', '=', ms .. string.format('-%d', behind + 1))
   end
-  for reachedBy = math.max(from + 1, step - 31), step do call('HSET', state, reachedBy % 32, id) end
+  for reachedBy = math.max(from + 1, step - 31), step do redis.pcall('HSET', state, reachedBy % 32, id) end
 end
 
 if not failures then return '' end
 local reply = table.concat(failures, '\n')
-call('SET', lane, number .. ' ' .. reply, 'PX', '600000')
+redis.call('SET', lane, number .. ' ' .. reply, 'PX', '600000')
 return reply

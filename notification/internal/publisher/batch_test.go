@@ -57,9 +57,11 @@ func TestBatchesAreBoundedInBytes(t *testing.T) {
 func TestEventsGivenUpAreForgotten(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	client := server.Client(t)
+	client := impatient(t, server.Addr(), patience, func(o *redis.Options) { o.PoolSize = 10 })
 	p := newPublisher(client)
 	require.NoError(t, publish(t, p, "k", 1, 0))
+	var commands sent
+	client.AddHook(&commands)
 	server.Stop()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -69,7 +71,7 @@ func TestEventsGivenUpAreForgotten(t *testing.T) {
 		published++
 		one := events(t, p, "k", 1, 0)[0]
 		all.Go(func() { assert.NoError(t, p.Publish(context.Background(), one)) })
-		return p.queue.Waiting() > 0
+		return commands.count() == maxPipelines
 	}, 10*time.Second, time.Millisecond)
 	const many = 1000
 	require.Less(t, published, many)
@@ -83,7 +85,7 @@ func TestEventsGivenUpAreForgotten(t *testing.T) {
 	assert.Less(t, p.queue.Waiting(), published, "callers that are still there")
 	server.Continue()
 	all.Wait()
-	assert.EqualValues(t, published, length(t, client, p))
+	assert.Equal(t, published, length(t, client, p))
 }
 
 // TestPanicOfAHookTakesNoPlace: callers who recover from it can go on, and so can all others.

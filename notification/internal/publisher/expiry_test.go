@@ -10,7 +10,7 @@ import (
 func TestExpiryIsRenewedInTime(t *testing.T) {
 	t.Parallel()
 	e := newExpiry(time.Hour)
-	assert.EqualValues(t, (61 * time.Minute).Milliseconds(), e.milliseconds)
+	assert.Equal(t, (61 * time.Minute).Milliseconds(), e.milliseconds)
 	now := time.Now()
 	assert.True(t, e.due(now), "it was never set")
 	e.renewed(now)
