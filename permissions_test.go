@@ -51,8 +51,9 @@ func TestProbeCallsWhatScriptsCall(t *testing.T) {
 // optionalCommands are those that an ACL may refuse.
 func optionalCommands() map[string]string {
 	return map[string]string{
-		"INFO":   "what it does not say counts as unknown",
-		"PUBSUB": "its error counts as a server that has the subscriptions",
+		"INFO":    "what it does not say counts as unknown",
+		"PUBSUB":  "its error counts as a server that has the subscriptions",
+		"CLUSTER": "its error counts as a server that is in no cluster",
 	}
 }
 

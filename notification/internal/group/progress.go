@@ -17,23 +17,17 @@ type progress struct {
 
 // stored is how a progress is written. Names are never given another meaning, as programs of several versions may be members.
 type stored struct {
-	Epoch    string `json:"epoch"`
-	At       string `json:"at"`
-	Stamp    string `json:"stamp,omitempty"`
-	Anything bool   `json:"anything,omitempty"`
-	Run      string `json:"run,omitempty"`
-	Repl     string `json:"repl,omitempty"`
-	Before   string `json:"before,omitempty"`
-	Role     string `json:"role,omitempty"`
-	LinkDown bool   `json:"link_down,omitempty"`
+	Epoch    string           `json:"epoch"`
+	At       string           `json:"at"`
+	Stamp    string           `json:"stamp,omitempty"`
+	Anything bool             `json:"anything,omitempty"`
+	Server   journal.Identity `json:"server"`
 }
 
 // String returns the progress as it is stored.
 func (p *progress) String() string {
-	i := p.identity
 	text, _ := json.Marshal(stored{ //nolint:errchkjson // strings and booleans
-		Epoch: p.epoch, At: p.cursor.Pos.String(), Stamp: p.cursor.Stamp, Anything: p.anything,
-		Run: i.Run, Repl: i.Repl, Before: i.Before, Role: i.Role, LinkDown: i.LinkDown,
+		Epoch: p.epoch, At: p.cursor.Pos.String(), Stamp: p.cursor.Stamp, Anything: p.anything, Server: p.identity,
 	})
 	return string(text)
 }
@@ -48,7 +42,6 @@ func parseProgress(text string) (progress, error) {
 		return progress{}, fmt.Errorf("%w: the progress of a group is %q", journal.ErrProtocol, s.At)
 	}
 	return progress{
-		epoch: s.Epoch, cursor: journal.Envelope{ID: s.At, Pos: pos, Stamp: s.Stamp}, anything: s.Anything,
-		identity: journal.Identity{Run: s.Run, Repl: s.Repl, Before: s.Before, Role: s.Role, LinkDown: s.LinkDown},
+		epoch: s.Epoch, cursor: journal.Envelope{ID: s.At, Pos: pos, Stamp: s.Stamp}, anything: s.Anything, identity: s.Server,
 	}, nil
 }
