@@ -45,6 +45,30 @@
 // A program that stores Message.EventID after handling a message can go on from there after its own restart with
 // SubscribeFrom. Replay iterates over the journal without subscribing.
 //
+// # Sharing work
+//
+// Consume shares the events of a channel or glob among all processes that name the same group, and hands each to the
+// function of one of them, at least once: an event is done when the function returned nil, and comes again if it failed, if
+// its process died, or if that stopped in the middle. After five attempts (WithMaxAttempts) it goes to the dead letters,
+// which DeadLetters iterates over. A function has to bear being called twice for one event: when a process is cut off from
+// Redis for longer than WithClaimAfter while it works on it, or when Redis fails over and forgets that it was done.
+//
+// One process of the group reads the journal for all, and gives what matches to the group, whose copy is what functions
+// get. Another one takes that over within ten seconds. So an event costs the server one reading, one copy and one hand-out,
+// however many processes there are, and one that does not match a share of a reading. The group holds up to 10,000 events or
+// 16 MB; what is behind that stays in the journal for as long as that keeps it.
+//
+// A process whose functions are busy does not keep others waiting, but one that is frozen keeps its event for
+// WithClaimAfter. Times are those of the server's clock; if that is set back, what was put off is due within a minute or
+// twice WithClaimAfter, and if it leaps ahead, events are handed out a second time. A group has no end: to remove one, delete the
+// keys "<key prefix>{notification}:group:<group>:*". They are evicted by the allkeys policies only; what is lost
+// then is reported as GapWiped, unless all of it goes at once while no process is there.
+//
+// Beside what package client lists, Consume needs the commands
+//
+//	+hget +hset +hsetnx +hdel +hmget +hlen +hkeys +hexists +hstrlen +hincrby
+//	+zrangebyscore +llen +rpush +blpop +xread +multi +exec
+//
 // # The way of an event
 //
 //	publish.go     checks it
@@ -124,7 +148,11 @@
 //	cache_notification_recovered_total                 of the delivered, those from the journal
 //	cache_notification_dropped_total                   messages dropped because a subscriber was too slow
 //	cache_notification_gaps_total                      gaps told, by reason
-//	cache_notification_handler_errors_total            messages a handler failed or could not decode
+//	cache_notification_handler_errors_total            messages a function failed on or could not decode
+//	cache_notification_consumed_total                  events that a function of Consume has handled
+//	cache_notification_consume_retries_total           failed attempts of Consume after which the event came again
+//	cache_notification_consume_claims_total            events taken over from a process that gave no sign of life
+//	cache_notification_dead_letters_total              events that Consume gave up
 //	cache_notification_subscribe_errors_total          subscriptions refused or confirmed late
 //	cache_notification_reconnects_total                connections replaced
 //	cache_notification_subscribers                     open subscriptions

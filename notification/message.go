@@ -17,6 +17,7 @@ type Message struct {
 	Time        time.Time // when it was published by the publisher's clock, zero for foreign messages
 	TraceParent string    // W3C trace context of the publisher, empty without tracing
 	Recovered   bool      // read from the journal instead of received live
+	Redelivered bool      // it may have been delivered before
 
 	// Gap is set when events may be missing between the message before and this one. With PolicyDropOldest they are missing
 	// further ahead: before the messages that were in the buffer when this one arrived.

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
 	"github.com/compozy/cache/internal/redisx"
@@ -67,6 +68,7 @@ type settings struct {
 	policy        Policy
 	logger        *zap.Logger
 	name          string
+	tracing       trace.TracerProvider
 
 	longestPause time.Duration // before the connection is made anew; only tests change it
 }

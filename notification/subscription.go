@@ -41,7 +41,8 @@ type Subscription struct {
 	index    int    // place in topic.subs, -1 when removed; guarded by topic.mu
 	messages chan *Message
 	gaps     chan Gap
-	detach   func() bool // stops watching the context given to Subscribe; guarded by mu
+	ready    <-chan struct{} // closed once Redis has confirmed, or refused; nil if it was never asked
+	detach   func() bool     // stops watching the context given to Subscribe; guarded by mu
 
 	abandoned atomic.Bool // the context has ended
 
@@ -98,6 +99,9 @@ func (s *Subscription) Messages() <-chan *Message { return s.orNone().messages }
 // Gaps returns the channel on which gaps are told as soon as they are noticed. Nobody needs to read it: when it is
 // full, gaps are merged, and the next message carries the gap too. It is closed with the subscription.
 func (s *Subscription) Gaps() <-chan Gap { return s.orNone().gaps }
+
+// whenLive returns a channel that is closed once what is published arrives, or Err says why it never does.
+func (s *Subscription) whenLive() <-chan struct{} { return s.orNone().ready }
 
 // Pattern returns the channel or glob that was subscribed to.
 func (s *Subscription) Pattern() string { return s.orNone().pattern }

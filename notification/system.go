@@ -45,6 +45,8 @@ type RedisNotificationSystem struct {
 	publisher *publisher.Publisher
 	journal   *journal
 	pump      *pump
+	tracer    tracer
+	consumers consumers
 
 	stopOnce sync.Once
 	stopping chan struct{} // closed when Shutdown begins
@@ -76,6 +78,7 @@ func NewRedisNotificationSystem(client redis.UniversalClient, opts ...Option) (*
 	})
 	n.journal = newJournal(client, n.keys)
 	n.pump = newPump(n)
+	n.tracer = newTracer(set.tracing)
 	return n, nil
 }
 
@@ -177,6 +180,7 @@ func (n *RedisNotificationSystem) begin(ctx context.Context, s *Subscription, ar
 		return n.refuse(s, &ArgumentError{Argument: argument, Reason: "gives a channel that only this module uses"})
 	}
 	ready := n.pump.add(s)
+	s.ready = ready
 	s.watch(ctx)
 	s.awaitLive(ctx, ready, n.set.pingTimeout)
 	if n.closed() {
@@ -254,6 +258,9 @@ func (n *RedisNotificationSystem) Shutdown(ctx context.Context) error {
 	close(n.stopping)
 	n.pump.stopListening(ctx)
 	err := n.drain(ctx)
+	if stopped := n.consumers.stop(ctx); err == nil {
+		err = stopped
+	}
 	if d := n.pump.dispatcher; err == nil && (d.thrown.Load() || d.abort.Load() && n.pump.pending.Load() > 0) {
 		err = context.Cause(ctx)
 	}

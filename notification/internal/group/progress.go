@@ -1,0 +1,47 @@
+package group
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/compozy/cache/notification/internal/journal"
+)
+
+// progress is how far a group has read the journal, and which journal that was.
+type progress struct {
+	epoch    string
+	cursor   journal.Envelope // the last entry read, with its ID, position and stamp
+	identity journal.Identity // the server that it was read from
+	anything bool             // the next entry is whatever the journal begins with: nothing is missing before it
+}
+
+// stored is how a progress is written. Names are never given another meaning, as programs of several versions may be members.
+type stored struct {
+	Epoch    string           `json:"epoch"`
+	At       string           `json:"at"`
+	Stamp    string           `json:"stamp,omitempty"`
+	Anything bool             `json:"anything,omitempty"`
+	Server   journal.Identity `json:"server"`
+}
+
+// String returns the progress as it is stored.
+func (p *progress) String() string {
+	text, _ := json.Marshal(stored{ //nolint:errchkjson // strings and booleans
+		Epoch: p.epoch, At: p.cursor.Pos.String(), Stamp: p.cursor.Stamp, Anything: p.anything, Server: p.identity,
+	})
+	return string(text)
+}
+
+func parseProgress(text string) (progress, error) {
+	var s stored
+	if err := json.Unmarshal([]byte(text), &s); err != nil {
+		return progress{}, fmt.Errorf("%w: the progress of a group: %w", journal.ErrProtocol, err)
+	}
+	pos, ok := journal.ParsePosition(s.At)
+	if !ok {
+		return progress{}, fmt.Errorf("%w: the progress of a group is %q", journal.ErrProtocol, s.At)
+	}
+	return progress{
+		epoch: s.Epoch, cursor: journal.Envelope{ID: s.At, Pos: pos, Stamp: s.Stamp}, anything: s.Anything, identity: s.Server,
+	}, nil
+}
