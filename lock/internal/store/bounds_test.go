@@ -103,7 +103,7 @@ func TestGivenUpUntilItEnds(t *testing.T) {
 			t.Parallel()
 			r := newReapers(link{})
 			r.giveUp(reaped{until: time.Now().Add(c.until), quiet: c.quiet})
-			assert.Equal(t, c.want, r.close(t.Context())) //nolint:testifylint // nil or the very error
+			assert.Equal(t, c.want, r.close(t.Context()))
 		})
 	}
 }
