@@ -171,7 +171,7 @@ type lateNet struct {
 func (n *lateNet) client(t *testing.T, server *redistest.Server) redis.UniversalClient {
 	t.Helper()
 	client := redis.NewClient(&redis.Options{
-		Addr: server.Addr(), ContextTimeoutEnabled: true,
+		Addr: server.Addr(), ContextTimeoutEnabled: true, ReadTimeout: 500 * time.Millisecond, // then it is sent again
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 		Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			c, err := new(net.Dialer).DialContext(ctx, network, addr)
@@ -300,6 +300,36 @@ func TestLateAcquireAndRenewalEndSoon(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestLateAcquireIsLookedForAfterTheRelease: its repetition was granted, and the lock released, when it arrives. That costs
+// the next one less than a first grant.
+func TestLateAcquireIsLookedForAfterTheRelease(t *testing.T) {
+	t.Parallel()
+	onOneAndThree(t, func(t *testing.T, count int) { //nolint:thelper // a test
+		servers := redistest.StartN(t, count)
+		late, clients := new(lateNet), clientsOf(t, servers)
+		clients[0] = late.client(t, servers[0])
+		m := managerOn(t, clients)
+		warmUp(t, m)
+		acquired := false
+		late.holding(func(kind string) bool {
+			first := kind == "acquire" && !acquired
+			acquired = acquired || first
+			return first
+		})
+		l := acquire(t, m, "job", time.Hour)
+		everywhere(t, servers, true)
+		require.NoError(t, l.Release(t.Context()))
+		everywhere(t, servers, false)
+		late.deliver(t)
+		admin := servers[0].Client(t)
+		left := func() time.Duration { return admin.PTTL(t.Context(), "cache:lock:{job}").Val() }
+		for last := left(); last > 0; last = left() {
+			require.Greater(t, last, time.Second, "it is not removed, and ends by itself")
+			hold(tick)
+		}
+	})
 }
 
 // TestLateRepairAndRenewalEndSoon: a master has lost a lock, and what gives it back and extends it there arrives after the
