@@ -64,7 +64,6 @@ func (l *RedisLock) extension(op string, now time.Time) (extension, error) {
 		return extension{}, lostError(op, l.resource, ErrLockExpired) // the timer is late
 	}
 	x := extension{lock: l, claim: l.claim, sent: now}
-	x.claim.Sure = l.sure
 	if !l.end.IsZero() {
 		left := l.end.Sub(now)
 		slack := left/10 + guard(left)
@@ -102,16 +101,6 @@ func (l *RedisLock) extend(x extension) bool {
 	}
 	l.mu.Unlock()
 	return true
-}
-
-// addSure notes servers of a quorum that are known to have the lock.
-func (l *RedisLock) addSure(nodes uint64) {
-	if nodes == 0 {
-		return
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.sure |= nodes
 }
 
 // hasEnded reports whether the lock was released or lost.

@@ -69,16 +69,13 @@ type RedisLock struct {
 	call     callSettings
 	acquired time.Time
 	end      time.Time // the time is up whatever renews it, see WithMaxHold; zero if there is no such time
-	repeated bool      // the command that acquired it was sent more than once
 
 	due   time.Time // when to renew; guarded by renewer.mu
-	soon  time.Time // when to renew at the latest, if that is known before it is scheduled; guarded by renewer.mu
 	index int       // place in the renewer's heap, -1 if in none; guarded by renewer.mu
 
 	mu     sync.Mutex // guards what follows
 	state  lockState
 	until  time.Time
-	sure   uint64        // see store.Claim
 	cause  error         // why the lock was lost
 	lost   chan struct{} // made on demand, closed by loss
 	ctx    context.Context

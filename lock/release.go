@@ -115,9 +115,6 @@ func (l *RedisLock) release(ctx context.Context, begin time.Time) error {
 	ctx, cancel := bounded(context.WithoutCancel(ctx), begin, l.keeper.timeouts.release())
 	defer cancel()
 	r := l.keeper.store.Release(ctx, l.claim)
-	if l.repeated {
-		l.keeper.store.Reap(l.claim, store.RepeatedAcquire)
-	}
 	if r.PassedOn {
 		l.keeper.metrics.handOffs.Add(1)
 	}
@@ -171,6 +168,7 @@ func (l *RedisLock) refresh(ctx context.Context) error {
 	case r.Outcome != store.Granted:
 		l.lose(lossBy(r.Outcome))
 	case l.extend(x):
+		l.keeper.renewer.repair(l, r)
 		return nil
 	}
 	l.mu.Lock() // it has ended, now or meanwhile

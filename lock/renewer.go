@@ -53,38 +53,24 @@ func (r *renewer) begin(l *RedisLock, sent time.Time) {
 	}
 }
 
-// schedule arranges for a renewal.
+// schedule arranges for a renewal, unless an earlier one is planned.
 func (r *renewer) schedule(l *RedisLock, due time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.calls.closed() || l.index >= 0 {
+	switch {
+	case r.calls.closed(), l.index >= 0 && !due.Before(l.due):
 		return
+	case l.index >= 0:
+		l.due = due
+		heap.Fix(&r.heap, l.index)
+	default:
+		l.due = due
+		heap.Push(&r.heap, l)
 	}
-	if !l.soon.IsZero() && l.soon.Before(due) {
-		due = l.soon
-	}
-	l.due, l.soon = due, time.Time{}
-	heap.Push(&r.heap, l)
 	if !r.started {
 		r.started = r.calls.spawn(r.run)
 		return
 	}
-	r.sleepUntil(due)
-}
-
-// hasten renews a lock earlier than planned.
-func (r *renewer) hasten(l *RedisLock, due time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if l.index < 0 { // it is about to be scheduled
-		l.soon = due
-		return
-	}
-	if !due.Before(l.due) {
-		return
-	}
-	l.due = due
-	heap.Fix(&r.heap, l.index)
 	r.sleepUntil(due)
 }
 
@@ -180,7 +166,6 @@ func (r *renewer) renew(due []*RedisLock) {
 // renewed sees to the reply about a lock.
 func (r *renewer) renewed(x extension, reply store.Reply) {
 	l := x.lock
-	l.addSure(reply.Sure)
 	switch {
 	case reply.Outcome == store.Granted:
 		if !l.extend(x) {
@@ -188,16 +173,13 @@ func (r *renewer) renewed(x extension, reply store.Reply) {
 		}
 		r.metrics.renewals.Add(1)
 		r.failing.Over(r.log, "lock: renewals succeed again")
+		r.repair(l, reply)
 		if !l.call.renewal || !l.end.IsZero() && !l.Until().Before(l.end) {
 			return
 		}
-		ttl := x.claim.TTL
-		if reply.Repaired {
-			ttl = min(ttl, store.FirstGrant)
-		}
-		r.schedule(l, next(x.sent, ttl))
-	case reply.Repaired:
-		r.hasten(l, next(time.Now(), store.FirstGrant))
+		r.schedule(l, next(x.sent, x.claim.TTL))
+	case reply.Repair != nil:
+		r.repair(l, reply)
 	case l.hasEnded():
 	case reply.Outcome == store.Failed: // the lock is held as long as its time is not up
 		r.metrics.renewals.Add(1)
@@ -208,6 +190,21 @@ func (r *renewer) renewed(x extension, reply store.Reply) {
 	default:
 		l.lose(lossBy(reply.Outcome))
 	}
+}
+
+// repair gives a lock that is held to servers that do not have it, or are not known to. They do not count for it before they
+// are asked to extend it, which is as soon as after a first grant, whether or not it is renewed otherwise.
+func (r *renewer) repair(l *RedisLock, reply store.Reply) {
+	if reply.Repair == nil || l.hasEnded() {
+		return
+	}
+	reply.Repair(func() {
+		if l.hasEnded() {
+			r.store.Reap(l.claim, store.Lost) // it was released meanwhile
+			return
+		}
+		r.schedule(l, next(time.Now(), min(l.claim.TTL, store.FirstGrant)))
+	})
 }
 
 // dueHeap orders locks by the time of their next renewal.

@@ -74,7 +74,7 @@ func (q *Quorum) acquire(ctx context.Context, c store.Claim, waiter string, ask 
 		return store.Reply{Outcome: store.Failed, Err: errNoTokens}
 	}
 	granted = true
-	return store.Reply{Outcome: store.Granted, Token: token, Sure: v.tally().sure}
+	return store.Reply{Outcome: store.Granted, Token: token}
 }
 
 // Release frees the lock and lets waiters know. On servers that fail to it is removed in the background.
@@ -130,12 +130,13 @@ func (q *Quorum) ReleaseAll(ctx context.Context, claims []store.Claim, done func
 
 // Refresh makes a lock last for its TTL from now.
 func (q *Quorum) Refresh(ctx context.Context, c store.Claim) store.Reply {
-	v := newVote(ctx, q, extending, c, func(ctx context.Context, n *node) store.Reply { return n.Refresh(ctx, n.cautious(c)) })
+	v := newVote(ctx, q, extending, c, func(ctx context.Context, n *node) store.Reply { return n.Refresh(ctx, c) })
 	defer v.end(true)
-	if ok, _ := v.mutex().Extend(); ok {
-		return store.Reply{Outcome: store.Granted}
-	}
+	ok, _ := v.mutex().Extend()
 	t := v.tally()
+	if ok {
+		return store.Reply{Outcome: store.Granted, Repair: q.nodes.repair(c, t.without)}
+	}
 	if r := t.loss(q.nodes.minority()); r.Outcome != store.Pending {
 		return r
 	}

@@ -21,6 +21,7 @@ const (
 var (
 	errNoAnswer = errors.New("no answer in time")
 	errBehind   = errors.New("not asked, as it is behind with its answers")
+	errUnset    = errors.New("not known to have the lock")
 	errNoTokens = errors.New("the fencing token was not accepted by a majority")
 )
 
@@ -169,18 +170,17 @@ func (v *vote) end(wanted bool) {
 }
 
 // reap removes in the background what a server may have and should not: a lock, or the place in its queue of a waiter who
-// has got the lock from the others. A refusal may be the reply to a repetition, with the try before it still on its way.
-// The caller holds mu.
+// has got the lock from the others. Whatever the reply, a try before it may be on its way still. The caller holds mu.
 func (v *vote) reap(n *node, r store.Reply) {
-	uncertain := r.Outcome == store.Failed && !errors.Is(r.Err, errBehind)
+	stray := v.claim.Tries[n.index].Stray()
 	if v.won && v.waiter != "" && (r.Outcome == store.Failed || r.Outcome == store.Refused) {
 		n.Leave(v.claim.Keys, v.waiter)
 	}
 	switch {
 	case v.verb == acquiring && v.unwanted && r.Outcome == store.Granted && count(v.replies).refused > 0:
 		n.Reap(v.claim, store.Split)
-	case v.verb == acquiring && v.unwanted && (uncertain || r.Outcome == store.Granted || r.Repeated),
-		v.verb == releasing && r.Outcome == store.Failed:
+	case v.verb == acquiring && v.unwanted && (r.Outcome == store.Granted || stray),
+		v.verb == releasing && (r.Outcome == store.Failed || stray):
 		n.Reap(v.claim, store.Unwanted)
 	}
 }
