@@ -19,7 +19,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/compozy/cache/embedded"
-	"github.com/compozy/cache/internal/redistest"
 	"github.com/compozy/cache/notification"
 )
 
@@ -65,38 +64,38 @@ func TestRecoveryThatTriesAgainIsNotStuck(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		network := inBubble(t)
-		client, hook := clientBy(t, network.Dial), &narrow{}
-		client.AddHook(hook)
-		n := newSystem(t, client)
+		hook := &narrow{}
+		hook.limit.Store(-1)
+		n := newSystem(t, withHook(clientBy(t, network.Dial), hook.hook()))
 		s := subscribe(t, n, "k")
 		require.NoError(t, n.Publish(t.Context(), "k", numbered{1}))
 		next(t, s)
-		hook.limit.Store(1) // less than any part of the journal
+		hook.limit.Store(0) // less than any part of the journal
 		network.cut()
+		require.NoError(t, n.Publish(t.Context(), "k", numbered{2}))
 		for range 60 {
 			time.Sleep(10 * time.Second) // in a bubble
 			require.NoError(t, n.Alive())
 			require.ErrorIs(t, n.HealthCheck(t.Context()), notification.ErrNotLive)
 		}
-		require.NoError(t, n.Publish(t.Context(), "k", numbered{2}))
-		hook.limit.Store(0)
+		hook.limit.Store(-1)
 		assert.True(t, next(t, s).Recovered)
 		assert.EqualValues(t, 1, n.GetMetrics().Reconnects)
 	})
 }
 
-// unreadable is a network on which no part of the journal with a certain event arrives in the time that the client waits.
-type unreadable struct{ redistest.Hook }
-
-func (unreadable) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		err := next(ctx, cmd)
-		if c, ok := cmd.(*redis.Cmd); ok && strings.Contains(fmt.Sprint(c.Val()), `"n":13}`) {
-			time.Sleep(3 * time.Second) // in a bubble
-			return &net.OpError{Op: "read", Net: "tcp", Err: os.ErrDeadlineExceeded}
+// unreadable returns a network on which no part of the journal with a certain event arrives in the time that the client waits.
+func unreadable() *partHook {
+	return &partHook{read: func(_ context.Context, p part, next func() error) error {
+		err := next()
+		for _, cmd := range p.cmds {
+			if c, ok := cmd.(*redis.Cmd); ok && strings.Contains(fmt.Sprint(c.Val()), `"n":13}`) {
+				time.Sleep(3 * time.Second) // in a bubble
+				return &net.OpError{Op: "read", Net: "tcp", Err: os.ErrDeadlineExceeded}
+			}
 		}
 		return err
-	}
+	}}
 }
 
 // An event that never arrives keeps those behind it back for about ten seconds.
@@ -107,8 +106,7 @@ func TestEventThatNeverArrivesIsAGap(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				network := inBubble(t)
-				client := clientBy(t, network.Dial)
-				client.AddHook(unreadable{})
+				client := withHook(clientBy(t, network.Dial), unreadable())
 				n, outside := newSystem(t, client, notification.WithBufferSize(buffer)), newSystem(t, clientBy(t, network.dial))
 				s := subscribe(t, n, "k")
 				if buffer > 1 {

@@ -136,3 +136,24 @@ func TestClusterWithoutShardedChannels(t *testing.T) {
 	assert.Zero(t, n.GetMetrics().Reconnects)
 	require.NoError(t, r.sub.Err())
 }
+
+// The journal's slot moves to another master with everything in it: nothing is missing, and nothing is told.
+func TestLosslessReshardIsNoGap(t *testing.T) {
+	t.Parallel()
+	c := redistest.StartCluster(t, 2)
+	n := newSystem(t, toCluster(t, c.Addrs()), notification.WithHeartbeat(200*time.Millisecond))
+	outside := newSystem(t, toCluster(t, c.Addrs()))
+	r, p := record(t, subscribe(t, n, "k")), &publisher{system: outside}
+	p.arrived(t, r)
+	from := c.MasterOf(t, journalKey)
+	for _, to := range c.Nodes() {
+		if to == from {
+			continue
+		}
+		c.MoveSlot(t, journalKey, to, func() { p.publish(t.Context(), "k", 1) })
+		require.Eventually(t, func() bool { return len(pubsubClients(t, to.Client(t))) == 1 }, patience, 10*time.Millisecond)
+	}
+	p.arrived(t, r)
+	assert.Zero(t, r.verify(t, p.sent))
+	assert.Empty(t, r.gaps())
+}

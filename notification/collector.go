@@ -1,8 +1,6 @@
 package notification
 
 import (
-	"time"
-
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -83,14 +81,14 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for _, reason := range gapReasons() {
 		counter(c.gaps, m.gaps[reason].Load(), string(reason))
 	}
-	counter(c.reconnects, m.reconnects.Load())
-	use := c.system.registry.bufferUse()
+	counter(c.reconnects, c.system.feed.Lost())
+	use := c.system.topics.bufferUse()
 	gauge(c.subscribers, float64(use.subscribers))
-	gauge(c.names, float64(c.system.registry.names()))
+	gauge(c.names, float64(c.system.feed.Names()))
 	gauge(c.buffered, float64(use.buffered))
 	gauge(c.fullest, use.fullest)
-	gauge(c.behind, float64(use.replaying))
-	gauge(c.heartbeatAge, c.system.heartbeatAge(time.Now()).Seconds())
+	gauge(c.behind, float64(use.behind))
+	gauge(c.heartbeatAge, c.system.heartbeatAge().Seconds())
 	m.publishSeconds.Collect(ch)
 	m.e2eDuration.Collect(ch)
 }

@@ -15,7 +15,7 @@ import (
 
 	"github.com/compozy/cache/internal/glob"
 	"github.com/compozy/cache/notification/internal/group"
-	stream "github.com/compozy/cache/notification/internal/journal"
+	"github.com/compozy/cache/notification/internal/journal"
 )
 
 // Consume handles the events of a channel or glob together with all other callers that give the same name of a group, in any number of
@@ -129,7 +129,7 @@ func (n *RedisNotificationSystem) ConsumeMessages(
 	switch {
 	case n.set.history == 0:
 		return ErrNoHistory
-	case !isGlob(pattern) && n.keys.reserved(pattern):
+	case !isGlob(pattern) && n.keys.Reserved(n.set.channelPrefix+pattern):
 		return &ArgumentError{Argument: "pattern", Reason: "gives a channel that only this module uses"}
 	}
 	handling, cancel := context.WithCancelCause(ctx)
@@ -167,17 +167,17 @@ type consumer struct {
 func (c *consumer) settings() group.Settings {
 	n := c.system
 	return group.Settings{
-		Client: n.client, Journal: n.journalKeys(), Group: c.group, Pattern: c.pattern, From: c.set.position(),
+		Client: n.client, Journal: n.keys, Group: c.group, Pattern: c.pattern, From: c.set.position(),
 		Concurrency: c.set.Concurrency, MaxAttempts: c.set.MaxAttempts,
 		FirstPause: c.set.FirstPause, LongestPause: c.set.LongestPause, Claim: c.set.ClaimAfter, DeadCap: c.set.DeadLetters,
 		Body: c.body, Handle: c.one, Settled: c.settled, Ready: c.set.Ready, Gap: c.gap,
-		Stop: n.stopping, Log: n.set.logger,
+		Stop: n.draining, Log: n.set.logger,
 	}
 }
 
 // body returns what the group keeps of an event: the channel that its pattern matches, with its length, and the value. It
 // returns false if none matches.
-func (c *consumer) body(e *stream.Entry) (string, bool) {
+func (c *consumer) body(e *journal.Entry) (string, bool) {
 	for _, channel := range e.Channels {
 		channel = strings.TrimPrefix(channel, c.system.set.channelPrefix)
 		if channel == c.pattern && !c.glob || c.glob && glob.Match(c.pattern, channel) {
@@ -197,19 +197,14 @@ func openBody(body string) (channel, value string, ok bool) {
 	return rest[:length], rest[length:], true
 }
 
-// journalKeys are the names of the journal, which a group has its own beside.
-func (n *RedisNotificationSystem) journalKeys() stream.Keys {
-	return n.set.journalKeys(databaseOf(n.client))
-}
-
 // message returns an event that a group holds as it would have arrived.
 func (n *RedisNotificationSystem) message(id, body string) (*Message, bool) {
 	channel, value, ok := openBody(body)
 	if !ok {
 		return nil, false
 	}
-	payload := stream.Seal(id, value)
-	envelope, _ := stream.Open(payload, n.journalKeys().Tag)
+	payload := journal.Seal(id, value)
+	envelope, _ := journal.Open(payload, n.keys.Tag)
 	return &Message{
 		Channel: channel, Payload: payload, EventID: id, Time: envelope.Time, TraceParent: envelope.TraceParent, Recovered: true,
 		Redelivered: envelope.Redelivered,
@@ -223,7 +218,7 @@ func (c *consumer) one(ctx context.Context, e group.Event) group.Result {
 	}
 	m, ok := c.system.message(e.ID, e.Body)
 	if !ok {
-		return group.Result{Err: fmt.Errorf("%w: event %s of a group", errProtocol, e.ID), Dead: true}
+		return group.Result{Err: fmt.Errorf("%w: event %s of a group", journal.ErrProtocol, e.ID), Dead: true}
 	}
 	if c.glob {
 		m.Pattern = c.pattern
@@ -265,7 +260,7 @@ func (c *consumer) settled(e group.Event, o group.Outcome, err error) {
 }
 
 // gap reports that events may be missing.
-func (c *consumer) gap(reason stream.Reason, after string, missed uint64) {
+func (c *consumer) gap(reason journal.Reason, after string, missed uint64) {
 	g := Gap{Reason: GapReason(reason), After: after, Missed: missed, Time: time.Now()}
 	c.system.metrics.gap(g.Reason)
 	c.system.set.logger.Warn("notification: events may be missing",

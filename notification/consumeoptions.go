@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	stream "github.com/compozy/cache/notification/internal/journal"
+	"github.com/compozy/cache/notification/internal/journal"
 )
 
 // ConsumeOption changes a setting of Consume.
@@ -46,11 +46,11 @@ type ConsumeSettings struct {
 }
 
 // position returns where a new group begins, nil for now.
-func (s *ConsumeSettings) position() *stream.Position {
+func (s *ConsumeSettings) position() *journal.Position {
 	if s.From == nil {
 		return nil
 	}
-	at, _ := stream.ParsePosition(*s.From) // none is the beginning
+	at, _ := journal.ParsePosition(*s.From) // none is the beginning
 	return &at
 }
 
@@ -159,7 +159,7 @@ func (s *ConsumeSettings) validate() error {
 		return refuse("WithDeadLetters", "%d is below 1", s.DeadLetters)
 	}
 	if s.From != nil && *s.From != "" {
-		if _, ok := stream.ParsePosition(*s.From); !ok {
+		if _, ok := journal.ParsePosition(*s.From); !ok {
 			return refuse("WithFrom", "%q is no event ID", *s.From)
 		}
 	}

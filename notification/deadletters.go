@@ -10,7 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/compozy/cache/notification/internal/group"
-	stream "github.com/compozy/cache/notification/internal/journal"
+	"github.com/compozy/cache/notification/internal/journal"
 )
 
 // letterBatch is how many dead letters are read at once. Each may be as large as an event.
@@ -41,7 +41,7 @@ func (n *RedisNotificationSystem) DeadLetters(ctx context.Context, name string) 
 			yield(nil, &ArgumentError{Argument: "group", Reason: "is empty"})
 			return
 		}
-		key := group.DeadKey(n.journalKeys(), name)
+		key := group.DeadKey(n.keys, name)
 		for start := "-"; ; {
 			rows, err := n.client.XRangeN(ctx, key, start, "+", letterBatch).Result()
 			if err != nil {
@@ -65,18 +65,18 @@ func (n *RedisNotificationSystem) DeadLetters(ctx context.Context, name string) 
 	}
 }
 
-// deadLetter reads an entry of the stream.
+// deadLetter reads an entry of the journal.
 func (n *RedisNotificationSystem) deadLetter(row redis.XMessage) (*DeadLetter, error) {
 	field := func(name string) string {
 		s, _ := row.Values[name].(string)
 		return s
 	}
-	pos, isID := stream.ParsePosition(field("id"))
-	at, isTime := stream.ParsePosition(row.ID)
+	pos, isID := journal.ParsePosition(field("id"))
+	at, isTime := journal.ParsePosition(row.ID)
 	m, isMessage := n.message(pos.String(), field("event"))
 	attempts, err := strconv.Atoi(field("attempts"))
 	if !isID || !isTime || !isMessage || err != nil {
-		return nil, fmt.Errorf("%w: dead letter %s", errProtocol, row.ID)
+		return nil, fmt.Errorf("%w: dead letter %s", journal.ErrProtocol, row.ID)
 	}
 	return &DeadLetter{
 		ID: row.ID, Message: m, Attempts: attempts, Error: field("error"),

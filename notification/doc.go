@@ -4,8 +4,7 @@
 // # Publishing
 //
 // PublishWorkflowEvent and PublishTaskEvent publish an event to the channels below; Publish publishes any value that
-// marshals to a JSON object to one channel, PublishBatch many events at once. Each call is one round trip; the first one
-// of a system asks for the server's time before that.
+// marshals to a JSON object to one channel, PublishBatch many events at once. Each call is one round trip.
 //
 //	event                              published to
 //	workflow event with ID W           workflow:events, workflow:W
@@ -35,15 +34,18 @@
 // # Slow subscribers
 //
 // Each subscription has a buffer of its own (WithBufferSize), so nobody waits for anybody. When it is full, the Policy
-// acts: PolicyReplay leaves live delivery and reads on from the journal as room appears, though no further than the
-// connection has come, PolicyDropOldest and PolicyDropNewest drop, PolicyDisconnect closes the subscription. What is
-// dropped is counted and told as a
-// Gap. With PolicyReplay that is only what other programs publish, as it is in no journal.
+// acts: PolicyReplay leaves live delivery and reads on from the journal as room appears, PolicyDropOldest and
+// PolicyDropNewest drop, PolicyDisconnect closes the subscription. What is dropped is counted and told as a Gap. With
+// PolicyReplay that is only what other programs publish, as it is in no journal.
 //
-// # Resuming
+// All that are behind are served by one reader: it reads each part of the journal once, for everybody who needs it, and their
+// messages are the same ones.
+//
+// # Resuming and draining
 //
 // A program that stores Message.EventID after handling a message can go on from there after its own restart with
-// SubscribeFrom. Replay iterates over the journal without subscribing.
+// SubscribeFrom. Replay iterates over the journal without subscribing. Drain waits until everything that was published
+// before is taken from the buffers; Close and Shutdown do so within half of their time.
 //
 // # Sharing work
 //
@@ -69,59 +71,46 @@
 //	+hget +hset +hsetnx +hdel +hmget +hlen +hkeys +hexists +hstrlen +hincrby
 //	+zrangebyscore +llen +rpush +blpop +xread +multi +exec
 //
-// # The way of an event
-//
-//	publish.go     checks it
-//	internal/publisher
-//	  event.go     writes its JSON
-//	  publisher.go sends it together with those of other callers, and alone when there are none
-//	  send.go      sends it, and again if the reply is lost; lanes.go keeps what was executed from being executed again
-//	  append.lua   appends it to the journal and publishes it to its channels, all in one step
-//	connection.go  reads it from the one subscribing connection; pump.go owns that and the goroutines around it
-//	dispatch.go    recognises copies and offers it to the subscriptions of its name
-//	policy.go      puts it into a buffer, or does what the policy says
-//	journal.go     reads it from the journal, for the two that follow
-//	replay.go      feeds subscriptions that are behind; iterate.go is for Replay
-//	recovery.go    after a cut, delivers first what did not pass; verdict.go finds where that begins in the journal
-//	heartbeat.go   goes the same way every few seconds, to notice a dead connection and to move the cursor
-//
 // # Failures
 //
 //   - Redis down: publishing fails with a *PublishError; subscriptions reconnect with growing pauses, at most a
 //     second apart, and recover. HealthCheck fails meanwhile, Alive does not.
 //   - A half-open connection: no heartbeat comes back for three intervals (9 seconds), and it is replaced.
+//   - A pool whose connections are all in use: heartbeats, recovery and reading the journal have connections of their own.
 //   - A lost reply to a publish: it is repeated, and the script knows by its number that the event was published, at the
 //     cost of a first attempt however long the journal is. An attempt that was held up in the network does nothing when it
 //     arrives, if its repetition or a later event of the publisher has come before it. What is repeated while Redis fails over
-//     may have been published before; it says so with "redelivered":true. Without history nothing is repeated;
+//     may have been published before; Message.Redelivered says so. Without history nothing is repeated;
 //     PublishError.Uncertain tells that it may have been published, or still be so, behind later events.
-//   - Events so large, or a network so slow, that a part of the journal does not arrive before the client's ReadTimeout:
-//     smaller parts are asked for, down to two events. If these do not arrive in three attempts, which take three heartbeat
-//     intervals at least, they and those behind them are skipped: GapUnreadable.
-//   - A journal that is deleted while the rest of the data stays, as by DEL or eviction: GapWiped, GapTrimmed or
-//     GapRolledBack. One case is not noticed: it was empty when the connection was cut, or its last event older than it
-//     is kept, and was filled and deleted before the next connection. Policies such as volatile-lru may evict it.
-//   - A restart without data: GapWiped. A failover, or a restart with data: GapFailover, since replication and
-//     persistence are asynchronous and the last events may be missing; GapRolledBack if some are known to be.
+//   - Events so large, or a network so slow, that a part of the journal does not arrive: smaller parts are asked for, down to
+//     one event. If that does not arrive in three attempts, which take three heartbeat intervals at least, it and those
+//     behind it are skipped: GapUnreadable.
+//   - A journal that is deleted, evicted or trimmed while the rest of the data stays: what somebody had still to read of it is
+//     GapTrimmed. Offsets in the event IDs tell, so no clock matters, and an idle journal that expires is no gap. Nor is the
+//     loss of its state, a small hash beside it, while the journal itself is there.
+//   - A restart without data: GapWiped. With data GapRestarted, since the last events may not have been written to disk. A
+//     failover: GapFailover, since replication is asynchronous. GapRolledBack if events are known to be missing. A slot of a
+//     Cluster that moves loses nothing, and nothing is told. Data that is wiped under a connection that stays is told to
+//     those who were behind; the others have got everything.
 //   - A cluster or Sentinel failover: the connection follows the journal to its new master. In a cluster all keys
-//     share a hash tag, and the connection is made to the node that owns it. Connections of one client may lead to the
-//     old and to the new master for a while, so the scripts that read ask whether the subscribing one is on the same
-//     server: its heartbeats go through a channel that only it listens to. If it is not, they answer READONLY, which
-//     makes the client give up the connection that led there. A node of a cluster tells when it loses the journal, by
-//     ending a subscription to a sharded channel (Redis 7.0).
-//   - A master that becomes a replica and keeps its connections, outside of cluster and Sentinel: the next heartbeat
-//     tells. Until then events of the new master may arrive before the gap is told, and one that the new master did not
-//     have, so that its publisher repeated it there, may come twice. Who stays on a replica is not told of what it skips when
-//     its own link breaks and it takes a full copy of its master. The log warns of that.
-//   - Events of another Redis with the same key prefix that somebody publishes here as they are, event_id in front: they
-//     look like ours. The first that is older than one of ours costs a reconnect, and is lost with GapForeign; all that
-//     follow arrive as foreign messages. One that is newer makes the journal look rolled back (GapRolledBack). Events of
-//     ours from before that is noticed may come twice, and so may those of a journal that really went back, once older
-//     ones were taken for foreign. Another prefix on one side avoids all of it.
+//     share a hash tag, and the connection is made to the node that owns it. That node tells when it loses the journal, by
+//     ending a subscription to a sharded channel (Redis 7.0). Each connection is asked whether it leads to the server that
+//     delivers.
+//   - A master that becomes a replica and keeps its connections, outside of cluster and Sentinel: a heartbeat tells. While it
+//     has no link to its master, nothing is delivered; then what was published on the new master is read from the journal.
+//     What came between is delivered first, in the order in which it came. Who stays on a replica is not told of what it skips
+//     when its own link breaks for less than a heartbeat and it takes a full copy of its master. The log warns of that.
+//   - Events of another Redis with the same key prefix that somebody publishes here as they are, event_id in front: those that
+//     are not newer than ours arrive as foreign messages. One that is newer makes the journal look rolled back
+//     (GapRolledBack), and ours look foreign until a heartbeat tells. Another prefix on one side avoids that: then
+//     they are known for what they are, and warned of once.
+//   - A journal that begins anew with a clock that was set back, or that was wiped within the millisecond of its last event,
+//     has event IDs that go backwards: it is looked at before anything of it is delivered.
 //   - A server without INFO, or a user who may not call it: failovers are then noticed only if events are missing
-//     in the journal. Without PUBSUB, nobody asks for the server of the connection. The scripts need EVALSHA and EVAL,
-//     XADD, XDEL, XTRIM, XRANGE, XREVRANGE, XLEN, HINCRBY, HGET, HSET, HSETNX, DEL, PEXPIRE, PTTL, GET, SET, TIME and PUBLISH; subscribing needs SUBSCRIBE and
-//     PSUBSCRIBE on the channels and on the heartbeats, UNSUBSCRIBE and PUNSUBSCRIBE, and SSUBSCRIBE in a cluster. A name
+//     in the journal. Without PUBSUB, nobody asks for the server of a connection. All scripts need EVALSHA and EVAL.
+//     Publishing needs SET, DEL, HINCRBY, HSETNX, HGET, HSET, TIME, XADD, XDEL, XTRIM, XREVRANGE, PEXPIRE and PUBLISH;
+//     reading MULTI and EXEC, HMGET, HSET, PTTL, PEXPIRE, XLEN, XRANGE and XREVRANGE; subscribing needs SUBSCRIBE and PSUBSCRIBE on the
+//     channels and on the heartbeats, PUBLISH on these, UNSUBSCRIBE and PUNSUBSCRIBE, and SSUBSCRIBE in a cluster. A name
 //     that is refused ends its own subscriptions. Without the heartbeats none is live, and HealthCheck says why; without
 //     the commands that read the journal, events arrive live and nothing is recovered, which is told as GapUnreadable.
 //   - A script of somebody else that keeps Redis BUSY: as if Redis were down. PublishError.Uncertain is false if the server
@@ -130,11 +119,11 @@
 //
 // # Names in Redis
 //
-// With the default key prefix, "cache:{notification}:journal" is the stream, "cache:{notification}:origin" marks the
-// data set, and heartbeats go through the channels "cache:{notification}:heartbeat:<system>:<connection>". Locks use the
-// channels "cache:lock:inbox:<manager>", and a client's probes are empty messages on "cache:probe". A client that listens
-// to "*" sees all of these; subscriptions of this package do not. Heartbeats and inboxes can neither be subscribed to by
-// name nor published to.
+// With the default key prefix, "cache:{notification}:journal" is the stream, "cache:{notification}:state" what outlives it,
+// "cache:{notification}:lane:<system>:<number>" what publishers did last, and heartbeats go through the channels
+// "cache:{notification}:heartbeat:<system>:<connection>". Locks use the channels "cache:lock:inbox:<manager>", and a client's
+// probes are empty messages on "cache:probe". A client that listens to "*" sees all of these; subscriptions of this package
+// do not. Heartbeats and inboxes can neither be subscribed to by name nor published to.
 //
 // # Metrics
 //
@@ -161,4 +150,27 @@
 //	cache_notification_buffer_use_ratio                fill level of the fullest buffer
 //	cache_notification_replaying_subscribers           subscriptions catching up from the journal
 //	cache_notification_heartbeat_age_seconds           time since a heartbeat last came back or the first was due
+//
+// # Internals
+//
+// The way of an event:
+//
+//	publish.go        checks it
+//	internal/publisher
+//	  event.go        writes its JSON
+//	  publisher.go    sends it together with those of other callers, and alone when there are none
+//	  send.go         sends it, and again if the reply is lost; lanes.go keeps what was executed from being executed again
+//	  append.lua      appends it to the journal and publishes it to its channels, all in one step
+//	internal/feed     reads it from the one subscribing connection, and calls the
+//	dispatcher.go     which recognises copies and offers it to the subscriptions of its name (topics.go)
+//	policy.go         puts it into a buffer, or does what the policy says
+//
+// When the connection was cut, or a heartbeat shows that the journal is not what it was, recovery.go has internal/journal
+// compare the two, and sets every subscription behind: to the event that all have got. From there catchup.go reads the
+// journal for them, in parts (parts.go), as it does for those whose buffer was full. It goes no further than the connection
+// has come (frontier.go), and a subscription that has come as far is live again (behind.go). After a change of the journal
+// a ring of the last events that were delivered tells which of its events are new (ring.go).
+//
+// Four goroutines do all this, whatever the number of subscriptions: three of the feed, of which the one that reads is the
+// dispatcher, and the catch-up.
 package notification

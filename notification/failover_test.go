@@ -219,8 +219,7 @@ func TestConnectionToTheWrongServer(t *testing.T) {
 	t.Parallel()
 	right, wrong := redistest.Start(t).Client(t), redistest.Start(t).Client(t)
 	client := newApart(right, right)
-	// Heartbeats are no help.
-	n := newSystem(t, client, notification.WithHeartbeat(time.Hour))
+	n := newSystem(t, client, notification.WithHeartbeat(500*time.Millisecond))
 	r := record(t, subscribe(t, n, "k"))
 	p := &publisher{system: n}
 	require.Zero(t, p.publish(t.Context(), "k", 10))
@@ -254,14 +253,16 @@ type elsewhere struct {
 	left atomic.Int32
 }
 
-func (h *elsewhere) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		if cmd.Name() == "evalsha" && h.left.Add(-1) >= 0 {
+func (h *elsewhere) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if cmds[0].Name() == "multi" && h.left.Add(-1) >= 0 {
 			err := moved("MOVED 1 127.0.0.1:1")
-			cmd.SetErr(err)
+			for _, cmd := range cmds {
+				cmd.SetErr(err)
+			}
 			return err
 		}
-		return next(ctx, cmd)
+		return next(ctx, cmds)
 	}
 }
 
@@ -277,8 +278,7 @@ func TestRecoveryThatIsSentElsewhere(t *testing.T) {
 	server := redistest.Start(t)
 	client, proxy := through(t, server)
 	hook := &elsewhere{}
-	client.AddHook(hook)
-	n := newSystem(t, client)
+	n := newSystem(t, withHook(client, hook))
 	r, p := record(t, subscribe(t, n, "k")), &publisher{system: newSystem(t, server.Client(t))}
 	require.Zero(t, p.publish(t.Context(), "k", 5))
 	r.reached(t, p.last)

@@ -1,6 +1,10 @@
 package notification
 
-import "time"
+import (
+	"time"
+
+	"github.com/compozy/cache/notification/internal/journal"
+)
 
 // GapReason says why events may be missing.
 type GapReason string
@@ -17,8 +21,10 @@ const (
 	GapWiped GapReason = "wiped"
 	// GapRolledBack: Redis came back with an older state of the journal.
 	GapRolledBack GapReason = "rolled_back"
-	// GapFailover: another server, or another run of the server, took over; the last events before it may be missing.
+	// GapFailover: another server took over; the last events before it may be missing.
 	GapFailover GapReason = "failover"
+	// GapRestarted: the server was restarted; the last events before it may be missing if it had not written them to disk.
+	GapRestarted GapReason = "restarted"
 	// GapForeign: other programs publish to this subscription's channels; what they sent while it was cut off or behind,
 	// or had no room for it, is in no journal.
 	GapForeign GapReason = "foreign"
@@ -31,7 +37,8 @@ const (
 // gapReasons returns every reason, so that each has its metric from the start.
 func gapReasons() []GapReason {
 	return []GapReason{
-		GapLate, GapReconnected, GapTrimmed, GapWiped, GapRolledBack, GapFailover, GapForeign, GapOverflow, GapUnreadable,
+		GapLate, GapReconnected, GapTrimmed, GapWiped, GapRolledBack, GapFailover, GapRestarted, GapForeign, GapOverflow,
+		GapUnreadable,
 	}
 }
 
@@ -71,4 +78,116 @@ func (r GapReason) weight() int {
 	default:
 		return 2
 	}
+}
+
+// gaps is what a subscription has to tell. It is guarded by the mutex of the subscription.
+type gaps struct {
+	out      chan Gap
+	next     *Gap      // goes with the next message
+	held     []heldGap // go with later ones
+	flood    GapReason // why messages are being dropped since the last delivery, if they are
+	untold   uint64    // how many of them out has not told of
+	droppedN uint64
+}
+
+// heldGap is a gap of a subscription that is behind: events from before it are still to come from the journal.
+type heldGap struct {
+	Gap
+	behind journal.Position // it belongs in front of the first event after this one
+}
+
+const (
+	// gapBuffer is how many gaps wait for a reader of Gaps before they are merged.
+	gapBuffer = 4
+	// maxHeld bounds how many gaps wait for their places in front of a subscription that is behind.
+	maxHeld = 64
+)
+
+// push hands a gap to the reader of Gaps; if there is none, earlier gaps are merged into it. Nobody else sends.
+func (g *gaps) push(gap Gap) {
+	select {
+	case g.out <- gap:
+		return
+	default:
+	}
+	select {
+	case earlier := <-g.out:
+		gap = earlier.merge(gap)
+	default:
+	}
+	select {
+	case g.out <- gap:
+	default:
+	}
+}
+
+// add puts a gap with those that the next message will carry.
+func (g *gaps) add(gap Gap) {
+	if g.next != nil {
+		gap = g.next.merge(gap)
+	}
+	g.next = &gap
+}
+
+// keep takes back a gap whose message was dropped before anybody saw it.
+func (g *gaps) keep(earlier Gap) {
+	if g.next != nil {
+		earlier = earlier.merge(*g.next)
+	}
+	g.next = &earlier
+}
+
+// hold keeps a gap until the place behind a position is reached.
+func (g *gaps) hold(gap Gap, behind journal.Position) {
+	if n := len(g.held); n >= maxHeld {
+		last := &g.held[n-1] // told too early rather than not at all
+		last.Gap = last.merge(gap)
+		return
+	}
+	g.held = append(g.held, heldGap{gap, behind})
+}
+
+// release makes the gaps go with the next message that belong in front of an event, now that the event with the ID given was
+// the last before it.
+func (g *gaps) release(before journal.Position, lastID string) {
+	if len(g.held) == 0 {
+		return
+	}
+	kept := g.held[:0]
+	for _, h := range g.held {
+		if !h.behind.Less(before) {
+			kept = append(kept, h)
+			continue
+		}
+		h.After = lastID
+		g.add(h.Gap)
+	}
+	g.held = kept
+}
+
+// releaseAll makes all gaps go with the next message, now that nothing from before them can come.
+func (g *gaps) releaseAll(lastID string) {
+	for _, h := range g.held {
+		h.After = lastID
+		g.add(h.Gap)
+	}
+	g.held = nil
+}
+
+// carry returns a message with the gap that goes with it, which is then no longer to be told. The message may be shared, so
+// one with a gap is a copy.
+func (g *gaps) carry(m *Message) *Message {
+	if g.next == nil {
+		return m
+	}
+	carrier, gap := *m, *g.next
+	gap.Before = m.EventID
+	carrier.Gap = &gap
+	if g.untold > 0 {
+		more := gap // the first drop was told at once; these are the others
+		more.Reason, more.Missed = g.flood, g.untold
+		g.push(more)
+	}
+	g.next, g.flood, g.untold = nil, "", 0
+	return &carrier
 }

@@ -39,7 +39,6 @@ type metrics struct {
 	handlerErrors               atomic.Int64
 	consumed, retried           atomic.Int64
 	claimed, deadLetters        atomic.Int64
-	reconnects                  atomic.Int64
 	publishTime, deliveryTime   atomic.Int64 // nanoseconds
 	deliveryCount               atomic.Int64
 	gaps                        map[GapReason]*atomic.Int64 // filled once, never written again
@@ -102,9 +101,9 @@ func (n *RedisNotificationSystem) GetMetrics() *NotificationMetrics {
 		EventsRetried:     m.retried.Load(),
 		EventsClaimed:     m.claimed.Load(),
 		DeadLetters:       m.deadLetters.Load(),
-		Reconnects:        m.reconnects.Load(),
-		ActiveChannels:    n.registry.names(),
-		Subscribers:       n.registry.subscribers(),
+		Reconnects:        n.feed.Lost(),
+		ActiveChannels:    n.feed.Names(),
+		Subscribers:       n.topics.subscribers(),
 		AverageLatency:    mean(m.publishTime.Load(), m.published.Load()),
 		DeliveryLatency:   mean(m.deliveryTime.Load(), m.deliveryCount.Load()),
 	}

@@ -3,12 +3,13 @@ package notification
 // What was never made, a nil pointer or a zero value, is refused like any other argument that cannot be used.
 
 // none reports whether NewRedisNotificationSystem did not make n.
-func (n *RedisNotificationSystem) none() bool { return n == nil || n.pump == nil }
+func (n *RedisNotificationSystem) none() bool { return n == nil || n.feed == nil }
 
 // orNone returns n, or in place of one that was never made another that can refuse.
 func (n *RedisNotificationSystem) orNone() *RedisNotificationSystem {
 	if n.none() {
-		return &RedisNotificationSystem{metrics: newMetrics(defaultName)}
+		m := newMetrics(defaultName)
+		return &RedisNotificationSystem{metrics: m, common: &common{metrics: m, refusals: &refusals{}}}
 	}
 	return n
 }
@@ -26,9 +27,11 @@ func (s *Subscription) orNone() *Subscription {
 	if !s.none() {
 		return s
 	}
-	closed := &Subscription{messages: make(chan *Message), gaps: make(chan Gap), closed: true, err: errNoSubscription()}
+	closed := &Subscription{
+		common: &common{}, messages: make(chan *Message), gaps: gaps{out: make(chan Gap)}, closed: true, err: errNoSubscription(),
+	}
 	close(closed.messages)
-	close(closed.gaps)
+	close(closed.gaps.out)
 	return closed
 }
 

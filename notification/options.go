@@ -11,7 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/compozy/cache/internal/redisx"
-	journalnames "github.com/compozy/cache/notification/internal/journal"
+	"github.com/compozy/cache/notification/internal/journal"
 )
 
 // Defaults of the options.
@@ -30,25 +30,6 @@ const (
 
 	maxBufferSize = 1 << 20
 	mostEventSize = 512 << 20 // what Redis accepts unless it is set otherwise
-)
-
-// Policy says what happens to a subscription whose buffer is full when the next message arrives.
-type Policy string
-
-// The overflow policies.
-const (
-	// PolicyReplay stops live delivery to the subscription and reads what it missed from the journal as it catches up.
-	// Nothing is lost while the journal reaches back far enough. It is the default with history; without history
-	// it behaves like PolicyDropNewest.
-	PolicyReplay Policy = "replay"
-	// PolicyDropOldest removes the oldest message of the buffer to make room. The Gap comes with the message that the room was
-	// made for, behind all that is in the buffer; what is missing came before that. So the messages in between carry no
-	// Gap, though they are the ones that follow the hole. Subscription.Gaps tells of the first drop at once.
-	PolicyDropOldest Policy = "drop_oldest"
-	// PolicyDropNewest keeps the buffer and drops the message that arrived. It is the default without history.
-	PolicyDropNewest Policy = "drop_newest"
-	// PolicyDisconnect closes the subscription; its Err is then ErrSlowSubscriber.
-	PolicyDisconnect Policy = "disconnect"
 )
 
 // Option changes a setting of NewRedisNotificationSystem.
@@ -163,7 +144,7 @@ func WithName(name string) Option {
 
 // newSettings applies the options, then the defaults, and refuses what makes no sense.
 func newSettings(opts []Option) (settings, error) {
-	s := settings{history: defaultHistory, keyPrefix: defaultKeyPrefix, longestPause: maxReconnect}
+	s := settings{history: defaultHistory, keyPrefix: defaultKeyPrefix, longestPause: maxRecoveryPause}
 	for _, opt := range opts {
 		if opt == nil {
 			return s, &ArgumentError{Argument: "opts", Reason: "contains nil"}
@@ -243,51 +224,15 @@ func emptyTag(prefix string) bool {
 	return open >= 0 && strings.HasPrefix(prefix[open:], "{}")
 }
 
-// heartbeats is in the name of each channel that a system sends its heartbeats through.
-const heartbeats = "{notification}:heartbeat:"
-
-const (
-	// lockInboxes is in the name of each channel that lock managers wake each other through. What they say contains the
-	// values of locks, which are nobody else's business.
-	lockInboxes = "lock:inbox:"
-	// probes is the channel, behind the key prefix, that a client publishes empty messages to, to learn whether it may.
-	probes = "probe"
-)
-
-// keys are the names a system uses in Redis besides its users' channels. All share one hash tag, so that a
-// cluster keeps them on one node and one script may use them together.
-type keys struct {
-	journal   string // stream with the events
-	origin    string // string that marks the data set the journal belongs to
-	heartbeat string // prefix of the channels heartbeats go through, one per system
-	inboxes   string // prefix of the channels of lock managers
-	probe     string // channel of the client's probes
-	tag       string // names the journal inside events, empty for the default one in database 0
+func (s *settings) keys(database int) journal.Keys {
+	return journal.NewKeys(s.keyPrefix, s.channelPrefix, database)
 }
 
-func (s *settings) keys(database int) keys {
-	shared := s.journalKeys(database)
-	return keys{
-		journal: shared.Journal, origin: shared.Base + "origin", heartbeat: shared.Heartbeat,
-		inboxes: s.keyPrefix + lockInboxes, probe: s.keyPrefix + probes, tag: shared.Tag,
-	}
-}
+// deadAfter is how many heartbeat intervals may pass without a heartbeat coming back.
+const deadAfter = 3
 
-func (s *settings) journalKeys(database int) journalnames.Keys {
-	return journalnames.NewKeys(s.keyPrefix, s.channelPrefix, database)
-}
-
-// reserved reports whether nobody but this module may use a channel: what is published there is not delivered.
-func (k *keys) reserved(channel string) bool {
-	return strings.Contains(channel, heartbeats) || strings.HasPrefix(channel, k.inboxes)
-}
-
-// internal reports whether a message is for this module alone. Of the inboxes with another key prefix, only what names the
-// inbox itself behind a blank, as lock managers write it, is taken for theirs: the channel may be somebody else's.
-func (k *keys) internal(channel, payload string) bool {
-	return k.reserved(channel) || channel == k.probe && payload == "" ||
-		strings.Contains(channel, lockInboxes) && strings.Contains(payload, " "+channel+":")
-}
+// deadline is how long that is.
+func (s *settings) deadline() time.Duration { return deadAfter * s.heartbeat }
 
 // databaseOf returns the number of the database that a client uses. A cluster has only one.
 func databaseOf(client redis.UniversalClient) int {

@@ -1,74 +1,29 @@
 package notification
 
-// offer is what the dispatcher does with a live message for one subscription. It never blocks. It reports whether the
-// subscription now has to catch up from the journal or be closed. The message is shared and must not be changed. The
-// event of its name that passed before is given, if it is in the journal, and the number under which this one is remembered
-// if it passed in another history. The caller holds topic.mu.
-func (s *Subscription) offer(m *Message, pos, before position, was uint64) action {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.closed || s.state == pending:
-		return nothing
-	case !pos.isZero() && !s.last.less(pos):
-		// Already delivered: a copy of the same event, or the journal was read ahead of the connection.
-		return nothing
-	case s.state == replaying:
-		// The journal has the event, and the replay will come to it. It never has foreign messages.
-		switch {
-		case !pos.isZero():
-			s.leave(pos, before)
-		case s.wants(m):
-			s.dropForeign()
-		}
-		return nothing
-	case !s.wants(m):
-		s.advance(pos)
-		return nothing
-	case s.has(was):
-		s.advance(pos) // or it would come across it in the journal, should it fall behind
-		return nothing
-	case s.send(m, pos):
-		return nothing
-	default:
-		return s.overflow(m, pos)
-	}
-}
+import (
+	"math"
 
-// offerRecovered is offer for an event read from the journal after a cut. What does not fit is left to the replay
-// under every policy: it comes at the speed of memory, which says nothing about the subscriber's.
-func (s *Subscription) offerRecovered(m *Message, pos, before position, was uint64) action {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.closed || s.state == pending || !s.last.less(pos):
-		return nothing
-	case s.state == replaying:
-		s.leave(pos, before)
-		return nothing
-	case s.has(was) || !s.wants(m):
-		s.advance(pos)
-		return nothing
-	case s.send(m, pos):
-		return nothing
-	default:
-		return s.fallBehind(pos)
-	}
-}
+	"github.com/compozy/cache/notification/internal/journal"
+)
 
-// fallBehind leaves an event to the replay, and all that follow it. The caller holds mu.
-func (s *Subscription) fallBehind(pos position) action {
-	s.state, s.next = replaying, pos
-	return catchUp
-}
+// Policy says what happens to a subscription whose buffer is full when the next message arrives.
+type Policy string
 
-// leave notes an event that is left to a replay, if all of its name before it was read: it is then the first one. What
-// comes before it in the journal may be forgotten. The caller holds mu.
-func (s *Subscription) leave(pos, before position) {
-	if !s.resumes && s.next.isZero() && !s.last.less(before) {
-		s.next = pos
-	}
-}
+// The overflow policies.
+const (
+	// PolicyReplay stops live delivery to the subscription and reads what it missed from the journal as it catches up.
+	// Nothing is lost while the journal reaches back far enough. It is the default with history; without history
+	// it behaves like PolicyDropNewest.
+	PolicyReplay Policy = "replay"
+	// PolicyDropOldest removes the oldest message of the buffer to make room. The Gap comes with the message that the room was
+	// made for, behind all that is in the buffer; what is missing came before that. So the messages in between carry no
+	// Gap, though they are the ones that follow the hole. Subscription.Gaps tells of the first drop at once.
+	PolicyDropOldest Policy = "drop_oldest"
+	// PolicyDropNewest keeps the buffer and drops the message that arrived. It is the default without history.
+	PolicyDropNewest Policy = "drop_newest"
+	// PolicyDisconnect closes the subscription; its Err is then ErrSlowSubscriber.
+	PolicyDisconnect Policy = "disconnect"
+)
 
 // action is what remains to be done for a subscription after its locks were released.
 type action uint8
@@ -79,21 +34,50 @@ const (
 	disconnect
 )
 
+// offer is what is done with a live message for one subscription. It never blocks. It reports what remains to be done. The
+// message is shared and must not be changed; its position is zero if it is in no journal. The caller holds topic.mu.
+func (s *Subscription) offer(m *Message, pos journal.Position) action {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed || s.state == pending:
+		return nothing
+	case !pos.IsZero() && !s.at.Less(pos):
+		return nothing // delivered already: a copy of the same event, or the journal was read ahead of the connection
+	case s.state == behind:
+		// The journal has an event of ours, and the catch-up will come to it. It never has foreign messages, and these have no
+		// order among ours.
+		if pos.IsZero() && s.wants(m) && !s.send(m, pos) {
+			s.dropForeign()
+		}
+		return nothing
+	case !s.wants(m):
+		s.advance(pos)
+		return nothing
+	case s.send(m, pos):
+		return nothing
+	default:
+		return s.overflow(m, pos)
+	}
+}
+
 // overflow applies the policy to a message that found the buffer full. The caller holds mu.
-func (s *Subscription) overflow(m *Message, pos position) action {
-	switch s.system.set.policy {
+func (s *Subscription) overflow(m *Message, pos journal.Position) action {
+	switch s.policy {
 	case PolicyReplay:
-		if pos.isZero() {
+		if pos.IsZero() {
 			s.drop(GapForeign)
 			return nothing
 		}
-		return s.fallBehind(pos)
+		// Nothing in front of the event is missing, so the journal need not reach back further.
+		s.state, s.at, s.until, s.loose, s.waiting = behind, justBefore(pos), pos, false, true
+		return catchUp
 	case PolicyDropOldest:
-		// This goroutine is the only sender, so after one receive there is room, unless the reader made some.
+		// Whoever holds mu is the only sender, so after one receive there is room, unless the reader made some.
 		select {
 		case oldest := <-s.messages:
 			if oldest.Gap != nil {
-				s.keep(*oldest.Gap)
+				s.gaps.keep(*oldest.Gap)
 			}
 			s.drop(GapOverflow)
 		default:
@@ -111,46 +95,41 @@ func (s *Subscription) overflow(m *Message, pos position) action {
 	}
 }
 
+// justBefore returns the position that only one event can follow at once.
+func justBefore(pos journal.Position) journal.Position {
+	if pos.Offset == 0 {
+		return journal.Position{Ms: pos.Ms - 1, Offset: math.MaxUint64}
+	}
+	return journal.Position{Ms: pos.Ms, Offset: pos.Offset - 1}
+}
+
 // send puts a message into the buffer if there is room. The caller holds mu and has checked closed.
-func (s *Subscription) send(m *Message, pos position) bool {
+func (s *Subscription) send(m *Message, pos journal.Position) bool {
 	// Whoever holds mu is the only sender, so what is free stays free. It is counted first: who has received it, finds
 	// it in the metrics.
 	if len(s.messages) == cap(s.messages) {
 		return false
 	}
-	out := m
-	if s.gap != nil {
-		copied := *m
-		gap := *s.gap
-		gap.Before = m.EventID
-		if m.Gap != nil {
-			gap = gap.merge(*m.Gap)
-		}
-		copied.Gap = &gap
-		out = &copied
+	if !pos.IsZero() {
+		s.gaps.release(pos, s.lastID)
 	}
-	s.system.metrics.delivered.Add(1)
+	s.metrics.delivered.Add(1)
 	if m.Recovered {
-		s.system.metrics.recovered.Add(1)
+		s.metrics.recovered.Add(1)
 	}
-	s.messages <- out
-	if s.untold > 0 {
-		more := *out.Gap // the first drop was told at once; these are the others
-		more.Reason, more.Missed = s.flood, s.untold
-		s.push(more)
-	}
-	s.gap, s.flood, s.untold = nil, "", 0
+	s.messages <- s.gaps.carry(m)
+	s.sent++
 	s.advance(pos)
 	// Other events have IDs of other journals. Without history, ours are in none.
-	if m.Recovered || !pos.isZero() || m.EventID != "" && s.system.set.history == 0 {
+	if !pos.IsZero() || m.EventID != "" && s.frontier == nil {
 		s.lastID = m.EventID
 	}
 	return true
 }
 
-func (s *Subscription) advance(pos position) {
-	if s.last.less(pos) {
-		s.last = pos
+func (s *Subscription) advance(pos journal.Position) {
+	if s.at.Less(pos) {
+		s.at, s.loose = pos, false
 	}
 }
 
@@ -158,30 +137,37 @@ func (s *Subscription) advance(pos position) {
 // caller holds mu.
 func (s *Subscription) drop(reason GapReason) {
 	s.dropped(reason)
-	if s.flood != "" && s.gap != nil {
-		gap := *s.gap
+	if s.gaps.flood != "" && s.gaps.next != nil {
+		gap := *s.gaps.next
 		gap.Missed++
-		s.gap = &gap
-		s.untold++
+		s.gaps.next = &gap
+		s.gaps.untold++
 		return
 	}
-	s.flood = reason
-	s.tell(Gap{Reason: reason, Missed: 1})
+	s.gaps.flood = reason
+	s.note(Gap{Reason: reason, Missed: 1})
 }
 
 // dropped counts a lost message. The log hears of the first only: there may be many. The caller holds mu.
 func (s *Subscription) dropped(reason GapReason) {
-	if s.droppedN == 0 {
-		s.log(reason)
+	if s.gaps.droppedN == 0 {
+		s.logGap(reason)
 	}
-	s.droppedN++
-	s.system.metrics.dropped.Add(1)
+	s.gaps.droppedN++
+	s.metrics.dropped.Add(1)
 }
 
-// keep takes back a gap whose message was dropped before anybody saw it. The caller holds mu.
-func (s *Subscription) keep(earlier Gap) {
-	if s.gap != nil {
-		earlier = earlier.merge(*s.gap)
+// dropForeign is drop for a subscription that is behind: events from before the message are still to come to it. The
+// caller holds mu and topic.mu.
+func (s *Subscription) dropForeign() {
+	s.dropped(GapForeign)
+	behindPos := s.topic.passed
+	if n := len(s.gaps.held); n > 0 {
+		last := &s.gaps.held[n-1]
+		if last.Reason == GapForeign && (last.behind == behindPos || n >= maxHeld) {
+			last.Missed++
+			return
+		}
 	}
-	s.gap = &earlier
+	s.hold(Gap{Reason: GapForeign, Missed: 1}, behindPos)
 }

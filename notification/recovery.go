@@ -1,324 +1,362 @@
 package notification
 
 import (
-	"errors"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/compozy/cache/internal/redisx"
+	"github.com/compozy/cache/notification/internal/feed"
+	"github.com/compozy/cache/notification/internal/journal"
 )
 
 const (
-	// recoveryBatch is how many events are read from the journal at once, unless they are large.
-	recoveryBatch = 500
-	// uncounted is how many attempts are made to find the server that the connection is on.
-	uncounted = 5
+	minRecoveryPause = 10 * time.Millisecond
+	maxRecoveryPause = time.Second
 )
 
-// recover begins delivery in a new session, after everything it subscribes to was confirmed. What arrives live in
-// the meantime waits in the queue; events that the journal gave already are recognised there by their position.
-func (p *pump) recover(s *session) {
-	d := p.dispatcher
-	d.highest = place{}
-	all := true
-	if p.system.set.history == 0 {
-		p.missed(GapReconnected, position{})
-	} else {
-		var ended bool
-		if all, ended = p.readMissed(s); ended {
-			return // the next session tries again
-		}
-	}
-	// Heartbeats sent before this moment may know less of the journal than was just read.
-	d.trusted = p.beats.Load()
-	complete := d.trusted
-	if all {
-		d.beat(complete)
-	} else {
-		complete++
-	}
-	for _, t := range s.topics {
-		// Those that were refused are live for nobody.
-		p.goLive(t, complete)
-	}
-	d.up = true
-	for _, confirmed := range d.early {
-		p.added(confirmed)
-	}
-	d.early = nil
-	p.setLive(s)
-	p.replayer.wake()
-}
-
-// readMissed compares the journal with what passed before the cut, and delivers what did not. It reports whether that was
-// all of it, and whether the session has ended meanwhile.
-func (p *pump) readMissed(s *session) (all, ended bool) {
-	d := p.dispatcher
-	if d.base.known {
-		p.foreignMissed()
-	}
-	// What the connection brings is to follow what is read, so both must be of the same server.
-	patience := patience{limit: p.system.set.deadline()}
-	j := p.system.journal.beside(s.beats).within(&patience)
-	for failures := 1; ; failures++ {
-		start := time.Now()
-		recovered, err := p.attempt(s, j)
-		if err == nil {
-			if j.listened != "" {
-				p.counts.Store(true)
-			}
-			p.recovering.Over(p.system.set.logger, "notification: recovery succeeds again")
-			if d.base.known {
-				p.system.set.logger.Info("notification: recovered",
-					zap.Int("events", recovered), zap.Duration("took", time.Since(start)))
-			}
-			if d.base.identity.role == "slave" {
-				p.system.set.logger.Warn("notification: connected to a replica, which may skip events unnoticed")
-			}
-			d.base.known = true
-			return true, false
-		}
-		if s.ctx.Err() != nil {
-			return false, true
-		}
-		p.note(err)
-		if d.portion.failed(err) {
-			failures = 1 // what comes next is not the same again
-		}
-		p.recovering.Log(p.system.set.logger, zap.WarnLevel, "notification: recovery failed", zap.Error(err))
-		if permanent(err) {
-			// Live delivery is worth more than none, and the subscribers know.
-			p.missed(GapUnreadable, d.at().pos)
-			return false, false
-		}
-		if elsewhere(err) {
-			lookAround(s.ctx, p.system.client)
-			if failures >= uncounted && p.counts.Load() {
-				s.end() // commands stay with another server, and so must the connection
-				return false, true
-			}
-			if failures >= uncounted {
-				j = p.system.journal.within(&patience) // perhaps there is a proxy that listens in our place
-			}
-		}
-		if redisx.Sleep(s.ctx, redisx.Backoff(failures, minReconnect, maxReconnect)) != nil {
-			return false, true
-		}
-	}
-}
-
-// attempt does one recovery and returns how many events it read. Repeated after an error it continues.
-func (p *pump) attempt(s *session, j *journal) (recovered int, err error) {
-	d := p.dispatcher
-	p.getsOn()
-	now, err := j.look(s.ctx, "", 0)
-	if err != nil {
-		return 0, err
-	}
-	if !d.base.known {
-		p.missed(GapUnreadable, now.last.pos) // those that were live while the journal could not be read
-		d.advance(now.last)
-		d.identify(now.identity)
-		return 0, nil
-	}
-	// Should reading fail, the next attempt must not tell of the same again.
-	if !s.judged || now.identity != d.base.identity {
-		v, err := p.judge(s.ctx, j, now)
-		if err != nil {
-			if permanent(err) {
-				p.goWithout(now)
-			}
-			return 0, err
-		}
-		if !v.forked && !s.judged {
-			// What comes on this connection was published after this. Anything older is passed on by somebody.
-			d.highest = place{v.from.pos, v.from.stamp}
-		}
-		p.accept(now, v)
-		s.judged, s.warned = true, v.reason != ""
-	}
-	recovered, err = p.readOn(s, j)
-	if errors.Is(err, errWiped) {
-		s.judged = false
-	}
-	return recovered, err
-}
-
-// accept takes the journal for what it is now, after telling of what the verdict found.
-func (p *pump) accept(now status, v verdict) {
-	d := p.dispatcher
-	if v.reason != "" {
-		p.missed(v.reason, v.from.pos)
-		p.historyChanged()
-	}
-	if v.forked {
-		p.rewind(v.from)
-	}
-	if v.ended {
-		p.expired()
-	}
-	if v.reason == "" {
-		p.foreignIn(d.suspect) // and these are lost
-	}
-	d.bridged = v.reason == "" && !v.forked && !v.ended && (d.bridged || d.suspect != nil)
-	d.suspect = nil
-	d.identify(now.identity)
-	d.base.contact = wallClock()
-	d.advance(v.from)
-}
-
-// historyChanged prepares for publishers that repeat what the server before had delivered and the one of now does not know.
-func (p *pump) historyChanged() {
-	d := p.dispatcher
-	for _, s := range p.system.registry.subscriptions() {
-		s.historyChanged(d.seen)
-	}
-	d.seen.historyChanged(time.Now())
-}
-
-// goWithout prepares delivery that goes on though the journal cannot be read. Heartbeats must not find the same change
-// of its identity again and again, and events must not be taken for old ones if the journal begins anew.
-func (p *pump) goWithout(now status) {
-	d := p.dispatcher
-	d.identify(now.identity)
-	if now.last.pos.less(d.at().pos) {
-		p.rewind(now.last)
-		d.advance(now.last)
-	}
-}
-
-// getsOn is called whenever a recovery takes a step: one that takes many, or has to try again, is not stuck.
-func (p *pump) getsOn() { p.busySince.Store(time.Now().UnixNano()) }
-
-// rewind forgets positions that belong to a history that is gone.
-func (p *pump) rewind(to envelope) {
-	for _, t := range p.system.registry.all() {
-		t.mu.Lock()
-		t.last = envelope{}
-		if to.pos.less(t.passed) {
-			t.passed = to.pos
-		}
-		if to.pos.less(t.start) {
-			t.start = to.pos
-		}
-		for _, s := range t.subs {
-			s.rewind(to.pos)
-		}
-		t.mu.Unlock()
-	}
-}
-
-// missed tells every subscription that was live before the cut that events may be missing behind a place.
-func (p *pump) missed(reason GapReason, behind position) {
-	told := 0
-	for _, s := range p.system.registry.subscriptions() {
-		if s.missed(reason, behind) {
-			told++
-		}
-	}
-	p.logGaps(reason, told)
-}
-
-func (p *pump) logGaps(reason GapReason, subscriptions int) {
-	if subscriptions > 0 {
-		p.system.set.logger.Warn("notification: events may be missing",
-			zap.String("reason", string(reason)), zap.Int("subscriptions", subscriptions))
-	}
-}
-
-// readOn delivers the events from the cursor to the end of the journal, and returns how many there were. The event
-// at the cursor is delivered too, to those it has not reached: the cut may have come between its copies.
-func (p *pump) readOn(s *session, j *journal) (count int, err error) {
-	d := p.dispatcher
-	for {
-		p.getsOn()
-		at := d.at().pos
-		part, err := j.from(s.ctx, d.at(), d.portion.size)
-		if err != nil {
-			return count, err
-		}
-		d.portion.arrived()
-		if part.origin != d.base.identity.origin {
-			return count, errWiped
-		}
-		// The journal is trimmed faster than it is read. Its beginning is always there, but not always the same.
-		if !part.intact || at.isZero() && part.length >= int64(p.system.set.history) && !s.warned {
-			p.missed(GapTrimmed, at)
-		}
-		for i := range part.entries {
-			p.deliver(&part.entries[i])
-		}
-		count += len(part.entries)
-		if !part.more {
-			return count, nil
-		}
-	}
-}
-
-// errWiped makes a recovery start over, since the journal it judged is no more.
-var errWiped = errors.New("notification: the journal was wiped during recovery")
-
-// deliver hands an event of the journal to the topics it matches.
-func (p *pump) deliver(e *entry) {
-	d := p.dispatcher
-	was := d.seen.repeats(e.envelope, e.value)
-	done := make(map[*topic]bool, len(e.channels))
-	for _, channel := range e.channels {
-		for _, t := range p.system.registry.matching(channel) {
-			if done[t] {
-				continue
-			}
-			done[t] = true
-			m := e.message(channel)
-			if t.glob {
-				m.Pattern = t.name
-			}
-			p.fanOutRecovered(t, m, e.envelope, was)
-		}
-	}
-	if len(done) > 0 {
-		p.system.metrics.arrived(time.Since(e.time))
-	}
-	d.seen.add(e.envelope, e.value)
-	d.advance(e.envelope)
-}
-
-// fanOutRecovered offers an event of the journal to the subscriptions that were live before the cut.
-func (p *pump) fanOutRecovered(t *topic, m *Message, e envelope, was uint64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !t.everLive {
+// Up implements feed.Sink: every name that a session began with is confirmed. What was missed is in the journal, if it is
+// still the same.
+func (d *dispatcher) Up(s *feed.Session) {
+	d.settle()
+	d.session, d.touched = s.Number, true
+	if !d.history {
+		d.opened(s)
 		return
 	}
-	before := t.passed
-	t.last, t.passed = e, e.pos
-	for _, s := range t.subs {
-		if s.offerRecovered(m, e.pos, before, was) == catchUp {
-			p.replayer.add(s)
-		}
+	d.recover(s, false)
+}
+
+// opened begins to deliver what arrives.
+func (d *dispatcher) opened(s *feed.Session) {
+	d.up, d.held = true, false
+	switch {
+	case !d.history:
+		d.health.set(served)
+	case !d.catchup.waits():
+		d.recovered()
+	}
+	d.join(d.topics.waiting(), true)
+	d.deliverEarly(s)
+	d.barrier.reach(d.beat)
+	if len(d.topics.waiting()) > 0 || d.barrier.awaited() {
+		d.beatSoon() // for those who came after the one of the session
 	}
 }
 
-// foreignMissed tells the subscriptions that other programs publish to that their messages are in no journal.
-func (p *pump) foreignMissed() {
-	told := 0
-	for _, t := range p.system.registry.all() {
+// deliverEarly delivers what came before the session was up.
+func (d *dispatcher) deliverEarly(s *feed.Session) {
+	for n := range d.lost {
+		d.lose(n)
+	}
+	if len(d.lost) > 0 {
+		d.foreignMissed()
+	}
+	early := d.early
+	d.early, d.earlyBytes, d.lost = nil, 0, nil
+	for _, e := range early {
+		d.Message(s, e.name, e.channel, e.payload)
+	}
+}
+
+// recovered is called when nobody has to catch up any more after a cut, but for those without room. The catch-up may call it
+// at any time.
+func (d *dispatcher) recovered() {
+	if took, tell := d.health.recovered(); tell {
+		d.log.Info("notification: recovered", zap.Int64("events", d.catchup.fresh.Swap(0)), zap.Duration("took", took))
+	}
+}
+
+// compare learns from a heartbeat. Usually the journal has only grown.
+func (d *dispatcher) compare(s *feed.Session, now *journal.Status) {
+	k := &d.known
+	switch {
+	case now.Identity.LinkDown:
+		d.hold()
+	case d.held:
+		d.recover(s, true)
+	case k.epoch == "":
+		// The journal could not be read when the session began. Now it can, and nothing was missed since.
+		k.identity = now.Identity
+		d.verified(now)
+	case now.Epoch != k.epoch, now.Identity != k.identity, now.Offset < k.passed.Pos.Offset,
+		now.Length > 0 && now.Last.Pos.Less(d.highest):
+		d.recover(s, true)
+	default:
+		if now.Length == 0 && k.passed.Pos.Ms != 0 {
+			d.expired(now.Offset)
+		}
+		d.verified(now)
+	}
+}
+
+// verified notes that everything up to the end of the journal has passed.
+func (d *dispatcher) verified(now *journal.Status) {
+	k := &d.known
+	k.epoch = now.Epoch
+	if end := endPosition(now); !end.Less(k.passed.Pos) {
+		k.passed = now.Cursor()
+	}
+	k.seen, k.verified = k.passed, k.passed
+	// A server that does not say who it is may be one without an order of channels and globs, such as miniredis.
+	if now.Identity.Run != "" && d.highest.Less(k.passed.Pos) {
+		d.highest = k.passed.Pos
+	}
+	d.frontier.identify(now.Epoch)
+	d.frontier.advance(endPosition(now))
+}
+
+// expired is called when the journal is empty, since it expired, or was deleted after everything in it had passed. The next
+// event may have a lower time, if the clock is set back; its offset goes on.
+func (d *dispatcher) expired(offset uint64) {
+	at := journal.Position{Offset: offset}
+	d.known.restart(at)
+	d.highest = at
+	for _, t := range d.topics.all() {
 		t.mu.Lock()
-		if t.foreign && t.everLive {
-			told += p.tellForeign(t)
+		t.passed.Ms, t.last = 0, copied{}
+		t.recent.restart(t.passed)
+		for _, s := range t.subs {
+			s.expired(offset)
 		}
 		t.mu.Unlock()
 	}
-	p.logGaps(GapForeign, told)
+	here, _ := d.frontier.at()
+	here.limit = at
+	d.frontier.reset(here)
 }
 
-// tellForeign is called with topic.mu held. It returns how many subscriptions were told.
-func (p *pump) tellForeign(t *topic) (told int) {
-	for _, s := range t.subs {
-		if s.missed(GapForeign, p.dispatcher.at().pos) {
+// hold stops delivery while the server is a replica that has lost its master: what comes first, once it has the data of its
+// master, does not follow what came before.
+func (d *dispatcher) hold() {
+	if d.held {
+		return
+	}
+	d.log.Warn("notification: connected to a replica without a link to its master, waiting")
+	d.up, d.held = false, true
+	d.frontier.pause()
+	d.health.set(cut)
+}
+
+// recover finds out what became of the journal, and makes subscriptions read what they have missed: between two sessions,
+// or on a running one on which the journal changed.
+func (d *dispatcher) recover(s *feed.Session, running bool) {
+	for failures := 1; ; failures++ {
+		now, err := d.look(s)
+		switch {
+		case err == nil && now.Identity.LinkDown:
+			d.hold()
+			return
+		case err == nil:
+			d.recovering.Over(d.log, "notification: recovery succeeds again")
+			d.accept(s, &now, running)
+			d.opened(s)
+			return
+		case isOver(s):
+			return // the next session tries again
+		}
+		d.recovering.Log(d.log, zap.WarnLevel, "notification: recovery failed", zap.Error(err))
+		if permanent(err) {
+			// Live delivery is worth more than none, and the subscribers know.
+			d.goWithout(s)
+			d.opened(s)
+			return
+		}
+		timer := time.NewTimer(redisx.Backoff(failures, minRecoveryPause, maxRecoveryPause))
+		select {
+		case <-timer.C:
+		case <-s.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
+
+func isOver(s *feed.Session) bool {
+	select {
+	case <-s.Done():
+		return true
+	default:
+		return false
+	}
+}
+
+// look asks what the journal is like now.
+func (d *dispatcher) look(s *feed.Session) (journal.Now, error) {
+	ctx, cancel := d.within()
+	defer cancel()
+	// Every connection of the client leads to the server of the session.
+	on, k := journal.Server{Client: s.Client}, &d.known
+	now, err := d.journal.Look(ctx, on, d.before())
+	if err != nil || now.Epoch == k.epoch || !isThere(&now, &k.seen) || k.seen.Same(&k.verified) {
+		return now, err
+	}
+	// What has passed since the last heartbeat may be of the new epoch already.
+	seen := k.seen
+	k.seen = k.verified
+	sooner, err := d.journal.Look(ctx, on, d.before())
+	if err != nil || isThere(&sooner, &k.verified) {
+		k.seen = seen
+		return now, err
+	}
+	k.passed = k.verified
+	return sooner, nil
+}
+
+// isThere reports whether the event that was looked for is in the journal.
+func isThere(now *journal.Now, e *journal.Envelope) bool {
+	return now.AtCursor != nil && now.AtCursor.Same(e)
+}
+
+// before returns what a comparison needs to know.
+func (d *dispatcher) before() journal.Known {
+	k := &d.known
+	return journal.Known{Epoch: k.epoch, Cursor: k.seen, Identity: k.identity, Oldest: d.ring.oldest()}
+}
+
+// goWithout goes on though the journal cannot be read.
+func (d *dispatcher) goWithout(s *feed.Session) {
+	d.missed(GapUnreadable, d.known.passed.Pos)
+	d.known, d.highest = knowledge{}, journal.Position{}
+	d.health.recover(true)
+	here, _ := d.frontier.at()
+	d.frontier.reset(place{session: s, limit: here.limit, blind: true})
+	d.forget()
+	if d.returned != nil { // its state can
+		d.known.identity = d.returned.Identity
+		d.verified(d.returned)
+	}
+}
+
+// forget is called when positions have lost their meaning for subscriptions that are live.
+func (d *dispatcher) forget() {
+	for _, t := range d.topics.all() {
+		t.mu.Lock()
+		t.passed, t.last = journal.Position{}, copied{}
+		t.recent.restart(t.passed)
+		for _, s := range t.subs {
+			s.forget()
+		}
+		t.mu.Unlock()
+	}
+}
+
+// accept takes the journal for what it is now: tells what may be lost, and makes subscriptions read what is not.
+func (d *dispatcher) accept(s *feed.Session, now *journal.Now, running bool) {
+	k := &d.known
+	v := journal.Compare(d.before(), *now)
+	end := endPosition(&now.Status)
+	r := reading{from: k.passed.Pos, until: end}
+	behind, nothing := k.seen.Pos, false
+	switch {
+	case k.epoch == "":
+		d.missed(GapUnreadable, behind) // those that were live while the journal could not be read
+		r.from = end
+	case v.Reason == journal.Wiped, v.Reason == journal.RolledBack:
+		r.from = v.From
+		r.filter = d.ring.filter(k.seen)
+		if v.Reason == journal.RolledBack {
+			r.filter.common = k.verified.Pos
+		}
+		// A server that has sent everything before and after its data was wiped has left out nothing.
+		r.sparesLive = v.Reason == journal.Wiped && running && now.Identity == k.identity && now.Identity.Role == "master"
+	case !isThere(now, &k.seen):
+		r.gone = true
+		nothing = v.Reason == journal.None && now.Length == 0 && k.seen.Same(&k.passed)
+	case v.Reason != journal.None || d.held:
+		// What came last may have come too early: before what its server had from its master.
+		r.from, r.filter = k.verified.Pos, d.ring.filter(k.seen)
+		if r.filter.common = k.seen.Pos; running {
+			r.filter.common = k.verified.Pos
+		}
+	default:
+		nothing = running || end.Offset == k.passed.Pos.Offset // then it was the last one, with all its copies
+	}
+	if r.filter != nil {
+		behind = journal.End() // the first event that is new shows where
+	}
+	d.tell(v.Reason, behind, r.sparesLive)
+	d.catchup.fresh.Store(0)
+	d.health.recover(k.epoch == "")
+	k.epoch, k.identity = now.Epoch, now.Identity
+	d.frontier.reset(place{session: s, epoch: now.Epoch, limit: end})
+	switch {
+	case nothing && r.gone:
+		d.expired(now.Offset)
+	case r.filter != nil, r.gone:
+		var at journal.Position
+		if r.gone {
+			at.Offset = k.passed.Pos.Offset
+		}
+		k.restart(at)
+		d.highest = at
+	}
+	if !nothing {
+		d.readOn(r)
+	}
+	d.catchUpWith(now)
+	if now.Identity.Role == "slave" {
+		d.log.Warn("notification: connected to a replica, which may skip events unnoticed")
+	}
+}
+
+// restart forgets what has passed, but for its offset.
+func (k *knowledge) restart(at journal.Position) {
+	k.passed = journal.Envelope{Pos: at}
+	k.seen, k.verified = k.passed, k.passed
+}
+
+// catchUpWith learns from the last heartbeat of the session, unless that is of another journal.
+func (d *dispatcher) catchUpWith(now *journal.Now) {
+	switch beat := d.returned; {
+	case beat == nil && d.known.passed.Pos.IsZero():
+		d.known.passed = now.Cursor()
+		d.known.seen = d.known.passed
+	case beat == nil, beat.Epoch != now.Epoch, beat.Offset < d.known.passed.Pos.Offset, now.Last.Pos.Less(beat.Last.Pos):
+	default:
+		d.verified(beat)
+	}
+}
+
+// tell tells what a comparison found. That the journal does not reach back far enough concerns those that are behind, and
+// each finds out by itself.
+func (d *dispatcher) tell(reason journal.Reason, behindPos journal.Position, sparesLive bool) {
+	switch {
+	case reason == journal.None, reason == journal.Trimmed:
+		return
+	case !sparesLive:
+		d.missed(GapReason(reason), behindPos)
+		return
+	}
+	told := 0
+	for _, s := range d.topics.subscriptions() {
+		if s.isBehind() && s.missed(GapReason(reason), behindPos) {
 			told++
 		}
 	}
-	return told
+	d.logGaps(GapWiped, told)
 }
+
+// readOn makes all subscriptions that have begun read the journal.
+func (d *dispatcher) readOn(r reading) {
+	var subs []*Subscription
+	for _, t := range d.topics.all() {
+		t.mu.Lock()
+		if r.filter != nil || r.gone {
+			t.passed, t.last = journal.Position{}, copied{}
+			t.recent.restart(t.passed)
+		}
+		for _, s := range t.subs {
+			if s.readOn(r) {
+				subs = append(subs, s)
+			}
+		}
+		t.mu.Unlock()
+	}
+	d.catchup.add(true, subs...)
+}
+
+// refusedError is why Redis does not let us listen to a name.
+type refusedError struct{ error }
+
+func (e refusedError) Unwrap() error { return e.error }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -159,7 +158,7 @@ func TestRestart(t *testing.T) {
 	})
 	t.Run("with its data", func(t *testing.T) {
 		t.Parallel()
-		missing := testRestart(t, notification.GapFailover, redistest.WithPersistence())
+		missing := testRestart(t, notification.GapRestarted, redistest.WithPersistence())
 		assert.Zero(t, missing, "what was published is on the disk")
 	})
 }
@@ -216,27 +215,42 @@ func testTrimmed(t *testing.T, before int) {
 	assert.Equal(t, []notification.GapReason{notification.GapTrimmed}, r.gaps())
 }
 
+// A server that goes on has sent everything before and after its data was wiped: only who was behind has lost something.
 func TestFlushedWhileConnected(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client(t)
-	n := newSystem(t, client, notification.WithHeartbeat(500*time.Millisecond))
-	r := record(t, subscribe(t, n, "k"))
+	n := newSystem(t, client, notification.WithHeartbeat(50*time.Millisecond), notification.WithBufferSize(200))
+	r, slow := record(t, subscribe(t, n, "k")), subscribe(t, n, "k*")
 	p := &publisher{system: n}
-	for range 5 {
+	require.Zero(t, p.publish(t.Context(), "k", 250)) // it falls behind
+	for i := range 5 {
 		require.Zero(t, p.publish(t.Context(), "k", 50))
-		// What had not arrived yet would be lost with the journal and the connection, and told as a gap.
-		r.reached(t, p.last)
-		before := n.GetMetrics().Reconnects
 		require.NoError(t, client.FlushAll(t.Context()).Err())
+		nextMillisecond(t, client)
 		require.Zero(t, p.publish(t.Context(), "k", 50))
-		require.Eventually(t, func() bool { return n.GetMetrics().Reconnects > before }, patience, time.Millisecond)
-		// Once this has arrived the recovery is over, and the next flush is noticed by itself.
-		require.Zero(t, p.publish(t.Context(), "k", 1))
-		r.reached(t, p.last)
+		if i == 0 {
+			assert.Equal(t, notification.GapWiped, told(t, slow).Reason)
+		}
+		require.NoError(t, r.sub.Drain(t.Context())) // so the flush was noticed
 	}
-	r.reached(t, p.last)
-	assert.Zero(t, r.verify(t, p.sent), "what arrived live is not lost by the flush")
-	assert.Equal(t, slices.Repeat([]notification.GapReason{notification.GapWiped}, 5), r.gaps(), "each flush is told")
+	require.Zero(t, p.publish(t.Context(), "k", 1))
+	late := record(t, slow)
+	for _, l := range []*recorder{r, late} {
+		l.reached(t, p.last)
+	}
+	assert.Zero(t, r.verify(t, p.sent))
+	assert.Empty(t, r.gaps())
+	assert.Positive(t, late.verify(t, p.sent))
+	assert.Zero(t, n.GetMetrics().Reconnects)
+}
+
+// nextMillisecond waits until events have later positions than those before, also those of another journal.
+func nextMillisecond(t *testing.T, client redis.UniversalClient) {
+	t.Helper()
+	before := client.Time(t.Context()).Val().UnixMilli()
+	require.Eventually(t, func() bool {
+		return client.Time(t.Context()).Val().UnixMilli() > before
+	}, patience, time.Millisecond)
 }
 
 // What was published before somebody subscribed is not for them, even if a recovery comes across it.
@@ -297,10 +311,10 @@ func TestChangedHistoryGivesNothingOlderThanTheSubscription(t *testing.T) {
 		"set back before anything was heard": {func(ctx context.Context, client *redis.Client) error {
 			return client.Do(ctx, "eval", dropLast, "1", journalKey).Err()
 		}, 0, notification.GapRolledBack},
-		"origin evicted": {evictOrigin, 1, notification.GapWiped},
-		"origin evicted before anything was heard": {evictOrigin, 0, notification.GapWiped},
-		"set back, origin evicted": {func(ctx context.Context, client *redis.Client) error {
-			return errors.Join(restoreCopy(ctx, client), evictOrigin(ctx, client))
+		"state evicted": {evictState, 1, ""},
+		"state evicted before anything was heard": {evictState, 0, ""},
+		"set back, state evicted": {func(ctx context.Context, client *redis.Client) error {
+			return errors.Join(restoreCopy(ctx, client), evictState(ctx, client))
 		}, 1, notification.GapWiped},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -318,9 +332,13 @@ func TestChangedHistoryGivesNothingOlderThanTheSubscription(t *testing.T) {
 			}
 			require.NoError(t, test.change(t.Context(), client))
 			cut(t, n, client)
-			assert.Equal(t, test.reason, told(t, s).Reason)
+			if test.reason != "" {
+				assert.Equal(t, test.reason, told(t, s).Reason)
+			}
 			require.Zero(t, p.publish(t.Context(), "k", 1))
-			v, err := notification.Decode[numbered](next(t, s))
+			m := next(t, s)
+			assert.Equal(t, test.reason != "", m.Gap != nil)
+			v, err := notification.Decode[numbered](m)
 			require.NoError(t, err)
 			assert.Equal(t, p.last, v.N)
 		})
@@ -334,8 +352,8 @@ func restoreCopy(ctx context.Context, client *redis.Client) error {
 	return client.Rename(ctx, journalKey+":copy", journalKey).Err()
 }
 
-func evictOrigin(ctx context.Context, client *redis.Client) error {
-	return client.Del(ctx, strings.TrimSuffix(journalKey, "journal")+"origin").Err()
+func evictState(ctx context.Context, client *redis.Client) error {
+	return client.Del(ctx, strings.TrimSuffix(journalKey, "journal")+"state").Err()
 }
 
 // A program passes on an event that was published before anybody here listened: it is a foreign message as well.
@@ -365,22 +383,15 @@ func TestOldEventsThatAreForwardedArriveAsTheyAre(t *testing.T) {
 }
 
 // narrow lets only small parts of the journal arrive in time, as where events are large or the network is slow.
-type narrow struct {
-	redistest.Hook
-	limit atomic.Int32
-}
+type narrow struct{ limit atomic.Int32 }
 
-func (h *narrow) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		args, limit := cmd.Args(), int(h.limit.Load())
-		// As in meddler, with the number of events behind it.
-		if at := slices.Index(args, any("18446744073709551615-18446744073709551615")); at > 0 && limit > 0 {
-			if count, ok := args[at+1].(int); ok && count > limit {
-				return &net.OpError{Op: "read", Net: "tcp", Err: os.ErrDeadlineExceeded}
-			}
+func (h *narrow) hook() *partHook {
+	return &partHook{read: func(_ context.Context, p part, next func() error) error {
+		if limit := int(h.limit.Load()); limit >= 0 && limit < p.count {
+			return &net.OpError{Op: "read", Net: "tcp", Err: os.ErrDeadlineExceeded}
 		}
-		return next(ctx, cmd)
-	}
+		return next()
+	}}
 }
 
 func TestRecoveryOfEventsThatArriveSlowly(t *testing.T) {
@@ -391,20 +402,20 @@ func TestRecoveryOfEventsThatArriveSlowly(t *testing.T) {
 			server := redistest.Start(t)
 			client, proxy := through(t, server)
 			hook := &narrow{}
-			client.AddHook(hook)
-			n, outside := newSystem(t, client), newSystem(t, server.Client(t))
+			hook.limit.Store(-1)
+			n, outside := newSystem(t, withHook(client, hook.hook())), newSystem(t, server.Client(t))
 			r := record(t, subscribe(t, n, "k"))
 			p := &publisher{system: outside}
 			require.Zero(t, p.publish(t.Context(), "k", 10))
 			r.reached(t, p.last)
 			proxy.Refuse(true)
 			proxy.Cut()
-			require.Zero(t, p.publish(t.Context(), "k", 200))
 			var gaps []notification.GapReason
 			if wiped {
-				require.NoError(t, evictOrigin(t.Context(), server.Client(t)))
+				require.NoError(t, server.Client(t).FlushAll(t.Context()).Err())
 				gaps = append(gaps, notification.GapWiped)
 			}
+			require.Zero(t, p.publish(t.Context(), "k", 200))
 			hook.limit.Store(8)
 			proxy.Refuse(false)
 			r.reached(t, p.last)

@@ -204,8 +204,8 @@ func TestReplayOfEventsThatArriveSlowly(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client(t)
 	hook := &narrow{}
-	client.AddHook(hook)
-	n := newSystem(t, client, notification.WithBufferSize(4))
+	hook.limit.Store(-1)
+	n := newSystem(t, withHook(client, hook.hook()), notification.WithBufferSize(4))
 	slow, other := subscribe(t, n, "k"), record(t, subscribe(t, n, "k*"))
 	p := &publisher{system: n}
 	hook.limit.Store(8)
@@ -230,19 +230,19 @@ func TestReplayThatFailsIsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client(t)
 	hook := &narrow{}
-	client.AddHook(hook)
+	hook.limit.Store(-1)
 	core, logs := observer.New(zap.DebugLevel)
-	n := newSystem(t, client, notification.WithBufferSize(1), notification.WithLogger(zap.New(core)))
+	n := newSystem(t, withHook(client, hook.hook()), notification.WithBufferSize(1), notification.WithLogger(zap.New(core)))
 	slow, other := subscribe(t, n, "k"), subscribe(t, n, "k*")
-	hook.limit.Store(1) // less than any part
+	hook.limit.Store(0) // less than any part
 	for i := range 2 {  // the second is left to the journal
 		require.NoError(t, n.Publish(t.Context(), "k", numbered{i + 1}))
 		next(t, other)
 	}
 	next(t, slow)
-	failed := func() *observer.ObservedLogs { return logs.FilterMessage("notification: replay failed") }
+	failed := func() *observer.ObservedLogs { return logs.FilterMessage("notification: reading the journal failed") }
 	require.Eventually(t, func() bool { return failed().Len() > 8 }, patience, time.Millisecond)
-	hook.limit.Store(0)
+	hook.limit.Store(-1)
 	next(t, slow)
 	assert.Equal(t, 1, failed().FilterLevelExact(zap.WarnLevel).Len())
 }

@@ -3,12 +3,16 @@ package notification
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/compozy/cache/notification/internal/feed"
+	"github.com/compozy/cache/notification/internal/journal"
 )
 
 // Subscriber is what Subscribe returns; its dynamic type is *Subscription.
@@ -26,61 +30,66 @@ var _ Subscriber = (*Subscription)(nil)
 type state uint8
 
 const (
-	pending   state = iota // Redis has not confirmed its name yet
-	live                   // from the dispatcher
-	replaying              // from the journal, until it has caught up
+	pending state = iota // it has not begun: Redis has not confirmed its name, or not everything from before has passed
+	live                 // from the connection
+	behind               // from the journal, until it has caught up
 )
+
+// common is what all subscriptions of a system use.
+type common struct {
+	policy   Policy
+	buffer   int
+	log      *zap.Logger
+	metrics  *metrics
+	topics   *topics
+	refusals *refusals
+	barrier  *barrier
+	beatSoon func() uint64
+	frontier *frontier // nil without history
+}
 
 // Subscription receives the messages of one channel or glob. All its methods are safe for concurrent use.
 type Subscription struct {
-	system   *RedisNotificationSystem
+	*common
+
 	pattern  string
-	glob     bool   // the pattern is no exact channel
+	name     feed.Name
 	only     string // ID of the one workflow or task that is wanted of a channel that others share, else empty
 	topic    *topic // nil if the subscription was refused
 	index    int    // place in topic.subs, -1 when removed; guarded by topic.mu
+	beat     uint64 // the first heartbeat that makes it live; guarded by topic.mu
 	messages chan *Message
-	gaps     chan Gap
-	ready    <-chan struct{} // closed once Redis has confirmed, or refused; nil if it was never asked
-	detach   func() bool     // stops watching the context given to Subscribe; guarded by mu
+	ready    chan struct{} // closed when it begins, or never will
 
 	abandoned atomic.Bool // the context has ended
 
 	// mu is what makes it impossible to send on a closed channel: sending and closing both happen under it.
-	mu       sync.Mutex
-	closed   bool
-	err      error
-	state    state
-	resumes  bool       // made by SubscribeFrom: begins in the journal, after last; false once it has caught up
-	late     bool       // Subscribe gave up waiting, so the first thing to tell is a gap
-	from     position   // the place given to SubscribeFrom, for as long as the journal did not contradict
-	last     position   // the last event delivered, read from the journal, or known not to be ours
-	lastID   string     // ID of the last event of this journal that was delivered
-	had      uint64     // the last event remembered, by its number, that it had got when the history changed
-	next     position   // the first event left to the replay, until it was read
-	backlog  []*Message // read from the journal, but not in the buffer yet
-	brokenAt position   // where the journal did not reach back to, once that was told
-	rewinds  int        // how often the journal was replaced
-	gap      *Gap       // told with the next message
-	held     []heldGap  // told with later ones
-	flood    GapReason  // why messages are being dropped since the last delivery, if they are
-	untold   uint64     // how many of them Gaps has not told of
-	droppedN uint64
-	patience patience // for the next part of the journal; only the replayer touches it
+	mu      sync.Mutex
+	closed  bool
+	err     error
+	detach  func() bool // stops watching the context given to Subscribe
+	state   state
+	resumes bool             // made by SubscribeFrom: begins in the journal, after at
+	late    bool             // Subscribe gave up waiting, so the first thing to tell is a gap
+	at      journal.Position // the last event delivered, read from the journal, or known not to be ours
+	lastID  string           // ID of the last event of this journal that was delivered
+	sent    uint64           // messages ever put into the buffer
+	gaps    gaps
+
+	// For a subscription that is behind.
+	until   journal.Position // it has to read the journal as far as this at least
+	loose   bool             // at is no event, so something else may follow it
+	changes []change         // of the journal since it was live
+	start   journal.Position // nothing up to here is for it
+	waiting bool             // its buffer was full when it was last offered something
 }
 
-const gapBuffer = 4
-
-func newSubscription(n *RedisNotificationSystem, pattern string) *Subscription {
+func newSubscription(c *common, pattern string) *Subscription {
 	return &Subscription{
-		system: n, pattern: pattern, glob: isGlob(pattern), index: -1,
-		messages: make(chan *Message, n.set.bufferSize),
-		gaps:     make(chan Gap, gapBuffer),
+		common: c, pattern: pattern, name: feed.Name{Text: pattern, Glob: isGlob(pattern)}, index: -1,
+		messages: make(chan *Message, c.buffer), ready: make(chan struct{}), gaps: gaps{out: make(chan Gap, gapBuffer)},
 	}
 }
-
-// subject is what Redis is asked for.
-func (s *Subscription) subject() subject { return subject{name: s.pattern, glob: s.glob} }
 
 // wants reports whether a message of its channel is for the subscription.
 func (s *Subscription) wants(m *Message) bool {
@@ -98,12 +107,13 @@ func (s *Subscription) Messages() <-chan *Message { return s.orNone().messages }
 
 // Gaps returns the channel on which gaps are told as soon as they are noticed. Nobody needs to read it: when it is
 // full, gaps are merged, and the next message carries the gap too. It is closed with the subscription.
-func (s *Subscription) Gaps() <-chan Gap { return s.orNone().gaps }
+func (s *Subscription) Gaps() <-chan Gap { return s.orNone().gaps.out }
 
 // whenLive returns a channel that is closed once what is published arrives, or Err says why it never does.
 func (s *Subscription) whenLive() <-chan struct{} { return s.orNone().ready }
 
-// Pattern returns the channel or glob that was subscribed to.
+// Pattern returns the channel or glob it listens to. For SubscribeWorkflow and SubscribeTask that is the channel of the
+// ID, which is no glob whatever it contains.
 func (s *Subscription) Pattern() string { return s.orNone().pattern }
 
 // String names the subscription for fmt, which would otherwise read what is changing.
@@ -124,7 +134,7 @@ func (s *Subscription) Dropped() uint64 {
 	s = s.orNone()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.droppedN
+	return s.gaps.droppedN
 }
 
 // LastEventID returns the ID of the last event put into the buffer, to resume from with SubscribeFrom. Before the first it
@@ -153,15 +163,18 @@ func (s *Subscription) shut(err error) {
 		s.mu.Unlock()
 		return
 	}
-	s.closed, s.err, s.backlog = true, err, nil
+	s.closed, s.err = true, err
+	if s.state == pending {
+		close(s.ready)
+	}
 	close(s.messages)
-	close(s.gaps)
+	close(s.gaps.out)
 	s.mu.Unlock()
 	if !s.isRefused() { // how long it matters that it was refused depends on the context
 		s.unwatch()
 	}
-	if s.topic != nil && s.system.registry.detach(s) {
-		s.system.pump.wake()
+	if s.topic != nil {
+		s.topics.detach(s)
 	}
 }
 
@@ -170,7 +183,7 @@ func (s *Subscription) watch(ctx context.Context) {
 	detach := context.AfterFunc(ctx, func() {
 		s.shut(context.Cause(ctx))
 		s.abandoned.Store(true)
-		s.system.pump.refusals.forget(s)
+		s.refusals.forget(s)
 	})
 	s.mu.Lock()
 	closed := s.closed
@@ -181,23 +194,54 @@ func (s *Subscription) watch(ctx context.Context) {
 	}
 }
 
-// awaitLive waits until the topic is live. If it takes too long the subscription stays registered and becomes live
-// by itself, with a gap.
-func (s *Subscription) awaitLive(ctx context.Context, ready <-chan struct{}, patience time.Duration) {
+// unwatch stops watching the context.
+func (s *Subscription) unwatch() {
+	s.mu.Lock()
+	detach := s.detach
+	s.mu.Unlock()
+	if detach != nil {
+		detach()
+	}
+}
+
+// refused ends a subscription that Redis refused.
+func (s *Subscription) refused(err refusedError) {
+	if !s.isLate() { // or it was counted already
+		s.metrics.subscribeErrors.Add(1)
+	}
+	s.shut(err)
+	if !s.isRefused() { // it was closed before
+		return
+	}
+	s.refusals.add(s)
+	if s.abandoned.Load() {
+		s.refusals.forget(s) // its context has ended meanwhile
+	}
+}
+
+// isRefused reports whether Redis refused the subscription.
+func (s *Subscription) isRefused() bool {
+	_, refused := errors.AsType[refusedError](s.Err())
+	return refused
+}
+
+// awaitReady waits until the subscription has begun. If it takes too long the subscription stays registered and becomes
+// live by itself, with a gap.
+func (s *Subscription) awaitReady(ctx context.Context, patience time.Duration, stopping <-chan struct{}) {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
-	case <-ready:
+	case <-s.ready:
 		return
 	case <-timer.C:
 	case <-ctx.Done():
-	case <-s.system.stopping:
+	case <-stopping:
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state == pending && !s.closed {
 		s.late = true
-		s.system.metrics.subscribeErrors.Add(1)
+		s.metrics.subscribeErrors.Add(1)
 	}
 }
 
@@ -208,133 +252,97 @@ func (s *Subscription) isLate() bool {
 	return s.late
 }
 
-// goLive makes the subscription receive, from the dispatcher or, if it resumes, from the journal first: until a heartbeat
-// tells that this was all. The latter is what it reports. The caller holds topic.mu.
-func (s *Subscription) goLive(from position) (behind bool) {
+func (s *Subscription) isBehind() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state == behind
+}
+
+// begin makes a subscription receive what is behind a position, from the connection.
+func (s *Subscription) begin(at journal.Position) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.state != pending {
+		return
+	}
+	s.state, s.at, s.start = live, at, at
+	if s.late {
+		s.tell(Gap{Reason: GapLate})
+	}
+	close(s.ready)
+}
+
+// resume makes a subscription read the journal from where it wants to begin, up to the end at least. It reports whether it
+// does: the status is nil if nothing is known of the journal.
+func (s *Subscription) resume(now *journal.Status) bool {
+	s.topic.mu.Lock()
+	defer s.topic.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || s.state != pending {
 		return false
 	}
-	if s.resumes {
-		s.state = replaying
+	s.state, s.start = behind, s.at
+	s.topic.recent.enter(s.topic.passed)
+	close(s.ready)
+	s.loose = s.at.IsZero()
+	if now == nil {
 		return true
 	}
-	s.state = live
-	s.advance(from)
-	if s.late {
-		s.tell(Gap{Reason: GapLate})
-		s.log(GapLate)
+	s.until = endPosition(now)
+	switch {
+	case !s.until.Less(s.at):
+	case s.until.Offset == s.at.Offset && s.at.Offset > 0:
+		s.at.Ms = 0 // it expired, and nothing has come since
+	default:
+		// It has not come so far: it is a younger one, and all of it is new.
+		s.tell(Gap{Reason: GapTrimmed})
+		s.at, s.start, s.loose = journal.Position{}, journal.Position{}, true
 	}
-	return false
+	return true
 }
 
-// missed tells of a gap behind a place in the journal, unless the subscription was not live yet. It reports whether it
-// did.
-func (s *Subscription) missed(reason GapReason, behind position) bool {
+// missed tells of a gap behind a position, unless the subscription had not begun. It reports whether it did.
+func (s *Subscription) missed(reason GapReason, behindPos journal.Position) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.closed || s.state == pending:
 		return false
-	case s.state == replaying:
-		s.hold(Gap{Reason: reason}, behind)
+	case s.state == behind:
+		s.hold(Gap{Reason: reason}, behindPos)
 	default:
-		s.tell(Gap{Reason: reason})
+		s.note(Gap{Reason: reason})
 	}
 	return true
 }
 
-// rewind sets the subscription back to an event that the journal of now has in common with the one before. One that
-// has not begun yet stays where its subscriber wants to begin: it is told if that place is gone.
-func (s *Subscription) rewind(to position) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if to.less(s.next) {
-		s.next = position{}
-	}
-	if s.state != pending {
-		s.rewinds++ // also if it has not come that far: what is being read for it may be of the other history
-		if to.less(s.last) {
-			s.last = to
-		}
-	}
-	for i := range s.held {
-		if to.less(s.held[i].behind) {
-			s.held[i].behind = to
-		}
-	}
-}
-
-// historyChanged notes how many of the events remembered the subscription has got: all that passed, or, if it is behind,
-// those up to its place.
-func (s *Subscription) historyChanged(remembered *seen) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch s.state {
-	case live:
-		s.had = remembered.count
-	case replaying:
-		s.had = max(s.had, remembered.until(s.last))
-	}
-}
-
-// has reports whether the subscription has got an event that is remembered from before the history changed; zero is none. The
-// caller holds mu.
-func (s *Subscription) has(was uint64) bool { return was != 0 && was <= s.had }
-
-// expired makes the subscription forget its place in a journal that is gone, unless it has gone on to the next one already.
-// What a replay has not read is gone too. The last event of its name that passed, and the last that was known at all, are
-// given.
-func (s *Subscription) expired(passed, end position) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed || s.state == pending || end.less(s.last) {
-		return
-	}
-	if s.state == replaying && (s.last.less(passed) || s.resumes) {
-		s.hold(Gap{Reason: GapTrimmed}, position{})
-		s.log(GapTrimmed)
-	}
-	for i := range s.held {
-		s.held[i].behind = position{}
-	}
-	s.last, s.next, s.from = position{}, position{}, position{}
-	s.rewinds++
-}
-
-// tell records a gap, for the next message and for Gaps. The caller holds mu.
-func (s *Subscription) tell(g Gap) {
+// note tells of a gap, for the next message and through Gaps. The log hears of gaps that many have from others. The caller
+// holds mu.
+func (s *Subscription) note(g Gap) {
 	if s.closed {
 		return
 	}
-	s.system.metrics.gap(g.Reason)
+	s.metrics.gap(g.Reason)
 	g.After, g.Time = s.lastID, time.Now()
-	s.push(g)
-	s.add(g)
+	s.gaps.push(g)
+	s.gaps.add(g)
 }
 
-// log tells of a gap that concerns this subscription alone.
-func (s *Subscription) log(reason GapReason) {
-	s.system.set.logger.Warn("notification: events may be missing",
-		zap.String("reason", string(reason)), zap.String("name", s.pattern))
+// tell is note for a gap that concerns this subscription alone. The caller holds mu.
+func (s *Subscription) tell(g Gap) {
+	s.note(g)
+	s.logGap(g.Reason)
 }
 
-// push hands a gap to the reader of Gaps; if there is none, earlier gaps are merged into it. The caller holds mu
-// and is therefore the only sender.
-func (s *Subscription) push(g Gap) {
-	select {
-	case s.gaps <- g:
-		return
-	default:
-	}
-	select {
-	case earlier := <-s.gaps:
-		g = earlier.merge(g)
-	default:
-	}
-	select {
-	case s.gaps <- g:
-	default:
-	}
+func (s *Subscription) logGap(reason GapReason) {
+	s.log.Warn("notification: events may be missing", zap.String("reason", string(reason)), zap.String("name", s.pattern))
+}
+
+// hold tells of a gap at once through Gaps, and keeps it until the catch-up comes to its place. The caller holds mu.
+func (s *Subscription) hold(g Gap, behindPos journal.Position) {
+	s.metrics.gap(g.Reason)
+	g.After, g.Time = s.lastID, time.Now()
+	s.gaps.push(g)
+	s.gaps.hold(g, behindPos)
 }

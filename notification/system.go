@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/compozy/cache/internal/redisx"
+	"github.com/compozy/cache/notification/internal/feed"
+	"github.com/compozy/cache/notification/internal/journal"
 	"github.com/compozy/cache/notification/internal/publisher"
 )
 
@@ -38,20 +41,43 @@ var _ NotificationSystem = (*RedisNotificationSystem)(nil)
 // RedisNotificationSystem is a NotificationSystem on Redis. All its methods are safe for concurrent use.
 type RedisNotificationSystem struct {
 	set       settings
-	keys      keys
+	keys      journal.Keys
 	client    redis.UniversalClient
 	metrics   *metrics
-	registry  *registry
 	publisher *publisher.Publisher
-	journal   *journal
-	pump      *pump
 	tracer    tracer
 	consumers consumers
+	journal   *journal.Journal
+
+	// The subscribing side. Of it, the feed calls the dispatcher, that hands messages to subscriptions and those that are
+	// behind to the catch-up.
+	common  *common
+	topics  *topics
+	health  *liveness
+	feed    *feed.Feed
+	catchup *catchup
+
+	startOnce sync.Once
+	working   atomic.Int32       // of the catch-up: not started, at work, or ended
+	ctx       context.Context    // ends when catching up is to end
+	cancel    context.CancelFunc // ends it
+	caughtUp  chan struct{}      // closed when the catch-up has ended, or never will begin
 
 	stopOnce sync.Once
-	stopping chan struct{} // closed when Shutdown begins
+	draining chan struct{} // closed when Shutdown begins
+	stopping chan struct{} // closed when it has drained
 	stopped  chan struct{} // closed when it is done
 }
+
+// The life of the catch-up.
+const (
+	notStarted int32 = iota
+	atWork
+	stoppedEarly
+)
+
+// stopGrace is how long Shutdown waits for goroutines beyond its context.
+const stopGrace = 100 * time.Millisecond
 
 // NewRedisNotificationSystem returns a system that uses the client, which stays the caller's to close. It talks to
 // nobody and starts nothing: the shared connection and its goroutines begin with the first Subscribe. A nil client, a
@@ -68,18 +94,70 @@ func NewRedisNotificationSystem(client redis.UniversalClient, opts ...Option) (*
 		return nil, err
 	}
 	n := &RedisNotificationSystem{
-		set: set, keys: set.keys(databaseOf(client)), client: client,
-		metrics: newMetrics(set.name), registry: newRegistry(),
-		stopping: make(chan struct{}), stopped: make(chan struct{}),
+		set: set, keys: set.keys(databaseOf(client)), client: client, metrics: newMetrics(set.name),
+		caughtUp: make(chan struct{}),
+		draining: make(chan struct{}), stopping: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	n.publisher = publisher.New(publisher.Settings{
-		Client: client, Keys: set.journalKeys(databaseOf(client)), ChannelPrefix: set.channelPrefix,
-		MaxEventSize: set.maxEventSize, History: set.history, HistoryTTL: set.historyTTL, HistoryBytes: set.historyBytes,
+		Client: client, Keys: n.keys, ChannelPrefix: set.channelPrefix, MaxEventSize: set.maxEventSize,
+		History: set.history, HistoryTTL: set.historyTTL, HistoryBytes: set.historyBytes,
 	})
-	n.journal = newJournal(client, n.keys)
-	n.pump = newPump(n)
 	n.tracer = newTracer(set.tracing)
+	n.journal = journal.New(n.keys)
+	n.listen()
 	return n, nil
+}
+
+// listen makes the subscribing side, which starts with the first Subscribe.
+func (n *RedisNotificationSystem) listen() {
+	n.ctx, n.cancel = context.WithCancel(redisx.Background(context.Background()))
+	n.topics, n.health = newTopics(), newLiveness()
+	frontier, ring := &frontier{}, &ring{}
+	d := &dispatcher{
+		tag: n.keys.Tag, history: n.set.history > 0, patience: n.set.deadline(), topics: n.topics, journal: n.journal,
+		metrics: n.metrics, log: n.set.logger, frontier: frontier, ring: ring, health: n.health, barrier: newBarrier(),
+	}
+	n.feed = feed.New(n.feedSettings(), d)
+	d.beatSoon, n.topics.asker = n.feed.BeatSoon, n.feed
+	n.common = &common{
+		policy: n.set.policy, buffer: n.set.bufferSize, log: n.set.logger, metrics: n.metrics, topics: n.topics,
+		refusals: &refusals{}, barrier: d.barrier, beatSoon: n.feed.BeatSoon,
+	}
+	if d.history {
+		n.common.frontier = frontier
+	}
+	d.refusals = n.common.refusals
+	c := newCatchup(frontier, n.journal.NewReader(n.set.deadline()), ring)
+	c.prefix, c.beatSoon, c.recovered = n.set.channelPrefix, n.feed.BeatSoon, d.recovered
+	c.metrics, c.log = n.metrics, n.set.logger
+	n.catchup, d.catchup = c, c
+}
+
+func (n *RedisNotificationSystem) feedSettings() feed.Settings {
+	set := feed.Settings{
+		Client: n.client, Key: n.keys.Journal, Channel: n.keys.Heartbeat + n.publisher.Own() + ":", Prefix: n.set.channelPrefix,
+		Internal: n.keys.Internal, Heartbeat: n.set.heartbeat, Linger: n.set.linger, MaxPause: n.set.longestPause,
+		Logger: n.set.logger,
+	}
+	if n.set.history > 0 {
+		set.Needs = "EVAL, EVALSHA, HMGET, HSET, PTTL, PEXPIRE, XLEN, XREVRANGE, PUBLISH"
+		set.Beat = func(ctx context.Context, c redis.UniversalClient, channel string, number uint64) error {
+			_, err := n.journal.Beat(ctx, journal.Server{Client: c}, channel, number)
+			return err
+		}
+	}
+	return set
+}
+
+// start begins to listen.
+func (n *RedisNotificationSystem) start() {
+	n.working.Store(atWork)
+	go func() {
+		defer close(n.caughtUp)
+		defer n.working.Store(stoppedEarly)
+		n.catchup.work(n.ctx)
+	}()
+	n.feed.Start()
 }
 
 // String names the system for fmt, which would otherwise read what is changing.
@@ -101,7 +179,7 @@ func (n *RedisNotificationSystem) String() string {
 // is made anew after the permission was taken.
 func (n *RedisNotificationSystem) Subscribe(ctx context.Context, pattern string) Subscriber {
 	n = n.orNone()
-	return n.subscribe(ctx, newSubscription(n, pattern))
+	return n.subscribe(ctx, newSubscription(n.common, pattern))
 }
 
 // SubscribeFrom is Subscribe for a subscriber that has handled everything up to an event and wants what came after
@@ -114,16 +192,16 @@ func (n *RedisNotificationSystem) Subscribe(ctx context.Context, pattern string)
 // were lost, nothing is told if the journal still has this one, or another one to which the new master gave the same ID.
 func (n *RedisNotificationSystem) SubscribeFrom(ctx context.Context, pattern, eventID string) *Subscription {
 	n = n.orNone()
-	s := newSubscription(n, pattern)
+	s := newSubscription(n.common, pattern)
 	s.resumes = true
 	if n.set.history == 0 && !n.none() {
 		return n.refuse(s, ErrNoHistory)
 	}
-	at, err := positionOf("eventID", eventID, position{})
+	at, err := positionOf("eventID", eventID, journal.Position{})
 	if err != nil {
 		return n.refuse(s, err)
 	}
-	s.from, s.last, s.lastID = at, at, eventID
+	s.at, s.lastID = at, eventID
 	return n.subscribe(ctx, s)
 }
 
@@ -145,12 +223,12 @@ func (n *RedisNotificationSystem) SubscribeTask(ctx context.Context, id string) 
 // subscribeOne subscribes to the channel of one ID, which is perhaps shared with others.
 func (n *RedisNotificationSystem) subscribeOne(ctx context.Context, prefix, id string, shared bool) *Subscription {
 	n = n.orNone()
-	s := newSubscription(n, prefix+id)
-	s.glob = false
+	s := newSubscription(n.common, prefix+id)
+	s.name.Glob = false
 	if shared {
 		s.only = id
 	}
-	if err := n.admit(ctx); err != nil {
+	if err := n.admitSubscriber(ctx); err != nil {
 		return n.refuse(s, err)
 	}
 	if id == "" {
@@ -164,7 +242,7 @@ func (n *RedisNotificationSystem) subscribeOne(ctx context.Context, prefix, id s
 
 // subscribe begins a subscription whose pattern is a caller's.
 func (n *RedisNotificationSystem) subscribe(ctx context.Context, s *Subscription) *Subscription {
-	err := n.admit(ctx)
+	err := n.admitSubscriber(ctx)
 	if err == nil {
 		err = validatePattern(s.pattern)
 	}
@@ -176,13 +254,14 @@ func (n *RedisNotificationSystem) subscribe(ctx context.Context, s *Subscription
 
 // begin makes a subscription receive whose name, made of the argument given, can be subscribed to.
 func (n *RedisNotificationSystem) begin(ctx context.Context, s *Subscription, argument string) *Subscription {
-	if !s.glob && n.keys.reserved(s.pattern) {
+	if !s.name.Glob && n.keys.Reserved(n.set.channelPrefix+s.pattern) {
 		return n.refuse(s, &ArgumentError{Argument: argument, Reason: "gives a channel that only this module uses"})
 	}
-	ready := n.pump.add(s)
-	s.ready = ready
+	// What comes back with this heartbeat was published before it, so what comes behind it is for s.
+	n.topics.attach(s, n.feed.BeatSoon())
+	n.startOnce.Do(n.start)
 	s.watch(ctx)
-	s.awaitLive(ctx, ready, n.set.pingTimeout)
+	s.awaitReady(ctx, n.set.pingTimeout, n.draining)
 	if n.closed() {
 		// The shutdown may have collected the subscriptions just before this one was added.
 		s.shut(ErrClosed)
@@ -213,78 +292,33 @@ func (n *RedisNotificationSystem) admit(ctx context.Context) error {
 	}
 }
 
-func (n *RedisNotificationSystem) closed() bool {
+// admitSubscriber is admit for what takes no part in draining.
+func (n *RedisNotificationSystem) admitSubscriber(ctx context.Context) error {
+	if err := n.admit(ctx); err != nil {
+		return err
+	}
+	if n.isDraining() {
+		return ErrClosed
+	}
+	return nil
+}
+
+// isDraining reports whether Shutdown was called.
+func (n *RedisNotificationSystem) isDraining() bool {
 	select {
-	case <-n.stopping:
+	case <-n.draining:
 		return true
 	default:
 		return false
 	}
 }
 
-// Close is Shutdown with a budget of one second. It returns nil, and may be called more than once.
-func (n *RedisNotificationSystem) Close() error {
-	if n.none() {
-		return errNoSystem()
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), closeBudget)
-	defer cancel()
-	// Running out of budget is no failure of Close: what is buffered can still be received.
-	_ = n.Shutdown(ctx)
-	return nil
-}
-
-// Shutdown stops listening, gives the subscribers until ctx ends to take what is buffered, and then closes them
-// all. Their channels still hand out what is left in the buffers. It returns the cause of ctx if messages remained,
-// and nil otherwise. Further calls wait for the first one.
-func (n *RedisNotificationSystem) Shutdown(ctx context.Context) error {
-	if n.none() {
-		return errNoSystem()
-	}
-	if ctx == nil {
-		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
-	}
-	first := false
-	n.stopOnce.Do(func() { first = true })
-	if !first {
-		select {
-		case <-n.stopped:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	defer close(n.stopped)
-	close(n.stopping)
-	n.pump.stopListening(ctx)
-	err := n.drain(ctx)
-	if stopped := n.consumers.stop(ctx); err == nil {
-		err = stopped
-	}
-	if d := n.pump.dispatcher; err == nil && (d.thrown.Load() || d.abort.Load() && n.pump.pending.Load() > 0) {
-		err = context.Cause(ctx)
-	}
-	n.pump.stopReplaying()
-	for _, s := range n.registry.subscriptions() {
-		s.shut(ErrClosed)
-	}
-	return err
-}
-
-// drain waits until every buffer is empty.
-func (n *RedisNotificationSystem) drain(ctx context.Context) error {
-	// Receiving from a Go channel wakes nobody, so emptiness can only be asked for.
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		u := n.registry.bufferUse()
-		if u.buffered == 0 && u.replaying == 0 {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+// closed reports whether Shutdown has drained.
+func (n *RedisNotificationSystem) closed() bool {
+	select {
+	case <-n.stopping:
+		return true
+	default:
+		return false
 	}
 }

@@ -45,6 +45,11 @@ func (f *Feed) attempt(number uint64, failures int) (up bool, err error) {
 	}
 	s := f.newSession(number, master)
 	defer s.close()
+	defer func() {
+		if s.opened && f.ctx.Err() == nil {
+			f.lost.Add(1)
+		}
+	}()
 	if err := f.greet(s, master != nil); err != nil {
 		return false, s.reason(err)
 	}
@@ -113,6 +118,7 @@ func (f *Feed) greet(s *Session, guarded bool) error {
 	if err := s.pubsub.Subscribe(s.ctx, s.Beats); err != nil {
 		return err
 	}
+	s.opened = true
 	s.watch()
 	err := f.confirmed(s)
 	if isRefusal(err) {

@@ -102,6 +102,7 @@ type Feed struct {
 
 	hurry     chan struct{} // asks for a heartbeat; never holds more than one
 	number    atomic.Uint64 // of the last heartbeat sent
+	lost      atomic.Int64  // connections
 	lastBeat  atomic.Int64  // instant at which one came back, or of Start
 	counted   atomic.Bool   // a server has counted us among those who listen
 	uncounted atomic.Int64  // how many sessions have ended since none has
@@ -169,6 +170,9 @@ func (f *Feed) Remove(names ...Name) { f.names.remove(names) }
 
 // Names returns how many names there are, those that were given up a moment ago included.
 func (f *Feed) Names() int { return f.names.count() }
+
+// Lost returns how many connections were opened and lost, Close aside.
+func (f *Feed) Lost() int64 { return f.lost.Load() }
 
 // BeatSoon makes a heartbeat go out at once, or with the next session. It returns a number: a heartbeat with that number
 // or a higher one is sent after the call to BeatSoon, and before long. Callers share heartbeats.

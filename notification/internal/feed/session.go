@@ -56,7 +56,8 @@ type Session struct {
 	closing sync.Once
 
 	talk   talk // guarded by names.mu
-	up     bool // only the reader touches it, as what follows
+	opened bool // there was a connection; only the reader touches it, as what follows
+	up     bool
 	beaten bool // a heartbeat came back
 	keeps  bool // a name could not be given up, which was logged
 	blind  bool // Settings.Beat was refused, which was logged; only beat touches it

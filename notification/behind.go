@@ -1,0 +1,237 @@
+package notification
+
+import (
+	"github.com/compozy/cache/notification/internal/journal"
+)
+
+// What happens to a subscription that reads the journal.
+
+// reading is where subscriptions read on after the connection was cut, or the journal was found changed.
+type reading struct {
+	from   journal.Position // behind this
+	until  journal.Position // as far as this at least
+	gone   bool             // the event at from is no longer in the journal, which goes on behind its offset at best
+	filter *filter          // tells what was delivered before; nil if nothing behind from was
+	// sparesLive says that those that are live have missed nothing.
+	sparesLive bool
+}
+
+// readOn makes a subscription that has begun read the journal. The caller holds topic.mu. It reports whether it does.
+func (s *Subscription) readOn(r reading) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.state == pending {
+		return false
+	}
+	if r.sparesLive && s.state == live {
+		s.at = journal.Position{}
+		return false
+	}
+	at := r.from
+	switch {
+	case r.filter != nil:
+		// Of those before the place, a subscription that is behind has still some in front of it.
+		had := journal.End()
+		if s.state == behind {
+			if had = s.at; s.at.Less(at) {
+				at = s.at
+			}
+		}
+		if len(s.changes) == maxChanges {
+			s.changes = s.changes[1:]
+		}
+		s.changes, s.loose = append(s.changes, change{r.filter, had}), true
+	case r.gone:
+		// What comes next may have a lower time; that nothing is missing is told by its offset.
+		at.Offset = s.at.Offset
+		if s.state == live {
+			at.Offset = max(s.at.Offset, r.from.Offset)
+		}
+		at.Ms = 0
+		for i := range s.gaps.held {
+			s.gaps.held[i].behind.Ms = 0
+		}
+	case s.state == behind, r.from.Less(s.at):
+		at = s.at
+	}
+	if s.state == live {
+		s.topic.recent.enter(s.topic.passed)
+	}
+	s.at, s.until, s.state, s.waiting = at, r.until, behind, false
+	return true
+}
+
+// expired is called when the journal is empty, and everything in it has passed, up to an offset: what a subscription that is
+// behind has not read is gone. The next event may have a lower time than those before. The caller holds topic.mu.
+func (s *Subscription) expired(offset uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.state == pending {
+		return
+	}
+	end := journal.Position{Offset: offset}
+	s.start.Ms = 0
+	for i := range s.gaps.held {
+		s.gaps.held[i].behind.Ms = 0
+	}
+	if s.state == behind {
+		if s.at.Offset < offset && !s.loose {
+			s.hold(Gap{Reason: GapTrimmed}, journal.Position{})
+			s.logGap(GapTrimmed)
+		}
+		s.until, s.loose = end, false
+	}
+	s.at = end
+}
+
+// forget is called when positions have lost their meaning. The caller holds topic.mu.
+func (s *Subscription) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state == live {
+		s.at = journal.Position{}
+	}
+}
+
+// needs returns where a subscription is, and whether it could take messages now: a quarter of its buffer is to be empty, so
+// that a slow reader does not cost a part of the journal for each message.
+func (s *Subscription) needs() (at journal.Position, room, gone bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.state != behind {
+		return at, false, true
+	}
+	free := cap(s.messages) - len(s.messages)
+	return s.at, free > 0 && (!s.waiting || 4*free >= cap(s.messages)), false
+}
+
+// follows tells of a gap if something may be missing between a subscription and what the part of the journal gives it.
+func (s *Subscription) follows(p *part) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.state != behind || s.loose || p.follows(s.at) || s.frontier.generation.Load() != p.generation {
+		return
+	}
+	s.loose = true // and it was told
+	s.gaps.releaseAll(s.lastID)
+	s.tell(Gap{Reason: GapTrimmed})
+}
+
+// take gives an event of the journal to a subscription, whose message is made when it is needed. It reports whether the
+// subscription got further, and whether it had room.
+func (s *Subscription) take(p *part, e *journal.Entry, message func() *Message) (moved, room bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.state != behind || !s.at.Less(e.Pos) || s.frontier.generation.Load() != p.generation {
+		return false, true
+	}
+	if len(s.changes) > 0 && s.filtered(&e.Envelope) {
+		s.advance(e.Pos)
+		return true, true
+	}
+	if s.only == "" && len(s.messages) == cap(s.messages) { // before a message is made for nothing
+		s.waiting = true
+		return false, false
+	}
+	m := message()
+	if !s.wants(m) {
+		s.advance(e.Pos)
+		return true, true
+	}
+	if !s.send(m, e.Pos) {
+		s.waiting = true
+		return false, false
+	}
+	return true, true
+}
+
+// change is a change of the journal that a subscription has to catch up after.
+type change struct {
+	filter *filter          // tells what was delivered before
+	had    journal.Position // how far the subscription had come
+}
+
+// maxChanges is how many changes in a row a subscription remembers that does not come to catch up in between. It may get an
+// event twice after more.
+const maxChanges = 8
+
+// filtered reports whether an event of a journal that has changed is not for the subscription. What it was to be told of the
+// last change belongs in front of the first event that is new. The caller holds mu.
+func (s *Subscription) filtered(e *journal.Envelope) bool {
+	last := s.changes[len(s.changes)-1].filter
+	if last.common.Less(e.Pos) || !last.known(e) {
+		s.gaps.releaseAll(s.lastID)
+	}
+	if last.earlier(e) && !s.start.Less(e.Pos) {
+		return true
+	}
+	for _, c := range s.changes {
+		if !c.had.Less(e.Pos) && c.filter.known(e) {
+			return true
+		}
+	}
+	return false
+}
+
+// reach notes that everything up to a position was read.
+func (s *Subscription) reach(p *part, pos journal.Position) (moved bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.state != behind || !s.at.Less(pos) || s.frontier.generation.Load() != p.generation {
+		return false
+	}
+	s.advance(pos)
+	return true
+}
+
+// caughtUp makes a subscription live again that has read as far as it has to, and gives it what has passed since. What the
+// connection brings and the journal gave already is recognised by its position. It reports whether it is done with.
+func (s *Subscription) caughtUp() bool {
+	s.topic.mu.Lock()
+	defer s.topic.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.state != behind {
+		return true
+	}
+	if s.at.Less(s.until) || s.at.Less(s.topic.recent.from) {
+		return false
+	}
+	for _, m := range s.topic.recent.messages {
+		switch {
+		case !s.at.Less(m.pos):
+		case !s.wants(m.Message):
+			s.advance(m.pos)
+		case !s.send(m.Message, m.pos):
+			s.waiting = true
+			return false
+		}
+	}
+	s.goLive()
+	return true
+}
+
+// goWithout makes a subscription live though the journal cannot be read, and tells it: live delivery is worth more than none.
+func (s *Subscription) goWithout(limit journal.Position) {
+	s.topic.mu.Lock()
+	defer s.topic.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.state != behind {
+		return
+	}
+	s.gaps.releaseAll(s.lastID)
+	s.tell(Gap{Reason: GapUnreadable})
+	s.at = s.topic.passed
+	if s.at.Less(limit) && limit != journal.End() {
+		s.at = limit
+	}
+	s.goLive()
+}
+
+// goLive is called with mu and topic.mu held.
+func (s *Subscription) goLive() {
+	s.gaps.releaseAll(s.lastID)
+	s.state, s.changes, s.resumes, s.loose, s.waiting = live, nil, false, false, false
+	s.topic.recent.leave()
+}

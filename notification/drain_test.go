@@ -1,0 +1,96 @@
+package notification_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/notification"
+)
+
+// What was published just before Close is delivered, also if it is still under way.
+func TestCloseDeliversWhatWasPublishedBefore(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	outside := newSystem(t, server.Client(t))
+	for range 10 {
+		n := newSystem(t, server.Client(t), notification.WithBufferSize(10))
+		r, p := record(t, subscribe(t, n, "k")), &publisher{system: outside}
+		require.Zero(t, p.publish(t.Context(), "k", 100))
+		require.NoError(t, n.Close())
+		<-r.done
+		assert.Zero(t, r.verify(t, p.sent))
+		assert.Empty(t, r.gaps())
+	}
+}
+
+// A handler publishes its result while the system is being closed.
+func TestHandlersPublishWhileDraining(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	n, other := newSystem(t, client), newSystem(t, client)
+	results := record(t, subscribe(t, other, "result"))
+	s := subscribe(t, n, "task")
+	var handling sync.WaitGroup
+	begun := make(chan struct{})
+	handling.Go(func() {
+		for m := range s.Messages() {
+			number, err := numberOf(m)
+			assert.NoError(t, err)
+			if number == 1 {
+				close(begun)
+			}
+			assert.NoError(t, n.Publish(t.Context(), "result", numbered{number}))
+		}
+	})
+	p := &publisher{system: n}
+	require.Zero(t, p.publish(t.Context(), "task", 20))
+	<-begun
+	require.NoError(t, n.Shutdown(t.Context()))
+	handling.Wait()
+	results.reached(t, p.last)
+	assert.Zero(t, results.verify(t, p.sent))
+	require.ErrorIs(t, n.Publish(t.Context(), "result", struct{}{}), notification.ErrClosed)
+}
+
+// Drain waits for what was published before, and for nothing else.
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	n := newSystem(t, client, notification.WithBufferSize(4), notification.WithHeartbeat(time.Hour))
+	s := subscribe(t, n, "k")
+	require.NoError(t, s.Drain(t.Context()), "nothing was published")
+	p := &publisher{system: newSystem(t, client)}
+	for _, events := range []int{1, 4, 50} { // the last ones do not fit, and are left to the journal
+		require.Zero(t, p.publish(t.Context(), "k", events))
+		drained := make(chan error, 2)
+		go func() { drained <- s.Drain(t.Context()) }()
+		go func() { drained <- n.Drain(t.Context()) }()
+		for range events {
+			select {
+			case err := <-drained:
+				require.Failf(t, "there is more", "%v", err)
+			case <-time.After(time.Millisecond):
+			}
+			next(t, s)
+		}
+		require.NoError(t, <-drained)
+		require.NoError(t, <-drained)
+		empty(t, s)
+		require.NoError(t, s.Err())
+	}
+	require.Zero(t, p.publish(t.Context(), "k", 1))
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(assert.AnError)
+	require.ErrorIs(t, s.Drain(ctx), assert.AnError)
+	var none context.Context
+	require.ErrorIs(t, s.Drain(none), notification.ErrInvalidArgument)
+	require.ErrorIs(t, n.Drain(none), notification.ErrInvalidArgument)
+	require.NoError(t, s.Close())
+	require.NoError(t, s.Drain(t.Context()))
+}
