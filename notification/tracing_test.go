@@ -89,7 +89,7 @@ func TestHandleIsReadyBeforeItsFirstEvent(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- notification.Handle(ctx, n, "staging:k", func(ctx context.Context, v numbered) error {
+		done <- notification.Handle(ctx, n, "k", func(ctx context.Context, v numbered) error {
 			order <- "event"
 			return w.handled(ctx, v)
 		}, notification.WithReady(func() {
