@@ -175,7 +175,11 @@ func TestCloseEndsConsume(t *testing.T) {
 			defer cancel()
 			closed := make(chan error, 1)
 			go func() { closed <- n.Shutdown(ctx) }()
-			require.Eventually(t, func() bool { return errors.Is(n.Publish(t.Context(), "k", numbered{2}), notification.ErrClosed) }, patience, time.Millisecond)
+			require.Eventually(t, func() bool {
+				s, ok := n.Subscribe(t.Context(), "other").(*notification.Subscription)
+				return ok && errors.Is(s.Err(), notification.ErrClosed)
+			}, patience, time.Millisecond)
+			require.NoError(t, n.Publish(t.Context(), "results", numbered{2}), "as functions that end may do")
 			if patient {
 				close(finish)
 				require.NoError(t, <-closed)
@@ -184,6 +188,7 @@ func TestCloseEndsConsume(t *testing.T) {
 				require.ErrorIs(t, <-closed, context.Canceled)
 			}
 			require.ErrorIs(t, <-result, notification.ErrClosed)
+			require.ErrorIs(t, n.Publish(t.Context(), "k", numbered{2}), notification.ErrClosed)
 			handled := int64(0)
 			if patient {
 				handled = 1
