@@ -197,6 +197,11 @@ func (s *Subscription) caughtUp() bool {
 	if s.at.Less(s.until) || s.at.Less(s.topic.recent.from) {
 		return false
 	}
+	if len(s.changes) > 0 {
+		// What follows is of the journal of now.
+		s.gaps.releaseAll(s.lastID)
+		s.changes = nil
+	}
 	for _, m := range s.topic.recent.messages {
 		switch {
 		case !s.at.Less(m.pos):
