@@ -90,10 +90,12 @@ func (c *catchup) wake() {
 	}
 }
 
-// done forgets a subscription.
+// done forgets a subscription that is live, unless it has just fallen behind again.
 func (c *catchup) done(s *Subscription) {
 	c.mu.Lock()
-	delete(c.subs, s)
+	if !s.isBehind() {
+		delete(c.subs, s)
+	}
 	c.mu.Unlock()
 	c.settle(s)
 }

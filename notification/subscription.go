@@ -255,7 +255,7 @@ func (s *Subscription) isLate() bool {
 func (s *Subscription) isBehind() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.state == behind
+	return s.state == behind && !s.closed
 }
 
 // begin makes a subscription receive what is behind a position, from the connection.

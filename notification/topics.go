@@ -137,9 +137,11 @@ func (ts *topics) detach(s *Subscription) {
 	t.subs[last] = nil
 	t.subs = t.subs[:last]
 	s.index = -1
-	if s.isBehind() {
+	s.mu.Lock()
+	if s.state == behind { // it is closed, so that stays
 		t.recent.leave()
 	}
+	s.mu.Unlock()
 	ts.count--
 	if last == 0 && ts.byName[t.Name] == t { // not dropped meanwhile
 		delete(ts.byName, t.Name)
