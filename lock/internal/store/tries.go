@@ -17,8 +17,8 @@ import (
 //	            begin      end, confirmed   end, not confirmed   extended, and gone
 //	unknown     under way  -                -                    -
 //	under way   -          known            unknown              -
-//	known       -          -                -                    missing
 //	missing     under way  -                -                    -
+//	known       -          -                -                    missing
 //
 // A try that fails leaves the lock unknown there, until somebody tries again; and if it ended without a reply it is stray
 // for good: it may be executed still. After over there are no more tries.
