@@ -7,9 +7,7 @@
 --       else, but that is not known to stay.
 local held = redis.pcall('GET', KEYS[1])
 if held == ARGV[1] then
-  if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then
-    redis.call('PEXPIRE', KEYS[1], ARGV[2])
-  end
+  redis.call('PEXPIRE', KEYS[1], ARGV[2], 'GT')
   return 1
 end
 if not held or try_of(held, string.match(ARGV[1], '^(.*)#')) then
