@@ -70,8 +70,10 @@
 //
 // A master that was restarted empty gets the locks back that a majority confirms, with their next renewal or Refresh. Until
 // then it grants them to anybody, so that two could have a majority: a master that may have lost its data has to stay away
-// for as long as the longest TTL. A master that has not answered the acquire gets the lock likewise. Neither counts for it
-// before it has confirmed that it has the lock, and has extended it like the others.
+// for as long as the longest TTL. A master that has failed to grant, extend or set a lock is asked again by itself: after
+// 3s, or a third of the TTL if that is shorter, and then less and less often, up to every third of the TTL, also if the lock
+// is not renewed. It does not count for the lock before the next renewal or Refresh, when it has confirmed that it has the
+// lock, and has extended it like the others; nothing else moves the end of a lock.
 //
 // A split is a refusal, ErrLockNotAcquired, whether all masters have answered or only a majority of them: the resource is
 // contended, though perhaps nobody has it. ErrRedis is left to mean that no majority has answered.

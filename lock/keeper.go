@@ -96,15 +96,13 @@ func (a *attempt) until() time.Time { return a.sent.Add(validity(min(a.claim.TTL
 // keep makes a lock and starts what keeps it. It returns ErrManagerClosed, and takes the lock back, if it is too late.
 func (k *keeper) keep(a attempt) (*RedisLock, error) {
 	l := &RedisLock{
-		keeper: k, resource: a.resource, claim: a.claim, call: a.call, acquired: a.acquired, index: -1,
+		keeper: k, resource: a.resource, claim: a.claim, call: a.call, acquired: a.acquired, plan: plan{index: -1},
 	}
 	if a.call.holdAtLeast > 0 {
 		l.claim.KeepUntil = a.acquired.Add(a.call.holdAtLeast)
 	}
-	if a.call.maxHold > 0 {
-		l.end = a.acquired.Add(a.call.maxHold)
-	}
-	l.until = l.limit(a.until())
+	l.end = l.endFrom(a.sent)
+	l.until = limit(a.until(), l.end)
 	if !k.add(l) {
 		k.store.Reap(a.claim, store.Unwanted)
 		return nil, ErrManagerClosed

@@ -28,6 +28,7 @@ type locks interface {
 	Refresh(ctx context.Context, c store.Claim) store.Reply
 	Renew(claims []store.Claim, timeout time.Duration, done func(i int, r store.Reply))
 	ReleaseAll(ctx context.Context, claims []store.Claim, done func(i int, r store.Reply))
+	Mend(c store.Claim, until time.Time)
 	Reap(c store.Claim, why store.Reason)
 	Leave(k store.Keys, name string)
 	Inspect(ctx context.Context, k store.Keys) (store.State, error)

@@ -77,9 +77,16 @@ func (q *Quorum) acquire(ctx context.Context, c store.Claim, waiter string, ask 
 	return store.Reply{Outcome: store.Granted, Token: token}
 }
 
+// end says that nobody wants a lock any more, before it is taken back: whatever is still granted to it from here on is taken
+// back as well. It returns the vote that acquired the lock, nil if all servers have answered.
+func (q *Quorum) end(c store.Claim) *vote {
+	c.End()
+	return q.stragglers.end(c)
+}
+
 // Release frees the lock and lets waiters know. On servers that fail to it is removed in the background.
 func (q *Quorum) Release(ctx context.Context, c store.Claim) store.Reply {
-	acquired := q.stragglers.end(c)
+	acquired := q.end(c)
 	v := newVote(ctx, q, releasing, c, func(ctx context.Context, n *node) store.Reply {
 		acquired.await(ctx, n) // or the lock might be set after it was released
 		return n.Release(ctx, c)
@@ -103,7 +110,7 @@ func (q *Quorum) Release(ctx context.Context, c store.Claim) store.Reply {
 // cannot any more. When all are decided servers that are late are left to the background.
 func (q *Quorum) ReleaseAll(ctx context.Context, claims []store.Claim, done func(i int, r store.Reply)) {
 	for _, c := range claims {
-		q.stragglers.end(c)
+		q.end(c)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -135,7 +142,8 @@ func (q *Quorum) Refresh(ctx context.Context, c store.Claim) store.Reply {
 	ok, _ := v.mutex().Extend()
 	t := v.tally()
 	if ok {
-		return store.Reply{Outcome: store.Granted, Repair: q.nodes.repair(c, t.without)}
+		q.nodes.mend(c, t.without)
+		return store.Reply{Outcome: store.Granted}
 	}
 	if r := t.loss(q.nodes.minority()); r.Outcome != store.Pending {
 		return r
@@ -204,7 +212,7 @@ func most[T any](ctx context.Context, q *Quorum, ask func(context.Context, *node
 
 // Reap removes the lock of a value that nobody wants, in the background.
 func (q *Quorum) Reap(c store.Claim, why store.Reason) {
-	q.stragglers.end(c)
+	q.end(c)
 	for _, n := range q.nodes {
 		n.Reap(c, why)
 	}

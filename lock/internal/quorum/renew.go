@@ -1,6 +1,7 @@
 package quorum
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -19,8 +20,8 @@ type renewal struct {
 }
 
 // Renew makes locks last for their TTLs from now. It returns at once, and calls done for each with its index when its
-// fate is decided, from any goroutine. Where the majority confirms a lock done may be called again for it, with nothing but
-// Repair.
+// fate is decided, from any goroutine. Where the majority confirms a lock, servers that say that they do not have it, or are
+// not known to, are mended.
 func (q *Quorum) Renew(claims []store.Claim, timeout time.Duration, done func(i int, r store.Reply)) {
 	r := &renewal{
 		nodes: q.nodes, claims: claims, done: done,
@@ -38,38 +39,47 @@ func (r *renewal) record(n *node, i int, reply store.Reply) {
 	replies := r.replies[i*len(r.nodes) : (i+1)*len(r.nodes)]
 	replies[n.index] = reply
 	t := count(replies)
+	decided := r.decided[i]
 	var decision store.Reply
-	switch {
-	case r.decided[i] == store.Granted:
-		if reply.Outcome == store.Absent || reply.Outcome == store.Unset {
-			decision.Repair = r.nodes.repair(r.claims[i], []int{n.index})
-		}
-	case r.decided[i] != store.Pending:
-	case t.granted >= r.nodes.majority():
-		decision = store.Reply{Outcome: store.Granted, Repair: r.nodes.repair(r.claims[i], t.without)}
-	default:
-		decision = t.loss(r.nodes.minority())
-		if decision.Outcome == store.Pending && t.pending == 0 {
-			decision = store.Reply{Outcome: store.Failed, Err: t.err()}
-		}
-	}
-	if decision.Outcome != store.Pending {
+	if decided == store.Pending {
+		decision = t.decide(r.nodes)
 		r.decided[i] = decision.Outcome
 	}
 	r.mu.Unlock()
-	if decision.Outcome != store.Pending || decision.Repair != nil {
+	switch {
+	case decision.Outcome == store.Granted:
+		r.nodes.mend(r.claims[i], t.without)
+	case decided == store.Granted && slices.Contains(t.without, n.index): // it was late
+		r.nodes.mend(r.claims[i], []int{n.index})
+	}
+	if decision.Outcome != store.Pending {
 		r.done(i, decision)
 	}
 }
 
-// repair returns what sets a lock that the majority confirms on the servers with the given indexes, nil if there are none.
-func (all nodes) repair(c store.Claim, indexes []int) func(done func()) {
-	if len(indexes) == 0 {
-		return nil
+// decide returns the fate of a lock after such replies to an extension, a pending reply if it is not decided.
+func (t *tally) decide(all nodes) store.Reply {
+	if t.granted >= all.majority() {
+		return store.Reply{Outcome: store.Granted}
 	}
-	return func(done func()) {
-		for _, i := range indexes {
-			all[i].Repair(c, done)
-		}
+	r := t.loss(all.minority())
+	if r.Outcome == store.Pending && t.pending == 0 {
+		r = store.Reply{Outcome: store.Failed, Err: t.err()}
+	}
+	return r
+}
+
+// mend gives a lock that the majority confirms to the servers with the given indexes.
+func (all nodes) mend(c store.Claim, indexes []int) {
+	for _, i := range indexes {
+		all[i].Mend(c, time.Time{})
+	}
+}
+
+// Mend makes a lock that the majority has confirmed last for its TTL on servers that are not known to have it until then,
+// in the background.
+func (q *Quorum) Mend(c store.Claim, until time.Time) {
+	for _, n := range q.nodes {
+		n.Mend(c, until)
 	}
 }

@@ -140,11 +140,18 @@ func (v *vote) endSplit() {
 	v.split = true
 	for i, r := range v.replies {
 		if r.Outcome == store.Pending && v.nodes[i].late.Load() == 0 {
-			time.AfterFunc(max(time.Since(v.start), minSplitWait), v.cancel)
+			time.AfterFunc(max(time.Since(v.start), minSplitWait), v.endIfSplit)
 			return
 		}
 	}
 	v.cancel()
+}
+
+// endIfSplit is called when the late have had their time. If they have made a majority, that may be settling the token.
+func (v *vote) endIfSplit() {
+	if v.tally().granted < v.nodes.majority() {
+		v.cancel()
+	}
 }
 
 // end is called when the caller goes on. Unless the outcome is wanted, what was granted, or may have been, is taken back.

@@ -38,8 +38,8 @@ func TestRenewalsDoNotPileUp(t *testing.T) {
 		claims := make([]Claim, renewalBatch)
 		for i := range claims {
 			claims[i] = NewClaim(NewKeys("cache:", strconv.Itoa(i)), "claim", time.Hour, 1)
-			claims[i].Tries[0].begin(nil)
-			claims[i].Tries[0].end(true, false)
+			claims[i].Tries[0].begin()
+			claims[i].Tries[0].end(true, false, time.Now())
 		}
 		const rounds, every, timeout = 200, 50 * time.Millisecond, 200 * time.Millisecond
 		var failed, most atomic.Int64

@@ -66,10 +66,6 @@ type Reply struct {
 	PassedOn bool
 	// Split says that others have refused, but that there may be no holder: several ask at the same time.
 	Split bool
-	// Repair sets a lock that is held on servers of a quorum which do not have it, or are not known to, for as long as a
-	// first grant. It is nil if there is none. It returns at once, and done is called each time that a server is known to
-	// have it, from any goroutine: to be extended as soon as after a first grant.
-	Repair func(done func())
 	// Err is why it failed.
 	Err error
 }

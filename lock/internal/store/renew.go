@@ -62,30 +62,39 @@ func (s *Redis) Renew(claims []Claim, timeout time.Duration, done func(i int, r 
 	work := make([]renewal, 0, len(claims))
 	timeout = min(timeout, s.set.Timeout)
 	for i, c := range claims {
-		tries := s.tries(c)
-		try, ok := tries.confirmed()
+		try, ok := s.tries(c).confirmed()
 		if !ok {
 			done(i, Reply{Outcome: Unset})
 			continue
 		}
-		work = append(work, renewal{
-			call:    s.scripts.extending(c, try),
-			timeout: timeout,
-			done: func(r Reply) {
-				tries.extended(try, r)
-				done(i, r)
-			},
-		})
+		work = append(work, s.renewal(c, try, timeout, func(r Reply) { done(i, r) }))
 	}
 	s.renewals.add(work)
 }
 
-// Repair sets a lock on this server, unless it is known to have it, while a majority of others confirms it. There it lasts as
-// long as one that was just granted: should it have been released meanwhile, it ends by itself. Repair returns at once, and
-// calls done when the server is known to have the lock, maybe at once as well.
-func (s *Redis) Repair(c Claim, done func()) {
-	tries := s.tries(c)
-	if !tries.begin(done) {
+// renewal returns what makes the lock that a try has set last for the claim's TTL from now.
+func (s *Redis) renewal(c Claim, try int, timeout time.Duration, done func(Reply)) renewal {
+	tries, until := s.tries(c), time.Now().Add(c.TTL)
+	return renewal{call: s.scripts.extending(c, try), timeout: timeout, done: func(r Reply) {
+		tries.extended(try, r, until)
+		done(r)
+	}}
+}
+
+// Mend makes a lock that a majority of other servers confirms last for the claim's TTL from now on this server too, in the
+// background, unless it is known to have it until then. Where it is not known to be there it is set first, for as long as
+// one that was just granted, and extended once that is confirmed: should it be released meanwhile, and what sets it be
+// late, it ends by itself.
+//
+// Mend does nothing while a try to set the lock is under way, and nobody hears of it when it fails: it is to be called
+// again until Lasts says that there is nothing to do.
+func (s *Redis) Mend(c Claim, until time.Time) {
+	tries, now := s.tries(c), time.Now()
+	if tries.lasts(until) {
+		return
+	}
+	if !tries.begin() {
+		s.mendKnown(c)
 		return
 	}
 	s.renewals.add([]renewal{{
@@ -94,8 +103,25 @@ func (s *Redis) Repair(c Claim, done func()) {
 			args: []any{c.Value, 0, first(c.TTL), c.Token}, tries: tries,
 		},
 		timeout: s.set.Timeout,
-		done:    func(r Reply) { tries.end(r.Outcome == Granted, isLost(r.Err)) },
+		done: func(r Reply) {
+			set, lost := r.Outcome == Granted, isLost(r.Err)
+			wanted := tries.end(set, lost, now.Add(min(c.TTL, FirstGrant)))
+			switch {
+			case !wanted && (set || lost):
+				s.Reap(c, Lost) // the release may have come before
+			case set:
+				c.TTL -= time.Since(now)
+				s.mendKnown(c)
+			}
+		},
 	}})
+}
+
+// mendKnown extends a lock that the server is known to have.
+func (s *Redis) mendKnown(c Claim) {
+	if try, ok := s.tries(c).wanted(); ok && c.TTL >= time.Millisecond {
+		s.renewals.add([]renewal{s.renewal(c, try, s.set.Timeout, func(Reply) {})})
+	}
 }
 
 // add gives work to the lanes, and starts their senders.

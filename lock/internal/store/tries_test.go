@@ -104,8 +104,9 @@ func TestRepetitionTakesOver(t *testing.T) {
 	}
 }
 
-// TestRepair sets a lock where it is gone, or was never known to be, and where another try of the same claim has left it.
-func TestRepair(t *testing.T) {
+// TestMend sets a lock where it is gone, or was never known to be, and where another try of the same claim has left it; it
+// extends it also where nobody has done so before.
+func TestMend(t *testing.T) {
 	t.Parallel()
 	for name, prepare := range map[string]func(t *testing.T, s *Redis, c Claim, admin *redis.Client){
 		"gone": func(t *testing.T, s *Redis, c Claim, admin *redis.Client) {
@@ -121,64 +122,119 @@ func TestRepair(t *testing.T) {
 			t.Helper()
 			late(t, s, c, c.Tries[0].next())["acquire"]()
 		},
+		"not extended": func(t *testing.T, s *Redis, c Claim, admin *redis.Client) {
+			t.Helper()
+			require.Equal(t, Granted, s.Acquire(t.Context(), c).Outcome)
+			require.NoError(t, admin.Set(t.Context(), c.Keys.Fence(), 1<<52, 0).Err())
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, c, admin := setup(t)
 			prepare(t, s, c, admin)
 			c.Token = 1 << 52
-			repaired := make(chan struct{})
-			s.Repair(c, func() { close(repaired) })
-			<-repaired
-			assert.LessOrEqual(t, admin.PTTL(t.Context(), c.Keys.Lock()).Val(), FirstGrant)
-			assert.Equal(t, itoa(c.Token), admin.Get(t.Context(), c.Keys.Fence()).Val())
-			require.Equal(t, Granted, s.Refresh(t.Context(), c).Outcome)
+			until := time.Now().Add(c.TTL)
+			require.False(t, c.Lasts(until))
+			s.Mend(c, until)
+			require.Eventually(t, func() bool { return c.Lasts(until) }, patience, tick)
 			assert.Greater(t, admin.PTTL(t.Context(), c.Keys.Lock()).Val(), time.Minute)
-			again := false
-			s.Repair(c, func() { again = true })
-			assert.True(t, again, "at once, as it is known to be there")
+			assert.Equal(t, itoa(c.Token), admin.Get(t.Context(), c.Keys.Fence()).Val())
+			last := c.Tries[0].last
+			s.Mend(c, until)
+			assert.Equal(t, known, c.Tries[0].state, "nothing is to be done")
+			assert.Equal(t, last, c.Tries[0].last)
 			require.Equal(t, Granted, s.Release(t.Context(), c).Outcome)
 		})
 	}
 }
 
-// TestRepairLeavesOthersAlone: the lock is somebody else's.
-func TestRepairLeavesOthersAlone(t *testing.T) {
+// TestMendLeavesOthersAlone: the lock is somebody else's.
+func TestMendLeavesOthersAlone(t *testing.T) {
 	t.Parallel()
 	s, c, admin := setup(t)
 	require.NoError(t, admin.Set(t.Context(), c.Keys.Lock(), "thief", 0).Err())
-	s.Repair(c, func() { assert.Fail(t, "it is not ours") })
+	s.Mend(c, time.Now())
 	require.Eventually(t, func() bool {
 		c.Tries[0].mu.Lock()
 		defer c.Tries[0].mu.Unlock()
 		return c.Tries[0].state == unknown
 	}, patience, tick)
+	assert.False(t, c.Lasts(time.Time{}))
 	assert.Equal(t, "thief", admin.Get(t.Context(), c.Keys.Lock()).Val())
 	assert.Equal(t, Unset, s.Refresh(t.Context(), c).Outcome)
 }
 
-// TestRepairWaitsForATryUnderWay: another one would make the reply to the first useless.
-func TestRepairWaitsForATryUnderWay(t *testing.T) {
+// TestMendThatIsLateCleansUp: the lock was released, there was nothing, when it arrives.
+func TestMendThatIsLateCleansUp(t *testing.T) {
+	t.Parallel()
+	s, c, admin := setup(t)
+	c.Token = 7
+	require.NoError(t, admin.ClientPause(t.Context(), 500*time.Millisecond).Err())
+	s.Mend(c, time.Now())
+	c.End()
+	require.Eventually(t, func() bool { return admin.Exists(t.Context(), c.Keys.Fence()).Val() == 1 }, patience, tick, "it was set")
+	begin := time.Now()
+	require.Eventually(t, func() bool { return admin.Exists(t.Context(), c.Keys.Lock()).Val() == 0 }, patience, tick)
+	assert.Less(t, time.Since(begin), 8*time.Second, "it did not have to expire")
+	last, _ := c.Tries[0].confirmed()
+	s.Mend(c, time.Now())
+	again, _ := c.Tries[0].confirmed()
+	assert.Equal(t, last, again, "nobody wants it")
+	assert.False(t, c.Tries[0].begin())
+}
+
+// TestExtensionsNeverShorten: they may be executed in another order than that in which they were sent.
+func TestExtensionsNeverShorten(t *testing.T) {
+	t.Parallel()
+	s, c, admin := setup(t)
+	require.Equal(t, Granted, s.Acquire(t.Context(), c).Outcome)
+	require.Equal(t, Granted, s.Refresh(t.Context(), c).Outcome)
+	until := time.Now().Add(time.Minute)
+	require.True(t, c.Lasts(until))
+	c.TTL = time.Second
+	require.Equal(t, Granted, s.Refresh(t.Context(), c).Outcome)
+	assert.Greater(t, admin.PTTL(t.Context(), c.Keys.Lock()).Val(), time.Minute)
+	assert.True(t, c.Lasts(until))
+}
+
+// TestTries are those of the table.
+func TestTries(t *testing.T) {
 	t.Parallel()
 	var tries Tries
-	require.True(t, tries.begin(nil))
+	now := time.Now()
+	require.True(t, tries.begin())
 	require.Equal(t, 1, tries.next())
-	done := 0
-	for range 2 {
-		require.False(t, tries.begin(func() { done++ }))
-	}
-	tries.end(true, false)
-	assert.Equal(t, 1, done)
+	require.False(t, tries.begin(), "another one would make the reply to the first useless")
+	require.False(t, tries.lasts(time.Time{}))
+	require.True(t, tries.end(true, false, now))
 	number, ok := tries.confirmed()
-	assert.True(t, ok)
-	assert.Equal(t, 1, number)
-	tries.extended(0, Reply{Outcome: Absent}) // about an earlier one
-	require.False(t, tries.begin(func() {}))
-	tries.extended(1, Reply{Outcome: Absent})
-	require.True(t, tries.begin(func() { done++ }))
+	require.True(t, ok)
+	require.Equal(t, 1, number)
+	require.False(t, tries.begin(), "it is there")
+	require.True(t, tries.lasts(now))
+	tries.extended(1, Reply{Outcome: Failed}, now.Add(time.Hour))
+	require.False(t, tries.lasts(now.Add(1)))
+	tries.extended(1, Reply{Outcome: Granted}, now.Add(time.Hour))
+	tries.extended(1, Reply{Outcome: Granted}, now.Add(time.Minute)) // its reply was late
+	require.True(t, tries.lasts(now.Add(time.Hour)))
+
+	tries.extended(0, Reply{Outcome: Absent}, now) // about an earlier one
+	require.False(t, tries.begin())
+	tries.extended(1, Reply{Outcome: Absent}, now)
+	require.False(t, tries.lasts(now))
 	_, ok = tries.confirmed()
-	assert.False(t, ok)
-	tries.end(false, true)
-	assert.Equal(t, 1, done)
-	assert.True(t, tries.Stray())
+	require.True(t, ok, "it is asked for all the same")
+	require.True(t, tries.begin())
+	_, ok = tries.confirmed()
+	require.False(t, ok)
+	require.True(t, tries.end(false, true, now))
+	require.False(t, tries.lasts(time.Time{}))
+	require.True(t, tries.Stray())
+
+	require.True(t, tries.begin())
+	tries.over = true // see Claim.End
+	require.False(t, tries.end(true, false, now))
+	_, ok = tries.wanted()
+	require.False(t, ok)
+	require.True(t, tries.Stray(), "for good")
 }

@@ -57,9 +57,10 @@ func (s *Redis) Enqueue(ctx context.Context, c Claim, w Waiter) Reply {
 // take tries to take the lock, and removes what it may have left. try says whether a command was lost.
 func (s *Redis) take(c Claim, try func(t *Tries) (r Reply, lost bool)) (r Reply) {
 	t, lost := s.tries(c), true // if a hook of the client panics
-	t.begin(nil)
+	until := time.Now().Add(min(c.TTL, FirstGrant))
+	t.begin()
 	defer func() {
-		t.end(r.Outcome == Granted, lost)
+		t.end(r.Outcome == Granted, lost, until)
 		if lost && r.Outcome != Granted {
 			s.reap(c)
 		}
@@ -120,9 +121,10 @@ func (s *Redis) Refresh(ctx context.Context, c Claim) Reply {
 	if !ok {
 		return Reply{Outcome: Unset}
 	}
+	until := time.Now().Add(c.TTL)
 	number, _, err := s.number(ctx, s.scripts.extending(c, try))
 	r := extended(number, err)
-	tries.extended(try, r)
+	tries.extended(try, r, until)
 	return r
 }
 
