@@ -119,6 +119,11 @@ func (m *member) joinOnce(ctx context.Context, first bool) error {
 			return err
 		}
 	}
+	if !first {
+		if known, err = wipedSince(known); err != nil {
+			return err
+		}
+	}
 	found, err := m.ops.doJoin(ctx, c, m.set.Pattern, known)
 	if err != nil {
 		m.commands.failed(ctx, c, err)
