@@ -2,6 +2,8 @@ package group
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -115,7 +117,7 @@ func TestWhatTheServerLosesUnderMembers(t *testing.T) {
 		gaps []journal.Reason
 	}{
 		"all":          {harm: func(ctx context.Context, b *bundle) error { return b.client.FlushAll(ctx).Err() }, gaps: []journal.Reason{journal.Wiped}},
-		"the progress": {harm: func(ctx context.Context, b *bundle) error { return b.client.Del(ctx, b.k.progress).Err() }},
+		"the progress": {harm: func(ctx context.Context, b *bundle) error { return b.client.Del(ctx, b.k.progress).Err() }, gaps: []journal.Reason{journal.Wiped}},
 		"the stream":   {harm: func(ctx context.Context, b *bundle) error { return b.client.Del(ctx, b.keys.Journal).Err() }},
 		"the state":    {harm: func(ctx context.Context, b *bundle) error { return b.client.Del(ctx, b.keys.State).Err() }},
 		"what wakes":   {harm: func(ctx context.Context, b *bundle) error { return b.client.Del(ctx, b.k.wake).Err() }},
@@ -138,6 +140,106 @@ func TestWhatTheServerLosesUnderMembers(t *testing.T) {
 				test.gaps = []journal.Reason{}
 			}
 			assert.Equal(t, test.gaps, b.reasons())
+		})
+	}
+}
+
+// Keys of the group are lost with what it holds, and the journal is not: that is a gap, reported once.
+func TestHeldEventsAreLostUnderMembers(t *testing.T) {
+	t.Parallel()
+	for name, keys := range map[string]func(k keys) []string{
+		"all keys":                func(k keys) []string { return []string{k.progress, k.events, k.due, k.wake, k.dead} },
+		"the progress and events": func(k keys) []string { return []string{k.progress, k.events} },
+		"the progress":            func(k keys) []string { return []string{k.progress} },
+	} {
+		for _, members := range []int{1, 3} {
+			t.Run(fmt.Sprintf("%s, %d members", name, members), func(t *testing.T) {
+				t.Parallel()
+				b := setup(t)
+				release := make(chan struct{})
+				b.set(func(context.Context, Event) Result {
+					<-release
+					return Result{}
+				})
+				for range members {
+					b.run(t)
+				}
+				b.append(t, "k", 10)
+				b.eventually(t, "not read", func() bool { return b.client.ZCard(t.Context(), b.k.due).Val() == 10 })
+				require.NoError(t, b.client.Del(t.Context(), keys(b.k)...).Err())
+				close(release)
+				b.eventually(t, "no gap", func() bool { return len(b.gaps) > 0 })
+				last := b.append(t, "k", 1)
+				b.eventually(t, "the group does not go on", func() bool {
+					return slices.ContainsFunc(b.order, func(e Event) bool { return e.ID == last })
+				})
+				b.empty(t)
+				b.eventually(t, "the gap is still in the progress", func() bool {
+					at, err := parseProgress(b.client.HGet(t.Context(), b.k.progress, "known").Val())
+					return err == nil && !at.wiped
+				})
+				assert.Equal(t, []journal.Reason{journal.Wiped}, b.reasons())
+			})
+		}
+	}
+}
+
+// The reply is lost of the script by which a member makes its group again: the gap is not.
+func TestGroupsAreMadeAgainInDoubt(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.run(t)()
+	known := b.client.HGet(t.Context(), b.k.progress, "known").Val()
+	require.NoError(t, b.client.Del(t.Context(), b.k.progress).Err())
+	set := b.settings(b.client)
+	o := newOps(&set)
+	m := &member{
+		set: &set, ops: o, known: known, leader: newLeader(&set, o, nil), commands: link{client: b.client, key: b.k.progress},
+	}
+	defer m.commands.close()
+	require.NoError(t, m.joinOnce(t.Context(), false)) // executed, which nobody learns
+	require.NoError(t, m.joinOnce(t.Context(), false))
+	b.run(t)
+	b.eventually(t, "no gap", func() bool { return len(b.gaps) > 0 })
+	assert.Equal(t, []journal.Reason{journal.Wiped}, b.reasons())
+}
+
+// The journal expires after all of it was read, and the server's clock is set back: its next entry has a lower time.
+func TestTheClockGoesBackAfterTheJournalExpired(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		away, seen bool // no member is there meanwhile; the leader sees the journal empty
+	}{
+		"before the leader looks":    {},
+		"and the leader sees it":     {seen: true},
+		"while there are no members": {away: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			stop := b.run(t)
+			b.ahead = time.Hour
+			b.append(t, "k", 2)
+			b.done(t, 2)
+			if test.away {
+				stop()
+			}
+			require.NoError(t, b.client.Del(t.Context(), b.keys.Journal).Err())
+			if test.seen {
+				b.eventually(t, "the empty journal was not seen", func() bool {
+					at, err := parseProgress(b.client.HGet(t.Context(), b.k.progress, "known").Val())
+					return err == nil && at.cursor.Pos.Ms == 0
+				})
+			}
+			b.ahead = 0
+			b.append(t, "k", 2)
+			if test.away {
+				b.run(t)
+			}
+			b.done(t, 4)
+			b.append(t, "k", 1)
+			b.done(t, 5)
+			assert.Empty(t, b.reasons())
 		})
 	}
 }

@@ -141,8 +141,8 @@ func (l *leader) round(ctx context.Context) (leads bool, err error) {
 	if err := l.check(ctx); err != nil {
 		return false, err
 	}
-	if r.lost > 0 || l.orphans {
-		l.orphans = false
+	if r.lost > 0 || l.orphans || l.at.wiped {
+		l.orphans, l.at.wiped = false, false
 		l.set.Gap(journal.Wiped, "", uint64(r.lost)) //nolint:gosec // not negative
 	}
 	l.failing.Over(l.set.Log, "notification: the journal is read for the group again", zap.String("group", l.set.Group))
@@ -261,9 +261,12 @@ func (l *leader) check(ctx context.Context) error {
 	case same && l.at.anything && status.Length == 0:
 		l.at.cursor, l.at.anything = status.Cursor(), false
 		return nil
-	case same && status.Offset > cursor.Pos.Offset && status.Length > 0:
+	case same && status.Offset > cursor.Pos.Offset && cursor.Pos.Less(status.Last.Pos):
 		return nil // the next part tells
-	case same && status.Offset == cursor.Pos.Offset && (status.Length == 0 || status.Last.Same(cursor)):
+	case same && status.Offset == cursor.Pos.Offset && status.Length == 0:
+		cursor.Pos.Ms = 0 // it expired; the server's clock may have gone back by the next entry
+		return nil
+	case same && status.Offset == cursor.Pos.Offset && status.Last.Same(cursor):
 		return nil
 	}
 	return l.compare(ctx)
@@ -279,6 +282,9 @@ func (l *leader) compare(ctx context.Context) error {
 	found := journal.Compare(known, now)
 	if found.Reason != journal.None && !l.at.anything {
 		l.set.Gap(found.Reason, l.at.cursor.ID, 0)
+		if found.Reason == journal.Wiped {
+			l.at.wiped = false // the group went with the journal, which is one gap
+		}
 	}
 	l.at.epoch, l.at.identity = now.Epoch, now.Identity
 	switch {

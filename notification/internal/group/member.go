@@ -119,6 +119,11 @@ func (m *member) joinOnce(ctx context.Context, first bool) error {
 			return err
 		}
 	}
+	if !first {
+		if known, err = wipedSince(known); err != nil {
+			return err
+		}
+	}
 	found, err := m.ops.doJoin(ctx, c, m.set.Pattern, known)
 	if err != nil {
 		m.commands.failed(ctx, c, err)
@@ -257,8 +262,8 @@ func shorten(text string) string {
 	return text
 }
 
-// turn says what became of events and takes others, as often as it needs to be executed once. The reply is empty if the
-// group was gone and is there again, and if the member stops and the server does not answer.
+// turn says what became of events and takes others, as often as it needs to be executed once. A group that is
+// gone is made again. The reply is empty if the member stops and the server does not answer.
 func (m *member) turn(ctx, working context.Context, ended []finished, room int, sign bool) (turnReply, error) {
 	request := turnRequest{room: room, claim: m.set.Claim, deadCap: m.set.DeadCap}
 	var settled []func()
@@ -290,7 +295,11 @@ func (m *member) turn(ctx, working context.Context, ended []finished, room int, 
 			}
 			return reply, nil
 		case errors.Is(err, errGone):
-			if err := m.join(ctx, working, false); err != nil && ctx.Err() == nil && !m.stopping() {
+			err := m.join(ctx, working, false)
+			switch {
+			case err == nil:
+				continue // the group may still hold these events
+			case ctx.Err() == nil && !m.stopping():
 				return turnReply{}, err
 			}
 			for _, f := range settled {

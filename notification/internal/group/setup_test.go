@@ -26,6 +26,7 @@ type writer struct {
 	client redis.UniversalClient
 	keys   journal.Keys
 	number int
+	ahead  time.Duration // of the server's clock, as the journal has it
 }
 
 var appendEvent = redis.NewScript(`
@@ -33,7 +34,7 @@ local size = #ARGV[1] + #ARGV[2] + 64
 local offset = redis.call('HINCRBY', KEYS[2], 'offset', size)
 redis.call('HSETNX', KEYS[2], 'epoch', ARGV[3])
 local time = redis.call('TIME')
-local ms = time[1] * 1000 + math.floor(time[2] / 1000)
+local ms = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[4]
 return redis.call('XADD', KEYS[1], string.format('%.0f-%d', ms, offset), 'k', ARGV[1], 'v', ARGV[2])`)
 
 // append appends events to a channel, and returns the ID of the last one.
@@ -46,7 +47,7 @@ func (w *writer) append(tb testing.TB, channel string, events int) (id string) {
 		value := journal.Join(journal.AppendHead(nil, time.Now(), "", "", object), object)
 		var err error
 		id, err = appendEvent.Run(tb.Context(), w.client, []string{w.keys.Journal, w.keys.State},
-			key, value, fmt.Sprint("epoch", time.Now().UnixNano())).Text()
+			key, value, fmt.Sprint("epoch", time.Now().UnixNano()), w.ahead.Milliseconds()).Text()
 		require.NoError(tb, err)
 	}
 	return id
