@@ -22,6 +22,10 @@ import (
 // It returns nil when ctx ends. Otherwise it returns why the subscription ended or was refused: an *ArgumentError,
 // a redis.Error if Redis does not let its user listen to the name, ErrSlowSubscriber, or ErrClosed. A subscriber of
 // another implementation gives what its method Err() error returns, and ErrClosed if it has none.
+//
+// Shutdown of a *RedisNotificationSystem waits for the function before it closes anything, so that the function can still
+// publish its result. It waits for at most half of its time; the function's context does not end with that. A function that
+// calls Shutdown or Close itself makes it wait for as long.
 func Handle[T any](
 	ctx context.Context, n NotificationSystem, pattern string, handle func(context.Context, T) error, opts ...HandleOption,
 ) error {
@@ -37,6 +41,8 @@ func Handle[T any](
 	if err != nil {
 		return err
 	}
+	idle, end := handling(n) // before there is anything to handle
+	defer end()
 	s := n.Subscribe(ctx, pattern)
 	defer func() { _ = s.Close() }()
 	live := whenLive(s)
@@ -55,6 +61,7 @@ func Handle[T any](
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-idle: // Shutdown asks whether the function has returned
 		case <-live:
 			live = nil
 			if !refused(s) {
@@ -184,6 +191,21 @@ func tracerOf(n NotificationSystem) tracer {
 }
 
 func (n *RedisNotificationSystem) handlerTracer() tracer { return n.orNone().tracer }
+
+// handling tells a system that a call of Handle is under way, until end is called. The call receives from idle whenever its
+// function is not running. Other implementations do not ask.
+func handling(n NotificationSystem) (idle <-chan struct{}, end func()) {
+	if n, ok := n.(interface {
+		beginHandling() (idle <-chan struct{}, end func())
+	}); ok {
+		return n.beginHandling()
+	}
+	return nil, func() {}
+}
+
+func (n *RedisNotificationSystem) beginHandling() (idle <-chan struct{}, end func()) {
+	return n.orNone().handlers.begin()
+}
 
 func (n *RedisNotificationSystem) handlerFailed(m *Message, err error) {
 	n.metrics.handlerErrors.Add(1)

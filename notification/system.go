@@ -47,6 +47,7 @@ type RedisNotificationSystem struct {
 	publisher *publisher.Publisher
 	tracer    tracer
 	consumers consumers
+	handlers  handlers
 	journal   *journal.Journal
 
 	// The subscribing side. Of it, the feed calls the dispatcher, that hands messages to subscriptions and those that are
