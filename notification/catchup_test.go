@@ -89,13 +89,13 @@ func (c *catchup) settleAll() {
 // server fail now.
 func TestCatchUpGoesNoFurtherThanTheConnection(t *testing.T) {
 	t.Parallel()
-	c, j, all := readingOf(30, 20)
+	c, j, all := readingOf(30, 15)
 	s := behindAt(c, all, 0)
 	c.settleAll()
-	assert.Len(t, s.messages, 20)
+	assert.Len(t, s.messages, 15)
 	assert.Equal(t, live, s.state)
 	assert.Len(t, j.reads, 2)
-	for i := range 20 {
+	for i := range 15 {
 		assert.Equal(t, posOf(uint64(i+1)).String(), (<-s.messages).EventID) //nolint:gosec // small
 	}
 }

@@ -1,9 +1,13 @@
 package notification_test
 
 import (
+	"context"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -16,23 +20,38 @@ func TestJoiningGivesNothingOlder(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	client := server.Client(t)
-	n := newSystem(t, client, notification.WithBufferSize(1000))
+	n := newSystem(t, client, notification.WithBufferSize(10_000))
 	first := subscribe(t, n, "k")
 	p := &publisher{system: newSystem(t, server.Client(t))}
-	for range 50 {
-		for range 5 {
-			require.NoError(t, client.Publish(t.Context(), "k", "foreign").Err())
-			require.Zero(t, p.publish(t.Context(), "k", 1))
+	ctx, cancel := context.WithCancel(t.Context())
+	var beating sync.WaitGroup
+	other := subscribe(t, n, "other")
+	beating.Go(func() { // so that there is always a heartbeat under way that was sent before
+		for ctx.Err() == nil {
+			_ = other.Drain(ctx)
 		}
+	})
+	filling := strings.Repeat("x", 10_000) // so that much is still under way
+	for range 50 {
+		_, err := client.Pipelined(t.Context(), func(pipe redis.Pipeliner) error {
+			for range 100 {
+				pipe.Publish(t.Context(), "k", filling)
+			}
+			return nil
+		})
+		require.NoError(t, err)
+		require.Zero(t, p.publish(t.Context(), "k", 1))
 		late := subscribe(t, n, "k")
 		require.Zero(t, p.publish(t.Context(), "k", 1))
 		m := next(t, late)
 		number, err := numberOf(m)
 		require.NoError(t, err)
-		require.Equal(t, p.last, number, "%+v", m)
+		require.Equal(t, p.last, number)
 		require.NoError(t, late.Close())
 	}
-	assert.Len(t, first.Messages(), 50*11)
+	cancel()
+	beating.Wait()
+	assert.Len(t, first.Messages(), 50*102)
 }
 
 // Others are served while somebody catches up, however long that takes.
