@@ -27,7 +27,7 @@
 // # Gaps
 //
 // After a cut connection, a restart or a failover, missed events are read from the journal and delivered in order.
-// Where some may be lost for good, the subscription is told: at once through Gaps, and in its place by Message.Gap.
+// Where some may be lost for good, the subscription says so: at once through Gaps, and in its place by Message.Gap.
 // GapReason lists why: the journal was trimmed, wiped or rolled back, another server took over, foreign programs
 // publish to the channel, history is off, or the subscriber was too slow for a policy that drops.
 //
@@ -90,7 +90,7 @@
 //     loss of its state, a small hash beside it, while the journal itself is there.
 //   - A restart without data: GapWiped. With data GapRestarted, since the last events may not have been written to disk. A
 //     failover: GapFailover, since replication is asynchronous. GapRolledBack if events are known to be missing. A slot of a
-//     Cluster that moves loses nothing, and nothing is told. Data that is wiped under a connection that stays is told to
+//     Cluster that moves loses nothing, and is no gap. Data that is wiped under a connection that stays is told to
 //     those who were behind; the others have got everything.
 //   - A cluster or Sentinel failover: the connection follows the journal to its new master. In a cluster all keys
 //     share a hash tag, and the connection is made to the node that owns it. That node tells when it loses the journal, by
@@ -104,7 +104,7 @@
 //     are not newer than ours arrive as foreign messages. One that is newer makes the journal look rolled back
 //     (GapRolledBack), and ours look foreign until a heartbeat tells. Another prefix on one side avoids that: then
 //     they are known for what they are, and warned of once.
-//   - A journal that begins anew with a clock that was set back, or that was wiped within the millisecond of its last event,
+//   - A journal that begins again with a clock that was set back, or that was wiped within the millisecond of its last event,
 //     has event IDs that go backwards: it is looked at before anything of it is delivered.
 //   - A server without INFO, or a user who may not call it: failovers are then noticed only if events are missing
 //     in the journal. Without PUBSUB, nobody asks for the server of a connection. All scripts need EVALSHA and EVAL.
@@ -112,7 +112,7 @@
 //     reading MULTI and EXEC, HMGET, HSET, PTTL, PEXPIRE, XLEN, XRANGE and XREVRANGE; subscribing needs SUBSCRIBE and PSUBSCRIBE on the
 //     channels and on the heartbeats, PUBLISH on these, UNSUBSCRIBE and PUNSUBSCRIBE, and SSUBSCRIBE in a cluster. A name
 //     that is refused ends its own subscriptions. Without the heartbeats none is live, and HealthCheck says why; without
-//     the commands that read the journal, events arrive live and nothing is recovered, which is told as GapUnreadable.
+//     the commands that read the journal, events arrive live and nothing is recovered, which is a GapUnreadable.
 //   - A script of somebody else that keeps Redis BUSY: as if Redis were down. PublishError.Uncertain is false if the server
 //     says so to every attempt. That it does after busy-reply-threshold, 5 seconds by default; an attempt before that
 //     times out if the client's ReadTimeout is shorter, and is uncertain.

@@ -51,7 +51,7 @@ type settings struct {
 	name          string
 	tracing       trace.TracerProvider
 
-	longestPause time.Duration // before the connection is made anew; only tests change it
+	longestPause time.Duration // before the next connection is made; only tests change it
 }
 
 // WithBufferSize sets how many messages a subscription buffers before its overflow policy acts, overriding the

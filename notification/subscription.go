@@ -105,7 +105,7 @@ func (s *Subscription) wants(m *Message) bool {
 // Messages returns the channel the messages arrive on. It is closed with the subscription.
 func (s *Subscription) Messages() <-chan *Message { return s.orNone().messages }
 
-// Gaps returns the channel on which gaps are told as soon as they are noticed. Nobody needs to read it: when it is
+// Gaps returns the channel on which gaps arrive as soon as they are noticed. Nobody needs to read it: when it is
 // full, gaps are merged, and the next message carries the gap too. It is closed with the subscription.
 func (s *Subscription) Gaps() <-chan Gap { return s.orNone().gaps.out }
 
