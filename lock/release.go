@@ -163,6 +163,9 @@ func (l *RedisLock) refresh(ctx context.Context) error {
 	inner, cancel := bounded(ctx, now, l.keeper.timeouts.call(l.claim.TTL))
 	defer cancel()
 	r := l.keeper.store.Refresh(inner, x.claim)
+	if r.Outcome == store.Failed {
+		l.keeper.renewer.watch(l) // a server may have said that it does not have the lock
+	}
 	switch {
 	case r.Outcome == store.Failed && ended(ctx):
 		return contextError(ctx, opRefresh, l.resource)

@@ -137,7 +137,11 @@ func (q *Quorum) ReleaseAll(ctx context.Context, claims []store.Claim, done func
 
 // Refresh makes a lock last for its TTL from now.
 func (q *Quorum) Refresh(ctx context.Context, c store.Claim) store.Reply {
-	v := newVote(ctx, q, extending, c, func(ctx context.Context, n *node) store.Reply { return n.Refresh(ctx, c) })
+	acquired := q.stragglers.of(c)
+	v := newVote(ctx, q, extending, c, func(ctx context.Context, n *node) store.Reply {
+		acquired.await(ctx, n) // it may be about to have the lock
+		return n.Refresh(ctx, c)
+	})
 	defer v.end(true)
 	ok, _ := v.mutex().Extend()
 	t := v.tally()

@@ -275,12 +275,16 @@ func (s *stragglers) remove(v *vote) {
 	delete(s.votes, v.claim.Value)
 }
 
-// end has what is still granted to a lock that has ended taken back. It returns the vote that acquired the lock, nil if
-// all have answered.
-func (s *stragglers) end(c store.Claim) *vote {
+// of returns the vote that acquired a lock, nil if all have answered.
+func (s *stragglers) of(c store.Claim) *vote {
 	s.mu.Lock()
-	v := s.votes[c.Value]
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	return s.votes[c.Value]
+}
+
+// end is of, and has what is still granted to a lock that has ended taken back.
+func (s *stragglers) end(c store.Claim) *vote {
+	v := s.of(c)
 	if v != nil {
 		v.mu.Lock()
 		defer v.mu.Unlock()

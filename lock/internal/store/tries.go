@@ -103,6 +103,8 @@ func (t *Tries) extended(number int, r Reply, until time.Time) {
 	case t.state != known || t.last != number:
 	case r.Outcome == Absent:
 		t.state = missing
+	case r.Outcome == Refused: // somebody else has it there
+		t.until = time.Time{}
 	case r.Outcome == Granted && until.After(t.until): // replies may overtake one another
 		t.until = until
 	}
