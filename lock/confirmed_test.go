@@ -15,11 +15,11 @@ import (
 	"github.com/compozy/cache/lock"
 )
 
-// proxied returns servers and clients that reach them through proxies.
-func proxied(t *testing.T, count int) ([]*redistest.Server, []*faultproxy.Proxy, []redis.UniversalClient) {
+// proxied returns three servers and clients that reach them through proxies.
+func proxied(t *testing.T) ([]*redistest.Server, []*faultproxy.Proxy, []redis.UniversalClient) {
 	t.Helper()
-	servers := redistest.StartN(t, count)
-	proxies, clients := make([]*faultproxy.Proxy, count), make([]redis.UniversalClient, count)
+	servers := redistest.StartN(t, 3)
+	proxies, clients := make([]*faultproxy.Proxy, len(servers)), make([]redis.UniversalClient, len(servers))
 	for i, s := range servers {
 		proxies[i] = faultproxy.New(t, s.Addr())
 		clients[i] = newClient(t, proxies[i].Addr())
@@ -56,7 +56,7 @@ func TestHolderReliesOnWhatAMajorityHas(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			servers, proxies, clients := proxied(t, 3)
+			servers, proxies, clients := proxied(t)
 			m := newManager(t, nil, lock.WithNodes(clients...))
 			warmUp(t, m)
 			proxies[2].SetLatency(20 * time.Millisecond)
@@ -90,7 +90,7 @@ func TestHolderReliesOnWhatAMajorityHas(t *testing.T) {
 // long as they do, also if nothing extends it after the first time.
 func TestSlowMasterKeepsTheLock(t *testing.T) {
 	t.Parallel()
-	servers, proxies, clients := proxied(t, 3)
+	servers, proxies, clients := proxied(t)
 	m := newManager(t, nil, lock.WithNodes(clients...))
 	warmUp(t, m)
 	proxies[2].SetLatency(10 * time.Millisecond)
@@ -161,7 +161,7 @@ func TestLateAnswerRepairsNothing(t *testing.T) {
 func TestRefusedCommandLeavesNothing(t *testing.T) {
 	t.Parallel()
 	onOneAndThree(t, func(t *testing.T, count int) { //nolint:thelper // a test
-		servers := redistest.StartN(t, count)
+		servers := redistest.StartN(t, 3)
 		clients := make([]redis.UniversalClient, count)
 		for i, s := range servers {
 			require.NoError(t, s.Client(t).Do(t.Context(), "ACL", "SETUSER", "weak", "on", ">x", "~other*", "&*", "+@all").Err())

@@ -95,7 +95,7 @@ func TestLockThatIsNotRenewedEnds(t *testing.T) {
 func TestMendingMovesNoEnd(t *testing.T) {
 	t.Parallel()
 	const ttl = 14 * time.Second
-	servers, proxies, clients := proxied(t, 3)
+	servers, proxies, clients := proxied(t)
 	m := newManager(t, nil, lock.WithNodes(clients...), lock.WithRenewal(false))
 	warmUp(t, m)
 	proxies[2].SetLatency(20 * time.Millisecond)

@@ -13,7 +13,7 @@ import (
 // TestRefreshWaitsForAStraggler: one of three has lost the lock when another one is about to grant it. Two of three have it.
 func TestRefreshWaitsForAStraggler(t *testing.T) {
 	t.Parallel()
-	servers, proxies, clients := proxied(t, 3)
+	servers, proxies, clients := proxied(t)
 	m := newManager(t, nil, lock.WithNodes(clients...), lock.WithRenewal(false))
 	warmUp(t, m)
 	proxies[0].SetLatency(100 * time.Millisecond)
@@ -28,7 +28,7 @@ func TestRefreshWaitsForAStraggler(t *testing.T) {
 func TestFailedRefreshIsMended(t *testing.T) {
 	t.Parallel()
 	const ttl = 9 * time.Second
-	servers, proxies, clients := proxied(t, 3)
+	servers, proxies, clients := proxied(t)
 	m := newManager(t, nil, lock.WithNodes(clients...), lock.WithRenewal(false), lock.WithNodeTimeout(300*time.Millisecond))
 	warmUp(t, m)
 	l := acquire(t, m, "job", ttl)
