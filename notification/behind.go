@@ -12,6 +12,7 @@ type reading struct {
 	until  journal.Position // as far as this at least
 	gone   bool             // the event at from is no longer in the journal, which goes on behind its offset at best
 	filter *filter          // tells what was delivered before; nil if nothing behind from was
+	forked bool             // the journal may not have the events that positions are those of
 	// sparesLive says that those that are live have missed nothing.
 	sparesLive bool
 }
@@ -30,17 +31,19 @@ func (s *Subscription) readOn(r reading) bool {
 	at := r.from
 	switch {
 	case r.filter != nil:
-		// Of those before the place, a subscription that is behind has still some in front of it.
 		had := journal.End()
 		if s.state == behind {
-			if had = s.at; s.at.Less(at) {
-				at = s.at
-			}
+			had = s.at
+		}
+		if s.state == behind && (!r.forked || s.at.Less(at)) {
+			at = s.at // of those before the place, it has still some in front of it
+		} else {
+			s.loose = true
 		}
 		if len(s.changes) == maxChanges {
 			s.changes = s.changes[1:]
 		}
-		s.changes, s.loose = append(s.changes, change{r.filter, had}), true
+		s.changes = append(s.changes, change{r.filter, had})
 	case r.gone:
 		// What comes next may have a lower time; that nothing is missing is told by its offset.
 		at.Offset = s.at.Offset

@@ -17,10 +17,12 @@ import (
 	"github.com/compozy/cache/notification/internal/journal"
 )
 
-// How often full buffers are looked at. Receiving from a Go channel wakes nobody.
+// How often full buffers are looked at: receiving from a Go channel wakes nobody. One that is emptied quickly is looked at
+// often, and others the less often the more there are.
 const (
-	minCatchUpPause = 2 * time.Millisecond
+	minCatchUpPause = 50 * time.Microsecond
 	maxCatchUpPause = 100 * time.Millisecond
+	quickly         = 2 * time.Millisecond
 	perFull         = 2 * time.Microsecond
 )
 
@@ -154,8 +156,8 @@ func (c *catchup) work(ctx context.Context) {
 	}
 }
 
-// round serves those that find what they need in memory, and reads one part for the others. It reports whether anybody with
-// room is waiting, and whether anybody got further.
+// round serves those that find what they need in memory, and reads one part for the others. It reports whether anybody is
+// waiting who has room or may soon have some, and whether anybody got further.
 func (c *catchup) round(ctx context.Context) (waiting, progress bool) {
 	c.rounds++
 	here, generation := c.frontier.at()
@@ -168,7 +170,8 @@ func (c *catchup) round(ctx context.Context) (waiting, progress bool) {
 	inside := make(map[*part][]*Subscription)
 	var outside []*Subscription
 	var from []journal.Position
-	for _, s := range c.ready() {
+	ready, waiting := c.ready()
+	for _, s := range ready {
 		at, _, gone := s.needs()
 		if gone || s.caughtUp() {
 			c.done(s)
@@ -204,12 +207,14 @@ func (c *catchup) round(ctx context.Context) (waiting, progress bool) {
 	return waiting, c.serve(p, outside, here.upTo()) || progress
 }
 
-// ready returns the subscriptions that have room. Those that have none are looked at less often the more there are.
-func (c *catchup) ready() []*Subscription {
+// ready returns the subscriptions that have room, and whether others may soon have some.
+func (c *catchup) ready() (subs []*Subscription, soon bool) {
 	c.mu.Lock()
-	subs := slices.Collect(maps.Keys(c.subs))
+	subs = slices.Collect(maps.Keys(c.subs))
 	c.mu.Unlock()
-	all := !time.Now().Before(c.look)
+	var quick []*Subscription
+	now := time.Now()
+	all := !now.Before(c.look)
 	if all {
 		subs = slices.AppendSeq(subs, maps.Keys(c.full))
 		clear(c.full)
@@ -217,31 +222,38 @@ func (c *catchup) ready() []*Subscription {
 	before := len(subs)
 	subs = slices.DeleteFunc(subs, func(s *Subscription) bool {
 		_, room, gone := s.needs()
-		if room || gone {
+		switch {
+		case room || gone:
+			s.fullSince = time.Time{}
 			return false
+		case s.fullSince.IsZero():
+			s.fullSince = now
+			c.settle(s)
 		}
-		c.full[s] = struct{}{}
-		c.settle(s)
+		if now.Sub(s.fullSince) < quickly {
+			quick = append(quick, s)
+		} else {
+			c.full[s] = struct{}{}
+		}
 		return true
 	})
 	c.mu.Lock()
 	for s := range c.full {
 		delete(c.subs, s)
 	}
-	for _, s := range subs {
+	for _, s := range slices.Concat(subs, quick) {
 		c.subs[s] = struct{}{}
 	}
 	c.mu.Unlock()
 	if all {
-		if before == len(c.full) {
-			c.pause = min(2*c.pause, maxCatchUpPause)
-		} else {
-			c.pause = minCatchUpPause
+		c.pause *= 2
+		if before > len(c.full) {
+			c.pause = 0
 		}
-		c.pause = min(max(c.pause, time.Duration(len(c.full))*perFull), maxCatchUpPause)
-		c.look = time.Now().Add(c.pause)
+		c.pause = min(max(c.pause, quickly, time.Duration(len(c.full))*perFull), maxCatchUpPause)
+		c.look = now.Add(c.pause)
 	}
-	return subs
+	return subs, len(quick) > 0
 }
 
 // next returns where to read next: like a lift, in one direction past all that wait, and then again from the beginning.

@@ -162,7 +162,7 @@ func TestFilterTellsWhereTheHoleIs(t *testing.T) {
 	here.limit = posOf(12)
 	c.frontier.reset(here)
 	require.True(t, s.missed(GapRolledBack, journal.End()))
-	require.True(t, s.readOn(reading{from: posOf(1), until: here.limit, filter: f}))
+	require.True(t, s.readOn(reading{from: posOf(1), until: here.limit, filter: f, forked: true}))
 	c.settleAll()
 	for _, number := range []uint64{5, 6, 7, 11, 12} {
 		m := <-s.messages

@@ -118,8 +118,11 @@ func (d *dispatcher) open(s *feed.Session, payload string) {
 	if !pos.IsZero() && !d.highest.Less(pos) && d.isSuspect(&c.envelope) {
 		d.log.Warn("notification: event IDs went backwards, recovering")
 		now := *c
-		d.recover(s, true)
-		*c = now
+		recovered := d.recover(s, true)
+		if *c = now; !recovered {
+			c.skip = true // what comes next finds out what it was
+			return
+		}
 		d.bridged = !d.highest.Less(pos) // nothing has become of the journal
 	}
 	switch {
@@ -267,7 +270,7 @@ func (d *dispatcher) join(subs []*Subscription, afterBeat bool) {
 		case !afterBeat:
 			again = true
 			continue
-		case s.resume(d.returned):
+		case s.resume(d.returned, d.frontier):
 			resumed = append(resumed, s)
 		}
 		d.topics.joined(s)

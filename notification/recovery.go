@@ -139,35 +139,35 @@ func (d *dispatcher) hold() {
 }
 
 // recover finds out what became of the journal, and makes subscriptions read what they have missed: between two sessions,
-// or on a running one on which the journal changed.
-func (d *dispatcher) recover(s *feed.Session, running bool) {
+// or on a running one on which the journal changed. It reports whether it could.
+func (d *dispatcher) recover(s *feed.Session, running bool) bool {
 	for failures := 1; ; failures++ {
 		now, err := d.look(s)
 		switch {
 		case err == nil && now.Identity.LinkDown:
 			d.hold()
-			return
+			return false
 		case err == nil:
 			d.recovering.Over(d.log, "notification: recovery succeeds again")
 			d.accept(s, &now, running)
 			d.opened(s)
-			return
+			return true
 		case isOver(s):
-			return // the next session tries again
+			return false // the next session tries again
 		}
 		d.recovering.Log(d.log, zap.WarnLevel, "notification: recovery failed", zap.Error(err))
 		if permanent(err) {
 			// Live delivery is worth more than none, and the subscribers know.
 			d.goWithout(s)
 			d.opened(s)
-			return
+			return true
 		}
 		timer := time.NewTimer(redisx.Backoff(failures, minRecoveryPause, maxRecoveryPause))
 		select {
 		case <-timer.C:
 		case <-s.Done():
 			timer.Stop()
-			return
+			return false
 		}
 	}
 }
@@ -266,7 +266,7 @@ func (d *dispatcher) accept(s *feed.Session, now *journal.Now, running bool) {
 		d.missed(GapUnreadable, behind) // those that were live while the journal could not be read
 		r.from = end
 	case v.Reason == journal.Wiped, v.Reason == journal.RolledBack:
-		r.from = v.From
+		r.from, r.forked = v.From, true
 		r.filter = d.ring.filter(k.seen)
 		if v.Reason == journal.RolledBack {
 			r.filter.common = k.verified.Pos

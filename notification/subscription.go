@@ -82,6 +82,8 @@ type Subscription struct {
 	changes []change         // of the journal since it was live
 	start   journal.Position // nothing up to here is for it
 	waiting bool             // its buffer was full when it was last offered something
+
+	fullSince time.Time // when the catch-up found it so; nobody else touches it
 }
 
 func newSubscription(c *common, pattern string) *Subscription {
@@ -272,9 +274,10 @@ func (s *Subscription) begin(at journal.Position) {
 	close(s.ready)
 }
 
-// resume makes a subscription read the journal from where it wants to begin, up to the end at least. It reports whether it
-// does: the status is nil if nothing is known of the journal.
-func (s *Subscription) resume(now *journal.Status) bool {
+// resume makes a subscription read the journal from where it wants to begin, as far as the connection has come at least:
+// what came before the session was up was left to the journal. It reports whether it does. The status is that of the last
+// heartbeat, nil if that tells nothing.
+func (s *Subscription) resume(now *journal.Status, here *frontier) bool {
 	s.topic.mu.Lock()
 	defer s.topic.mu.Unlock()
 	s.mu.Lock()
@@ -289,7 +292,8 @@ func (s *Subscription) resume(now *journal.Status) bool {
 	if now == nil {
 		return true
 	}
-	s.until = endPosition(now)
+	passed, _ := here.at()
+	s.until = later(endPosition(now), passed.limit)
 	switch {
 	case !s.until.Less(s.at):
 	case s.until.Offset == s.at.Offset && s.at.Offset > 0:
