@@ -150,7 +150,18 @@ func (k *keeper) forget(l *RedisLock) {
 	delete(k.held, l)
 }
 
-// bounded returns a context for a call that began then: it ends with ctx, and after the timeout.
+// bounded returns a context for a call that began then: it ends with ctx, and after the timeout. At the deadline of ctx it
+// ends by itself, as that of another package may be late.
 func bounded(ctx context.Context, begin time.Time, timeout time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithDeadline(ctx, begin.Add(timeout))
+	end := begin.Add(timeout)
+	if deadline, ok := ctx.Deadline(); ok && deadline.Before(end) {
+		return context.WithDeadline(undated{ctx}, deadline)
+	}
+	return context.WithDeadline(ctx, end)
 }
+
+// undated is a context whose deadline is somebody else's matter.
+type undated struct{ context.Context } //nolint:containedctx // it is one
+
+// Deadline implements context.Context.
+func (undated) Deadline() (time.Time, bool) { return time.Time{}, false }
