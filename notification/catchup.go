@@ -228,8 +228,8 @@ func (c *catchup) ready() (subs []*Subscription, soon bool) {
 			return false
 		case s.fullSince.IsZero():
 			s.fullSince = now
-			c.settle(s)
 		}
+		c.settle(s) // a recovery waits for none of these
 		if now.Sub(s.fullSince) < quickly {
 			quick = append(quick, s)
 		} else {

@@ -65,17 +65,22 @@ func (p *part) behind(at journal.Position) int {
 	return sort.Search(len(p.entries), func(i int) bool { return at.Less(p.entries[i].Pos) })
 }
 
-// follows reports whether nothing is missing between a position and what the part has behind it.
+// follows reports whether nothing is missing between a position and what the part has behind it. Where events of the part are
+// in front of the position as well, it has to fit between the two by its offset, or it is of another epoch.
 func (p *part) follows(at journal.Position) bool {
 	i := p.behind(at)
 	switch {
-	case i > 0:
-		return true // an event in front of it is there
-	case len(p.entries) == 0:
+	case i == 0 && len(p.entries) == 0:
 		return at.Offset == p.offset
-	default:
+	case i == 0:
 		first := &p.entries[0]
 		return first.Start() == at.Offset || first.Pos.Offset == at.Offset+1 || first.Size == 0
+	case at.Offset < p.entries[i-1].Pos.Offset:
+		return false
+	case i < len(p.entries):
+		return at.Offset < p.entries[i].Pos.Offset || p.entries[i].Size == 0
+	default:
+		return p.more || at.Offset <= p.offset
 	}
 }
 

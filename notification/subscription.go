@@ -295,11 +295,11 @@ func (s *Subscription) resume(now *journal.Status, here *frontier) bool {
 	passed, _ := here.at()
 	s.until = later(endPosition(now), passed.limit)
 	switch {
-	case !s.until.Less(s.at):
+	case !s.until.Less(s.at) && s.at.Offset <= s.until.Offset:
 	case s.until.Offset == s.at.Offset && s.at.Offset > 0:
 		s.at.Ms = 0 // it expired, and nothing has come since
 	default:
-		// It has not come so far: it is a younger one, and all of it is new.
+		// It has not come so far: it is another one, and all of it is new.
 		s.tell(Gap{Reason: GapTrimmed})
 		s.at, s.start, s.loose = journal.Position{}, journal.Position{}, true
 	}
