@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -159,6 +160,16 @@ type (
 	Policy = notification.Policy
 	// Outgoing is an event for PublishBatch: a *WorkflowEvent, a *TaskEvent, or To.
 	Outgoing = notification.Outgoing
+	// HandleOption is an option of Handle and Consume: notification.WithReady.
+	HandleOption = notification.HandleOption
+	// ConsumeOption is an option of Consume: notification.WithMaxAttempts and so on.
+	ConsumeOption = notification.ConsumeOption
+	// Consumer is what Consume needs of a NotificationSystem.
+	Consumer = notification.Consumer
+	// ConsumeSettings are what the options of Consume set.
+	ConsumeSettings = notification.ConsumeSettings
+	// DeadLetter is an event that a group of Consume has given up.
+	DeadLetter = notification.DeadLetter
 	// NotificationOption is an option of NewRedisNotificationSystem:
 	// notification.WithPolicy and so on.
 	NotificationOption = notification.Option
@@ -208,6 +219,8 @@ var (
 	ErrSlowSubscriber = notification.ErrSlowSubscriber
 	// ErrNotLive means that subscriptions exist, but do not receive just now.
 	ErrNotLive = notification.ErrNotLive
+	// ErrPermanent matches what Permanent returns.
+	ErrPermanent = notification.ErrPermanent
 	// ErrNoHistory means that the journal is needed, but history is switched off.
 	ErrNoHistory = notification.ErrNoHistory
 )
@@ -217,11 +230,58 @@ var (
 func Decode[T any](m *Message) (T, error) { return notification.Decode[T](m) }
 
 // Handle subscribes and calls a function with each event, decoded, until ctx ends.
-func Handle[T any](ctx context.Context, n NotificationSystem, pattern string, handle func(context.Context, T) error) error {
-	return notification.Handle(ctx, n, pattern, handle)
+func Handle[T any](
+	ctx context.Context, n NotificationSystem, pattern string, handle func(context.Context, T) error, opts ...HandleOption,
+) error {
+	return notification.Handle(ctx, n, pattern, handle, opts...)
 }
 
-// MessageFrom returns the message that a function called by Handle works on.
+// Consume shares the events of a channel or glob among all that name the same group, and
+// calls a function with each, decoded, at least once.
+func Consume[T any](
+	ctx context.Context, n NotificationSystem, group, pattern string, handle func(context.Context, T) error,
+	opts ...ConsumeOption,
+) error {
+	return notification.Consume(ctx, n, group, pattern, handle, opts...)
+}
+
+// Options of Consume, the first also of Handle. Package notification says more on each.
+
+// WithReady has a function called once what is published from then on is handled.
+func WithReady(ready func()) HandleOption { return notification.WithReady(ready) }
+
+// WithMaxAttempts sets how often an event is tried before it goes to the dead letters.
+func WithMaxAttempts(n int) ConsumeOption { return notification.WithMaxAttempts(n) }
+
+// WithBackoff sets after which time an event comes again that failed, and the longest.
+func WithBackoff(first, longest time.Duration) ConsumeOption {
+	return notification.WithBackoff(first, longest)
+}
+
+// WithClaimAfter sets when the events of a process without a sign of life are taken over.
+func WithClaimAfter(d time.Duration) ConsumeOption { return notification.WithClaimAfter(d) }
+
+// WithConcurrency sets how many events are handled at the same time.
+func WithConcurrency(n int) ConsumeOption { return notification.WithConcurrency(n) }
+
+// WithDeadLetters sets how many dead letters a group keeps.
+func WithDeadLetters(n int) ConsumeOption { return notification.WithDeadLetters(n) }
+
+// WithFrom sets where a new group begins.
+func WithFrom(eventID string) ConsumeOption { return notification.WithFrom(eventID) }
+
+// WithOnGap has a function called when events may be missing.
+func WithOnGap(onGap func(Gap)) ConsumeOption { return notification.WithOnGap(onGap) }
+
+// Permanent returns an error with which a function called by Consume says that another
+// attempt would change nothing.
+func Permanent(err error) error { return notification.Permanent(err) }
+
+// AttemptFrom returns how often the event that a function called by Consume works on was
+// handed out by now.
+func AttemptFrom(ctx context.Context) int { return notification.AttemptFrom(ctx) }
+
+// MessageFrom returns the message that a function called by Handle or Consume works on.
 func MessageFrom(ctx context.Context) (*Message, bool) { return notification.MessageFrom(ctx) }
 
 // Literal returns a glob that matches the text and nothing else, to be a part of a

@@ -29,6 +29,9 @@ func TestProbeCallsWhatScriptsCall(t *testing.T) {
 			if err != nil || filepath.Ext(path) != ".lua" {
 				return err
 			}
+			if filepath.Base(filepath.Dir(path)) == "group" {
+				return nil // not everybody needs them: see TestConsumePermissions
+			}
 			scripts++
 			source, err := os.ReadFile(path)
 			require.NoError(t, err)

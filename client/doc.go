@@ -40,7 +40,8 @@
 //	+eval +evalsha +get +set +exists +del +pttl +pexpire +incr +time
 //	+zadd +zrem +zrange +zrank +zcard +zpopmin
 //	+publish +subscribe +ping
-//	+xadd +xdel +xtrim +xlen +xrange +xrevrange +hincrby +hget +hmget +hset +hsetnx +multi +exec
+//	+xadd +xdel +xtrim +xlen +xrange +xrevrange +hincrby +hget +hmget +hset +hsetnx
+//	+multi +exec
 //	+psubscribe +unsubscribe +punsubscribe
 //
 // A lock node needs the first three lines, and of the channels &<prefix>lock:inbox:* only.

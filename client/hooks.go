@@ -44,10 +44,14 @@ func (h guardHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// ProcessPipelineHook changes nothing. Unlike the others it is called for every
-// pipeline, so a function made here would be an allocation each time.
+// ProcessPipelineHook gives the error of a pipeline that was not sent to its commands. The gate was passed, or is another's.
 func (h guardHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		redisx.SetErrs(cmds, nil)
+		err := next(ctx, cmds)
+		redisx.Unsent(cmds, err)
+		return err
+	}
 }
 
 // commandHook also measures what the application sends. It must not allocate, since it runs

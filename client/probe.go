@@ -244,6 +244,7 @@ type answers struct {
 	table         *redis.Cmd       // of COMMAND, which only a Cluster is asked for
 	byHash        *redis.Cmd       // of the probe's script
 	whole         *redis.Cmd       // of the same, sent in full; nil if it was not
+	multi, exec   *redis.Cmd       // of a transaction without commands, by which events are read; nil likewise
 }
 
 // ask sends all questions at once on one connection of the pool, so that a distant server
@@ -263,6 +264,9 @@ func (s *server) ask(ctx context.Context, t target) answers {
 		a.byHash = s.script.EvalSha(ctx, pipe, []string{t.key}, s.channel(), 0)
 		if !s.fit.Load() { // both ways need to work, and all commands
 			a.whole = s.script.Eval(ctx, pipe, []string{t.key}, s.channel(), 1)
+			if !s.endpoint.lockNode {
+				a.multi, a.exec = pipe.Do(ctx, "multi"), pipe.Do(ctx, "exec")
+			}
 		}
 		return nil
 	})
@@ -291,6 +295,9 @@ func (s *server) probed(ctx context.Context, t target, said answers) error {
 	}
 	if redisx.IsUnknownScript(err) || s.endpoint.mode == modeCluster && isRedirect(err) {
 		err = s.script.Eval(ctx, s.client, []string{t.key}, s.channel(), thorough).Err()
+	}
+	if said.multi != nil {
+		err = cmp.Or(err, said.multi.Err(), said.exec.Err())
 	}
 	return err
 }

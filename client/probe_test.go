@@ -112,7 +112,7 @@ func TestDocumentedPermissions(t *testing.T) {
 	t.Parallel()
 	srv, set := redistest.Start(t), redistest.StartCluster(t, 3)
 	const check = "+eval +evalsha +get +set +exists +del +pttl +pexpire +incr +time +zcard +zpopmin " +
-		"+zadd +zrem +zrange +zrank +xadd +xdel +xtrim +xlen +xrange +xrevrange +hincrby +hget +hmget +hset +hsetnx +publish +subscribe +psubscribe +unsubscribe +punsubscribe +ping &cache:*"
+		"+zadd +zrem +zrange +zrank +xadd +xdel +xtrim +xlen +xrange +xrevrange +hincrby +hget +hmget +hset +hsetnx +multi +exec +publish +subscribe +psubscribe +unsubscribe +punsubscribe +ping &cache:*"
 	for name, test := range map[string]struct {
 		cfg   config.Config
 		rules string

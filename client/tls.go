@@ -228,8 +228,9 @@ func (s *server) tlsTrouble(ctx context.Context, err error) error {
 	return nil
 }
 
-// handshakeTime is how long takesHandshake and alert wait for a server that has nothing to say.
-const handshakeTime = 500 * time.Millisecond
+// handshakeTime is how long takesHandshake and alert wait for a server that has nothing to say: two round trips over a link
+// on which each takes half a second.
+const handshakeTime = time.Second
 
 // takesHandshake reports whether the server at addr speaks TLS, as one that asks for a
 // certificate does too. Nothing is sent to it: whose it is does not matter.

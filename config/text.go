@@ -60,7 +60,7 @@ func fault(f field, s string) string {
 	case strings.ContainsAny(s, "\r\n"):
 		return "a line break in it"
 	case f.secret && hasControl(s):
-		return "a control character in it"
+		return "a control character in it; a password that has one is given by Credentials"
 	case isQuoted(s):
 		return "quotes around it"
 	case f.secret && isPlaceholder(s), !f.secret && !f.url && hasPlaceholder(s):

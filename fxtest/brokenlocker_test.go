@@ -260,6 +260,20 @@ func TestLockerContractNotices(t *testing.T) {
 				return nil
 			}
 		}},
+		"a closed Locker ignores the context": {"closing wakes those who wait", func(m *brokenLocker) {
+			m.try = func(ctx context.Context, resource string, ttl time.Duration) (lock.FencedLock, error) {
+				l, err := m.LockManager.TryAcquire(context.WithoutCancel(ctx), resource, ttl)
+				return m.broken(l, err)
+			}
+		}},
+		"Close takes a nil context": {"closing wakes those who wait", func(m *brokenLocker) {
+			m.closing = func(ctx context.Context) error {
+				if ctx == nil {
+					return nil
+				}
+				return m.LockManager.Close(ctx)
+			}
+		}},
 		"WithLock without a lock": {"WithLock runs its function under the lock", func(m *brokenLocker) {
 			m.withLock = func(ctx context.Context, resource string, ttl time.Duration, fn func(context.Context, lock.FencedLock) error) error {
 				l, err := m.LockManager.TryAcquire(ctx, resource, ttl)

@@ -91,10 +91,10 @@ func check(ctx context.Context, resource string, ttl time.Duration) error {
 // ready returns why nothing can be acquired now, whoever holds what. The caller holds mu.
 func (m *LockManager) ready(ctx context.Context, resource string) error {
 	switch {
-	case m.closed:
-		return lock.ErrManagerClosed
 	case ctx.Err() != nil:
 		return contextError(ctx, "acquire", resource)
+	case m.closed:
+		return lock.ErrManagerClosed
 	case m.failure != nil:
 		return &lock.RedisError{Op: "acquire", Resource: resource, Err: m.failure}
 	}
@@ -219,8 +219,12 @@ func (m *LockManager) Granted() []string {
 
 // Close wakes those who wait with lock.ErrManagerClosed, releases what is held,
 // notifies the holders with the same error and refuses further acquisitions. It
-// returns nil, and may be repeated.
-func (m *LockManager) Close(context.Context) error {
+// returns nil, also if ctx has ended, and may be repeated. A nil ctx is refused with a
+// *lock.ArgumentError.
+func (m *LockManager) Close(ctx context.Context) error {
+	if ctx == nil {
+		return &lock.ArgumentError{Argument: "ctx", Reason: "is nil"}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.closed = true

@@ -138,7 +138,13 @@ func TestFakeLockManagerCloses(t *testing.T) {
 	assert.ErrorIs(t, context.Cause(l.Context()), lock.ErrManagerClosed)
 	assert.ErrorIs(t, l.Release(t.Context()), lock.ErrManagerClosed)
 	assert.ErrorIs(t, l.Release(t.Context()), lock.ErrLockNotHeld)
-	_, err := m.Acquire(t.Context(), "a", time.Minute)
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := m.Acquire(cancelled, "a", time.Minute)
+	require.ErrorIs(t, err, context.Canceled, "as that of Redis")
+	var noContext context.Context
+	require.ErrorIs(t, m.Close(noContext), lock.ErrInvalidArgument)
+	_, err = m.Acquire(t.Context(), "a", time.Minute)
 	require.ErrorIs(t, err, lock.ErrManagerClosed)
 	assert.Empty(t, m.Held())
 }

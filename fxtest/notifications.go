@@ -46,6 +46,7 @@ type NotificationSystem struct {
 	mu          sync.Mutex // guards what follows and the state of all subscribers
 	subscribers []*Subscriber
 	published   []Event
+	groups      map[string]*group // of notification.Consume, by name
 	failure     error
 	closed      bool
 	last        eventID
@@ -185,6 +186,9 @@ func (s *NotificationSystem) publish(ctx context.Context, argument string, v any
 	event.Payload += string(body[1:])
 	s.published = append(s.published, event)
 	s.deliver(event)
+	for _, g := range s.groups {
+		g.add(event)
+	}
 	return nil
 }
 
@@ -210,13 +214,26 @@ func (s *NotificationSystem) Inject(channel, payload string) int {
 
 // Miss reports to every subscriber that events may be missing, for the reason given, as
 // after a failover or a cut: at once through Gaps, and by Message.Gap of the next
-// message. What is published arrives all the same.
+// message. One member of each group of notification.Consume is called with the gap. What is published arrives all the same.
 func (s *NotificationSystem) Miss(reason notification.GapReason) {
+	for _, onGap := range s.miss(reason) {
+		onGap(notification.Gap{Reason: reason, Time: time.Now()})
+	}
+}
+
+// miss reports a gap to the subscribers, and returns what is to be called with it.
+func (s *NotificationSystem) miss(reason notification.GapReason) (onGap []func(notification.Gap)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, sub := range s.subscribers {
 		sub.miss(reason)
 	}
+	for _, g := range s.groups {
+		if len(g.members) > 0 && g.members[0].set.OnGap != nil {
+			onGap = append(onGap, g.members[0].set.OnGap)
+		}
+	}
+	return onGap
 }
 
 // deliver hands event to each subscriber that matches one of its channels, once.
@@ -362,6 +379,11 @@ func (s *NotificationSystem) Close() error {
 	s.closed = true
 	for _, sub := range slices.Clone(s.subscribers) {
 		sub.end(notification.ErrClosed)
+	}
+	for _, g := range s.groups {
+		for _, m := range g.members {
+			m.cancel(notification.ErrClosed)
+		}
 	}
 	return nil
 }

@@ -224,6 +224,13 @@ func lockerClose(t testing.TB, m lock.Locker) {
 	wantNoFencedLock(t, l, err, lock.ErrManagerClosed)
 	l, err = m.TryAcquire(t.Context(), resource, contractTTL)
 	wantNoFencedLock(t, l, err, lock.ErrManagerClosed)
+	cancel() // the end of the caller's context comes first
+	l, err = m.AcquireWait(ctx, resource, contractTTL)
+	wantNoFencedLock(t, l, err, context.Canceled)
+	l, err = m.TryAcquire(ctx, resource, contractTTL)
+	wantNoFencedLock(t, l, err, context.Canceled)
+	var noContext context.Context
+	wantError(t, closer.Close(noContext), lock.ErrInvalidArgument, "Close with a nil context")
 }
 
 // wantNoFencedLock is wantNoLock for the richer results.

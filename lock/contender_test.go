@@ -16,7 +16,7 @@ import (
 )
 
 // argsToWait is how many arguments the command has that runs the script for waiting, and no other.
-const argsToWait = 13
+const argsToWait = 14
 
 // TestCallersOutlastAFailureBetweenTwoTurns: one of them has got the lock, and the ask for the next one fails.
 func TestCallersOutlastAFailureBetweenTwoTurns(t *testing.T) {
@@ -31,7 +31,7 @@ func TestCallersOutlastAFailureBetweenTwoTurns(t *testing.T) {
 			return false
 		}
 		// Who is queued may ask once more at any time. That must not fail, or it gives up its name and never gets the lock.
-		name := cmd.Args()[9]
+		name := cmd.Args()[10]
 		if !on.Load() {
 			queued.Store(name)
 			return false

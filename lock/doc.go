@@ -68,9 +68,12 @@
 // they took, at least 50ms. A node that is late may refuse the next one for a moment; waiting copes with it. The token is
 // the largest that a granting master gave, and is on a majority before the holder sees it.
 //
-// A master that was restarted empty gets the locks back that a majority confirms, with their next automatic renewal. Until
+// A master that was restarted empty gets the locks back that a majority confirms, with their next renewal or Refresh. Until
 // then it grants them to anybody, so that two could have a majority: a master that may have lost its data has to stay away
-// for as long as the longest TTL.
+// for as long as the longest TTL. A master that has failed to grant, extend or set a lock is asked again by itself: after
+// 3s, or a third of the TTL if that is shorter, and then less and less often, up to every third of the TTL, also if the lock
+// is not renewed. It does not count for the lock before the next renewal or Refresh, when it has confirmed that it has the
+// lock, and has extended it like the others; nothing else moves the end of a lock.
 //
 // A split is a refusal, ErrLockNotAcquired, whether all masters have answered or only a majority of them: the resource is
 // contended, though perhaps nobody has it. ErrRedis is left to mean that no majority has answered.
@@ -124,15 +127,17 @@
 //
 // # Keys
 //
-// With the default prefix the lock of the resource r is the key cache:lock:{r}, which contains the holder's value; beside it
-// are cache:lock:{r}:fence (the token), and while somebody waits cache:lock:{r}:queue, and after a release
-// cache:lock:{r}:next. The braces keep them on one node of a cluster. Managers listen on the channels cache:lock:inbox:*.
+// With the default prefix the lock of the resource r is the key cache:lock:{r}, which contains the holder's value, "#" and
+// the number of the try that has set it; beside it are cache:lock:{r}:fence (the token), and while somebody waits
+// cache:lock:{r}:queue, and after a release cache:lock:{r}:next. The braces keep them on one node of a cluster. Managers
+// listen on the channels cache:lock:inbox:*.
 //
 // # Internals
 //
 // A [RedisLockManager] talks to a store: one Redis (internal/store), or a quorum of them (internal/quorum), which asks all
-// of its nodes in parallel, through redsync where it acquires, releases or refreshes. The keeper makes a lock of what the
-// store has granted; the lock ends itself in time (lease.go), and the renewer has the store extend all locks that are due.
-// The queue has a contender for each resource that callers of the process wait for, which asks the store on behalf of all
-// of them; the inbox brings it the messages.
+// of its nodes in parallel, through redsync where it acquires, releases or refreshes. Each try to set a lock has a value of
+// its own, and only one that the server has confirmed is ever extended: whatever else arrives, late or twice, ends with its
+// first grant. The keeper makes a lock of what the store has granted; the lock ends itself in time (lease.go), and the
+// renewer has the store extend all locks that are due. The queue has a contender for each resource that callers of the
+// process wait for, which asks the store on behalf of all of them; the inbox brings it the messages.
 package lock

@@ -31,6 +31,7 @@ type keeper struct {
 	renewer *renewer
 	prefix  string
 	id      string // distinguishes the values of processes
+	nodes   int    // how many servers a lock lives on
 
 	mu   sync.Mutex // guards held
 	held map[*RedisLock]struct{}
@@ -40,7 +41,7 @@ func newKeeper(set settings, s locks) *keeper {
 	m := means{store: s, metrics: newMetrics(set.name), log: set.logger, calls: newTasks(), timeouts: set.timeouts}
 	return &keeper{
 		means: m, trace: newTracer(set.tracing), renewer: newRenewer(m), prefix: set.prefix, id: rand.Text()[:16],
-		held: make(map[*RedisLock]struct{}),
+		nodes: len(set.nodes), held: make(map[*RedisLock]struct{}),
 	}
 }
 
@@ -62,11 +63,10 @@ type attempt struct {
 	claim    store.Claim // with the TTL that was asked for
 	sent     time.Time   // before the command was sent: from here the TTL counts
 	acquired time.Time   // when the reply was there
-	repeated bool        // see store.Reply
 }
 
 func (k *keeper) attempt(r request, sent time.Time) attempt {
-	claim := store.Claim{Keys: store.NewKeys(k.prefix, r.resource), Value: k.newValue(r.call.owner), TTL: r.ttl}
+	claim := store.NewClaim(store.NewKeys(k.prefix, r.resource), k.newValue(r.call.owner), r.ttl, k.nodes)
 	return attempt{request: r, claim: claim, sent: sent}
 }
 
@@ -82,7 +82,7 @@ func (k *keeper) newValue(owner string) string {
 
 // granted notes what was granted, and reports whether that can be relied on still. If not it is taken back.
 func (k *keeper) granted(a *attempt, r store.Reply) bool {
-	a.claim.Token, a.claim.Sure, a.repeated, a.acquired = r.Token, r.Sure, r.Repeated, time.Now()
+	a.claim.Token, a.acquired = r.Token, time.Now()
 	if remaining(a.until(), a.acquired) > 0 {
 		return true
 	}
@@ -96,16 +96,13 @@ func (a *attempt) until() time.Time { return a.sent.Add(validity(min(a.claim.TTL
 // keep makes a lock and starts what keeps it. It returns ErrManagerClosed, and takes the lock back, if it is too late.
 func (k *keeper) keep(a attempt) (*RedisLock, error) {
 	l := &RedisLock{
-		keeper: k, resource: a.resource, claim: a.claim, call: a.call, acquired: a.acquired, repeated: a.repeated,
-		sure: a.claim.Sure, index: -1,
+		keeper: k, resource: a.resource, claim: a.claim, call: a.call, acquired: a.acquired, plan: plan{index: -1},
 	}
 	if a.call.holdAtLeast > 0 {
 		l.claim.KeepUntil = a.acquired.Add(a.call.holdAtLeast)
 	}
-	if a.call.maxHold > 0 {
-		l.end = a.acquired.Add(a.call.maxHold)
-	}
-	l.until = l.limit(a.until())
+	l.end = l.endFrom(a.sent)
+	l.until = limit(a.until(), l.end)
 	if !k.add(l) {
 		k.store.Reap(a.claim, store.Unwanted)
 		return nil, ErrManagerClosed
@@ -153,7 +150,18 @@ func (k *keeper) forget(l *RedisLock) {
 	delete(k.held, l)
 }
 
-// bounded returns a context for a call that began then: it ends with ctx, and after the timeout.
+// bounded returns a context for a call that began then: it ends with ctx, and after the timeout. At the deadline of ctx it
+// ends by itself, as that of another package may be late.
 func bounded(ctx context.Context, begin time.Time, timeout time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithDeadline(ctx, begin.Add(timeout))
+	end := begin.Add(timeout)
+	if deadline, ok := ctx.Deadline(); ok && deadline.Before(end) {
+		return context.WithDeadline(undated{ctx}, deadline)
+	}
+	return context.WithDeadline(ctx, end)
 }
+
+// undated is a context whose deadline is somebody else's matter.
+type undated struct{ context.Context } //nolint:containedctx // it is one
+
+// Deadline implements context.Context.
+func (undated) Deadline() (time.Time, bool) { return time.Time{}, false }

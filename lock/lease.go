@@ -37,10 +37,22 @@ func remaining(until, now time.Time) time.Duration {
 	return min(until.Sub(now), until.Round(0).Sub(now.Round(0)))
 }
 
-// limit returns the earlier of a time and the end that WithMaxHold sets.
-func (l *RedisLock) limit(t time.Time) time.Time {
-	if !l.end.IsZero() && l.end.Before(t) {
-		return l.end
+// endFrom returns beyond which time a lock does not last that was acquired or refreshed then, whatever else extends it:
+// its TTL if it is not renewed, and what WithMaxHold says. It is zero if there is no such time.
+func (l *RedisLock) endFrom(t time.Time) (end time.Time) {
+	if l.call.maxHold > 0 {
+		end = l.acquired.Add(l.call.maxHold)
+	}
+	if !l.call.renewal {
+		end = limit(t.Add(l.claim.TTL), end)
+	}
+	return end
+}
+
+// limit returns the earlier of a time and an end, which may be zero.
+func limit(t, end time.Time) time.Time {
+	if !end.IsZero() && end.Before(t) {
+		return end
 	}
 	return t
 }
@@ -50,10 +62,11 @@ type extension struct {
 	lock  *RedisLock
 	claim store.Claim // with the TTL to set
 	sent  time.Time
+	end   time.Time // of the lock, if the attempt succeeds
 }
 
 // extension returns what to send to extend a held lock, or an error that says why it is not held. A lock that has to end
-// is not made to last much longer than that.
+// is not made to last much longer than that; only a refresh moves the end.
 func (l *RedisLock) extension(op string, now time.Time) (extension, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -63,10 +76,12 @@ func (l *RedisLock) extension(op string, now time.Time) (extension, error) {
 	case remaining(l.until, now) <= 0:
 		return extension{}, lostError(op, l.resource, ErrLockExpired) // the timer is late
 	}
-	x := extension{lock: l, claim: l.claim, sent: now}
-	x.claim.Sure = l.sure
-	if !l.end.IsZero() {
-		left := l.end.Sub(now)
+	x := extension{lock: l, claim: l.claim, sent: now, end: l.end}
+	if op == opRefresh {
+		x.end = l.endFrom(now)
+	}
+	if !x.end.IsZero() {
+		left := x.end.Sub(now)
 		slack := left/10 + guard(left)
 		if left < x.claim.TTL-slack { // compared so that the largest durations do not overflow
 			x.claim.TTL = max(left+slack, minTTL)
@@ -96,22 +111,15 @@ func (l *RedisLock) extend(x extension) bool {
 		l.lose(ErrLockExpired)
 		return false
 	}
-	if until := l.limit(x.sent.Add(validity(x.claim.TTL))); until.After(l.until) {
+	if x.end.After(l.end) {
+		l.end = x.end
+	}
+	if until := limit(x.sent.Add(validity(x.claim.TTL)), x.end); until.After(l.until) {
 		l.until = until
 		l.expiry.Reset(time.Until(until))
 	}
 	l.mu.Unlock()
 	return true
-}
-
-// addSure notes servers of a quorum that are known to have the lock.
-func (l *RedisLock) addSure(nodes uint64) {
-	if nodes == 0 {
-		return
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.sure |= nodes
 }
 
 // hasEnded reports whether the lock was released or lost.

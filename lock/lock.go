@@ -68,17 +68,13 @@ type RedisLock struct {
 	claim    store.Claim // its value distinguishes this acquisition from every other
 	call     callSettings
 	acquired time.Time
-	end      time.Time // the time is up whatever renews it, see WithMaxHold; zero if there is no such time
-	repeated bool      // the command that acquired it was sent more than once
 
-	due   time.Time // when to renew; guarded by renewer.mu
-	soon  time.Time // when to renew at the latest, if that is known before it is scheduled; guarded by renewer.mu
-	index int       // place in the renewer's heap, -1 if in none; guarded by renewer.mu
+	plan plan // guarded by renewer.mu
 
 	mu     sync.Mutex // guards what follows
 	state  lockState
 	until  time.Time
-	sure   uint64        // see store.Claim
+	end    time.Time     // beyond which the lock does not last unless it is refreshed, see endFrom; zero if there is no such time
 	cause  error         // why the lock was lost
 	lost   chan struct{} // made on demand, closed by loss
 	ctx    context.Context

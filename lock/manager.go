@@ -28,6 +28,7 @@ type locks interface {
 	Refresh(ctx context.Context, c store.Claim) store.Reply
 	Renew(claims []store.Claim, timeout time.Duration, done func(i int, r store.Reply))
 	ReleaseAll(ctx context.Context, claims []store.Claim, done func(i int, r store.Reply))
+	Mend(c store.Claim, until time.Time)
 	Reap(c store.Claim, why store.Reason)
 	Leave(k store.Keys, name string)
 	Inspect(ctx context.Context, k store.Keys) (store.State, error)
@@ -52,7 +53,6 @@ type RedisLockManager struct {
 // core is a manager without the settings of its calls.
 type core struct {
 	name       string
-	nodes      int
 	keeper     *keeper
 	queue      *queue
 	background *tasks // goroutines of the store
@@ -68,7 +68,7 @@ func NewRedisLockManager(client redis.UniversalClient, opts ...Option) (*RedisLo
 	if err != nil {
 		return nil, err
 	}
-	c := &core{name: set.name, nodes: len(set.nodes), background: newTasks()}
+	c := &core{name: set.name, background: newTasks()}
 	c.keeper = newKeeper(set, newStore(set, c.background.spawn))
 	c.queue = newQueue(c.keeper)
 	return &RedisLockManager{core: c, call: set.call}, nil
@@ -94,6 +94,7 @@ func newStore(set settings, spawn func(func()) bool) locks {
 	s.Several, s.Reservation = true, reservationOnNodes
 	nodes := make([]*store.Redis, len(set.nodes))
 	for i, client := range set.nodes {
+		s.Index = i
 		nodes[i] = store.New(client, s)
 	}
 	return quorum.New(nodes, spawn)
@@ -104,7 +105,7 @@ func (m *RedisLockManager) String() string {
 	if m.none() {
 		return "lock manager that was never made"
 	}
-	return fmt.Sprintf("lock manager %q on %d nodes", m.name, m.nodes)
+	return fmt.Sprintf("lock manager %q on %d nodes", m.name, m.keeper.nodes)
 }
 
 // Close stops acquisitions, wakes those who wait with ErrManagerClosed, notifies the holders of locks that these are lost,

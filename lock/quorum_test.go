@@ -40,10 +40,11 @@ func patientNodes(t testing.TB, servers []*redistest.Server) lock.Option {
 	return lock.WithNodes(clients...)
 }
 
-// value returns what a server has under the key of "job".
+// value returns whose lock a server has under the key of "job", whichever try has set it.
 func value(t testing.TB, server *redistest.Server) string {
 	t.Helper()
-	return server.Client(t).Get(t.Context(), "cache:lock:{job}").Val()
+	claim, _, _ := strings.Cut(server.Client(t).Get(t.Context(), "cache:lock:{job}").Val(), "#")
+	return claim
 }
 
 // everywhere waits until "job" is locked on all servers, or on none.

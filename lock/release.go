@@ -115,9 +115,6 @@ func (l *RedisLock) release(ctx context.Context, begin time.Time) error {
 	ctx, cancel := bounded(context.WithoutCancel(ctx), begin, l.keeper.timeouts.release())
 	defer cancel()
 	r := l.keeper.store.Release(ctx, l.claim)
-	if l.repeated {
-		l.keeper.store.Reap(l.claim, store.RepeatedAcquire)
-	}
 	if r.PassedOn {
 		l.keeper.metrics.handOffs.Add(1)
 	}
@@ -133,13 +130,16 @@ func (l *RedisLock) release(ctx context.Context, begin time.Time) error {
 	}
 }
 
+// opRefresh is what errors call a refresh.
+const opRefresh = "refresh"
+
 // Refresh makes the lock last for its full TTL from now, in one round trip. It is not needed while renewal is on.
 //
 // It returns an error matching ErrLockNotHeld if the lock was released or lost, also matching ErrLockExpired,
 // ErrLockStolen or ErrManagerClosed after a loss; the error of ctx if that ended first; or one matching ErrRedis, after
 // which the lock is as it was before. Safe for concurrent use.
 func (l *RedisLock) Refresh(ctx context.Context) error {
-	if err := l.begin(ctx, "refresh"); err != nil {
+	if err := l.begin(ctx, opRefresh); err != nil {
 		return err
 	}
 	defer l.keeper.calls.end()
@@ -153,24 +153,28 @@ func (l *RedisLock) Refresh(ctx context.Context) error {
 
 func (l *RedisLock) refresh(ctx context.Context) error {
 	now := time.Now()
-	x, err := l.extension("refresh", now)
+	x, err := l.extension(opRefresh, now)
 	if err != nil {
 		return err
 	}
 	if ctx.Err() != nil {
-		return contextError(ctx, "refresh", l.resource)
+		return contextError(ctx, opRefresh, l.resource)
 	}
 	inner, cancel := bounded(ctx, now, l.keeper.timeouts.call(l.claim.TTL))
 	defer cancel()
 	r := l.keeper.store.Refresh(inner, x.claim)
+	if r.Outcome == store.Failed {
+		l.keeper.renewer.watch(l) // a server may have said that it does not have the lock
+	}
 	switch {
 	case r.Outcome == store.Failed && ended(ctx):
-		return contextError(ctx, "refresh", l.resource)
+		return contextError(ctx, opRefresh, l.resource)
 	case r.Outcome == store.Failed:
-		return &RedisError{Op: "refresh", Resource: l.resource, Err: r.Err}
+		return &RedisError{Op: opRefresh, Resource: l.resource, Err: r.Err}
 	case r.Outcome != store.Granted:
 		l.lose(lossBy(r.Outcome))
 	case l.extend(x):
+		l.keeper.renewer.watch(l)
 		return nil
 	}
 	l.mu.Lock() // it has ended, now or meanwhile

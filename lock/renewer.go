@@ -27,7 +27,7 @@ type renewer struct {
 	failing redisx.Repeated
 	wake    chan struct{} // holds one wake-up at most
 
-	mu      sync.Mutex // guards what follows, and due and index of all locks
+	mu      sync.Mutex // guards what follows, and the plans of all locks
 	heap    dueHeap
 	started bool
 	sleeps  time.Time // until when the goroutine means to sleep; zero before it runs
@@ -41,6 +41,22 @@ func next(sent time.Time, ttl time.Duration) time.Time {
 	return sent.Add(ttl/3 - rand.N(ttl/30+1))
 }
 
+// plan is when a lock is due. It is guarded by renewer.mu.
+type plan struct {
+	renewal time.Time     // when to extend the lock; zero if that is not planned
+	mending time.Time     // when to see to servers that do not have it for as long as the others; zero likewise
+	pause   time.Duration // how long to wait before the next mending, 0 if the last one found nothing to do
+	index   int           // place in the renewer's heap, -1 if in none
+}
+
+// due returns the earlier of the two.
+func (p *plan) due() time.Time {
+	if p.renewal.IsZero() || !p.mending.IsZero() && p.mending.Before(p.renewal) {
+		return p.mending
+	}
+	return p.renewal
+}
+
 // begin arranges for the first renewal of a lock. A lock without renewal still has one if it was not granted for its
 // full TTL.
 func (r *renewer) begin(l *RedisLock, sent time.Time) {
@@ -51,41 +67,53 @@ func (r *renewer) begin(l *RedisLock, sent time.Time) {
 	case granted < l.claim.TTL:
 		r.schedule(l, sent)
 	}
+	r.watch(l)
 }
 
-// schedule arranges for a renewal.
+// schedule arranges for a renewal, unless an earlier one is planned.
 func (r *renewer) schedule(l *RedisLock, due time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.calls.closed() || l.index >= 0 {
+	if l.plan.renewal.IsZero() || due.Before(l.plan.renewal) {
+		l.plan.renewal = due
+		r.enter(l)
+	}
+}
+
+// watch arranges for a mending of a lock that was granted or extended, unless all servers are known to have it for as long
+// as its holder relies on it, or another round comes first. That is as soon as the first renewal comes, whether or not the
+// lock is renewed otherwise, and then less and less often, as a server may be down for long.
+func (r *renewer) watch(l *RedisLock) {
+	if l.claim.Lasts(l.Until()) {
 		return
 	}
-	if !l.soon.IsZero() && l.soon.Before(due) {
-		due = l.soon
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	due := time.Now().Add(max(l.plan.pause, minPause(l.claim.TTL)))
+	if planned := l.plan.due(); planned.IsZero() || due.Before(planned) {
+		l.plan.mending = due
+		r.enter(l)
 	}
-	l.due, l.soon = due, time.Time{}
-	heap.Push(&r.heap, l)
+}
+
+// minPause is how long to wait for the first mending.
+func minPause(ttl time.Duration) time.Duration { return min(ttl, store.FirstGrant) / 3 }
+
+// enter gives a lock its place by what is planned. The caller holds mu.
+func (r *renewer) enter(l *RedisLock) {
+	switch {
+	case r.calls.closed():
+		return
+	case l.plan.index >= 0:
+		heap.Fix(&r.heap, l.plan.index)
+	default:
+		heap.Push(&r.heap, l)
+	}
 	if !r.started {
 		r.started = r.calls.spawn(r.run)
 		return
 	}
-	r.sleepUntil(due)
-}
-
-// hasten renews a lock earlier than planned.
-func (r *renewer) hasten(l *RedisLock, due time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if l.index < 0 { // it is about to be scheduled
-		l.soon = due
-		return
-	}
-	if !due.Before(l.due) {
-		return
-	}
-	l.due = due
-	heap.Fix(&r.heap, l.index)
-	r.sleepUntil(due)
+	r.sleepUntil(l.plan.due())
 }
 
 // sleepUntil wakes the goroutine if it would sleep longer, as that costs about as much as a call to Redis on the same
@@ -105,8 +133,8 @@ func (r *renewer) sleepUntil(due time.Time) {
 func (r *renewer) remove(l *RedisLock) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if l.index >= 0 {
-		heap.Remove(&r.heap, l.index)
+	if l.plan.index >= 0 {
+		heap.Remove(&r.heap, l.plan.index)
 	}
 }
 
@@ -121,29 +149,51 @@ func (r *renewer) run() {
 		case <-r.calls.closing.Done():
 			return
 		}
-		due, pause := r.takeDue()
-		r.renew(due)
+		renewals, mendings, pause := r.takeDue()
+		r.renew(renewals)
+		r.mend(mendings)
 		timer.Reset(pause)
 	}
 }
 
-// takeDue returns the locks to renew now, and for how long to sleep then.
-func (r *renewer) takeDue() (due []*RedisLock, pause time.Duration) {
+// takeDue returns the locks to renew now, and those to mend, and for how long to sleep then.
+func (r *renewer) takeDue() (renewals, mendings []*RedisLock, pause time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
 	pause = time.Hour
 	for len(r.heap) > 0 {
 		l := r.heap[0]
-		if wait := l.due.Sub(now); wait > min(l.claim.TTL/30, maxTogether) {
+		due := l.plan.due()
+		if wait := due.Sub(now); wait > min(l.claim.TTL/30, maxTogether) {
 			pause = wait
 			break
 		}
 		heap.Pop(&r.heap)
-		due = append(due, l)
+		r.adjust(l)
+		l.plan.mending = time.Time{}
+		if due.Equal(l.plan.renewal) {
+			l.plan.renewal = time.Time{}
+			renewals = append(renewals, l)
+			continue
+		}
+		mendings = append(mendings, l)
+		if !l.plan.renewal.IsZero() {
+			heap.Push(&r.heap, l)
+		}
 	}
 	r.sleeps = now.Add(pause)
-	return due, pause
+	return renewals, mendings, pause
+}
+
+// adjust makes the next pause longer, from the first to a third of the TTL, as long as there is a server to mend. The caller
+// holds mu.
+func (r *renewer) adjust(l *RedisLock) {
+	if l.claim.Lasts(l.Until()) {
+		l.plan.pause = 0
+		return
+	}
+	l.plan.pause = min(max(2*l.plan.pause, minPause(l.claim.TTL)), l.claim.TTL/3)
 }
 
 // late returns how late the goroutine is, if it is.
@@ -180,7 +230,6 @@ func (r *renewer) renew(due []*RedisLock) {
 // renewed sees to the reply about a lock.
 func (r *renewer) renewed(x extension, reply store.Reply) {
 	l := x.lock
-	l.addSure(reply.Sure)
 	switch {
 	case reply.Outcome == store.Granted:
 		if !l.extend(x) {
@@ -188,16 +237,10 @@ func (r *renewer) renewed(x extension, reply store.Reply) {
 		}
 		r.metrics.renewals.Add(1)
 		r.failing.Over(r.log, "lock: renewals succeed again")
-		if !l.call.renewal || !l.end.IsZero() && !l.Until().Before(l.end) {
-			return
+		if l.call.renewal && (x.end.IsZero() || l.Until().Before(x.end)) {
+			r.schedule(l, next(x.sent, x.claim.TTL))
 		}
-		ttl := x.claim.TTL
-		if reply.Repaired {
-			ttl = min(ttl, store.FirstGrant)
-		}
-		r.schedule(l, next(x.sent, ttl))
-	case reply.Repaired:
-		r.hasten(l, next(time.Now(), store.FirstGrant))
+		r.watch(l)
 	case l.hasEnded():
 	case reply.Outcome == store.Failed: // the lock is held as long as its time is not up
 		r.metrics.renewals.Add(1)
@@ -210,14 +253,28 @@ func (r *renewer) renewed(x extension, reply store.Reply) {
 	}
 }
 
-// dueHeap orders locks by the time of their next renewal.
+// mend has the store see to servers that do not have locks for as long as their holders rely on them. That moves no lock's
+// end: what it does counts with the next renewal or Refresh.
+func (r *renewer) mend(due []*RedisLock) {
+	for _, l := range due {
+		x, err := l.extension("mend", time.Now())
+		if err != nil {
+			l.expire()
+			continue
+		}
+		r.store.Mend(x.claim, l.Until())
+		r.watch(l)
+	}
+}
+
+// dueHeap orders locks by the time at which they are due.
 type dueHeap []*RedisLock
 
 func (h dueHeap) Len() int           { return len(h) }
-func (h dueHeap) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
+func (h dueHeap) Less(i, j int) bool { return h[i].plan.due().Before(h[j].plan.due()) }
 func (h dueHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
+	h[i].plan.index, h[j].plan.index = i, j
 }
 
 // Push implements heap.Interface.
@@ -226,7 +283,7 @@ func (h *dueHeap) Push(x any) {
 	if !ok {
 		return
 	}
-	l.index = len(*h)
+	l.plan.index = len(*h)
 	*h = append(*h, l)
 }
 
@@ -236,7 +293,7 @@ func (h *dueHeap) Pop() any {
 	last := len(old) - 1
 	l := old[last]
 	old[last] = nil
-	l.index = -1
+	l.plan.index = -1
 	*h = old[:last]
 	return l
 }

@@ -58,11 +58,11 @@ func TestVanishedWaitersInARowCostTwoSeconds(t *testing.T) {
 
 	begin := time.Now()
 	require.NoError(t, l.Release(t.Context()))
-	assert.Equal(t, 0, <-got)
+	first := <-got
 	took := time.Since(begin)
 	t.Logf("%v", took)
 	assert.Less(t, took, 5*time.Second, "two, on a busy machine more")
-	assert.Equal(t, 1, <-got)
+	assert.NotEqual(t, first, <-got, "in either order: when a reservation has lapsed, the first to ask gets the lock")
 	proxy.SwallowToClient(false)
 	proxy.SwallowToServer(false)
 	proxy.Cut() // so that those who come back need no time to notice

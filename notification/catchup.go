@@ -329,8 +329,8 @@ func permanent(err error) bool {
 	return true
 }
 
-// group are the subscriptions to one name that a part is given to.
-type group struct {
+// audience are the subscriptions to one name that a part is given to.
+type audience struct {
 	topic *topic
 	subs  []*Subscription
 	done  int // number of the last entry given to them
@@ -339,7 +339,7 @@ type group struct {
 // serve gives the events of a part, as far as the connection has come, to subscriptions that are in it. It reports whether
 // any got further.
 func (c *catchup) serve(p *part, subs []*Subscription, limit journal.Position) (progress bool) {
-	groups, index := make(map[*topic]*group), names[*group]{}
+	audiences, index := make(map[*topic]*audience), names[*audience]{}
 	first := len(p.entries)
 	for _, s := range subs {
 		at, _, gone := s.needs()
@@ -348,10 +348,10 @@ func (c *catchup) serve(p *part, subs []*Subscription, limit journal.Position) (
 		}
 		s.follows(p)
 		first = min(first, p.behind(at))
-		g := groups[s.topic]
+		g := audiences[s.topic]
 		if g == nil {
-			g = &group{topic: s.topic}
-			groups[s.topic] = g
+			g = &audience{topic: s.topic}
+			audiences[s.topic] = g
 			index.add(s.name, g)
 		}
 		g.subs = append(g.subs, s)
@@ -371,7 +371,7 @@ func (c *catchup) serve(p *part, subs []*Subscription, limit journal.Position) (
 			if !ours {
 				continue
 			}
-			index.match(channel, func(g *group) {
+			index.match(channel, func(g *audience) {
 				if g.done == i+1 {
 					return // on another of its channels
 				}
@@ -385,7 +385,7 @@ func (c *catchup) serve(p *part, subs []*Subscription, limit journal.Position) (
 		}
 	}
 	p.used = c.rounds
-	for _, g := range groups {
+	for _, g := range audiences {
 		for _, s := range g.subs {
 			progress = s.reach(p, to) || progress
 			if s.caughtUp() {
@@ -397,9 +397,9 @@ func (c *catchup) serve(p *part, subs []*Subscription, limit journal.Position) (
 	return progress
 }
 
-// give gives one entry to the subscriptions of the group. Those that have no room for it leave the group. It reports whether
+// give gives one entry to the subscriptions of the audience. Those that have no room for it leave it. It reports whether
 // any got further.
-func (g *group) give(p *part, entry int, channel string) (progress bool) {
+func (g *audience) give(p *part, entry int, channel string) (progress bool) {
 	message := func() *Message { return p.message(entry, g.topic, channel) }
 	g.subs = slices.DeleteFunc(g.subs, func(s *Subscription) bool {
 		moved, room := s.take(p, &p.entries[entry], message)

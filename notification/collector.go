@@ -22,6 +22,10 @@ func (n *RedisNotificationSystem) Collector() prometheus.Collector {
 		recovered:     desc("recovered_total", "Messages delivered from the journal instead of live."),
 		dropped:       desc("dropped_total", "Messages dropped because a subscriber was too slow."),
 		handlerErrors: desc("handler_errors_total", "Messages that a handler failed, panicked on or could not decode."),
+		consumed:      desc("consumed_total", "Events that a function of Consume has handled."),
+		retried:       desc("consume_retries_total", "Failed attempts of Consume after which the event came again."),
+		claimed:       desc("consume_claims_total", "Events taken over from a process of a group that gave no sign of life."),
+		deadLetters:   desc("dead_letters_total", "Events that Consume gave up, and put into the dead letters."),
 		subErrors:     desc("subscribe_errors_total", "Subscriptions refused, or not confirmed by Redis in time."),
 		gaps:          desc("gaps_total", "Gaps told to subscriptions, by reason.", "reason"),
 		reconnects:    desc("reconnects_total", "Times the shared connection was replaced."),
@@ -38,6 +42,7 @@ type collector struct {
 	system                                                      *RedisNotificationSystem
 	published, publishErrors, delivered, recovered, dropped     *prometheus.Desc
 	handlerErrors, subErrors, gaps, reconnects                  *prometheus.Desc
+	consumed, retried, claimed, deadLetters                     *prometheus.Desc
 	subscribers, names, buffered, fullest, behind, heartbeatAge *prometheus.Desc
 }
 
@@ -45,7 +50,7 @@ type collector struct {
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.published, c.publishErrors, c.delivered, c.recovered, c.dropped, c.handlerErrors, c.subErrors, c.gaps,
-		c.reconnects, c.subscribers, c.names, c.buffered, c.fullest, c.behind, c.heartbeatAge,
+		c.consumed, c.retried, c.claimed, c.deadLetters, c.reconnects, c.subscribers, c.names, c.buffered, c.fullest, c.behind, c.heartbeatAge,
 	} {
 		ch <- d
 	}
@@ -68,6 +73,10 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	counter(c.recovered, m.recovered.Load())
 	counter(c.dropped, m.dropped.Load())
 	counter(c.handlerErrors, m.handlerErrors.Load())
+	counter(c.consumed, m.consumed.Load())
+	counter(c.retried, m.retried.Load())
+	counter(c.claimed, m.claimed.Load())
+	counter(c.deadLetters, m.deadLetters.Load())
 	counter(c.subErrors, m.subscribeErrors.Load())
 	for _, reason := range gapReasons() {
 		counter(c.gaps, m.gaps[reason].Load(), string(reason))

@@ -26,6 +26,10 @@ func TestEveryNumberIsItsOwn(t *testing.T) {
 	m.dropped.Store(104)
 	m.handlerErrors.Store(105)
 	m.subscribeErrors.Store(106)
+	m.consumed.Store(108)
+	m.retried.Store(109)
+	m.claimed.Store(110)
+	m.deadLetters.Store(111)
 	m.publishTook(3 * time.Second)
 	m.publishTook(5 * time.Second)
 	m.arrived(7 * time.Second)
@@ -34,6 +38,7 @@ func TestEveryNumberIsItsOwn(t *testing.T) {
 	expected := map[string]float64{
 		"published_total": 2, "publish_errors_total": 101, "delivered_total": 102, "recovered_total": 103,
 		"dropped_total": 104, "handler_errors_total": 105, "subscribe_errors_total": 106, "reconnects_total": 0,
+		"consumed_total": 108, "consume_retries_total": 109, "consume_claims_total": 110, "dead_letters_total": 111,
 		"publish_duration_seconds count": 2, "publish_duration_seconds sum": 8,
 		"delivery_duration_seconds count": 3, "delivery_duration_seconds sum": 30,
 		"subscribers": 5, "names": 4, "buffered_messages": 13, "buffer_use_ratio": 0.25, "replaying_subscribers": 1,
@@ -58,6 +63,7 @@ func TestEveryNumberIsItsOwn(t *testing.T) {
 	}
 	assert.Equal(t, expected, gather(t, n.Collector()))
 	assert.Equal(t, &NotificationMetrics{
+		EventsConsumed: 108, EventsRetried: 109, EventsClaimed: 110, DeadLetters: 111,
 		MessagesPublished: 2, PublishErrors: 101, MessagesReceived: 102, MessagesRecovered: 103, DroppedMessages: 104,
 		HandlerErrors: 105, SubscribeErrors: 106, Gaps: gaps, ActiveChannels: 4, Subscribers: 5,
 		AverageLatency: 4 * time.Second, DeliveryLatency: 10 * time.Second,

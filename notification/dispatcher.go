@@ -179,7 +179,7 @@ func (d *dispatcher) lose(n feed.Name) {
 }
 
 // isSuspect reports whether an event that is not behind all others was appended later nevertheless: then the journal began
-// anew, after the clock had been set back or within the same millisecond.
+// again, after the clock had been set back or within the same millisecond.
 func (d *dispatcher) isSuspect(e *journal.Envelope) bool {
 	return d.up && !d.bridged && (e.Pos.Offset > d.highest.Offset || e.Time.After(timeOf(&d.known.seen)))
 }

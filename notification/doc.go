@@ -27,7 +27,7 @@
 // # Gaps
 //
 // After a cut connection, a restart or a failover, missed events are read from the journal and delivered in order.
-// Where some may be lost for good, the subscription is told: at once through Gaps, and in its place by Message.Gap.
+// Where some may be lost for good, the subscription says so: at once through Gaps, and in its place by Message.Gap.
 // GapReason lists why: the journal was trimmed, wiped or rolled back, another server took over, foreign programs
 // publish to the channel, history is off, or the subscriber was too slow for a policy that drops.
 //
@@ -46,6 +46,30 @@
 // A program that stores Message.EventID after handling a message can go on from there after its own restart with
 // SubscribeFrom. Replay iterates over the journal without subscribing. Drain waits until everything that was published
 // before is taken from the buffers; Close and Shutdown do so within half of their time.
+//
+// # Sharing work
+//
+// Consume shares the events of a channel or glob among all processes that name the same group, and hands each to the
+// function of one of them, at least once: an event is done when the function returned nil, and comes again if it failed, if
+// its process died, or if that stopped in the middle. After five attempts (WithMaxAttempts) it goes to the dead letters,
+// which DeadLetters iterates over. A function has to bear being called twice for one event: when a process is cut off from
+// Redis for longer than WithClaimAfter while it works on it, or when Redis fails over and forgets that it was done.
+//
+// One process of the group reads the journal for all, and gives what matches to the group, whose copy is what functions
+// get. Another one takes that over within ten seconds. So an event costs the server one reading, one copy and one hand-out,
+// however many processes there are, and one that does not match a share of a reading. The group holds up to 10,000 events or
+// 16 MB; what is behind that stays in the journal for as long as that keeps it.
+//
+// A process whose functions are busy does not keep others waiting, but one that is frozen keeps its event for
+// WithClaimAfter. Times are those of the server's clock; if that is set back, what was put off is due within a minute or
+// twice WithClaimAfter, and if it leaps ahead, events are handed out a second time. A group has no end: to remove one, delete the
+// keys "<key prefix>{notification}:group:<group>:*". They are evicted by the allkeys policies only; what is lost
+// then is reported as GapWiped, unless all of it goes at once while no process is there.
+//
+// Beside what package client lists, Consume needs the commands
+//
+//	+hget +hset +hsetnx +hdel +hmget +hlen +hkeys +hexists +hstrlen +hincrby
+//	+zrangebyscore +llen +rpush +blpop +xread +multi +exec
 //
 // # Failures
 //
@@ -66,7 +90,7 @@
 //     loss of its state, a small hash beside it, while the journal itself is there.
 //   - A restart without data: GapWiped. With data GapRestarted, since the last events may not have been written to disk. A
 //     failover: GapFailover, since replication is asynchronous. GapRolledBack if events are known to be missing. A slot of a
-//     Cluster that moves loses nothing, and nothing is told. Data that is wiped under a connection that stays is told to
+//     Cluster that moves loses nothing, and is no gap. Data that is wiped under a connection that stays is told to
 //     those who were behind; the others have got everything.
 //   - A cluster or Sentinel failover: the connection follows the journal to its new master. In a cluster all keys
 //     share a hash tag, and the connection is made to the node that owns it. That node tells when it loses the journal, by
@@ -80,7 +104,7 @@
 //     are not newer than ours arrive as foreign messages. One that is newer makes the journal look rolled back
 //     (GapRolledBack), and ours look foreign until a heartbeat tells. Another prefix on one side avoids that: then
 //     they are known for what they are, and warned of once.
-//   - A journal that begins anew with a clock that was set back, or that was wiped within the millisecond of its last event,
+//   - A journal that begins again with a clock that was set back, or that was wiped within the millisecond of its last event,
 //     has event IDs that go backwards: it is looked at before anything of it is delivered.
 //   - A server without INFO, or a user who may not call it: failovers are then noticed only if events are missing
 //     in the journal. Without PUBSUB, nobody asks for the server of a connection. All scripts need EVALSHA and EVAL.
@@ -88,7 +112,7 @@
 //     reading MULTI and EXEC, HMGET, HSET, PTTL, PEXPIRE, XLEN, XRANGE and XREVRANGE; subscribing needs SUBSCRIBE and PSUBSCRIBE on the
 //     channels and on the heartbeats, PUBLISH on these, UNSUBSCRIBE and PUNSUBSCRIBE, and SSUBSCRIBE in a cluster. A name
 //     that is refused ends its own subscriptions. Without the heartbeats none is live, and HealthCheck says why; without
-//     the commands that read the journal, events arrive live and nothing is recovered, which is told as GapUnreadable.
+//     the commands that read the journal, events arrive live and nothing is recovered, which is a GapUnreadable.
 //   - A script of somebody else that keeps Redis BUSY: as if Redis were down. PublishError.Uncertain is false if the server
 //     says so to every attempt. That it does after busy-reply-threshold, 5 seconds by default; an attempt before that
 //     times out if the client's ReadTimeout is shorter, and is uncertain.
@@ -113,7 +137,11 @@
 //	cache_notification_recovered_total                 of the delivered, those from the journal
 //	cache_notification_dropped_total                   messages dropped because a subscriber was too slow
 //	cache_notification_gaps_total                      gaps told, by reason
-//	cache_notification_handler_errors_total            messages a handler failed or could not decode
+//	cache_notification_handler_errors_total            messages a function failed on or could not decode
+//	cache_notification_consumed_total                  events that a function of Consume has handled
+//	cache_notification_consume_retries_total           failed attempts of Consume after which the event came again
+//	cache_notification_consume_claims_total            events taken over from a process that gave no sign of life
+//	cache_notification_dead_letters_total              events that Consume gave up
 //	cache_notification_subscribe_errors_total          subscriptions refused or confirmed late
 //	cache_notification_reconnects_total                connections replaced
 //	cache_notification_subscribers                     open subscriptions

@@ -1,6 +1,7 @@
 package notification
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -113,10 +114,11 @@ func (n *RedisNotificationSystem) Close() error {
 }
 
 // Shutdown takes no more subscriptions, gives the subscribers half of the time until ctx ends to take what was published
-// before, and then closes them all. Their channels still hand out what is left in the buffers. Until then events may be
-// published, such as the results of handlers that finish their work. It returns the cause of ctx, or
-// context.DeadlineExceeded after half of the time, if messages remained, and nil otherwise. Further calls wait for the first
-// one.
+// before, and the functions that Handle and Consume have called to return, and then closes them all. Their channels still hand
+// out what is left in the buffers. Until then events may be published, such as the results of handlers that finish their work.
+// What works on messages from Messages by itself has to be waited for before Shutdown is called. It returns the cause of ctx, or
+// context.DeadlineExceeded after half of the time, if messages remained or functions still ran, and nil otherwise. Further
+// calls wait for the first one.
 func (n *RedisNotificationSystem) Shutdown(ctx context.Context) error {
 	if n.none() {
 		return errNoSystem()
@@ -148,8 +150,8 @@ func (n *RedisNotificationSystem) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// drainForClose is Drain within half of the time. While there is no connection, nothing more comes, and only the buffers are
-// waited for.
+// drainForClose is Drain within half of the time, and waits within it for the functions that Handle and Consume have called.
+// While there is no connection, nothing more comes, and only the buffers and functions are waited for.
 func (n *RedisNotificationSystem) drainForClose(ctx context.Context) error {
 	if ctx.Err() == nil {
 		if deadline, ok := ctx.Deadline(); ok {
@@ -158,6 +160,10 @@ func (n *RedisNotificationSystem) drainForClose(ctx context.Context) error {
 			ctx = half
 		}
 	}
+	return cmp.Or(n.drainSubscriptions(ctx), n.handlers.wait(ctx), n.consumers.stop(ctx))
+}
+
+func (n *RedisNotificationSystem) drainSubscriptions(ctx context.Context) error {
 	subs := n.topics.subscriptions()
 	if is, _ := n.health.at(); is == cut || len(subs) == 0 {
 		for _, s := range subs {

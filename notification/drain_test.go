@@ -2,6 +2,7 @@ package notification_test
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -93,4 +94,69 @@ func TestDrain(t *testing.T) {
 	require.ErrorIs(t, n.Drain(none), notification.ErrInvalidArgument)
 	require.NoError(t, s.Close())
 	require.NoError(t, s.Drain(t.Context()))
+}
+
+// The message of the function that still runs has left the buffer, but its result is not there yet.
+func TestShutdownWaitsForTheFunctionsOfHandle(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	n, other := newSystem(t, client), newSystem(t, client)
+	results := record(t, subscribe(t, other, "result"))
+	waiting, shut := context.WithCancel(t.Context())
+	defer shut()
+	begun, published, handled := make(chan struct{}), make(chan error, 1), make(chan error, 1)
+	go func() {
+		handled <- notification.Handle(context.Background(), n, "task", func(ctx context.Context, v numbered) error {
+			close(begun)
+			assert.Eventually(t, func() bool { return isRefused(n) }, patience, time.Millisecond, "the shutdown never began")
+			_ = n.Drain(waiting) // the shutdown has nothing to drain any more either
+			published <- n.Publish(ctx, "result", v)
+			return nil
+		})
+	}()
+	p := &publisher{system: other}
+	require.Eventually(t, func() bool { return n.GetMetrics().Subscribers == 1 && health(n) == nil }, patience, time.Millisecond)
+	require.Zero(t, p.publish(t.Context(), "task", 1))
+	<-begun
+	require.NoError(t, n.Shutdown(t.Context()))
+	shut()
+	require.NoError(t, <-published)
+	require.ErrorIs(t, <-handled, notification.ErrClosed)
+	results.reached(t, p.last)
+	assert.Zero(t, n.GetMetrics().HandlerErrors)
+}
+
+// isRefused reports whether a system takes no more subscriptions.
+func isRefused(n *notification.RedisNotificationSystem) bool {
+	s := n.SubscribeTask(context.Background(), "any")
+	defer func() { _ = s.Close() }()
+	return errors.Is(s.Err(), notification.ErrClosed)
+}
+
+// A function that does not return uses up half of the time, also through a type that embeds the system.
+func TestShutdownDoesNotWaitForAFunctionOfHandleForever(t *testing.T) {
+	t.Parallel()
+	n := newSystem(t, redistest.Start(t).Client(t))
+	begun, release, handled := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		handled <- notification.Handle(context.Background(), embedding{n}, "k", func(ctx context.Context, _ numbered) error {
+			close(begun)
+			<-release
+			assert.NoError(t, ctx.Err())
+			return nil
+		})
+	}()
+	require.Eventually(t, func() bool { return n.GetMetrics().Subscribers == 1 && health(n) == nil }, patience, time.Millisecond)
+	require.NoError(t, n.Publish(t.Context(), "k", numbered{1}))
+	<-begun
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	require.ErrorIs(t, n.Shutdown(ctx), context.DeadlineExceeded)
+	require.NoError(t, ctx.Err(), "it waits for half of the time")
+	close(release)
+	require.ErrorIs(t, <-handled, notification.ErrClosed)
+}
+
+type embedding struct {
+	*notification.RedisNotificationSystem
 }

@@ -11,7 +11,7 @@ import (
 // frontier is how far the connection has come in the journal: what the dispatcher knows and the catch-up has to heed. Safe
 // for concurrent use.
 type frontier struct {
-	// generation grows whenever positions of before lose their meaning, or reading has to begin anew: before subscriptions
+	// generation grows whenever positions of before lose their meaning, or reading has to begin again: before subscriptions
 	// learn of it.
 	generation atomic.Uint64
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"strconv"
 
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
@@ -23,7 +22,13 @@ import (
 // It returns nil when ctx ends. Otherwise it returns why the subscription ended or was refused: an *ArgumentError,
 // a redis.Error if Redis does not let its user listen to the name, ErrSlowSubscriber, or ErrClosed. A subscriber of
 // another implementation gives what its method Err() error returns, and ErrClosed if it has none.
-func Handle[T any](ctx context.Context, n NotificationSystem, pattern string, handle func(context.Context, T) error) error {
+//
+// Shutdown of a *RedisNotificationSystem waits for the function before it closes anything, so that the function can still
+// publish its result. It waits for at most half of its time; the function's context does not end with that. A function that
+// calls Shutdown or Close itself makes it wait for as long.
+func Handle[T any](
+	ctx context.Context, n NotificationSystem, pattern string, handle func(context.Context, T) error, opts ...HandleOption,
+) error {
 	switch {
 	case ctx == nil:
 		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
@@ -32,14 +37,36 @@ func Handle[T any](ctx context.Context, n NotificationSystem, pattern string, ha
 	case handle == nil:
 		return &ArgumentError{Argument: "handle", Reason: "is nil"}
 	}
+	set, err := newHandleSettings(opts)
+	if err != nil {
+		return err
+	}
+	idle, end := handling(n) // before there is anything to handle
+	defer end()
 	s := n.Subscribe(ctx, pattern)
 	defer func() { _ = s.Close() }()
-	report := reporter(n)
+	live := whenLive(s)
+	report, spans := reporter(n), tracerOf(n)
 	var untold *Gap // it came with messages that did not decode
 	for {
 		select {
+		case <-live: // before the first message
+			live = nil
+			if !refused(s) {
+				set.ready()
+			}
+			continue
+		default:
+		}
+		select {
 		case <-ctx.Done():
 			return nil
+		case <-idle: // Shutdown asks whether the function has returned
+		case <-live:
+			live = nil
+			if !refused(s) {
+				set.ready()
+			}
 		case m, ok := <-s.Messages():
 			switch {
 			case ctx.Err() != nil:
@@ -48,7 +75,7 @@ func Handle[T any](ctx context.Context, n NotificationSystem, pattern string, ha
 				return endOf(s)
 			}
 			m = m.behind(untold)
-			begun, err := handleOne(ctx, m, handle)
+			begun, err := handleOne(ctx, m, spans, handle)
 			if err != nil {
 				report(m, err)
 			}
@@ -70,6 +97,12 @@ func endOf(s Subscriber) error {
 	return ErrClosed
 }
 
+// refused reports whether a subscriber was closed by another than its owner.
+func refused(s Subscriber) bool {
+	closed, ok := s.(interface{ Err() error })
+	return ok && closed.Err() != nil
+}
+
 // behind returns the message with a gap in front of it besides its own. Others may have the message too, so it is a
 // copy unless there is no such gap.
 func (m *Message) behind(earlier *Gap) *Message {
@@ -87,18 +120,41 @@ func (m *Message) behind(earlier *Gap) *Message {
 }
 
 // handleOne handles one message, and turns a panic into an error. It reports whether the function was called.
-func handleOne[T any](ctx context.Context, m *Message, handle func(context.Context, T) error) (begun bool, err error) {
+func handleOne[T any](
+	ctx context.Context, m *Message, spans tracer, handle func(context.Context, T) error,
+) (begun bool, err error) {
+	ctx, span := spans.process(messageContext(ctx, m), m, "")
+	err = guarded(func() error {
+		v, err := Decode[T](m)
+		if err != nil {
+			return err
+		}
+		begun = true
+		return handle(ctx, v)
+	})
+	span.end(err)
+	return begun, err
+}
+
+// guarded calls f and turns a panic of it into an error.
+func guarded(f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = &panicError{value: v, stack: debug.Stack()}
 		}
 	}()
-	v, err := Decode[T](m)
-	if err != nil {
-		return false, err
+	return f()
+}
+
+// whenLive returns a channel that is closed once a subscriber receives what is published: from the beginning for other
+// implementations, and never for one that was refused.
+func whenLive(s Subscriber) <-chan struct{} {
+	if s, ok := s.(interface{ whenLive() <-chan struct{} }); ok {
+		return s.whenLive()
 	}
-	begun = true
-	return begun, handle(messageContext(ctx, m), v)
+	live := make(chan struct{})
+	close(live)
+	return live
 }
 
 // panicError is a panic of a handler.
@@ -124,6 +180,31 @@ func reporter(n NotificationSystem) func(*Message, error) {
 		return n.handlerFailed
 	}
 	return func(*Message, error) {}
+}
+
+// tracerOf returns what makes the spans of a handler.
+func tracerOf(n NotificationSystem) tracer {
+	if n, ok := n.(interface{ handlerTracer() tracer }); ok {
+		return n.handlerTracer()
+	}
+	return tracer{}
+}
+
+func (n *RedisNotificationSystem) handlerTracer() tracer { return n.orNone().tracer }
+
+// handling tells a system that a call of Handle is under way, until end is called. The call receives from idle whenever its
+// function is not running. Other implementations do not ask.
+func handling(n NotificationSystem) (idle <-chan struct{}, end func()) {
+	if n, ok := n.(interface {
+		beginHandling() (idle <-chan struct{}, end func())
+	}); ok {
+		return n.beginHandling()
+	}
+	return nil, func() {}
+}
+
+func (n *RedisNotificationSystem) beginHandling() (idle <-chan struct{}, end func()) {
+	return n.orNone().handlers.begin()
 }
 
 func (n *RedisNotificationSystem) handlerFailed(m *Message, err error) {
@@ -153,21 +234,4 @@ func messageContext(ctx context.Context, m *Message) context.Context {
 func MessageFrom(ctx context.Context) (*Message, bool) {
 	m, ok := ctx.Value(messageKey{}).(*Message)
 	return m, ok
-}
-
-// parseTraceParent reads a W3C trace context of version 00.
-func parseTraceParent(s string) (trace.SpanContext, bool) {
-	if len(s) != 55 || s[:3] != "00-" || s[35] != '-' || s[52] != '-' {
-		return trace.SpanContext{}, false
-	}
-	traceID, errTrace := trace.TraceIDFromHex(s[3:35])
-	spanID, errSpan := trace.SpanIDFromHex(s[36:52])
-	flags, errFlags := strconv.ParseUint(s[53:], 16, 8)
-	if errTrace != nil || errSpan != nil || errFlags != nil {
-		return trace.SpanContext{}, false
-	}
-	return trace.NewSpanContext(trace.SpanContextConfig{
-		TraceID: traceID, SpanID: spanID, Remote: true,
-		TraceFlags: trace.TraceFlags(flags) & trace.FlagsSampled, // version 00 defines no other
-	}), true
 }

@@ -3,6 +3,7 @@ package notification_test
 import (
 	"context"
 	"iter"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +15,13 @@ import (
 	"github.com/compozy/cache/notification"
 )
 
-func TestMain(m *testing.M) { redistest.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if addr := os.Getenv(memberEnv); addr != "" {
+		beMember(addr)
+		return
+	}
+	redistest.VerifyTestMain(m)
+}
 
 // patience is how long a test waits for what should take milliseconds, on a busy machine.
 const patience = 20 * time.Second

@@ -17,8 +17,12 @@ type NotificationMetrics struct {
 	PublishErrors     int64 // events that could not be published
 	SubscribeErrors   int64 // subscriptions refused, or not confirmed in time
 	DroppedMessages   int64 // messages dropped because a subscriber was too slow
-	HandlerErrors     int64 // messages a handler of Handle failed, panicked or could not decode
+	HandlerErrors     int64 // messages a function of Handle or Consume failed on, panicked on or could not decode
 	Gaps              int64 // gaps told to subscriptions, whatever the reason
+	EventsConsumed    int64 // events that a function of Consume has handled
+	EventsRetried     int64 // failed attempts of Consume after which the event came again
+	EventsClaimed     int64 // events taken over from a process of a group that gave no sign of life
+	DeadLetters       int64 // events given up by Consume
 	Reconnects        int64 // times the shared connection was replaced
 	ActiveChannels    int   // names subscribed to in Redis
 	Subscribers       int   // open subscriptions
@@ -33,6 +37,8 @@ type metrics struct {
 	delivered, recovered        atomic.Int64
 	subscribeErrors, dropped    atomic.Int64
 	handlerErrors               atomic.Int64
+	consumed, retried           atomic.Int64
+	claimed, deadLetters        atomic.Int64
 	publishTime, deliveryTime   atomic.Int64 // nanoseconds
 	deliveryCount               atomic.Int64
 	gaps                        map[GapReason]*atomic.Int64 // filled once, never written again
@@ -91,6 +97,10 @@ func (n *RedisNotificationSystem) GetMetrics() *NotificationMetrics {
 		SubscribeErrors:   m.subscribeErrors.Load(),
 		DroppedMessages:   m.dropped.Load(),
 		HandlerErrors:     m.handlerErrors.Load(),
+		EventsConsumed:    m.consumed.Load(),
+		EventsRetried:     m.retried.Load(),
+		EventsClaimed:     m.claimed.Load(),
+		DeadLetters:       m.deadLetters.Load(),
 		Reconnects:        n.feed.Lost(),
 		ActiveChannels:    n.feed.Names(),
 		Subscribers:       n.topics.subscribers(),

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
 	"github.com/compozy/cache/internal/redisx"
@@ -48,8 +49,9 @@ type settings struct {
 	policy        Policy
 	logger        *zap.Logger
 	name          string
+	tracing       trace.TracerProvider
 
-	longestPause time.Duration // before the connection is made anew; only tests change it
+	longestPause time.Duration // before the next connection is made; only tests change it
 }
 
 // WithBufferSize sets how many messages a subscription buffers before its overflow policy acts, overriding the

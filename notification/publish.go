@@ -105,6 +105,13 @@ func (n *RedisNotificationSystem) publishOne(ctx context.Context, e *publisher.E
 	if err != nil {
 		return err
 	}
+	ctx, span := n.tracer.publish(ctx, e.Channel())
+	err = n.publishTraced(ctx, e, v)
+	span.end(err)
+	return err
+}
+
+func (n *RedisNotificationSystem) publishTraced(ctx context.Context, e *publisher.Event, v any) error {
 	if err := n.encode(ctx, e, v); err != nil {
 		return err
 	}
@@ -118,7 +125,7 @@ func (n *RedisNotificationSystem) publishOne(ctx context.Context, e *publisher.E
 	return nil
 }
 
-// publishAll checks everything first, so that bad input never leaves half a batch behind.
+// publishAll publishes a batch.
 func (n *RedisNotificationSystem) publishAll(ctx context.Context, outgoing []Outgoing) error {
 	if n.none() {
 		return errNoSystem()
@@ -126,6 +133,14 @@ func (n *RedisNotificationSystem) publishAll(ctx context.Context, outgoing []Out
 	if ctx == nil {
 		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
 	}
+	ctx, span := n.tracer.publishBatch(ctx, len(outgoing))
+	err := n.publishAllTraced(ctx, outgoing)
+	span.end(err)
+	return err
+}
+
+// publishAllTraced checks everything first, so that bad input never leaves half a batch behind.
+func (n *RedisNotificationSystem) publishAllTraced(ctx context.Context, outgoing []Outgoing) error {
 	events := make([]*publisher.Event, 0, len(outgoing))
 	for i, o := range outgoing {
 		e := &publisher.Event{Index: i}

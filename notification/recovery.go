@@ -195,7 +195,7 @@ func (d *dispatcher) look(s *feed.Session) (journal.Now, error) {
 	seen := k.seen
 	k.seen = k.verified
 	sooner, err := d.journal.Look(ctx, on, d.before())
-	if err != nil || isThere(&sooner, &k.verified) {
+	if err != nil || isThere(&sooner, &k.verified) || beganBehind(&sooner, k.verified.Pos, d.ring.oldest()) {
 		k.seen = seen
 		return now, err
 	}
@@ -206,6 +206,19 @@ func (d *dispatcher) look(s *feed.Session) (journal.Now, error) {
 // isThere reports whether the event that was looked for is in the journal.
 func isThere(now *journal.Now, e *journal.Envelope) bool {
 	return now.AtCursor != nil && now.AtCursor.Same(e)
+}
+
+// beganBehind reports whether a journal begins behind a position, so that it proves nothing that there is no event: the journal
+// was empty there, or is trimmed by now. One that was wiped begins at the offset zero. Where that is also the position's offset,
+// only an event that has passed tells whether it is the same journal: the oldest that is remembered.
+func beganBehind(now *journal.Now, pos journal.Position, oldest journal.Envelope) bool {
+	if now.First == nil {
+		return false
+	}
+	if start := now.First.Start(); start != 0 {
+		return start >= pos.Offset
+	}
+	return pos.Offset == 0 && now.AtOldest != nil && now.AtOldest.Same(&oldest)
 }
 
 // before returns what a comparison needs to know.

@@ -3,6 +3,7 @@ package notification_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"strings"
@@ -342,6 +343,58 @@ func TestChangedHistoryGivesNothingOlderThanTheSubscription(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, p.last, v.N)
 		})
+	}
+}
+
+// Only the state of the journal is lost, and all events are there, though not what the last heartbeat named: there was nothing
+// yet, the journal had expired, or it has been trimmed since.
+func TestEvictedStateIsNoGap(t *testing.T) {
+	t.Parallel()
+	few := notification.WithHistory(100, time.Hour)
+	for name, test := range map[string]struct {
+		before, expired bool // events that a heartbeat names, and the journal then expires
+		events          int  // after the last heartbeat
+		opts            []notification.Option
+	}{
+		"first events":          {events: 5},
+		"after expiry":          {before: true, expired: true, events: 5},
+		"trimmed since":         {before: true, events: 2000, opts: []notification.Option{few}},
+		"not trimmed":           {before: true, events: 5},
+		"first events, trimmed": {events: 2000, opts: []notification.Option{few}},
+	} {
+		for _, running := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, running: %v", name, running), func(t *testing.T) {
+				t.Parallel()
+				client := redistest.Start(t).Client(t)
+				// With room for all, it never has to read what is trimmed meanwhile.
+				opts := append([]notification.Option{notification.WithHeartbeat(time.Hour), notification.WithBufferSize(3000)}, test.opts...)
+				n := newSystem(t, client, opts...)
+				r := record(t, subscribe(t, n, "k"))
+				p := &publisher{system: newSystem(t, client, test.opts...)}
+				require.NoError(t, n.Drain(t.Context())) // with a heartbeat
+				if test.before {
+					require.Zero(t, p.publish(t.Context(), "k", 5))
+					require.NoError(t, n.Drain(t.Context()))
+				}
+				if test.expired {
+					require.NoError(t, client.Del(t.Context(), journalKey).Err())
+					require.NoError(t, n.Drain(t.Context()))
+				}
+				require.Zero(t, p.publish(t.Context(), "k", test.events))
+				r.reached(t, p.last)
+				require.NoError(t, evictState(t.Context(), client))
+				require.Zero(t, p.publish(t.Context(), "k", 5))
+				if running {
+					require.NoError(t, n.Drain(t.Context()))
+				} else {
+					cut(t, n, client)
+				}
+				require.Zero(t, p.publish(t.Context(), "k", 5))
+				r.reached(t, p.last)
+				assert.Zero(t, r.verify(t, p.sent))
+				assert.Empty(t, r.gaps())
+			})
+		}
 	}
 }
 

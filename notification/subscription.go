@@ -107,9 +107,12 @@ func (s *Subscription) wants(m *Message) bool {
 // Messages returns the channel the messages arrive on. It is closed with the subscription.
 func (s *Subscription) Messages() <-chan *Message { return s.orNone().messages }
 
-// Gaps returns the channel on which gaps are told as soon as they are noticed. Nobody needs to read it: when it is
+// Gaps returns the channel on which gaps arrive as soon as they are noticed. Nobody needs to read it: when it is
 // full, gaps are merged, and the next message carries the gap too. It is closed with the subscription.
 func (s *Subscription) Gaps() <-chan Gap { return s.orNone().gaps.out }
+
+// whenLive returns a channel that is closed once what is published arrives, or Err says why it never does.
+func (s *Subscription) whenLive() <-chan struct{} { return s.orNone().ready }
 
 // Pattern returns the channel or glob it listens to. For SubscribeWorkflow and SubscribeTask that is the channel of the
 // ID, which is no glob whatever it contains.

@@ -45,6 +45,9 @@ type RedisNotificationSystem struct {
 	client    redis.UniversalClient
 	metrics   *metrics
 	publisher *publisher.Publisher
+	tracer    tracer
+	consumers consumers
+	handlers  handlers
 	journal   *journal.Journal
 
 	// The subscribing side. Of it, the feed calls the dispatcher, that hands messages to subscriptions and those that are
@@ -100,6 +103,7 @@ func NewRedisNotificationSystem(client redis.UniversalClient, opts ...Option) (*
 		Client: client, Keys: n.keys, ChannelPrefix: set.channelPrefix, MaxEventSize: set.maxEventSize,
 		History: set.history, HistoryTTL: set.historyTTL, HistoryBytes: set.historyBytes,
 	})
+	n.tracer = newTracer(set.tracing)
 	n.journal = journal.New(n.keys)
 	n.listen()
 	return n, nil
@@ -173,7 +177,7 @@ func (n *RedisNotificationSystem) String() string {
 //
 // A subscription that was refused is closed, and its Err says why: an *ArgumentError, the cause of ctx, ErrClosed, or
 // a redis.Error if Redis does not let its user listen to the name. The latter may come later too, when the connection
-// is made anew after the permission was taken.
+// is made again after the permission was taken.
 func (n *RedisNotificationSystem) Subscribe(ctx context.Context, pattern string) Subscriber {
 	n = n.orNone()
 	return n.subscribe(ctx, newSubscription(n.common, pattern))
@@ -186,7 +190,7 @@ func (n *RedisNotificationSystem) Subscribe(ctx context.Context, pattern string)
 // or history switched off, gives a closed subscription whose Err says so.
 //
 // The event's ID is all that is known of the time before. Of a failover while the program was down, in which later events
-// were lost, nothing is told if the journal still has this one, or another one to which the new master gave the same ID.
+// were lost, no gap is reported if the journal still has this one, or another one to which the new master gave the same ID.
 func (n *RedisNotificationSystem) SubscribeFrom(ctx context.Context, pattern, eventID string) *Subscription {
 	n = n.orNone()
 	s := newSubscription(n.common, pattern)

@@ -9,7 +9,7 @@ import (
 	"github.com/compozy/cache/notification/internal/journal"
 )
 
-// asker is what is told which names are wanted. It is a *feed.Feed.
+// asker learns which names are wanted. It is a *feed.Feed.
 type asker interface {
 	Add(names ...feed.Name)
 	Remove(names ...feed.Name)
@@ -149,7 +149,7 @@ func (ts *topics) detach(s *Subscription) {
 	}
 }
 
-// drop forgets a name that Redis has refused, and returns its subscriptions. One that comes later begins anew.
+// drop forgets a name that Redis has refused, and returns its subscriptions. One that comes later begins afresh.
 func (ts *topics) drop(n feed.Name) []*Subscription {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()

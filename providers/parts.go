@@ -55,6 +55,7 @@ func (i Instance) Notifications(
 		notification.WithBufferSize(cfg.NotificationBufferSize),
 		notification.WithPolicy(notification.Policy(cfg.NotificationPolicy)),
 		notification.WithPingTimeout(cfg.PingTimeout),
+		notification.WithTracerProvider(env.Tracing),
 		notification.WithHistory(max(cfg.NotificationHistorySize, 0), cfg.NotificationHistoryTTL),
 		notification.WithHistoryBytes(int64(cfg.NotificationHistoryBytes)),
 		notification.WithMaxEventSize(cfg.NotificationMaxEventSize),

@@ -28,7 +28,8 @@ func Separate(
 	options := *master.Options()
 	options.PoolSize, options.MinIdleConns, options.MaxIdleConns, options.MaxActiveConns = connections, 0, 0, 0
 	options.ContextTimeoutEnabled = true
-	// What handles push messages belongs to c, and a second client that registers with it would panic.
+	// What handles push messages belongs to c and changes with its connections: shared, there is a race, lines on stderr, and
+	// a panic of the second client that registers.
 	options.PushNotificationProcessor = nil
 	options.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	for _, change := range adjust {

@@ -74,12 +74,19 @@ func (q *Quorum) acquire(ctx context.Context, c store.Claim, waiter string, ask 
 		return store.Reply{Outcome: store.Failed, Err: errNoTokens}
 	}
 	granted = true
-	return store.Reply{Outcome: store.Granted, Token: token, Sure: v.tally().sure}
+	return store.Reply{Outcome: store.Granted, Token: token}
+}
+
+// end says that nobody wants a lock any more, before it is taken back: whatever is still granted to it from here on is taken
+// back as well. It returns the vote that acquired the lock, nil if all servers have answered.
+func (q *Quorum) end(c store.Claim) *vote {
+	c.End()
+	return q.stragglers.end(c)
 }
 
 // Release frees the lock and lets waiters know. On servers that fail to it is removed in the background.
 func (q *Quorum) Release(ctx context.Context, c store.Claim) store.Reply {
-	acquired := q.stragglers.end(c)
+	acquired := q.end(c)
 	v := newVote(ctx, q, releasing, c, func(ctx context.Context, n *node) store.Reply {
 		acquired.await(ctx, n) // or the lock might be set after it was released
 		return n.Release(ctx, c)
@@ -103,7 +110,7 @@ func (q *Quorum) Release(ctx context.Context, c store.Claim) store.Reply {
 // cannot any more. When all are decided servers that are late are left to the background.
 func (q *Quorum) ReleaseAll(ctx context.Context, claims []store.Claim, done func(i int, r store.Reply)) {
 	for _, c := range claims {
-		q.stragglers.end(c)
+		q.end(c)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -130,12 +137,18 @@ func (q *Quorum) ReleaseAll(ctx context.Context, claims []store.Claim, done func
 
 // Refresh makes a lock last for its TTL from now.
 func (q *Quorum) Refresh(ctx context.Context, c store.Claim) store.Reply {
-	v := newVote(ctx, q, extending, c, func(ctx context.Context, n *node) store.Reply { return n.Refresh(ctx, n.cautious(c)) })
+	acquired := q.stragglers.of(c)
+	v := newVote(ctx, q, extending, c, func(ctx context.Context, n *node) store.Reply {
+		acquired.await(ctx, n) // it may be about to have the lock
+		return n.Refresh(ctx, c)
+	})
 	defer v.end(true)
-	if ok, _ := v.mutex().Extend(); ok {
+	ok, _ := v.mutex().Extend()
+	t := v.tally()
+	if ok {
+		q.nodes.mend(c, t.without)
 		return store.Reply{Outcome: store.Granted}
 	}
-	t := v.tally()
 	if r := t.loss(q.nodes.minority()); r.Outcome != store.Pending {
 		return r
 	}
@@ -203,7 +216,7 @@ func most[T any](ctx context.Context, q *Quorum, ask func(context.Context, *node
 
 // Reap removes the lock of a value that nobody wants, in the background.
 func (q *Quorum) Reap(c store.Claim, why store.Reason) {
-	q.stragglers.end(c)
+	q.end(c)
 	for _, n := range q.nodes {
 		n.Reap(c, why)
 	}

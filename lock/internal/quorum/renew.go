@@ -1,6 +1,7 @@
 package quorum
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -19,74 +20,66 @@ type renewal struct {
 }
 
 // Renew makes locks last for their TTLs from now. It returns at once, and calls done for each with its index when its
-// fate is decided, from any goroutine. Servers that do not have a lock which the majority confirms get it back, as long as
-// for a first grant; done is called again then, if it was before, with nothing but Repaired and Sure.
+// fate is decided, from any goroutine. Where the majority confirms a lock, servers that say that they do not have it, or are
+// not known to, are mended.
 func (q *Quorum) Renew(claims []store.Claim, timeout time.Duration, done func(i int, r store.Reply)) {
 	r := &renewal{
 		nodes: q.nodes, claims: claims, done: done,
 		replies: make([]store.Reply, len(claims)*len(q.nodes)), decided: make([]store.Outcome, len(claims)),
 	}
 	for _, n := range q.nodes {
-		cautious := make([]store.Claim, len(claims))
-		for i, c := range claims {
-			cautious[i] = n.cautious(c)
-		}
-		n.Renew(cautious, timeout, func(i int, reply store.Reply) { r.record(n, i, reply) })
+		n.Renew(claims, timeout, func(i int, reply store.Reply) { r.record(n, i, reply) })
 	}
 }
 
-// cautious returns a lock as it is extended on a server. One that is not known to have it may set it late, after the
-// release, and be late with this as well: that must not last for the full TTL.
-func (n *node) cautious(c store.Claim) store.Claim {
-	if !n.surelyHas(c) {
-		c.TTL = min(c.TTL, store.FirstGrant)
-	}
-	return c
-}
-
-// surelyHas reports whether a server is known to have set a lock.
-func (n *node) surelyHas(c store.Claim) bool { return c.Sure&(1<<n.index) != 0 }
-
-// record takes note of the reply of a server about a lock, and passes the lock's fate on once it is decided.
+// record takes note of the reply of a server about a lock, and passes the lock's fate on once it is decided. Every reply that
+// counts for the lock is that of a server which has made it last for its TTL.
 func (r *renewal) record(n *node, i int, reply store.Reply) {
 	r.mu.Lock()
 	replies := r.replies[i*len(r.nodes) : (i+1)*len(r.nodes)]
 	replies[n.index] = reply
 	t := count(replies)
-	decision := store.Reply{}
-	var confirmed, absent nodes // servers whose lock the majority confirms, and those of them that do not have it
-	switch {
-	case r.decided[i] == store.Granted:
-		confirmed = nodes{n}
-	case r.decided[i] != store.Pending:
-	case t.granted >= r.nodes.majority():
-		decision.Outcome = store.Granted
-		confirmed = r.nodes
-	default:
-		decision = t.loss(r.nodes.minority())
-		if decision.Outcome == store.Pending && t.pending == 0 {
-			decision = store.Reply{Outcome: store.Failed, Err: t.err()}
-		}
-	}
-	if decision.Outcome != store.Pending {
+	decided := r.decided[i]
+	var decision store.Reply
+	if decided == store.Pending {
+		decision = t.decide(r.nodes)
 		r.decided[i] = decision.Outcome
 	}
-	for _, other := range confirmed {
-		switch outcome := replies[other.index].Outcome; {
-		case outcome == store.Absent:
-			decision.Repaired = true
-			absent = append(absent, other)
-		case outcome == store.Granted && !other.surelyHas(r.claims[i]): // it has it for a first grant only
-			decision.Repaired = true
-			decision.Sure |= 1 << other.index
-		}
-	}
 	r.mu.Unlock()
-
-	if decision.Repaired || decision.Outcome != store.Pending {
+	switch {
+	case decision.Outcome == store.Granted:
+		r.nodes.mend(r.claims[i], t.without)
+	case decided == store.Granted && slices.Contains(t.without, n.index): // it was late
+		r.nodes.mend(r.claims[i], []int{n.index})
+	}
+	if decision.Outcome != store.Pending {
 		r.done(i, decision)
 	}
-	for _, other := range absent {
-		other.Repair(r.claims[i])
+}
+
+// decide returns the fate of a lock after such replies to an extension, a pending reply if it is not decided.
+func (t *tally) decide(all nodes) store.Reply {
+	if t.granted >= all.majority() {
+		return store.Reply{Outcome: store.Granted}
+	}
+	r := t.loss(all.minority())
+	if r.Outcome == store.Pending && t.pending == 0 {
+		r = store.Reply{Outcome: store.Failed, Err: t.err()}
+	}
+	return r
+}
+
+// mend gives a lock that the majority confirms to the servers with the given indexes.
+func (all nodes) mend(c store.Claim, indexes []int) {
+	for _, i := range indexes {
+		all[i].Mend(c, time.Time{})
+	}
+}
+
+// Mend makes a lock that the majority has confirmed last for its TTL on servers that are not known to have it until then,
+// in the background.
+func (q *Quorum) Mend(c store.Claim, until time.Time) {
+	for _, n := range q.nodes {
+		n.Mend(c, until)
 	}
 }

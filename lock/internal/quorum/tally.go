@@ -16,7 +16,7 @@ type tally struct {
 	wait                                      time.Duration // the longest of those who refused
 	ahead                                     int64         // the most of those who refused
 	arrival                                   int64         // the earliest
-	sure                                      uint64        // the servers that granted, see store.Claim
+	without                                   []int         // the servers that do not have the lock, or are not known to
 	passedOn                                  bool
 	errs                                      []error
 }
@@ -29,7 +29,6 @@ func count(replies []store.Reply) tally {
 			t.pending++
 		case store.Granted:
 			t.granted++
-			t.sure |= 1 << i
 			t.passedOn = t.passedOn || r.PassedOn
 			if r.Token > t.token {
 				t.token, t.stored = r.Token, 0
@@ -39,6 +38,7 @@ func count(replies []store.Reply) tally {
 			}
 		case store.Absent:
 			t.absent++
+			t.without = append(t.without, i)
 		case store.Refused:
 			t.refused++
 			t.wait, t.ahead = max(t.wait, r.Wait), max(t.ahead, r.Ahead)
@@ -48,6 +48,9 @@ func count(replies []store.Reply) tally {
 		case store.Failed:
 			t.failed++
 			t.errs = append(t.errs, fmt.Errorf("node %d: %w", i, r.Err))
+		case store.Unset:
+			t.without = append(t.without, i)
+			t.errs = append(t.errs, fmt.Errorf("node %d: %w", i, errUnset))
 		}
 	}
 	return t

@@ -21,6 +21,7 @@ const (
 var (
 	errNoAnswer = errors.New("no answer in time")
 	errBehind   = errors.New("not asked, as it is behind with its answers")
+	errUnset    = errors.New("not known to have the lock")
 	errNoTokens = errors.New("the fencing token was not accepted by a majority")
 )
 
@@ -139,11 +140,18 @@ func (v *vote) endSplit() {
 	v.split = true
 	for i, r := range v.replies {
 		if r.Outcome == store.Pending && v.nodes[i].late.Load() == 0 {
-			time.AfterFunc(max(time.Since(v.start), minSplitWait), v.cancel)
+			time.AfterFunc(max(time.Since(v.start), minSplitWait), v.endIfSplit)
 			return
 		}
 	}
 	v.cancel()
+}
+
+// endIfSplit is called when the late have had their time. If they have made a majority, that may be settling the token.
+func (v *vote) endIfSplit() {
+	if v.tally().granted < v.nodes.majority() {
+		v.cancel()
+	}
 }
 
 // end is called when the caller goes on. Unless the outcome is wanted, what was granted, or may have been, is taken back.
@@ -169,18 +177,17 @@ func (v *vote) end(wanted bool) {
 }
 
 // reap removes in the background what a server may have and should not: a lock, or the place in its queue of a waiter who
-// has got the lock from the others. A refusal may be the reply to a repetition, with the try before it still on its way.
-// The caller holds mu.
+// has got the lock from the others. Whatever the reply, a try before it may be on its way still. The caller holds mu.
 func (v *vote) reap(n *node, r store.Reply) {
-	uncertain := r.Outcome == store.Failed && !errors.Is(r.Err, errBehind)
+	stray := v.claim.Tries[n.index].Stray()
 	if v.won && v.waiter != "" && (r.Outcome == store.Failed || r.Outcome == store.Refused) {
 		n.Leave(v.claim.Keys, v.waiter)
 	}
 	switch {
 	case v.verb == acquiring && v.unwanted && r.Outcome == store.Granted && count(v.replies).refused > 0:
 		n.Reap(v.claim, store.Split)
-	case v.verb == acquiring && v.unwanted && (uncertain || r.Outcome == store.Granted || r.Repeated),
-		v.verb == releasing && r.Outcome == store.Failed:
+	case v.verb == acquiring && v.unwanted && (r.Outcome == store.Granted || stray),
+		v.verb == releasing && (r.Outcome == store.Failed || stray):
 		n.Reap(v.claim, store.Unwanted)
 	}
 }
@@ -268,12 +275,16 @@ func (s *stragglers) remove(v *vote) {
 	delete(s.votes, v.claim.Value)
 }
 
-// end has what is still granted to a lock that has ended taken back. It returns the vote that acquired the lock, nil if
-// all have answered.
-func (s *stragglers) end(c store.Claim) *vote {
+// of returns the vote that acquired a lock, nil if all have answered.
+func (s *stragglers) of(c store.Claim) *vote {
 	s.mu.Lock()
-	v := s.votes[c.Value]
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	return s.votes[c.Value]
+}
+
+// end is of, and has what is still granted to a lock that has ended taken back.
+func (s *stragglers) end(c store.Claim) *vote {
+	v := s.of(c)
 	if v != nil {
 		v.mu.Lock()
 		defer v.mu.Unlock()

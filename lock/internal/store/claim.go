@@ -6,18 +6,23 @@ import "time"
 // last that a command of unknown fate leaves.
 const FirstGrant = 10 * time.Second
 
-// Claim is one acquisition: a value that, as long as it is a lock's, makes somebody its holder.
+// Claim is one acquisition: as long as its value is a lock's, somebody is the holder. NewClaim makes it.
 type Claim struct {
 	Keys Keys
-	// Value differs from that of all other acquisitions. It contains no blank.
+	// Value differs from that of all other acquisitions, see Tries for what a lock contains.
 	Value string
 	TTL   time.Duration
+	// Tries has an entry for each server. All copies of a claim share them.
+	Tries []Tries
 	// Token is the fencing token, once it is known.
 	Token int64
-	// Sure is the servers of a quorum that are known to have set the lock, a bit for each. Only the quorum reads it.
-	Sure uint64
 	// KeepUntil is until when the lock stays taken, by nobody, though it is released before.
 	KeepUntil time.Time
+}
+
+// NewClaim returns a claim on a number of servers. The value contains no blank and no "#".
+func NewClaim(k Keys, value string, ttl time.Duration, servers int) Claim {
+	return Claim{Keys: k, Value: value, TTL: ttl, Tries: make([]Tries, servers)}
 }
 
 // Waiter is one who waits for a lock.
@@ -44,6 +49,8 @@ const (
 	Refused
 	// Failed means that nobody knows whether it was, or will be, done.
 	Failed
+	// Unset means that a server of a quorum was not asked to extend a lock, as it is not known to have it.
+	Unset
 )
 
 // Reply says what became of a Claim.
@@ -59,12 +66,6 @@ type Reply struct {
 	PassedOn bool
 	// Split says that others have refused, but that there may be no holder: several ask at the same time.
 	Split bool
-	// Repaired says that a server has got the lock, or has it again, for as long as a first grant.
-	Repaired bool
-	// Sure is what is to be added to that of the Claim.
-	Sure uint64
-	// Repeated says that the command was sent more than once, and an earlier one may be under way still.
-	Repeated bool
 	// Err is why it failed.
 	Err error
 }
@@ -72,7 +73,7 @@ type Reply struct {
 // State describes a lock.
 type State struct {
 	Held bool
-	// Value is the holder's.
+	// Value is that of the holder's claim.
 	Value string
 	TTL   time.Duration
 	Token int64

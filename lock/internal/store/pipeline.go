@@ -14,8 +14,8 @@ import (
 func pipeline(ctx context.Context, client redis.UniversalClient, calls []call, done func(i int, number int64, err error)) {
 	cmds, list := make([]*redis.Cmd, len(calls)), make([]batch.Keyed, len(calls))
 	for i, c := range calls {
-		cmds[i] = c.command(ctx)
-		list[i] = batch.Keyed{Key: c.keys[0], Cmd: cmds[i]}
+		cmd, sent := c.command(ctx, false)
+		cmds[i], list[i] = cmd, batch.Keyed{Key: c.keys[0], Cmd: sent}
 	}
 	answered := make([]bool, len(calls))
 	finish := func(i int) {
@@ -36,12 +36,10 @@ func pipeline(ctx context.Context, client redis.UniversalClient, calls []call, d
 				finish(i)
 				continue
 			}
-			cmds[i] = calls[i].command(ctx)
-			if script := calls[i].script; !full[script] {
-				full[script] = true
-				cmds[i] = script.Full(ctx, cmds[i])
-			}
-			unknown, again = append(unknown, i), append(again, batch.Keyed{Key: list[i].Key, Cmd: cmds[i]})
+			script := calls[i].script
+			cmd, sent := calls[i].command(ctx, !full[script])
+			full[script], cmds[i] = true, cmd
+			unknown, again = append(unknown, i), append(again, batch.Keyed{Key: list[i].Key, Cmd: sent})
 		}
 		batch.Pipeline(ctx, client, again, func(part []int) {
 			for _, k := range part {

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// maxReaped bounds the memory that a server which cannot be reached can cost. What is beyond it ends with its TTL.
+	// maxReaped bounds what a server which cannot be reached can cost. What is beyond it ends with its TTL.
 	maxReaped = 10_000
 	// reapAgain is how long after a key was removed, or looked for in vain, it is looked for again, as the command that
 	// sets it may be on its way still. One that comes even later leaves a key for the time of a first grant.
@@ -41,13 +41,14 @@ type reapers struct {
 
 	mu      sync.Mutex // guards what follows, and the end of closing
 	servers map[string]*reaper
-	failed  bool // something was given up
+	left    time.Time // until when something may be left that was given up
 }
 
 // reaper is what is to be removed from one server.
 type reaper struct {
 	poke chan struct{} // holds one wake-up at most
 	// What follows is guarded by the mutex of reapers.
+	count int      // how much there is, with what is being tried
 	fresh []reaped // not tried yet
 	late  []reaped // to be tried again when due
 	due   time.Time
@@ -62,7 +63,12 @@ type reaped struct {
 	again time.Duration // for how long to look again after the first success
 	done  time.Time     // the first success
 	quiet bool          // it is no failure of Close if it cannot be removed
+
+	failed bool // the last try has
 }
+
+// isLeft reports whether it is a failure of Close that the last try has failed.
+func (w reaped) isLeft() bool { return w.failed && !w.quiet }
 
 func newReapers(l link) *reapers {
 	r := &reapers{link: l, servers: make(map[string]*reaper), idle: make(chan struct{})}
@@ -85,58 +91,65 @@ const (
 	// Split means that several who ask have got a part of the servers each. They all ask again in a moment, and a
 	// reservation for yet another one would only be in their way.
 	Split
-	// RepeatedAcquire means that the lock was released, and a try to acquire it may be on its way still: it could take the
-	// lock for nobody, and a renewal that is as late could make that last.
-	RepeatedAcquire
 )
 
-// Reap removes the lock of a value that nobody wants, in the background, wherever its commands have got to.
+// Reap removes the lock of a value that nobody wants, in the background, wherever its commands have got to. A server that
+// has not confirmed the lock was never asked to extend it.
 func (s *Redis) Reap(c Claim, why Reason) {
-	reservation, again := s.set.Reservation, reapAgain
-	switch why {
-	case Split:
+	reservation, lasts := s.set.Reservation, FirstGrant
+	if why == Split {
 		reservation = 0
-	case RepeatedAcquire:
-		again = FirstGrant
-	default:
+	}
+	if _, ok := s.tries(c).confirmed(); ok {
+		lasts = max(lasts, c.TTL)
 	}
 	s.reapers.add(reaped{
 		key:   c.Keys.Lock(),
 		call:  func() call { return s.scripts.releasing(c, reservation) },
-		until: time.Now().Add(max(c.TTL, FirstGrant)), again: again, quiet: why == Lost,
+		until: time.Now().Add(lasts), again: reapAgain, quiet: why == Lost,
 	})
 }
 
 // Leave takes a waiter off the queue, in the background.
 func (s *Redis) Leave(k Keys, name string) {
 	s.reapers.add(reaped{
-		key:   k.Lock(),
-		call:  func() call { return call{s.scripts.leave, k.freeing(), []any{name, s.set.Reservation.Milliseconds()}} },
+		key: k.Lock(),
+		call: func() call {
+			return call{script: s.scripts.leave, keys: k.freeing(), args: []any{name, s.set.Reservation.Milliseconds()}}
+		},
 		until: time.Now().Add(queueTTL), quiet: true,
 	})
 }
 
 func (r *reapers) add(w reaped) {
-	server := address(r.master(r.ctx, w.key))
+	server := address(r.master(w.key))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := r.servers[server]
 	if p == nil {
 		p = &reaper{poke: make(chan struct{}, 1)}
 		if r.closed() || !r.set.Go(func() { r.run(server, p) }) {
-			r.failed = r.failed || !w.quiet
+			r.giveUp(w)
 			return
 		}
 		r.servers[server] = p
 	}
-	if len(p.fresh)+len(p.late) >= maxReaped {
-		r.failed = r.failed || !w.quiet
+	if p.count >= maxReaped {
+		r.giveUp(w)
 		return
 	}
+	p.count++
 	p.fresh = append(p.fresh, w)
 	select {
 	case p.poke <- struct{}{}:
 	default:
+	}
+}
+
+// giveUp notes what is not tried any more, and may still be there. The caller holds mu.
+func (r *reapers) giveUp(w reaped) {
+	if !w.quiet && w.until.After(r.left) {
+		r.left = w.until
 	}
 }
 
@@ -146,11 +159,11 @@ func (r *reapers) run(server string, p *reaper) {
 		work, pause, last := r.take(server, p)
 		switch {
 		case len(work) > 0:
-			again, failed := r.try(work, last)
-			if last && !failed && len(again) > 0 && redisx.Sleep(r.ctx, lastLook) == nil {
-				again, failed = r.try(again, last)
+			again := r.try(work, last)
+			if last && len(again) > 0 && !slices.ContainsFunc(again, reaped.isLeft) && redisx.Sleep(r.ctx, lastLook) == nil {
+				again = r.try(again, last)
 			}
-			r.put(p, again, failed, last)
+			r.put(p, len(work), again, last)
 		case pause > 0:
 			r.sleep(p, pause)
 		default:
@@ -182,15 +195,20 @@ func (r *reapers) take(server string, p *reaper) (work []reaped, pause time.Dura
 	return nil, 0, false
 }
 
-// put takes note of what is to be tried again, unless that was the last try. One that was under way when the store was
-// closed is not.
-func (r *reapers) put(p *reaper, again []reaped, failed, last bool) {
+// put takes note of what of so much that was tried is to be tried again, unless that was the last try. One that was under
+// way when the store was closed is not.
+func (r *reapers) put(p *reaper, tried int, again []reaped, last bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if last {
-		r.failed = r.failed || failed
+		for _, w := range again {
+			if w.isLeft() {
+				r.giveUp(w)
+			}
+		}
 		return
 	}
+	p.count += len(again) - tried
 	if len(p.late) == 0 { // all were tried
 		p.delay = min(max(2*p.delay, minReapDelay), maxReapDelay)
 		if len(again) == 0 {
@@ -212,9 +230,9 @@ func (r *reapers) sleep(p *reaper, d time.Duration) {
 	}
 }
 
-// try removes what it can in pipelines, and returns what is to be tried again, and whether something failed. It ends when
-// the store is closing; the last try is made then, for which there is less time.
-func (r *reapers) try(work []reaped, last bool) (again []reaped, failed bool) {
+// try removes what it can in pipelines, and returns what is to be tried again. It ends when the store is closing; the last
+// try is made then, for which there is less time.
+func (r *reapers) try(work []reaped, last bool) (again []reaped) {
 	ctx, cancel := context.WithTimeout(r.ctx, r.set.Timeout)
 	if last {
 		ctx, cancel = context.WithTimeout(r.ctx, min(r.set.Timeout, lastTimeout))
@@ -226,22 +244,21 @@ func (r *reapers) try(work []reaped, last bool) (again []reaped, failed bool) {
 	for i, w := range work {
 		calls[i] = w.call()
 	}
-	var mu sync.Mutex // guards again and failed
+	var mu sync.Mutex // guards again
 	pipeline(ctx, r.client, calls, func(i int, _ int64, err error) {
 		mu.Lock()
 		defer mu.Unlock()
-		failed = failed || err != nil && !work[i].quiet
 		if w, ok := work[i].after(err); ok {
 			again = append(again, w)
 		}
 	})
-	return slices.Clip(again), failed
+	return slices.Clip(again)
 }
 
 // after returns what is left to do after a try, and whether there is anything.
 func (w reaped) after(err error) (reaped, bool) {
 	now := time.Now()
-	if err != nil {
+	if w.failed = err != nil; w.failed {
 		return w, now.Before(w.until)
 	}
 	if w.done.IsZero() {
@@ -266,7 +283,7 @@ func (r *reapers) close(ctx context.Context) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.failed {
+	if time.Now().Before(r.left) {
 		return errLeft
 	}
 	return nil

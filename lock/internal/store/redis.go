@@ -26,14 +26,17 @@ const (
 
 var (
 	errNoAnswer   = errors.New("no answer in time")
+	errNotSent    = errors.New("not sent in time, as the server does not answer")
 	errUnexpected = errors.New("unexpected reply of a script")
 )
 
-// Settings say how a Redis works. All are required but Several.
+// Settings say how a Redis works. All are required but Several and Index.
 type Settings struct {
 	// Several says that this is one of several servers that form a quorum: what an attempt may have left is removed when
 	// the quorum says so.
 	Several bool
+	// Index is which of them, from 0.
+	Index int
 	// Timeout bounds each round trip.
 	Timeout time.Duration
 	// Reservation is how long a lock that was released is kept for the first waiter.
@@ -82,11 +85,13 @@ func (s *Redis) Close(ctx context.Context) error {
 }
 
 // master returns the client of the master that has a key in a cluster, nil if that is not known just now, or there is no
-// cluster.
-func (l link) master(ctx context.Context, key string) *redis.Client {
+// cluster. It asks no server, as those that hang would hold up the caller.
+func (l link) master(key string) *redis.Client {
 	if l.cluster == nil {
 		return nil
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel() // before anything is sent
 	master, err := l.cluster.MasterForKey(ctx, key)
 	if err != nil {
 		return nil
@@ -102,22 +107,22 @@ func address(master *redis.Client) string {
 	return master.Options().Addr
 }
 
-// run makes a call, together with those of other callers, and again after a failure that may pass. repeated says that it
-// may have been executed more than once: an earlier try ended without a reply.
-func (s *Redis) run(ctx context.Context, c call) (reply any, repeated bool, err error) {
+// run makes a call, together with those of other callers, and again after a failure that may pass. lost says that a try
+// has ended without a reply: it may have been executed, or be executed still.
+func (s *Redis) run(ctx context.Context, c call) (reply any, lost bool, err error) {
 	process := func(ctx context.Context, cmd redis.Cmder) error {
 		return s.commands.Process(ctx, c.keys[0], cmd, nil)
 	}
 	for try := 1; ; try++ {
-		reply, err = c.script.Run(ctx, process, c.keys, c.args...)
+		reply, err = c.script.Run(ctx, process, c.keys, c.arguments()...)
+		lost = lost || isLost(err)
 		if _, abandoned := errors.AsType[*batch.AbandonedError](err); abandoned {
-			return nil, repeated, errNoAnswer
+			return nil, lost, errNoAnswer
 		}
 		moving := redis.IsTryAgainError(err)
 		if err == nil || try >= maxTries && !moving || !redisx.IsTransient(err) {
-			return reply, repeated, err
+			return reply, lost, err
 		}
-		repeated = repeated || !redisx.IsReply(err) && !redisx.IsUnsent(err)
 		if s.cluster != nil {
 			s.cluster.ReloadState(ctx) // in the background: another node may be the master by now
 		}
@@ -126,19 +131,28 @@ func (s *Redis) run(ctx context.Context, c call) (reply any, repeated bool, err 
 			longest = maxMoveDelay
 		}
 		if redisx.Sleep(ctx, redisx.Backoff(try, minRetryDelay, longest)) != nil {
-			return nil, repeated, err
+			return nil, lost, err
 		}
 	}
 }
 
-// number makes a call whose reply is an integer.
-func (s *Redis) number(ctx context.Context, c call) (int64, bool, error) {
-	reply, repeated, err := s.run(ctx, c)
-	if err != nil {
-		return 0, repeated, err
+// isLost reports whether a command that has failed so may have been executed, or be executed still. A script that returns
+// an error has set no lock, as that is the last thing in it that can fail.
+func isLost(err error) bool {
+	if abandoned, ok := errors.AsType[*batch.AbandonedError](err); ok {
+		return abandoned.Sent
 	}
-	number, err := integer(reply)
-	return number, repeated, err
+	return err != nil && err != errNotSent && !redisx.IsReply(err) && !redisx.IsUnsent(err) //nolint:errorlint // our own
+}
+
+// number makes a call whose reply is an integer.
+func (s *Redis) number(ctx context.Context, c call) (number int64, lost bool, err error) {
+	reply, lost, err := s.run(ctx, c)
+	if err != nil {
+		return 0, lost, err
+	}
+	number, err = integer(reply)
+	return number, lost, err
 }
 
 // integer converts the reply of a script.

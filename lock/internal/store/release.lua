@@ -1,7 +1,7 @@
--- Frees a lock, if the value holds it, and reserves it for the first waiter.
+-- Frees a lock, if the claim holds it by whichever try, and reserves it for the first waiter.
 --
 -- KEYS  1 lock  2 queue  3 reserved
--- ARGV  1 value  2 how long a reservation lasts, ms; 0 to leave the queue alone
+-- ARGV  1 claim  2 how long a reservation lasts, ms; 0 to leave the queue alone
 --       3 how long the lock stays taken, by nobody, ms; 0 to free it
 -- Reply 1 if it was released, 2 if a waiter is to have it, 0 if somebody else holds it, -1 if the key is gone.
 local held = redis.pcall('GET', KEYS[1])
@@ -11,7 +11,7 @@ end
 if held == ARGV[1] .. ' released' then
   return 1 -- the first reply was lost
 end
-if held ~= ARGV[1] then
+if not try_of(held, ARGV[1]) then
   return 0
 end
 if ARGV[3] ~= '0' then

@@ -46,6 +46,7 @@ type renewal struct {
 	call    call
 	timeout time.Duration
 	done    func(Reply)
+	due     time.Time // when it is to be sent at the latest, or has failed
 }
 
 func newRenewals(l link) *renewals {
@@ -55,43 +56,88 @@ func newRenewals(l link) *renewals {
 }
 
 // Renew makes locks last for their TTLs from now. It returns at once, and calls done for each with its index when its
-// reply is there, or has not come for the timeout since it was sent: at most once, from any goroutine; after Close maybe
-// not at all.
+// reply is there, or it could not be sent for the timeout, or the reply has not come for as long since: at most once, from
+// any goroutine; after Close maybe not at all.
 func (s *Redis) Renew(claims []Claim, timeout time.Duration, done func(i int, r Reply)) {
-	work := make([]renewal, len(claims))
+	work := make([]renewal, 0, len(claims))
+	timeout = min(timeout, s.set.Timeout)
 	for i, c := range claims {
-		work[i] = renewal{
-			call:    s.scripts.extending(c),
-			timeout: min(timeout, s.set.Timeout),
-			done:    func(r Reply) { done(i, r) },
+		try, ok := s.tries(c).confirmed()
+		if !ok {
+			done(i, Reply{Outcome: Unset})
+			continue
 		}
+		work = append(work, s.renewal(c, try, timeout, func(r Reply) { done(i, r) }))
 	}
 	s.renewals.add(work)
 }
 
-// Repair sets a lock that this server does not have and a majority of others has just confirmed. It lasts for as long as one
-// that was just granted, and so has to be renewed as soon: should it have been released meanwhile, it ends by itself.
-// Repair returns at once.
-func (s *Redis) Repair(c Claim) {
+// renewal returns what makes the lock that a try has set last for the claim's TTL from now.
+func (s *Redis) renewal(c Claim, try int, timeout time.Duration, done func(Reply)) renewal {
+	tries, until := s.tries(c), time.Now().Add(c.TTL)
+	return renewal{call: s.scripts.extending(c, try), timeout: timeout, done: func(r Reply) {
+		tries.extended(try, r, until)
+		done(r)
+	}}
+}
+
+// Mend makes a lock that a majority of other servers confirms last for the claim's TTL from now on this server too, in the
+// background, unless it is known to have it until then. Where it is not known to be there it is set first, for as long as
+// one that was just granted, and extended once that is confirmed: should it be released meanwhile, and what sets it be
+// late, it ends by itself.
+//
+// Mend does nothing while a try to set the lock is under way, and nobody hears of it when it fails: it is to be called
+// again until Lasts says that there is nothing to do.
+func (s *Redis) Mend(c Claim, until time.Time) {
+	tries, now := s.tries(c), time.Now()
+	if tries.lasts(until) {
+		return
+	}
+	if !tries.begin() {
+		s.mendKnown(c)
+		return
+	}
 	s.renewals.add([]renewal{{
-		call:    call{s.scripts.repair, []string{c.Keys.Lock(), c.Keys.Fence()}, []any{c.Value, first(c.TTL), c.Token}},
+		call: call{
+			script: s.scripts.repair, keys: []string{c.Keys.Lock(), c.Keys.Fence()},
+			args: []any{c.Value, 0, first(c.TTL), c.Token}, tries: tries,
+		},
 		timeout: s.set.Timeout,
-		done:    func(Reply) {},
+		done: func(r Reply) {
+			set, lost := r.Outcome == Granted, isLost(r.Err)
+			wanted := tries.end(set, lost, now.Add(min(c.TTL, FirstGrant)))
+			switch {
+			case !wanted && (set || lost):
+				s.Reap(c, Lost) // the release may have come before
+			case set:
+				c.TTL -= time.Since(now)
+				s.mendKnown(c)
+			}
+		},
 	}})
+}
+
+// mendKnown extends a lock that the server is known to have.
+func (s *Redis) mendKnown(c Claim) {
+	if try, ok := s.tries(c).wanted(); ok && c.TTL >= time.Millisecond {
+		s.renewals.add([]renewal{s.renewal(c, try, s.set.Timeout, func(Reply) {})})
+	}
 }
 
 // add gives work to the lanes, and starts their senders.
 func (r *renewals) add(work []renewal) {
 	masters := make([]*redis.Client, len(work))
-	for i, w := range work { // may ask the cluster, so not under the mutex
-		masters[i] = r.master(r.ctx, w.call.keys[0])
+	for i, w := range work {
+		masters[i] = r.master(w.call.keys[0])
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.ctx.Err() != nil {
 		return
 	}
+	now := time.Now()
 	for i, w := range work {
+		w.due = now.Add(w.timeout)
 		l := r.lanes[address(masters[i])]
 		if l == nil {
 			r.prune()
@@ -123,7 +169,10 @@ func (r *renewals) newLane(master *redis.Client) *lane {
 
 // send is a goroutine that sends what waits in a lane, until there is nothing.
 func (r *renewals) send(l *lane) {
-	for work := r.take(l); len(work) > 0; work = r.take(l) {
+	for work, late := r.take(l); len(work)+len(late) > 0; work, late = r.take(l) {
+		for _, w := range late {
+			w.done(Reply{Outcome: Failed, Err: errNotSent})
+		}
 		timeout := r.set.Timeout
 		for _, w := range work {
 			timeout = min(timeout, w.timeout)
@@ -157,18 +206,24 @@ func (r *renewals) sendTo(
 	return refused
 }
 
-// take returns what a sender is to send next, nothing if it is to end.
-func (r *renewals) take(l *lane) []renewal {
+// take returns what a sender is to send next, and what has waited for too long, as the server hangs. If there is neither
+// the sender is to end.
+func (r *renewals) take(l *lane) (work, late []renewal) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(l.waiting) == 0 || r.ctx.Err() != nil {
-		l.senders--
-		return nil
+	n, now := 0, time.Now()
+	for ; r.ctx.Err() == nil && n < len(l.waiting) && len(work) < renewalBatch; n++ {
+		if w := l.waiting[n]; now.After(w.due) {
+			late = append(late, w)
+		} else {
+			work = append(work, w)
+		}
 	}
-	n := min(len(l.waiting), renewalBatch)
-	work := slices.Clone(l.waiting[:n])
 	l.waiting = slices.Delete(l.waiting, 0, n)
-	return work
+	if n == 0 {
+		l.senders--
+	}
+	return work, late
 }
 
 // prune ends the lanes of servers that have nothing to do, when there are more than a cluster has masters: addresses come

@@ -14,11 +14,25 @@ local function may_take(name)
   return name ~= ''
 end
 
--- take makes value the holder of a lock that is free, and returns the fencing token. The token comes first: should that
--- fail, nobody holds the lock. It is not for a lock that the value holds already, which may have been extended since.
-local function take(value, ttl)
+-- take makes a claim the holder of the lock, if it may be, and returns the fencing token. The token comes first: should
+-- that fail, nobody holds the lock. It returns false if somebody else is there, or nil if this is an earlier try than the
+-- one that has set the lock: it was sent again, and comes after its repetition. The lock of an earlier try lasts no longer
+-- than it did, as its holder counts from before that was sent; nobody can have extended it.
+local function take(claim, try, ttl, name)
+  local held = redis.call('GET', KEYS[1])
+  local before = try_of(held, claim)
+  if before and before > tonumber(try) then
+    return nil
+  end
+  if not before and (held or not may_take(name)) then
+    return false
+  end
   local token = next_token(KEYS[2])
-  redis.call('SET', KEYS[1], value, 'PX', ttl)
+  if before then
+    redis.call('SET', KEYS[1], claim .. '#' .. try, 'KEEPTTL')
+  else
+    redis.call('SET', KEYS[1], claim .. '#' .. try, 'PX', ttl)
+  end
   return token
 end
 

@@ -20,7 +20,7 @@ func (f *Feed) beat() {
 	for {
 		select {
 		case <-timer.C:
-		case <-f.hurry:
+		case <-f.soon:
 		case <-f.ctx.Done():
 			return
 		}

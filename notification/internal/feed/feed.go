@@ -100,7 +100,7 @@ type Feed struct {
 	muted  atomic.Bool   // Close has returned
 	done   chan struct{} // closed when the last goroutine has ended
 
-	hurry     chan struct{} // asks for a heartbeat; never holds more than one
+	soon      chan struct{} // asks for a heartbeat; never holds more than one
 	number    atomic.Uint64 // of the last heartbeat sent
 	lost      atomic.Int64  // connections
 	lastBeat  atomic.Int64  // instant at which one came back, or of Start
@@ -130,7 +130,7 @@ func New(set Settings, sink Sink) *Feed {
 	}
 	f := &Feed{
 		set: set, sink: sink, names: newNames(set.Linger), began: time.Now(),
-		done: make(chan struct{}), hurry: make(chan struct{}, 1), changed: make(chan struct{}),
+		done: make(chan struct{}), soon: make(chan struct{}, 1), changed: make(chan struct{}),
 	}
 	f.ctx, f.cancel = context.WithCancel(redisx.Background(context.Background()))
 	return f
@@ -179,7 +179,7 @@ func (f *Feed) Lost() int64 { return f.lost.Load() }
 func (f *Feed) BeatSoon() (number uint64) {
 	number = f.number.Load() + 1
 	select {
-	case f.hurry <- struct{}{}:
+	case f.soon <- struct{}{}:
 	default:
 	}
 	return number

@@ -36,6 +36,9 @@ func (e *Event) To(names ...string) {
 	e.name = e.room[0]
 }
 
+// Channel returns the first channel, as its caller calls it.
+func (e *Event) Channel() string { return e.name }
+
 // channels returns the channels the event is published to.
 func (e *Event) channels() []string { return e.room[:e.count] }
 

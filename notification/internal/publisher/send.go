@@ -29,7 +29,7 @@ func (p *Publisher) send(ctx context.Context, events []*Event) {
 	settle(events, failures, err)
 }
 
-// safely repeats a request as often as the client repeats what fails, which a single attempt is told not to do. A repetition
+// safely repeats a request as often as the client repeats what fails, which a single attempt must not do by itself. A repetition
 // has the lane and the number of the first attempt.
 func (p *Publisher) safely(ctx context.Context, events []*Event) (failures string, err error) {
 	l := p.lanes.take()

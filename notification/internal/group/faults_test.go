@@ -1,0 +1,444 @@
+package group
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/internal/redisx"
+	"github.com/compozy/cache/notification/internal/journal"
+)
+
+// What happens to the journal and the group while no member is there, and what the group makes of it: which of the 10 events
+// before it, the 10 after the last member has left, and the 10 after it are handled, and which gaps are reported.
+func TestWhatTheJournalLoses(t *testing.T) {
+	t.Parallel()
+	type test struct {
+		harm   func(ctx context.Context, b *bundle) error
+		read   bool // the group has read the 10 events in the middle
+		middle int  // how many of these it handles
+		gaps   []journal.Reason
+		lost   uint64
+	}
+	del := func(keys ...func(b *bundle) string) func(ctx context.Context, b *bundle) error {
+		return func(ctx context.Context, b *bundle) error {
+			for _, key := range keys {
+				if err := b.client.Del(ctx, key(b)).Err(); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	stream := func(b *bundle) string { return b.keys.Journal }
+	state := func(b *bundle) string { return b.keys.State }
+	events := func(b *bundle) string { return b.k.events }
+	due := func(b *bundle) string { return b.k.due }
+	whereabouts := func(b *bundle) string { return b.k.progress }
+	flush := func(ctx context.Context, b *bundle) error { return b.client.FlushAll(ctx).Err() }
+	for name, test := range map[string]test{
+		"nothing":                                     {middle: 10},
+		"nothing, and they were read":                 {read: true, middle: 10},
+		"the stream was deleted":                      {harm: del(stream), gaps: []journal.Reason{journal.Trimmed}},
+		"the stream was deleted after they were read": {harm: del(stream), read: true, middle: 10},
+		"all of the journal was deleted":              {harm: del(stream, state), gaps: []journal.Reason{journal.Wiped}},
+		"the state was evicted":                       {harm: del(state), middle: 10},
+		"all was flushed":                             {harm: flush, gaps: nil}, // the group as well
+		"the events were evicted":                     {harm: del(events), read: true, gaps: []journal.Reason{journal.Wiped}, lost: 10},
+		"the times were evicted":                      {harm: del(due), read: true, middle: 10},
+		"the progress was evicted":                    {harm: del(whereabouts), read: true, middle: 10, gaps: []journal.Reason{journal.Wiped}},
+		"the events and times were evicted":           {harm: del(events, due), read: true, gaps: []journal.Reason{journal.Wiped}, lost: 10},
+		"the stream was trimmed": {harm: func(ctx context.Context, b *bundle) error {
+			return b.client.XTrimMaxLen(ctx, b.keys.Journal, 4).Err()
+		}, middle: 4, gaps: []journal.Reason{journal.Trimmed}},
+		"the stream was trimmed to where it was": {harm: func(ctx context.Context, b *bundle) error {
+			return b.client.XTrimMaxLen(ctx, b.keys.Journal, 10).Err()
+		}, middle: 10},
+		"the stream expired": {harm: func(ctx context.Context, b *bundle) error {
+			err := b.client.PExpire(ctx, b.keys.Journal, time.Millisecond).Err()
+			for err == nil && b.client.Exists(ctx, b.keys.Journal).Val() == 1 {
+				err = redisx.Sleep(ctx, time.Millisecond)
+			}
+			return err
+		}, read: true, middle: 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			stop := b.run(t)
+			b.append(t, "k", 10)
+			b.done(t, 10)
+			stop()
+			if test.read {
+				stop = b.run(t, func(s *Settings) { s.Concurrency = 0 })
+				b.append(t, "k", 10)
+				b.eventually(t, "not read", func() bool { return b.client.ZCard(t.Context(), b.k.due).Val() == 10 })
+				stop()
+			} else {
+				b.append(t, "k", 10)
+			}
+			if test.harm != nil {
+				require.NoError(t, test.harm(t.Context(), b))
+			}
+			b.run(t)
+			b.append(t, "k", 10)
+			b.done(t, 20+test.middle)
+			for body, count := range b.handled {
+				assert.Equal(t, 1, count, body)
+			}
+			if test.gaps == nil {
+				test.gaps = []journal.Reason{}
+			}
+			assert.Equal(t, test.gaps, b.reasons())
+			if len(b.gaps) == 1 {
+				assert.Equal(t, test.lost, b.gaps[0].missed)
+			}
+			b.append(t, "k", 5)
+			b.done(t, 25+test.middle)
+			assert.Len(t, b.reasons(), len(test.gaps), "reported once")
+		})
+	}
+}
+
+// The same while members are there, who remember.
+func TestWhatTheServerLosesUnderMembers(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		harm func(ctx context.Context, b *bundle) error
+		gaps []journal.Reason
+	}{
+		"all":          {harm: func(ctx context.Context, b *bundle) error { return b.client.FlushAll(ctx).Err() }, gaps: []journal.Reason{journal.Wiped}},
+		"the progress": {harm: func(ctx context.Context, b *bundle) error { return b.client.Del(ctx, b.k.progress).Err() }, gaps: []journal.Reason{journal.Wiped}},
+		"the stream":   {harm: func(ctx context.Context, b *bundle) error { return b.client.Del(ctx, b.keys.Journal).Err() }},
+		"the state":    {harm: func(ctx context.Context, b *bundle) error { return b.client.Del(ctx, b.keys.State).Err() }},
+		"what wakes":   {harm: func(ctx context.Context, b *bundle) error { return b.client.Del(ctx, b.k.wake).Err() }},
+		"the scripts":  {harm: func(ctx context.Context, b *bundle) error { return b.client.ScriptFlush(ctx).Err() }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			for range 3 {
+				b.run(t)
+			}
+			b.append(t, "k", 10)
+			b.done(t, 10)
+			require.NoError(t, test.harm(t.Context(), b))
+			b.append(t, "k", 10)
+			b.done(t, 20)
+			b.append(t, "k", 10)
+			b.done(t, 30)
+			if test.gaps == nil {
+				test.gaps = []journal.Reason{}
+			}
+			assert.Equal(t, test.gaps, b.reasons())
+		})
+	}
+}
+
+// Keys of the group are lost with what it holds, and the journal is not: that is a gap, reported once.
+func TestHeldEventsAreLostUnderMembers(t *testing.T) {
+	t.Parallel()
+	for name, keys := range map[string]func(k keys) []string{
+		"all keys":                func(k keys) []string { return []string{k.progress, k.events, k.due, k.wake, k.dead} },
+		"the progress and events": func(k keys) []string { return []string{k.progress, k.events} },
+		"the progress":            func(k keys) []string { return []string{k.progress} },
+	} {
+		for _, members := range []int{1, 3} {
+			t.Run(fmt.Sprintf("%s, %d members", name, members), func(t *testing.T) {
+				t.Parallel()
+				b := setup(t)
+				release := make(chan struct{})
+				b.set(func(context.Context, Event) Result {
+					<-release
+					return Result{}
+				})
+				for range members {
+					b.run(t)
+				}
+				b.append(t, "k", 10)
+				b.eventually(t, "not read", func() bool { return b.client.ZCard(t.Context(), b.k.due).Val() == 10 })
+				require.NoError(t, b.client.Del(t.Context(), keys(b.k)...).Err())
+				close(release)
+				b.eventually(t, "no gap", func() bool { return len(b.gaps) > 0 })
+				last := b.append(t, "k", 1)
+				b.eventually(t, "the group does not go on", func() bool {
+					return slices.ContainsFunc(b.order, func(e Event) bool { return e.ID == last })
+				})
+				b.empty(t)
+				b.eventually(t, "the gap is still in the progress", func() bool {
+					at, err := parseProgress(b.client.HGet(t.Context(), b.k.progress, "known").Val())
+					return err == nil && !at.wiped
+				})
+				assert.Equal(t, []journal.Reason{journal.Wiped}, b.reasons())
+			})
+		}
+	}
+}
+
+// The reply is lost of the script by which a member makes its group again: the gap is not.
+func TestGroupsAreMadeAgainInDoubt(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.run(t)()
+	known := b.client.HGet(t.Context(), b.k.progress, "known").Val()
+	require.NoError(t, b.client.Del(t.Context(), b.k.progress).Err())
+	set := b.settings(b.client)
+	o := newOps(&set)
+	m := &member{
+		set: &set, ops: o, known: known, leader: newLeader(&set, o, nil), commands: link{client: b.client, key: b.k.progress},
+	}
+	defer m.commands.close()
+	require.NoError(t, m.joinOnce(t.Context(), false)) // executed, which nobody learns
+	require.NoError(t, m.joinOnce(t.Context(), false))
+	b.run(t)
+	b.eventually(t, "no gap", func() bool { return len(b.gaps) > 0 })
+	assert.Equal(t, []journal.Reason{journal.Wiped}, b.reasons())
+}
+
+// The journal expires after all of it was read, and the server's clock is set back: its next entry has a lower time.
+func TestTheClockGoesBackAfterTheJournalExpired(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		away, seen bool // no member is there meanwhile; the leader sees the journal empty
+	}{
+		"before the leader looks":    {},
+		"and the leader sees it":     {seen: true},
+		"while there are no members": {away: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			stop := b.run(t)
+			b.ahead = time.Hour
+			b.append(t, "k", 2)
+			b.done(t, 2)
+			if test.away {
+				stop()
+			}
+			require.NoError(t, b.client.Del(t.Context(), b.keys.Journal).Err())
+			if test.seen {
+				b.eventually(t, "the empty journal was not seen", func() bool {
+					at, err := parseProgress(b.client.HGet(t.Context(), b.k.progress, "known").Val())
+					return err == nil && at.cursor.Pos.Ms == 0
+				})
+			}
+			b.ahead = 0
+			b.append(t, "k", 2)
+			if test.away {
+				b.run(t)
+			}
+			b.done(t, 4)
+			b.append(t, "k", 1)
+			b.done(t, 5)
+			assert.Empty(t, b.reasons())
+		})
+	}
+}
+
+// All is lost while an event is being handled, that fails then.
+func TestFlushedWhileWorking(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	begun, fail := make(chan struct{}), make(chan struct{})
+	b.set(func(context.Context, Event) Result {
+		close(begun)
+		<-fail
+		return Result{Err: errFailed}
+	})
+	b.run(t)
+	b.append(t, "k", 1)
+	<-begun
+	require.NoError(t, b.client.FlushAll(t.Context()).Err())
+	b.set(nil)
+	close(fail)
+	b.eventually(t, "not settled", func() bool { return len(b.settled) == 1 })
+	b.append(t, "k", 3)
+	b.done(t, 3)
+	assert.Equal(t, []journal.Reason{journal.Wiped}, b.reasons())
+}
+
+func TestFrozenServer(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	client := redis.NewClient(&redis.Options{Addr: b.server.Addr(), ReadTimeout: 300 * time.Millisecond, DialTimeout: 300 * time.Millisecond})
+	t.Cleanup(func() { _ = client.Close() })
+	var slow atomic.Bool
+	b.set(func(ctx context.Context, _ Event) Result {
+		if slow.CompareAndSwap(false, true) {
+			b.server.Stop()
+			_ = redisx.Sleep(ctx, 2*time.Second) // is how long it is frozen
+			b.server.Continue()
+		}
+		return Result{}
+	})
+	for range 2 {
+		b.run(t, func(s *Settings) { s.Client = client })
+	}
+	b.append(t, "k", 2)
+	b.done(t, 2)
+	b.append(t, "k", 20)
+	b.done(t, 22)
+	assert.Empty(t, b.reasons())
+}
+
+func TestServerRestarts(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		opts []redistest.Option
+		gap  journal.Reason
+	}{
+		"with its data":    {[]redistest.Option{redistest.WithPersistence()}, journal.Restarted},
+		"without its data": {nil, journal.Wiped},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, test.opts...)
+			for range 2 {
+				b.run(t)
+			}
+			b.append(t, "k", 10)
+			b.done(t, 10)
+			b.server.Shutdown()
+			b.server.Restart()
+			b.append(t, "k", 10)
+			b.done(t, 20)
+			require.Eventually(t, func() bool { return len(b.reasons()) > 0 }, patience, 10*time.Millisecond)
+			assert.Equal(t, []journal.Reason{test.gap}, b.reasons())
+		})
+	}
+}
+
+func TestNewGroupsBeginWhereTheyShould(t *testing.T) {
+	t.Parallel()
+	at := func(id string) *journal.Position {
+		p, ok := journal.ParsePosition(id)
+		require.True(t, ok)
+		return &p
+	}
+	for name, test := range map[string]struct {
+		from func(id string) *journal.Position
+		trim int64
+		want int
+		gaps []journal.Reason
+	}{
+		"now":                          {from: func(string) *journal.Position { return nil }, want: 0},
+		"at the beginning":             {from: func(string) *journal.Position { return new(journal.Position) }, want: 10},
+		"at the beginning, of a part":  {from: func(string) *journal.Position { return new(journal.Position) }, trim: 7, want: 7},
+		"behind an event":              {from: at, want: 5},
+		"behind an event that is gone": {from: at, trim: 2, want: 2, gaps: []journal.Reason{journal.Trimmed}},
+		"behind an event that is gone, and nothing else": {from: at, trim: 5, want: 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			id := b.append(t, "k", 5)
+			b.append(t, "k", 5)
+			if test.trim > 0 {
+				require.NoError(t, b.client.XTrimMaxLen(t.Context(), b.keys.Journal, test.trim).Err())
+			}
+			b.run(t, func(s *Settings) { s.From = test.from(id) })
+			b.append(t, "k", 1)
+			b.done(t, test.want+1)
+			assert.ElementsMatch(t, test.gaps, b.reasons())
+			b.run(t, func(s *Settings) { s.From = new(journal.Position) }) // of no interest to a group that exists
+			b.append(t, "k", 1)
+			b.done(t, test.want+2)
+		})
+	}
+	t.Run("before there is a journal", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t)
+		b.run(t)
+		b.append(t, "k", 3)
+		b.done(t, 3)
+		assert.Empty(t, b.reasons())
+	})
+	t.Run("at the beginning of nothing", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t)
+		b.run(t, func(s *Settings) { s.From = new(journal.Position) })
+		b.append(t, "k", 3)
+		b.done(t, 3)
+		assert.Empty(t, b.reasons())
+	})
+}
+
+// The leader does not read on while the group holds as much as it may, and then does.
+func TestGroupsHoldNoMoreThanTheyMay(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	stop := b.run(t, func(s *Settings) {
+		s.Concurrency = 0
+		s.Body = func(e *journal.Entry) (string, bool) { return e.Value + string(make([]byte, maxHeldBytes/8)), true }
+	})
+	b.append(t, "k", 12)
+	b.eventually(t, "not read", func() bool { return b.client.ZCard(t.Context(), b.k.due).Val() >= 8 })
+	b.append(t, "k", 12)
+	require.NoError(t, redisx.Sleep(t.Context(), roundEvery/2))
+	held := b.client.ZCard(t.Context(), b.k.due).Val()
+	assert.Less(t, held, int64(24), "the rest stays in the journal")
+	stop()
+	b.run(t, func(s *Settings) { s.Concurrency = 4 })
+	b.done(t, 24)
+	assert.Empty(t, b.reasons())
+}
+
+func TestGroupsFollowAFailover(t *testing.T) {
+	t.Parallel()
+	set := redistest.StartSentinel(t)
+	client := redis.NewFailoverClient(&redis.FailoverOptions{MasterName: set.MasterName(), SentinelAddrs: set.Addrs()})
+	t.Cleanup(func() { _ = client.Close() })
+	b := newBundle(client, set.Master())
+	for range 2 {
+		b.run(t)
+	}
+	b.append(t, "k", 10)
+	b.done(t, 10)
+	set.Failover(t)
+	require.Eventually(t, func() bool { return client.Set(t.Context(), "x", "1", 0).Err() == nil }, patience, 10*time.Millisecond)
+	b.append(t, "k", 10)
+	b.eventually(t, "not all was handled", func() bool { return len(b.handled) == 20 })
+	require.Eventually(t, func() bool { return len(b.reasons()) > 0 }, patience, 10*time.Millisecond)
+	assert.Equal(t, []journal.Reason{journal.Failover}, b.reasons())
+}
+
+func TestGroupsFollowTheirSlot(t *testing.T) {
+	t.Parallel()
+	c := redistest.StartCluster(t, 2, redistest.WithReplicas(1))
+	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: c.Addrs()})
+	t.Cleanup(func() { _ = client.Close() })
+	b := newBundle(client, nil)
+	for range 2 {
+		b.run(t)
+	}
+	b.append(t, "k", 10)
+	b.done(t, 10)
+	c.Failover(t, b.keys.Journal)
+	b.append(t, "k", 10)
+	b.done(t, 20)
+	b.append(t, "k", 10) // some of them are read while the keys move
+	for _, node := range c.Nodes() {
+		if node != c.MasterOf(t, b.keys.Journal) {
+			if isMaster(t, node) {
+				c.MoveSlot(t, b.keys.Journal, node, nil)
+				break
+			}
+		}
+	}
+	b.append(t, "k", 10)
+	b.eventually(t, "not all was handled", func() bool { return len(b.handled) == 40 })
+}
+
+func isMaster(t *testing.T, node *redistest.Server) bool {
+	t.Helper()
+	return strings.Contains(node.Client(t).Info(t.Context(), "replication").Val(), "role:master")
+}

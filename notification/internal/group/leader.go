@@ -1,0 +1,301 @@
+package group
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+
+	"github.com/compozy/cache/internal/redisx"
+	"github.com/compozy/cache/notification/internal/journal"
+)
+
+const (
+	// quiet is how long a leader pauses after a part of the journal that has nothing for the group, so that the events of
+	// others cost fifty reads a second at most, however many there are.
+	quiet = 20 * time.Millisecond
+	// readPatience is for how long an event in the journal is asked for alone before it counts as unreadable.
+	readPatience = 10 * time.Second
+)
+
+// Unreadable is the reason for a gap where an event does not arrive, however often it is asked for.
+const Unreadable journal.Reason = "unreadable"
+
+// errReplica is the error of a connection that leads to a server which follows another one.
+var errReplica = errors.New("notification: the server has become a replica")
+
+// leader reads the journal for the group while its member is the one to do so.
+type leader struct {
+	set     *Settings
+	ops     *ops
+	link    *link
+	journal *journal.Journal
+	poke    chan struct{} // the group may be without a leader; has room for one
+	failing redisx.Repeated
+	orphans bool // the group was made although there were events of it
+
+	// What follows is of one term, which lead begins.
+	server   journal.Server
+	reader   *journal.Reader
+	stored   string   // how far the journal was read as the group knows it, empty at first
+	at       progress // how far it was read
+	doubtful bool     // the next part does not follow, and that was looked into
+	full     bool     // the group holds as much as it may
+	pause    time.Duration
+	next     time.Time // when the next round is due
+}
+
+func newLeader(s *Settings, o *ops, l *link) *leader {
+	return &leader{set: s, ops: o, link: l, journal: journal.New(s.Journal), poke: make(chan struct{}, 1)}
+}
+
+// wake makes the member try to lead.
+func (l *leader) wake() {
+	select {
+	case l.poke <- struct{}{}:
+	default:
+	}
+}
+
+// begin returns what a new group is to know of the journal.
+func (l *leader) begin(ctx context.Context, c redis.UniversalClient) (known string, err error) {
+	status, err := l.journal.Beat(ctx, journal.Server{Client: c}, "", 0)
+	if err != nil {
+		return "", err
+	}
+	at := progress{epoch: status.Epoch, cursor: status.Cursor(), identity: status.Identity}
+	if l.set.From != nil {
+		at.cursor, at.anything = journal.Envelope{Pos: *l.set.From}, l.set.From.IsZero()
+	}
+	return at.String(), nil
+}
+
+// run leads whenever the group has no other leader, until ctx ends.
+func (l *leader) run(ctx context.Context) {
+	for {
+		select {
+		case <-l.poke:
+		case <-ctx.Done():
+			return
+		}
+		for attempt := 1; ctx.Err() == nil; attempt++ {
+			began := time.Now()
+			err := l.lead(ctx)
+			if err == nil || errors.Is(err, errGone) {
+				break // another one leads, or the group has to be joined again, which ends with a poke
+			}
+			if ctx.Err() != nil {
+				return
+			}
+			l.failing.Log(l.set.Log, zap.WarnLevel, "notification: reading the journal for a group failed",
+				zap.String("group", l.set.Group), zap.Error(err))
+			if time.Since(began) > leadFor {
+				attempt = 1
+			}
+			_ = redisx.Sleep(ctx, redisx.Backoff(attempt, lowPause, highPause))
+		}
+	}
+}
+
+// lead is one term. It returns nil when another member leads, or ctx has ended.
+func (l *leader) lead(ctx context.Context) error {
+	client, err := l.link.get(ctx)
+	if err != nil {
+		return err
+	}
+	l.server, l.reader = journal.Server{Client: client}, l.journal.NewReader(readPatience)
+	l.stored, l.pause, l.doubtful = "", lowPause, false
+	leads := true
+	for next := l.round; err == nil && leads && ctx.Err() == nil; next = l.step {
+		if !time.Now().Before(l.next) {
+			next = l.round
+		}
+		leads, err = next(ctx)
+	}
+	if err != nil {
+		l.link.failed(ctx, client, err)
+	}
+	return err
+}
+
+// round shows that the leader lives, and looks after the group and the journal. It reports whether the member leads.
+func (l *leader) round(ctx context.Context) (leads bool, err error) {
+	known := ""
+	if l.stored != "" && l.at.String() != l.stored {
+		known = l.at.String()
+	}
+	r, err := l.ops.doLead(ctx, l.server.Client, l.stored, known, 2*max(l.set.Claim, l.set.LongestPause))
+	if err != nil || !r.leads {
+		return false, err
+	}
+	if l.stored == "" || r.known != l.at.String() {
+		if l.at, err = parseProgress(r.known); err != nil {
+			return false, err
+		}
+	}
+	l.stored = r.known
+	// What is missing is reported while the group still expects it, and its progress is stored with the next step.
+	if err := l.check(ctx); err != nil {
+		return false, err
+	}
+	if r.lost > 0 || l.orphans || l.at.wiped {
+		l.orphans, l.at.wiped = false, false
+		l.set.Gap(journal.Wiped, "", uint64(r.lost)) //nolint:gosec // not negative
+	}
+	l.failing.Over(l.set.Log, "notification: the journal is read for the group again", zap.String("group", l.set.Group))
+	l.schedule(r)
+	return true, nil
+}
+
+// schedule sets when the next round is due: in time for an event that somebody has to be woken for, and for a group that has
+// too much, soon.
+func (l *leader) schedule(r leadership) {
+	wait := roundEvery
+	if r.next > 0 {
+		wait = min(wait, r.next)
+	}
+	if l.full = r.held >= maxHeld || r.bytes >= maxHeldBytes; l.full {
+		wait = min(wait, l.pause)
+		l.pause = min(2*l.pause, highPause)
+	} else {
+		l.pause = lowPause
+	}
+	l.next = time.Now().Add(wait)
+}
+
+// step moves a part of the journal to the group, or waits for one until the next round.
+func (l *leader) step(ctx context.Context) (leads bool, err error) {
+	left := max(time.Until(l.next), time.Millisecond)
+	if l.full {
+		_ = redisx.Sleep(ctx, left) // what the members do not get to stays in the journal
+		return true, nil
+	}
+	part, err := l.reader.After(ctx, l.server, l.at.cursor.Pos)
+	if errors.Is(err, journal.ErrUnreadable) {
+		return true, l.skip(ctx)
+	}
+	if err != nil {
+		return false, err
+	}
+	if len(part.Entries) == 0 {
+		return true, l.await(ctx, left)
+	}
+	if !l.at.anything && !l.doubtful && (part.Epoch != l.at.epoch || !part.Follows(l.at.cursor.Pos)) {
+		l.doubtful = true
+		return l.round(ctx)
+	}
+	last := &part.Entries[len(part.Entries)-1]
+	l.at.cursor = journal.Envelope{ID: last.ID, Pos: last.Pos, Stamp: last.Stamp}
+	l.at.anything, l.doubtful = false, false
+	events := l.matching(part.Entries)
+	if len(events) == 0 {
+		_ = redisx.Sleep(ctx, min(quiet, left))
+		return true, nil
+	}
+	known := l.at.String()
+	done, held, bytes, err := l.ops.doFeed(ctx, l.server.Client, l.stored, known, events)
+	if err != nil || !done {
+		return false, err
+	}
+	l.stored = known
+	if held >= maxHeld || bytes >= maxHeldBytes {
+		l.next = time.Now()
+	}
+	return true, nil
+}
+
+// skip goes on behind an event that cannot be read. Nobody knows whether the group wanted it.
+func (l *leader) skip(ctx context.Context) error {
+	id, err := l.ops.peek.Run(ctx, l.server.Client.Process, []string{l.set.Journal.Journal}, l.at.cursor.Pos.String())
+	if err != nil {
+		return err
+	}
+	pos, ok := position(text(id))
+	if !ok {
+		return fmt.Errorf("%w: %v instead of an event ID", journal.ErrProtocol, id)
+	}
+	l.set.Gap(Unreadable, l.at.cursor.ID, 1)
+	l.at.cursor, l.at.anything = journal.Envelope{ID: text(id), Pos: pos}, false
+	return nil
+}
+
+// matching returns what the group wants of some entries.
+func (l *leader) matching(entries []journal.Entry) []fed {
+	var events []fed
+	for i := range entries {
+		if body, ok := l.set.Body(&entries[i]); ok {
+			events = append(events, fed{sortable(entries[i].Pos), body})
+		}
+	}
+	return events
+}
+
+// await waits until there is more in the journal.
+func (l *leader) await(ctx context.Context, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit+highPause)
+	defer cancel()
+	err := l.server.Client.XRead(ctx, &redis.XReadArgs{
+		Streams: []string{l.set.Journal.Journal, l.at.cursor.Pos.String()}, Count: 1, Block: limit,
+	}).Err()
+	if errors.Is(err, redis.Nil) {
+		return nil
+	}
+	return err
+}
+
+// check finds out whether the journal is still the one that was read, if that is in doubt.
+func (l *leader) check(ctx context.Context) error {
+	status, err := l.journal.Beat(ctx, l.server, "", 0)
+	if err != nil {
+		return err
+	}
+	if status.Identity.Role == "slave" {
+		return errReplica
+	}
+	same := status.Epoch == l.at.epoch && status.Identity == l.at.identity
+	switch cursor := &l.at.cursor; {
+	case l.doubtful:
+	case same && l.at.anything && status.Length == 0:
+		l.at.cursor, l.at.anything = status.Cursor(), false
+		return nil
+	case same && status.Offset > cursor.Pos.Offset && cursor.Pos.Less(status.Last.Pos):
+		return nil // the next part tells
+	case same && status.Offset == cursor.Pos.Offset && status.Length == 0:
+		cursor.Pos.Ms = 0 // it expired; the server's clock may have gone back by the next entry
+		return nil
+	case same && status.Offset == cursor.Pos.Offset && status.Last.Same(cursor):
+		return nil
+	}
+	return l.compare(ctx)
+}
+
+// compare reports what may be missing in the journal of now, and finds where to go on in it.
+func (l *leader) compare(ctx context.Context) error {
+	known := journal.Known{Epoch: l.at.epoch, Cursor: l.at.cursor, Identity: l.at.identity}
+	now, err := l.journal.Look(ctx, l.server, known)
+	if err != nil {
+		return err
+	}
+	found := journal.Compare(known, now)
+	if found.Reason != journal.None && !l.at.anything {
+		l.set.Gap(found.Reason, l.at.cursor.ID, 0)
+		if found.Reason == journal.Wiped {
+			l.at.wiped = false // the group went with the journal, which is one gap
+		}
+	}
+	l.at.epoch, l.at.identity = now.Epoch, now.Identity
+	switch {
+	case now.First == nil:
+		l.at.cursor, l.at.anything = now.Cursor(), false
+	case found.From.IsZero(), found.Reason == journal.RolledBack, l.at.anything:
+		// Of a journal that was rolled back nobody knows how far. What comes again was done before: at least once is promised.
+		l.at.cursor, l.at.anything = journal.Envelope{}, true
+	case found.From != l.at.cursor.Pos:
+		// All is there from the first entry on. The server's clock may have gone back, so its ID need not be a later one.
+		l.at.cursor = journal.Envelope{Pos: journal.Position{Offset: now.First.Start()}}
+	}
+	return nil
+}

@@ -1,0 +1,241 @@
+package group
+
+import (
+	"context"
+	"crypto/rand"
+	_ "embed"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/compozy/cache/internal/redisx"
+	"github.com/compozy/cache/notification/internal/journal"
+)
+
+//go:embed join.lua
+var joinSource string
+
+//go:embed lead.lua
+var leadSource string
+
+//go:embed feed.lua
+var feedSource string
+
+//go:embed turn.lua
+var turnSource string
+
+// errGone says that Redis has nothing of the group any more.
+var errGone = errors.New("notification: the group is gone")
+
+// peekSource returns the ID of the entry that follows a position, ARGV[1], of the stream KEYS[1], and not the entry.
+const peekSource = `return redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', 1)[1][1]`
+
+// PatternError is the error of a member that wants other events than the group.
+type PatternError struct {
+	Group   string
+	Pattern string // of the group
+}
+
+func (e *PatternError) Error() string {
+	return fmt.Sprintf("notification: the group %q has the pattern %q", e.Group, e.Pattern)
+}
+
+// keys are the names of a group in Redis. What is what says join.lua and those it names.
+type keys struct{ progress, events, due, wake, dead, turns string }
+
+// newKeys returns the keys of a group beside a journal. A name may contain anything: the last part tells the kind.
+func newKeys(beside journal.Keys, group string) keys {
+	base := beside.Base + "group:" + group + ":"
+	return keys{
+		progress: base + "progress", events: base + "events", due: base + "due", wake: base + "wake", dead: base + "dead",
+		turns: base + "turn:",
+	}
+}
+
+// DeadKey returns the name of the stream of the events that a group has given up.
+func DeadKey(beside journal.Keys, group string) string { return newKeys(beside, group).dead }
+
+// ops are what a member asks the server for. The caller names the connection.
+type ops struct {
+	group  string
+	member string
+	keys   keys
+
+	join, lead, feed, turn, peek *redisx.Script
+}
+
+func newOps(s *Settings) *ops {
+	return &ops{
+		group: s.Group, member: rand.Text(), keys: newKeys(s.Journal, s.Group),
+		join: redisx.NewScript(joinSource), lead: redisx.NewScript(leadSource),
+		feed: redisx.NewScript(feedSource), turn: redisx.NewScript(turnSource),
+		peek: redisx.NewScript(peekSource),
+	}
+}
+
+// processor is a client, or one connection of it.
+type processor interface {
+	Process(ctx context.Context, cmd redis.Cmder) error
+}
+
+// run runs a script once: a client would repeat it without a word, also when it was executed.
+func run(ctx context.Context, c processor, script *redisx.Script, keys []string, least int, args ...any) ([]any, error) {
+	process := func(ctx context.Context, cmd redis.Cmder) error { return c.Process(ctx, redisx.Once(cmd)) }
+	reply, err := script.Run(ctx, process, keys, args...)
+	switch {
+	case redis.HasErrorPrefix(err, "NOGROUP"):
+		return nil, errGone
+	case err != nil:
+		return nil, err
+	}
+	values, _ := reply.([]any)
+	if len(values) < least {
+		return nil, fmt.Errorf("%w: %T to a script of a group", journal.ErrProtocol, reply)
+	}
+	return values, nil
+}
+
+// What doJoin found.
+const (
+	joined  = 0
+	created = 1 // there was no such group
+	orphans = 2 // there were events of such a group, and nothing else
+)
+
+// doJoin joins the group. If there is none, it is made, with what is to be known of the journal.
+func (o *ops) doJoin(ctx context.Context, c processor, pattern, known string) (found int64, err error) {
+	values, err := run(ctx, c, o.join, []string{o.keys.progress, o.keys.events}, 2, pattern, known)
+	if redis.HasErrorPrefix(err, "PATTERN ") {
+		return 0, &PatternError{Group: o.group, Pattern: strings.TrimPrefix(err.Error(), "PATTERN ")}
+	}
+	if err != nil {
+		return 0, err
+	}
+	found, _ = values[0].(int64)
+	return found, nil
+}
+
+// leadership is the reply of lead.lua.
+type leadership struct {
+	leads       bool
+	known       string
+	held, bytes int64
+	lost        int64
+	next        time.Duration // until the next event is due, negative if none is
+}
+
+func (o *ops) doLead(ctx context.Context, c processor, expected, known string, ahead time.Duration) (leadership, error) {
+	keys := []string{o.keys.progress, o.keys.events, o.keys.due, o.keys.wake}
+	values, err := run(ctx, c, o.lead, keys, 6,
+		o.member, leadFor.Milliseconds(), expected, known, ahead.Milliseconds())
+	if err != nil {
+		return leadership{}, err
+	}
+	return leadership{
+		leads: values[0] == int64(1), known: text(values[1]), held: number(values[2]), bytes: number(values[3]),
+		lost: number(values[4]), next: milliseconds(values[5]),
+	}, nil
+}
+
+// fed is an event for the group.
+type fed struct{ id, body string }
+
+// doFeed gives events to the group. It reports whether it did, and how much the group holds.
+func (o *ops) doFeed(
+	ctx context.Context, c processor, expected, known string, events []fed,
+) (done bool, held, bytes int64, err error) {
+	args := make([]any, 0, 2+2*len(events))
+	args = append(args, expected, known)
+	for _, e := range events {
+		args = append(args, e.id, e.body)
+	}
+	values, err := run(ctx, c, o.feed, []string{o.keys.progress, o.keys.events, o.keys.due, o.keys.wake}, 4, args...)
+	if err != nil {
+		return false, 0, 0, err
+	}
+	// After a lost reply the repetition finds what the first attempt has left.
+	done = values[0] == int64(1) || text(values[1]) == known
+	return done, number(values[2]), number(values[3]), nil
+}
+
+// outcome is what became of an event.
+type outcome struct {
+	what string
+	id   string
+	n    int64
+	text string
+}
+
+const (
+	done   = "done"
+	again  = "again"
+	back   = "back"
+	live   = "live"
+	dead   = "dead"
+	resign = "resign"
+)
+
+// turnReply is the reply of turn.lua.
+type turnReply struct {
+	known  string
+	free   bool          // nobody leads
+	next   time.Duration // until the next event is due, negative if none is
+	events []Event
+}
+
+func (o *ops) doTurn(ctx context.Context, c processor, t turnRequest) (turnReply, error) {
+	args := make([]any, 0, 7+4*len(t.outcomes))
+	args = append(args, o.member, t.number, t.repeated, t.room, takeBytes, t.claim.Milliseconds(), t.deadCap)
+	for _, r := range t.outcomes {
+		args = append(args, r.what, r.id, r.n, r.text)
+	}
+	k := o.keys
+	values, err := run(ctx, c, o.turn, []string{k.progress, k.events, k.due, k.wake, k.dead, k.turns + o.member}, 3, args...)
+	if err != nil {
+		return turnReply{}, err
+	}
+	reply := turnReply{known: text(values[0]), free: values[1] == int64(1), next: milliseconds(values[2])}
+	for rest := values[3:]; len(rest) >= 4; rest = rest[4:] {
+		attempt, errAttempt := strconv.Atoi(text(rest[1]))
+		pos, ok := position(text(rest[0]))
+		if errAttempt != nil || !ok {
+			return turnReply{}, fmt.Errorf("%w: event %v of a group", journal.ErrProtocol, rest[:2])
+		}
+		reply.events = append(reply.events, Event{
+			key: text(rest[0]), ID: pos.String(), Attempt: attempt, Abandoned: rest[2] == int64(1), Body: text(rest[3]),
+		})
+	}
+	return reply, nil
+}
+
+// turnRequest is what a member says and wants.
+type turnRequest struct {
+	number   uint64
+	repeated int // 1 if an attempt before may have been executed
+	room     int
+	claim    time.Duration
+	deadCap  int
+	outcomes []outcome
+}
+
+// sortable returns a position as an ID that sorts as text.
+func sortable(p journal.Position) string { return fmt.Sprintf("%020d-%020d", p.Ms, p.Offset) }
+
+// position reads what sortable wrote.
+func position(id string) (journal.Position, bool) { return journal.ParsePosition(id) }
+
+func text(v any) string {
+	s, _ := v.(string)
+	return s
+}
+
+func number(v any) int64 {
+	n, _ := v.(int64)
+	return n
+}
+
+func milliseconds(v any) time.Duration { return time.Duration(number(v)) * time.Millisecond }

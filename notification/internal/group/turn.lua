@@ -1,0 +1,120 @@
+-- A member says what became of events, and takes others. Whoever takes an event owns it until it is due again; the owner
+-- puts that off as long as it is at work.
+--
+-- KEYS[1]  to KEYS[4] as in lead.lua
+-- KEYS[5]  dead, a stream: the events that were given up
+-- KEYS[6]  turn, a string: the number of the member's last turn that took events, and their IDs
+-- ARGV[1]  the member
+-- ARGV[2]  number of the turn
+-- ARGV[3]  1 if it may have been executed before, and the reply was lost
+-- ARGV[4]  how many events to take at most
+-- ARGV[5]  how many bytes of them, unless the first one has more
+-- ARGV[6]  for how many milliseconds an event is the member's
+-- ARGV[7]  how many events dead keeps, about
+-- then for each event that something became of four arguments: what, its ID, a number, and a text:
+--          done              it was handled
+--          again <ms>        it failed, and is due in so many milliseconds
+--          back              the member stops: it is due now, and the attempt does not count
+--          live              the member is at work on it
+--          dead <n> <error>  it is given up after so many attempts
+-- or       resign            the member does not lead any more; what follows is ignored
+--
+-- Reply    known; 1 if no member leads; in how many milliseconds the next event is due, -1 if none is; and for each event
+--          that was taken its ID, the number of this attempt, 1 if its owner gave no sign of life, and its body. An error
+--          that begins with NOGROUP if the group is gone.
+
+local progress, events, due, wake, dead, turn = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local me = ARGV[1]
+local had = redis.call('HMGET', progress, 'known', 'leader', 'until')
+local known, leader, ends = had[1], had[2], had[3]
+if not known then return redis.error_reply('NOGROUP the group is gone') end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local function at(ms) return string.format('%.0f', now + ms) end
+
+local number, size, resigned = 0, 0, false
+local function remove(id, body)
+  redis.call('ZREM', due, id)
+  redis.call('HDEL', events, id, 'n' .. id)
+  number, size = number - 1, size - #body
+end
+
+for i = 8, #ARGV, 4 do
+  local what, id, n, text = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+  if what == 'resign' then
+    if leader == me then
+      redis.call('HDEL', progress, 'leader', 'until')
+      leader, resigned = false, true
+    end
+  elseif what == 'done' then
+    -- Even if another member has it by now: it was handled.
+    local body = redis.call('HGET', events, id)
+    if body then remove(id, body) end
+  else
+    local state = redis.call('HGET', events, 'n' .. id)
+    local attempts, owner = string.match(state or '', '^(%d+) (.*)$')
+    if owner == me then
+      if what == 'live' then
+        redis.call('ZADD', due, 'XX', at(ARGV[6]), id)
+      elseif what == 'again' then
+        redis.call('HSET', events, 'n' .. id, attempts .. ' ')
+        redis.call('ZADD', due, at(n), id)
+      elseif what == 'back' then
+        redis.call('HSET', events, 'n' .. id, (attempts - 1) .. ' ')
+        redis.call('ZADD', due, 0, id) -- before what came after it
+      elseif what == 'dead' then
+        local body = redis.call('HGET', events, id) or '' -- Redis may have evicted it
+        redis.call('XADD', dead, 'MAXLEN', '~', ARGV[7], '*', 'id', id, 'event', body, 'attempts', n, 'error', text)
+        remove(id, body)
+      end
+    end
+  end
+end
+
+local taken = {}
+if ARGV[3] == '1' then
+  local before = redis.call('GET', turn)
+  if before and string.match(before, '^%d+') == ARGV[2] then
+    for id in string.gmatch(before, '\n([^\n]+)') do
+      local attempts, owner = string.match(redis.call('HGET', events, 'n' .. id) or '', '^(%d+) (.*)$')
+      if owner == me then
+        for _, v in ipairs({id, attempts, 0, redis.call('HGET', events, id)}) do table.insert(taken, v) end
+      end
+    end
+  end
+end
+local room, bytes = ARGV[4] - #taken / 4, tonumber(ARGV[5])
+if room > 0 then
+  local names = {ARGV[2]}
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', at(0), 'LIMIT', 0, room)) do
+    local body = redis.call('HGET', events, id)
+    if body then
+      bytes = bytes - #body
+      if bytes < 0 and #taken > 0 then break end
+      local attempts, owner = string.match(redis.call('HGET', events, 'n' .. id) or '0 ', '^(%d+) (.*)$')
+      attempts = attempts + 1
+      redis.call('HSET', events, 'n' .. id, attempts .. ' ' .. me)
+      redis.call('ZADD', due, at(ARGV[6]), id)
+      for _, v in ipairs({id, tostring(attempts), owner ~= '' and 1 or 0, body}) do table.insert(taken, v) end
+      table.insert(names, id)
+    else
+      redis.call('ZREM', due, id) -- it was evicted, which the leader finds out
+    end
+  end
+  if #names > 1 then redis.call('SET', turn, table.concat(names, '\n'), 'PX', ARGV[6]) end
+end
+if number < 0 then
+  redis.call('HINCRBY', progress, 'held', number)
+  redis.call('HINCRBY', progress, 'bytes', size)
+end
+
+local free = 0
+if not leader or tonumber(ends) <= now then free = 1 end
+local first = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')
+local pause = -1
+if first[2] then pause = math.max(0, first[2] - now) end
+-- Whoever is woken sees to the rest, and wakes the next one if that is too much for it.
+if (pause == 0 or resigned) and redis.call('LLEN', wake) == 0 then redis.call('RPUSH', wake, 1) end
+local reply = {known, free, pause}
+for _, v in ipairs(taken) do table.insert(reply, v) end
+return reply
