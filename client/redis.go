@@ -236,6 +236,9 @@ func (n lockNode) Unwrap() redis.UniversalClient { return n.UniversalClient }
 
 func (n lockNode) ConnectionHook() redis.Hook { return guardHook{gate: n.gate} }
 
+// Format writes what n is, whatever the verb: fmt would read the gate, which changes.
+func (lockNode) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "client.LockNode") }
+
 // Collector returns the metrics described in the package comment, for a registerer of the
 // caller's choice. That of a nil or zero Redis collects nothing.
 func (r *Redis) Collector() prometheus.Collector {

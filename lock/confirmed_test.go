@@ -161,7 +161,7 @@ func TestLateAnswerRepairsNothing(t *testing.T) {
 func TestRefusedCommandLeavesNothing(t *testing.T) {
 	t.Parallel()
 	onOneAndThree(t, func(t *testing.T, count int) { //nolint:thelper // a test
-		servers := redistest.StartN(t, 3)
+		servers := redistest.StartN(t, count)
 		clients := make([]redis.UniversalClient, count)
 		for i, s := range servers {
 			require.NoError(t, s.Client(t).Do(t.Context(), "ACL", "SETUSER", "weak", "on", ">x", "~other*", "&*", "+@all").Err())

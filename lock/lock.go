@@ -3,6 +3,7 @@ package lock
 import (
 	"context"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -90,6 +91,9 @@ func (l *RedisLock) String() string {
 	l = l.orLost()
 	return fmt.Sprintf("lock %q with token %d", l.resource, l.claim.Token)
 }
+
+// Format writes String, whatever the verb.
+func (l *RedisLock) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, l.String()) }
 
 // Token returns the fencing token of this acquisition: larger than that of every earlier acquisition of the resource,
 // positive, and below 2^53. Pass it to whatever the lock protects, and let that refuse tokens smaller than the largest

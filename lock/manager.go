@@ -3,6 +3,7 @@ package lock
 import (
 	"context"
 	"fmt"
+	"io"
 	"sync/atomic"
 	"time"
 
@@ -107,6 +108,9 @@ func (m *RedisLockManager) String() string {
 	}
 	return fmt.Sprintf("lock manager %q on %d nodes", m.name, m.keeper.nodes)
 }
+
+// Format writes String, whatever the verb.
+func (m *RedisLockManager) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, m.String()) }
 
 // Close stops acquisitions, wakes those who wait with ErrManagerClosed, notifies the holders of locks that these are lost,
 // and releases them. It returns when all is done and no goroutine is left, or when ctx ends: then with an error matching

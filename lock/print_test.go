@@ -33,7 +33,7 @@ func TestPrintingIsNoRace(t *testing.T) {
 		}
 	})
 	require.Eventually(t, func() bool {
-		for _, verb := range []string{"%v", "%+v", "%s", "%q"} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d"} {
 			assert.Contains(t, fmt.Sprintf(verb, l), "job")
 			assert.Contains(t, fmt.Sprintf(verb, m), "default")
 		}

@@ -19,7 +19,7 @@ func TestPrintingIsNoRace(t *testing.T) {
 	s := subscribe(t, n, "workflow:*")
 	for i := range 20 {
 		require.NoError(t, n.PublishWorkflowEvent(t.Context(), &notification.WorkflowEvent{ID: strconv.Itoa(i)}))
-		for _, verb := range []string{"%v", "%+v", "%s", "%q"} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d"} {
 			assert.Contains(t, fmt.Sprintf(verb, s), "workflow:*")
 			assert.Contains(t, fmt.Sprintf(verb, n), "default")
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -120,6 +121,9 @@ func (s *Subscription) Pattern() string { return s.orNone().pattern }
 
 // String names the subscription for fmt, which would otherwise read what is changing.
 func (s *Subscription) String() string { return fmt.Sprintf("subscription to %q", s.orNone().pattern) }
+
+// Format writes String, whatever the verb.
+func (s *Subscription) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
 
 // Err returns why the subscription was closed: an *ArgumentError if it was refused at once, a redis.Error that names it
 // if Redis refused it, as for lack of permission, the cause of its context, ErrSlowSubscriber, or ErrClosed when the

@@ -3,6 +3,7 @@ package notification
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -166,6 +167,9 @@ func (n *RedisNotificationSystem) String() string {
 	n = n.orNone()
 	return fmt.Sprintf("notification system %q", n.set.name)
 }
+
+// Format writes String, whatever the verb.
+func (n *RedisNotificationSystem) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, n.String()) }
 
 // Subscribe listens to a channel, or to a glob if the name contains *, ?, [ or \. What it returns is always a
 // *Subscription. It returns when Redis has confirmed, so that whatever is published afterwards arrives. If Redis

@@ -14,8 +14,10 @@ const (
 	// maxLate is how many calls a server may owe whose callers have gone on without them. Beyond it the server is not
 	// asked: one that hangs costs a bounded number of goroutines.
 	maxLate = 128
-	// minSplitWait is how long servers that are late are waited for at least when the others could not decide.
-	minSplitWait = 50 * time.Millisecond
+	// minSplitWait is how long servers that are late are waited for at least when the others could not decide. It covers a
+	// client whose process waits for a CPU: a lone caller of Acquire must not be refused for a release that is still on its
+	// way to one server.
+	minSplitWait = 250 * time.Millisecond
 )
 
 var (
