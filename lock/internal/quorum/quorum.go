@@ -71,7 +71,7 @@ func (q *Quorum) acquire(ctx context.Context, c store.Claim, waiter string, ask 
 	}
 	token, ok := v.agree(q.spawn)
 	if !ok {
-		return store.Reply{Outcome: store.Failed, Err: errNoTokens}
+		return v.unsettled()
 	}
 	granted = true
 	return store.Reply{Outcome: store.Granted, Token: token}

@@ -213,6 +213,18 @@ func (v *vote) refusal() store.Reply {
 	return store.Reply{Outcome: store.Failed, Err: t.err()}
 }
 
+// unsettled says why a majority that granted did not settle the token: it came when the time of the late was over, and what
+// the others had answered stands, or servers failed.
+func (v *vote) unsettled() store.Reply {
+	v.mu.Lock()
+	split := v.split
+	v.mu.Unlock()
+	if split {
+		return v.refusal()
+	}
+	return store.Reply{Outcome: store.Failed, Err: errNoTokens}
+}
+
 // agree settles the token of a lock that a majority has granted: the largest that one of them gave, stored on a majority
 // before anybody sees it. Every later majority then contains a server that counts on from it.
 //
