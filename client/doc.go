@@ -72,8 +72,9 @@
 // [ErrTLS], [ErrAuth], [ErrLoading], [ErrReadOnly], [ErrOutOfMemory], [ErrDisk],
 // [ErrNoReplicas], [ErrClusterDown], [ErrRefused] or [ErrUnsupported], and say what to
 // change where they know it. No error and no log line of this module holds a password.
-// go-redis by itself writes to stderr what a sentinel replies that refuses it: a false
-// sentinel that quotes the password shows it there, unless redis.SetLogger says otherwise.
+// go-redis by itself writes to stderr what a sentinel answers that refuses it, and what it
+// cannot read of a push message: a false server that quotes the password in either shows it
+// there, unless redis.SetLogger says otherwise.
 //
 // What works but may surprise is a warning, see [Redis.Warnings]: a maxmemory-policy
 // that may evict locks and events, a replica that accepts writes, a server whose version
