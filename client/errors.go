@@ -176,8 +176,11 @@ func (s *server) explain(ctx context.Context, addr string, err error) error {
 	case errors.Is(kind, ErrAuth):
 		short = s.endpoint.advised(s.endpoint.credentialsAdvice(err), short)
 	case errors.Is(kind, ErrRefused):
-		if problem := s.mismatch(ctx, err); problem != "" {
+		switch problem, denied := s.mismatch(ctx, err); {
+		case problem != "":
 			return s.failure(addr, ErrUnsupported, s.endpoint.advised(problem, short))
+		case denied != nil:
+			return s.explain(ctx, addr, denied)
 		}
 		short = s.refusal(err)
 	}
