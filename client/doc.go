@@ -62,7 +62,7 @@
 // it: the health check subscriptions reports what Redis refuses of them.
 //
 // A check takes one round trip, on one connection of the pool; in a Cluster one to each
-// master, after CLUSTER SLOTS. Until a check has succeeded it also tries to subscribe, on a
+// master, after CLUSTER SLOTS. If none comes free in time it fails, and says so. Until a check has succeeded it also tries to subscribe, on a
 // connection beside the pool, to a channel and a glob that nobody publishes to, in a Cluster
 // also to a sharded channel. If that connection breaks or takes too long, the check does not
 // fail for it, nor if the glob is refused to this user: that leaves an entry in ACL LOG. A
