@@ -92,6 +92,26 @@ func (c *contender) first() *waiter {
 	return c.callers[0]
 }
 
+// rotate makes a caller the last one, unless it has left.
+func (c *contender) rotate(w *waiter) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if i := slices.Index(c.callers, w); i >= 0 {
+		c.callers = append(slices.Delete(c.callers, i, i+1), w)
+	}
+}
+
+// patience returns how long a call may take: as long as the most patient caller waits for one. It is made for all of them,
+// and a first one whose TTL is short must not end it.
+func (c *contender) patience() (longest time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, w := range c.callers {
+		longest = max(longest, c.keeper.timeouts.call(w.ttl))
+	}
+	return longest
+}
+
 // fail ends the waiting of all callers.
 func (c *contender) fail(err error) {
 	c.mu.Lock()
@@ -126,7 +146,7 @@ func (c *contender) try(w *waiter) (pause time.Duration, again bool) {
 	k := c.keeper
 	a := k.attempt(w.request, time.Now())
 	// The call goes on for the other callers when this one's time is up.
-	ctx, cancel := bounded(context.WithoutCancel(w.ctx), a.sent, k.timeouts.call(w.ttl))
+	ctx, cancel := bounded(context.WithoutCancel(w.ctx), a.sent, c.patience())
 	defer cancel()
 	defer context.AfterFunc(k.calls.closing, cancel)()
 	defer context.AfterFunc(c.ctx, cancel)()
@@ -137,7 +157,7 @@ func (c *contender) try(w *waiter) (pause time.Duration, again bool) {
 		c.win(w, a)
 		return 0, false
 	case r.Outcome == store.Granted:
-		return c.failed(errTooLate)
+		return c.late(w)
 	case r.Outcome == store.Refused:
 		c.answered, c.failures, c.ahead = true, 0, r.Ahead
 		if c.arrival == 0 {
@@ -147,7 +167,7 @@ func (c *contender) try(w *waiter) (pause time.Duration, again bool) {
 			return rand.N(maxSplitDelay), true
 		}
 		c.recheck = true
-		return c.patience(r.Wait), true
+		return c.delay(r.Wait), true
 	default:
 		return c.failed(r.Err)
 	}
@@ -166,6 +186,18 @@ func (c *contender) win(w *waiter, a attempt) {
 	w.turn <- turn{lock: l, err: err}
 }
 
+// late sees to a lock that came too late to be used. If the TTL of its caller is too short for the way to Redis, that of the
+// next one may not be.
+func (c *contender) late(w *waiter) (pause time.Duration, again bool) {
+	if c.answered {
+		c.rotate(w)
+	} else if c.leave(w) {
+		w.turn <- turn{err: &RedisError{Op: "acquire", Resource: c.resource, Err: errTooLate}}
+	}
+	c.failures++
+	return c.backoff(), true
+}
+
 // failed sees to a try that Redis failed.
 func (c *contender) failed(err error) (pause time.Duration, again bool) {
 	c.failures++
@@ -173,12 +205,17 @@ func (c *contender) failed(err error) (pause time.Duration, again bool) {
 		c.fail(&RedisError{Op: "acquire", Resource: c.resource, Err: err})
 		return 0, false
 	}
-	return redisx.Backoff(c.failures, minFailureDelay, maxFailureDelay), true
+	return c.backoff(), true
 }
 
-// patience returns after which pause to ask again, given how long it takes until the lock may be free, 0 if that is
+// backoff returns after which pause to ask again after as many failures.
+func (c *contender) backoff() time.Duration {
+	return redisx.Backoff(c.failures, minFailureDelay, maxFailureDelay)
+}
+
+// delay returns after which pause to ask again, given how long it takes until the lock may be free, 0 if that is
 // unknown. Those who came earlier ask earlier.
-func (c *contender) patience(left time.Duration) time.Duration {
+func (c *contender) delay(left time.Duration) time.Duration {
 	pause := askAfter
 	if left > 0 {
 		pause = min(pause, left)
@@ -222,7 +259,7 @@ func (c *contender) idle(pause time.Duration) bool {
 				return true
 			}
 			if !c.split {
-				timer.Reset(c.patience(h.Left))
+				timer.Reset(c.delay(h.Left))
 			}
 		}
 	}
