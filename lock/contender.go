@@ -19,8 +19,10 @@ const (
 	// stagger is how much later a waiter asks than the one before it, and maxStagger how much later than the first.
 	stagger    = 25 * time.Millisecond
 	maxStagger = 10 * stagger
-	// maxSplitDelay bounds the pause before the next try where several nodes were split between several who ask.
-	maxSplitDelay = 50 * time.Millisecond
+	// splitDelay bounds the pause before the next try where several nodes were split between several who ask. It doubles with
+	// each time in a row. After maxSplits it seems that there is a holder, whose lock is missing on a node: that grants.
+	splitDelay = 50 * time.Millisecond
+	maxSplits  = 5
 	// minFailureDelay and maxFailureDelay bound the pause before the next try after Redis has failed.
 	minFailureDelay = 5 * time.Millisecond
 	maxFailureDelay = 250 * time.Millisecond
@@ -47,6 +49,7 @@ type contender struct {
 	failures int    // in a row
 	recheck  bool   // the next question is to keep the others from asking
 	split    bool   // the last answer was that several ask at the same time: all of them ask again, whoever else has
+	splits   int    // how often it was, in a row
 }
 
 // newContender makes a contender for its first caller.
@@ -151,7 +154,7 @@ func (c *contender) try(w *waiter) (pause time.Duration, again bool) {
 	defer context.AfterFunc(k.calls.closing, cancel)()
 	defer context.AfterFunc(c.ctx, cancel)()
 	r := k.store.Enqueue(ctx, a.claim, store.Waiter{Name: c.name, Arrival: c.arrival, Recheck: c.recheck})
-	c.split = r.Split
+	c.split = r.Split && c.splits < maxSplits
 	switch {
 	case r.Outcome == store.Granted && k.granted(&a, r):
 		c.win(w, a)
@@ -163,8 +166,12 @@ func (c *contender) try(w *waiter) (pause time.Duration, again bool) {
 		if c.arrival == 0 {
 			c.arrival = r.Arrival
 		}
-		if r.Split {
-			return rand.N(maxSplitDelay), true
+		if c.split {
+			c.splits++
+			return rand.N(splitDelay << (c.splits - 1)), true
+		}
+		if !r.Split {
+			c.splits = 0
 		}
 		c.recheck = true
 		return c.delay(r.Wait), true
@@ -175,7 +182,7 @@ func (c *contender) try(w *waiter) (pause time.Duration, again bool) {
 
 // win gives the lock to the caller it was acquired for, or back if that one has left.
 func (c *contender) win(w *waiter, a attempt) {
-	c.answered, c.failures, c.arrival, c.ahead, c.recheck = true, 0, 0, 0, false
+	c.answered, c.failures, c.arrival, c.ahead, c.recheck, c.splits = true, 0, 0, 0, false, 0
 	c.inbox.drop(c.name)
 	c.name = c.inbox.enter(c) // what comes next is a new turn, at the end of the queue
 	if !c.leave(w) {
@@ -255,7 +262,7 @@ func (c *contender) idle(pause time.Duration) bool {
 			return false
 		case h := <-c.hints:
 			if !h.Rechecked {
-				c.recheck = false
+				c.recheck, c.splits = false, 0
 				return true
 			}
 			if !c.split {

@@ -41,7 +41,9 @@ func TestCallsReturnThoughTheClientDoesNot(t *testing.T) {
 			_, err := m.Inspect(ctx, "job")
 			return err
 		},
-		"health": func(ctx context.Context, m *lock.RedisLockManager, _ *lock.RedisLock) error { return m.HealthCheck(ctx) },
+		"health": func(ctx context.Context, m *lock.RedisLockManager, _ *lock.RedisLock) error {
+			return m.HealthCheck(ctx)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
