@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/compozy/cache/internal/redisx"
 	"github.com/compozy/cache/lock/internal/store"
 )
@@ -153,7 +155,13 @@ func (c *contender) try(w *waiter) (pause time.Duration, again bool) {
 	defer cancel()
 	defer context.AfterFunc(k.calls.closing, cancel)()
 	defer context.AfterFunc(c.ctx, cancel)()
-	r := k.store.Enqueue(ctx, a.claim, store.Waiter{Name: c.name, Arrival: c.arrival, Recheck: c.recheck})
+	var r store.Reply
+	if err := redisx.Catch(func() error {
+		r = k.store.Enqueue(ctx, a.claim, store.Waiter{Name: c.name, Arrival: c.arrival, Recheck: c.recheck})
+		return nil
+	}); err != nil {
+		return c.panicked(w, err)
+	}
 	c.split = r.Split && c.splits < maxSplits
 	switch {
 	case r.Outcome == store.Granted && k.granted(&a, r):
@@ -200,6 +208,17 @@ func (c *contender) late(w *waiter) (pause time.Duration, again bool) {
 		c.rotate(w)
 	} else if c.leave(w) {
 		w.turn <- turn{err: &RedisError{Op: "acquire", Resource: c.resource, Err: errTooLate}}
+	}
+	c.failures++
+	return c.backoff(), true
+}
+
+// panicked sees to a try in which a hook of the client has panicked: the caller that it was for raises it.
+func (c *contender) panicked(w *waiter, err error) (pause time.Duration, again bool) {
+	if c.leave(w) {
+		w.turn <- turn{err: err}
+	} else {
+		c.keeper.log.Error("lock: a hook of the client has panicked", zap.String("resource", c.resource), zap.Error(err))
 	}
 	c.failures++
 	return c.backoff(), true

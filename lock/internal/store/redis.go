@@ -84,11 +84,12 @@ func (s *Redis) Ping(ctx context.Context) error {
 		return s.client.Ping(ctx).Err()
 	}
 	answer := make(chan error, 1)
-	if !s.set.Go(func() { answer <- s.client.Ping(ctx).Err() }) {
+	if !s.set.Go(func() { answer <- redisx.Catch(func() error { return s.client.Ping(ctx).Err() }) }) {
 		return errNotSent
 	}
 	select {
 	case err := <-answer:
+		redisx.Raise(err)
 		return err
 	case <-ctx.Done():
 		return errNoAnswer
