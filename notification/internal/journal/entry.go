@@ -61,6 +61,28 @@ func ParseEntry(row any) (e Entry, err error) {
 	return e, nil
 }
 
+// parseHead reads one element of the reply of heads.lua: an entry without its value and its channels, nil if there is none.
+func parseHead(row any) (*Entry, error) {
+	if row == nil {
+		return nil, nil //nolint:nilnil // there is none, which is no error
+	}
+	head, _ := row.([]any)
+	if len(head) != 3 {
+		return nil, fmt.Errorf("%w: %T instead of the head of an entry", ErrProtocol, row)
+	}
+	size, _ := head[1].(int64)
+	fields := []any{}
+	if size > 0 {
+		fields = []any{"k", "", "v", head[2]}
+	}
+	e, err := ParseEntry([]any{head[0], fields})
+	if err != nil {
+		return nil, err
+	}
+	e.Value, e.Channels, e.Size = "", nil, uint64(size) //nolint:gosec // not negative
+	return &e, nil
+}
+
 // AppendKey appends what identifies an event in the journal besides its position: the publisher's own ID for it, and its
 // channels, with their lengths, as a name may contain any byte.
 func AppendKey(b []byte, publisher string, number uint64, channels []string) []byte {

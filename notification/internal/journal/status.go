@@ -20,6 +20,9 @@ var statusSource string
 //go:embed here.lua
 var hereSource string
 
+//go:embed heads.lua
+var headsSource string
+
 // StateTTL is how long the state of a journal stays when nobody publishes and nobody subscribes.
 const StateTTL = 7 * 24 * time.Hour
 
@@ -90,13 +93,16 @@ func IsElsewhere(err error) bool { return redis.HasErrorPrefix(err, "READONLY") 
 
 // Journal asks for the state of one journal. It is safe for concurrent use.
 type Journal struct {
-	keys         Keys
-	status, here *redisx.Script
+	keys                Keys
+	status, here, heads *redisx.Script
 }
 
 // New returns the journal with the given names. It asks for nothing yet.
 func New(keys Keys) *Journal {
-	return &Journal{keys: keys, status: redisx.NewScript(statusSource), here: redisx.NewScript(hereSource)}
+	return &Journal{
+		keys: keys, status: redisx.NewScript(statusSource), here: redisx.NewScript(hereSource),
+		heads: redisx.NewScript(headsSource),
+	}
 }
 
 // Beat publishes the status of the journal to a channel, as the heartbeat with that number, and returns it.
@@ -130,27 +136,34 @@ func statusOf(cmd *redis.Cmd) (Status, error) {
 
 // Look returns all that a comparison needs with what is known from before, of one moment.
 func (j *Journal) Look(ctx context.Context, on Server, known Known) (now Now, err error) {
-	// In a transaction the script goes in full: it would be too late to send it when the server says that it is unknown.
+	// In a transaction scripts go in full: it would be too late to send them when the server says that they are unknown.
 	status := j.status.Full(ctx, j.statusCommand(ctx, on, "", 0))
-	one := func(from, to string) *redis.Cmd {
-		return redis.NewCmd(ctx, "xrange", j.keys.Journal, from, to, "count", 1)
-	}
-	at := func(p Position) *redis.Cmd { return one(p.String(), p.String()) }
-	cursor, oldest, first := at(known.Cursor.Pos), at(known.Oldest.Pos), one("-", "+")
-	if err := transact(ctx, on.Client, status, cursor, oldest, first); err != nil {
+	heads := j.heads.Full(ctx, j.heads.Command(ctx, []string{j.keys.Journal},
+		known.Cursor.Pos.String(), known.Oldest.Pos.String()))
+	if err := transact(ctx, on.Client, status, heads); err != nil {
 		return Now{}, err
 	}
 	if now.Status, err = statusOf(status); err != nil {
 		return Now{}, err
 	}
-	if now.AtCursor, err = envelopeIn(cursor); err != nil {
-		return Now{}, err
+	rows, _ := heads.Val().([]any)
+	if len(rows) != 3 {
+		return Now{}, fmt.Errorf("%w: %T instead of the heads of entries", ErrProtocol, heads.Val())
 	}
-	if now.AtOldest, err = envelopeIn(oldest); err != nil {
-		return Now{}, err
+	var found [3]*Entry
+	for i, row := range rows {
+		if found[i], err = parseHead(row); err != nil {
+			return Now{}, err
+		}
 	}
-	now.First, err = entryIn(first)
-	return now, err
+	now.First = found[2]
+	if e := found[0]; e != nil {
+		now.AtCursor = &e.Envelope
+	}
+	if e := found[1]; e != nil {
+		now.AtOldest = &e.Envelope
+	}
+	return now, nil
 }
 
 // transact sends commands as one transaction, and returns the first error that a reply is.
@@ -162,26 +175,4 @@ func transact(ctx context.Context, client redis.UniversalClient, cmds ...redis.C
 		return nil
 	})
 	return err
-}
-
-// entryIn returns the only entry in the reply to XRANGE, nil if there is none. Its value may be large, and is not kept.
-func entryIn(cmd *redis.Cmd) (*Entry, error) {
-	rows, err := cmd.Slice()
-	if err != nil || len(rows) == 0 {
-		return nil, err
-	}
-	e, err := ParseEntry(rows[0])
-	if err != nil {
-		return nil, err
-	}
-	e.Value = ""
-	return &e, nil
-}
-
-func envelopeIn(cmd *redis.Cmd) (*Envelope, error) {
-	e, err := entryIn(cmd)
-	if e == nil {
-		return nil, err
-	}
-	return &e.Envelope, nil
 }

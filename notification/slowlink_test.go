@@ -1,0 +1,78 @@
+package notification_test
+
+import (
+	"context"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/internal/redisx"
+)
+
+// slowLink is a link that lets through so many bytes a second from the server, for all connections together.
+type slowLink struct {
+	mu   sync.Mutex
+	rate int
+}
+
+type slowConn struct {
+	net.Conn
+	link *slowLink
+}
+
+func (c slowConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b[:min(len(b), 8<<10)])
+	if n > 256 { // heartbeats and the like do not wait
+		c.link.mu.Lock()
+		defer c.link.mu.Unlock()
+		_ = redisx.Sleep(context.Background(), time.Duration(n)*time.Second/time.Duration(c.link.rate))
+	}
+	return n, err
+}
+
+// overSlowLink returns a client that gives up after the time given, and repeats nothing.
+func overSlowLink(t *testing.T, server *redistest.Server, rate int, timeout time.Duration) *redis.Client {
+	t.Helper()
+	link := &slowLink{rate: rate}
+	return newClient(t, &redis.Options{
+		Addr: server.Addr(), ReadTimeout: timeout, ContextTimeoutEnabled: true, MaxRetries: -1,
+		Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			if tcp, ok := conn.(*net.TCPConn); ok {
+				_ = tcp.SetReadBuffer(16 << 10)
+			}
+			return slowConn{conn, link}, nil
+		},
+	})
+}
+
+func large(n, size int) map[string]any { return map[string]any{"n": n, "x": strings.Repeat("x", size)} }
+
+// After a cut the journal is compared with what was known, though the events that this is about do not arrive together before
+// the client gives up.
+func TestRecoveryOverASlowLink(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	admin := server.Client(t)
+	out := newSystem(t, admin)
+	n := newSystem(t, overSlowLink(t, server, 400<<10, time.Second))
+	r := record(t, subscribe(t, n, "k"))
+	for i := 1; i <= 3; i++ {
+		require.NoError(t, out.Publish(t.Context(), "k", large(i, 200<<10)))
+	}
+	r.reached(t, 3)
+	require.NoError(t, admin.ClientKillByFilter(t.Context(), "type", "pubsub").Err())
+	require.NoError(t, out.Publish(t.Context(), "k", large(4, 10)))
+	r.reached(t, 4)
+	assert.Empty(t, r.gaps())
+}
