@@ -1,11 +1,15 @@
 package journal
 
 import (
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/internal/redistest"
 )
 
 func knownOf(s *Status) Known {
@@ -126,4 +130,53 @@ func TestLookDoesNotKeepValues(t *testing.T) {
 		assert.Zero(t, now.First.Start())
 		assert.Equal(t, now.Last.Stamp, now.AtCursor.Stamp)
 	})
+}
+
+// What the events carry stays on the server: three large ones would not come over a slow link before the client gives up.
+func TestLookAndHeartbeatsDoNotFetchValues(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := server.Client(t)
+	j, on, w := setup(client)
+	const large = 1 << 20
+	oldest, cursor, last := w.append(t, large), w.append(t, large), w.append(t, large)
+	sent := func() int {
+		_, after, _ := strings.Cut(client.Info(t.Context(), "stats").Val(), "total_net_output_bytes:")
+		digits, _, _ := strings.Cut(after, "\r")
+		bytes, err := strconv.Atoi(digits)
+		require.NoError(t, err)
+		return bytes
+	}
+	before := sent()
+	now := look(t, j, on, Known{Cursor: Envelope{Pos: cursor}, Oldest: Envelope{Pos: oldest}})
+	assert.Less(t, sent()-before, large/10)
+	require.NotNil(t, now.AtCursor)
+	require.NotNil(t, now.AtOldest)
+	require.NotNil(t, now.First)
+	assert.Equal(t, cursor, now.AtCursor.Pos)
+	assert.Equal(t, oldest, now.AtOldest.Pos)
+	assert.Zero(t, now.First.Start(), "its size is known nevertheless")
+
+	// And a heartbeat copies no event within the server that an earlier one has seen.
+	beat := func() Status {
+		s, err := j.Beat(t.Context(), on, "", 1)
+		require.NoError(t, err)
+		return s
+	}
+	server.ResetCommands(t)
+	first := beat()
+	assert.Equal(t, last, first.Last.Pos)
+	for range 10 {
+		assert.Equal(t, first, beat())
+	}
+	assert.Zero(t, server.Commands(t)["xrevrange"], "the look before has seen the last event")
+	last = w.append(t, 10)
+	for range 10 {
+		s := beat()
+		assert.Equal(t, last, s.Last.Pos)
+		assert.NotEqual(t, first.Last.Stamp, s.Last.Stamp)
+	}
+	assert.EqualValues(t, 1, server.Commands(t)["xrevrange"])
+	require.NoError(t, client.XDel(t.Context(), j.keys.Journal, last.String()).Err())
+	assert.Equal(t, first.Last, beat().Last, "of what there is now")
 }

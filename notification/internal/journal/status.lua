@@ -2,7 +2,8 @@
 -- heartbeat comes after every event up to the last one it names, on every connection.
 --
 -- KEYS[1]  the journal, a stream
--- KEYS[2]  its state, a hash: "epoch" names this life of the journal, "offset" counts the bytes ever appended in it
+-- KEYS[2]  its state, a hash: "epoch" names this life of the journal, "offset" counts the bytes ever appended in it, and
+--          "last" is what a heartbeat found, for the next one: offset, entries, ID and time of the last one
 -- ARGV[1]  a new epoch, taken if there is none: the data was wiped, or the hash alone was evicted
 -- ARGV[2]  milliseconds until a state that nobody uses is forgotten
 -- ARGV[3]  channel for the heartbeat, or an empty string
@@ -21,13 +22,21 @@ if ARGV[5] ~= '' and redis.pcall('PUBSUB', 'NUMSUB', ARGV[5])[2] == 0 then
 end
 
 local length = redis.call('XLEN', KEYS[1])
+local state = redis.call('HMGET', KEYS[2], 'epoch', 'offset', 'last')
 local last, stamp = '', ''
-for _, entry in ipairs(redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)) do
-  last = entry[1]
-  stamp = string.match(entry[2][4] or '', '^"time":"([^"]*)"') or ''
+-- To read an entry is to copy all of it, which costs milliseconds if it is large. So what is needed of the last one is kept
+-- for as long as nothing was appended or deleted.
+local now = (state[2] or '') .. ' ' .. length .. ' '
+if length > 0 and state[2] and state[3] and string.sub(state[3], 1, #now) == now then
+  last, stamp = string.match(state[3], '^(%S+) (.*)$', #now + 1)
+else
+  for _, entry in ipairs(redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)) do
+    last = entry[1]
+    stamp = string.match(entry[2][4] or '', '^"time":"([^"]*)"') or ''
+    if state[2] then redis.pcall('HSET', KEYS[2], 'last', now .. last .. ' ' .. stamp) end
+  end
 end
 
-local state = redis.call('HMGET', KEYS[2], 'epoch', 'offset')
 local epoch, offset = state[1], state[2] or string.match(last, '%d+$') or '0'
 if not epoch then
   epoch = ARGV[1]
