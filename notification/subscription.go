@@ -258,6 +258,13 @@ func (s *Subscription) isLate() bool {
 	return s.late
 }
 
+// hasBegun reports whether what is published arrives, at once or when the connection is back.
+func (s *Subscription) hasBegun() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state != pending
+}
+
 func (s *Subscription) isBehind() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
