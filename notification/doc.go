@@ -100,10 +100,14 @@
 //     has no link to its master, nothing is delivered; then what was published on the new master is read from the journal.
 //     What came between is delivered first, in the order in which it came. Who stays on a replica is not told of what it skips
 //     when its own link breaks for less than a heartbeat and it takes a full copy of its master. The log warns of that.
+//   - A master of a cluster that is frozen for so long that another takes its place: when it wakes up, it executes what was sent
+//     to it before it learns of the failover, and the cluster carries that to all subscribers. Such an event is in no journal
+//     and most likely a repetition, as its publisher had no reply: it is delivered without an EventID, and Message.Redelivered
+//     is set.
 //   - Events of another Redis with the same key prefix that somebody publishes here as they are, event_id in front: those that
-//     are not newer than ours arrive as foreign messages. One that is newer makes the journal look rolled back
-//     (GapRolledBack), and ours look foreign until a heartbeat tells. Another prefix on one side avoids that: then
-//     they are known for what they are, and warned of once.
+//     do not fit behind ours in the journal arrive as foreign messages, or, in a cluster that has failed over, as the late ones
+//     above. One that does fit makes the journal look rolled back (GapRolledBack), and ours look foreign until a
+//     heartbeat tells. Another prefix on one side avoids that: then they are known for what they are, and warned of once.
 //   - A journal that begins again with a clock that was set back, or that was wiped within the millisecond of its last event,
 //     has event IDs that go backwards: it is looked at before anything of it is delivered.
 //   - A server without INFO, or a user who may not call it: failovers are then noticed only if events are missing
