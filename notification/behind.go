@@ -57,9 +57,6 @@ func (s *Subscription) readOn(r reading) bool {
 	case s.state == behind, r.from.Less(s.at):
 		at = s.at
 	}
-	if s.state == live {
-		s.topic.recent.enter(s.topic.passed)
-	}
 	s.at, s.until, s.state, s.waiting = at, r.until, behind, false
 	return true
 }
@@ -197,6 +194,7 @@ func (s *Subscription) caughtUp() bool {
 	if s.closed || s.state != behind {
 		return true
 	}
+	s.keepRecent(true)
 	if s.at.Less(s.until) || s.at.Less(s.topic.recent.from) {
 		return false
 	}
@@ -241,5 +239,25 @@ func (s *Subscription) goWithout(limit journal.Position) {
 func (s *Subscription) goLive() {
 	s.gaps.releaseAll(s.lastID)
 	s.state, s.changes, s.resumes, s.loose, s.waiting = live, nil, false, false, false
-	s.topic.recent.leave()
+	s.keepRecent(false)
+}
+
+// keepRecent says whether what passes is to be kept for the subscription, as it is behind and has room. The caller holds
+// topic.mu.
+func (s *Subscription) keepRecent(keep bool) {
+	switch {
+	case keep == s.reads:
+	case keep:
+		s.topic.recent.enter(s.topic.passed)
+	default:
+		s.topic.recent.leave()
+	}
+	s.reads = keep
+}
+
+// isFull says that the subscription has no room.
+func (s *Subscription) isFull() {
+	s.topic.mu.Lock()
+	defer s.topic.mu.Unlock()
+	s.keepRecent(false)
 }

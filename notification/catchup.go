@@ -228,6 +228,7 @@ func (c *catchup) ready() (subs []*Subscription, soon bool) {
 			return false
 		case s.fullSince.IsZero():
 			s.fullSince = now
+			s.isFull()
 		}
 		c.settle(s) // a recovery waits for none of these
 		if now.Sub(s.fullSince) < quickly {

@@ -3,6 +3,7 @@ package notification
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -72,7 +73,6 @@ func behindAt(c *catchup, all *common, number uint64) *Subscription {
 	all.topics.attach(s)
 	here, _ := c.frontier.at()
 	s.state, s.at, s.until = behind, posOf(number), here.limit
-	s.topic.recent.enter(posOf(number))
 	c.add(false, s)
 	return s
 }
@@ -196,4 +196,56 @@ func TestRingForgetsTheOldest(t *testing.T) {
 	later := entryAt(5)
 	later.Time = last.Time.Add(time.Second)
 	assert.False(t, f.known(&later.Envelope), "on a server whose clock is behind")
+}
+
+// passing makes an event pass on the connection that is not in the journal yet for those who read it.
+func passing(all *common, name string, number uint64, size int) {
+	e := entryAt(number, name)
+	t := all.topics.lookup(feed.Name{Text: name})
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.passed = e.Pos
+	t.recent.add(newMessage(t.Name, name, strings.Repeat("x", size), &e.Envelope), e.Pos)
+}
+
+// TestLittleIsKeptForThoseThatAreBehind: what passes is kept for those who have room for it, and within one bound for all names.
+func TestLittleIsKeptForThoseThatAreBehind(t *testing.T) {
+	t.Parallel()
+	c, _, all := readingOf(10, 5)
+	all.buffer = 4
+	full := behindAt(c, all, 0)
+	c.settleAll()
+	require.Len(t, full.messages, 4)
+	passing(all, "k", 6, 1000)
+	assert.Zero(t, all.topics.kept.Load(), "it has no room")
+	assert.Empty(t, full.topic.recent.messages)
+
+	const names, size, events = 40, 300 << 10, 5
+	var subs []*Subscription
+	for i := range names {
+		s := newSubscription(all, fmt.Sprint("n", i))
+		all.topics.attach(s)
+		s.state, s.at, s.until = behind, posOf(1), posOf(100) // more than the connection has brought
+		c.add(false, s)
+		subs = append(subs, s)
+	}
+	c.settleAll()
+	for number := range uint64(events) {
+		for _, s := range subs {
+			passing(all, s.pattern, 7+number, size)
+		}
+	}
+	assert.Greater(t, all.topics.kept.Load(), int64(maxKeptBytes-size))
+	sum := 0
+	for _, s := range subs {
+		r := &s.topic.recent
+		sum += len(r.messages) * size
+		assert.Equal(t, posOf(uint64(6+events-len(r.messages))), later(r.from, posOf(6)), "all behind it is there")
+	}
+	assert.EqualValues(t, all.topics.kept.Load(), sum)
+	assert.LessOrEqual(t, sum, maxKeptBytes)
+	for _, s := range append(subs, full) {
+		require.NoError(t, s.Close())
+	}
+	assert.Zero(t, all.topics.kept.Load())
 }

@@ -244,7 +244,6 @@ func (d *dispatcher) fanOut(t *topic, m *Message, c *current) {
 	for _, s := range t.subs {
 		switch s.offer(m, pos) {
 		case catchUp:
-			t.recent.enter(pos)
 			behind = append(behind, s)
 		case disconnect:
 			slow = append(slow, s)
