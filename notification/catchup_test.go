@@ -3,6 +3,7 @@ package notification
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -117,6 +118,38 @@ func TestEachPartIsReadOnce(t *testing.T) {
 		require.Equal(t, live, s.state)
 	}
 	assert.Same(t, <-subs[0].messages, <-late.messages)
+}
+
+// TestSlowReadersShareMessages: also where a part was read again in between.
+func TestSlowReadersShareMessages(t *testing.T) {
+	t.Parallel()
+	c, j, all := readingOf(100, 100)
+	all.buffer = 20
+	var subs []*Subscription
+	for i := range uint64(20) {
+		subs = append(subs, behindAt(c, all, 3*i))
+		c.settleAll()
+		c.parts = nil
+	}
+	assert.Greater(t, len(j.reads), 20)
+	seen := make(map[string]*Message)
+	for _, s := range subs {
+		for len(s.messages) > 0 {
+			m := <-s.messages
+			if earlier := seen[m.EventID]; earlier != nil {
+				assert.Same(t, earlier, m)
+			}
+			seen[m.EventID] = m
+		}
+	}
+	assert.Len(t, seen, 20+19*3)
+	assert.GreaterOrEqual(t, len(c.messages.made), len(seen))
+	clear(seen)
+	require.Eventually(t, func() bool {
+		runtime.GC()
+		c.messages.clean()
+		return len(c.messages.made) == 0
+	}, 10*time.Second, time.Millisecond, "what nobody has any more is not remembered")
 }
 
 // TestFullBufferHoldsUpNobody: it leaves its subscription where it is.
