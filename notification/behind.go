@@ -45,7 +45,7 @@ func (s *Subscription) readOn(r reading) bool {
 		}
 		s.changes = append(s.changes, change{r.filter, had})
 	case r.gone:
-		// What comes next may have a lower time; that nothing is missing is told by its offset.
+		// What comes next may have a lower time; its offset shows that nothing is missing.
 		at.Offset = s.at.Offset
 		if s.state == live {
 			at.Offset = max(s.at.Offset, r.from.Offset)
@@ -112,7 +112,7 @@ func (s *Subscription) follows(p *part) {
 	if s.closed || s.state != behind || s.loose || p.follows(s.at) || s.frontier.generation.Load() != p.generation {
 		return
 	}
-	s.loose = true // and it was told
+	s.loose = true // the gap is reported once
 	s.gaps.releaseAll(s.lastID)
 	s.tell(Gap{Reason: GapTrimmed})
 }
@@ -155,8 +155,8 @@ type change struct {
 // event twice after more.
 const maxChanges = 8
 
-// filtered reports whether an event of a journal that has changed is not for the subscription. What it was to be told of the
-// last change belongs in front of the first event that is new. The caller holds mu.
+// filtered reports whether an event of a journal that has changed is not for the subscription. The gap that the
+// last change has caused belongs in front of the first event that is new. The caller holds mu.
 func (s *Subscription) filtered(e *journal.Envelope) bool {
 	last := s.changes[len(s.changes)-1].filter
 	if last.common.Less(e.Pos) || !last.known(e) {

@@ -217,7 +217,7 @@ func TestClusterWithoutShardedChannels(t *testing.T) {
 	require.NoError(t, r.sub.Err())
 }
 
-// The journal's slot moves to another master with everything in it: nothing is missing, and nothing is told.
+// The journal's slot moves to another master with everything in it: nothing is missing, and nothing is reported.
 func TestLosslessReshardIsNoGap(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t, 2)

@@ -39,7 +39,7 @@ type dispatcher struct {
 
 	up      bool    // what arrives is delivered
 	held    bool    // it is not, since the server is a replica without its master
-	touched bool    // what is lost with this session is to be told
+	touched bool    // what is lost with this session is a gap
 	session uint64  // its number, 0 without one
 	current current // the event at hand, or the last one
 
@@ -156,7 +156,7 @@ const (
 	maxEarlyBytes = 4 << 20
 )
 
-// keep keeps a message until the session is up: it may not come to that, and what was missed before is to be told first.
+// keep keeps a message until the session is up: it may not come to that, and the gap of what was missed before comes first.
 func (d *dispatcher) keep(e early) {
 	d.early = append(d.early, e)
 	if d.earlyBytes += len(e.payload); len(d.early) > maxEarly || d.earlyBytes > maxEarlyBytes {

@@ -14,7 +14,7 @@ import (
 	"github.com/compozy/cache/notification"
 )
 
-// vanish deletes the journal and returns when a heartbeat has told n, which must listen to "marker".
+// vanish deletes the journal and returns when a heartbeat has shown that to n, which must listen to "marker".
 func vanish(t *testing.T, client *redis.Client, marker *notification.Subscription) {
 	t.Helper()
 	beats := client.PSubscribe(t.Context(), heartbeatPrefix+"*")
