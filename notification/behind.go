@@ -186,13 +186,16 @@ func (s *Subscription) reach(p *part, pos journal.Position) (moved bool) {
 
 // caughtUp makes a subscription live again that has read as far as it has to, and gives it what has passed since. What the
 // connection brings and the journal gave already is recognised by its position. It reports whether it is done with.
-func (s *Subscription) caughtUp() bool {
+func (s *Subscription) caughtUp(generation uint64) bool {
 	s.topic.mu.Lock()
 	defer s.topic.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || s.state != behind {
 		return true
+	}
+	if s.frontier.generation.Load() != generation {
+		return false // it may have been given a gap already that belongs behind what passed before
 	}
 	s.keepRecent(true)
 	if s.at.Less(s.until) || s.at.Less(s.topic.recent.from) {

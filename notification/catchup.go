@@ -177,7 +177,7 @@ func (c *catchup) round(ctx context.Context) (waiting, progress bool) {
 	ready, waiting := c.ready()
 	for _, s := range ready {
 		at, _, gone := s.needs()
-		if gone || s.caughtUp() {
+		if gone || here.session != nil && s.caughtUp(generation) {
 			c.done(s)
 			progress = true
 			continue
@@ -393,7 +393,7 @@ func (c *catchup) serve(p *part, subs []*Subscription, limit journal.Position) (
 	for _, g := range audiences {
 		for _, s := range g.subs {
 			progress = s.reach(p, to) || progress
-			if s.caughtUp() {
+			if s.caughtUp(p.generation) {
 				c.done(s)
 				progress = true
 			}

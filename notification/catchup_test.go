@@ -282,3 +282,24 @@ func TestLittleIsKeptForThoseThatAreBehind(t *testing.T) {
 	}
 	assert.Zero(t, all.topics.kept.Load())
 }
+
+// TestGapWaitsForTheRecovery: a subscription that has just been given a gap, while the recovery goes on, does not catch up with
+// the journal of before: the gap belongs behind that.
+func TestGapWaitsForTheRecovery(t *testing.T) {
+	t.Parallel()
+	c, _, all := readingOf(5, 5)
+	s := behindAt(c, all, 5)
+	s.changes = []change{{filter: &filter{}}} // an earlier one, which it would be done with now
+	c.frontier.pause()
+	require.True(t, s.missed(GapWiped, journal.End()))
+	c.settleAll()
+	assert.Equal(t, behind, s.state)
+	assert.Len(t, s.gaps.held, 1)
+	assert.Nil(t, s.gaps.next)
+	here, _ := c.frontier.at()
+	here.session = &feed.Session{}
+	c.frontier.reset(here)
+	c.settleAll()
+	assert.Equal(t, live, s.state)
+	assert.NotNil(t, s.gaps.next)
+}
