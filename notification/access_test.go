@@ -36,7 +36,7 @@ func logging() (notification.Option, *observer.ObservedLogs) {
 
 const heartbeatPrefix = "cache:{notification}:heartbeat:"
 
-// A user who may not listen to the heartbeats has no connection that could be relied on, and is told why. The names he
+// A user who may not listen to the heartbeats has no connection that could be relied on, and learns why. The names he
 // may listen to wait for the permission.
 func TestHeartbeatsRefused(t *testing.T) {
 	t.Parallel()
@@ -187,7 +187,7 @@ func TestStateThatMayNotBeRead(t *testing.T) {
 }
 
 // Who may not read the journal when the connection is made may be allowed to later. A heartbeat tells, and what was
-// missed in a cut before that is told.
+// missed in a cut before that is reported.
 func TestStateThatMayBeReadLater(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -249,7 +249,7 @@ func TestHeartbeatTellsThatTheStateMayBeRead(t *testing.T) {
 	assert.Empty(t, r.gaps())
 }
 
-// Who may not read the journal is not left waiting for a replay: he is told, and gets what comes from then on.
+// Who may not read the journal is not left waiting for a replay: he gets a gap, and what comes from then on.
 func TestReplayThatMayNotBeRead(t *testing.T) {
 	t.Parallel()
 	client := limited(t, redistest.Start(t), "-xrange")

@@ -45,7 +45,7 @@ func (s *Subscription) readOn(r reading) bool {
 		}
 		s.changes = append(s.changes, change{r.filter, had})
 	case r.gone:
-		// What comes next may have a lower time; that nothing is missing is told by its offset.
+		// What comes next may have a lower time; its offset shows that nothing is missing.
 		at.Offset = s.at.Offset
 		if s.state == live {
 			at.Offset = max(s.at.Offset, r.from.Offset)
@@ -56,9 +56,6 @@ func (s *Subscription) readOn(r reading) bool {
 		}
 	case s.state == behind, r.from.Less(s.at):
 		at = s.at
-	}
-	if s.state == live {
-		s.topic.recent.enter(s.topic.passed)
 	}
 	s.at, s.until, s.state, s.waiting = at, r.until, behind, false
 	return true
@@ -115,7 +112,7 @@ func (s *Subscription) follows(p *part) {
 	if s.closed || s.state != behind || s.loose || p.follows(s.at) || s.frontier.generation.Load() != p.generation {
 		return
 	}
-	s.loose = true // and it was told
+	s.loose = true // the gap is reported once
 	s.gaps.releaseAll(s.lastID)
 	s.tell(Gap{Reason: GapTrimmed})
 }
@@ -158,8 +155,8 @@ type change struct {
 // event twice after more.
 const maxChanges = 8
 
-// filtered reports whether an event of a journal that has changed is not for the subscription. What it was to be told of the
-// last change belongs in front of the first event that is new. The caller holds mu.
+// filtered reports whether an event of a journal that has changed is not for the subscription. The gap that the
+// last change has caused belongs in front of the first event that is new. The caller holds mu.
 func (s *Subscription) filtered(e *journal.Envelope) bool {
 	last := s.changes[len(s.changes)-1].filter
 	if last.common.Less(e.Pos) || !last.known(e) {
@@ -189,7 +186,7 @@ func (s *Subscription) reach(p *part, pos journal.Position) (moved bool) {
 
 // caughtUp makes a subscription live again that has read as far as it has to, and gives it what has passed since. What the
 // connection brings and the journal gave already is recognised by its position. It reports whether it is done with.
-func (s *Subscription) caughtUp() bool {
+func (s *Subscription) caughtUp(generation uint64) bool {
 	s.topic.mu.Lock()
 	defer s.topic.mu.Unlock()
 	s.mu.Lock()
@@ -197,6 +194,10 @@ func (s *Subscription) caughtUp() bool {
 	if s.closed || s.state != behind {
 		return true
 	}
+	if s.frontier.generation.Load() != generation {
+		return false // it may have been given a gap already that belongs behind what passed before
+	}
+	s.keepRecent(true)
 	if s.at.Less(s.until) || s.at.Less(s.topic.recent.from) {
 		return false
 	}
@@ -241,5 +242,25 @@ func (s *Subscription) goWithout(limit journal.Position) {
 func (s *Subscription) goLive() {
 	s.gaps.releaseAll(s.lastID)
 	s.state, s.changes, s.resumes, s.loose, s.waiting = live, nil, false, false, false
-	s.topic.recent.leave()
+	s.keepRecent(false)
+}
+
+// keepRecent says whether what passes is to be kept for the subscription, as it is behind and has room. The caller holds
+// topic.mu.
+func (s *Subscription) keepRecent(keep bool) {
+	switch {
+	case keep == s.reads:
+	case keep:
+		s.topic.recent.enter(s.topic.passed)
+	default:
+		s.topic.recent.leave()
+	}
+	s.reads = keep
+}
+
+// isFull says that the subscription has no room.
+func (s *Subscription) isFull() {
+	s.topic.mu.Lock()
+	defer s.topic.mu.Unlock()
+	s.keepRecent(false)
 }

@@ -49,7 +49,7 @@ func TestWhatWasReadMayBeForgotten(t *testing.T) {
 	late.reached(t, p.last)
 	assert.Nil(t, first.Gap)
 	assert.Zero(t, late.verify(t, p.sent[1:]))
-	// It is live again, and was not told of anything.
+	// It is live again, and nothing was reported to it.
 	require.Zero(t, p.publish(t.Context(), "k", 5))
 	late.reached(t, p.last)
 	assert.Empty(t, late.gaps())

@@ -168,7 +168,7 @@ func TestResumingBehindTheLastEventOfAnExpiredJournal(t *testing.T) {
 	assert.Equal(t, []notification.GapReason{notification.GapTrimmed}, earlier.gaps())
 }
 
-// One wipe is told once, whatever follows it.
+// One wipe is reported once, whatever follows it.
 func TestWipeIsToldOnce(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

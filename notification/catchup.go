@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"weak"
 
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
@@ -50,6 +51,7 @@ type catchup struct {
 	look       time.Time                  // when to look at them again
 	pause      time.Duration              // until then
 	parts      parts
+	messages   messages
 	generation uint64           // of the parts
 	hand       journal.Position // where it has read last: it goes on from there, and then begins again
 	newest     journal.Position // the last event it has remembered
@@ -61,6 +63,7 @@ func newCatchup(f *frontier, reader partReader, remembered *ring) *catchup {
 	return &catchup{
 		frontier: f, reader: reader, ring: remembered, poke: make(chan struct{}, 1), subs: make(map[*Subscription]struct{}),
 		owed: make(map[*Subscription]struct{}), full: make(map[*Subscription]struct{}),
+		messages: messages{made: make(map[shared]weak.Pointer[Message]), most: minShared},
 	}
 }
 
@@ -150,6 +153,7 @@ func (c *catchup) work(ctx context.Context) {
 		case <-timer.C:
 			if wait == keepParts {
 				c.parts = nil
+				c.messages.clean()
 			}
 		case <-ctx.Done():
 		}
@@ -173,7 +177,7 @@ func (c *catchup) round(ctx context.Context) (waiting, progress bool) {
 	ready, waiting := c.ready()
 	for _, s := range ready {
 		at, _, gone := s.needs()
-		if gone || s.caughtUp() {
+		if gone || here.session != nil && s.caughtUp(generation) {
 			c.done(s)
 			progress = true
 			continue
@@ -228,6 +232,7 @@ func (c *catchup) ready() (subs []*Subscription, soon bool) {
 			return false
 		case s.fullSince.IsZero():
 			s.fullSince = now
+			s.isFull()
 		}
 		c.settle(s) // a recovery waits for none of these
 		if now.Sub(s.fullSince) < quickly {
@@ -380,7 +385,7 @@ func (c *catchup) serve(p *part, subs []*Subscription, limit journal.Position) (
 					isNew = false
 					c.metrics.arrived(time.Since(e.Time))
 				}
-				progress = g.give(p, i, channel) || progress
+				progress = c.give(g, p, i, channel) || progress
 			})
 		}
 	}
@@ -388,7 +393,7 @@ func (c *catchup) serve(p *part, subs []*Subscription, limit journal.Position) (
 	for _, g := range audiences {
 		for _, s := range g.subs {
 			progress = s.reach(p, to) || progress
-			if s.caughtUp() {
+			if s.caughtUp(p.generation) {
 				c.done(s)
 				progress = true
 			}
@@ -397,10 +402,16 @@ func (c *catchup) serve(p *part, subs []*Subscription, limit journal.Position) (
 	return progress
 }
 
-// give gives one entry to the subscriptions of the audience. Those that have no room for it leave it. It reports whether
+// give gives one entry to the subscriptions of an audience. Those that have no room for it leave it. It reports whether
 // any got further.
-func (g *audience) give(p *part, entry int, channel string) (progress bool) {
-	message := func() *Message { return p.message(entry, g.topic, channel) }
+func (c *catchup) give(g *audience, p *part, entry int, channel string) (progress bool) {
+	var shared *Message // made for the first who has room for it
+	message := func() *Message {
+		if shared == nil {
+			shared = c.messages.of(p, entry, g.topic, channel)
+		}
+		return shared
+	}
 	g.subs = slices.DeleteFunc(g.subs, func(s *Subscription) bool {
 		moved, room := s.take(p, &p.entries[entry], message)
 		progress = progress || moved

@@ -3,6 +3,8 @@ package notification
 import (
 	"context"
 	"fmt"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -72,7 +74,6 @@ func behindAt(c *catchup, all *common, number uint64) *Subscription {
 	all.topics.attach(s)
 	here, _ := c.frontier.at()
 	s.state, s.at, s.until = behind, posOf(number), here.limit
-	s.topic.recent.enter(posOf(number))
 	c.add(false, s)
 	return s
 }
@@ -117,6 +118,38 @@ func TestEachPartIsReadOnce(t *testing.T) {
 		require.Equal(t, live, s.state)
 	}
 	assert.Same(t, <-subs[0].messages, <-late.messages)
+}
+
+// TestSlowReadersShareMessages: also where a part was read again in between.
+func TestSlowReadersShareMessages(t *testing.T) {
+	t.Parallel()
+	c, j, all := readingOf(100, 100)
+	all.buffer = 20
+	var subs []*Subscription
+	for i := range uint64(20) {
+		subs = append(subs, behindAt(c, all, 3*i))
+		c.settleAll()
+		c.parts = nil
+	}
+	assert.Greater(t, len(j.reads), 20)
+	seen := make(map[string]*Message)
+	for _, s := range subs {
+		for len(s.messages) > 0 {
+			m := <-s.messages
+			if earlier := seen[m.EventID]; earlier != nil {
+				assert.Same(t, earlier, m)
+			}
+			seen[m.EventID] = m
+		}
+	}
+	assert.Len(t, seen, 20+19*3)
+	assert.GreaterOrEqual(t, len(c.messages.made), len(seen))
+	clear(seen)
+	require.Eventually(t, func() bool {
+		runtime.GC()
+		c.messages.clean()
+		return len(c.messages.made) == 0
+	}, 10*time.Second, time.Millisecond, "what nobody has any more is not remembered")
 }
 
 // TestFullBufferHoldsUpNobody: it leaves its subscription where it is.
@@ -196,4 +229,77 @@ func TestRingForgetsTheOldest(t *testing.T) {
 	later := entryAt(5)
 	later.Time = last.Time.Add(time.Second)
 	assert.False(t, f.known(&later.Envelope), "on a server whose clock is behind")
+}
+
+// passing makes an event pass on the connection that is not in the journal yet for those who read it.
+func passing(all *common, name string, number uint64, size int) {
+	e := entryAt(number, name)
+	t := all.topics.lookup(feed.Name{Text: name})
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.passed = e.Pos
+	t.recent.add(newMessage(t.Name, name, strings.Repeat("x", size), &e.Envelope), e.Pos)
+}
+
+// TestLittleIsKeptForThoseThatAreBehind: what passes is kept for those who have room for it, and within one bound for all names.
+func TestLittleIsKeptForThoseThatAreBehind(t *testing.T) {
+	t.Parallel()
+	c, _, all := readingOf(10, 5)
+	all.buffer = 4
+	full := behindAt(c, all, 0)
+	c.settleAll()
+	require.Len(t, full.messages, 4)
+	passing(all, "k", 6, 1000)
+	assert.Zero(t, all.topics.kept.Load(), "it has no room")
+	assert.Empty(t, full.topic.recent.messages)
+
+	const names, size, events = 40, 300 << 10, 5
+	var subs []*Subscription
+	for i := range names {
+		s := newSubscription(all, fmt.Sprint("n", i))
+		all.topics.attach(s)
+		s.state, s.at, s.until = behind, posOf(1), posOf(100) // more than the connection has brought
+		c.add(false, s)
+		subs = append(subs, s)
+	}
+	c.settleAll()
+	for number := range uint64(events) {
+		for _, s := range subs {
+			passing(all, s.pattern, 7+number, size)
+		}
+	}
+	assert.Greater(t, all.topics.kept.Load(), int64(maxKeptBytes-size))
+	sum := 0
+	for _, s := range subs {
+		r := &s.topic.recent
+		sum += len(r.messages) * size
+		assert.Equal(t, posOf(uint64(6+events-len(r.messages))), later(r.from, posOf(6)), "all behind it is there")
+	}
+	assert.EqualValues(t, all.topics.kept.Load(), sum)
+	assert.LessOrEqual(t, sum, maxKeptBytes)
+	for _, s := range append(subs, full) {
+		require.NoError(t, s.Close())
+	}
+	assert.Zero(t, all.topics.kept.Load())
+}
+
+// TestGapWaitsForTheRecovery: a subscription that has just been given a gap, while the recovery goes on, does not catch up with
+// the journal of before: the gap belongs behind that.
+func TestGapWaitsForTheRecovery(t *testing.T) {
+	t.Parallel()
+	c, _, all := readingOf(5, 5)
+	s := behindAt(c, all, 5)
+	s.changes = []change{{filter: &filter{}}} // an earlier one, which it would be done with now
+	c.frontier.pause()
+	require.True(t, s.missed(GapWiped, journal.End()))
+	c.settleAll()
+	assert.Equal(t, behind, s.state)
+	assert.Len(t, s.gaps.held, 1)
+	assert.Nil(t, s.gaps.next)
+	here, _ := c.frontier.at()
+	here.session = &feed.Session{}
+	c.frontier.reset(here)
+	c.settleAll()
+	assert.Equal(t, live, s.state)
+	assert.NotNil(t, s.gaps.next)
 }

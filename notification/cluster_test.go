@@ -1,6 +1,8 @@
 package notification_test
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -116,6 +118,84 @@ func TestClusterMasterThatComesBack(t *testing.T) {
 	assert.Equal(t, []notification.GapReason{notification.GapFailover}, r.gaps())
 }
 
+// late returns an event as a former master publishes it that has woken up: the journal went on from an earlier one without it.
+// Its clock may be ahead of the last one's.
+func late(t *testing.T, earlier, last *notification.Message, ahead int) string {
+	t.Helper()
+	position := func(m *notification.Message) (ms, offset int) {
+		_, err := fmt.Sscanf(m.EventID, "%d-%d", &ms, &offset)
+		require.NoError(t, err)
+		return ms, offset
+	}
+	ms, _ := position(last)
+	_, offset := position(earlier)
+	id := fmt.Sprintf("%d-%d", ms+ahead, offset+1)
+	return strings.Replace(earlier.Payload, earlier.EventID, id, 1)
+}
+
+// A master that was frozen until another one took its place executes what was sent to it before it learns of that, and the
+// cluster carries what that publishes to the subscribers. These are repetitions, and nothing is missing.
+func TestClusterMasterThatPublishesLate(t *testing.T) {
+	t.Parallel()
+	c := redistest.StartCluster(t, 3, redistest.WithReplicas(1))
+	n := newSystem(t, toCluster(t, c.Addrs()), notification.WithHeartbeat(300*time.Millisecond))
+	r, globs := record(t, subscribe(t, n, "k")), record(t, subscribe(t, n, "k*"))
+	p := &publisher{system: newSystem(t, toCluster(t, c.Addrs()))}
+	p.arrived(t, r)
+	frozen := c.MasterOf(t, journalKey)
+	frozen.Stop()
+	p.traffic(t)() // until the new master has taken some
+	p.arrived(t, r)
+	frozen.Continue()
+	former := frozen.Client(t)
+	require.Eventually(t, func() bool {
+		return fieldOf(former.Info(t.Context(), "replication").Val(), "role") == "slave"
+	}, patience, time.Millisecond)
+	p.arrived(t, r)
+	require.NoError(t, n.Drain(t.Context()))
+
+	// How much of that it had is a matter of chance. This is one more.
+	r.mu.Lock()
+	messages := slices.DeleteFunc(slices.Clone(r.messages), func(m *notification.Message) bool { return m.EventID == "" })
+	r.mu.Unlock()
+	require.Greater(t, len(messages), 3)
+	for i, ahead := range []int{1, -1, 1 << 20} {
+		earlier := messages[i]
+		payload := late(t, earlier, messages[len(messages)-1], ahead)
+		require.NoError(t, former.Publish(t.Context(), "k", payload).Err())
+		for _, r := range []*recorder{r, globs} {
+			found := func() (found []*notification.Message) {
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				for _, m := range r.messages {
+					if m.Payload == payload {
+						found = append(found, m)
+					}
+				}
+				return found
+			}
+			require.Eventually(t, func() bool { return len(found()) == 1 }, patience, time.Millisecond, i)
+			assert.True(t, found()[0].Redelivered)
+			assert.Empty(t, found()[0].EventID)
+			assert.Equal(t, earlier.Time, found()[0].Time)
+		}
+	}
+	for range 2 { // cuts that cost nothing
+		was := n.GetMetrics().Reconnects
+		for _, node := range c.Nodes() {
+			require.NoError(t, node.Client(t).ClientKillByFilter(t.Context(), "type", "pubsub").Err())
+		}
+		require.Eventually(t, func() bool { return n.GetMetrics().Reconnects > was }, patience, time.Millisecond)
+		p.arrived(t, r)
+	}
+	for _, r := range []*recorder{r, globs} {
+		r.reached(t, p.sent[len(p.sent)-1])
+		r.hasAll(t, c.MasterOf(t, journalKey).Client(t))
+		r.verify(t, p.sent)
+		assert.Equal(t, []notification.GapReason{notification.GapFailover}, r.gaps())
+	}
+}
+
 // A user may lack the permission for what is of use only in a failover.
 func TestClusterWithoutShardedChannels(t *testing.T) {
 	t.Parallel()
@@ -137,7 +217,7 @@ func TestClusterWithoutShardedChannels(t *testing.T) {
 	require.NoError(t, r.sub.Err())
 }
 
-// The journal's slot moves to another master with everything in it: nothing is missing, and nothing is told.
+// The journal's slot moves to another master with everything in it: nothing is missing, and nothing is reported.
 func TestLosslessReshardIsNoGap(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t, 2)

@@ -39,7 +39,7 @@ type dispatcher struct {
 
 	up      bool    // what arrives is delivered
 	held    bool    // it is not, since the server is a replica without its master
-	touched bool    // what is lost with this session is to be told
+	touched bool    // what is lost with this session is a gap
 	session uint64  // its number, 0 without one
 	current current // the event at hand, or the last one
 
@@ -49,7 +49,8 @@ type dispatcher struct {
 
 	known    knowledge
 	highest  journal.Position // an event that is not behind it has passed before
-	bridged  bool             // an event of another journal looked like ours, which had not changed
+	strayed  bool             // events have come since the last heartbeat that the journal does not have at their places
+	bridged  bool             // they are not asked about, as the journal had not changed
 	beat     uint64           // the last heartbeat of this session, 0 before
 	returned *journal.Status  // what it said; nil if nothing
 
@@ -71,7 +72,8 @@ type current struct {
 	payload  string
 	envelope journal.Envelope
 	ours     bool // it is an event of our journal, or of a system like this one without history
-	skip     bool // it is left to the journal
+	late     bool // it is ours, but of a server that was not the master any more: see stray
+	skip     bool // it is left to the journal, or not delivered
 }
 
 // fields returns what the message tells of an event.
@@ -97,7 +99,7 @@ func (d *dispatcher) Message(s *feed.Session, n feed.Name, channel, payload stri
 		return
 	}
 	if t := d.topics.lookup(n); t != nil {
-		d.fanOut(t, newMessage(n, channel, payload, d.current.fields()), &d.current.envelope)
+		d.fanOut(t, newMessage(n, channel, payload, d.current.fields()), &d.current)
 	}
 }
 
@@ -115,7 +117,7 @@ func (d *dispatcher) open(s *feed.Session, payload string) {
 		c.envelope.Pos = journal.Position{} // in a journal that is not ours
 	}
 	pos := c.envelope.Pos
-	if !pos.IsZero() && !d.highest.Less(pos) && d.isSuspect(&c.envelope) {
+	if !pos.IsZero() && d.isSuspect(&c.envelope) {
 		d.log.Warn("notification: event IDs went backwards, recovering")
 		now := *c
 		recovered := d.recover(s, true)
@@ -123,22 +125,21 @@ func (d *dispatcher) open(s *feed.Session, payload string) {
 			c.skip = true // what comes next finds out what it was
 			return
 		}
-		d.bridged = !d.highest.Less(pos) // nothing has become of the journal
+		d.bridged = !d.follows(pos) // nothing has become of the journal
 	}
 	switch {
 	case pos.IsZero():
-	case !d.highest.Less(pos):
-		// Somebody passes on what was delivered already: a foreign message.
-		c.envelope, c.ours = journal.Envelope{}, false
-	case !d.up:
-		c.skip = true // the journal has it
+	case !d.up && d.highest.Less(pos):
+		c.skip = true // the journal has it, be it another one by now
 		return
+	case !d.follows(pos):
+		d.stray(c)
 	default:
 		d.highest, d.known.seen = pos, c.envelope
 		d.ring.add(&c.envelope)
 		d.frontier.advance(pos)
 	}
-	if c.ours {
+	if c.ours && !c.skip {
 		d.metrics.arrived(time.Since(c.envelope.Time))
 	}
 }
@@ -155,7 +156,7 @@ const (
 	maxEarlyBytes = 4 << 20
 )
 
-// keep keeps a message until the session is up: it may not come to that, and what was missed before is to be told first.
+// keep keeps a message until the session is up: it may not come to that, and the gap of what was missed before comes first.
 func (d *dispatcher) keep(e early) {
 	d.early = append(d.early, e)
 	if d.earlyBytes += len(e.payload); len(d.early) > maxEarly || d.earlyBytes > maxEarlyBytes {
@@ -178,10 +179,32 @@ func (d *dispatcher) lose(n feed.Name) {
 	}
 }
 
-// isSuspect reports whether an event that is not behind all others was appended later nevertheless: then the journal began
-// again, after the clock had been set back or within the same millisecond.
+// follows reports whether an event may come behind all others: in one journal, offsets grow as IDs do.
+func (d *dispatcher) follows(pos journal.Position) bool {
+	return d.highest.Less(pos) && d.highest.Offset < pos.Offset
+}
+
+// isSuspect reports whether an event that does not follow the others was appended later nevertheless: then the journal began
+// again, perhaps after the clock had been set back or within the same millisecond.
 func (d *dispatcher) isSuspect(e *journal.Envelope) bool {
-	return d.up && !d.bridged && (e.Pos.Offset > d.highest.Offset || e.Time.After(timeOf(&d.known.seen)))
+	if !d.up || d.bridged || d.follows(e.Pos) {
+		return false
+	}
+	return d.highest.Less(e.Pos) || e.Pos.Offset > d.highest.Offset || e.Time.After(timeOf(&d.known.seen))
+}
+
+// stray decides what an event is that the journal does not have at its place. Usually somebody passes on events of another
+// Redis: a foreign message. But in a cluster it may be of the former master. One that was frozen while another took its place
+// first executes what was sent to it, and the cluster carries here what that publishes. The publisher had no reply, and has
+// most likely published the event again. So it is delivered as a repetition without an ID, which would be no place in the journal.
+func (d *dispatcher) stray(c *current) {
+	d.strayed = true
+	if !d.known.identity.HasPredecessor() {
+		c.envelope, c.ours = journal.Envelope{}, false
+		return
+	}
+	c.late, c.skip = true, !d.up // while there is no session, it would not have come at all
+	c.envelope.ID, c.envelope.Pos, c.envelope.Redelivered = "", journal.Position{}, true
 }
 
 // timeOf returns when an event was published, by its publisher's clock.
@@ -202,25 +225,25 @@ func (d *dispatcher) settle() {
 }
 
 // fanOut offers a message to every subscription of a topic, unless it is a copy of the event before.
-func (d *dispatcher) fanOut(t *topic, m *Message, e *journal.Envelope) {
+func (d *dispatcher) fanOut(t *topic, m *Message, c *current) {
 	t.mu.Lock()
-	is := copied{e.ID, e.Stamp}
-	if e.ID != "" && is == t.last {
+	is, pos := copied{c.envelope.ID, c.envelope.Stamp}, c.envelope.Pos
+	if is != (copied{}) && is == t.last {
 		t.mu.Unlock()
 		return
 	}
 	t.last = is
-	if e.Pos.IsZero() {
-		t.foreign = true
-	} else if t.passed.Less(e.Pos) {
-		t.passed = e.Pos
-		t.recent.add(m, e.Pos)
+	switch {
+	case pos.IsZero():
+		t.foreign = t.foreign || !c.late
+	case t.passed.Less(pos):
+		t.passed = pos
+		t.recent.add(m, pos)
 	}
 	var behind, slow []*Subscription
 	for _, s := range t.subs {
-		switch s.offer(m, e.Pos) {
+		switch s.offer(m, pos) {
 		case catchUp:
-			t.recent.enter(e.Pos)
 			behind = append(behind, s)
 		case disconnect:
 			slow = append(slow, s)
@@ -301,6 +324,7 @@ func (d *dispatcher) Refused(_ *feed.Session, n feed.Name, err error) {
 func (d *dispatcher) Beat(s *feed.Session, payload string) {
 	d.settle()
 	d.session = s.Number
+	d.bridged, d.strayed = d.bridged && d.strayed, false
 	digits, _, _ := strings.Cut(payload, "\n")
 	d.beat, _ = strconv.ParseUint(digits, 10, 64)
 	d.returned = nil
@@ -342,7 +366,8 @@ func (d *dispatcher) Down(_ *feed.Session, err error) {
 			d.foreignMissed()
 		}
 	}
-	d.up, d.held, d.touched, d.bridged, d.session, d.beat, d.returned = false, false, false, false, 0, 0, nil
+	d.up, d.held, d.touched, d.bridged, d.strayed, d.session = false, false, false, false, false, 0
+	d.beat, d.returned = 0, nil
 	d.highest = d.known.passed.Pos
 }
 

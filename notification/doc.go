@@ -35,7 +35,7 @@
 //
 // Each subscription has a buffer of its own (WithBufferSize), so nobody waits for anybody. When it is full, the Policy
 // acts: PolicyReplay leaves live delivery and reads on from the journal as room appears, PolicyDropOldest and
-// PolicyDropNewest drop, PolicyDisconnect closes the subscription. What is dropped is counted and told as a Gap. With
+// PolicyDropNewest drop, PolicyDisconnect closes the subscription. What is dropped is counted and reported as a Gap. With
 // PolicyReplay that is only what other programs publish, as it is in no journal.
 //
 // All that are behind are served by one reader: it reads each part of the journal once, for everybody who needs it, and their
@@ -90,20 +90,24 @@
 //     loss of its state, a small hash beside it, while the journal itself is there.
 //   - A restart without data: GapWiped. With data GapRestarted, since the last events may not have been written to disk. A
 //     failover: GapFailover, since replication is asynchronous. GapRolledBack if events are known to be missing. A slot of a
-//     Cluster that moves loses nothing, and is no gap. Data that is wiped under a connection that stays is told to
-//     those who were behind; the others have got everything.
+//     Cluster that moves loses nothing, and is no gap. Data that is wiped under a connection that stays is a gap for
+//     those that were behind; the others have got everything.
 //   - A cluster or Sentinel failover: the connection follows the journal to its new master. In a cluster all keys
 //     share a hash tag, and the connection is made to the node that owns it. That node tells when it loses the journal, by
 //     ending a subscription to a sharded channel (Redis 7.0). Each connection is asked whether it leads to the server that
 //     delivers.
 //   - A master that becomes a replica and keeps its connections, outside of cluster and Sentinel: a heartbeat tells. While it
 //     has no link to its master, nothing is delivered; then what was published on the new master is read from the journal.
-//     What came between is delivered first, in the order in which it came. Who stays on a replica is not told of what it skips
+//     What came between is delivered first, in the order in which it came. A subscriber that stays on a replica does not learn what that skips
 //     when its own link breaks for less than a heartbeat and it takes a full copy of its master. The log warns of that.
+//   - A master of a cluster that is frozen for so long that another takes its place: when it wakes up, it executes what was sent
+//     to it before it learns of the failover, and the cluster carries that to all subscribers. Such an event is in no journal
+//     and most likely a repetition, as its publisher had no reply: it is delivered without an EventID, and Message.Redelivered
+//     is set.
 //   - Events of another Redis with the same key prefix that somebody publishes here as they are, event_id in front: those that
-//     are not newer than ours arrive as foreign messages. One that is newer makes the journal look rolled back
-//     (GapRolledBack), and ours look foreign until a heartbeat tells. Another prefix on one side avoids that: then
-//     they are known for what they are, and warned of once.
+//     do not fit behind ours in the journal arrive as foreign messages, or, in a cluster that has failed over, as the late ones
+//     above. One that does fit makes the journal look rolled back (GapRolledBack), and ours look foreign until a
+//     heartbeat tells. Another prefix on one side avoids that: then they are known for what they are, and warned of once.
 //   - A journal that begins again with a clock that was set back, or that was wiped within the millisecond of its last event,
 //     has event IDs that go backwards: it is looked at before anything of it is delivered.
 //   - A server without INFO, or a user who may not call it: failovers are then noticed only if events are missing
@@ -136,7 +140,7 @@
 //	cache_notification_delivery_duration_seconds       histogram from publish, by the publisher's clock, to arrival
 //	cache_notification_recovered_total                 of the delivered, those from the journal
 //	cache_notification_dropped_total                   messages dropped because a subscriber was too slow
-//	cache_notification_gaps_total                      gaps told, by reason
+//	cache_notification_gaps_total                      gaps reported, by reason
 //	cache_notification_handler_errors_total            messages a function failed on or could not decode
 //	cache_notification_consumed_total                  events that a function of Consume has handled
 //	cache_notification_consume_retries_total           failed attempts of Consume after which the event came again

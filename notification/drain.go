@@ -3,6 +3,7 @@ package notification
 import (
 	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/compozy/cache/notification/internal/journal"
@@ -117,8 +118,8 @@ func (n *RedisNotificationSystem) Close() error {
 // before, and the functions that Handle and Consume have called to return, and then closes them all. Their channels still hand
 // out what is left in the buffers. Until then events may be published, such as the results of handlers that finish their work.
 // What works on messages from Messages by itself has to be waited for before Shutdown is called. It returns the cause of ctx, or
-// context.DeadlineExceeded after half of the time, if messages remained or functions still ran, and nil otherwise. Further
-// calls wait for the first one.
+// context.DeadlineExceeded after half of the time, if messages remained or functions still ran, or Redis could not be reached to
+// learn whether there are more; and nil otherwise. Further calls wait for the first one.
 func (n *RedisNotificationSystem) Shutdown(ctx context.Context) error {
 	if n.none() {
 		return errNoSystem()
@@ -151,7 +152,7 @@ func (n *RedisNotificationSystem) Shutdown(ctx context.Context) error {
 }
 
 // drainForClose is Drain within half of the time, and waits within it for the functions that Handle and Consume have called.
-// While there is no connection, nothing more comes, and only the buffers and functions are waited for.
+// Without a connection it waits for the next one: what was published meanwhile is in the journal.
 func (n *RedisNotificationSystem) drainForClose(ctx context.Context) error {
 	if ctx.Err() == nil {
 		if deadline, ok := ctx.Deadline(); ok {
@@ -163,31 +164,13 @@ func (n *RedisNotificationSystem) drainForClose(ctx context.Context) error {
 	return cmp.Or(n.drainSubscriptions(ctx), n.handlers.wait(ctx), n.consumers.stop(ctx))
 }
 
+// drainSubscriptions is Drain, unless no subscription has begun: those that Redis has not confirmed were promised nothing.
 func (n *RedisNotificationSystem) drainSubscriptions(ctx context.Context) error {
 	subs := n.topics.subscriptions()
-	if is, _ := n.health.at(); is == cut || len(subs) == 0 {
-		for _, s := range subs {
-			if err := s.emptied(ctx); err != nil {
-				return err
-			}
-		}
+	if !slices.ContainsFunc(subs, (*Subscription).hasBegun) {
 		return nil
 	}
 	return drain(ctx, n.common, subs)
-}
-
-// emptied waits until the buffer is empty.
-func (s *Subscription) emptied(ctx context.Context) error {
-	tick := time.NewTicker(drainTick)
-	defer tick.Stop()
-	for len(s.messages) > 0 {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	return nil
 }
 
 // awaitCatchup gives the goroutine that catches up a moment to end. One that waits for a server which does not answer,

@@ -30,6 +30,47 @@ func TestCloseDeliversWhatWasPublishedBefore(t *testing.T) {
 	}
 }
 
+// What was published while the connection was cut is delivered, as the next one is made in time.
+func TestShutdownWaitsForTheNextConnection(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client, proxy := through(t, server)
+	n := newSystem(t, client)
+	r, p := record(t, subscribe(t, n, "k")), &publisher{system: newSystem(t, server.Client(t))}
+	p.arrived(t, r)
+	proxy.Refuse(true)
+	proxy.Cut()
+	require.Eventually(t, func() bool { return health(n) != nil }, patience, time.Millisecond)
+	require.Zero(t, p.publish(t.Context(), "k", 20))
+	shut := make(chan error, 1)
+	go func() { shut <- n.Shutdown(t.Context()) }()
+	require.Eventually(t, func() bool { return isRefused(n) }, patience, time.Millisecond, "the shutdown never began")
+	proxy.Refuse(false)
+	require.NoError(t, <-shut)
+	<-r.done
+	assert.Zero(t, r.verify(t, p.sent))
+	assert.Empty(t, r.gaps())
+}
+
+// Without Redis a shutdown ends in time, and says that it has not delivered all. A subscription that never began has no part
+// in that.
+func TestShutdownWithoutRedis(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	n := newSystem(t, server.Client(t))
+	subscribe(t, n, "k")
+	server.Kill()
+	require.Eventually(t, func() bool { return health(n) != nil }, patience, time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	require.ErrorIs(t, n.Shutdown(ctx), context.DeadlineExceeded)
+	require.NoError(t, ctx.Err(), "it waits for half of the time")
+
+	never := newSystem(t, server.Client(t), notification.WithPingTimeout(time.Millisecond))
+	subscribe(t, never, "k")
+	require.NoError(t, never.Shutdown(t.Context()))
+}
+
 // A handler publishes its result while the system is being closed.
 func TestHandlersPublishWhileDraining(t *testing.T) {
 	t.Parallel()

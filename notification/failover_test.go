@@ -117,7 +117,7 @@ func TestMasterThatBecomesAReplica(t *testing.T) {
 }
 
 // The old master is still there after a failover, and connections of the pool still go to it, when the subscribing one is
-// made to the new master. What the old one has taken since is lost, and told before anything of the new one's.
+// made to the new master. What the old one has taken since is lost, and reported before anything of the new one's.
 func TestRecoveryReadsWhereItListens(t *testing.T) {
 	t.Parallel()
 	before, after := redistest.Start(t), redistest.Start(t)

@@ -34,7 +34,7 @@ func FuzzFaults(f *testing.F) {
 			var publishing sync.WaitGroup
 			publishing.Go(func() { m.publish(t) })
 			harm()
-			if m.IntN(4) == 0 && !m.unsure { // who resumes is not told of a failover that he had not noticed
+			if m.IntN(4) == 0 && !m.unsure { // one that resumes does not learn of a failover that it had not noticed
 				m.restart(t, m.IntN(len(m.listeners)))
 			}
 			publishing.Wait()

@@ -23,7 +23,8 @@ func TestFieldsCalledLikeOurs(t *testing.T) {
 	r := record(t, subscribe(t, n, "k"))
 	objects := []string{
 		`{"journal":"x","n":1}`, `{"journal":"a \"b\"","n":2}`, `{"traceparent":"mine","n":3}`,
-		`{"traceparent":"a \"b\"","n":4}`, `{"journal":"","traceparent":"mine","n":5}`, `{"n":6}`,
+		`{"traceparent":"a \"b\"","n":4}`, `{"journal":"","traceparent":"mine","n":5}`, `{"redelivered":true,"n":6}`,
+		`{"n":7,"redelivered":true,"traceparent":"mine"}`, `{"n":8}`,
 	}
 	for i, object := range objects {
 		require.NoError(t, n.Publish(t.Context(), "k", json.RawMessage(object)))
@@ -33,7 +34,7 @@ func TestFieldsCalledLikeOurs(t *testing.T) {
 			return n.GetMetrics().Reconnects > int64(i) && n.HealthCheck(t.Context()) == nil
 		}, patience, time.Millisecond)
 	}
-	assert.Zero(t, r.verify(t, []int{1, 2, 3, 4, 5, 6}))
+	assert.Zero(t, r.verify(t, []int{1, 2, 3, 4, 5, 6, 7, 8}))
 	assert.Empty(t, r.gaps())
 	received := r.messages
 	for m, err := range n.Replay(t.Context(), "k", "", "") {
@@ -44,9 +45,17 @@ func TestFieldsCalledLikeOurs(t *testing.T) {
 		assert.Empty(t, m.TraceParent)
 	}
 	assert.Empty(t, received)
-	for _, m := range r.messages {
+	for i, m := range r.messages {
 		assert.Empty(t, m.TraceParent)
+		assert.False(t, m.Redelivered)
 		assert.NotEmpty(t, m.EventID)
+		published, err := notification.Decode[map[string]any](&notification.Message{Payload: objects[i]})
+		require.NoError(t, err)
+		decoded, err := notification.Decode[map[string]any](m)
+		require.NoError(t, err)
+		delete(decoded, "event_id")
+		delete(decoded, "time")
+		assert.Equal(t, published, decoded, "the value's own fields are the ones that are decoded")
 	}
 }
 

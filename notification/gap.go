@@ -86,7 +86,7 @@ type gaps struct {
 	next     *Gap      // goes with the next message
 	held     []heldGap // go with later ones
 	flood    GapReason // why messages are being dropped since the last delivery, if they are
-	untold   uint64    // how many of them out has not told of
+	untold   uint64    // how many of them have not been sent to out
 	droppedN uint64
 }
 
@@ -140,7 +140,7 @@ func (g *gaps) keep(earlier Gap) {
 // hold keeps a gap until the place behind a position is reached.
 func (g *gaps) hold(gap Gap, behind journal.Position) {
 	if n := len(g.held); n >= maxHeld {
-		last := &g.held[n-1] // told too early rather than not at all
+		last := &g.held[n-1] // too early rather than not at all
 		last.Gap = last.merge(gap)
 		return
 	}
@@ -174,7 +174,7 @@ func (g *gaps) releaseAll(lastID string) {
 	g.held = nil
 }
 
-// carry returns a message with the gap that goes with it, which is then no longer to be told. The message may be shared, so
+// carry returns a message with the gap that goes with it, which then has been reported. The message may be shared, so
 // one with a gap is a copy.
 func (g *gaps) carry(m *Message) *Message {
 	if g.next == nil {
@@ -184,7 +184,7 @@ func (g *gaps) carry(m *Message) *Message {
 	gap.Before = m.EventID
 	carrier.Gap = &gap
 	if g.untold > 0 {
-		more := gap // the first drop was told at once; these are the others
+		more := gap // the first drop was reported at once; these are the others
 		more.Reason, more.Missed = g.flood, g.untold
 		g.push(more)
 	}

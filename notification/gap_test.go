@@ -26,7 +26,7 @@ func cut(t *testing.T, n *notification.RedisNotificationSystem, admin *redis.Cli
 	}, patience, time.Millisecond)
 }
 
-// told returns the next gap that a subscription tells of.
+// told returns the next gap that a subscription reports.
 func told(t *testing.T, s *notification.Subscription) notification.Gap {
 	t.Helper()
 	select {
@@ -109,7 +109,7 @@ func TestUnreadableJournalIsAGap(t *testing.T) {
 	assert.Len(t, r.gaps(), 1)
 }
 
-// Whoever may not read the journal is told once that another one took its place, and gets what is published there.
+// Whoever may not read the journal learns once that another one took its place, and gets what is published there.
 func TestUnreadableJournalThatIsWipedIsOneGap(t *testing.T) {
 	t.Parallel()
 	for name, ahead := range map[string]bool{"clock as before": false, "clock behind": true} {

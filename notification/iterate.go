@@ -51,7 +51,7 @@ type walk struct {
 	at, end  journal.Position
 	reader   *journal.Reader
 	included bool // the event at the position itself belongs to the result
-	gap      *Gap // to be told with the next message
+	gap      *Gap // for the next message
 	lastID   string
 	finished bool
 	attempts int // in a row that have failed

@@ -14,12 +14,13 @@ type Message struct {
 	Pattern string // the glob it matched, empty for an exact channel
 	Payload string // JSON of the event, with "event_id" and "time" in it; anything for foreign messages
 
-	EventID     string    // its place in the journal, empty for what other programs published
+	EventID     string    // its place in the journal, empty for what has none: see Redelivered, and what other programs publish
 	Time        time.Time // when it was published by the publisher's clock, zero for foreign messages
 	TraceParent string    // W3C trace context of the publisher, empty without tracing
 	Recovered   bool      // read from the journal instead of received live
 	// Redelivered says that the publisher had to repeat the event because it did not learn what became of it. After a failover
-	// it may have arrived before, with another EventID.
+	// it may have arrived before, with another EventID. So may one without an EventID: the former master of a cluster, which had
+	// been frozen, has published it late.
 	Redelivered bool
 
 	// Gap is set when events may be missing between the message before and this one. With PolicyDropOldest they are missing

@@ -18,7 +18,7 @@ type NotificationMetrics struct {
 	SubscribeErrors   int64 // subscriptions refused, or not confirmed in time
 	DroppedMessages   int64 // messages dropped because a subscriber was too slow
 	HandlerErrors     int64 // messages a function of Handle or Consume failed on, panicked on or could not decode
-	Gaps              int64 // gaps told to subscriptions, whatever the reason
+	Gaps              int64 // gaps reported to subscriptions, whatever the reason
 	EventsConsumed    int64 // events that a function of Consume has handled
 	EventsRetried     int64 // failed attempts of Consume after which the event came again
 	EventsClaimed     int64 // events taken over from a process of a group that gave no sign of life

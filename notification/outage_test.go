@@ -33,7 +33,7 @@ func TestNamesAreForgottenWithoutRedis(t *testing.T) {
 	assert.Equal(t, 1, n.GetMetrics().ActiveChannels)
 }
 
-// An outage is told at its beginning and its end, however many attempts to connect there are in between.
+// An outage is logged at its beginning and its end, however many attempts to connect there are in between.
 func TestLogOfAnOutage(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

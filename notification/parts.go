@@ -2,9 +2,11 @@ package notification
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sort"
 	"time"
+	"weak"
 
 	"github.com/compozy/cache/notification/internal/journal"
 )
@@ -15,8 +17,8 @@ const (
 	maxPartsBytes = 4 << 20
 	// keepParts is for how long that is after the last of them has caught up.
 	keepParts = time.Second
-	// maxShared is how many messages a part remembers in order to share them.
-	maxShared = 1 << 16
+	// minShared is how many messages are remembered before those are forgotten that nobody has any more.
+	minShared = 1 << 10
 )
 
 // part is a part of the journal that was read once and serves every subscription that is in it.
@@ -25,24 +27,17 @@ type part struct {
 	from, to   journal.Position // all events behind from, up to to, are in it
 	entries    []journal.Entry
 	payloads   []string // of the entries, once they were needed
-	messages   map[shared]*Message
 	bytes      uint64
 	offset     uint64 // of the journal's end when it was read
 	more       bool   // there may be more behind it
 	used       uint64 // the round in which it has served somebody last
 }
 
-// shared is what a message is made of.
-type shared struct {
-	entry int
-	topic *topic
-}
-
 // newPart makes a part of what was read behind a position when the connection had come to another one.
 func newPart(read *journal.Part, from, limit journal.Position, generation uint64) *part {
 	p := &part{
 		generation: generation, from: from, to: from, entries: read.Entries, payloads: make([]string, len(read.Entries)),
-		messages: make(map[shared]*Message), offset: read.Offset, more: read.More,
+		offset: read.Offset, more: read.More,
 	}
 	for i := range p.entries {
 		p.to = p.entries[i].Pos
@@ -84,22 +79,48 @@ func (p *part) follows(at journal.Position) bool {
 	}
 }
 
-// message returns the message of an entry for a name, which all subscriptions to it share.
-func (p *part) message(entry int, t *topic, channel string) *Message {
-	key := shared{entry, t}
-	if m := p.messages[key]; m != nil {
-		return m
-	}
+// payload returns the payload of an entry.
+func (p *part) payload(entry int) string {
 	if p.payloads[entry] == "" {
 		p.payloads[entry] = p.entries[entry].Payload()
 	}
-	if len(p.messages) >= maxShared {
-		clear(p.messages)
+	return p.payloads[entry]
+}
+
+// messages are those made from the journal that somebody still has in a buffer. Slow readers at different places need a part
+// again and again, and each time get what others have got already, instead of a copy.
+type messages struct {
+	made map[shared]weak.Pointer[Message]
+	most int // how many there may be before those are forgotten that are gone
+}
+
+// shared is what a message is made of: an event, and the name of those that it is for.
+type shared struct {
+	pos   journal.Position
+	stamp string
+	topic *topic
+}
+
+// of returns the message of an entry for a name.
+func (ms *messages) of(p *part, entry int, t *topic, channel string) *Message {
+	e := &p.entries[entry]
+	key := shared{e.Pos, e.Stamp, t}
+	if m := ms.made[key].Value(); m != nil {
+		return m
 	}
-	m := newMessage(t.Name, channel, p.payloads[entry], &p.entries[entry].Envelope)
+	m := newMessage(t.Name, channel, p.payload(entry), &e.Envelope)
 	m.Recovered = true
-	p.messages[key] = m
+	if len(ms.made) >= ms.most {
+		ms.clean()
+	}
+	ms.made[key] = weak.Make(m)
 	return m
+}
+
+// clean forgets the messages that are gone.
+func (ms *messages) clean() {
+	maps.DeleteFunc(ms.made, func(_ shared, m weak.Pointer[Message]) bool { return m.Value() == nil })
+	ms.most = max(minShared, 2*len(ms.made))
 }
 
 // parts are the parts in memory.

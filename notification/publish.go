@@ -31,6 +31,11 @@ func (n *RedisNotificationSystem) PublishTaskEvent(ctx context.Context, event *T
 // value that has a field of one of these names is refused with an *ArgumentError, as the payload would have it twice; for a
 // WorkflowEvent or TaskEvent it is left out. The other errors are those of PublishWorkflowEvent. Safe for concurrent use.
 //
+// The names "traceparent", "redelivered" and "journal" are reserved as well: a field of ours that has one of them comes in front
+// of the value's own when there is something to say. A value may have such fields all the same, as one does that was
+// received: they change nothing in Message.TraceParent and Message.Redelivered, which are read from ours. But the payload may then
+// have the name twice, and encoding/json, like most, decodes the value's own.
+//
 // What a caller publishes arrives in the order of its calls, one beginning after the other has returned. The exception
 // is a call that failed with PublishError.Uncertain, for example because ctx ended while the event was under way: if
 // that event arrives, then perhaps behind later ones. That holds for all the methods that publish.

@@ -141,6 +141,7 @@ func (d *dispatcher) hold() {
 // recover finds out what became of the journal, and makes subscriptions read what they have missed: between two sessions,
 // or on a running one on which the journal changed. It reports whether it could.
 func (d *dispatcher) recover(s *feed.Session, running bool) bool {
+	d.frontier.pause() // until every subscription has learned what has become of the journal
 	for failures := 1; ; failures++ {
 		now, err := d.look(s)
 		switch {
@@ -292,7 +293,6 @@ func (d *dispatcher) accept(s *feed.Session, now *journal.Now, running bool) {
 	d.catchup.fresh.Store(0)
 	d.health.recover(k.epoch == "")
 	k.epoch, k.identity = now.Epoch, now.Identity
-	d.frontier.reset(place{session: s, epoch: now.Epoch, limit: end})
 	switch {
 	case nothing && r.gone:
 		d.expired(now.Offset)
@@ -307,6 +307,8 @@ func (d *dispatcher) accept(s *feed.Session, now *journal.Now, running bool) {
 	if !nothing {
 		d.readOn(r)
 	}
+	d.frontier.reset(place{session: s, epoch: now.Epoch, limit: end})
+	d.catchup.wake()
 	d.catchUpWith(now)
 	if now.Identity.Role == "slave" {
 		d.log.Warn("notification: connected to a replica, which may skip events unnoticed")

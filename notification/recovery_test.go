@@ -62,7 +62,7 @@ func TestWithoutHistoryACutIsAGap(t *testing.T) {
 		p.publish(t.Context(), "k", 10)
 		require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) == nil }, patience, time.Millisecond)
 	}
-	// The last kill may not have been noticed yet, and what is lost then is told with the next message.
+	// The last kill may not have been noticed yet, and what is lost then is reported with the next message.
 	require.Eventually(t, func() bool {
 		p.publish(t.Context(), "k", 1)
 		return r.last() > p.last-5

@@ -11,7 +11,7 @@ import (
 const ringSize = 1024
 
 // ring remembers the last events that were delivered, so that the events of a journal that lost its end, or began again, can
-// be told from those that passed before. Every event is added, and hardly any is ever looked for: adding has to be cheap.
+// be distinguished from those that passed before. Every event is added, and hardly any is ever looked for: adding has to be cheap.
 // It is safe for concurrent use.
 type ring struct {
 	mu     sync.Mutex

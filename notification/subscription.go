@@ -58,6 +58,7 @@ type Subscription struct {
 	only     string // ID of the one workflow or task that is wanted of a channel that others share, else empty
 	topic    *topic // nil if the subscription was refused
 	index    int    // place in topic.subs, -1 when removed; guarded by topic.mu
+	reads    bool   // topic.recent is kept for it; guarded by topic.mu
 	beat     uint64 // the first heartbeat that makes it live; guarded by topic.mu
 	messages chan *Message
 	ready    chan struct{} // closed when it begins, or never will
@@ -258,6 +259,13 @@ func (s *Subscription) isLate() bool {
 	return s.late
 }
 
+// hasBegun reports whether what is published arrives, at once or when the connection is back.
+func (s *Subscription) hasBegun() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state != pending
+}
+
 func (s *Subscription) isBehind() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -290,7 +298,6 @@ func (s *Subscription) resume(now *journal.Status, here *frontier) bool {
 		return false
 	}
 	s.state, s.start = behind, s.at
-	s.topic.recent.enter(s.topic.passed)
 	close(s.ready)
 	s.loose = s.at.IsZero()
 	if now == nil {

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/compozy/cache/notification/internal/feed"
 	"github.com/compozy/cache/notification/internal/journal"
@@ -26,6 +27,7 @@ type topics struct {
 	byName  map[feed.Name]*topic
 	count   int                        // open subscriptions
 	joining map[*Subscription]struct{} // those that are not live yet
+	kept    atomic.Int64               // bytes of all recent messages
 }
 
 // topic is one name with the local subscriptions to it. Redis is asked for it once, whatever their number.
@@ -38,16 +40,17 @@ type topic struct {
 	foreign   bool             // other programs publish to it
 	last      copied           // the event delivered last, to know the copies that follow
 	passed    journal.Position // the last event of the journal that was delivered live
-	recent    recent           // of these, the last ones, while somebody is behind
+	recent    recent           // of these, the last ones, while somebody is about to catch up
 }
 
 // recent are the last messages of a name, for those who have read almost all of the journal: before they had read the rest,
-// there would be more.
+// there would be more. Nothing is kept for those that have no room, as it will be long until they come to it.
 type recent struct {
-	behind   int              // subscriptions that are
+	readers  int              // subscriptions that it is kept for
 	from     journal.Position // all that passed behind this is in messages
 	messages []positioned
 	bytes    int
+	kept     *atomic.Int64 // of all names
 }
 
 type positioned struct {
@@ -55,45 +58,52 @@ type positioned struct {
 	pos journal.Position
 }
 
-// What recent holds at most.
+// What recent holds at most, for one name and for all together.
 const (
 	maxRecent      = 256
 	maxRecentBytes = 1 << 20
+	maxKeptBytes   = 16 << 20
 )
 
-// add keeps a message, if need be in place of older ones.
+// add keeps a message, if need be in place of older ones of its name.
 func (r *recent) add(m *Message, pos journal.Position) {
-	if r.behind == 0 {
+	if r.readers == 0 {
 		return
 	}
 	r.messages = append(r.messages, positioned{m, pos})
-	r.bytes += len(m.Payload)
-	for len(r.messages) > maxRecent || r.bytes > maxRecentBytes {
+	r.grow(len(m.Payload))
+	for len(r.messages) > maxRecent || r.bytes > maxRecentBytes || len(r.messages) > 0 && r.kept.Load() > maxKeptBytes {
 		r.from = r.messages[0].pos
-		r.bytes -= len(r.messages[0].Payload)
+		r.grow(-len(r.messages[0].Payload))
 		r.messages[0] = positioned{}
 		r.messages = r.messages[1:]
 	}
 }
 
-// enter counts one more subscription that is behind. The last event that has passed is given.
+func (r *recent) grow(bytes int) {
+	r.bytes += bytes
+	r.kept.Add(int64(bytes))
+}
+
+// enter counts one more subscription that is behind and has room. The last event that has passed is given.
 func (r *recent) enter(passed journal.Position) {
-	if r.behind == 0 {
+	if r.readers == 0 {
 		r.from = passed
 	}
-	r.behind++
+	r.readers++
 }
 
 // leave counts one less.
 func (r *recent) leave() {
-	if r.behind--; r.behind == 0 {
-		*r = recent{}
+	if r.readers--; r.readers == 0 {
+		r.restart(journal.Position{})
 	}
 }
 
 // restart forgets all, as positions have lost their meaning, and begins behind the event given.
 func (r *recent) restart(passed journal.Position) {
-	*r = recent{behind: r.behind, from: passed}
+	r.grow(-r.bytes)
+	r.from, r.messages = passed, nil
 }
 
 // copied is what the copies of one event have in common.
@@ -115,7 +125,7 @@ func (ts *topics) add(s *Subscription) {
 	defer ts.mu.Unlock()
 	t := ts.byName[s.name]
 	if t == nil {
-		t = &topic{Name: s.name}
+		t = &topic{Name: s.name, recent: recent{kept: &ts.kept}}
 		ts.byName[t.Name] = t
 		ts.asker.Add(t.Name) // with the lock held, so that it is not overtaken by a Remove
 	}
@@ -145,11 +155,7 @@ func (ts *topics) detach(s *Subscription) {
 	t.subs[last] = nil
 	t.subs = t.subs[:last]
 	s.index = -1
-	s.mu.Lock()
-	if s.state == behind { // it is closed, so that stays
-		t.recent.leave()
-	}
-	s.mu.Unlock()
+	s.keepRecent(false)
 	ts.count--
 	if last == 0 && ts.byName[t.Name] == t { // not dropped meanwhile
 		delete(ts.byName, t.Name)

@@ -14,7 +14,7 @@ import (
 	"github.com/compozy/cache/notification"
 )
 
-// vanish deletes the journal and returns when a heartbeat has told n, which must listen to "marker".
+// vanish deletes the journal and returns when a heartbeat has shown that to n, which must listen to "marker".
 func vanish(t *testing.T, client *redis.Client, marker *notification.Subscription) {
 	t.Helper()
 	beats := client.PSubscribe(t.Context(), heartbeatPrefix+"*")
@@ -99,9 +99,10 @@ func TestPublisherBehindAJournalThatVanished(t *testing.T) {
 	vanish(t, client, marker)
 	stamp := time.Now().Add(-time.Minute).UTC().Format(time.RFC3339Nano)
 	require.NoError(t, client.Eval(t.Context(), `
-		local id = redis.call('XADD', KEYS[1], '*', 'k', ARGV[1], 'v', ARGV[2])
+		local offset = redis.call('HINCRBY', KEYS[2], 'offset', #ARGV[1] + #ARGV[2] + 64)
+		local id = redis.call('XADD', KEYS[1], redis.call('TIME')[1] .. '000-' .. offset, 'k', ARGV[1], 'v', ARGV[2])
 		redis.call('PUBLISH', 'k', '{"event_id":"' .. id .. '",' .. ARGV[2])
-		return id`, []string{journalKey}, "other.1\n1:k", fmt.Sprintf(`"time":%q,"N":2}`, stamp)).Err())
+		return id`, []string{journalKey, "cache:{notification}:state"}, "other.1\n1:k", fmt.Sprintf(`"time":%q,"N":2}`, stamp)).Err())
 	m := next(t, s)
 	assert.NotEmpty(t, m.EventID)
 	assert.False(t, m.Recovered)

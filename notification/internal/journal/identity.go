@@ -47,3 +47,7 @@ func (i Identity) movedTo(later Identity) bool {
 func (i Identity) replica() bool { return i.Role == "slave" }
 
 func (i Identity) tookOverFromNone() bool { return strings.Trim(i.Before, "0") == "" }
+
+// HasPredecessor reports whether another node of its cluster was the master before, and may be alive. That one may still
+// execute what was sent to it, and the cluster carries what it publishes to the subscribers of this one.
+func (i Identity) HasPredecessor() bool { return i.Node != "" && !i.tookOverFromNone() }
