@@ -171,7 +171,7 @@ func (st *State[V]) slide(c *call) {
 	ctx, cancel := c.limited()
 	defer cancel()
 	st.core.server.Touch(ctx, server.Touch{
-		Key: c.redisKey, Kind: entry.State, TTL: st.set.ttl, Least: st.set.ttl / 2, Keep: fenceKept,
+		Key: c.redisKey, Kind: entry.State, Codec: c.set.coder.codec.Letter(), TTL: st.set.ttl, Least: st.set.ttl / 2, Keep: fenceKept,
 	})
 }
 
@@ -239,7 +239,8 @@ func (st *State[V]) Delete(ctx context.Context, key string, opts ...Option) (err
 	limited, cancel := c.limited()
 	defer cancel()
 	_, err = st.outcome(c, st.core.server.Delete(limited, server.Delete{
-		Key: c.redisKey, Write: server.NewWrite(), Version: c.set.write.version, Fence: c.set.write.fence,
+		Key: c.redisKey, Codec: c.set.coder.codec.Letter(), Write: server.NewWrite(),
+		Version: c.set.write.version, Fence: c.set.write.fence,
 		Remember: max(deleteKept, 2*c.set.store.stateTimeout), RememberFence: fenceKept,
 	}))
 	return err
@@ -262,7 +263,7 @@ func (st *State[V]) Touch(ctx context.Context, key string, ttl time.Duration) (e
 	limited, cancel := c.limited()
 	defer cancel()
 	_, err = st.outcome(c, st.core.server.Touch(limited, server.Touch{
-		Key: c.redisKey, Kind: entry.State, TTL: ttl, Keep: fenceKept,
+		Key: c.redisKey, Kind: entry.State, Codec: c.set.coder.codec.Letter(), TTL: ttl, Keep: fenceKept,
 	}))
 	return err
 }
