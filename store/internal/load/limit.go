@@ -1,0 +1,31 @@
+package load
+
+import "context"
+
+// Limit bounds how many loaders run at a time. It is safe for concurrent use; make one with NewLimit.
+type Limit struct{ slots chan struct{} }
+
+// NewLimit returns a Limit for n loaders.
+func NewLimit(n int) *Limit { return &Limit{slots: make(chan struct{}, n)} }
+
+// Acquire waits until another loader may run, and returns the cause of ctx's end if that comes first. After nil, Release
+// must follow.
+func (l *Limit) Acquire(ctx context.Context) error {
+	select {
+	case l.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case l.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Release lets the next one run.
+func (l *Limit) Release() { <-l.slots }
+
+// Running returns how many loaders run.
+func (l *Limit) Running() int { return len(l.slots) }
