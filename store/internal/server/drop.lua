@@ -1,0 +1,9 @@
+-- Deletes a value of a Cache and the lease on it, so that nothing that is loaded now is stored.
+--
+-- KEYS  1 entry  2 lease
+-- Reply {'written', its version or 0, time} | {'foreign'}
+local entry = read_entry(KEYS[1], 'va')
+if entry == false then return {'foreign'} end
+redis.call('DEL', KEYS[2])
+if entry then redis.call('DEL', KEYS[1]) end
+return {'written', entry and entry.version or 0, clock()}
