@@ -14,11 +14,25 @@ type Call[T any] struct {
 	key   string
 	done  chan struct{}
 	// What follows is guarded by the group's mutex.
-	begun       bool
+	stage       Stage
+	members     int
+	deserted    chan struct{} // closed when the call is queued and nobody waits for it
 	fallback    T
 	hasFallback bool
 	outcome     Outcome[T] // once done is closed
 }
+
+// Stage is how far a call has come.
+type Stage uint8
+
+const (
+	// Looking means that it is not known yet whether anything is to be loaded, and by whom.
+	Looking Stage = iota
+	// Queued means that the loader waits until it may run.
+	Queued
+	// Loading means that it runs.
+	Loading
+)
 
 // Outcome is how a call ended.
 type Outcome[T any] struct {
@@ -34,7 +48,7 @@ type Repeat uint8
 const (
 	// RepeatNone is for an outcome that is good for all.
 	RepeatNone Repeat = iota
-	// RepeatLate is for a value that somebody has replaced while it was loaded: those who joined after [Call.Begin] may
+	// RepeatLate is for a value that somebody has replaced while it was loaded: those who joined after it was [Loading] may
 	// know of the replacement, and must not get what was before.
 	RepeatLate
 	// RepeatOthers is for a first caller that gave up before it could hand its work to the background.
@@ -50,15 +64,42 @@ type Member[T any] struct {
 	late  bool
 }
 
-// Join returns the caller's part in the call for a key, which it starts if there is none.
+// Join returns the caller's part in the call for a key, which it starts if there is none. Leave must follow.
 func (g *Group[T]) Join(key string) Member[T] {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if c := g.calls[key]; c != nil {
-		return Member[T]{Call: c, late: c.begun}
+	m := Member[T]{Call: g.calls[key]}
+	if m.Call == nil {
+		m.Call, m.First = g.start(key), true
 	}
-	return Member[T]{Call: g.start(key), First: true}
+	m.late = m.stage == Loading
+	m.members++
+	return m
 }
+
+// Leave says that the caller does not wait any more. Others who come join another call if this one would be deserted.
+func (m Member[T]) Leave() {
+	m.group.mu.Lock()
+	defer m.group.mu.Unlock()
+	m.members--
+	m.desert()
+}
+
+// desert ends a call that only waits for its turn, if nobody waits for it. The caller holds the group's mutex.
+func (c *Call[T]) desert() {
+	if c.members > 0 || c.stage != Queued {
+		return
+	}
+	select {
+	case <-c.deserted:
+	default:
+		close(c.deserted)
+		c.forget()
+	}
+}
+
+// Deserted is closed when the call is [Queued] and nobody waits for it.
+func (c *Call[T]) Deserted() <-chan struct{} { return c.deserted }
 
 // TryStart starts a call for a key. It reports false if there is one already.
 func (g *Group[T]) TryStart(key string) (*Call[T], bool) {
@@ -75,7 +116,7 @@ func (g *Group[T]) start(key string) *Call[T] {
 	if g.calls == nil {
 		g.calls = make(map[string]*Call[T])
 	}
-	c := &Call[T]{group: g, key: key, done: make(chan struct{})}
+	c := &Call[T]{group: g, key: key, done: make(chan struct{}), deserted: make(chan struct{})}
 	g.calls[key] = c
 	return c
 }
@@ -90,11 +131,26 @@ func (g *Group[T]) Forget(keys ...string) {
 	}
 }
 
-// Begin says that the loader runs from now on.
-func (c *Call[T]) Begin() {
+// Enter says how far the call has come.
+func (c *Call[T]) Enter(stage Stage) {
 	c.group.mu.Lock()
 	defer c.group.mu.Unlock()
-	c.begun = true
+	c.stage = stage
+	c.desert()
+}
+
+// Stage returns how far the call has come.
+func (c *Call[T]) Stage() Stage {
+	c.group.mu.Lock()
+	defer c.group.mu.Unlock()
+	return c.stage
+}
+
+// forget removes the call from the group, unless it was forgotten before. The caller holds the group's mutex.
+func (c *Call[T]) forget() {
+	if c.group.calls[c.key] == c {
+		delete(c.group.calls, c.key)
+	}
 }
 
 // Offer sets what those who cannot wait for the outcome may take instead.
@@ -121,9 +177,7 @@ func (c *Call[T]) Finish(outcome Outcome[T]) {
 	default:
 	}
 	c.outcome = outcome
-	if c.group.calls[c.key] == c { // unless it was forgotten
-		delete(c.group.calls, c.key)
-	}
+	c.forget()
 	close(c.done)
 }
 

@@ -8,20 +8,21 @@ type Limit struct{ slots chan struct{} }
 // NewLimit returns a Limit for n loaders.
 func NewLimit(n int) *Limit { return &Limit{slots: make(chan struct{}, n)} }
 
-// Acquire waits until another loader may run, and returns the cause of ctx's end if that comes first. After nil, Release
+// Acquire waits until another loader may run, and reports false if ctx ends, or leave is closed, before. After true, Release
 // must follow.
-func (l *Limit) Acquire(ctx context.Context) error {
+func (l *Limit) Acquire(ctx context.Context, leave <-chan struct{}) bool {
 	select {
 	case l.slots <- struct{}{}:
-		return nil
+		return true
 	default:
 	}
 	select {
 	case l.slots <- struct{}{}:
-		return nil
+		return true
+	case <-leave:
 	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
+	return false
 }
 
 // Release lets the next one run.

@@ -76,7 +76,7 @@ func TestWhoRepeats(t *testing.T) {
 	} {
 		var g load.Group[int]
 		first, early := g.Join("k"), g.Join("k")
-		first.Begin()
+		first.Enter(load.Loading)
 		late := g.Join("k")
 		first.Finish(load.Outcome[int]{Repeat: c.repeat})
 		first.Finish(load.Outcome[int]{Err: errors.New("too late")})
@@ -184,16 +184,49 @@ func TestLimit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := load.NewLimit(2)
-		require.NoError(t, l.Acquire(t.Context()))
-		require.NoError(t, l.Acquire(t.Context()))
+		require.True(t, l.Acquire(t.Context(), nil))
+		require.True(t, l.Acquire(t.Context(), nil))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		require.ErrorIs(t, l.Acquire(ctx), context.DeadlineExceeded)
+		require.False(t, l.Acquire(ctx, nil))
+		left := make(chan struct{})
+		close(left)
+		require.False(t, l.Acquire(t.Context(), left))
 		go func() {
 			time.Sleep(time.Second) // in a bubble
 			l.Release()
 		}()
-		require.NoError(t, l.Acquire(t.Context()))
+		require.True(t, l.Acquire(t.Context(), nil))
 		assert.Equal(t, 2, l.Running())
 	})
+}
+
+func TestQueuedCallIsDesertedByTheLastWhoLeaves(t *testing.T) {
+	t.Parallel()
+	var g load.Group[int]
+	deserted := func(c *load.Call[int]) bool {
+		select {
+		case <-c.Deserted():
+			return true
+		default:
+			return false
+		}
+	}
+	a, b := g.Join("k"), g.Join("k")
+	a.Leave()
+	a.Enter(load.Queued)
+	assert.Equal(t, load.Queued, a.Stage())
+	require.False(t, deserted(a.Call))
+	b.Leave()
+	require.True(t, deserted(a.Call))
+	require.True(t, g.Join("k").First, "nobody joins what is not going to load")
+
+	c := g.Join("other")
+	c.Leave()
+	require.False(t, deserted(c.Call), "it is not queued")
+	c.Enter(load.Loading)
+	require.False(t, deserted(c.Call), "a loader that runs is not held up")
+	c.Enter(load.Queued)
+	require.True(t, deserted(c.Call))
+	c.Enter(load.Queued)
 }
