@@ -1,6 +1,8 @@
 package store
 
 import (
+	"context"
+	"errors"
 	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -54,4 +56,31 @@ func (s *Store) Collector() prometheus.Collector {
 		return prometheus.NewRegistry() // collects nothing
 	}
 	return slices.Clone(s.metrics.all())
+}
+
+// outcomeOf is the label for how a call has ended.
+func outcomeOf(err error) string {
+	if err == nil {
+		return "ok"
+	}
+	for _, one := range []struct {
+		err  error
+		name string
+	}{
+		{ErrUncertain, "uncertain"},
+		{ErrNotFound, "not_found"},
+		{ErrExists, "conflict"},
+		{ErrConflict, "conflict"},
+		{ErrFenced, "fenced"},
+		{ErrTooLarge, "too_large"},
+		{ErrCodec, "codec"},
+		{ErrUnavailable, "unavailable"},
+		{context.Canceled, "canceled"},
+		{context.DeadlineExceeded, "canceled"},
+	} {
+		if errors.Is(err, one.err) {
+			return one.name
+		}
+	}
+	return "error"
 }

@@ -5,7 +5,7 @@
 -- Numbers are below 2^53, up to which floating point is exact. Scripts look at one key at a time, and write last, so that
 -- a script which fails has changed nothing.
 
--- now returns the server's clock in microseconds.
+-- clock returns the server's clock in microseconds.
 local function clock()
   local time = redis.call('TIME')
   return time[1] * 1000000 + time[2]
@@ -29,9 +29,16 @@ local function parse(raw)
   return entry
 end
 
+-- readable reports whether a value is of a codec, or codec is '-', and of a compression that there is.
+local function readable(entry, codec)
+  if entry.kind == 'a' or entry.kind == 'd' then return true end
+  local theirs, compression = string.sub(entry.coding, 1, 1), string.sub(entry.coding, 2)
+  return (codec == '-' or theirs == codec) and (compression == '-' or compression == 's')
+end
+
 -- read_entry returns the entry of a key and its text. The entry is nil if there is none, and false if what is there is
--- no entry, or one of other kinds than those that are named.
-local function read_entry(key, kinds)
+-- no entry, or one of other kinds than those that are named, or a value that cannot be read with a codec.
+local function read_entry(key, kinds, codec)
   local raw = redis.pcall('GET', key)
   if not raw then return nil end
   if type(raw) == 'table' then
@@ -39,7 +46,7 @@ local function read_entry(key, kinds)
     error(raw.err, 0)
   end
   local entry = parse(raw)
-  if not entry or not string.find(kinds, entry.kind, 1, true) then return false end
+  if not entry or not string.find(kinds, entry.kind, 1, true) or not readable(entry, codec) then return false end
   return entry, raw
 end
 

@@ -6,10 +6,11 @@
 --       3 version that must be there, 0 for none, - for any
 --       4 fencing token, 0 for none
 --       5 for how long something remains, ms  6 the same if there is a fence
+--       7 letter of the codec
 -- Reply {'written', version or 0, time} | {'conflict', what is there or nil, time} | {'fenced', fence} | {'foreign'} |
 --       {'uncertain'}
 local write, expected, fence = ARGV[1], ARGV[3], tonumber(ARGV[4])
-local entry, raw = read_entry(KEYS[1], 'sd')
+local entry, raw = read_entry(KEYS[1], 'sd', ARGV[7])
 if entry == false then return {'foreign'} end
 local now = clock()
 local old = entry or {version = 0, fence = 0, write = ''}

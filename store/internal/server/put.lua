@@ -11,7 +11,7 @@
 -- Reply {'written', version, time} | {'conflict', what is there or nil, time} | {'fenced', fence} | {'foreign'} |
 --       {'uncertain'}
 local kind, write, expected, fence, ttl = ARGV[1], ARGV[4], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
-local entry, raw = read_entry(KEYS[1], kind == 's' and 'sd' or 'va')
+local entry, raw = read_entry(KEYS[1], kind == 's' and 'sd' or 'va', string.sub(ARGV[2], 1, 1))
 if entry == false then return {'foreign'} end
 local now = clock()
 local old = entry or {version = 0, ends = 0, fence = 0, write = ''}

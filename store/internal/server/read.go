@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -31,11 +32,10 @@ type Content struct {
 
 // read is what a caller wants to read, and what came of it.
 type read struct {
-	keys []string
-	many bool // by MGET, to which a key of another type looks like one that does not exist
-	raw  [][]byte
-	now  int64
-	err  error
+	keys     []string
+	together bool // in one MGET, to which a key of another type looks like one that does not exist
+	contents []Content
+	err      error // of all
 }
 
 // Read reads a key.
@@ -47,62 +47,54 @@ func (r *Redis) Read(ctx context.Context, key string) Content {
 		}
 		return content(reply)
 	}
-	c := r.read(ctx, read{keys: []string{key}})
-	return c[0]
+	return r.read(ctx, []string{key}, false)[0]
 }
 
-// ReadMany reads keys, which may be on several masters of a Cluster, in as few round trips as there are 500 keys. It
-// returns what each contained, in the order of the keys. Outside of a Cluster a key of another type than a string looks
-// like one that does not exist.
+// ReadMany reads keys, which may be on several masters of a Cluster, in one round trip, or in as many as there are 500
+// keys. It returns what each contained, in the order of the keys. Outside of a Cluster a key of another type than a string
+// looks like one that does not exist; [Redis.ReadEach] tells, but costs the server more.
 func (r *Redis) ReadMany(ctx context.Context, keys []string) []Content {
+	return r.readAll(ctx, keys, true)
+}
+
+// ReadEach is [Redis.ReadMany] that tells keys of another type.
+func (r *Redis) ReadEach(ctx context.Context, keys []string) []Content {
+	return r.readAll(ctx, keys, false)
+}
+
+func (r *Redis) readAll(ctx context.Context, keys []string, together bool) []Content {
 	if r.cluster != nil {
 		return r.readCluster(ctx, keys)
 	}
 	contents := make([]Content, 0, len(keys))
-	for len(keys) > 0 {
-		part := keys[:min(len(keys), manyKeys)]
-		keys = keys[len(part):]
-		contents = append(contents, r.read(ctx, read{keys: part, many: true})...)
+	for part := range slices.Chunk(keys, manyKeys) {
+		contents = append(contents, r.read(ctx, part, together)...)
 	}
 	return contents
 }
 
 // read reads keys together with those of other callers, and again after a failure that may pass.
-func (r *Redis) read(ctx context.Context, what read) []Content {
-	contents := make([]Content, len(what.keys))
+func (r *Redis) read(ctx context.Context, keys []string, together bool) []Content {
 	for try := 1; ; try++ {
-		attempt := what
-		err := r.attempt(ctx, &attempt)
-		if err == nil {
-			for i, raw := range attempt.raw {
-				contents[i] = Content{Raw: raw, Now: attempt.now}
-			}
-			return contents
+		one := &read{keys: keys, together: together}
+		sent, err := r.reads.Do(ctx, one)
+		if err != nil {
+			err = &batch.AbandonedError{Sent: sent, Err: err} // and one is not ours any more
+		} else if err = one.err; err == nil {
+			return one.contents
 		}
 		if !r.pause(ctx, try, err) {
-			for i := range contents {
-				contents[i].Err = err
-			}
-			return contents
+			return slices.Repeat([]Content{{Err: err}}, len(keys))
 		}
 	}
-}
-
-// attempt has a read sent once.
-func (r *Redis) attempt(ctx context.Context, one *read) error {
-	if sent, err := r.reads.Do(ctx, one); err != nil {
-		return &batch.AbandonedError{Sent: sent, Err: err}
-	}
-	return one.err
 }
 
 // sendReads sends reads in one round trip, with one question for the time. It leaves the outcome in each.
 func (r *Redis) sendReads(ctx context.Context, reads []*read) {
 	clock := redis.NewTimeCmd(ctx, "time")
-	cmds := make([]redis.Cmder, 1, 1+len(reads))
-	cmds[0] = clock
+	cmds := []redis.Cmder{clock}
 	for _, one := range reads {
-		cmds = append(cmds, one.command(ctx))
+		cmds = one.commands(ctx, cmds)
 	}
 	pipe := r.client.Pipeline()
 	for _, cmd := range cmds {
@@ -110,54 +102,67 @@ func (r *Redis) sendReads(ctx context.Context, reads []*read) {
 	}
 	_, err := pipe.Exec(ctx)
 	redisx.Unsent(cmds, err)
-	for i, one := range reads {
+	rest := cmds[1:]
+	for _, one := range reads {
 		if one.err = clock.Err(); one.err == nil {
-			one.now = clock.Val().UnixMicro()
-			one.take(cmds[1+i])
+			rest = one.take(rest, clock.Val().UnixMicro())
 		}
 	}
 }
 
-// command returns what to send.
-func (one *read) command(ctx context.Context) redis.Cmder {
-	if !one.many {
-		return redis.NewStringCmd(ctx, "get", one.keys[0])
+// commands appends what to send.
+func (one *read) commands(ctx context.Context, cmds []redis.Cmder) []redis.Cmder {
+	if !one.together {
+		for _, key := range one.keys {
+			cmds = append(cmds, redis.NewStringCmd(ctx, "get", key))
+		}
+		return cmds
 	}
 	args := make([]any, 1, 1+len(one.keys))
 	args[0] = "mget"
 	for _, key := range one.keys {
 		args = append(args, key)
 	}
-	return redis.NewSliceCmd(ctx, args...)
+	return append(cmds, redis.NewSliceCmd(ctx, args...))
 }
 
-// take takes the reply out of a command.
-func (one *read) take(cmd redis.Cmder) {
-	one.raw = make([][]byte, len(one.keys))
-	switch cmd := cmd.(type) {
-	case *redis.StringCmd:
-		raw, err := cmd.Bytes()
-		switch {
+// take takes the replies to its own commands, which are the first, and returns the rest.
+func (one *read) take(cmds []redis.Cmder, now int64) (rest []redis.Cmder) {
+	one.contents = make([]Content, len(one.keys))
+	if one.together {
+		list, _ := cmds[0].(*redis.SliceCmd)
+		one.err = list.Err()
+		for i, value := range list.Val() {
+			one.contents[i] = textContent(value, now)
+		}
+		return cmds[1:]
+	}
+	for i := range one.keys {
+		text, _ := cmds[i].(*redis.StringCmd)
+		switch err := text.Err(); {
 		case err == nil:
-			one.raw[0] = notNil(raw)
+			one.contents[i] = Content{Raw: notNil(text.Bytes()), Now: now}
 		case isWrongType(err):
-			one.err = entry.ErrForeign
-		case err != redis.Nil: //nolint:errorlint // an error that wraps it is another one, see redisx.IsReply
+			one.contents[i] = Content{Err: entry.ErrForeign, Now: now}
+		case err == redis.Nil: //nolint:errorlint // an error that wraps it is another one, see redisx.IsReply
+			one.contents[i].Now = now
+		default:
 			one.err = err
 		}
-	case *redis.SliceCmd:
-		if one.err = cmd.Err(); one.err == nil {
-			for i, value := range cmd.Val() {
-				if text, ok := value.(string); ok {
-					one.raw[i] = []byte(text)
-				}
-			}
-		}
 	}
+	return cmds[len(one.keys):]
+}
+
+// textContent converts a text of a list, nil for none.
+func textContent(value any, now int64) Content {
+	if text, ok := value.(string); ok {
+		return Content{Raw: []byte(text), Now: now}
+	}
+	return Content{Now: now}
 }
 
 // notNil tells an empty text from none.
-func notNil(raw []byte) []byte {
+func notNil(raw []byte, _ error) []byte {
 	if raw == nil {
 		return []byte{}
 	}
@@ -176,18 +181,13 @@ func content(reply any) Content {
 	if err != nil {
 		return Content{Err: err}
 	}
-	switch value := parts[1].(type) {
-	case nil:
-		return Content{Now: now}
-	case string:
-		return Content{Raw: []byte(value), Now: now}
-	case error:
-		if isWrongType(value) {
-			return Content{Now: now, Err: entry.ErrForeign}
-		}
-		return Content{Err: value}
+	switch err, failed := parts[1].(error); {
+	case !failed:
+		return textContent(parts[1], now)
+	case isWrongType(err):
+		return Content{Now: now, Err: entry.ErrForeign}
 	default:
-		return Content{Err: errUnexpected}
+		return Content{Err: err}
 	}
 }
 

@@ -6,9 +6,10 @@
 --       3 do nothing unless less than this is left, ms; 0 for always
 --       4 how long the key is kept beyond its TTL, ms; for a state only if it has a fence
 --       5 1 if an earlier try may have been executed, else 0
+--       6 letter of the codec
 -- Reply {'written', version, time} | {'absent'} | {'foreign'} | {'enough'} | {'uncertain'}
 if ARGV[5] == '1' then return {'uncertain'} end
-local entry, raw = read_entry(KEYS[1], ARGV[1])
+local entry, raw = read_entry(KEYS[1], ARGV[1], ARGV[6])
 if entry == false then return {'foreign'} end
 local now = clock()
 if not fresh(entry, now) then return {'absent'} end

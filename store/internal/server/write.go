@@ -32,7 +32,7 @@ const (
 	Conflict
 	// Fenced means that a write with a larger fencing token was there before.
 	Fenced
-	// Foreign means that something else has written the key, which stays as it is.
+	// Foreign means that something else has written the key, or another codec, and it stays as it is.
 	Foreign
 	// NotFound means that there is nothing to touch.
 	NotFound
@@ -106,6 +106,7 @@ func (r *Redis) Put(ctx context.Context, p Put) Reply {
 // Delete says what to delete, of a State. See [Put].
 type Delete struct {
 	Key     string
+	Codec   byte
 	Write   string
 	Version int64
 	Fence   int64
@@ -117,19 +118,23 @@ type Delete struct {
 func (r *Redis) Delete(ctx context.Context, d Delete) Reply {
 	version := expected(d.Version)
 	return r.write(ctx, r.scripts.remove, []string{d.Key}, func(again bool) []any {
-		return []any{d.Write, flag(again), version, d.Fence, d.Remember.Milliseconds(), d.RememberFence.Milliseconds()}
+		return []any{
+			d.Write, flag(again), version, d.Fence, d.Remember.Milliseconds(), d.RememberFence.Milliseconds(),
+			string(d.Codec),
+		}
 	})
 }
 
 // Drop deletes a value of a Cache, and the lease on it. It may be executed twice: that costs another load, no more.
-func (r *Redis) Drop(ctx context.Context, key, lease string) Reply {
-	return r.write(ctx, r.scripts.drop, []string{key, lease}, func(bool) []any { return nil })
+func (r *Redis) Drop(ctx context.Context, key, lease string, codec byte) Reply {
+	return r.write(ctx, r.scripts.drop, []string{key, lease}, func(bool) []any { return []any{string(codec)} })
 }
 
 // Touch says what is to last for another time.
 type Touch struct {
-	Key  string
-	Kind entry.Kind // Value or State
+	Key   string
+	Kind  entry.Kind // Value or State
+	Codec byte
 	// TTL is counted from now, 0 for none.
 	TTL time.Duration
 	// Least says that nothing is done unless less than this is left; 0 for always.
@@ -146,7 +151,7 @@ func (r *Redis) Touch(ctx context.Context, t Touch) Reply {
 		kinds = "sd"
 	}
 	return r.write(ctx, r.scripts.touch, []string{t.Key}, func(again bool) []any {
-		return []any{kinds, t.TTL.Milliseconds(), t.Least.Milliseconds(), t.Keep.Milliseconds(), flag(again)}
+		return []any{kinds, t.TTL.Milliseconds(), t.Least.Milliseconds(), t.Keep.Milliseconds(), flag(again), string(t.Codec)}
 	})
 }
 
