@@ -56,7 +56,9 @@ func (l *Leases) AskMany(ctx context.Context, claims []*Claim) []Answer {
 }
 
 func (c *Claim) asking() call {
-	return call{c.leases.scripts.lease, c.keys.list(), []any{c.token, TTL.Milliseconds(), c.leases.inbox.channel, c.known}}
+	return call{c.leases.scripts.lease, c.keys.list(), []any{
+		c.token, TTL.Milliseconds(), c.leases.inbox.channel, c.known, string(c.keys.Codec),
+	}}
 }
 
 func (c *Claim) answer(reply []any, err error) Answer {

@@ -4,9 +4,9 @@
 -- KEYS  1 entry  2 lease
 -- ARGV  1 token, which is the ID of this write  2 kind  3 letters of codec and compression  4 payload
 --       5 TTL in ms, 0 for none  6 how long the key is kept beyond its TTL, ms  7 tags
---       8 up to how many bytes of payload messages have the entry
+--       8 up to how many bytes of payload messages have the entry  9 letter of the codec, also if there is no payload
 -- Reply {'written', version, time} | {'refused'} | {'foreign'}
-local entry = read_entry(KEYS[1], 'va')
+local entry = read_entry(KEYS[1], 'va', ARGV[9])
 local held = redis.pcall('GET', KEYS[2])
 if not holds(held, ARGV[1]) then
   if entry and entry.write == ARGV[1] then return {'written', entry.version, clock()} end -- the first reply was lost

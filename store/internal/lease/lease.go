@@ -57,7 +57,11 @@ func New(set Settings) *Leases {
 }
 
 // Keys are those of a value and of the lease on it, on the same node of a Cluster.
-type Keys struct{ Value, Lease string }
+type Keys struct {
+	Value, Lease string
+	// Codec is the letter of the codec that can read the value.
+	Codec byte
+}
 
 func (k Keys) list() []string { return []string{k.Value, k.Lease} }
 
@@ -181,7 +185,7 @@ func (h *Lease) filling(v Value) call {
 	}
 	return call{h.leases.scripts.fill, h.keys.list(), []any{
 		h.token, string(v.Kind), string([]byte{v.Codec, v.Compression}), v.Payload, v.TTL.Milliseconds(), v.Keep.Milliseconds(),
-		tags, maxCarried,
+		tags, maxCarried, string(h.keys.Codec),
 	}}
 }
 
@@ -226,5 +230,5 @@ func (h *Lease) failing(f Failure, pause time.Duration) call {
 	if f.Class == Absent {
 		absent = "1"
 	}
-	return call{h.leases.scripts.fail, h.keys.list(), []any{h.token, f.String(), pause.Milliseconds(), absent}}
+	return call{h.leases.scripts.fail, h.keys.list(), []any{h.token, f.String(), pause.Milliseconds(), absent, string(h.keys.Codec)}}
 }

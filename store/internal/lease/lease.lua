@@ -2,11 +2,11 @@
 --
 -- KEYS  1 entry  2 lease
 -- ARGV  1 token of the caller  2 TTL of a lease, ms  3 inbox of the caller's process
---       4 version that is to be replaced although it is fresh, 0 for none
+--       4 version that is to be replaced although it is fresh, 0 for none  5 letter of the codec
 -- Reply {'fresh', entry, time} there is a value | {'granted'} the caller is to load it |
 --       {'failed', why, ms} somebody has tried a moment ago, and nobody tries for so long |
 --       {'busy', token, ms} the holder of this token loads; the lease lasts for so long unless it is renewed | {'foreign'}
-local entry, raw = read_entry(KEYS[1], 'va')
+local entry, raw = read_entry(KEYS[1], 'va', ARGV[5])
 if entry == false then return {'foreign'} end
 local now = clock()
 if fresh(entry, now) and string.format('%.0f', entry.version) ~= ARGV[4] then return {'fresh', raw, now} end

@@ -71,7 +71,7 @@ func setup(t *testing.T) (a, b *lease.Leases, server *redistest.Server) {
 }
 
 func keys(name string) lease.Keys {
-	return lease.Keys{Value: "cache:v:n:{" + name + "}", Lease: "cache:l:n:{" + name + "}"}
+	return lease.Keys{Value: "cache:v:n:{" + name + "}", Lease: "cache:l:n:{" + name + "}", Codec: 'j'}
 }
 
 // value is what holders store.

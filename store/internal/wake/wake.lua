@@ -17,8 +17,8 @@ end
 -- revoke ends a lease, so that its holder stores nothing any more.
 local function revoke(lease)
   local held = redis.pcall('GET', lease)
-  redis.call('DEL', lease)
   if type(held) == 'string' then
+    redis.call('DEL', lease)
     wake(lease, held, 'revoked', '')
   end
 end
