@@ -4,6 +4,8 @@ package breaker
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -67,6 +69,16 @@ func (b *Breakers) Do(ctx context.Context, key string, f func() error) (err erro
 	err = f()
 	returned = true
 	return err
+}
+
+// Group divides keys by server, and returns the indexes of those that each has.
+func (b *Breakers) Group(keys []string) [][]int {
+	groups := make(map[string][]int)
+	for i, key := range keys {
+		address := b.address(key)
+		groups[address] = append(groups[address], i)
+	}
+	return slices.Collect(maps.Values(groups))
 }
 
 // Open returns how many servers are not asked at present.

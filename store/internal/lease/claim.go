@@ -144,8 +144,9 @@ func understand(m wake.Message) Answer {
 	case m.Word == wake.Filled && m.Body != "":
 		return Answer{Outcome: Fresh, Raw: []byte(m.Body)}
 	case m.Word == wake.Failed:
-		return Answer{Outcome: Refused, Failure: parseFailure(m.Body)}
-	default:
-		return Answer{}
+		if f := parseFailure(m.Body); f.Class != Gone {
+			return Answer{Outcome: Refused, Failure: f}
+		}
 	}
+	return Answer{} // to be asked for
 }

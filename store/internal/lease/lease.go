@@ -20,7 +20,7 @@ const (
 )
 
 // Runner runs a script, whose first key decides where, together with those of other callers, and again after a failure that
-// may pass.
+// may pass. It does not wait for Redis much longer than Settings.Timeout.
 type Runner interface {
 	Run(ctx context.Context, script *redisx.Script, keys []string, args func(again bool) []any) (reply any, lost bool, err error)
 }
@@ -29,7 +29,7 @@ type Runner interface {
 type Settings struct {
 	Client redis.UniversalClient
 	Runner Runner
-	// Timeout bounds how long a call of this package waits for Redis.
+	// Timeout bounds how long calls wait for Redis.
 	Timeout time.Duration
 	// Prefix begins the name of the inbox.
 	Prefix string
@@ -118,6 +118,8 @@ const (
 	Panic Class = "panic"
 	// Absent means that there is nothing to load, which is no error.
 	Absent Class = "absent"
+	// Gone means that its holder has given up, and that others may try.
+	Gone Class = "gone"
 	// Unstorable means that what was loaded cannot be stored: others have to load it by themselves.
 	Unstorable Class = "unstorable"
 )
@@ -224,6 +226,9 @@ func (l *Leases) FailMany(ctx context.Context, leases []*Lease, failures []Failu
 	}
 	l.runMany(ctx, calls)
 }
+
+// Abandon ends the renewal of the lease, which then runs out by itself.
+func (h *Lease) Abandon() { h.leases.renewals.drop(h) }
 
 func (h *Lease) failing(f Failure, pause time.Duration) call {
 	absent := "0"

@@ -54,8 +54,6 @@ type call struct {
 
 // run makes a call, together with those of others.
 func (l *Leases) run(ctx context.Context, c call) ([]any, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, l.set.Timeout, errNoReply)
-	defer cancel()
 	reply, _, err := l.set.Runner.Run(ctx, c.script, c.keys, func(bool) []any { return c.args })
 	return list(reply, err)
 }
