@@ -14,6 +14,7 @@ type metrics struct {
 	stateCalls *prometheus.CounterVec // by name, op, outcome
 	conflicts  *prometheus.CounterVec // by name
 	oversize   *prometheus.CounterVec // by name
+	cache      cacheMetrics
 }
 
 func newMetrics(name string) *metrics {
@@ -26,11 +27,14 @@ func newMetrics(name string) *metrics {
 		stateCalls: counter("state_calls_total", "Calls of States, by what they do and how they ended.", "op", "outcome"),
 		conflicts:  counter("conflicts_total", "Writes that found another version, repetitions within Update included."),
 		oversize:   counter("oversize_total", "Values that were too large to be stored or read."),
+		cache:      newCacheMetrics(name, counter),
 	}
 }
 
 // all returns the metrics.
-func (m *metrics) all() collectors { return collectors{m.stateCalls, m.conflicts, m.oversize} }
+func (m *metrics) all() collectors {
+	return append(collectors{m.stateCalls, m.conflicts, m.oversize}, m.cache.all()...)
+}
 
 // collectors is several as one.
 type collectors []prometheus.Collector

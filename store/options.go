@@ -64,6 +64,7 @@ type settings struct {
 	ttlGiven bool
 	sliding  bool
 	write    writeSettings
+	cache    cacheSettings
 }
 
 // storeSettings are those of the whole Store.
@@ -90,6 +91,7 @@ func defaults() settings {
 		},
 		coder: coder{codec: JSON{}, maxSize: defaultMaxSize},
 		write: writeSettings{version: server.Any},
+		cache: cacheDefaults(),
 	}
 }
 

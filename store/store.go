@@ -23,6 +23,7 @@ type core struct {
 	gate    *gate
 	metrics *metrics
 	tracer  tracer
+	shared  *shared // by Caches
 
 	mu    sync.Mutex
 	names map[string]string // what the Caches and States are, by name
@@ -51,6 +52,7 @@ func New(client redis.UniversalClient, opts ...Option) (*Store, error) {
 	c.server = server.New(client, server.Settings{
 		Timeout: max(set.store.timeout, set.store.stateTimeout), Go: c.gate.spawn,
 	})
+	c.shared = newShared(c)
 	return &Store{c}, nil
 }
 
@@ -118,7 +120,8 @@ func (s *Store) Close(ctx context.Context) error {
 		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
 	}
 	s.gate.close()
-	if !s.gate.wait(ctx) {
+	done := s.gate.wait(ctx)
+	if !s.shared.close(ctx) || !done {
 		return fmt.Errorf("store: close: %w", ctx.Err())
 	}
 	return nil

@@ -1,6 +1,6 @@
 -- Writes a value.
 --
--- KEYS  1 entry  [2 lease, which is deleted with it]
+-- KEYS  1 entry  [2 lease, which is revoked]
 -- ARGV  1 kind, v, a or s  2 letters of codec and compression  3 payload  4 ID of this write
 --       5 1 if an earlier try of this write may have been executed, else 0
 --       6 version that must be there, 0 for none, - for any
@@ -38,5 +38,5 @@ local new = {
 local keep = tonumber(ARGV[9])
 if kind == 's' and new.fence == 0 then keep = 0 end
 write_entry(KEYS[1], new, ARGV[3], now, keep)
-if KEYS[2] then redis.call('DEL', KEYS[2]) end
+if KEYS[2] then revoke(KEYS[2]) end
 return {'written', new.version, now}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/compozy/cache/internal/redisx"
 	"github.com/compozy/cache/store/internal/entry"
+	"github.com/compozy/cache/store/internal/wake"
 )
 
 //go:embed *.lua
@@ -20,8 +21,8 @@ func newScripts() scripts {
 	}
 }
 
-// script makes a script that knows of entries.
-func script(name string) *redisx.Script { return redisx.NewScript(entry.Lua + source(name)) }
+// script makes a script that knows of entries, and of those who wait for a lease.
+func script(name string) *redisx.Script { return redisx.NewScript(entry.Lua + wake.Lua + source(name)) }
 
 func source(name string) string {
 	text, err := sources.ReadFile(name + ".lua")

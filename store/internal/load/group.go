@@ -1,0 +1,200 @@
+package load
+
+import "sync"
+
+// Group has the calls that are under way, one for each key. The zero value is ready. It is safe for concurrent use.
+type Group[T any] struct {
+	mu    sync.Mutex // guards calls, and the state of all calls
+	calls map[string]*Call[T]
+}
+
+// Call is work on a key that callers share.
+type Call[T any] struct {
+	group *Group[T]
+	key   string
+	done  chan struct{}
+	// What follows is guarded by the group's mutex.
+	stage       Stage
+	members     int
+	deserted    chan struct{} // closed when the call is queued and nobody waits for it
+	fallback    T
+	hasFallback bool
+	outcome     Outcome[T] // once done is closed
+}
+
+// Stage is how far a call has come.
+type Stage uint8
+
+const (
+	// Looking means that it is not known yet whether anything is to be loaded, and by whom.
+	Looking Stage = iota
+	// Queued means that the loader waits until it may run.
+	Queued
+	// Loading means that it runs.
+	Loading
+)
+
+// Outcome is how a call ended.
+type Outcome[T any] struct {
+	Value T
+	Err   error
+	// Repeat says who is to join another call instead of taking this outcome.
+	Repeat Repeat
+}
+
+// Repeat says for whom an outcome is of no use.
+type Repeat uint8
+
+const (
+	// RepeatNone is for an outcome that is good for all.
+	RepeatNone Repeat = iota
+	// RepeatLate is for a value that somebody has replaced while it was loaded: those who joined after it was [Loading] may
+	// know of the replacement, and must not get what was before.
+	RepeatLate
+	// RepeatOthers is for a first caller that gave up before it could hand its work to the background.
+	RepeatOthers
+)
+
+// Member is one caller's part in a call.
+type Member[T any] struct {
+	*Call[T]
+
+	// First says that the caller started the call and has to finish it, whatever happens.
+	First bool
+	late  bool
+}
+
+// Join returns the caller's part in the call for a key, which it starts if there is none. Leave must follow.
+func (g *Group[T]) Join(key string) Member[T] {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	m := Member[T]{Call: g.calls[key]}
+	if m.Call == nil {
+		m.Call, m.First = g.start(key), true
+	}
+	m.late = m.stage == Loading
+	m.members++
+	return m
+}
+
+// Leave says that the caller does not wait any more. Others who come join another call if this one would be deserted.
+func (m Member[T]) Leave() {
+	m.group.mu.Lock()
+	defer m.group.mu.Unlock()
+	m.members--
+	m.desert()
+}
+
+// desert ends a call that only waits for its turn, if nobody waits for it. The caller holds the group's mutex.
+func (c *Call[T]) desert() {
+	if c.members > 0 || c.stage != Queued {
+		return
+	}
+	select {
+	case <-c.deserted:
+	default:
+		close(c.deserted)
+		c.forget()
+	}
+}
+
+// Deserted is closed when the call is [Queued] and nobody waits for it.
+func (c *Call[T]) Deserted() <-chan struct{} { return c.deserted }
+
+// TryStart starts a call for a key. It reports false if there is one already.
+func (g *Group[T]) TryStart(key string) (*Call[T], bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.calls[key] != nil {
+		return nil, false
+	}
+	return g.start(key), true
+}
+
+// start makes a call. The caller holds mu.
+func (g *Group[T]) start(key string) *Call[T] {
+	if g.calls == nil {
+		g.calls = make(map[string]*Call[T])
+	}
+	c := &Call[T]{group: g, key: key, done: make(chan struct{}), deserted: make(chan struct{})}
+	g.calls[key] = c
+	return c
+}
+
+// Forget makes those who come from now on start a call of their own: what is under way for these keys may not know what its
+// caller has just written. Those who wait already are not affected.
+func (g *Group[T]) Forget(keys ...string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, key := range keys {
+		delete(g.calls, key)
+	}
+}
+
+// Enter says how far the call has come.
+func (c *Call[T]) Enter(stage Stage) {
+	c.group.mu.Lock()
+	defer c.group.mu.Unlock()
+	c.stage = stage
+	c.desert()
+}
+
+// Stage returns how far the call has come.
+func (c *Call[T]) Stage() Stage {
+	c.group.mu.Lock()
+	defer c.group.mu.Unlock()
+	return c.stage
+}
+
+// forget removes the call from the group, unless it was forgotten before. The caller holds the group's mutex.
+func (c *Call[T]) forget() {
+	if c.group.calls[c.key] == c {
+		delete(c.group.calls, c.key)
+	}
+}
+
+// Offer sets what those who cannot wait for the outcome may take instead.
+func (c *Call[T]) Offer(fallback T) {
+	c.group.mu.Lock()
+	defer c.group.mu.Unlock()
+	c.fallback, c.hasFallback = fallback, true
+}
+
+// Fallback returns what Offer has set, if it was called.
+func (c *Call[T]) Fallback() (fallback T, ok bool) {
+	c.group.mu.Lock()
+	defer c.group.mu.Unlock()
+	return c.fallback, c.hasFallback
+}
+
+// Finish ends the call and wakes all who wait. Only the first call of Finish counts.
+func (c *Call[T]) Finish(outcome Outcome[T]) {
+	c.group.mu.Lock()
+	defer c.group.mu.Unlock()
+	select {
+	case <-c.done:
+		return
+	default:
+	}
+	c.outcome = outcome
+	c.forget()
+	close(c.done)
+}
+
+// Done is closed when the call has ended.
+func (c *Call[T]) Done() <-chan struct{} { return c.done }
+
+// Outcome returns how the call ended, once Done is closed.
+func (c *Call[T]) Outcome() Outcome[T] { return c.outcome }
+
+// Repeats reports whether this member has to join another call, once Done is closed.
+func (m Member[T]) Repeats() bool {
+	switch m.outcome.Repeat {
+	case RepeatLate:
+		return m.late
+	case RepeatOthers:
+		return !m.First
+	default:
+		return false
+	}
+}

@@ -1,0 +1,87 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+)
+
+// ErrTimeout means that a loader took longer than its limit.
+var ErrTimeout = errors.New("the loader took too long")
+
+// PanicError says that a loader panicked, or called runtime.Goexit.
+type PanicError struct {
+	// Value is what the loader panicked with, nil for Goexit.
+	Value any
+	// Stack is where it happened.
+	Stack []byte
+}
+
+// Error describes the panic without the stack.
+func (e *PanicError) Error() string {
+	if e.Value == nil {
+		return "the loader called runtime.Goexit"
+	}
+	return fmt.Sprintf("the loader panicked: %v", e.Value)
+}
+
+// Unwrap returns the value of the panic if that is an error.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}
+
+// Run runs f in a goroutine of its own and returns what f does. The context of f has the values of ctx, but ends with the
+// limit, or with closing, only. Then Run returns [ErrTimeout], or closing's cause, even if f goes on: spawn, which starts the
+// goroutine, has to keep track of it. A panic of f, or its call of runtime.Goexit, comes back as a [*PanicError].
+func Run[T any](
+	ctx, closing context.Context, limit time.Duration, spawn func(func()), f func(context.Context) (T, error),
+) (T, error) {
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), limit, ErrTimeout)
+	results := make(chan result[T], 1)
+	stop := context.AfterFunc(closing, cancel)
+	spawn(func() {
+		var r result[T]
+		returned := false
+		defer func() { // Goexit runs it, but nothing after it
+			if !returned {
+				r = result[T]{err: &PanicError{Value: recover(), Stack: debug.Stack()}}
+			}
+			results <- r
+			stop()
+			cancel()
+		}()
+		r.value, r.err = f(ctx)
+		returned = true
+	})
+	select {
+	case r := <-results:
+		return r.value, explained(ctx, r.err)
+	case <-ctx.Done():
+	}
+	select {
+	case r := <-results: // at the same time
+		return r.value, explained(ctx, r.err)
+	default:
+	}
+	var none T
+	if closing.Err() != nil {
+		return none, context.Cause(closing)
+	}
+	return none, ErrTimeout
+}
+
+type result[T any] struct {
+	value T
+	err   error
+}
+
+// explained returns err, and if that is the end of the loader's own deadline, says so.
+func explained(ctx context.Context, err error) error {
+	if errors.Is(err, context.DeadlineExceeded) && context.Cause(ctx) == ErrTimeout { //nolint:errorlint // our own
+		return fmt.Errorf("%w: %w", ErrTimeout, err)
+	}
+	return err
+}
