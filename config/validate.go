@@ -125,6 +125,12 @@ const maxMessages = 1 << 20
 // maxEventSize is the most that package notification allows for one event.
 const maxEventSize = 512 << 20
 
+// maxNearEntries is more than any process has memory for, and keeps a number of bytes from being taken for one of values.
+const maxNearEntries = 100_000_000
+
+// minStaleness is the least with which package store bounds the age of values in the process.
+const minStaleness = 10 * time.Millisecond
+
 // limit bounds a number or a duration.
 type limit struct {
 	least, most int64
@@ -154,6 +160,10 @@ func limits() map[string]limit {
 		"NotificationHistoryTTL":   {int64(time.Second), most, "1s or more"},
 		"NotificationHistoryBytes": positive,
 		"NotificationMaxEventSize": {1, maxEventSize, fmt.Sprintf("1 to %d", maxEventSize)},
+		"StoreTimeout":             positive,
+		"StoreNearEntries":         {-1, maxNearEntries, fmt.Sprintf("-1 or 0 for none, up to %d", maxNearEntries)},
+		"StoreNearBytes":           positive,
+		"StoreNearMaxStaleness":    {int64(minStaleness), most, "10ms or more"},
 	}
 }
 
