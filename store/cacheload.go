@@ -46,7 +46,7 @@ func (c *Cache[V]) GetOrLoadItem(
 		return Item[V]{}, err
 	}
 	defer func() { q.end(item, err) }()
-	return q.getOrLoad(loader)
+	return q.getOrLoad(c.guarded(loader))
 }
 
 // getOrLoad is a call of GetOrLoad.

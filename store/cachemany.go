@@ -199,6 +199,7 @@ func (c *Cache[V]) LoadMany(
 	if err != nil {
 		return nil, err
 	}
+	loader = c.guardedMany(loader)
 	rest := m.fromNear()
 	members := make([]load.Member[result[V]], len(rest))
 	for i, q := range rest {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -75,6 +76,7 @@ type storeSettings struct {
 	tracing      trace.TracerProvider
 	timeout      time.Duration
 	stateTimeout time.Duration
+	beforeLoad   func(ctx context.Context, cache string) error // nil for none
 }
 
 // writeSettings are those of one write.
