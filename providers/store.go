@@ -65,17 +65,17 @@ func typed[T any](call, name string, build func(*store.Store) (T, error)) Option
 	}
 	once := onlyOnce(fmt.Sprintf("use cache.%s once for a type of value: give the second a type of its own, or a name "+
 		"tag as the comment of cache.%s shows; this is about %s", call, call, reflect.TypeFor[T]()))
-	used := func(T) {}
 	return Option{
 		Option: fx.Options(
 			once,
 			fx.Provide(func(s *store.Store) (T, error) { return on(Instance{}, s) }),
-			fx.Invoke(used),
+			fx.Invoke(func(T) {}),
 		),
 		part: func(i Instance) fx.Option {
 			return fx.Options(
 				fx.Provide(fx.Annotated{Name: i.Name, Target: func(s input[*store.Store]) (T, error) { return on(i, s.value) }}),
-				fx.Invoke(located(fx.Annotate(used, fx.ParamTags(fmt.Sprintf("name:%q", i.Name))), used)),
+				fx.Provide(inputOf[T](i), fx.Private),
+				fx.Invoke(func(input[T]) {}),
 			)
 		},
 	}
