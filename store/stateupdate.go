@@ -11,8 +11,8 @@ import (
 
 // minUpdatePause and maxUpdatePause bound the pause of an Update that others keep getting ahead of.
 const (
-	minUpdatePause = 2 * time.Millisecond
-	maxUpdatePause = 250 * time.Millisecond
+	minUpdatePause = time.Millisecond
+	maxUpdatePause = 100 * time.Millisecond
 )
 
 // Update reads a value, has fn change it, and writes it if nobody else has meanwhile; otherwise it starts over with what

@@ -87,15 +87,23 @@ func (r *Redis) Run(
 		return r.commands.Process(ctx, keys[0], cmd, nil)
 	}
 	for try := 1; ; try++ {
+		began := time.Now()
 		reply, err = script.Run(ctx, process, keys, args(lost)...)
 		if err == nil {
 			return reply, lost, nil
 		}
 		lost = lost || isLost(err)
-		if !r.pause(ctx, try, err) {
+		if !lost && tooLate(ctx, time.Since(began)) || !r.pause(ctx, try, err) {
 			return nil, lost, err
 		}
 	}
+}
+
+// tooLate reports whether the context would end during another try that takes as long as the last one, which was not
+// sent. Then it could not be told whether that try was sent.
+func tooLate(ctx context.Context, took time.Duration) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && time.Until(deadline) < 2*took
 }
 
 // pause waits before a command that has failed is sent again. It reports false if it should not be.
