@@ -55,9 +55,8 @@ func (q *query[V]) getOrLoad(loader func(context.Context) (V, error)) (Item[V], 
 		q.refresh(r, loader)
 		return q.cache.item(q, r, false)
 	}
-	for {
-		m := q.cache.calls.Join(q.key)
-		item, again, err := q.share(m, loader)
+	for came := time.Now(); ; {
+		item, again, err := q.share(q.cache.calls.Join(q.key, came), loader)
 		if !again {
 			return item, err
 		}
@@ -81,7 +80,7 @@ func (q *query[V]) lead(call *load.Call[result[V]], loader func(context.Context)
 	handed := false
 	defer func() {
 		if !handed { // also when a hook of the client, or a codec, panics
-			call.Finish(load.Outcome[result[V]]{Repeat: load.RepeatOthers})
+			call.Finish(load.Outcome[result[V]]{Abandoned: true})
 		}
 	}()
 	f := q.look()
@@ -99,11 +98,11 @@ func (q *query[V]) lead(call *load.Call[result[V]], loader func(context.Context)
 func (q *query[V]) conclude(call *load.Call[result[V]], f finding[V]) bool {
 	switch {
 	case f.state == found:
-		call.Finish(load.Outcome[result[V]]{Value: f.result})
+		call.Finish(load.Outcome[result[V]]{Value: f.result, AsOf: f.asOf})
 	case f.state == broken:
 		call.Finish(load.Outcome[result[V]]{Err: f.err})
 	case f.state == unanswered && q.ctx.Err() != nil:
-		call.Finish(load.Outcome[result[V]]{Err: f.err, Repeat: load.RepeatOthers})
+		call.Finish(load.Outcome[result[V]]{Err: f.err, Abandoned: true})
 	default:
 		return false
 	}
@@ -135,7 +134,7 @@ func (q *query[V]) await(m load.Member[result[V]], timer *time.Timer) (item Item
 		case <-m.Done():
 		case <-q.ctx.Done():
 			err := contextError(q.ctx, q.op, q.key)
-			if m.Stage() == load.Queued {
+			if m.Queued() {
 				err = fmt.Errorf("%w: %w", ErrOverloaded, err)
 			}
 			return Item[V]{Key: q.key}, false, err
@@ -145,7 +144,7 @@ func (q *query[V]) await(m load.Member[result[V]], timer *time.Timer) (item Item
 				item, err := q.cache.item(q, stale.withCause(keyError(q.op, q.key, ErrLoadTimeout)), false)
 				return item, false, err
 			}
-			if m.Stage() == load.Queued {
+			if m.Queued() {
 				return Item[V]{Key: q.key}, false, keyError(q.op, q.key, ErrOverloaded)
 			}
 		}
@@ -274,7 +273,7 @@ func (j *job[V]) settle(ctx context.Context, claim *lease.Claim, a lease.Answer)
 	case lease.Fresh:
 		return j.fresh(a)
 	case lease.Refused:
-		return j.refused(a.Failure)
+		return j.refused(a)
 	case lease.Foreign:
 		return load.Outcome[result[V]]{Err: j.foreign(entry.ErrForeign).err}
 	default:
@@ -291,30 +290,28 @@ func (j *job[V]) fresh(a lease.Answer) load.Outcome[result[V]] {
 	if err != nil {
 		return load.Outcome[result[V]]{Err: j.foreign(err).err}
 	}
-	now := a.Now
-	if now == 0 { // it came with the message that it was stored just now
-		now = e.Version
-	}
-	left, _ := e.LeftAt(now)
-	r := result[V]{entry: e, age: e.AgeAt(now), left: left, source: SourceRedis}
+	left, _ := e.LeftAt(a.Now)
+	r := result[V]{entry: e, age: e.AgeAt(a.Now), left: left, source: SourceRedis}
 	if j.cache.shares && e.Kind == entry.Value {
 		var v V
 		if err := j.cache.set.coder.decode(&e, &v); err == nil { // otherwise each finds that by itself
 			r.value = &v
 		}
 	}
-	return load.Outcome[result[V]]{Value: r}
+	return load.Outcome[result[V]]{Value: r, AsOf: a.AsOf}
 }
 
 // refused is for a failure in another process, or a moment ago.
-func (j *job[V]) refused(f lease.Failure) load.Outcome[result[V]] {
-	switch f.Class {
+func (j *job[V]) refused(a lease.Answer) load.Outcome[result[V]] {
+	switch a.Failure.Class {
 	case lease.Absent:
-		return load.Outcome[result[V]]{Value: result[V]{entry: entry.Entry{Kind: entry.Absent}, source: SourceRedis}}
+		return load.Outcome[result[V]]{
+			Value: result[V]{entry: entry.Entry{Kind: entry.Absent}, source: SourceRedis}, AsOf: a.AsOf,
+		}
 	case lease.Unstorable:
 		return j.load()
 	default:
-		return j.failed(sharedError(j.op, j.key, f))
+		return j.failed(sharedError(j.op, j.key, a.Failure))
 	}
 }
 
@@ -328,15 +325,16 @@ func (j *job[V]) failed(err error) load.Outcome[result[V]] {
 
 // load runs the loader, and stores what it returns if this process holds the lease.
 func (j *job[V]) load() load.Outcome[result[V]] {
-	j.call.Enter(load.Loading)
+	began := time.Now()
 	v, err := execute(j.query, j.loader)
-	p := j.plan(v, err)
+	p := j.plan(v, err, began)
 	if j.held == nil {
 		return p.outcome
 	}
 	defer func() { j.held = nil }()
 	if p.store {
-		return j.stored(p, j.held.Fill(j.ctx, p.value))
+		asOf := time.Now()
+		return j.stored(p, j.held.Fill(j.ctx, p.value), asOf)
 	}
 	_ = j.held.Fail(j.ctx, p.failure, p.pause) // or the lease runs out
 	return p.outcome
@@ -361,8 +359,16 @@ type plan[V any] struct {
 	pause   time.Duration // and for how long nobody loads
 }
 
-// plan decides what is to be done with what the loader has returned for the key.
-func (j *job[V]) plan(v V, err error) plan[V] {
+// plan decides what is to be done with what the loader, which began then, has returned for the key.
+func (j *job[V]) plan(v V, err error, began time.Time) plan[V] {
+	p := j.planned(v, err)
+	if p.outcome.Err == nil && p.outcome.Value.cause == nil {
+		p.outcome.AsOf = began
+	}
+	return p
+}
+
+func (j *job[V]) planned(v V, err error) plan[V] {
 	none := result[V]{entry: entry.Entry{Kind: entry.Absent, Codec: entry.Plain, Compression: entry.Plain}, source: SourceLoaded}
 	switch {
 	case err == nil:
@@ -411,8 +417,8 @@ func (j *job[V]) planValue(v V) plan[V] {
 	return p
 }
 
-// stored is what callers get of a value that Redis was asked to store.
-func (j *job[V]) stored(p plan[V], r lease.Result) load.Outcome[result[V]] {
+// stored is what callers get of a value that Redis was asked to store, at a time. If it did, nobody has written meanwhile.
+func (j *job[V]) stored(p plan[V], r lease.Result, asked time.Time) load.Outcome[result[V]] {
 	out := p.outcome
 	switch {
 	case r.Err != nil:
@@ -421,9 +427,9 @@ func (j *job[V]) stored(p plan[V], r lease.Result) load.Outcome[result[V]] {
 		return load.Outcome[result[V]]{Err: j.foreign(entry.ErrForeign).err}
 	case r.Stored:
 		out.Value.entry.Version = r.Version
+		out.AsOf = asked
 	default:
 		j.cache.counts.refused.Inc()
-		out.Repeat = load.RepeatLate
 	}
 	return out
 }

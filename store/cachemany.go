@@ -171,9 +171,12 @@ func (m *many[V]) look(queries []*query[V]) map[*query[V]]finding[V] {
 	for i, q := range queries {
 		keys[i], marks[i] = q.keys.Value, m.cache.beginNear(q.keys.Value)
 	}
+	asOf := time.Now()
 	findings := make(map[*query[V]]finding[V], len(queries))
 	for i, content := range m.cache.core.shared.readMany(m.ctx, keys) {
-		findings[queries[i]] = queries[i].found(content, marks[i])
+		f := queries[i].found(content, marks[i])
+		f.asOf = asOf
+		findings[queries[i]] = f
 	}
 	return findings
 }
@@ -201,13 +204,13 @@ func (c *Cache[V]) LoadMany(
 	}
 	rest := m.fromNear()
 	members := make([]load.Member[result[V]], len(rest))
+	came := time.Now()
 	for i, q := range rest {
-		members[i] = c.calls.Join(q.key)
+		members[i] = c.calls.Join(q.key, came)
 	}
 	m.lead(rest, members, loader)
-	began := time.Now()
 	for i, q := range rest {
-		item, again, err := q.await(members[i], q.softTimer(began))
+		item, again, err := q.await(members[i], q.softTimer(came))
 		members[i].Leave()
 		if again {
 			item, err = q.getOrLoad(single(q.key, loader))
@@ -247,7 +250,7 @@ func (m *many[V]) lead(
 	defer func() {
 		for _, call := range calls {
 			if !handed { // also when a hook of the client, or a codec, panics
-				call.Finish(load.Outcome[result[V]]{Repeat: load.RepeatOthers})
+				call.Finish(load.Outcome[result[V]]{Abandoned: true})
 			}
 		}
 	}()
@@ -351,8 +354,9 @@ func (b *batchJob[V]) call(jobs []*job[V], done func()) func(j *job[V]) plan[V] 
 	keys := make([]string, len(jobs))
 	for i, j := range jobs {
 		keys[i] = j.key
-		j.call.Enter(load.Loading)
+		j.call.Queue(false)
 	}
+	began := time.Now()
 	values, err := execute(jobs[0].query, func(ctx context.Context) (map[string]V, error) {
 		defer done()
 		return b.loader(ctx, keys)
@@ -361,11 +365,11 @@ func (b *batchJob[V]) call(jobs []*job[V], done func()) func(j *job[V]) plan[V] 
 		v, ok := values[j.key]
 		switch {
 		case err != nil:
-			return j.plan(v, err)
+			return j.plan(v, err, began)
 		case !ok:
-			return j.plan(v, ErrNotFound)
+			return j.plan(v, ErrNotFound, began)
 		default:
-			return j.plan(v, nil)
+			return j.plan(v, nil, began)
 		}
 	}
 }
@@ -393,10 +397,11 @@ func (b *batchJob[V]) load(jobs []*job[V]) {
 		}
 	}
 	leases := b.cache.core.shared.leases
+	asked := time.Now()
 	for i, r := range leases.FillMany(jobs[0].ctx, fills, values) {
 		j := fill[i]
 		j.held = nil
-		j.call.Finish(j.stored(plans[j], r))
+		j.call.Finish(j.stored(plans[j], r, asked))
 	}
 	if len(fail) == 0 {
 		return
@@ -422,13 +427,13 @@ func (b *batchJob[V]) alone(jobs []*job[V]) {
 		return
 	}
 	for _, j := range rest {
-		j.call.Enter(load.Queued)
+		j.call.Queue(true)
 	}
-	release, repeat, err := rest[0].slot(rest[0].found.err)
+	release, abandoned, err := rest[0].slot(rest[0].found.err)
 	if err != nil {
 		for _, j := range rest {
 			out := j.failed(err)
-			out.Repeat = repeat // somebody may want other keys than the first
+			out.Abandoned = abandoned // somebody may want other keys than the first
 			j.call.Finish(out)
 		}
 		return

@@ -21,7 +21,7 @@ import (
 // revoke does what scripts do that write a value without a lease.
 func revoke(t *testing.T, c redis.Cmdable, k lease.Keys) {
 	t.Helper()
-	require.NoError(t, c.Eval(t.Context(), wake.Lua+"revoke(KEYS[1]) return 1", []string{k.Lease}).Err())
+	require.NoError(t, c.Eval(t.Context(), entry.Lua+wake.Lua+"revoke(KEYS[1]) return 1", []string{k.Lease}).Err())
 }
 
 func TestHolderLoadsAndOthersGetWhatItStored(t *testing.T) {
@@ -285,7 +285,7 @@ func TestMessagesOfEarlierHoldersAreNotBelieved(t *testing.T) {
 	inboxes := server.Client(t).PubSubChannels(t.Context(), "cache:store:inbox:*").Val()
 	require.Len(t, inboxes, 2)
 	for _, inbox := range inboxes {
-		for _, message := range []string{"filled 0123456789abcdef 13 " + k.Lease + "cs1 vj- 1 0 0 ab -\nx", "nonsense", "filled"} {
+		for _, message := range []string{"filled 0123456789abcdef 17 13 " + k.Lease + "cs1 vj- 1 0 0 ab -\nx", "nonsense", "filled"} {
 			require.NoError(t, server.Client(t).Publish(t.Context(), inbox, message).Err())
 		}
 	}
