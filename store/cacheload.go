@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/compozy/cache/store/internal/entry"
 	"github.com/compozy/cache/store/internal/lease"
@@ -226,12 +227,14 @@ func protect[V any](jobs []*job[V], f func()) {
 		if returned {
 			return
 		}
-		err := &load.PanicError{Value: recover(), Stack: debug.Stack()}
+		v := recover()
+		err := fmt.Errorf("%w, or rather a codec, or a hook of the client: %v", ErrPanic, v)
+		jobs[0].cache.core.set.logger.Error("store: a codec, or a hook of the client, panicked", zap.Any("panic", v), zap.Stack("stack"))
 		for _, j := range jobs {
 			if j.held != nil {
 				j.held.Abandon()
 			}
-			j.call.Finish(load.Outcome[result[V]]{Err: keyError(j.op, j.key, fmt.Errorf("%w: %w", ErrPanic, err))})
+			j.call.Finish(load.Outcome[result[V]]{Err: keyError(j.op, j.key, err)})
 		}
 	}()
 	f()
@@ -332,12 +335,11 @@ func (j *job[V]) load() load.Outcome[result[V]] {
 		return p.outcome
 	}
 	defer func() { j.held = nil }()
+	ended := time.Now()
 	if p.store {
-		asOf := time.Now()
-		return j.stored(p, j.held.Fill(j.ctx, p.value), asOf)
+		return j.stored(p, j.held.Fill(j.ctx, p.value), ended)
 	}
-	_ = j.held.Fail(j.ctx, p.failure, p.pause) // or the lease runs out
-	return p.outcome
+	return p.unstored(j.held.Fail(j.ctx, p.failure, p.pause), ended)
 }
 
 // execute runs a loader of one or many keys, and counts it.
@@ -417,6 +419,15 @@ func (j *job[V]) planValue(v V) plan[V] {
 	return p
 }
 
+// unstored is what callers get of a load that has nothing to store, for which the lease was ended at a time, unless it had
+// ended before.
+func (p plan[V]) unstored(lasted bool, ended time.Time) load.Outcome[result[V]] {
+	if lasted && !p.outcome.AsOf.IsZero() {
+		p.outcome.AsOf = ended // nobody has written meanwhile
+	}
+	return p.outcome
+}
+
 // stored is what callers get of a value that Redis was asked to store, at a time. If it did, nobody has written meanwhile.
 func (j *job[V]) stored(p plan[V], r lease.Result, asked time.Time) load.Outcome[result[V]] {
 	out := p.outcome
@@ -438,6 +449,7 @@ func (j *job[V]) stored(p plan[V], r lease.Result, asked time.Time) load.Outcome
 func (j *job[V]) renew() load.Outcome[result[V]] {
 	ctx, cancel := j.limited(j.set.cache.hard)
 	defer cancel()
+	defer context.AfterFunc(j.cache.core.gate.closing, cancel)() // nobody waits for it
 	claim := j.cache.core.shared.leases.Claim(j.keys, j.known)
 	defer claim.Close()
 	a := claim.Ask(ctx)

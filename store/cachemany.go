@@ -71,7 +71,7 @@ type many[V any] struct {
 	errs    map[string]error
 }
 
-// beginMany checks the arguments of a call about several keys and counts it. If there is no error, end must follow.
+// beginMany checks the arguments of a call about several keys and counts it. If there is no error, leaving the gate must follow.
 func (c *Cache[V]) beginMany(ctx context.Context, op string, keys []string, where scope, opts []Option) (*many[V], error) {
 	if err := c.usable(ctx); err != nil {
 		return nil, err
@@ -101,9 +101,8 @@ func (c *Cache[V]) beginMany(ctx context.Context, op string, keys []string, wher
 	return m, nil
 }
 
-// end counts how the call has ended, and returns what its caller gets.
+// end ends the call and returns what its caller gets.
 func (m *many[V]) end() (map[string]V, error) {
-	m.cache.core.gate.leave()
 	err := manyError(m.errs)
 	m.span.finish(outcomeOf(err), err)
 	return m.values, err
@@ -130,6 +129,7 @@ func (c *Cache[V]) GetMany(ctx context.Context, keys []string) (map[string]V, er
 	if err != nil {
 		return nil, err
 	}
+	defer c.core.gate.leave()
 	for q, f := range m.look(m.fromNear()) {
 		switch f.state {
 		case found:
@@ -202,6 +202,7 @@ func (c *Cache[V]) LoadMany(
 	if err != nil {
 		return nil, err
 	}
+	defer c.core.gate.leave()
 	rest := m.fromNear()
 	members := make([]load.Member[result[V]], len(rest))
 	came := time.Now()
@@ -406,10 +407,11 @@ func (b *batchJob[V]) load(jobs []*job[V]) {
 	if len(fail) == 0 {
 		return
 	}
-	leases.FailMany(jobs[0].ctx, fails, failures, pauses)
-	for _, j := range fail {
+	asked = time.Now()
+	for i, ended := range leases.FailMany(jobs[0].ctx, fails, failures, pauses) {
+		j := fail[i]
 		j.held = nil
-		j.call.Finish(plans[j].outcome)
+		j.call.Finish(plans[j].unstored(ended, asked))
 	}
 }
 

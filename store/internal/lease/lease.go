@@ -212,21 +212,26 @@ func filled(reply []any, err error) Result {
 	return Result{Err: errUnexpected}
 }
 
-// Fail ends the lease without a value. For the pause nobody gets another one, and who asks is given the failure.
-func (h *Lease) Fail(ctx context.Context, f Failure, pause time.Duration) error {
+// Fail ends the lease without a value. For the pause nobody gets another one, and who asks is given the failure. It reports
+// whether the lease had lasted until then, as far as is known.
+func (h *Lease) Fail(ctx context.Context, f Failure, pause time.Duration) bool {
 	defer h.Abandon()
-	_, err := h.leases.run(ctx, h.failing(f, pause))
-	return err
+	reply, err := h.leases.run(ctx, h.failing(f, pause))
+	return err == nil && reply[0] == "ended"
 }
 
-// FailMany ends leases without values, in one round trip to each master.
-func (l *Leases) FailMany(ctx context.Context, leases []*Lease, failures []Failure, pauses []time.Duration) {
-	calls := make([]call, len(leases))
+// FailMany ends leases without values, in one round trip to each master, and reports for each what Fail does.
+func (l *Leases) FailMany(ctx context.Context, leases []*Lease, failures []Failure, pauses []time.Duration) []bool {
+	calls, ended := make([]call, len(leases)), make([]bool, len(leases))
 	for i, h := range leases {
 		defer h.Abandon()
 		calls[i] = h.failing(failures[i], pauses[i])
 	}
-	l.runMany(ctx, calls)
+	replies, errs := l.runMany(ctx, calls)
+	for i := range leases {
+		ended[i] = errs[i] == nil && replies[i][0] == "ended"
+	}
+	return ended
 }
 
 // Abandon ends the renewal of the lease, which then runs out by itself.
