@@ -14,7 +14,7 @@ import (
 	"github.com/compozy/cache/notification"
 )
 
-// unreadLimit is how many messages a subscriber of the fake may leave unread.
+// unreadLimit is how many unread messages the channel of a subscriber has room for.
 const unreadLimit = 1024
 
 // gapLimit is how many gaps it may leave unread.
@@ -38,10 +38,11 @@ type Event struct {
 // that need no Redis. It keeps the promises of the interface (see
 // NotificationSystemContract), records what is published, and can be made to fail
 // and to miss events. Make one with NewNotificationSystem; it is safe for
-// concurrent use, runs no goroutine and works in a testing/synctest bubble.
+// concurrent use and works in a testing/synctest bubble.
 //
-// A message is in the subscriber's channel when the publishing call returns. A
-// subscriber with 1024 unread messages misses further ones, see Dropped.
+// A message is in the subscriber's channel when the publishing call returns. From 1024 unread
+// messages on, the further ones wait until there is room, as with PolicyReplay: a goroutine
+// brings them then, which ends when all are there or the subscriber is closed.
 type NotificationSystem struct {
 	mu          sync.Mutex // guards what follows and the state of all subscribers
 	subscribers []*Subscriber
@@ -250,11 +251,8 @@ func (s *NotificationSystem) deliver(event Event) (receivers int) {
 		if sub.glob {
 			message.Pattern = sub.pattern
 		}
-		if sub.send(message) {
-			receivers++
-		} else {
-			s.dropped++
-		}
+		sub.send(message)
+		receivers++
 	}
 	return receivers
 }
@@ -355,7 +353,8 @@ func (s *NotificationSystem) Subscribers() []string {
 	return patterns
 }
 
-// Dropped returns how many messages did not fit into the buffer of a subscriber.
+// Dropped returns how many messages subscribers did not get because they were closed with more than
+// 1024 unread.
 func (s *NotificationSystem) Dropped() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

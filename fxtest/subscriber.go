@@ -25,6 +25,11 @@ type Subscriber struct {
 	err    error
 	gap    *notification.Gap // reported with the next message
 	last   string            // event ID of the last message
+	// waiting is what did not fit into messages. While there is any, a goroutine puts it there as
+	// room comes, and only that closes messages; over ends it.
+	waiting []*notification.Message
+	feeding bool
+	over    chan struct{}
 }
 
 var _ notification.Subscriber = (*Subscriber)(nil)
@@ -63,7 +68,11 @@ func (s *Subscriber) end(err error) {
 		return
 	}
 	s.closed, s.err = true, err
-	close(s.messages)
+	if s.feeding {
+		close(s.over)
+	} else {
+		close(s.messages)
+	}
 	close(s.gaps)
 	if s.detach != nil {
 		s.detach()
@@ -80,19 +89,64 @@ func (s *Subscriber) miss(reason notification.GapReason) {
 	}
 }
 
-// send puts a message into the buffer, with the gap in front of it, if there is
+// send puts a message into the buffer, with the gap in front of it, or behind what waits for
 // room. system.mu is held.
-func (s *Subscriber) send(m *notification.Message) bool {
+func (s *Subscriber) send(m *notification.Message) {
 	if m.Gap = s.gap; m.Gap != nil {
 		m.Gap.Before = m.EventID
 	}
-	select {
-	case s.messages <- m:
-		s.gap, s.last = nil, cmp.Or(m.EventID, s.last)
-		return true
-	default:
-		return false
+	s.gap, s.last = nil, cmp.Or(m.EventID, s.last)
+	if !s.feeding {
+		select {
+		case s.messages <- m:
+			return
+		default:
+		}
+		s.feeding, s.over = true, make(chan struct{})
+		go s.feed()
 	}
+	s.waiting = append(s.waiting, m)
+}
+
+// feed moves what waits into the buffer until nothing waits or the subscriber is closed.
+func (s *Subscriber) feed() {
+	for {
+		m := s.next()
+		if m == nil {
+			return
+		}
+		select {
+		case s.messages <- m:
+		case <-s.over:
+			s.giveUp()
+			return
+		}
+	}
+}
+
+// next takes what waits longest. It returns nil, and feeding is over, when nothing waits.
+func (s *Subscriber) next() *notification.Message {
+	s.system.mu.Lock()
+	defer s.system.mu.Unlock()
+	if len(s.waiting) > 0 {
+		m := s.waiting[0]
+		s.waiting = s.waiting[1:]
+		return m
+	}
+	s.waiting, s.feeding = nil, false
+	if s.closed {
+		close(s.messages)
+	}
+	return nil
+}
+
+// giveUp counts what a closed subscriber does not get: the message in hand, and what waits behind it.
+func (s *Subscriber) giveUp() {
+	s.system.mu.Lock()
+	defer s.system.mu.Unlock()
+	s.system.dropped += 1 + len(s.waiting)
+	s.waiting, s.feeding = nil, false
+	close(s.messages)
 }
 
 // matches reports whether the subscriber wants what is published to channel.

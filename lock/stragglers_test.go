@@ -37,16 +37,7 @@ func TestMinorityThatFailsToReleaseIsSeenTo(t *testing.T) {
 // a master in any order, and each master at another time.
 func TestWhateverOvertakesWhat(t *testing.T) {
 	t.Parallel()
-	servers := redistest.StartN(t, 3)
-	clients := make([]redis.UniversalClient, len(servers))
-	for i, s := range servers {
-		c := redis.NewClient(&redis.Options{
-			Addr: s.Addr(), ContextTimeoutEnabled: true, Dialer: moodyDial,
-			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-		})
-		t.Cleanup(func() { _ = c.Close() })
-		clients[i] = c
-	}
+	servers, clients := moody(t)
 	m := newManager(t, nil, lock.WithNodes(clients...))
 	last := int64(0)
 	for range 60 {
@@ -59,6 +50,33 @@ func TestWhateverOvertakesWhat(t *testing.T) {
 		require.NoError(t, l.Release(t.Context()))
 	}
 	everywhere(t, servers, false)
+}
+
+// TestReleasedIsFreeAtOnceForItsManager: a master that hears of the release late refuses nobody who asks after it.
+func TestReleasedIsFreeAtOnceForItsManager(t *testing.T) {
+	t.Parallel()
+	servers, clients := moody(t)
+	m := newManager(t, nil, lock.WithNodes(clients...))
+	for range 100 {
+		require.NoError(t, acquire(t, m, "job", longTTL).Release(t.Context()))
+	}
+	everywhere(t, servers, false)
+}
+
+// moody starts three masters, and returns clients whose connections are moody.
+func moody(t *testing.T) ([]*redistest.Server, []redis.UniversalClient) {
+	t.Helper()
+	servers := redistest.StartN(t, 3)
+	clients := make([]redis.UniversalClient, len(servers))
+	for i, s := range servers {
+		c := redis.NewClient(&redis.Options{
+			Addr: s.Addr(), ContextTimeoutEnabled: true, Dialer: moodyDial,
+			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		})
+		t.Cleanup(func() { _ = c.Close() })
+		clients[i] = c
+	}
+	return servers, clients
 }
 
 // moodyDial connects, to where sending takes now longer, now shorter.

@@ -69,7 +69,7 @@ func readingOf(events, passed uint64) (*catchup, *shelf, *common) {
 // behindAt returns a subscription that has come as far as an event.
 func behindAt(c *catchup, all *common, number uint64) *Subscription {
 	s := newSubscription(all, "k")
-	all.topics.attach(s, 0)
+	all.topics.attach(s)
 	here, _ := c.frontier.at()
 	s.state, s.at, s.until = behind, posOf(number), here.limit
 	s.topic.recent.enter(posOf(number))

@@ -53,7 +53,7 @@ func TestEveryNumberIsItsOwn(t *testing.T) {
 	}
 	for i, name := range []string{"a", "a", "b", "c*", "d"} {
 		s := newSubscription(n.common, name)
-		n.topics.attach(s, 0)
+		n.topics.attach(s)
 		if i == 0 {
 			s.state = behind
 		}

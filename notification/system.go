@@ -262,8 +262,7 @@ func (n *RedisNotificationSystem) begin(ctx context.Context, s *Subscription, ar
 	if !s.name.Glob && n.keys.Reserved(n.set.channelPrefix+s.pattern) {
 		return n.refuse(s, &ArgumentError{Argument: argument, Reason: "gives a channel that only this module uses"})
 	}
-	// What comes back with this heartbeat was published before it, so what comes behind it is for s.
-	n.topics.attach(s, n.feed.BeatSoon())
+	n.topics.attach(s)
 	n.startOnce.Do(n.start)
 	s.watch(ctx)
 	s.awaitReady(ctx, n.set.pingTimeout, n.draining)

@@ -9,10 +9,12 @@ import (
 	"github.com/compozy/cache/notification/internal/journal"
 )
 
-// asker learns which names are wanted. It is a *feed.Feed.
+// asker learns which names are wanted, and sends heartbeats. It is a *feed.Feed.
 type asker interface {
 	Add(names ...feed.Name)
 	Remove(names ...feed.Name)
+	NextBeat() uint64
+	BeatSoon() uint64
 }
 
 // topics knows every name that this process listens to, and who listens. Locks are taken in the order topics, topic,
@@ -101,8 +103,14 @@ func newTopics() *topics {
 	return &topics{byName: make(map[feed.Name]*topic), joining: make(map[*Subscription]struct{})}
 }
 
-// attach adds a subscription, which a heartbeat makes live that has at least the number given.
-func (ts *topics) attach(s *Subscription, beat uint64) {
+// attach adds a subscription and asks for a heartbeat, which makes it live: what comes back with that was published before
+// it, so what comes behind it is for s.
+func (ts *topics) attach(s *Subscription) {
+	ts.add(s)
+	ts.asker.BeatSoon() // when s is there to see it
+}
+
+func (ts *topics) add(s *Subscription) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	t := ts.byName[s.name]
@@ -115,7 +123,7 @@ func (ts *topics) attach(s *Subscription, beat uint64) {
 	ts.joining[s] = struct{}{}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s.topic, s.index, s.beat = t, len(t.subs), beat
+	s.topic, s.index, s.beat = t, len(t.subs), ts.asker.NextBeat()
 	t.subs = append(t.subs, s)
 }
 

@@ -307,13 +307,15 @@ type finding[V any] struct {
 	state  foundState
 	result result[V] // of found and outdated
 	err    error     // of broken and unanswered
+	asOf   time.Time // after which this was true
 }
 
 // look reads the key from Redis.
 func (q *query[V]) look() finding[V] {
-	mark := q.cache.beginNear(q.keys.Value)
-	content := q.cache.core.shared.read(q.ctx, q.keys.Value)
-	return q.found(content, mark)
+	mark, asOf := q.cache.beginNear(q.keys.Value), time.Now()
+	f := q.found(q.cache.core.shared.read(q.ctx, q.keys.Value), mark)
+	f.asOf = asOf
+	return f
 }
 
 // found makes of the content of the key what it means, and keeps it in the near cache.

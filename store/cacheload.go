@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/compozy/cache/store/internal/entry"
 	"github.com/compozy/cache/store/internal/lease"
@@ -55,9 +56,8 @@ func (q *query[V]) getOrLoad(loader func(context.Context) (V, error)) (Item[V], 
 		q.refresh(r, loader)
 		return q.cache.item(q, r, false)
 	}
-	for {
-		m := q.cache.calls.Join(q.key)
-		item, again, err := q.share(m, loader)
+	for came := time.Now(); ; {
+		item, again, err := q.share(q.cache.calls.Join(q.key, came), loader)
 		if !again {
 			return item, err
 		}
@@ -81,7 +81,7 @@ func (q *query[V]) lead(call *load.Call[result[V]], loader func(context.Context)
 	handed := false
 	defer func() {
 		if !handed { // also when a hook of the client, or a codec, panics
-			call.Finish(load.Outcome[result[V]]{Repeat: load.RepeatOthers})
+			call.Finish(load.Outcome[result[V]]{Abandoned: true})
 		}
 	}()
 	f := q.look()
@@ -99,11 +99,11 @@ func (q *query[V]) lead(call *load.Call[result[V]], loader func(context.Context)
 func (q *query[V]) conclude(call *load.Call[result[V]], f finding[V]) bool {
 	switch {
 	case f.state == found:
-		call.Finish(load.Outcome[result[V]]{Value: f.result})
+		call.Finish(load.Outcome[result[V]]{Value: f.result, AsOf: f.asOf})
 	case f.state == broken:
 		call.Finish(load.Outcome[result[V]]{Err: f.err})
 	case f.state == unanswered && q.ctx.Err() != nil:
-		call.Finish(load.Outcome[result[V]]{Err: f.err, Repeat: load.RepeatOthers})
+		call.Finish(load.Outcome[result[V]]{Err: f.err, Abandoned: true})
 	default:
 		return false
 	}
@@ -135,7 +135,7 @@ func (q *query[V]) await(m load.Member[result[V]], timer *time.Timer) (item Item
 		case <-m.Done():
 		case <-q.ctx.Done():
 			err := contextError(q.ctx, q.op, q.key)
-			if m.Stage() == load.Queued {
+			if m.Queued() {
 				err = fmt.Errorf("%w: %w", ErrOverloaded, err)
 			}
 			return Item[V]{Key: q.key}, false, err
@@ -145,7 +145,7 @@ func (q *query[V]) await(m load.Member[result[V]], timer *time.Timer) (item Item
 				item, err := q.cache.item(q, stale.withCause(keyError(q.op, q.key, ErrLoadTimeout)), false)
 				return item, false, err
 			}
-			if m.Stage() == load.Queued {
+			if m.Queued() {
 				return Item[V]{Key: q.key}, false, keyError(q.op, q.key, ErrOverloaded)
 			}
 		}
@@ -227,12 +227,14 @@ func protect[V any](jobs []*job[V], f func()) {
 		if returned {
 			return
 		}
-		err := &load.PanicError{Value: recover(), Stack: debug.Stack()}
+		v := recover()
+		err := fmt.Errorf("%w, or rather a codec, or a hook of the client: %v", ErrPanic, v)
+		jobs[0].cache.core.set.logger.Error("store: a codec, or a hook of the client, panicked", zap.Any("panic", v), zap.Stack("stack"))
 		for _, j := range jobs {
 			if j.held != nil {
 				j.held.Abandon()
 			}
-			j.call.Finish(load.Outcome[result[V]]{Err: keyError(j.op, j.key, fmt.Errorf("%w: %w", ErrPanic, err))})
+			j.call.Finish(load.Outcome[result[V]]{Err: keyError(j.op, j.key, err)})
 		}
 	}()
 	f()
@@ -274,7 +276,7 @@ func (j *job[V]) settle(ctx context.Context, claim *lease.Claim, a lease.Answer)
 	case lease.Fresh:
 		return j.fresh(a)
 	case lease.Refused:
-		return j.refused(a.Failure)
+		return j.refused(a)
 	case lease.Foreign:
 		return load.Outcome[result[V]]{Err: j.foreign(entry.ErrForeign).err}
 	default:
@@ -291,30 +293,28 @@ func (j *job[V]) fresh(a lease.Answer) load.Outcome[result[V]] {
 	if err != nil {
 		return load.Outcome[result[V]]{Err: j.foreign(err).err}
 	}
-	now := a.Now
-	if now == 0 { // it came with the message that it was stored just now
-		now = e.Version
-	}
-	left, _ := e.LeftAt(now)
-	r := result[V]{entry: e, age: e.AgeAt(now), left: left, source: SourceRedis}
+	left, _ := e.LeftAt(a.Now)
+	r := result[V]{entry: e, age: e.AgeAt(a.Now), left: left, source: SourceRedis}
 	if j.cache.shares && e.Kind == entry.Value {
 		var v V
 		if err := j.cache.set.coder.decode(&e, &v); err == nil { // otherwise each finds that by itself
 			r.value = &v
 		}
 	}
-	return load.Outcome[result[V]]{Value: r}
+	return load.Outcome[result[V]]{Value: r, AsOf: a.AsOf}
 }
 
 // refused is for a failure in another process, or a moment ago.
-func (j *job[V]) refused(f lease.Failure) load.Outcome[result[V]] {
-	switch f.Class {
+func (j *job[V]) refused(a lease.Answer) load.Outcome[result[V]] {
+	switch a.Failure.Class {
 	case lease.Absent:
-		return load.Outcome[result[V]]{Value: result[V]{entry: entry.Entry{Kind: entry.Absent}, source: SourceRedis}}
+		return load.Outcome[result[V]]{
+			Value: result[V]{entry: entry.Entry{Kind: entry.Absent}, source: SourceRedis}, AsOf: a.AsOf,
+		}
 	case lease.Unstorable:
 		return j.load()
 	default:
-		return j.failed(sharedError(j.op, j.key, f))
+		return j.failed(sharedError(j.op, j.key, a.Failure))
 	}
 }
 
@@ -328,18 +328,18 @@ func (j *job[V]) failed(err error) load.Outcome[result[V]] {
 
 // load runs the loader, and stores what it returns if this process holds the lease.
 func (j *job[V]) load() load.Outcome[result[V]] {
-	j.call.Enter(load.Loading)
+	began := time.Now()
 	v, err := execute(j.query, j.loader)
-	p := j.plan(v, err)
+	p := j.plan(v, err, began)
 	if j.held == nil {
 		return p.outcome
 	}
 	defer func() { j.held = nil }()
+	ended := time.Now()
 	if p.store {
-		return j.stored(p, j.held.Fill(j.ctx, p.value))
+		return j.stored(p, j.held.Fill(j.ctx, p.value), ended)
 	}
-	_ = j.held.Fail(j.ctx, p.failure, p.pause) // or the lease runs out
-	return p.outcome
+	return p.unstored(j.held.Fail(j.ctx, p.failure, p.pause), ended)
 }
 
 // execute runs a loader of one or many keys, and counts it.
@@ -361,8 +361,16 @@ type plan[V any] struct {
 	pause   time.Duration // and for how long nobody loads
 }
 
-// plan decides what is to be done with what the loader has returned for the key.
-func (j *job[V]) plan(v V, err error) plan[V] {
+// plan decides what is to be done with what the loader, which began then, has returned for the key.
+func (j *job[V]) plan(v V, err error, began time.Time) plan[V] {
+	p := j.planned(v, err)
+	if p.outcome.Err == nil && p.outcome.Value.cause == nil {
+		p.outcome.AsOf = began
+	}
+	return p
+}
+
+func (j *job[V]) planned(v V, err error) plan[V] {
 	none := result[V]{entry: entry.Entry{Kind: entry.Absent, Codec: entry.Plain, Compression: entry.Plain}, source: SourceLoaded}
 	switch {
 	case err == nil:
@@ -411,8 +419,17 @@ func (j *job[V]) planValue(v V) plan[V] {
 	return p
 }
 
-// stored is what callers get of a value that Redis was asked to store.
-func (j *job[V]) stored(p plan[V], r lease.Result) load.Outcome[result[V]] {
+// unstored is what callers get of a load that has nothing to store, for which the lease was ended at a time, unless it had
+// ended before.
+func (p plan[V]) unstored(lasted bool, ended time.Time) load.Outcome[result[V]] {
+	if lasted && !p.outcome.AsOf.IsZero() {
+		p.outcome.AsOf = ended // nobody has written meanwhile
+	}
+	return p.outcome
+}
+
+// stored is what callers get of a value that Redis was asked to store, at a time. If it did, nobody has written meanwhile.
+func (j *job[V]) stored(p plan[V], r lease.Result, asked time.Time) load.Outcome[result[V]] {
 	out := p.outcome
 	switch {
 	case r.Err != nil:
@@ -421,9 +438,9 @@ func (j *job[V]) stored(p plan[V], r lease.Result) load.Outcome[result[V]] {
 		return load.Outcome[result[V]]{Err: j.foreign(entry.ErrForeign).err}
 	case r.Stored:
 		out.Value.entry.Version = r.Version
+		out.AsOf = asked
 	default:
 		j.cache.counts.refused.Inc()
-		out.Repeat = load.RepeatLate
 	}
 	return out
 }
@@ -432,6 +449,7 @@ func (j *job[V]) stored(p plan[V], r lease.Result) load.Outcome[result[V]] {
 func (j *job[V]) renew() load.Outcome[result[V]] {
 	ctx, cancel := j.limited(j.set.cache.hard)
 	defer cancel()
+	defer context.AfterFunc(j.cache.core.gate.closing, cancel)() // nobody waits for it
 	claim := j.cache.core.shared.leases.Claim(j.keys, j.known)
 	defer claim.Close()
 	a := claim.Ask(ctx)

@@ -71,7 +71,7 @@ type many[V any] struct {
 	errs    map[string]error
 }
 
-// beginMany checks the arguments of a call about several keys and counts it. If there is no error, end must follow.
+// beginMany checks the arguments of a call about several keys and counts it. If there is no error, leaving the gate must follow.
 func (c *Cache[V]) beginMany(ctx context.Context, op string, keys []string, where scope, opts []Option) (*many[V], error) {
 	if err := c.usable(ctx); err != nil {
 		return nil, err
@@ -101,9 +101,8 @@ func (c *Cache[V]) beginMany(ctx context.Context, op string, keys []string, wher
 	return m, nil
 }
 
-// end counts how the call has ended, and returns what its caller gets.
+// end ends the call and returns what its caller gets.
 func (m *many[V]) end() (map[string]V, error) {
-	m.cache.core.gate.leave()
 	err := manyError(m.errs)
 	m.span.finish(outcomeOf(err), err)
 	return m.values, err
@@ -130,6 +129,7 @@ func (c *Cache[V]) GetMany(ctx context.Context, keys []string) (map[string]V, er
 	if err != nil {
 		return nil, err
 	}
+	defer c.core.gate.leave()
 	for q, f := range m.look(m.fromNear()) {
 		switch f.state {
 		case found:
@@ -171,9 +171,12 @@ func (m *many[V]) look(queries []*query[V]) map[*query[V]]finding[V] {
 	for i, q := range queries {
 		keys[i], marks[i] = q.keys.Value, m.cache.beginNear(q.keys.Value)
 	}
+	asOf := time.Now()
 	findings := make(map[*query[V]]finding[V], len(queries))
 	for i, content := range m.cache.core.shared.readMany(m.ctx, keys) {
-		findings[queries[i]] = queries[i].found(content, marks[i])
+		f := queries[i].found(content, marks[i])
+		f.asOf = asOf
+		findings[queries[i]] = f
 	}
 	return findings
 }
@@ -199,16 +202,17 @@ func (c *Cache[V]) LoadMany(
 	if err != nil {
 		return nil, err
 	}
+	defer c.core.gate.leave()
 	loader = c.guardedMany(loader)
 	rest := m.fromNear()
 	members := make([]load.Member[result[V]], len(rest))
+	came := time.Now()
 	for i, q := range rest {
-		members[i] = c.calls.Join(q.key)
+		members[i] = c.calls.Join(q.key, came)
 	}
 	m.lead(rest, members, loader)
-	began := time.Now()
 	for i, q := range rest {
-		item, again, err := q.await(members[i], q.softTimer(began))
+		item, again, err := q.await(members[i], q.softTimer(came))
 		members[i].Leave()
 		if again {
 			item, err = q.getOrLoad(single(q.key, loader))
@@ -248,7 +252,7 @@ func (m *many[V]) lead(
 	defer func() {
 		for _, call := range calls {
 			if !handed { // also when a hook of the client, or a codec, panics
-				call.Finish(load.Outcome[result[V]]{Repeat: load.RepeatOthers})
+				call.Finish(load.Outcome[result[V]]{Abandoned: true})
 			}
 		}
 	}()
@@ -352,8 +356,9 @@ func (b *batchJob[V]) call(jobs []*job[V], done func()) func(j *job[V]) plan[V] 
 	keys := make([]string, len(jobs))
 	for i, j := range jobs {
 		keys[i] = j.key
-		j.call.Enter(load.Loading)
+		j.call.Queue(false)
 	}
+	began := time.Now()
 	values, err := execute(jobs[0].query, func(ctx context.Context) (map[string]V, error) {
 		defer done()
 		return b.loader(ctx, keys)
@@ -362,11 +367,11 @@ func (b *batchJob[V]) call(jobs []*job[V], done func()) func(j *job[V]) plan[V] 
 		v, ok := values[j.key]
 		switch {
 		case err != nil:
-			return j.plan(v, err)
+			return j.plan(v, err, began)
 		case !ok:
-			return j.plan(v, ErrNotFound)
+			return j.plan(v, ErrNotFound, began)
 		default:
-			return j.plan(v, nil)
+			return j.plan(v, nil, began)
 		}
 	}
 }
@@ -394,18 +399,20 @@ func (b *batchJob[V]) load(jobs []*job[V]) {
 		}
 	}
 	leases := b.cache.core.shared.leases
+	asked := time.Now()
 	for i, r := range leases.FillMany(jobs[0].ctx, fills, values) {
 		j := fill[i]
 		j.held = nil
-		j.call.Finish(j.stored(plans[j], r))
+		j.call.Finish(j.stored(plans[j], r, asked))
 	}
 	if len(fail) == 0 {
 		return
 	}
-	leases.FailMany(jobs[0].ctx, fails, failures, pauses)
-	for _, j := range fail {
+	asked = time.Now()
+	for i, ended := range leases.FailMany(jobs[0].ctx, fails, failures, pauses) {
+		j := fail[i]
 		j.held = nil
-		j.call.Finish(plans[j].outcome)
+		j.call.Finish(plans[j].unstored(ended, asked))
 	}
 }
 
@@ -423,13 +430,13 @@ func (b *batchJob[V]) alone(jobs []*job[V]) {
 		return
 	}
 	for _, j := range rest {
-		j.call.Enter(load.Queued)
+		j.call.Queue(true)
 	}
-	release, repeat, err := rest[0].slot(rest[0].found.err)
+	release, abandoned, err := rest[0].slot(rest[0].found.err)
 	if err != nil {
 		for _, j := range rest {
 			out := j.failed(err)
-			out.Repeat = repeat // somebody may want other keys than the first
+			out.Abandoned = abandoned // somebody may want other keys than the first
 			j.call.Finish(out)
 		}
 		return

@@ -27,24 +27,26 @@ func (j *job[V]) alone(cause error) load.Outcome[result[V]] {
 	if stale, ok := j.staleNear(cause); ok {
 		return load.Outcome[result[V]]{Value: stale}
 	}
-	release, repeat, err := j.slot(cause)
+	release, abandoned, err := j.slot(cause)
 	if err != nil {
 		out := j.failed(err)
-		out.Repeat = repeat
+		out.Abandoned = abandoned
 		return out
 	}
-	j.call.Enter(load.Loading)
+	j.call.Queue(false)
+	began := time.Now()
 	v, err := execute(j.query, func(ctx context.Context) (V, error) {
 		defer release() // later than the time-out, if the loader is
 		return j.loader(ctx)
 	})
-	out := j.plan(v, err).outcome
+	out := j.plan(v, err, began).outcome
 	j.keepNear(out)
 	return out
 }
 
-// slot waits until another loader may run without Redis, and returns what to call when it has ended.
-func (j *job[V]) slot(cause error) (release func(), repeat load.Repeat, err error) {
+// slot waits until another loader may run without Redis, and returns what to call when it has ended. abandoned says that
+// nobody waited any more.
+func (j *job[V]) slot(cause error) (release func(), abandoned bool, err error) {
 	s := j.cache.core.shared
 	limit := j.set.cache.hard
 	if soft := j.set.cache.soft; soft > 0 {
@@ -52,16 +54,16 @@ func (j *job[V]) slot(cause error) (release func(), repeat load.Repeat, err erro
 	}
 	ctx, cancel := j.limited(limit)
 	defer cancel()
-	j.call.Enter(load.Queued)
+	j.call.Queue(true)
 	if s.limit.Acquire(ctx, j.call.Deserted()) {
-		return s.limit.Release, load.RepeatNone, nil
+		return s.limit.Release, false, nil
 	}
 	if ended := context.Cause(ctx); errors.Is(ended, ErrClosed) {
-		return nil, load.RepeatNone, ErrClosed
+		return nil, false, ErrClosed
 	} else if ended == nil {
-		repeat = load.RepeatOthers // nobody waited
+		abandoned = true
 	}
-	return nil, repeat, fmt.Errorf("%w: %w", ErrOverloaded, cause)
+	return nil, abandoned, fmt.Errorf("%w: %w", ErrOverloaded, cause)
 }
 
 // keepNear keeps what was loaded without Redis in the near cache for a while.

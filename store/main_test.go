@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"io"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -16,7 +17,13 @@ import (
 	"github.com/compozy/cache/store"
 )
 
-func TestMain(m *testing.M) { redistest.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if addr := os.Getenv(processEnv); addr != "" {
+		runProcess(addr)
+		return
+	}
+	redistest.VerifyTestMain(m)
+}
 
 const (
 	// patience is how long a test waits for what should take milliseconds, on a busy machine.

@@ -248,10 +248,10 @@ func TestRoundTrips(t *testing.T) {
 	var version store.Version
 	calls := map[string]func() error{
 		"get":     func() error { _, err := st.Get(ctx, "k"); return err },
-		"create":  func() error { _, err := st.Create(ctx, fmt.Sprint(time.Now()), 1); return err },
+		"create":  func() error { _, err := st.Create(ctx, time.Now().String(), 1); return err },
 		"put":     func() (err error) { version, err = st.Put(ctx, "k", 1); return err },
 		"touch":   func() error { return st.Touch(ctx, "k", time.Hour) },
-		"delete":  func() error { return st.Delete(ctx, fmt.Sprint(time.Now())) },
+		"delete":  func() error { return st.Delete(ctx, time.Now().String()) },
 		"version": func() (err error) { version, err = st.Put(ctx, "k", 1, store.IfVersion(version)); return err },
 	}
 	put(t, st, "k", 1) // opens the connection

@@ -13,9 +13,10 @@ import (
 
 // Quorum keeps locks on several servers. It is safe for concurrent use.
 type Quorum struct {
-	nodes      nodes
-	spawn      func(func()) bool // starts a goroutine, and reports false if none may be started any more
-	stragglers *stragglers
+	nodes    nodes
+	spawn    func(func()) bool // starts a goroutine, and reports false if none may be started any more
+	acquired *stragglers       // by the lock's value
+	released *stragglers       // by the lock's key
 }
 
 // nodes is the servers.
@@ -31,7 +32,7 @@ type node struct {
 
 // New returns a Quorum of servers.
 func New(servers []*store.Redis, spawn func(func()) bool) *Quorum {
-	q := &Quorum{spawn: spawn, stragglers: &stragglers{votes: make(map[string]*vote)}}
+	q := &Quorum{spawn: spawn, acquired: newStragglers(), released: newStragglers()}
 	for i, s := range servers {
 		q.nodes = append(q.nodes, &node{Redis: s, index: i})
 	}
@@ -62,8 +63,12 @@ func (q *Quorum) Enqueue(ctx context.Context, c store.Claim, w store.Waiter) sto
 }
 
 func (q *Quorum) acquire(ctx context.Context, c store.Claim, waiter string, ask request) store.Reply {
-	v := newVote(ctx, q, acquiring, c, ask)
-	v.waiter = waiter
+	released := q.released.of(c.Keys.Lock())
+	v := newVote(ctx, q, acquiring, c, func(ctx context.Context, n *node) store.Reply {
+		released.await(ctx, n) // or we might be refused for a lock that is ours, and released
+		return ask(ctx, n)
+	})
+	v.waiter, v.stragglers, v.name = waiter, q.acquired, c.Value
 	granted := false
 	defer func() { v.end(granted) }() // also if a hook of a client panics
 	if v.mutex().TryLock() != nil {
@@ -71,7 +76,7 @@ func (q *Quorum) acquire(ctx context.Context, c store.Claim, waiter string, ask 
 	}
 	token, ok := v.agree(q.spawn)
 	if !ok {
-		return store.Reply{Outcome: store.Failed, Err: errNoTokens}
+		return v.unsettled()
 	}
 	granted = true
 	return store.Reply{Outcome: store.Granted, Token: token}
@@ -81,7 +86,7 @@ func (q *Quorum) acquire(ctx context.Context, c store.Claim, waiter string, ask 
 // back as well. It returns the vote that acquired the lock, nil if all servers have answered.
 func (q *Quorum) end(c store.Claim) *vote {
 	c.End()
-	return q.stragglers.end(c)
+	return q.acquired.end(c)
 }
 
 // Release frees the lock and lets waiters know. On servers that fail to it is removed in the background.
@@ -91,6 +96,7 @@ func (q *Quorum) Release(ctx context.Context, c store.Claim) store.Reply {
 		acquired.await(ctx, n) // or the lock might be set after it was released
 		return n.Release(ctx, c)
 	})
+	v.stragglers, v.name = q.released, c.Keys.Lock()
 	defer v.end(true)
 	ok, _ := v.mutex().Unlock() // the votes say more than redsync's error
 	t := v.tally()
@@ -137,7 +143,7 @@ func (q *Quorum) ReleaseAll(ctx context.Context, claims []store.Claim, done func
 
 // Refresh makes a lock last for its TTL from now.
 func (q *Quorum) Refresh(ctx context.Context, c store.Claim) store.Reply {
-	acquired := q.stragglers.of(c)
+	acquired := q.acquired.of(c.Value)
 	v := newVote(ctx, q, extending, c, func(ctx context.Context, n *node) store.Reply {
 		acquired.await(ctx, n) // it may be about to have the lock
 		return n.Refresh(ctx, c)

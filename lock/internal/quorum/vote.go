@@ -14,10 +14,8 @@ const (
 	// maxLate is how many calls a server may owe whose callers have gone on without them. Beyond it the server is not
 	// asked: one that hangs costs a bounded number of goroutines.
 	maxLate = 128
-	// minSplitWait is how long servers that are late are waited for at least when the others could not decide. It covers a
-	// client whose process waits for a CPU: a lone caller of Acquire must not be refused for a release that is still on its
-	// way to one server.
-	minSplitWait = 250 * time.Millisecond
+	// minSplitWait is how long servers that are late are waited for at least when the others could not decide.
+	minSplitWait = 50 * time.Millisecond
 )
 
 var (
@@ -31,7 +29,8 @@ var (
 // that is late still answers.
 type vote struct {
 	nodes      nodes
-	stragglers *stragglers
+	stragglers *stragglers // where the vote is found until all have answered, nil if nobody looks for it
+	name       string      // under which it is found there
 	verb       verb
 	claim      store.Claim
 	ask        request
@@ -69,7 +68,7 @@ type request func(ctx context.Context, n *node) store.Reply
 // newVote prepares a question. ctx has a deadline. The caller calls end in the end.
 func newVote(ctx context.Context, q *Quorum, verb verb, c store.Claim, ask request) *vote {
 	v := &vote{
-		nodes: q.nodes, stragglers: q.stragglers, verb: verb, claim: c, ask: ask, start: time.Now(),
+		nodes: q.nodes, verb: verb, claim: c, ask: ask, start: time.Now(),
 		replies: make([]store.Reply, len(q.nodes)), answered: make([]chan struct{}, len(q.nodes)), open: len(q.nodes) + 1,
 	}
 	for i := range v.answered {
@@ -113,7 +112,7 @@ func (v *vote) leave() {
 		return
 	}
 	v.cancel()
-	if v.verb == acquiring {
+	if v.stragglers != nil {
 		v.stragglers.remove(v)
 	}
 }
@@ -165,7 +164,7 @@ func (v *vote) end(wanted bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.over, v.won, v.unwanted = true, v.verb == acquiring && wanted, !wanted
-	if v.verb == acquiring && wanted && v.open > 1 {
+	if v.stragglers != nil && wanted && v.open > 1 {
 		v.stragglers.add(v)
 	}
 	for i, r := range v.replies {
@@ -213,6 +212,18 @@ func (v *vote) refusal() store.Reply {
 	return store.Reply{Outcome: store.Failed, Err: t.err()}
 }
 
+// unsettled says why a majority that granted did not settle the token: it came when the time of the late was over, and what
+// the others had answered stands, or servers failed.
+func (v *vote) unsettled() store.Reply {
+	v.mu.Lock()
+	split := v.split
+	v.mu.Unlock()
+	if split {
+		return v.refusal()
+	}
+	return store.Reply{Outcome: store.Failed, Err: errNoTokens}
+}
+
 // agree settles the token of a lock that a majority has granted: the largest that one of them gave, stored on a majority
 // before anybody sees it. Every later majority then contains a server that counts on from it.
 //
@@ -258,35 +269,38 @@ func (v *vote) raise(n *node, c store.Claim) bool {
 	return r.Outcome == store.Granted && (r.Token >= c.Token || n.Raise(v.ctx, c))
 }
 
-// stragglers is votes that have granted a lock though servers have not answered yet, by the lock's value: what those
-// grant once the lock has ended is to be taken back.
+// stragglers is votes whose callers have gone on though servers have not answered yet, the last one of each name.
 type stragglers struct {
 	mu    sync.Mutex // guards votes
 	votes map[string]*vote
 }
 
+func newStragglers() *stragglers { return &stragglers{votes: make(map[string]*vote)} }
+
 func (s *stragglers) add(v *vote) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.votes[v.claim.Value] = v
+	s.votes[v.name] = v
 }
 
 func (s *stragglers) remove(v *vote) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.votes, v.claim.Value)
+	if s.votes[v.name] == v {
+		delete(s.votes, v.name)
+	}
 }
 
-// of returns the vote that acquired a lock, nil if all have answered.
-func (s *stragglers) of(c store.Claim) *vote {
+// of returns the vote of a name, nil if all have answered it.
+func (s *stragglers) of(name string) *vote {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.votes[c.Value]
+	return s.votes[name]
 }
 
-// end is of, and has what is still granted to a lock that has ended taken back.
+// end returns the vote that acquired a lock, as of does, and has what is still granted to it taken back.
 func (s *stragglers) end(c store.Claim) *vote {
-	v := s.of(c)
+	v := s.of(c.Value)
 	if v != nil {
 		v.mu.Lock()
 		defer v.mu.Unlock()

@@ -174,10 +174,13 @@ func (f *Feed) Names() int { return f.names.count() }
 // Lost returns how many connections were opened and lost, Close aside.
 func (f *Feed) Lost() int64 { return f.lost.Load() }
 
+// NextBeat returns a number: heartbeats with that number or a higher one are sent after the call. It sends none.
+func (f *Feed) NextBeat() (number uint64) { return f.number.Load() + 1 }
+
 // BeatSoon makes a heartbeat go out at once, or with the next session. It returns a number: a heartbeat with that number
 // or a higher one is sent after the call to BeatSoon, and before long. Callers share heartbeats.
 func (f *Feed) BeatSoon() (number uint64) {
-	number = f.number.Load() + 1
+	number = f.NextBeat()
 	select {
 	case f.soon <- struct{}{}:
 	default:

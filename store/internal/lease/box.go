@@ -39,6 +39,7 @@ type waiter struct {
 	// What follows is guarded by the box's mutex.
 	messages []wake.Message
 	missed   bool // messages may have been lost
+	waits    bool // for somebody else
 }
 
 func newBox(set Settings, channel string) *box {
@@ -127,11 +128,20 @@ func (b *box) Down(err error) {
 		"store: those who wait for a load do not hear of its end, and ask every two seconds until reconnected", zap.Error(err))
 }
 
-// waiting returns how many waiters there are. Tests wait for it.
-func (b *box) waiting() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return len(b.waiters)
+// Waiting returns on how many keys claims wait for somebody else.
+func (l *Leases) Waiting() int {
+	l.inbox.mu.Lock()
+	defer l.inbox.mu.Unlock()
+	waiting := 0
+	for _, waiters := range l.inbox.waiters {
+		for w := range waiters {
+			if w.waits {
+				waiting++
+				break
+			}
+		}
+	}
+	return waiting
 }
 
 // notify wakes the waiter. The caller holds the box's mutex.
@@ -149,6 +159,13 @@ func (w *waiter) take() (messages []wake.Message, missed bool) {
 	messages, missed = w.messages, w.missed
 	w.messages, w.missed = nil, false
 	return messages, missed
+}
+
+// setWaits takes note of whether the waiter waits for somebody else.
+func (w *waiter) setWaits(waits bool) {
+	w.box.mu.Lock()
+	defer w.box.mu.Unlock()
+	w.waits = waits
 }
 
 // clear forgets what the waiter has received: the answer to what it asks now is newer.

@@ -22,6 +22,7 @@ type Claim struct {
 	token  string
 	known  int64
 	waiter *waiter
+	asked  time.Time // last
 }
 
 // Claim returns a Claim for the lease on a value. known is a version that is to be replaced although it is fresh, 0 for none.
@@ -36,6 +37,7 @@ func (c *Claim) Close() { c.leases.inbox.leave(c.waiter) }
 func (c *Claim) Ask(ctx context.Context) Answer {
 	c.leases.inbox.ready(ctx)
 	c.waiter.clear()
+	c.asked = time.Now()
 	reply, err := c.leases.run(ctx, c.asking())
 	return c.answer(reply, err)
 }
@@ -46,6 +48,7 @@ func (l *Leases) AskMany(ctx context.Context, claims []*Claim) []Answer {
 	calls, answers := make([]call, len(claims)), make([]Answer, len(claims))
 	for i, c := range claims {
 		c.waiter.clear()
+		c.asked = time.Now()
 		calls[i] = c.asking()
 	}
 	replies, errs := l.runMany(ctx, calls)
@@ -70,7 +73,7 @@ func (c *Claim) answer(reply []any, err error) Answer {
 		raw, ok1 := reply[1].(string)
 		now, ok2 := reply[2].(int64)
 		if ok1 && ok2 {
-			return Answer{Outcome: Fresh, Raw: []byte(raw), Now: now}
+			return Answer{Outcome: Fresh, Raw: []byte(raw), Now: now, AsOf: c.asked}
 		}
 	case reply[0] == "granted":
 		return Answer{Outcome: Granted, Lease: c.leases.renewals.hold(c.keys, c.token)}
@@ -80,11 +83,12 @@ func (c *Claim) answer(reply []any, err error) Answer {
 		if ok1 && ok2 {
 			return Answer{Outcome: Refused, Failure: parseFailure(why), Left: milliseconds(ms)}
 		}
-	case reply[0] == "busy" && len(reply) == 3:
+	case reply[0] == "busy" && len(reply) == 4:
 		holder, ok1 := reply[1].(string)
 		ms, ok2 := reply[2].(int64)
-		if ok1 && ok2 {
-			return Answer{Outcome: Busy, holder: holder, Left: milliseconds(ms)}
+		now, ok3 := reply[3].(int64)
+		if ok1 && ok2 && ok3 {
+			return Answer{Outcome: Busy, holder: holder, Left: milliseconds(ms), Now: now}
 		}
 	case reply[0] == "foreign":
 		return Answer{Outcome: Foreign}
@@ -97,9 +101,11 @@ func milliseconds(ms int64) time.Duration { return time.Duration(max(ms, 0)) * t
 // Await waits for the end of a lease that is busy and returns what came of it: what its holder has stored, its failure, or
 // another answer to Ask. It is Busy only if once is set and the lease has run out, or Unknown if ctx ends.
 func (c *Claim) Await(ctx context.Context, busy Answer, once bool) Answer {
+	c.waiter.setWaits(true)
+	defer c.waiter.setWaits(false)
 	for busy.Outcome == Busy {
 		timer := time.NewTimer(max(busy.Left, minRecheck) + rand.N(maxSpread))
-		answer, heard := c.listen(ctx, busy.holder, timer.C)
+		answer, heard := c.listen(ctx, busy, timer.C)
 		timer.Stop()
 		switch {
 		case heard && answer.Outcome != Unknown:
@@ -114,9 +120,9 @@ func (c *Claim) Await(ctx context.Context, busy Answer, once bool) Answer {
 	return busy
 }
 
-// listen waits for a message about the holder of a lease. heard says that there was one; the answer is Unknown if it does
+// listen waits for a message about the holder of a busy lease. heard says that there was one; the answer is Unknown if it does
 // not contain what has become of the lease.
-func (c *Claim) listen(ctx context.Context, holder string, over <-chan time.Time) (answer Answer, heard bool) {
+func (c *Claim) listen(ctx context.Context, busy Answer, over <-chan time.Time) (answer Answer, heard bool) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -127,8 +133,8 @@ func (c *Claim) listen(ctx context.Context, holder string, over <-chan time.Time
 		}
 		messages, missed := c.waiter.take()
 		for _, m := range messages {
-			if m.Token == holder { // what comes late from earlier holders says nothing
-				return understand(m), true
+			if m.Token == busy.holder { // what comes late from earlier holders says nothing
+				return c.understand(m, busy), true
 			}
 		}
 		if missed {
@@ -137,15 +143,16 @@ func (c *Claim) listen(ctx context.Context, holder string, over <-chan time.Time
 	}
 }
 
-// understand returns what a message says. A value is as new as the message that brings it: the entry was stored by the very
-// holder that this claim waits for, after it had asked.
-func understand(m wake.Message) Answer {
+// understand returns what a message says about the holder that was busy. Its value was stored by the very holder that this
+// claim waits for, after it had asked: how long after that says the server's clock.
+func (c *Claim) understand(m wake.Message, busy Answer) Answer {
+	asOf := c.asked.Add(time.Duration(m.Now-busy.Now) * time.Microsecond)
 	switch {
 	case m.Word == wake.Filled && m.Body != "":
-		return Answer{Outcome: Fresh, Raw: []byte(m.Body)}
+		return Answer{Outcome: Fresh, Raw: []byte(m.Body), Now: m.Now, AsOf: asOf}
 	case m.Word == wake.Failed:
 		if f := parseFailure(m.Body); f.Class != Gone {
-			return Answer{Outcome: Refused, Failure: f}
+			return Answer{Outcome: Refused, Failure: f, AsOf: asOf}
 		}
 	}
 	return Answer{} // to be asked for

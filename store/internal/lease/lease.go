@@ -95,6 +95,8 @@ type Answer struct {
 	Failure Failure
 	// Left is for how long nobody is to load after a failure, or how long a busy lease lasts unless it is renewed.
 	Left time.Duration
+	// AsOf is a time after which the answer was true, by the clock of this process; zero if that does not matter.
+	AsOf time.Time
 	Err  error
 
 	holder string // of a busy lease
@@ -161,7 +163,7 @@ type Result struct {
 
 // Fill stores a value and ends the lease.
 func (h *Lease) Fill(ctx context.Context, v Value) Result {
-	h.leases.renewals.drop(h)
+	defer h.Abandon() // only then: it must last until Redis has got the value
 	reply, err := h.leases.run(ctx, h.filling(v))
 	return filled(reply, err)
 }
@@ -170,7 +172,7 @@ func (h *Lease) Fill(ctx context.Context, v Value) Result {
 func (l *Leases) FillMany(ctx context.Context, leases []*Lease, values []Value) []Result {
 	calls, results := make([]call, len(leases)), make([]Result, len(leases))
 	for i, h := range leases {
-		l.renewals.drop(h)
+		defer h.Abandon()
 		calls[i] = h.filling(values[i])
 	}
 	replies, errs := l.runMany(ctx, calls)
@@ -210,21 +212,26 @@ func filled(reply []any, err error) Result {
 	return Result{Err: errUnexpected}
 }
 
-// Fail ends the lease without a value. For the pause nobody gets another one, and who asks is given the failure.
-func (h *Lease) Fail(ctx context.Context, f Failure, pause time.Duration) error {
-	h.leases.renewals.drop(h)
-	_, err := h.leases.run(ctx, h.failing(f, pause))
-	return err
+// Fail ends the lease without a value. For the pause nobody gets another one, and who asks is given the failure. It reports
+// whether the lease had lasted until then, as far as is known.
+func (h *Lease) Fail(ctx context.Context, f Failure, pause time.Duration) bool {
+	defer h.Abandon()
+	reply, err := h.leases.run(ctx, h.failing(f, pause))
+	return err == nil && reply[0] == "ended"
 }
 
-// FailMany ends leases without values, in one round trip to each master.
-func (l *Leases) FailMany(ctx context.Context, leases []*Lease, failures []Failure, pauses []time.Duration) {
-	calls := make([]call, len(leases))
+// FailMany ends leases without values, in one round trip to each master, and reports for each what Fail does.
+func (l *Leases) FailMany(ctx context.Context, leases []*Lease, failures []Failure, pauses []time.Duration) []bool {
+	calls, ended := make([]call, len(leases)), make([]bool, len(leases))
 	for i, h := range leases {
-		l.renewals.drop(h)
+		defer h.Abandon()
 		calls[i] = h.failing(failures[i], pauses[i])
 	}
-	l.runMany(ctx, calls)
+	replies, errs := l.runMany(ctx, calls)
+	for i := range leases {
+		ended[i] = errs[i] == nil && replies[i][0] == "ended"
+	}
+	return ended
 }
 
 // Abandon ends the renewal of the lease, which then runs out by itself.

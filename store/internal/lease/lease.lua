@@ -5,7 +5,8 @@
 --       4 version that is to be replaced although it is fresh, 0 for none  5 letter of the codec
 -- Reply {'fresh', entry, time} there is a value | {'granted'} the caller is to load it |
 --       {'failed', why, ms} somebody has tried a moment ago, and nobody tries for so long |
---       {'busy', token, ms} the holder of this token loads; the lease lasts for so long unless it is renewed | {'foreign'}
+--       {'busy', token, ms, time} the holder of this token loads; the lease lasts for so long unless it is renewed |
+--       {'foreign'}
 local entry, raw = read_entry(KEYS[1], 'va', ARGV[5])
 if entry == false then return {'foreign'} end
 local now = clock()
@@ -32,4 +33,4 @@ if not token then return {'foreign'} end
 if not string.find(held, '\n' .. ARGV[3] .. '\n', 1, true) then
   redis.call('SET', KEYS[2], held .. ARGV[3] .. '\n', 'KEEPTTL')
 end
-return {'busy', token, left}
+return {'busy', token, left, now}

@@ -21,7 +21,7 @@ import (
 // revoke does what scripts do that write a value without a lease.
 func revoke(t *testing.T, c redis.Cmdable, k lease.Keys) {
 	t.Helper()
-	require.NoError(t, c.Eval(t.Context(), wake.Lua+"revoke(KEYS[1]) return 1", []string{k.Lease}).Err())
+	require.NoError(t, c.Eval(t.Context(), entry.Lua+wake.Lua+"revoke(KEYS[1]) return 1", []string{k.Lease}).Err())
 }
 
 func TestHolderLoadsAndOthersGetWhatItStored(t *testing.T) {
@@ -74,7 +74,7 @@ func TestFailureIsSharedAndPauses(t *testing.T) {
 	held := grant(t, a, k)
 	waiting := await(t, b, k)
 	failure := lease.Failure{Class: lease.Load, Message: "no such\ntable"}
-	require.NoError(t, held.Fail(t.Context(), failure, time.Second))
+	require.True(t, held.Fail(t.Context(), failure, time.Second))
 	answer := receive(t, waiting)
 	assert.Equal(t, lease.Refused, answer.Outcome)
 	assert.Equal(t, failure, answer.Failure)
@@ -94,7 +94,7 @@ func TestFailureWithoutPause(t *testing.T) {
 	a, b, _ := setup(t)
 	held := grant(t, a, keys("k"))
 	waiting := await(t, b, keys("k"))
-	require.NoError(t, held.Fail(t.Context(), lease.Failure{Class: lease.Panic}, 0))
+	require.True(t, held.Fail(t.Context(), lease.Failure{Class: lease.Panic}, 0))
 	assert.Equal(t, lease.Panic, receive(t, waiting).Failure.Class)
 	grant(t, b, keys("k"))
 }
@@ -111,11 +111,11 @@ func TestKnownAbsenceDeletesWhatWasThere(t *testing.T) {
 		if answer.Outcome != lease.Granted {
 			return false
 		}
-		require.NoError(t, answer.Lease.Fail(t.Context(), lease.Failure{Class: lease.Load}, 0))
+		require.True(t, answer.Lease.Fail(t.Context(), lease.Failure{Class: lease.Load}, 0))
 		return true
 	}, patience, tick)
 	assert.EqualValues(t, 1, server.Client(t).Exists(t.Context(), k.Value).Val(), "a failure leaves what is not fresh")
-	require.NoError(t, grant(t, a, k).Fail(t.Context(), lease.Failure{Class: lease.Absent}, 0))
+	require.True(t, grant(t, a, k).Fail(t.Context(), lease.Failure{Class: lease.Absent}, 0))
 	assert.Zero(t, server.Client(t).Exists(t.Context(), k.Value).Val())
 }
 
@@ -132,7 +132,7 @@ func TestRevokedHolderStoresNothing(t *testing.T) {
 	r := held.Fill(t.Context(), value("old"))
 	require.NoError(t, r.Err)
 	assert.False(t, r.Stored)
-	require.NoError(t, held.Fail(t.Context(), lease.Failure{Class: lease.Load}, time.Minute))
+	require.False(t, held.Fail(t.Context(), lease.Failure{Class: lease.Load}, time.Minute))
 	require.True(t, next.Lease.Fill(t.Context(), value("new")).Stored)
 	assert.Equal(t, "new", payload(t, claim(t, a, k).Ask(t.Context())))
 }
@@ -285,7 +285,7 @@ func TestMessagesOfEarlierHoldersAreNotBelieved(t *testing.T) {
 	inboxes := server.Client(t).PubSubChannels(t.Context(), "cache:store:inbox:*").Val()
 	require.Len(t, inboxes, 2)
 	for _, inbox := range inboxes {
-		for _, message := range []string{"filled 0123456789abcdef 13 " + k.Lease + "cs1 vj- 1 0 0 ab -\nx", "nonsense", "filled"} {
+		for _, message := range []string{"filled 0123456789abcdef 17 13 " + k.Lease + "cs1 vj- 1 0 0 ab -\nx", "nonsense", "filled"} {
 			require.NoError(t, server.Client(t).Publish(t.Context(), inbox, message).Err())
 		}
 	}
@@ -313,7 +313,9 @@ func TestManyLeasesInOneRoundTrip(t *testing.T) {
 		for _, r := range l.FillMany(t.Context(), held[:50], values[:50]) {
 			require.True(t, r.Stored)
 		}
-		l.FailMany(t.Context(), held[50:], make([]lease.Failure, 50), make([]time.Duration, 50))
+		for _, ended := range l.FailMany(t.Context(), held[50:], make([]lease.Failure, 50), make([]time.Duration, 50)) {
+			require.True(t, ended)
+		}
 	}
 	exercise("a")
 	before := proxy.Requests()
@@ -360,6 +362,6 @@ func TestLeasesOnMiniredis(t *testing.T) {
 	waiting := await(t, b, keys("k"))
 	require.True(t, held.Fill(t.Context(), value("v")).Stored)
 	assert.Equal(t, "v", payload(t, receive(t, waiting)))
-	require.NoError(t, grant(t, a, keys("f")).Fail(t.Context(), lease.Failure{Class: lease.Load, Message: "m"}, time.Second))
+	require.True(t, grant(t, a, keys("f")).Fail(t.Context(), lease.Failure{Class: lease.Load, Message: "m"}, time.Second))
 	assert.Equal(t, lease.Refused, claim(t, b, keys("f")).Ask(t.Context()).Outcome)
 }

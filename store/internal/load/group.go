@@ -1,6 +1,9 @@
 package load
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // Group has the calls that are under way, one for each key. The zero value is ready. It is safe for concurrent use.
 type Group[T any] struct {
@@ -14,7 +17,7 @@ type Call[T any] struct {
 	key   string
 	done  chan struct{}
 	// What follows is guarded by the group's mutex.
-	stage       Stage
+	queued      bool // the loader waits until it may run
 	members     int
 	deserted    chan struct{} // closed when the call is queued and nobody waits for it
 	fallback    T
@@ -22,38 +25,17 @@ type Call[T any] struct {
 	outcome     Outcome[T] // once done is closed
 }
 
-// Stage is how far a call has come.
-type Stage uint8
-
-const (
-	// Looking means that it is not known yet whether anything is to be loaded, and by whom.
-	Looking Stage = iota
-	// Queued means that the loader waits until it may run.
-	Queued
-	// Loading means that it runs.
-	Loading
-)
-
 // Outcome is how a call ended.
 type Outcome[T any] struct {
 	Value T
 	Err   error
-	// Repeat says who is to join another call instead of taking this outcome.
-	Repeat Repeat
+	// AsOf is a time after which Value was true. Who joined later has to join another call: somebody may have replaced it
+	// in between, and this caller know of that. The zero time is for what is good for all.
+	AsOf time.Time
+	// Abandoned says that the first caller gave up before it could hand its work to the background. The others have to join
+	// another call.
+	Abandoned bool
 }
-
-// Repeat says for whom an outcome is of no use.
-type Repeat uint8
-
-const (
-	// RepeatNone is for an outcome that is good for all.
-	RepeatNone Repeat = iota
-	// RepeatLate is for a value that somebody has replaced while it was loaded: those who joined after it was [Loading] may
-	// know of the replacement, and must not get what was before.
-	RepeatLate
-	// RepeatOthers is for a first caller that gave up before it could hand its work to the background.
-	RepeatOthers
-)
 
 // Member is one caller's part in a call.
 type Member[T any] struct {
@@ -61,18 +43,18 @@ type Member[T any] struct {
 
 	// First says that the caller started the call and has to finish it, whatever happens.
 	First bool
-	late  bool
+	since time.Time
 }
 
-// Join returns the caller's part in the call for a key, which it starts if there is none. Leave must follow.
-func (g *Group[T]) Join(key string) Member[T] {
+// Join returns the part in the call for a key of a caller that has come at a time, before it joined any other. It starts a
+// call if there is none. Leave must follow.
+func (g *Group[T]) Join(key string, since time.Time) Member[T] {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	m := Member[T]{Call: g.calls[key]}
+	m := Member[T]{Call: g.calls[key], since: since}
 	if m.Call == nil {
 		m.Call, m.First = g.start(key), true
 	}
-	m.late = m.stage == Loading
 	m.members++
 	return m
 }
@@ -87,7 +69,7 @@ func (m Member[T]) Leave() {
 
 // desert ends a call that only waits for its turn, if nobody waits for it. The caller holds the group's mutex.
 func (c *Call[T]) desert() {
-	if c.members > 0 || c.stage != Queued {
+	if c.members > 0 || !c.queued {
 		return
 	}
 	select {
@@ -98,7 +80,7 @@ func (c *Call[T]) desert() {
 	}
 }
 
-// Deserted is closed when the call is [Queued] and nobody waits for it.
+// Deserted is closed when the call is queued and nobody waits for it.
 func (c *Call[T]) Deserted() <-chan struct{} { return c.deserted }
 
 // TryStart starts a call for a key. It reports false if there is one already.
@@ -121,6 +103,16 @@ func (g *Group[T]) start(key string) *Call[T] {
 	return c
 }
 
+// Members returns how many share the call for a key.
+func (g *Group[T]) Members(key string) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if c := g.calls[key]; c != nil {
+		return c.members
+	}
+	return 0
+}
+
 // Forget makes those who come from now on start a call of their own: what is under way for these keys may not know what its
 // caller has just written. Those who wait already are not affected.
 func (g *Group[T]) Forget(keys ...string) {
@@ -131,19 +123,19 @@ func (g *Group[T]) Forget(keys ...string) {
 	}
 }
 
-// Enter says how far the call has come.
-func (c *Call[T]) Enter(stage Stage) {
+// Queue says whether the loader waits until it may run.
+func (c *Call[T]) Queue(queued bool) {
 	c.group.mu.Lock()
 	defer c.group.mu.Unlock()
-	c.stage = stage
+	c.queued = queued
 	c.desert()
 }
 
-// Stage returns how far the call has come.
-func (c *Call[T]) Stage() Stage {
+// Queued returns what Queue has said last.
+func (c *Call[T]) Queued() bool {
 	c.group.mu.Lock()
 	defer c.group.mu.Unlock()
-	return c.stage
+	return c.queued
 }
 
 // forget removes the call from the group, unless it was forgotten before. The caller holds the group's mutex.
@@ -187,14 +179,9 @@ func (c *Call[T]) Done() <-chan struct{} { return c.done }
 // Outcome returns how the call ended, once Done is closed.
 func (c *Call[T]) Outcome() Outcome[T] { return c.outcome }
 
-// Repeats reports whether this member has to join another call, once Done is closed.
+// Repeats reports whether this member has to join another call, once Done is closed. At the second time at the latest it has
+// not, as that call begins later than it has come.
 func (m Member[T]) Repeats() bool {
-	switch m.outcome.Repeat {
-	case RepeatLate:
-		return m.late
-	case RepeatOthers:
-		return !m.First
-	default:
-		return false
-	}
+	late := !m.outcome.AsOf.IsZero() && m.since.After(m.outcome.AsOf)
+	return late || m.outcome.Abandoned && !m.First
 }

@@ -32,7 +32,7 @@ func TestOneCallPerKey(t *testing.T) {
 		var all sync.WaitGroup
 		for range 100 {
 			all.Go(func() {
-				m := g.Join("k")
+				m := g.Join("k", time.Now())
 				if m.First {
 					firsts.Add(1)
 					time.Sleep(time.Second) // in a bubble
@@ -45,20 +45,20 @@ func TestOneCallPerKey(t *testing.T) {
 		}
 		all.Wait()
 		assert.EqualValues(t, 1, firsts.Load())
-		assert.True(t, g.Join("k").First, "the next one starts a call of its own")
-		assert.True(t, g.Join("other").First)
+		assert.True(t, g.Join("k", time.Now()).First, "the next one starts a call of its own")
+		assert.True(t, g.Join("other", time.Now()).First)
 	})
 }
 
 func TestForgottenCallIsNotJoined(t *testing.T) {
 	t.Parallel()
 	var g load.Group[int]
-	before := g.Join("k")
+	before := g.Join("k", time.Now())
 	g.Forget("k")
-	after := g.Join("k")
+	after := g.Join("k", time.Now())
 	require.True(t, after.First)
 	before.Finish(load.Outcome[int]{Value: 1})
-	joined := g.Join("k")
+	joined := g.Join("k", time.Now())
 	require.False(t, joined.First, "the end of the former call does not end the later one")
 	after.Finish(load.Outcome[int]{Value: 2})
 	assert.Equal(t, 2, joined.Outcome().Value)
@@ -66,25 +66,34 @@ func TestForgottenCallIsNotJoined(t *testing.T) {
 
 func TestWhoRepeats(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct {
-		repeat             load.Repeat
-		first, early, late bool
-	}{
-		"none":   {load.RepeatNone, false, false, false},
-		"late":   {load.RepeatLate, false, false, true},
-		"others": {load.RepeatOthers, false, true, true},
-	} {
-		var g load.Group[int]
-		first, early := g.Join("k"), g.Join("k")
-		first.Enter(load.Loading)
-		late := g.Join("k")
-		first.Finish(load.Outcome[int]{Repeat: c.repeat})
-		first.Finish(load.Outcome[int]{Err: errors.New("too late")})
-		require.NoError(t, first.Outcome().Err)
-		assert.Equal(t, c.first, first.Repeats(), name)
-		assert.Equal(t, c.early, early.Repeats(), name)
-		assert.Equal(t, c.late, late.Repeats(), name)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		for name, c := range map[string]struct {
+			asOf               bool
+			abandoned          bool
+			first, early, late bool
+		}{
+			"good for all": {false, false, false, false, false},
+			"late":         {true, false, false, false, true},
+			"abandoned":    {false, true, false, true, true},
+		} {
+			var g load.Group[int]
+			first, early := g.Join("k", time.Now()), g.Join("k", time.Now())
+			var out load.Outcome[int]
+			if out.Abandoned = c.abandoned; c.asOf {
+				out.AsOf = time.Now()
+			}
+			time.Sleep(time.Microsecond) // in a bubble
+			late := g.Join("k", time.Now())
+			again := g.Join("k", time.Now().Add(-time.Second))
+			first.Finish(out)
+			first.Finish(load.Outcome[int]{Err: errors.New("too late")})
+			require.NoError(t, first.Outcome().Err)
+			assert.Equal(t, c.first, first.Repeats(), name)
+			assert.Equal(t, c.early, early.Repeats(), name)
+			assert.Equal(t, c.late, late.Repeats(), name)
+			assert.Equal(t, c.abandoned, again.Repeats(), "what counts is when it has come, %s", name)
+		}
+	})
 }
 
 func TestTryStart(t *testing.T) {
@@ -97,7 +106,7 @@ func TestTryStart(t *testing.T) {
 	_, ok = c.Fallback()
 	require.False(t, ok)
 	c.Offer(3)
-	fallback, ok := g.Join("k").Fallback()
+	fallback, ok := g.Join("k", time.Now()).Fallback()
 	require.True(t, ok)
 	assert.Equal(t, 3, fallback)
 	c.Finish(load.Outcome[int]{})
@@ -212,21 +221,21 @@ func TestQueuedCallIsDesertedByTheLastWhoLeaves(t *testing.T) {
 			return false
 		}
 	}
-	a, b := g.Join("k"), g.Join("k")
+	a, b := g.Join("k", time.Now()), g.Join("k", time.Now())
 	a.Leave()
-	a.Enter(load.Queued)
-	assert.Equal(t, load.Queued, a.Stage())
+	a.Queue(true)
+	assert.True(t, a.Queued())
 	require.False(t, deserted(a.Call))
 	b.Leave()
 	require.True(t, deserted(a.Call))
-	require.True(t, g.Join("k").First, "nobody joins what is not going to load")
+	require.True(t, g.Join("k", time.Now()).First, "nobody joins what is not going to load")
 
-	c := g.Join("other")
+	c := g.Join("other", time.Now())
 	c.Leave()
 	require.False(t, deserted(c.Call), "it is not queued")
-	c.Enter(load.Loading)
+	c.Queue(false)
 	require.False(t, deserted(c.Call), "a loader that runs is not held up")
-	c.Enter(load.Queued)
+	c.Queue(true)
 	require.True(t, deserted(c.Call))
-	c.Enter(load.Queued)
+	c.Queue(true)
 }

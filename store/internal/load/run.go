@@ -40,8 +40,9 @@ func Run[T any](
 	ctx, closing context.Context, limit time.Duration, spawn func(func()), f func(context.Context) (T, error),
 ) (T, error) {
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), limit, ErrTimeout)
+	ctx, end := context.WithCancelCause(ctx)
 	results := make(chan result[T], 1)
-	stop := context.AfterFunc(closing, cancel)
+	stop := context.AfterFunc(closing, func() { end(context.Cause(closing)) })
 	spawn(func() {
 		var r result[T]
 		returned := false
@@ -51,6 +52,7 @@ func Run[T any](
 			}
 			results <- r
 			stop()
+			end(nil)
 			cancel()
 		}()
 		r.value, r.err = f(ctx)
@@ -67,10 +69,7 @@ func Run[T any](
 	default:
 	}
 	var none T
-	if closing.Err() != nil {
-		return none, context.Cause(closing)
-	}
-	return none, ErrTimeout
+	return none, context.Cause(ctx)
 }
 
 type result[T any] struct {
@@ -78,10 +77,10 @@ type result[T any] struct {
 	err   error
 }
 
-// explained returns err, and if that is the end of the loader's own deadline, says so.
+// explained returns err, and if that is the end of the loader's own context, says why.
 func explained(ctx context.Context, err error) error {
-	if errors.Is(err, context.DeadlineExceeded) && context.Cause(ctx) == ErrTimeout { //nolint:errorlint // our own
-		return fmt.Errorf("%w: %w", ErrTimeout, err)
+	if cause := context.Cause(ctx); err != nil && cause != nil && errors.Is(err, ctx.Err()) && !errors.Is(err, cause) {
+		return fmt.Errorf("%w: %w", cause, err)
 	}
 	return err
 }

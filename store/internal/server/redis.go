@@ -20,7 +20,7 @@ const (
 	maxRetryDelay = 500 * time.Millisecond
 	// maxMoveDelay bounds it while the slot of a key moves, for which there is no limit but the caller's time.
 	maxMoveDelay = 50 * time.Millisecond
-	// aloneTime is by how much the end of a caller's context may go unnoticed when a quick server suddenly hangs.
+	// aloneTime is by how much the end of a reader's context may go unnoticed when a quick server suddenly hangs.
 	aloneTime = 200 * time.Millisecond
 )
 
@@ -50,7 +50,9 @@ func New(client redis.UniversalClient, set Settings) *Redis {
 	cluster, _ := redisx.Unwrap[*redis.ClusterClient](client)
 	r := &Redis{
 		client: client, cluster: cluster, timeout: set.Timeout, spawn: set.Go, scripts: newScripts(),
-		commands: batch.NewCommands(client, batch.CommandSettings{Timeout: set.Timeout, Alone: aloneTime, Go: set.Go}),
+		// Nothing is sent by its caller alone, for which there is little time: if a server stands still for a moment,
+		// waiting for the reply says what became of a write, and a repetition may not.
+		commands: batch.NewCommands(client, batch.CommandSettings{Timeout: set.Timeout, Go: set.Go}),
 	}
 	if cluster == nil {
 		r.reads = batch.NewQueue(batch.Settings[*read]{

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Lua is what scripts that end leases begin with.
+// Lua is what scripts that end leases begin with, after that of entries.
 //
 //go:embed wake.lua
 var Lua string
@@ -29,6 +29,7 @@ const (
 type Message struct {
 	Word  Word
 	Token string // of the lease that has ended
+	Now   int64  // when that was, by the server's clock, in microseconds
 	Lease string // its key
 	Body  string
 }
@@ -37,10 +38,12 @@ type Message struct {
 func Parse(payload string) (Message, bool) {
 	word, rest, ok1 := strings.Cut(payload, " ")
 	token, rest, ok2 := strings.Cut(rest, " ")
-	size, rest, ok3 := strings.Cut(rest, " ")
-	n, err := strconv.Atoi(size)
-	if !ok1 || !ok2 || !ok3 || err != nil || n < 0 || n > len(rest) {
+	now, rest, ok3 := strings.Cut(rest, " ")
+	size, rest, ok4 := strings.Cut(rest, " ")
+	micros, err1 := strconv.ParseInt(now, 10, 64)
+	n, err2 := strconv.Atoi(size)
+	if !ok1 || !ok2 || !ok3 || !ok4 || err1 != nil || err2 != nil || n < 0 || n > len(rest) {
 		return Message{}, false
 	}
-	return Message{Word: Word(word), Token: token, Lease: rest[:n], Body: rest[n:]}, true
+	return Message{Word: Word(word), Token: token, Now: micros, Lease: rest[:n], Body: rest[n:]}, true
 }

@@ -6,11 +6,13 @@ local function holds(held, token)
   return type(held) == 'string' and string.sub(held, 1, #token + 1) == token .. '\n'
 end
 
--- wake sends a word, and what belongs to it, to the inboxes in the text of a lease.
+-- wake sends a word, the server's clock and what else belongs to it, to the inboxes in the text of a lease.
 local function wake(lease, held, word, body)
-  local token, inboxes = string.match(held, '^(%x+)\n(.*)$')
-  for inbox in string.gmatch(inboxes or '', '([^\n]+)\n') do
-    redis.pcall('PUBLISH', inbox, word .. ' ' .. token .. ' ' .. #lease .. ' ' .. lease .. body)
+  local token, inboxes = string.match(held, '^(%x+)\n(.+)$')
+  if not token then return end -- nobody waits
+  local message = string.format('%s %s %.0f %d ', word, token, clock(), #lease) .. lease .. body
+  for inbox in string.gmatch(inboxes, '([^\n]+)\n') do
+    redis.pcall('PUBLISH', inbox, message)
   end
 end
 

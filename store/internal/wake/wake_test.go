@@ -14,13 +14,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestParse(t *testing.T) {
 	t.Parallel()
-	m, ok := wake.Parse("filled 0af 9 a b {c d}cs1 x\ny")
+	m, ok := wake.Parse("filled 0af 17 9 a b {c d}cs1 x\ny")
 	require.True(t, ok)
-	assert.Equal(t, wake.Message{Word: wake.Filled, Token: "0af", Lease: "a b {c d}", Body: "cs1 x\ny"}, m)
-	m, ok = wake.Parse("revoked 0af 1 k")
+	assert.Equal(t, wake.Message{Word: wake.Filled, Token: "0af", Now: 17, Lease: "a b {c d}", Body: "cs1 x\ny"}, m)
+	m, ok = wake.Parse("revoked 0af 17 1 k")
 	require.True(t, ok)
-	assert.Equal(t, wake.Message{Word: wake.Revoked, Token: "0af", Lease: "k"}, m)
-	for _, none := range []string{"", "x", "filled 0af", "filled 0af 2 k", "filled 0af -1 k", "filled 0af x k"} {
+	assert.Equal(t, wake.Message{Word: wake.Revoked, Token: "0af", Now: 17, Lease: "k"}, m)
+	for _, none := range []string{"", "x", "filled 0af", "filled 0af 17 2 k", "filled 0af 17 -1 k", "filled 0af 17 x k", "filled 0af x 1 k"} {
 		_, ok := wake.Parse(none)
 		assert.False(t, ok, none)
 	}
