@@ -171,7 +171,7 @@ func TestStopHooksGiveUpInTime(t *testing.T) {
 			require.Error(t, <-deleted)
 
 			require.Error(t, within(t, i.lifecycle.Stop), "neither was the lock released nor the message read")
-			require.Error(t, <-loaded)
+			require.ErrorIs(t, <-loaded, store.ErrClosed)
 			require.ErrorIs(t, <-waited, lock.ErrManagerClosed)
 			require.ErrorIs(t, i.redis.HealthCheck(t.Context()), client.ErrClosed)
 		})
