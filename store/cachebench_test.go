@@ -7,7 +7,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/compozy/cache/internal/redistest"
-	"github.com/compozy/cache/store"
 )
 
 func BenchmarkRemoteHit(b *testing.B) {
@@ -19,7 +18,10 @@ func BenchmarkRemoteHit(b *testing.B) {
 	if err := c.Set(b.Context(), "k", v); err != nil {
 		b.Fatal(err)
 	}
-	raw, _ := json.Marshal(v)
+	raw, err := json.Marshal(v)
+	if err != nil {
+		b.Fatal(err)
+	}
 	client.Set(b.Context(), "raw", raw, 0)
 	b.Run("go-redis GET and decode", func(b *testing.B) {
 		b.ReportAllocs()
@@ -47,5 +49,4 @@ func BenchmarkRemoteHit(b *testing.B) {
 			}
 		}
 	})
-	_ = store.ErrLoad
 }
