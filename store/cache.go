@@ -166,11 +166,6 @@ func (c *Cache[V]) options(where scope, opts []Option) (settings, error) {
 	return set, nil
 }
 
-// query returns what asks for a key.
-func (c *Cache[V]) query(ctx context.Context, op, key string, set settings) *query[V] {
-	return &query[V]{cache: c, ctx: ctx, op: op, key: key, set: set, keys: c.names(key)}
-}
-
 // names returns the keys in Redis.
 func (c *Cache[V]) names(key string) lease.Keys {
 	return lease.Keys{Value: c.keys.value(key), Lease: c.keys.lease(key), Codec: c.set.coder.codec.Letter()}
@@ -188,7 +183,7 @@ func (c *Cache[V]) begin(ctx context.Context, op, key string, where scope, opts 
 	if err != nil {
 		return nil, err
 	}
-	q := c.query(ctx, op, key, set) // which calls the function of WithGroup
+	q := &query[V]{cache: c, op: op, key: key, keys: c.names(key), set: set} // which calls the function of WithGroup
 	if !c.core.gate.enter() {
 		return nil, ErrClosed
 	}

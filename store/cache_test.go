@@ -21,9 +21,9 @@ import (
 var errDatabase = errors.New("database down")
 
 // newCacheStore returns a Store that waits for Redis for longer than a busy machine takes, for tests without faults.
-func newCacheStore(t testing.TB, client redis.UniversalClient, opts ...store.Option) *store.Store {
+func newCacheStore(t testing.TB, client redis.UniversalClient) *store.Store {
 	t.Helper()
-	return newStore(t, client, append([]store.Option{store.WithTimeout(patience)}, opts...)...)
+	return newStore(t, client, store.WithTimeout(patience))
 }
 
 // newCache returns a Cache with the usual name, whose values all have the same TTL.

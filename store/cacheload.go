@@ -197,7 +197,7 @@ type job[V any] struct {
 func (q *query[V]) job(call *load.Call[result[V]], f finding[V], loader func(context.Context) (V, error)) *job[V] {
 	apart := *q
 	apart.ctx = context.WithoutCancel(q.ctx)
-	if f.state == outdated && -f.result.left > q.set.cache.stale {
+	if f.state == outdated && (f.result.entry.Kind != entry.Value || -f.result.left > q.set.cache.stale) {
 		f.state = missing
 	}
 	if f.state == outdated {
@@ -433,12 +433,13 @@ func (j *job[V]) stored(p plan[V], r lease.Result, asked time.Time) load.Outcome
 	out := p.outcome
 	switch {
 	case r.Err != nil:
-		j.keepNear(out)
+		return j.keepNear(out)
 	case r.Foreign:
 		return load.Outcome[result[V]]{Err: j.foreign(entry.ErrForeign).err}
 	case r.Stored:
 		out.Value.entry.Version = r.Version
 		out.AsOf = asked
+		j.cache.removeNear(j.keys.Value) // which has what an early refresh has replaced
 	default:
 		j.cache.counts.refused.Inc()
 	}

@@ -84,19 +84,19 @@ func (c *Cache[V]) beginMany(ctx context.Context, op string, keys []string, wher
 		return nil, err
 	}
 	m := &many[V]{cache: c, set: set, values: make(map[string]V, len(keys)), errs: make(map[string]error)}
-	seen := make(map[string]bool, len(keys))
+	names := make(map[string]lease.Keys, len(keys))
 	for _, key := range keys {
-		if !seen[key] {
-			seen[key] = true
-			m.queries = append(m.queries, c.query(ctx, op, key, set))
-		}
+		names[key] = c.names(key) // which calls the function of WithGroup
 	}
 	if !c.core.gate.enter() {
 		return nil, ErrClosed
 	}
 	m.ctx, m.span = c.core.tracer.start(ctx, op, c.name)
-	for _, q := range m.queries {
-		q.ctx = m.ctx
+	for _, key := range keys {
+		if k, ok := names[key]; ok {
+			m.queries = append(m.queries, &query[V]{cache: c, ctx: m.ctx, op: op, key: key, keys: k, set: set})
+			delete(names, key)
+		}
 	}
 	return m, nil
 }
@@ -443,8 +443,6 @@ func (b *batchJob[V]) alone(jobs []*job[V]) {
 	}
 	planned := b.call(rest, release)
 	for _, j := range rest {
-		out := planned(j).outcome
-		j.keepNear(out)
-		j.call.Finish(out)
+		j.call.Finish(j.keepNear(planned(j).outcome))
 	}
 }

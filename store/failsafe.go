@@ -39,9 +39,7 @@ func (j *job[V]) alone(cause error) load.Outcome[result[V]] {
 		defer release() // later than the time-out, if the loader is
 		return j.loader(ctx)
 	})
-	out := j.plan(v, err, began).outcome
-	j.keepNear(out)
-	return out
+	return j.keepNear(j.plan(v, err, began).outcome)
 }
 
 // slot waits until another loader may run without Redis, and returns what to call when it has ended. abandoned says that
@@ -66,11 +64,14 @@ func (j *job[V]) slot(cause error) (release func(), abandoned bool, err error) {
 	return nil, abandoned, fmt.Errorf("%w: %w", ErrOverloaded, cause)
 }
 
-// keepNear keeps what was loaded without Redis in the near cache for a while.
-func (q *query[V]) keepNear(out load.Outcome[result[V]]) {
+// keepNear keeps what was loaded without Redis in the near cache for a while. It is good for all who wait: nobody could have
+// replaced it in Redis, and a loader that runs again for each who came late would be the worse evil now.
+func (q *query[V]) keepNear(out load.Outcome[result[V]]) load.Outcome[result[V]] {
 	if q.cache.near != nil && out.Err == nil && out.Value.cause == nil {
 		q.cache.near.keep(q.keys.Value, &out.Value, len(out.Value.entry.Payload), keptAlone)
 	}
+	out.AsOf = time.Time{}
+	return out
 }
 
 // failureOf returns err if it says that Redis has failed, and not what was found there.

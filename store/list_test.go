@@ -199,3 +199,27 @@ func TestListEnds(t *testing.T) {
 	_, err = all(t.Context(), func() {})
 	require.ErrorIs(t, err, store.ErrClosed)
 }
+
+// TestListEndsWithTheServer: what came until then is right, and the caller learns that it is not all.
+func TestListEndsWithTheServer(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	st := newState[int](t, newStore(t, newClient(t, server.Addr()), store.WithStateTimeout(2*time.Second)))
+	for i := range 1500 { // more than one page
+		put(t, st, fmt.Sprint(i), i)
+	}
+	items := 0
+	var last error
+	for item, err := range st.List(t.Context(), "") {
+		require.NoError(t, last, "something came after the error")
+		if last = err; err == nil {
+			assert.Equal(t, item.Key, fmt.Sprint(item.Value))
+			if items++; items == 1 {
+				server.Kill()
+			}
+		}
+	}
+	require.ErrorIs(t, last, store.ErrUnavailable)
+	assert.Positive(t, items)
+	assert.Less(t, items, 1500)
+}

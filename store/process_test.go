@@ -199,10 +199,9 @@ func (w *worker) race(t task) report {
 		}
 		return n
 	}
-	loader := func(context.Context) (string, error) {
+	loader := func(ctx context.Context) (string, error) {
 		n := read(row)
-		_ = redisx.Sleep(w.ctx, rand.N(3*time.Millisecond))
-		return strconv.Itoa(n), nil
+		return strconv.Itoa(n), redisx.Sleep(ctx, rand.N(3*time.Millisecond))
 	}
 	check := func(least int, what string) {
 		v := must(w.cache.GetOrLoad(w.ctx, t.Key, loader))

@@ -77,7 +77,7 @@ func (l *Leases) runMany(ctx context.Context, calls []call) (replies [][]any, er
 			}
 			list[i] = batch.Keyed{Key: c.keys[0], Cmd: cmds[i]}
 		}
-		l.pipeline(ctx, list, cmds, func(i int) { replies[all[i]], errs[all[i]] = result(cmds[i]) })
+		l.pipeline(ctx, list, func(i int) { replies[all[i]], errs[all[i]] = result(cmds[i]) })
 		var unknown []int
 		for _, index := range all {
 			if redisx.IsUnknownScript(errs[index]) {
@@ -92,7 +92,7 @@ func (l *Leases) runMany(ctx context.Context, calls []call) (replies [][]any, er
 }
 
 // pipeline sends commands, and calls done with the index of each that was answered, or has failed.
-func (l *Leases) pipeline(ctx context.Context, list []batch.Keyed, cmds []*redis.Cmd, done func(i int)) {
+func (l *Leases) pipeline(ctx context.Context, list []batch.Keyed, done func(i int)) {
 	batch.Pipeline(ctx, l.set.Client, list, func(indexes []int) {
 		for _, i := range indexes {
 			done(i)

@@ -2,7 +2,9 @@ package server_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -271,4 +273,27 @@ func TestWriteIDs(t *testing.T) {
 		require.False(t, seen[id])
 		seen[id] = true
 	}
+}
+
+// TestSlowDials: a write that no try could send has failed, and is not uncertain because the time ends during a try.
+func TestSlowDials(t *testing.T) {
+	t.Parallel()
+	c := redis.NewClient(&redis.Options{
+		ContextTimeoutEnabled: true, DialerRetries: 1,
+		Dialer: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			select {
+			case <-time.After(300 * time.Millisecond):
+				return nil, &net.OpError{Op: "dial", Net: network, Err: errors.New("nobody is there")}
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		},
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+	t.Cleanup(func() { _ = c.Close() })
+	ctx, cancel := context.WithTimeout(t.Context(), 800*time.Millisecond)
+	defer cancel()
+	reply := on(c).Put(ctx, put())
+	require.Equal(t, server.Failed, reply.Outcome)
+	require.ErrorContains(t, reply.Err, "nobody is there")
 }
