@@ -173,7 +173,7 @@ func (c *Cache) HealthCheck(ctx context.Context) error {
 	return c.Health().Run(ctx, health.Readiness).Err()
 }
 
-// Close ends what the store does, delivers buffered notifications, releases held locks, closes all
+// Close ends loads, delivers buffered notifications, releases held locks, closes all
 // connections and unregisters what SetupWithRegisterer registered, within 15 s. Only
 // the first call does so and may return an error; the others wait for it and return
 // nil. Of a Cache that SetupCache did not make it closes nothing, and returns an

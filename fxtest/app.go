@@ -26,7 +26,8 @@ type App struct {
 	Health       *cache.Health
 	Config       *cache.Config
 
-	// Server is where the data is; its methods Fail and FastForward do to all parts what happens to Redis. A second application that is to share it is
+	// Server is where the data is. Its methods Fail and FastForward make all parts
+	// meet what happens to Redis in production. A second application that is to share it is
 	// made of cache.Module and cache.WithConfig(app.Server.Config()).
 	Server *embedded.Server
 
