@@ -1,6 +1,6 @@
 // Package cache gives an Uber Fx application everything it needs from Redis: a
-// client, distributed locks and notifications, with health checks, metrics and
-// a graceful life cycle.
+// client, distributed locks, notifications, typed caches and versioned state, with
+// health checks, metrics and a graceful life cycle.
 //
 // # With Fx
 //
@@ -18,6 +18,18 @@
 //		}))
 //	})).Run()
 //
+// # Typed values
+//
+// [NewState] and [NewCache] provide typed values of one name. The values of a State have
+// versions, and refuse a writer that has lost its lock; those of a Cache are loaded when
+// they are missing, by one process for all. Package store says how to use them.
+//
+//	fx.New(cache.Module,
+//		cache.NewState[Workflow]("workflows"),
+//		cache.NewCache[User]("users", store.WithTTL(time.Minute)),
+//		fx.Provide(newService), // func newService(flows *cache.State[Workflow], users *cache.StoreCache[User]) *Service
+//	)
+//
 // # Without Fx
 //
 // [SetupCache] builds the same parts and returns them as a [Cache]:
@@ -25,6 +37,7 @@
 //	c, err := cache.SetupCache(ctx, nil, cache.SetupWithLogger(log), cache.SetupWithRegisterer(registry))
 //	defer c.Close()
 //	http.Handle("/", c.Health().Handler())
+//	users, err := store.NewCache[User](c.Store, "users")
 //
 // # In tests
 //
@@ -46,7 +59,7 @@
 // # Metrics
 //
 // Every part contributes its collectors to the group [MetricsGroup];
-// [RegisterMetrics] registers them. The packages client, lock and notification
+// [RegisterMetrics] registers them. The packages client, lock, notification and store
 // list their metrics. All carry the label "cache", which is "default" or the
 // name of a [Named] instance.
 //
@@ -56,8 +69,9 @@
 // that names the instance, where its configuration came from and the address, or goes
 // on with a warning when REDIS_REQUIRED is false.
 // Redis down later: commands fail with their error, locks are lost on time,
-// subscriptions resume by themselves. At stop, buffered messages are delivered,
-// held locks released and connections closed within half of the budget.
+// subscriptions resume by themselves, caches load by themselves or return what is stale
+// if they may. At stop, loads end, buffered messages are delivered, held locks released
+// and connections closed within half of the budget.
 package cache
 
 //go:generate go run ./internal/metricsdoc/cmd

@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 func configOf(s *redistest.Server) *cache.Config {
 	return &cache.Config{
 		URL: s.URL(), DialTimeout: time.Second, ReadTimeout: time.Second, WriteTimeout: time.Second,
-		PingTimeout: patience,
+		PingTimeout: patience, StoreTimeout: patience,
 	}
 }
 

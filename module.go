@@ -26,17 +26,17 @@ var (
 	ErrInvalidOption = providers.ErrInvalidOption
 )
 
-// Module gives an application a Redis client, locks and notifications,
-// configured from the environment (REDIS_URL and so on).
+// Module gives an application a Redis client, locks, notifications and a store of
+// typed values, configured from the environment (REDIS_URL and so on).
 //
 // It provides *Config, *Redis, redis.UniversalClient, LockManager, Locker,
-// *RedisLockManager, NotificationSystem, *RedisNotificationSystem and *Health,
+// *RedisLockManager, NotificationSystem, *RedisNotificationSystem, *Store and *Health,
 // and contributes to the groups [HealthGroup] and [MetricsGroup]. It takes a
 // *zap.Logger and a trace.TracerProvider where there are any.
 //
 // The client connects when the application starts, and checks that the server is fit
-// for use. Locks and notifications do nothing before they are first used. Use all of them in a start hook
-// or later: in a constructor or an fx.Invoke they fail with ErrClientNotStarted, and a
+// for use. Locks, notifications and the store do nothing before they are first used. Use
+// all of them in a start hook or later: in a constructor or an fx.Invoke they fail with ErrClientNotStarted, and a
 // subscription is late.
 //
 // Include it once. A second Redis server is a [Named] instance. The types it provides
@@ -59,7 +59,8 @@ var Module = fx.Options(providers.Module())
 // names and the label "cache" tell the instances apart.
 //
 // Among opts may be [WithConfig] or [WithEnvPrefix]. Without them the prefix is
-// the name in upper case: Named("sessions") reads SESSIONS_REDIS_URL.
+// the name in upper case: Named("sessions") reads SESSIONS_REDIS_URL. [NewCache] and
+// [NewState] among opts are on the Store of this instance, and provided under its name.
 func Named(name string, opts ...fx.Option) fx.Option { return providers.Named(name, opts...) }
 
 // WithConfig makes the module use cfg instead of the environment. Zero fields

@@ -32,6 +32,7 @@ type everything struct {
 	RedisLockManager     *cache.RedisLockManager
 	Notification         cache.NotificationSystem
 	NotificationConcrete *cache.RedisNotificationSystem
+	Store                *cache.Store
 	Health               *cache.Health
 }
 

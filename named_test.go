@@ -29,6 +29,7 @@ type sessions struct {
 	RedisLockManager *cache.RedisLockManager        `name:"sessions"`
 	Notification     cache.NotificationSystem       `name:"sessions"`
 	Concrete         *cache.RedisNotificationSystem `name:"sessions"`
+	Store            *cache.Store                   `name:"sessions"`
 }
 
 func TestNamedIsASecondServer(t *testing.T) {
@@ -58,9 +59,9 @@ func TestNamedIsASecondServer(t *testing.T) {
 	for _, c := range checks.Checks {
 		names = append(names, c.Name)
 	}
-	assert.Subset(t, names, []string{"redis", "sessions.redis"})
+	assert.Subset(t, names, []string{"redis", "sessions.redis", "store", "sessions.store"})
 	report := main.Health.Run(ctx, health.Readiness)
-	assert.Len(t, report.Checks, 4)
+	assert.Len(t, report.Checks, 6)
 
 	problems, err := testutil.GatherAndLint(reg)
 	require.NoError(t, err)

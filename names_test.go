@@ -16,6 +16,7 @@ import (
 	"github.com/compozy/cache"
 	"github.com/compozy/cache/lock"
 	"github.com/compozy/cache/notification"
+	"github.com/compozy/cache/store"
 )
 
 // What users compile against, with its exact types. A line that does not compile
@@ -60,6 +61,19 @@ var (
 	_ cache.NotificationOption                                                                                                                    = notification.WithBufferSize(1)
 	_ cache.HealthReport
 
+	_ func(string, ...store.Option) fx.Option = cache.NewCache[int]
+	_ func(string, ...store.Option) fx.Option = cache.NewState[int]
+	_ func(time.Duration) cache.StoreOption   = cache.WithTTL
+	_ func(cache.Version) cache.StoreOption   = cache.IfVersion
+	_ func(int64) cache.StoreOption           = cache.WithFence
+	_                                         = []cache.Source{cache.SourceNear, cache.SourceRedis, cache.SourceLoaded, cache.SourceStale}
+	_ *store.Cache[int]                       = (*cache.StoreCache[int])(nil)
+	_ *store.State[int]                       = (*cache.State[int])(nil)
+	_ cache.Codec                             = store.JSON{}
+	_ cache.Item[int]                         = cache.ConflictError[int]{}.Current
+	_ error                                   = (*cache.ManyError)(nil)
+	_ error                                   = (*cache.UnavailableError)(nil)
+
 	_ cache.RedisInterface     = (*cache.Redis)(nil)
 	_ redis.UniversalClient    = cache.RedisInterface(nil)
 	_ cache.LockManager        = (*cache.RedisLockManager)(nil)
@@ -100,7 +114,7 @@ var (
 		HealthCheck(ctx context.Context) error
 	} = (*cache.Cache)(nil)
 
-	_ = cache.Cache{Redis: (*cache.Redis)(nil), LockManager: cache.LockManager(nil), Locker: cache.Locker(nil), Notification: cache.NotificationSystem(nil)}
+	_ = cache.Cache{Redis: (*cache.Redis)(nil), LockManager: cache.LockManager(nil), Locker: cache.Locker(nil), Notification: cache.NotificationSystem(nil), Store: (*cache.Store)(nil)}
 	_ = cache.LockMetrics{
 		AcquisitionsTotal: int64(0), AcquisitionsFailed: int64(0), ReleasesTotal: int64(0), ReleasesFailed: int64(0),
 		RefreshesTotal: int64(0), RefreshesFailed: int64(0), AcquisitionTime: time.Duration(0),

@@ -15,6 +15,7 @@ import (
 	"github.com/compozy/cache/internal/redistest"
 	"github.com/compozy/cache/lock"
 	"github.com/compozy/cache/notification"
+	"github.com/compozy/cache/store"
 )
 
 // TestWhatWasNeverMade calls everything on nil pointers and zero values: nothing
@@ -83,6 +84,16 @@ func TestWhatWasNeverMade(t *testing.T) {
 		require.NotEmpty(t, n.String())
 		empty(n.Collector())
 	}
+	for _, s := range []*cache.Store{nil, {}} {
+		invalid(s.HealthCheck(ctx))
+		invalid(s.Close(ctx))
+		require.NotEmpty(t, s.String())
+		empty(s.Collector())
+		_, err := store.NewCache[int](s, "c")
+		invalid(err)
+		_, err = store.NewState[int](s, "s")
+		invalid(err)
+	}
 	for _, s := range []*cache.Subscription{nil, {}} {
 		invalid(s.Close())
 		invalid(s.Err())
@@ -111,6 +122,8 @@ func TestClientThatIsNone(t *testing.T) {
 		_, err = lock.NewRedisLockManager(nil, lock.WithNodes(c))
 		require.ErrorIs(t, err, cache.ErrInvalidArgument, name)
 		_, err = notification.NewRedisNotificationSystem(c)
+		require.ErrorIs(t, err, cache.ErrInvalidArgument, name)
+		_, err = store.New(c)
 		require.ErrorIs(t, err, cache.ErrInvalidArgument, name)
 	}
 	c := redistest.Start(t).Client(t)

@@ -118,6 +118,7 @@ func TestNothingWorksAfterTheStop(t *testing.T) {
 	_, err = parts.LockManager.Acquire(ctx, "other", time.Minute)
 	require.ErrorIs(t, err, cache.ErrManagerClosed)
 	require.ErrorIs(t, parts.Notification.PublishWorkflowEvent(ctx, &cache.WorkflowEvent{ID: "w", Status: "s"}), cache.ErrNotificationsClosed)
+	require.ErrorIs(t, parts.Store.HealthCheck(ctx), cache.ErrStoreClosed)
 	late := parts.Notification.Subscribe(ctx, "workflow:*")
 	_, open := <-late.Messages()
 	assert.False(t, open)
@@ -155,7 +156,7 @@ func TestHooksHaveNamesInTheLogOfFx(t *testing.T) {
 		fx.WithLogger(func() fxevent.Logger { return &fxevent.ConsoleLogger{W: &log} }))
 	require.NoError(t, app.Start(timeout(t)))
 	require.NoError(t, app.Stop(timeout(t)))
-	for _, hook := range []string{"(*Redis).Start", "(*Redis).Close", "(*Locks).Stop", "(*Notifications).Stop"} {
+	for _, hook := range []string{"(*Redis).Start", "(*Redis).Close", "(*Locks).Stop", "(*Notifications).Stop", "(*Store).Stop"} {
 		assert.Contains(t, log.String(), hook)
 	}
 }

@@ -1,6 +1,10 @@
 package cache_test
 
 import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -9,13 +13,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/stretchr/testify/require"
 
 	"github.com/compozy/cache"
 	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/store"
 )
 
-// TestProbeCallsWhatScriptsCall finds a command that the scripts of locks and events
+// TestProbeCallsWhatScriptsCall finds a command that the scripts of locks, events and the store
 // call, and the check of the start does not: the start would pass, and they fail.
 func TestProbeCallsWhatScriptsCall(t *testing.T) {
 	t.Parallel()
@@ -24,7 +31,7 @@ func TestProbeCallsWhatScriptsCall(t *testing.T) {
 	require.NoError(t, err)
 	call := regexp.MustCompile(`redis\.p?call\s*\(\s*([^,)]+)`)
 	scripts := 0
-	for _, room := range []string{"lock", "notification"} {
+	for _, room := range []string{"lock", "notification", "store"} {
 		require.NoError(t, filepath.WalkDir(room, func(path string, _ os.DirEntry, err error) error {
 			if err != nil || filepath.Ext(path) != ".lua" {
 				return err
@@ -69,7 +76,7 @@ func TestDocumentedPermissionsAreEnough(t *testing.T) {
 			server := redistest.Start(t)
 			grant(t, server, documented, "&cache:*", "&workflow:*", "&task:*")
 			locking := server
-			cfg := &cache.Config{URL: "redis://app:pw@" + server.Addr(), PingTimeout: 15 * time.Second}
+			cfg := &cache.Config{URL: "redis://app:pw@" + server.Addr(), PingTimeout: 15 * time.Second, StoreTimeout: patience}
 			if onNode {
 				locking = redistest.Start(t)
 				grant(t, locking, documented[:3], "&cache:lock:inbox:*")
@@ -102,6 +109,7 @@ func TestDocumentedPermissionsAreEnough(t *testing.T) {
 			sub := c.Notification.Subscribe(ctx, "workflow:*")
 			require.NoError(t, c.Notification.PublishWorkflowEvent(ctx, &cache.WorkflowEvent{ID: "1", Status: "done"}))
 			require.NoError(t, sub.Close())
+			useStore(t, c.Store)
 			require.NoError(t, c.HealthCheck(ctx))
 			require.NoError(t, c.Close())
 			requireNothingRefused(t, server)
@@ -125,7 +133,7 @@ func TestDocumentedPermissionsAreEnoughInCluster(t *testing.T) {
 			}
 			ctx := timeout(t)
 			c, err := cache.SetupCache(ctx, &cache.Config{
-				Cluster: true, Addrs: cluster.Addrs(), Username: "app", Password: "pw", PingTimeout: 15 * time.Second,
+				Cluster: true, Addrs: cluster.Addrs(), Username: "app", Password: "pw", PingTimeout: 15 * time.Second, StoreTimeout: patience,
 			})
 			require.NoError(t, err)
 			defer c.Close()
@@ -139,6 +147,7 @@ func TestDocumentedPermissionsAreEnoughInCluster(t *testing.T) {
 			sub := c.Notification.Subscribe(ctx, "workflow:*")
 			require.NoError(t, c.Notification.PublishWorkflowEvent(ctx, &cache.WorkflowEvent{ID: "1", Status: "done"}))
 			require.NoError(t, sub.Close())
+			useStore(t, c.Store)
 			require.NoError(t, c.HealthCheck(ctx))
 			require.NoError(t, c.Close())
 			if more != "" {
@@ -148,6 +157,63 @@ func TestDocumentedPermissionsAreEnoughInCluster(t *testing.T) {
 			}
 		})
 	}
+}
+
+// useStore calls all that a store does.
+func useStore(t *testing.T, s *cache.Store) {
+	t.Helper()
+	ctx := timeout(t)
+	flows, err := store.NewState[string](s, "flows", cache.WithTTL(time.Minute), store.WithSliding())
+	require.NoError(t, err)
+	_, err = flows.Create(ctx, "f", "new", cache.WithFence(1))
+	require.NoError(t, err)
+	require.NoError(t, flows.Touch(ctx, "f", time.Second))
+	_, err = flows.Get(ctx, "f") // and extends it
+	require.NoError(t, err)
+	_, err = flows.Update(ctx, "f", func(v *string) error { *v = "running"; return nil })
+	require.NoError(t, err)
+	for _, err := range flows.List(ctx, "") {
+		require.NoError(t, err)
+	}
+	require.NoError(t, flows.Delete(ctx, "f", cache.WithFence(2)))
+
+	users, err := store.NewCache[string](s, "users")
+	require.NoError(t, err)
+	other, err := store.NewCache[string](s, "users") // loads for itself, as another process does
+	require.NoError(t, err)
+	loading, finish, loaded := make(chan struct{}), make(chan struct{}), make(chan error, 2)
+	load := func(c *cache.StoreCache[string], loader func(context.Context) (string, error)) {
+		_, err := c.GetOrLoad(ctx, "7", loader)
+		loaded <- err
+	}
+	go load(users, func(context.Context) (string, error) { close(loading); <-finish; return "Ann", nil })
+	<-loading
+	go load(other, func(context.Context) (string, error) { return "", errors.New("loads twice") })
+	waits := regexp.MustCompile(`cache_store_lease_waits_total\{[^}]*\} 1`)
+	eventually(t, "the other waits", func() bool { return waits.MatchString(metricsOf(t, s)) })
+	close(finish)
+	require.NoError(t, <-loaded)
+	require.NoError(t, <-loaded)
+	_, err = users.LoadMany(ctx, []string{"7", "8", "9"}, func(_ context.Context, keys []string) (map[string]string, error) {
+		return map[string]string{keys[0]: "Bob"}, nil
+	})
+	require.NoError(t, err)
+	_, err = users.GetMany(ctx, []string{"7", "8"})
+	require.NoError(t, err)
+	_, err = users.GetOrLoad(ctx, "10", func(context.Context) (string, error) { return "", errors.New("no database") })
+	require.ErrorContains(t, err, "no database")
+	require.NoError(t, users.Set(ctx, "7", "Bob"))
+	require.NoError(t, users.Delete(ctx, "7", "8"))
+}
+
+// metricsOf returns the metrics of a store as text.
+func metricsOf(t *testing.T, s *cache.Store) string {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	require.NoError(t, registry.Register(s.Collector()))
+	w := httptest.NewRecorder()
+	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", http.NoBody))
+	return w.Body.String()
 }
 
 // documentedPermissions returns the rules that the package comment of client names, by line.

@@ -25,6 +25,7 @@ type Cache struct {
 	LockManager  LockManager
 	Locker       Locker // the LockManager, with all that it can do
 	Notification NotificationSystem
+	Store        *Store // for store.NewCache and store.NewState
 
 	health     *Health // never nil if SetupCache made the Cache
 	collectors []prometheus.Collector
@@ -96,14 +97,20 @@ func (s *setup) build(from *providers.Source) (*Cache, error) {
 	if err != nil {
 		return nil, errors.Join(err, redis.Value.Close())
 	}
+	store, err := s.instance.Store(env, from.Config(), redis.Value)
+	if err != nil {
+		return nil, errors.Join(err, redis.Value.Close())
+	}
 	c.Redis, c.LockManager, c.Locker, c.Notification = redis.Value, locks.Value, locks.Value, notifications.Value
+	c.Store = store.Value
 
 	var checks []Check
 	checks = append(checks, redis.Checks...)
 	checks = append(checks, locks.Checks...)
 	checks = append(checks, notifications.Checks...)
+	checks = append(checks, store.Checks...)
 	c.health = health.New(checks...)
-	c.collectors = []prometheus.Collector{redis.Collector, locks.Collector, notifications.Collector}
+	c.collectors = []prometheus.Collector{redis.Collector, locks.Collector, notifications.Collector, store.Collector}
 	if s.registerer != nil {
 		lifecycle.AppendMetrics(&c.hooks, &lifecycle.Metrics{Registerer: s.registerer, Collectors: c.collectors})
 	}
@@ -146,6 +153,9 @@ func (c *Cache) fieldChecks() []Check {
 		add("locks", c.Locker)
 	}
 	add("subscriptions", c.Notification)
+	if c.Store != nil {
+		add("store", c.Store)
+	}
 	return checks
 }
 
@@ -177,7 +187,7 @@ func (c *Cache) HealthCheck(ctx context.Context) error {
 	return c.Health().Run(ctx, health.Readiness).Err()
 }
 
-// Close delivers buffered notifications, releases held locks, closes all
+// Close ends loads, delivers buffered notifications, releases held locks, closes all
 // connections and unregisters what SetupWithRegisterer registered, within 15 s. Only
 // the first call does so and may return an error; the others wait for it and return
 // nil. Of a Cache that SetupCache did not make it closes nothing, and returns an

@@ -13,6 +13,7 @@ import (
 
 	"github.com/compozy/cache"
 	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/store"
 )
 
 func TestSetupCache(t *testing.T) {
@@ -32,10 +33,16 @@ func TestSetupCache(t *testing.T) {
 	sub := c.Notification.Subscribe(ctx, "task:t1")
 	require.NoError(t, c.Notification.PublishTaskEvent(ctx, &cache.TaskEvent{ID: "t1", WorkflowID: "w", Status: "done"}))
 	assert.Contains(t, (<-sub.Messages()).Payload, `"t1"`)
+	flows, err := store.NewState[string](c.Store, "flows")
+	require.NoError(t, err)
+	_, err = flows.Create(ctx, "f", "running")
+	require.NoError(t, err)
 
 	require.NoError(t, c.Close())
 	require.NoError(t, c.Close(), "closed twice")
 	require.Error(t, c.HealthCheck(ctx))
+	_, err = flows.Get(ctx, "f")
+	require.ErrorIs(t, err, cache.ErrStoreClosed)
 	_, open := <-sub.Messages()
 	assert.False(t, open)
 	eventually(t, "all connections are closed", func() bool { return connections(t, server) == 0 })
@@ -131,6 +138,7 @@ func TestCacheThatSetupCacheDidNotMake(t *testing.T) {
 		"zero":                   {},
 		"a part that is nil":     {Redis: nil, Notification: (*cache.RedisNotificationSystem)(nil)},
 		"a part that is zero":    {Redis: &cache.Redis{}},
+		"a store that is zero":   {Store: &cache.Store{}},
 		"parts without a health": {LockManager: fakeLocks{}, Notification: &fakeNotifications{}},
 	} {
 		t.Run(name, func(t *testing.T) {

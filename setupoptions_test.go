@@ -152,7 +152,7 @@ func TestMetricsAfterAFailedStart(t *testing.T) {
 		"fx, registered twice": func(r prometheus.Registerer) error {
 			err := app(r, server, cache.RegisterMetrics).Start(ctx())
 			require.Equal(t, 1, strings.Count(err.Error(), "include cache.RegisterMetrics once"), "%v", err)
-			for _, part := range []string{"cache_client_", "cache_lock_", "cache_notification_"} {
+			for _, part := range []string{"cache_client_", "cache_lock_", "cache_notification_", "cache_store_"} {
 				require.Equal(t, 1, strings.Count(err.Error(), part), "%v", err)
 			}
 			return err
@@ -212,7 +212,7 @@ func TestHealthIsTheSameWithAndWithoutFx(t *testing.T) {
 		}
 		return kinds
 	}
-	assert.Len(t, names(c.Health()), 5)
+	assert.Len(t, names(c.Health()), 6)
 	assert.Equal(t, names(parts.Health), names(c.Health()))
 	assert.Len(t, c.Collectors(), len(collectors.Collectors))
 	require.NoError(t, c.HealthCheck(timeout(t)))

@@ -29,7 +29,7 @@
 //
 // [Redis.HealthCheck], CheckLockNodes, WaitReady and NewRedis ask the same: whether the
 // server is Redis 7.0 or Valkey 8 at least, of the kind that was configured, and lets
-// this user do what locks and events do. The probe is a script that calls all commands
+// this user do what locks, events and the store do. The probe is a script that calls all commands
 // of theirs on the key "<prefix>probe:{…}", which does not exist, and publishes an empty
 // message to the channel "<prefix>probe". It leaves nothing behind. Until a check has
 // succeeded it also calls INCR, HINCRBY, HSET and HSETNX, which cannot be called without a
@@ -43,10 +43,12 @@
 //	+xadd +xdel +xtrim +xlen +xrange +xrevrange +hincrby +hget +hmget +hset +hsetnx
 //	+multi +exec
 //	+psubscribe +unsubscribe +punsubscribe
+//	+mget +scan
 //
 // A lock node needs the first three lines, and of the channels &<prefix>lock:inbox:* only.
 // Its check does not ask for the channels and the third line: without them AcquireWait does
-// not hear of a release, and asks for the lock every two seconds.
+// not hear of a release, and asks for the lock every two seconds. No check asks for the last
+// line, which is for many keys of a store at once, and for its lists.
 //
 // Some settings need more:
 //

@@ -1,4 +1,4 @@
--- Calls what the scripts of locks and events call, on a key that does not exist and does not exist afterwards. Redis
+-- Calls what the scripts of locks, events and the store call, on a key that does not exist and does not exist afterwards. Redis
 -- judges each call like any other: a replica, a server out of memory or without enough replicas, and a user who lacks a
 -- permission or a server that lacks a command refuse it.
 --

@@ -143,6 +143,16 @@ type Config struct {
 	// What stands before the name of every channel in Redis, for environments that share a server; without *, ?, [ and \.
 	NotificationChannelPrefix string `env:"REDIS_NOTIFICATION_CHANNEL_PREFIX" json:"notification_channel_prefix"`
 
+	// Time a Cache of the store waits for Redis, each time it does, before it goes on without.
+	StoreTimeout time.Duration `env:"REDIS_STORE_TIMEOUT,default=250ms" json:"store_timeout"`
+	// Values that each Cache of the store keeps in this process at most, up to 100000000; 0 or -1 keeps none. 10000 is a
+	// good choice.
+	StoreNearEntries int `env:"REDIS_STORE_NEAR_ENTRIES,default=0" json:"store_near_entries"`
+	// Bytes of memory that the values kept by one Cache take at most, 64 MiB by default.
+	StoreNearBytes int `env:"REDIS_STORE_NEAR_BYTES,default=67108864" json:"store_near_bytes"`
+	// Age that a value kept in this process may reach without being checked against Redis, at least 10ms.
+	StoreNearMaxStaleness time.Duration `env:"REDIS_STORE_NEAR_MAX_STALENESS,default=1s" json:"store_near_max_staleness"`
+
 	// Dialer, when set, opens every connection in place of net.Dialer: to an
 	// in-memory server, or through a tunnel. TLS, when on, is spoken over what it
 	// returns. It must be safe for concurrent use, and return when its context ends.

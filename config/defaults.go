@@ -76,6 +76,7 @@ func (c *Config) normalise() {
 	c.MinRetryBackoff = noneToZero(c.MinRetryBackoff)
 	c.MaxRetryBackoff = noneToZero(c.MaxRetryBackoff)
 	c.NotificationHistorySize = noneToZero(c.NotificationHistorySize)
+	c.StoreNearEntries = noneToZero(c.StoreNearEntries)
 }
 
 func noneToZero[T ~int | ~int64](v T) T {

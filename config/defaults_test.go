@@ -19,6 +19,7 @@ func TestDefault(t *testing.T) {
 		KeyPrefix: "cache:", Required: &yes,
 		NotificationBufferSize: 100, NotificationPolicy: "replay", NotificationHistorySize: 10000, NotificationHistoryTTL: time.Hour,
 		NotificationHistoryBytes: 64 << 20, NotificationMaxEventSize: 1 << 20,
+		StoreTimeout: 250 * time.Millisecond, StoreNearBytes: 64 << 20, StoreNearMaxStaleness: time.Second,
 		complete: true,
 	}, Default())
 	require.NoError(t, Default().Validate())
@@ -52,12 +53,12 @@ func TestMinusOneMeansNone(t *testing.T) {
 	for name, c := range map[string]*Config{
 		"hand-written": {
 			MaxRetries: -1, MinRetryBackoff: -1, MaxRetryBackoff: -1, NotificationHistorySize: -1,
-			ConnMaxLifetime: -1, ConnMaxIdleTime: -1,
+			ConnMaxLifetime: -1, ConnMaxIdleTime: -1, StoreNearEntries: -1,
 		},
 		"complete": func() *Config {
 			c := Default()
 			c.MaxRetries, c.MinRetryBackoff, c.MaxRetryBackoff, c.NotificationHistorySize = -1, -1, -1, -1
-			c.ConnMaxLifetime, c.ConnMaxIdleTime = -1, -1
+			c.ConnMaxLifetime, c.ConnMaxIdleTime, c.StoreNearEntries = -1, -1, -1
 			return c
 		}(),
 	} {
@@ -71,6 +72,7 @@ func TestMinusOneMeansNone(t *testing.T) {
 			require.Zero(t, got.NotificationHistorySize)
 			require.Zero(t, got.ConnMaxLifetime)
 			require.Zero(t, got.ConnMaxIdleTime)
+			require.Zero(t, got.StoreNearEntries)
 		})
 	}
 }

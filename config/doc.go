@@ -17,7 +17,7 @@
 //	cfg.MinIdleConns = 0 // no connection is kept open in advance
 //
 // For ReadTimeout, WriteTimeout, MaxRetries, MinRetryBackoff, MaxRetryBackoff,
-// ConnMaxLifetime, ConnMaxIdleTime and NotificationHistorySize the value -1 also means
+// ConnMaxLifetime, ConnMaxIdleTime, NotificationHistorySize and StoreNearEntries the value -1 also means
 // "none", in every kind of Config. Every other negative number is an error.
 //
 // Defaults adapt to what is set beside them: a PoolSize of 3 alone lowers the

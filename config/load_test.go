@@ -61,6 +61,8 @@ func TestLoadReadsEveryVariable(t *testing.T) {
 		"REDIS_NOTIFICATION_HISTORY_SIZE": "8", "REDIS_NOTIFICATION_HISTORY_TTL": "9m",
 		"REDIS_NOTIFICATION_HISTORY_BYTES": "10", "REDIS_NOTIFICATION_MAX_EVENT_SIZE": "11",
 		"REDIS_NOTIFICATION_CHANNEL_PREFIX": "staging:",
+		"REDIS_STORE_TIMEOUT":               "100ms", "REDIS_STORE_NEAR_ENTRIES": "12", "REDIS_STORE_NEAR_BYTES": "13",
+		"REDIS_STORE_NEAR_MAX_STALENESS": "2s",
 	}
 	want := &Config{
 		Host: "redis.internal", Port: "6380", Username: "app", Password: "hunter2", DB: 3,
@@ -74,6 +76,7 @@ func TestLoadReadsEveryVariable(t *testing.T) {
 		NotificationBufferSize: 7, NotificationPolicy: "drop_oldest",
 		NotificationHistorySize: 8, NotificationHistoryTTL: 9 * time.Minute,
 		NotificationHistoryBytes: 10, NotificationMaxEventSize: 11, NotificationChannelPrefix: "staging:",
+		StoreTimeout: 100 * time.Millisecond, StoreNearEntries: 12, StoreNearBytes: 13, StoreNearMaxStaleness: 2 * time.Second,
 		complete: true,
 	}
 	got, err := fromEnv(t, "", env)
@@ -139,13 +142,14 @@ func TestLoadMinusOne(t *testing.T) {
 	t.Parallel()
 	c, err := fromEnv(t, "", map[string]string{
 		"REDIS_MAX_RETRIES": "-1", "REDIS_MIN_RETRY_BACKOFF": "-1", "REDIS_MAX_RETRY_BACKOFF": "-1",
-		"REDIS_NOTIFICATION_HISTORY_SIZE": "-1",
+		"REDIS_NOTIFICATION_HISTORY_SIZE": "-1", "REDIS_STORE_NEAR_ENTRIES": "-1",
 	})
 	require.NoError(t, err)
 	require.Zero(t, c.MaxRetries)
 	require.Zero(t, c.MinRetryBackoff)
 	require.Zero(t, c.MaxRetryBackoff)
 	require.Zero(t, c.NotificationHistorySize)
+	require.Zero(t, c.StoreNearEntries)
 }
 
 func TestLoadEmptyVariableIsUnset(t *testing.T) {

@@ -140,6 +140,12 @@ const (
 // maxDatabase is the highest number of a database that Redis can be set up to have.
 const maxDatabase = 1 << 30
 
+// maxNearEntries is more than any process has memory for, and keeps a number of bytes from being taken for one of values.
+const maxNearEntries = 100_000_000
+
+// minStaleness is the least with which package store bounds the age of values in the process.
+const minStaleness = 10 * time.Millisecond
+
 // limit bounds a number or a duration.
 type limit struct {
 	least, most int64
@@ -170,6 +176,10 @@ func limits() map[string]limit {
 		"NotificationHistoryTTL":   {int64(time.Second), int64(maxAge), "1s to " + hours(maxAge)},
 		"NotificationHistoryBytes": {1, most, "more than 0"},
 		"NotificationMaxEventSize": {1, maxEventSize, fmt.Sprintf("1 to %d", maxEventSize)},
+		"StoreTimeout":             wait,
+		"StoreNearEntries":         {-1, maxNearEntries, fmt.Sprintf("%sup to %d", none, maxNearEntries)},
+		"StoreNearBytes":           {1, most, "more than 0"},
+		"StoreNearMaxStaleness":    {int64(minStaleness), int64(maxTime), "10ms to " + hours(maxTime)},
 	}
 }
 

@@ -65,6 +65,7 @@ func TestValidateAccepts(t *testing.T) {
 		"TLSConfig wins":            {TLSConfig: &tls.Config{}, TLSCAFile: "/does/not/exist"}, //nolint:gosec // never used
 		"client name":               {ClientName: "orders-1"},
 		"prefix with a space":       {KeyPrefix: "my app:"},
+		"a near cache":              {StoreNearEntries: 10_000, StoreNearBytes: 1, StoreNearMaxStaleness: 10 * time.Millisecond},
 		"large sizes":               {PoolSize: maxConns, NotificationBufferSize: 1 << 20, NotificationHistorySize: 1 << 30},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -122,6 +123,10 @@ func TestValidateRejects(t *testing.T) {
 		"short history":               {Config{NotificationHistoryTTL: time.Millisecond}, "NotificationHistoryTTL"},
 		"negative bytes":              {Config{NotificationHistoryBytes: -1, NotificationMaxEventSize: -1}, "NotificationHistoryBytes,NotificationMaxEventSize"},
 		"event beyond Redis":          {Config{NotificationMaxEventSize: 512<<20 + 1}, "NotificationMaxEventSize"},
+		"store that cannot wait":      {Config{StoreTimeout: -1}, "StoreTimeout"},
+		"negative near cache":         {Config{StoreNearEntries: -2, StoreNearBytes: -1}, "StoreNearEntries,StoreNearBytes"},
+		"bytes for near entries":      {Config{StoreNearEntries: 1 << 30}, "StoreNearEntries"},
+		"near cache never stale":      {Config{StoreNearMaxStaleness: 9 * time.Millisecond}, "StoreNearMaxStaleness"},
 		"channel prefix with *":       {Config{NotificationChannelPrefix: "a*"}, "NotificationChannelPrefix"},
 		"channel prefix with ?":       {Config{NotificationChannelPrefix: "?"}, "NotificationChannelPrefix"},
 		"channel prefix with [":       {Config{NotificationChannelPrefix: "a[b]"}, "NotificationChannelPrefix"},

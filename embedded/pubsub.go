@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/alicebob/miniredis/v2/server"
@@ -27,6 +28,7 @@ import (
 type pubsub struct {
 	redis   *miniredis.Miniredis // its lock is taken before mu
 	backend *server.Server
+	ahead   time.Duration // by which TIME is ahead; guarded by the lock of redis
 
 	mu    sync.Mutex // guards peers and the sets inside
 	peers map[*server.Peer]*peer
@@ -61,6 +63,10 @@ func (ps *pubsub) handle(c *server.Peer, cmd string, args ...string) bool {
 		}
 		if cmd == "PUBSUB" {
 			return ps.inspect(c, args)
+		}
+		if cmd == "TIME" && len(args) == 0 && ps.ahead != 0 {
+			writeTime(c, ps.ahead)
+			return true
 		}
 		if ms, ok := precise(cmd); ok && len(args) == 1 {
 			return ps.secondsInScript(c, ms, args[0])
@@ -104,6 +110,9 @@ func (ps *pubsub) handle(c *server.Peer, cmd string, args ...string) bool {
 	if ms, ok := precise(cmd); ok && len(args) == 1 {
 		ps.seconds(c, ms, args[0])
 		return true
+	}
+	if cmd == "TIME" && len(args) == 0 {
+		return ps.time(c, p)
 	}
 	return false
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -44,6 +46,8 @@ type Server struct {
 	mu       sync.Mutex     // guards what follows
 	backend  *server.Server // nil until the first connection or Start
 	listener net.Listener   // nil until Start
+	open     map[*conn]struct{}
+	failure  error // why connections are refused, or nil
 	closed   bool
 
 	conns sync.WaitGroup // accept loop and TCP copiers
@@ -54,7 +58,7 @@ type Server struct {
 // and no port is open before Dial or Start is called. To use it in a
 // testing/synctest bubble, call New inside the bubble.
 func New(opts ...Option) *Server {
-	s := &Server{redis: miniredis.NewMiniRedis(), pubsub: newPubsub()}
+	s := &Server{redis: miniredis.NewMiniRedis(), pubsub: newPubsub(), open: make(map[*conn]struct{})}
 	// Without this nothing ever expires.
 	s.redis.ClockTTL(true)
 	for _, opt := range opts {
@@ -119,8 +123,8 @@ func (s *Server) URL() string {
 // network and addr say. It works with and without Start, and inside a
 // testing/synctest bubble. It fits Config.Dialer and the Dialer of go-redis.
 //
-// It fails with ctx's error if ctx has ended, and with an error that matches
-// ErrClosed after Close.
+// It fails with ctx's error if ctx has ended, with an error that matches what Fail was
+// given, and with one that matches ErrClosed after Close.
 func (s *Server) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("embedded: dialing: %w", context.Cause(ctx))
@@ -128,10 +132,31 @@ func (s *Server) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	return s.connect(nil)
 }
 
-// FastForward makes every key that expires do so earlier by d, as if that much
-// time had passed for it. The clock that TIME shows does not move; in a
-// testing/synctest bubble a plain sleep moves both.
-func (s *Server) FastForward(d time.Duration) { s.redis.FastForward(d) }
+// FastForward makes d pass for the server alone: keys expire, and TIME, also in
+// scripts, is later by d from now on. The points in time of EXPIREAT, EXPIRETIME and the
+// like, and the IDs that XADD makes, stay those of this process's clock. In a
+// testing/synctest bubble a plain sleep moves all clocks.
+func (s *Server) FastForward(d time.Duration) {
+	s.redis.Lock() // between two commands
+	s.pubsub.ahead += d
+	s.redis.Unlock()
+	s.redis.FastForward(d)
+}
+
+// Fail makes the server unreachable until Fail(nil): all connections are closed, and
+// Dial fails with an error that matches err. The data stays, and its clock goes on.
+func (s *Server) Fail(err error) {
+	s.mu.Lock()
+	s.failure = err
+	var cut []*conn
+	if err != nil {
+		cut = slices.Collect(maps.Keys(s.open))
+	}
+	s.mu.Unlock()
+	for _, c := range cut { // without the lock, which each close takes
+		_ = c.Close()
+	}
+}
 
 // Close closes the port and all connections and waits until all goroutines of
 // the server have ended. The data is gone. It returns nil; the error is there
@@ -175,14 +200,25 @@ func (s *Server) launch() error {
 func (s *Server) connect(onClose func()) (net.Conn, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	switch {
+	case s.closed:
 		return nil, fmt.Errorf("embedded: dialing: %w", ErrClosed)
+	case s.failure != nil:
+		return nil, fmt.Errorf("embedded: dialing: %w", s.failure)
 	}
 	if err := s.launch(); err != nil {
 		return nil, err
 	}
 	near, far := newPipe()
-	far.onClose = onClose
+	far.onClose = func() {
+		s.mu.Lock()
+		delete(s.open, far)
+		s.mu.Unlock()
+		if onClose != nil {
+			onClose()
+		}
+	}
+	s.open[far] = struct{}{}
 	// Under the lock, so that Close does not overlook the connection.
 	s.backend.ServeConn(far)
 	return near, nil

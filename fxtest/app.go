@@ -22,10 +22,12 @@ type App struct {
 	LockManager  cache.LockManager
 	Locker       cache.Locker // the LockManager; nil if a fake is in its place that is no Locker
 	Notification cache.NotificationSystem
+	Store        *cache.Store
 	Health       *cache.Health
 	Config       *cache.Config
 
-	// Server is where the data is. A second application that is to share it is
+	// Server is where the data is. Its methods Fail and FastForward make all parts
+	// meet what happens to Redis in production. A second application that is to share it is
 	// made of cache.Module and cache.WithConfig(app.Server.Config()).
 	Server *embedded.Server
 
@@ -34,7 +36,8 @@ type App struct {
 	RedisLockManager        *cache.RedisLockManager
 	RedisNotificationSystem *cache.RedisNotificationSystem
 
-	stop func()
+	stop    func()
+	stopped bool // cleanly
 }
 
 // New starts an application made of cache.Module, an embedded server and opts,
@@ -54,13 +57,16 @@ func New(t testing.TB, opts ...fx.Option) *App {
 	t.Helper()
 	a := &App{}
 	app := uberfxtest.New(t, Module(t), fx.Options(opts...), fx.Populate(
-		&a.Redis, &a.LockManager, &a.Notification, &a.Health, &a.Config, &a.Server,
+		&a.Redis, &a.LockManager, &a.Notification, &a.Store, &a.Health, &a.Config, &a.Server,
 		&a.RedisLockManager, &a.RedisNotificationSystem,
 	))
 	t.Cleanup(a.close)
 	a.Locker, _ = a.LockManager.(cache.Locker) // not from the graph, where asking may be an error
 	app.RequireStart()
-	a.stop = sync.OnceFunc(app.RequireStop)
+	a.stop = sync.OnceFunc(func() {
+		app.RequireStop() // ends the test if it fails
+		a.stopped = true
+	})
 	t.Cleanup(a.stop)
 	return a
 }
@@ -71,11 +77,15 @@ func New(t testing.TB, opts ...fx.Option) *App {
 func (a *App) Stop() { a.stop() }
 
 // close closes what Fx leaves open when a hook has used up the time of all: it runs
-// no stop hook of the others then. After a stop there is nothing to do. Whatever it
+// no stop hook of the others then. Whatever it
 // may have to report, the test has failed already.
 func (a *App) close() {
+	if a.stopped {
+		return // what was put into the graph, and is used on, is its owner's to close
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 	defer cancel()
+	_ = a.Store.Close(ctx)
 	_ = a.RedisNotificationSystem.Close()
 	_ = a.RedisLockManager.Close(ctx)
 	_ = a.Redis.Close()

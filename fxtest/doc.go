@@ -28,6 +28,19 @@
 // cache.ReplaceLockManager, for cache.LockManager and cache.Locker alike, and
 // cache.ReplaceNotificationSystem.
 //
+// # A store with faults
+//
+// [NewStore] gives tests of code that takes a *store.Store, a *store.Cache or a *store.State
+// a real one on an embedded server, and does to it what happens in production: time
+// passes, Redis fails, loads fail.
+//
+//	s := cachetest.NewStore(t)
+//	users, err := store.NewCache[User](s.Store, "users")
+//	s.Fail(errors.New("connection refused"))
+//
+// In an application it takes the place of the real one by fx.Replace(s.Store). The server of
+// [New] does the same to all parts: app.Server.Fail and app.Server.FastForward.
+//
 // # Contracts
 //
 // [LockManagerContract], [LockerContract] and [NotificationSystemContract] check an

@@ -161,23 +161,27 @@ func (c *closer) Shutdown(ctx context.Context) error { return c.Close(ctx) }
 func TestStopLeavesHalfOfTheBudgetToOthers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var locks, notifications closer
+		var locks, notifications, store closer
 		c := &connection{}
 		r, _ := redisFor(c, true)
 		var h Hooks
 		AppendRedis(&h, r)
 		AppendLocks(&h, &Locks{Manager: &locks})
 		AppendNotifications(&h, &Notifications{System: &notifications})
+		AppendStore(&h, &Store{Store: &store})
 		require.NoError(t, h.Start(t.Context()))
-		ctx, cancel := context.WithTimeout(t.Context(), 16*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 25*time.Second)
 		defer cancel()
 		began := time.Now()
 
-		require.ErrorIs(t, h.Stop(ctx), context.DeadlineExceeded)
+		err := h.Stop(ctx)
 
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorContains(t, err, "closing the store")
+		assert.Equal(t, 5*time.Second, store.used)
 		assert.Equal(t, 4*time.Second, notifications.used)
-		assert.Equal(t, 3*time.Second, locks.used)
-		assert.Less(t, time.Since(began), 8*time.Second)
+		assert.Equal(t, 3200*time.Millisecond, locks.used)
+		assert.Less(t, time.Since(began), 12500*time.Millisecond)
 		assert.Equal(t, 1, c.closed, "whatever else fails, connections are closed")
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/compozy/cache/internal/redistest"
 	"github.com/compozy/cache/lock"
 	"github.com/compozy/cache/notification"
+	"github.com/compozy/cache/store"
 )
 
 // hangs are deployments whose servers can all be made to hang: they accept
@@ -58,6 +59,7 @@ type instance struct {
 	redis         *client.Redis
 	locks         *lock.RedisLockManager
 	notifications *notification.RedisNotificationSystem
+	store         *store.Store
 }
 
 func newInstance(t *testing.T, cfg *config.Config) instance {
@@ -70,7 +72,9 @@ func newInstance(t *testing.T, cfg *config.Config) instance {
 	require.NoError(t, err)
 	notifications, err := Instance{}.Notifications(env, cfg, r.Value)
 	require.NoError(t, err)
-	i.redis, i.locks, i.notifications = r.Value, locks.Value, notifications.Value
+	values, err := Instance{}.Store(env, cfg, r.Value)
+	require.NoError(t, err)
+	i.redis, i.locks, i.notifications, i.store = r.Value, locks.Value, notifications.Value, values.Value
 	return i
 }
 
@@ -146,12 +150,28 @@ func TestStopHooksGiveUpInTime(t *testing.T) {
 			sub := i.notifications.Subscribe(t.Context(), "workflow:*") // which nobody reads
 			require.NoError(t, i.notifications.PublishWorkflowEvent(t.Context(), &notification.WorkflowEvent{ID: "w", Status: "s"}))
 			require.Eventually(t, func() bool { return len(sub.Messages()) == 1 }, time.Minute, time.Millisecond)
+			users, err := store.NewCache[string](i.store, "users")
+			require.NoError(t, err)
+			loading, loaded := make(chan struct{}), make(chan error, 1)
+			go func() {
+				_, err := users.GetOrLoad(t.Context(), "7", func(ctx context.Context) (string, error) {
+					close(loading)
+					<-ctx.Done()
+					return "", ctx.Err()
+				})
+				loaded <- err
+			}()
+			<-loading
 
 			for _, s := range servers {
 				s.Stop()
 			}
+			deleted := make(chan error, 1)
+			go func() { deleted <- users.Delete(t.Context(), "8") }() // to be repeated from then on
+			require.Error(t, <-deleted)
 
 			require.Error(t, within(t, i.lifecycle.Stop), "neither was the lock released nor the message read")
+			require.ErrorIs(t, <-loaded, store.ErrClosed)
 			require.ErrorIs(t, <-waited, lock.ErrManagerClosed)
 			require.ErrorIs(t, i.redis.HealthCheck(t.Context()), client.ErrClosed)
 		})

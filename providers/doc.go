@@ -8,8 +8,8 @@
 // the environment. It remembers which in a [Source], for the error of a start that fails,
 // and refuses settings that contradict each other ([ErrConflictingOptions]).
 //
-// [Instance.Redis], [Instance.Locks] and [Instance.Notifications] turn the configuration
-// into options of the packages client, lock and notification, append the hooks of package
+// [Instance.Redis], [Instance.Locks], [Instance.Notifications] and [Instance.Store] turn the
+// configuration into options of the packages client, lock, notification and store, append the hooks of package
 // lifecycle, and return a [Part]: the thing made, its health checks and its metrics.
 //
 // In the graph of Fx, what would be ignored, or accepted and fail later, is refused with

@@ -15,6 +15,7 @@ import (
 	"github.com/compozy/cache/health"
 	"github.com/compozy/cache/lock"
 	"github.com/compozy/cache/notification"
+	"github.com/compozy/cache/store"
 )
 
 // Module is the unnamed instance.
@@ -32,20 +33,26 @@ func Module() fx.Option {
 // Named is a further instance, for a second Redis server. All that the unnamed
 // one provides is there under name:"<name>". Its configuration comes from
 // opts, which take WithConfig and WithEnvPrefix, or else from the environment
-// with the upper-case name as prefix: SESSIONS_REDIS_URL for "sessions".
+// with the upper-case name as prefix: SESSIONS_REDIS_URL for "sessions". NewCache and
+// NewState among them are on its Store, and provided under the same name.
 func Named(name string, opts ...fx.Option) fx.Option {
 	if reason := CheckName(name); reason != "" {
 		return fx.Error(fmt.Errorf("%w: Named: the name %s", ErrInvalidOption, reason))
 	}
 	var settings []Setting
+	var parts []fx.Option
 	for _, opt := range opts {
 		o, ok := opt.(Option)
 		if !ok {
-			return fx.Error(fmt.Errorf("%w: Named(%q) takes WithConfig and WithEnvPrefix, not %v",
+			return fx.Error(fmt.Errorf("%w: Named(%q) takes WithConfig, WithEnvPrefix, NewCache and NewState, not %v",
 				ErrInvalidOption, name, opt))
 		}
 		if o.err != nil {
 			return fx.Error(fmt.Errorf("cache: instance %q: %w", name, o.err))
+		}
+		if o.part != nil {
+			parts = append(parts, o.part(Instance{Name: name}))
+			continue
 		}
 		settings = append(settings, o.setting)
 	}
@@ -54,6 +61,7 @@ func Named(name string, opts ...fx.Option) fx.Option {
 		fx.Provide(fx.Annotated{Name: name, Target: useWithConfigInNamedToSetTheConfig(name, settings)}),
 		fx.Provide(fx.Annotated{Group: namesGroup, Target: func() *reader { return &reader{name: name} }}),
 		provideParts(Instance{Name: name}),
+		fx.Options(parts...),
 		fx.Invoke(construct, refuseNamedByValue(Instance{Name: name}, settings), oneNamedWorldOfLocks(Instance{Name: name})),
 	)
 }
@@ -68,7 +76,8 @@ func provideParts(i Instance) fx.Option {
 			inputOf[*config.Config](i), inputOf[*client.Redis](i), inputOf[redis.UniversalClient](i),
 			inputOf[*lock.RedisLockManager](i), inputOf[lock.LockManager](i), inputOf[lock.Locker](i),
 			inputOf[*notification.RedisNotificationSystem](i), inputOf[notification.NotificationSystem](i),
-			newSource, newByValue(i), newRedis(i), newLocks(i), newNotifications(i),
+			inputOf[*store.Store](i),
+			newSource, newByValue(i), newRedis(i), newLocks(i), newNotifications(i), newStore(i),
 			fx.Private,
 		),
 		fx.Provide(
@@ -76,8 +85,10 @@ func provideParts(i Instance) fx.Option {
 			named(useFxReplaceForRedisLockManager), named(useReplaceLockManager),
 			named(useReplaceLockManagerForLocker(i)),
 			named(useFxReplaceForRedisNotificationSystem), named(useReplaceNotificationSystem),
+			named(useFxReplaceForStore),
 		),
 		groups[*client.Redis](), groups[*lock.RedisLockManager](), groups[*notification.RedisNotificationSystem](),
+		groups[*store.Store](),
 	)
 }
 
@@ -89,6 +100,7 @@ type parts struct {
 	Universal     input[redis.UniversalClient]
 	Locks         input[lock.LockManager]
 	Notifications input[notification.NotificationSystem]
+	Store         input[*store.Store] // the last to be made is the first to be stopped
 }
 
 // construct makes the parts, which finds what is nil or cannot work while the
@@ -159,6 +171,8 @@ func useReplaceNotificationSystem(s input[*notification.RedisNotificationSystem]
 	return s.value
 }
 
+func useFxReplaceForStore(p Part[*store.Store]) *store.Store { return p.Value }
+
 // environment is an [Environment] out of the graph.
 type environment struct {
 	fx.In
@@ -193,6 +207,14 @@ func newNotifications(i Instance) any {
 		env environment, cfg input[*config.Config], rdb input[redis.UniversalClient],
 	) (Part[*notification.RedisNotificationSystem], error) {
 		return i.Notifications(env.plain(), cfg.value, rdb.value)
+	}
+}
+
+func newStore(i Instance) any {
+	return func(
+		env environment, cfg input[*config.Config], rdb input[redis.UniversalClient],
+	) (Part[*store.Store], error) {
+		return i.Store(env.plain(), cfg.value, rdb.value)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/compozy/cache/config"
 	"github.com/compozy/cache/internal/redistest"
 	"github.com/compozy/cache/notification"
+	"github.com/compozy/cache/store"
 )
 
 func TestMain(m *testing.M) { redistest.VerifyTestMain(m) }
@@ -82,6 +83,26 @@ func TestNotificationSizes(t *testing.T) {
 	kept := srv.Client(t).XLen(t.Context(), "cache:{notification}:staging::journal").Val()
 	assert.Greater(t, kept, int64(5))
 	assert.Less(t, kept, int64(20))
+}
+
+// What the configuration says about the store reaches it.
+func TestStoreSettings(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	i := newInstance(t, &config.Config{URL: srv.URL(), KeyPrefix: "app:", ReadTimeout: time.Minute, StoreTimeout: time.Hour})
+	i.lifecycle.RequireStart()
+	defer i.lifecycle.RequireStop()
+	users, err := store.NewCache[string](i.store, "users")
+	require.NoError(t, err)
+	require.NoError(t, users.Set(t.Context(), "7", "Ann"))
+	assert.EqualValues(t, 1, srv.Client(t).Exists(t.Context(), "app:v:users:{7}").Val())
+
+	srv.Stop()
+	defer srv.Continue()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second) // more than the default of StoreTimeout
+	defer cancel()
+	_, err = users.Get(ctx, "7")
+	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
 // The words of the configuration are those of package notification, which config does not import.

@@ -38,10 +38,12 @@ type Setting struct {
 }
 
 // Option is an fx.Option that carries its setting along, so that a named
-// instance can take it for itself, or the error that keeps it from being one.
+// instance can take it for itself, or what it provides there, or the error that
+// keeps it from being one.
 type Option struct {
 	fx.Option
 	setting Setting
+	part    func(i Instance) fx.Option // nil for a setting
 	err     error
 }
 

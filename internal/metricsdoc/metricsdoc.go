@@ -16,6 +16,7 @@ import (
 	"github.com/compozy/cache/config"
 	"github.com/compozy/cache/lock"
 	"github.com/compozy/cache/notification"
+	"github.com/compozy/cache/store"
 )
 
 // Mark is the name of the section of the README that holds the list.
@@ -72,7 +73,13 @@ func collectors() ([]prometheus.Collector, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []prometheus.Collector{rdb.Collector(), locks.Collector(), notifications.Collector()}, rdb.Close()
+	values, err := store.New(rdb)
+	if err != nil {
+		return nil, err
+	}
+	return []prometheus.Collector{
+		rdb.Collector(), locks.Collector(), notifications.Collector(), values.Collector(),
+	}, rdb.Close()
 }
 
 // descriptions yields the text of each description of c.

@@ -27,7 +27,7 @@ func TestPackageCommentsListEveryMetric(t *testing.T) {
 	table, err := Table()
 	require.NoError(t, err)
 	var docs strings.Builder
-	for _, p := range []string{"client", "lock", "notification"} {
+	for _, p := range []string{"client", "lock", "notification", "store"} {
 		text, err := os.ReadFile("../../" + p + "/doc.go")
 		require.NoError(t, err)
 		docs.Write(text)

@@ -1,0 +1,411 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/compozy/cache/store/internal/entry"
+	"github.com/compozy/cache/store/internal/lease"
+	"github.com/compozy/cache/store/internal/load"
+	"github.com/compozy/cache/store/internal/server"
+)
+
+// Cache keeps values of type V that can be loaded again, by key. It is safe for concurrent use. Make one with [NewCache].
+//
+// What a call returns is the caller's own, unless V has no pointers that could lead to anything shared, or [WithShared] is
+// given.
+type Cache[V any] struct {
+	core *core // nil if NewCache did not make it
+	name string
+	keys keyspace
+	set  settings
+	// calls are the loads that callers share, refreshes those in the background.
+	calls, refreshes *load.Group[result[V]]
+	near             nearCache // nil for none
+	shares           bool      // callers get the same value
+	counts           counts
+}
+
+// nearCache keeps what was found under keys of Redis in the process. Values are *result[V], which do not change.
+type nearCache interface {
+	// get returns what may be served without asking Redis, and how long ago that was asked.
+	get(key string) (v any, age time.Duration, ok bool)
+	// stale returns what is there, whatever is known of it, and for how long it has not been fresh any more.
+	stale(key string) (v any, age, over time.Duration, ok bool)
+	// begin is called before Redis is asked for a key. What it returns is for put.
+	begin(key string) any
+	// put keeps what Redis has answered, unless the key has changed since begin.
+	put(mark any, key string, v any, size int, fresh time.Duration)
+	// keep keeps what was loaded while Redis did not answer.
+	keep(key string, v any, size int, fresh time.Duration)
+	// remove removes keys, also those that are being read.
+	remove(keys ...string)
+}
+
+// counts are the metrics of one Cache.
+type counts struct {
+	requests       map[Source]prometheus.Counter
+	waits, refused prometheus.Counter
+	oversize       prometheus.Counter
+	seconds        prometheus.Observer
+}
+
+// NewCache makes a Cache on a Store. All processes that use the same name, on the same Redis and with the same key prefix,
+// share the values. The name appears in the names of keys, and as a label of metrics; it may not be empty, that of a State of
+// the Store, or contain control characters or any of :{}*?[]\
+//
+// It returns an error matching ErrInvalidArgument if an argument cannot be used, and ErrClosed after Close of the Store.
+func NewCache[V any](s *Store, name string, opts ...Option) (*Cache[V], error) {
+	if err := s.ready(); err != nil {
+		return nil, err
+	}
+	set := defaults()
+	set.store = s.set
+	if err := set.apply(inCache, opts); err != nil {
+		return nil, err
+	}
+	if set.ttl == 0 {
+		set.ttl = defaultCacheTTL
+	}
+	if err := s.register(name, "Cache"); err != nil {
+		return nil, err
+	}
+	m := &s.metrics.cache
+	c := &Cache[V]{
+		core: s.core, name: name, keys: newKeyspace(set.store.prefix, name, set.group), set: set,
+		calls: new(load.Group[result[V]]), refreshes: new(load.Group[result[V]]),
+		shares: set.cache.sharedValues || isFlat(reflect.TypeFor[V]()),
+		counts: counts{
+			requests: make(map[Source]prometheus.Counter), waits: m.waits.WithLabelValues(name),
+			refused: m.refused.WithLabelValues(name), oversize: s.metrics.oversize.WithLabelValues(name),
+			seconds: m.seconds.WithLabelValues(name),
+		},
+	}
+	for _, source := range []Source{SourceNear, SourceRedis, SourceLoaded, SourceStale, sourceNone, sourceError} {
+		c.counts.requests[source] = m.requests.WithLabelValues(name, string(source))
+	}
+	return c, nil
+}
+
+// isFlat reports whether copies of a value of this type share nothing that can be changed.
+func isFlat(t reflect.Type) bool {
+	if t == reflect.TypeFor[time.Time]() { // which points to a location that nobody changes
+		return true
+	}
+	switch t.Kind() {
+	case reflect.Array:
+		return isFlat(t.Elem())
+	case reflect.Struct:
+		for f := range t.Fields() {
+			if !isFlat(f.Type) {
+				return false
+			}
+		}
+		return true
+	case reflect.Chan, reflect.Func, reflect.Interface, reflect.Map, reflect.Pointer, reflect.Slice, reflect.UnsafePointer:
+		return false
+	default:
+		return true
+	}
+}
+
+// result is what is known of a key. It does not change once others have it.
+type result[V any] struct {
+	// entry is what is stored, or would be: a value, or that there is none. Its version is 0 if it is not stored.
+	entry  entry.Entry
+	age    time.Duration
+	left   time.Duration // for which it is fresh; 0 if that is not known
+	source Source
+	cause  error // why it is returned although it is stale
+	value  *V    // decoded, or as it was loaded
+}
+
+// withCause returns a stale result.
+func (r result[V]) withCause(cause error) result[V] {
+	r.cause, r.source = cause, SourceStale
+	return r
+}
+
+// query is one call of a Cache about one key.
+type query[V any] struct {
+	cache *Cache[V]
+	ctx   context.Context //nolint:containedctx // of the caller, for as long as the call lasts
+	op    string
+	key   string
+	keys  lease.Keys
+	set   settings // with the options of the call
+	span  span
+}
+
+// usable returns why no call with this context can succeed, if that is so.
+func (c *Cache[V]) usable(ctx context.Context) error {
+	switch {
+	case c == nil || c.core == nil:
+		return &ArgumentError{Argument: "Cache", Reason: "is nil or zero; NewCache makes one"}
+	case ctx == nil:
+		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
+	}
+	return nil
+}
+
+// options returns the settings of a call.
+func (c *Cache[V]) options(where scope, opts []Option) (settings, error) {
+	set := c.set
+	if err := set.apply(where, opts); err != nil {
+		return set, err
+	}
+	if set.ttl == 0 {
+		set.ttl = c.set.ttl
+	}
+	return set, nil
+}
+
+// names returns the keys in Redis.
+func (c *Cache[V]) names(key string) lease.Keys {
+	return lease.Keys{Value: c.keys.value(key), Lease: c.keys.lease(key), Codec: c.set.coder.codec.Letter()}
+}
+
+// begin checks the arguments of a call about one key and counts it. If there is no error, end must follow.
+func (c *Cache[V]) begin(ctx context.Context, op, key string, where scope, opts []Option) (*query[V], error) {
+	if err := c.usable(ctx); err != nil {
+		return nil, err
+	}
+	if err := checkKey(key); err != nil {
+		return nil, err
+	}
+	set, err := c.options(where, opts)
+	if err != nil {
+		return nil, err
+	}
+	q := &query[V]{cache: c, op: op, key: key, keys: c.names(key), set: set} // which calls the function of WithGroup
+	if !c.core.gate.enter() {
+		return nil, ErrClosed
+	}
+	q.ctx, q.span = c.core.tracer.start(ctx, op, c.name)
+	return q, nil
+}
+
+// end counts how a call has ended that returns an item.
+func (q *query[V]) end(item Item[V], err error) {
+	q.cache.core.gate.leave()
+	q.span.finish(string(q.cache.count(item, err)), err)
+}
+
+// count counts an item that a call returns.
+func (c *Cache[V]) count(item Item[V], err error) Source {
+	source := item.Source
+	switch {
+	case errors.Is(err, ErrNotFound):
+		source = sourceNone
+	case err != nil:
+		source = sourceError
+	case item.Stale:
+		c.core.metrics.cache.stale.WithLabelValues(c.name, causeOf(item.Cause)).Inc()
+	}
+	c.counts.requests[source].Inc()
+	return source
+}
+
+// Get returns the value of a key, in one round trip. A stale one is returned only if Redis does not answer; [Cache.GetItem]
+// tells.
+//
+// The error matches ErrNotFound if there is no value, or it is known that there is none; ErrCodec if what is there is none of
+// this Cache; ErrTooLarge, ErrUnavailable, ErrClosed, ErrInvalidArgument, or is the error of ctx. Safe for concurrent use.
+func (c *Cache[V]) Get(ctx context.Context, key string) (V, error) {
+	item, err := c.GetItem(ctx, key)
+	return item.Value, err
+}
+
+// GetItem is Get with what is known of the value. If it is known that there is none, the item has the Version and Age of that
+// knowledge, beside an error matching ErrNotFound.
+func (c *Cache[V]) GetItem(ctx context.Context, key string) (item Item[V], err error) {
+	q, err := c.begin(ctx, "get", key, 0, nil)
+	if err != nil {
+		return Item[V]{}, err
+	}
+	defer func() { q.end(item, err) }()
+	if r, ok := q.fromNear(); ok {
+		return c.item(q, r, false)
+	}
+	f := q.look()
+	switch f.state {
+	case found:
+		q.slide(f.result)
+		return c.item(q, f.result, true)
+	case unanswered:
+		if stale, ok := q.staleNear(f.err); ok {
+			return c.item(q, stale, false)
+		}
+		return Item[V]{Key: key}, f.err
+	case broken:
+		return Item[V]{Key: key}, f.err
+	default:
+		return Item[V]{Key: key, Source: SourceRedis}, keyError(q.op, key, ErrNotFound)
+	}
+}
+
+// item makes of a result what a caller gets. own says that nobody else has the value that the result may contain.
+func (c *Cache[V]) item(q *query[V], r result[V], own bool) (Item[V], error) {
+	item := Item[V]{
+		Key: q.key, Version: Version(r.entry.Version), Source: r.source, Age: r.age, Stale: r.cause != nil, Cause: r.cause,
+	}
+	switch {
+	case r.entry.Kind == entry.Absent:
+		return item, keyError(q.op, q.key, ErrNotFound)
+	case r.value != nil && (own || c.shares):
+		item.Value = *r.value
+		return item, nil
+	}
+	coder := c.set.coder
+	if r.source == SourceLoaded {
+		coder.maxSize = largestSize // it may be too large to be stored
+	}
+	if err := coder.decode(&r.entry, &item.Value); err != nil {
+		if errors.Is(err, ErrTooLarge) {
+			c.counts.oversize.Inc()
+		}
+		return Item[V]{Key: q.key}, keyError(q.op, q.key, err)
+	}
+	return item, nil
+}
+
+// String names the Cache for fmt. Safe for concurrent use.
+func (c *Cache[V]) String() string {
+	if c == nil || c.core == nil {
+		return "cache that was never made"
+	}
+	return fmt.Sprintf("cache %q", c.name)
+}
+
+// Format writes String, whatever the verb.
+func (c *Cache[V]) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, c.String()) }
+
+// foundState is what a read has found.
+type foundState uint8
+
+const (
+	missing    foundState = iota
+	found                 // fresh, or fresh knowledge that there is nothing
+	outdated              // past its TTL
+	broken                // something that is none of this Cache
+	unanswered            // Redis has not answered, or the caller's context has ended
+)
+
+// finding is what a read of a key has found.
+type finding[V any] struct {
+	state  foundState
+	result result[V] // of found and outdated
+	err    error     // of broken and unanswered
+	asOf   time.Time // after which this was true
+}
+
+// look reads the key from Redis.
+func (q *query[V]) look() finding[V] {
+	mark, asOf := q.cache.beginNear(q.keys.Value), time.Now()
+	f := q.found(q.cache.core.shared.read(q.ctx, q.keys.Value), mark)
+	f.asOf = asOf
+	return f
+}
+
+// found makes of the content of the key what it means, and keeps it in the near cache.
+func (q *query[V]) found(content server.Content, mark any) finding[V] {
+	switch {
+	case errors.Is(content.Err, entry.ErrForeign):
+		return q.foreign(content.Err)
+	case content.Err != nil:
+		return finding[V]{state: unanswered, err: failure(q.ctx, q.op, q.key, content.Err)}
+	case content.Raw == nil:
+		return finding[V]{}
+	}
+	e, err := entry.Parse(content.Raw)
+	if err == nil && e.Kind != entry.Value && e.Kind != entry.Absent {
+		err = entry.ErrForeign
+	}
+	if err != nil {
+		return q.foreign(err)
+	}
+	left, _ := e.LeftAt(content.Now)
+	f := finding[V]{state: found, result: result[V]{entry: e, age: e.AgeAt(content.Now), left: left, source: SourceRedis}}
+	switch {
+	case !e.FreshAt(content.Now):
+		f.state = outdated
+	case q.cache.shares && e.Kind == entry.Value: // once, for all who wait
+		var v V
+		if err := q.cache.set.coder.decode(&e, &v); err == nil { // otherwise each finds that by itself
+			f.result.value = &v
+		}
+		fallthrough
+	default:
+		q.cache.putNear(mark, q.keys.Value, f.result)
+	}
+	return f
+}
+
+// foreign says that something else is stored under the key.
+func (q *query[V]) foreign(err error) finding[V] {
+	return finding[V]{state: broken, err: keyError(q.op, q.key, codecError{"something else has written it", err})}
+}
+
+// slide makes a value last for its full TTL, if less than half of it is left. It does not matter if it fails: the next reader
+// tries again.
+func (q *query[V]) slide(r result[V]) {
+	if !q.set.sliding || r.entry.Kind != entry.Value || r.left <= 0 || r.left >= q.set.ttl/2 {
+		return
+	}
+	q.cache.core.shared.write(q.ctx, q.keys.Value, func(ctx context.Context) server.Reply {
+		return q.cache.core.server.Touch(ctx, server.Touch{
+			Key: q.keys.Value, Kind: entry.Value, Codec: q.keys.Codec, TTL: q.set.ttl, Least: q.set.ttl / 2, Keep: q.set.cache.stale,
+		})
+	})
+}
+
+// fromNear returns what the near cache has, if that may be served.
+func (q *query[V]) fromNear() (result[V], bool) {
+	if q.cache.near == nil {
+		return result[V]{}, false
+	}
+	v, age, ok := q.cache.near.get(q.keys.Value)
+	kept, _ := v.(*result[V])
+	if !ok || kept == nil {
+		return result[V]{}, false
+	}
+	r := *kept
+	r.age, r.left, r.source = r.age+age, max(r.left-age, 0), SourceNear
+	return r, true
+}
+
+// staleNear returns what the near cache has although it may be stale, if it is no older than WithStale allows.
+func (q *query[V]) staleNear(cause error) (result[V], bool) {
+	if q.cache.near == nil || q.ctx.Err() != nil {
+		return result[V]{}, false
+	}
+	v, age, over, ok := q.cache.near.stale(q.keys.Value)
+	kept, _ := v.(*result[V])
+	if !ok || kept == nil || over > 0 && over > q.set.cache.stale {
+		return result[V]{}, false
+	}
+	r := kept.withCause(cause)
+	r.age += age
+	return r, true
+}
+
+// beginNear returns the mark for putNear.
+func (c *Cache[V]) beginNear(key string) any {
+	if c.near == nil {
+		return nil
+	}
+	return c.near.begin(key)
+}
+
+// putNear keeps what was read.
+func (c *Cache[V]) putNear(mark any, key string, r result[V]) {
+	if c.near != nil && r.left > 0 {
+		c.near.put(mark, key, &r, len(r.entry.Payload), r.left)
+	}
+}

@@ -1,0 +1,106 @@
+package store_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/embedded"
+	"github.com/compozy/cache/store"
+)
+
+// TestEmbeddedCache: everything runs on the in-process server, and in a bubble, where time costs nothing.
+func TestEmbeddedCache(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		server := embedded.New()
+		client := redis.NewClient(&redis.Options{
+			ContextTimeoutEnabled: true, Dialer: server.Dial,
+			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		})
+		var stores []*store.Store
+		for range 2 {
+			s, err := store.New(client)
+			require.NoError(t, err)
+			stores = append(stores, s)
+		}
+		defer func() {
+			for _, s := range stores {
+				require.NoError(t, s.Close(t.Context()))
+			}
+			_ = client.Close()
+			_ = server.Close()
+			time.Sleep(time.Minute) // in a bubble: a client may still be trying to dial in the background
+		}()
+		opts := []store.Option{
+			store.WithTTL(time.Hour), store.WithStale(time.Hour), store.WithNegative(time.Minute), store.WithEarly(0.5),
+		}
+		a, b := newCache[string](t, stores[0], opts...), newCache[string](t, stores[1], opts...)
+		ctx := t.Context()
+
+		loader := newGated[string]()
+		first := async(ctx, a, "k", loader.load)
+		receive(t, loader.began, "the load")
+		second := async(ctx, b, "k", loader.load)
+		time.Sleep(10 * time.Second) // in a bubble: the lease is renewed
+		loader.give("one", nil)
+		for _, ch := range []<-chan outcome[string]{first, second} {
+			out := receive(t, ch, "a value")
+			require.NoError(t, out.err)
+			assert.Equal(t, "one", out.item.Value)
+			assert.Zero(t, out.item.Age)
+		}
+		assert.EqualValues(t, 1, loader.runs.Load())
+
+		time.Sleep(31 * time.Minute) // in a bubble
+		early, _ := loads("two")
+		item, err := b.GetOrLoadItem(ctx, "k", early)
+		require.NoError(t, err)
+		assert.Equal(t, "one", item.Value)
+		assert.Equal(t, 31*time.Minute, item.Age)
+		synctest.Wait()
+		item, err = a.GetItem(ctx, "k")
+		require.NoError(t, err)
+		assert.Equal(t, "two", item.Value)
+
+		time.Sleep(90 * time.Minute) // in a bubble
+		item, err = a.GetOrLoadItem(ctx, "k", func(context.Context) (string, error) { return "", errDatabase })
+		require.NoError(t, err)
+		assert.Equal(t, "two", item.Value)
+		assert.Equal(t, 90*time.Minute, item.Age)
+		require.ErrorIs(t, item.Cause, errDatabase)
+		_, err = b.GetOrLoad(ctx, "k", never, store.WithStale(29*time.Minute))
+		require.ErrorIs(t, err, store.ErrLoad, "what is there is too old for this caller")
+		time.Sleep(time.Second) // in a bubble: the pause is over
+		three, count := loads("three")
+		v, err := b.GetOrLoad(ctx, "k", three)
+		require.NoError(t, err)
+		assert.Equal(t, "three", v)
+		assert.EqualValues(t, 1, count.Load())
+
+		_, err = a.GetOrLoad(ctx, "none", func(context.Context) (string, error) { return "", store.ErrNotFound })
+		require.ErrorIs(t, err, store.ErrNotFound)
+		time.Sleep(59 * time.Second) // in a bubble
+		_, err = b.GetOrLoad(ctx, "none", never)
+		require.ErrorIs(t, err, store.ErrNotFound)
+		time.Sleep(time.Second) // in a bubble
+		v, err = b.GetOrLoad(ctx, "none", three)
+		require.NoError(t, err)
+		assert.Equal(t, "three", v)
+
+		l := &table{rows: map[string]string{"x": "1", "y": "2"}}
+		values, err := a.LoadMany(ctx, []string{"x", "y", "z"}, l.load)
+		require.NoError(t, err)
+		assert.Equal(t, l.rows, values)
+		require.NoError(t, b.Delete(ctx, "x", "y"))
+		values, err = a.GetMany(ctx, []string{"x", "y", "k"})
+		require.NoError(t, err)
+		assert.Equal(t, map[string]string{"k": "three"}, values)
+	})
+}

@@ -1,0 +1,150 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/compozy/cache/internal/arguments"
+)
+
+// What the errors of this package match with errors.Is.
+var (
+	// ErrNotFound means that there is no value. A loader returns it to say so.
+	ErrNotFound = errors.New("store: not found")
+	// ErrExists means that Create has found a value. The error is a [*ConflictError].
+	ErrExists = errors.New("store: exists already")
+	// ErrConflict means that another version is there than the one that a write expected. The error is a
+	// [*ConflictError].
+	ErrConflict = errors.New("store: version conflict")
+	// ErrFenced means that a write with a larger fencing token was there before.
+	ErrFenced = errors.New("store: fenced off")
+	// ErrUncertain means that a write may have been done, or may be done yet: its reply was lost, and what was found
+	// afterwards does not tell. Read to find out, or write again in a way that may happen twice.
+	ErrUncertain = errors.New("store: the write may have been done")
+	// ErrTooLarge means that a value is larger than WithMaxSize allows.
+	ErrTooLarge = errors.New("store: value too large")
+	// ErrCodec means that something is stored under the key that cannot be read as a value of this type, or that a value
+	// cannot be encoded. What is stored stays as it is.
+	ErrCodec = errors.New("store: not a value that can be read or written")
+	// ErrUnavailable means that Redis could not be reached or has refused a command. The error is an
+	// [*UnavailableError].
+	ErrUnavailable = errors.New("store: redis unavailable")
+	// ErrOverloaded means that too many loaders run while Redis does not answer.
+	ErrOverloaded = errors.New("store: too many loads")
+	// ErrLoad means that the loader failed in another process.
+	ErrLoad = errors.New("store: load failed")
+	// ErrLoadTimeout means that the loader took too long.
+	ErrLoadTimeout = errors.New("store: load took too long")
+	// ErrPanic means that the loader panicked, or called runtime.Goexit.
+	ErrPanic = errors.New("store: loader panicked")
+	// ErrClosed means that Close has been called.
+	ErrClosed = errors.New("store: closed")
+	// ErrInvalidArgument means that nothing was sent, as an argument was unusable. The error is an [*ArgumentError].
+	ErrInvalidArgument = arguments.ErrInvalid
+)
+
+// ArgumentError says which argument or option cannot be used, and why. It matches [ErrInvalidArgument]. All packages of
+// this module share it.
+type ArgumentError = arguments.Error
+
+// ConflictError says what a write has found instead of what it expected. It matches [ErrExists] if the write was a
+// Create, and [ErrConflict] otherwise.
+type ConflictError[V any] struct {
+	// Key is what was to be written.
+	Key string
+	// Current is what is there, the zero Item if nothing is.
+	Current Item[V]
+	// Exists says whether anything is.
+	Exists bool
+
+	create bool
+}
+
+// Error implements error. It shows no value.
+func (e *ConflictError[V]) Error() string {
+	switch {
+	case e.create:
+		return fmt.Sprintf("%v: %q in version %d", ErrExists, e.Key, e.Current.Version)
+	case e.Exists:
+		return fmt.Sprintf("%v: %q is in version %d", ErrConflict, e.Key, e.Current.Version)
+	default:
+		return fmt.Sprintf("%v: %q does not exist", ErrConflict, e.Key)
+	}
+}
+
+// Is reports whether target is ErrExists or ErrConflict, whichever applies.
+func (e *ConflictError[V]) Is(target error) bool {
+	if e.create {
+		return target == ErrExists
+	}
+	return target == ErrConflict
+}
+
+// UnavailableError is a failure of Redis or of the way to it. It matches [ErrUnavailable].
+type UnavailableError struct {
+	// Op is what was attempted, such as "get" or "put".
+	Op string
+	// Key is what it was about, "" for no single key.
+	Key string
+	// Err is what the client reported.
+	Err error
+}
+
+// Error implements error.
+func (e *UnavailableError) Error() string {
+	if e.Key == "" {
+		return fmt.Sprintf("%v: %s: %v", ErrUnavailable, e.Op, e.Err)
+	}
+	return fmt.Sprintf("%v: %s %q: %v", ErrUnavailable, e.Op, e.Key, e.Err)
+}
+
+// Is reports whether target is ErrUnavailable.
+func (e *UnavailableError) Is(target error) bool { return target == ErrUnavailable }
+
+// Unwrap returns Err, unless that is a time-out which looks like a context's: network time-outs match
+// context.DeadlineExceeded, and a caller must not take them for the end of the context it passed.
+func (e *UnavailableError) Unwrap() error {
+	if errors.Is(e.Err, context.DeadlineExceeded) || errors.Is(e.Err, context.Canceled) {
+		return nil
+	}
+	return e.Err
+}
+
+// keyError says what happened to a key in which call. err is the sentinel, or what wraps it.
+func keyError(op, key string, err error) error { return fmt.Errorf("%w: %s %q", err, op, key) }
+
+// maxNotice is how much later than its deadline a context may end: those of other packages do as they like.
+const maxNotice = 20 * time.Millisecond
+
+// ended reports whether the caller's context has ended. A connection whose deadline is that of the context may notice a
+// moment earlier.
+func ended(ctx context.Context) bool {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < time.Millisecond {
+		timer := time.NewTimer(maxNotice)
+		defer timer.Stop()
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+	}
+	return ctx.Err() != nil
+}
+
+// contextError describes the end of the caller's context.
+func contextError(ctx context.Context, op, key string) error {
+	err := ctx.Err()
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+		return fmt.Errorf("store: %s %q: %w: %w", op, key, err, cause)
+	}
+	return fmt.Errorf("store: %s %q: %w", op, key, err)
+}
+
+// failure describes a call that Redis did not answer, or that ended with its caller's context.
+func failure(ctx context.Context, op, key string, err error) error {
+	if ended(ctx) {
+		return contextError(ctx, op, key)
+	}
+	return &UnavailableError{Op: op, Key: key, Err: err}
+}

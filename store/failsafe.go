@@ -1,0 +1,164 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/compozy/cache/internal/redisx"
+	"github.com/compozy/cache/store/internal/entry"
+	"github.com/compozy/cache/store/internal/lease"
+	"github.com/compozy/cache/store/internal/load"
+)
+
+const (
+	// keptAlone is how long what was loaded without Redis stays in the near cache.
+	keptAlone = 5 * time.Second
+	// maxMessage is how many bytes of an error other processes get.
+	maxMessage = 200
+)
+
+// alone gets a value while Redis does not answer: from the near cache, however old, or by the loader, of which a limited
+// number runs.
+func (j *job[V]) alone(cause error) load.Outcome[result[V]] {
+	if stale, ok := j.staleNear(cause); ok {
+		return load.Outcome[result[V]]{Value: stale}
+	}
+	release, abandoned, err := j.slot(cause)
+	if err != nil {
+		out := j.failed(err)
+		out.Abandoned = abandoned
+		return out
+	}
+	j.call.Queue(false)
+	began := time.Now()
+	v, err := execute(j.query, func(ctx context.Context) (V, error) {
+		defer release() // later than the time-out, if the loader is
+		return j.loader(ctx)
+	})
+	return j.keepNear(j.plan(v, err, began).outcome)
+}
+
+// slot waits until another loader may run without Redis, and returns what to call when it has ended. abandoned says that
+// nobody waited any more.
+func (j *job[V]) slot(cause error) (release func(), abandoned bool, err error) {
+	s := j.cache.core.shared
+	limit := j.set.cache.hard
+	if soft := j.set.cache.soft; soft > 0 {
+		limit = min(soft, limit)
+	}
+	ctx, cancel := j.limited(limit)
+	defer cancel()
+	j.call.Queue(true)
+	if s.limit.Acquire(ctx, j.call.Deserted()) {
+		return s.limit.Release, false, nil
+	}
+	if ended := context.Cause(ctx); errors.Is(ended, ErrClosed) {
+		return nil, false, ErrClosed
+	} else if ended == nil {
+		abandoned = true
+	}
+	return nil, abandoned, fmt.Errorf("%w: %w", ErrOverloaded, cause)
+}
+
+// keepNear keeps what was loaded without Redis in the near cache for a while. It is good for all who wait: nobody could have
+// replaced it in Redis, and a loader that runs again for each who came late would be the worse evil now.
+func (q *query[V]) keepNear(out load.Outcome[result[V]]) load.Outcome[result[V]] {
+	if q.cache.near != nil && out.Err == nil && out.Value.cause == nil {
+		q.cache.near.keep(q.keys.Value, &out.Value, len(out.Value.entry.Payload), keptAlone)
+	}
+	out.AsOf = time.Time{}
+	return out
+}
+
+// failureOf returns err if it says that Redis has failed, and not what was found there.
+func failureOf(err error) error {
+	if errors.Is(err, entry.ErrForeign) {
+		return nil
+	}
+	return err
+}
+
+// explain makes of the error of a loader what callers of this process get, what others learn, and for how long nobody loads.
+func (j *job[V]) explain(err error) (others lease.Failure, pause time.Duration, own error) {
+	var panicked *load.PanicError
+	switch {
+	case errors.As(err, &panicked):
+		return lease.Failure{Class: lease.Panic}, 0, keyError(j.op, j.key, fmt.Errorf("%w: %w", ErrPanic, err))
+	case errors.Is(err, load.ErrTimeout):
+		return lease.Failure{Class: lease.Timeout}, j.set.cache.pause, keyError(j.op, j.key, fmt.Errorf("%w: %w", ErrLoadTimeout, err))
+	case errors.Is(err, ErrClosed):
+		return lease.Failure{Class: lease.Gone}, 0, err
+	}
+	others = lease.Failure{Class: lease.Load}
+	if j.set.cache.sharedErrors {
+		others.Message = cut(err.Error())
+	}
+	return others, j.set.cache.pause, err
+}
+
+// cut returns at most maxMessage bytes of a text, as valid UTF-8.
+func cut(text string) string {
+	text = strings.ToValidUTF8(text, "\uFFFD")
+	if len(text) <= maxMessage {
+		return text
+	}
+	end := maxMessage
+	for !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end]
+}
+
+// sharedError is the failure of a load in another process, or a moment ago.
+func sharedError(op, key string, f lease.Failure) error {
+	err := ErrLoad
+	switch f.Class {
+	case lease.Timeout:
+		err = fmt.Errorf("%w: %w", ErrLoad, ErrLoadTimeout)
+	case lease.Panic:
+		err = fmt.Errorf("%w: %w", ErrLoad, ErrPanic)
+	default:
+	}
+	if f.Message != "" {
+		return fmt.Errorf("%w: %s", keyError(op, key, err), f.Message)
+	}
+	return keyError(op, key, err)
+}
+
+// causeOf names why a stale value was returned, for metrics.
+func causeOf(err error) string {
+	switch {
+	case errors.Is(err, ErrUnavailable):
+		return "redis"
+	case errors.Is(err, ErrLoadTimeout):
+		return "timeout"
+	case errors.Is(err, ErrPanic):
+		return "panic"
+	default:
+		return "load"
+	}
+}
+
+// outcomeOfLoad names how a load has ended, for metrics.
+func outcomeOfLoad(err error) string {
+	var panicked *load.PanicError
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.Is(err, ErrNotFound):
+		return "not_found"
+	case errors.As(err, &panicked):
+		return "panic"
+	case errors.Is(err, load.ErrTimeout):
+		return "timeout"
+	default:
+		return "error"
+	}
+}
+
+// sleep waits for d, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) error { return redisx.Sleep(ctx, d) }

@@ -1,0 +1,68 @@
+-- What scripts know of entries: the content of a key, as package entry reads it.
+--
+--   cs1 <kind><codec><compression> <version> <until> <fence> <write> <tags>\n<payload>
+--
+-- Numbers are below 2^53, up to which floating point is exact. Scripts look at one key at a time, and write last, so that
+-- a script which fails has changed nothing.
+
+-- clock returns the server's clock in microseconds.
+local function clock()
+  local time = redis.call('TIME')
+  return time[1] * 1000000 + time[2]
+end
+
+local function digits(text)
+  local number = #text <= 16 and tonumber(text)
+  return number and number <= 9007199254740991 and number
+end
+
+-- parse returns what a text says, or nil if it is no entry.
+local function parse(raw)
+  local kind, coding, version, ends, fence, write, tags, start =
+    string.match(raw, '^cs1 ([vasd])([!-~][!-~]) (%d+) (%d+) (%d+) ([!-~]+) ([!-~]+)\n()')
+  if not kind then return nil end
+  local entry = {
+    kind = kind, coding = coding, version = digits(version), ends = digits(ends), fence = digits(fence),
+    write = write, tags = tags, start = start, -- of the payload
+  }
+  if not entry.version or entry.version == 0 or not entry.ends or not entry.fence then return nil end
+  return entry
+end
+
+-- readable reports whether a value is of a codec, or codec is '-', and of a compression that there is.
+local function readable(entry, codec)
+  if entry.kind == 'a' or entry.kind == 'd' then return true end
+  local theirs, compression = string.sub(entry.coding, 1, 1), string.sub(entry.coding, 2)
+  return (codec == '-' or theirs == codec) and (compression == '-' or compression == 's')
+end
+
+-- read_entry returns the entry of a key and its text. The entry is nil if there is none, and false if what is there is
+-- no entry, or one of other kinds than those that are named, or a value that cannot be read with a codec.
+local function read_entry(key, kinds, codec)
+  local raw = redis.pcall('GET', key)
+  if not raw then return nil end
+  if type(raw) == 'table' then
+    if string.find(raw.err, 'WRONGTYPE', 1, true) then return false end
+    error(raw.err, 0)
+  end
+  local entry = parse(raw)
+  if not entry or not string.find(kinds, entry.kind, 1, true) or not readable(entry, codec) then return false end
+  return entry, raw
+end
+
+-- fresh reports whether there is a value at a time, and it is fresh.
+local function fresh(entry, now)
+  return entry and entry.kind ~= 'd' and (entry.ends == 0 or now < entry.ends)
+end
+
+-- write_entry writes an entry, which has all fields but start, and its payload. The key lasts for as long as the value is
+-- fresh, and beyond that for keep milliseconds.
+local function write_entry(key, entry, payload, now, keep)
+  local text = string.format('cs1 %s%s %.0f %.0f %.0f %s %s\n',
+    entry.kind, entry.coding, entry.version, entry.ends, entry.fence, entry.write, entry.tags) .. payload
+  if entry.ends == 0 then
+    redis.call('SET', key, text)
+  else
+    redis.call('SET', key, text, 'PX', string.format('%.0f', math.max(math.ceil((entry.ends - now) / 1000) + keep, 1)))
+  end
+end

@@ -1,0 +1,241 @@
+package load_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/compozy/cache/store/internal/load"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// spawn starts a goroutine of a loader.
+func spawn(f func()) { go f() }
+
+type valueKey struct{}
+
+func TestOneCallPerKey(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var g load.Group[int]
+		var firsts atomic.Int64
+		var all sync.WaitGroup
+		for range 100 {
+			all.Go(func() {
+				m := g.Join("k", time.Now())
+				if m.First {
+					firsts.Add(1)
+					time.Sleep(time.Second) // in a bubble
+					m.Finish(load.Outcome[int]{Value: 7})
+				}
+				<-m.Done()
+				assert.Equal(t, 7, m.Outcome().Value)
+				assert.False(t, m.Repeats())
+			})
+		}
+		all.Wait()
+		assert.EqualValues(t, 1, firsts.Load())
+		assert.True(t, g.Join("k", time.Now()).First, "the next one starts a call of its own")
+		assert.True(t, g.Join("other", time.Now()).First)
+	})
+}
+
+func TestForgottenCallIsNotJoined(t *testing.T) {
+	t.Parallel()
+	var g load.Group[int]
+	before := g.Join("k", time.Now())
+	g.Forget("k")
+	after := g.Join("k", time.Now())
+	require.True(t, after.First)
+	before.Finish(load.Outcome[int]{Value: 1})
+	joined := g.Join("k", time.Now())
+	require.False(t, joined.First, "the end of the former call does not end the later one")
+	after.Finish(load.Outcome[int]{Value: 2})
+	assert.Equal(t, 2, joined.Outcome().Value)
+}
+
+func TestWhoRepeats(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for name, c := range map[string]struct {
+			asOf               bool
+			abandoned          bool
+			first, early, late bool
+		}{
+			"good for all": {false, false, false, false, false},
+			"late":         {true, false, false, false, true},
+			"abandoned":    {false, true, false, true, true},
+		} {
+			var g load.Group[int]
+			first, early := g.Join("k", time.Now()), g.Join("k", time.Now())
+			var out load.Outcome[int]
+			if out.Abandoned = c.abandoned; c.asOf {
+				out.AsOf = time.Now()
+			}
+			time.Sleep(time.Microsecond) // in a bubble
+			late := g.Join("k", time.Now())
+			again := g.Join("k", time.Now().Add(-time.Second))
+			first.Finish(out)
+			first.Finish(load.Outcome[int]{Err: errors.New("too late")})
+			require.NoError(t, first.Outcome().Err)
+			assert.Equal(t, c.first, first.Repeats(), name)
+			assert.Equal(t, c.early, early.Repeats(), name)
+			assert.Equal(t, c.late, late.Repeats(), name)
+			assert.Equal(t, c.abandoned, again.Repeats(), "what counts is when it has come, %s", name)
+		}
+	})
+}
+
+func TestTryStart(t *testing.T) {
+	t.Parallel()
+	var g load.Group[int]
+	c, ok := g.TryStart("k")
+	require.True(t, ok)
+	_, ok = g.TryStart("k")
+	require.False(t, ok)
+	_, ok = c.Fallback()
+	require.False(t, ok)
+	c.Offer(3)
+	fallback, ok := g.Join("k", time.Now()).Fallback()
+	require.True(t, ok)
+	assert.Equal(t, 3, fallback)
+	c.Finish(load.Outcome[int]{})
+	_, ok = g.TryStart("k")
+	require.True(t, ok)
+}
+
+func TestLoaderHasValuesOfItsCallerOnly(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), valueKey{}, "v"), time.Second)
+		cancel()
+		v, err := load.Run(ctx, t.Context(), time.Minute, spawn, func(ctx context.Context) (any, error) {
+			time.Sleep(2 * time.Second) // in a bubble
+			deadline, ok := ctx.Deadline()
+			assert.True(t, ok)
+			assert.Equal(t, 58*time.Second, time.Until(deadline))
+			return ctx.Value(valueKey{}), ctx.Err()
+		})
+		require.NoError(t, err)
+		assert.Equal(t, "v", v)
+	})
+}
+
+func TestLimitOfALoader(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		_, err := load.Run(t.Context(), t.Context(), time.Second, spawn, func(ctx context.Context) (int, error) {
+			<-ctx.Done()
+			return 0, ctx.Err()
+		})
+		require.ErrorIs(t, err, load.ErrTimeout)
+		end := make(chan struct{})
+		_, err = load.Run(t.Context(), t.Context(), time.Second, spawn, func(context.Context) (int, error) {
+			<-end // deaf
+			return 1, nil
+		})
+		require.ErrorIs(t, err, load.ErrTimeout)
+		assert.Equal(t, 2*time.Second, time.Since(start))
+		close(end)
+
+		_, err = load.Run(t.Context(), t.Context(), time.Hour, spawn, func(context.Context) (int, error) {
+			return 0, context.DeadlineExceeded // of something that the loader called
+		})
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.NotErrorIs(t, err, load.ErrTimeout)
+	})
+}
+
+func TestLoaderEndsWithTheStore(t *testing.T) {
+	t.Parallel()
+	errClosed := errors.New("closed")
+	closing, shut := context.WithCancelCause(t.Context())
+	_, err := load.Run(t.Context(), closing, time.Hour, spawn, func(ctx context.Context) (int, error) {
+		shut(errClosed)
+		<-ctx.Done()
+		return 0, errClosed
+	})
+	require.ErrorIs(t, err, errClosed)
+}
+
+func TestPanicAndGoexitAreErrors(t *testing.T) {
+	t.Parallel()
+	cause := errors.New("cause")
+	run := func(f func()) error {
+		_, err := load.Run(t.Context(), t.Context(), time.Hour, spawn, func(context.Context) (int, error) {
+			f()
+			return 1, nil
+		})
+		return err
+	}
+	var panicked *load.PanicError
+	err := run(func() { panic(cause) })
+	require.ErrorAs(t, err, &panicked)
+	require.ErrorIs(t, err, cause)
+	assert.Contains(t, string(panicked.Stack), "load_test.go")
+	require.EqualError(t, run(func() { panic("x") }), "the loader panicked: x")
+	require.EqualError(t, run(runtime.Goexit), "the loader called runtime.Goexit")
+	require.NoError(t, run(func() {}))
+}
+
+func TestLimit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := load.NewLimit(2)
+		require.True(t, l.Acquire(t.Context(), nil))
+		require.True(t, l.Acquire(t.Context(), nil))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.False(t, l.Acquire(ctx, nil))
+		left := make(chan struct{})
+		close(left)
+		require.False(t, l.Acquire(t.Context(), left))
+		go func() {
+			time.Sleep(time.Second) // in a bubble
+			l.Release()
+		}()
+		require.True(t, l.Acquire(t.Context(), nil))
+		assert.Equal(t, 2, l.Running())
+	})
+}
+
+func TestQueuedCallIsDesertedByTheLastWhoLeaves(t *testing.T) {
+	t.Parallel()
+	var g load.Group[int]
+	deserted := func(c *load.Call[int]) bool {
+		select {
+		case <-c.Deserted():
+			return true
+		default:
+			return false
+		}
+	}
+	a, b := g.Join("k", time.Now()), g.Join("k", time.Now())
+	a.Leave()
+	a.Queue(true)
+	assert.True(t, a.Queued())
+	require.False(t, deserted(a.Call))
+	b.Leave()
+	require.True(t, deserted(a.Call))
+	require.True(t, g.Join("k", time.Now()).First, "nobody joins what is not going to load")
+
+	c := g.Join("other", time.Now())
+	c.Leave()
+	require.False(t, deserted(c.Call), "it is not queued")
+	c.Queue(false)
+	require.False(t, deserted(c.Call), "a loader that runs is not held up")
+	c.Queue(true)
+	require.True(t, deserted(c.Call))
+	c.Queue(true)
+}

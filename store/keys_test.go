@@ -1,0 +1,42 @@
+package store
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/compozy/cache/internal/redisx"
+)
+
+// TestKeys: names as the package comment has them; the lease is on the node of its value, and keys do not get mixed up.
+func TestKeys(t *testing.T) {
+	t.Parallel()
+	plain := newKeyspace("cache:", "users", nil)
+	group := newKeyspace("cache:", "users", func(key string) string { return key[:1] })
+	assert.Equal(t, "cache:v:users:{42}", plain.value("42"))
+	assert.Equal(t, "cache:l:users:{42}", plain.lease("42"))
+	assert.Equal(t, "cache:v:users:{4}:42", group.value("42"))
+	assert.Equal(t, "cache:l:users:{4}:42", group.lease("42"))
+	names := make(map[string]string)
+	for _, key := range []string{"a", "{", "}", "{}", "{a}", "a}b", "}a", "%", "%%", "%}", "%a", "}:", "x}:y", "\xff"} {
+		for _, k := range []keyspace{plain, group} {
+			for _, name := range []string{k.value(key), k.lease(key)} {
+				assert.NotContains(t, names, name)
+				names[name] = key
+			}
+			got, ok := k.key(k.value(key))
+			assert.True(t, ok)
+			assert.Equal(t, key, got)
+		}
+		assert.Contains(t, plain.value(key), redisx.HashTag(key))
+	}
+	for _, name := range []string{
+		"", "cache:v:users:", "cache:v:users:a", "cache:v:users:{a", "cache:v:users:{}", "cache:v:users:{%}",
+		"cache:v:users:{}a}", "cache:v:usersx:{a}", "cache:l:users:{a}", "cache:v:users:{b}:a", "cache:v:users:{a}:",
+	} {
+		for _, k := range []keyspace{plain, group} {
+			key, ok := k.key(name)
+			assert.False(t, ok, "%q %q", name, key)
+		}
+	}
+}

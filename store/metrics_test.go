@@ -1,0 +1,105 @@
+package store_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/codes"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/store"
+)
+
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := newClient(t, server.Addr())
+	s, other := newStore(t, client, store.WithName("main")), newStore(t, client, store.WithName("other"))
+	registry := prometheus.NewPedanticRegistry()
+	require.NoError(t, registry.Register(s.Collector()))
+	require.NoError(t, registry.Register(other.Collector()))
+	st := newState[string](t, s, store.WithMaxSize(100))
+	ctx := t.Context()
+	_, _ = st.Get(ctx, "k")
+	version := put(t, st, "k", "a", store.WithFence(5))
+	put(t, st, "k", "b")
+	_, _ = st.Create(ctx, "k", "c")
+	_, _ = st.Put(ctx, "k", "c", store.IfVersion(version))
+	_, _ = st.Put(ctx, "k", "c", store.WithFence(4))
+	_, _ = st.Put(ctx, "k", strings.Repeat("x", 100))
+	conflicts := 0
+	_, err := st.Update(ctx, "k", func(*string) error {
+		if conflicts++; conflicts == 1 {
+			put(t, st, "k", "d")
+		}
+		return nil
+	})
+	require.NoError(t, err)
+	assert.Len(t, list(t, st, ""), 1)
+	require.NoError(t, st.Touch(ctx, "k", time.Hour))
+	require.NoError(t, st.Delete(ctx, "k"))
+	require.NoError(t, client.Set(ctx, redisKey("k"), "x", 0).Err())
+	_, _ = st.Get(ctx, "k")
+	assert.NoError(t, testutil.GatherAndCompare(registry, strings.NewReader(`
+# HELP cache_store_conflicts_total Writes that found another version, repetitions within Update included.
+# TYPE cache_store_conflicts_total counter
+cache_store_conflicts_total{cache="main",name="things"} 3
+# HELP cache_store_oversize_total Values that were too large to be stored or read.
+# TYPE cache_store_oversize_total counter
+cache_store_oversize_total{cache="main",name="things"} 1
+# HELP cache_store_state_calls_total Calls of States, by what they do and how they ended.
+# TYPE cache_store_state_calls_total counter
+cache_store_state_calls_total{cache="main",name="things",op="create",outcome="conflict"} 1
+cache_store_state_calls_total{cache="main",name="things",op="delete",outcome="ok"} 1
+cache_store_state_calls_total{cache="main",name="things",op="get",outcome="codec"} 1
+cache_store_state_calls_total{cache="main",name="things",op="get",outcome="not_found"} 1
+cache_store_state_calls_total{cache="main",name="things",op="list",outcome="ok"} 1
+cache_store_state_calls_total{cache="main",name="things",op="put",outcome="conflict"} 1
+cache_store_state_calls_total{cache="main",name="things",op="put",outcome="fenced"} 1
+cache_store_state_calls_total{cache="main",name="things",op="put",outcome="ok"} 3
+cache_store_state_calls_total{cache="main",name="things",op="put",outcome="too_large"} 1
+cache_store_state_calls_total{cache="main",name="things",op="touch",outcome="ok"} 1
+cache_store_state_calls_total{cache="main",name="things",op="update",outcome="ok"} 1
+`), "cache_store_conflicts_total", "cache_store_oversize_total", "cache_store_state_calls_total"))
+}
+
+func TestSpans(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	spans := tracetest.NewSpanRecorder()
+	tp := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans))
+	st := newState[string](t, newStore(t, newClient(t, server.Addr()), store.WithTracerProvider(tp)))
+	ctx := t.Context()
+	_, _ = st.Get(ctx, "secret key")
+	put(t, st, "secret key", "hunter2")
+	_, _ = st.Create(ctx, "secret key", "hunter2")
+	list(t, st, "")
+	canceled, cancel := context.WithCancel(ctx)
+	cancel()
+	_, _ = st.Get(canceled, "secret key")
+	want := []string{"store.get not_found", "store.put ok", "store.create conflict", "store.list ok", "store.get canceled"}
+	ended := spans.Ended()
+	require.Len(t, ended, len(want))
+	for i, s := range ended {
+		outcome, values := "", ""
+		for _, a := range s.Attributes() {
+			if a.Key == "store.outcome" {
+				outcome = a.Value.AsString()
+			}
+			values += a.Value.String()
+		}
+		assert.Equal(t, want[i], s.Name()+" "+outcome)
+		assert.Contains(t, values, name)
+		assert.NotContains(t, values, "secret")
+		assert.NotContains(t, values, "hunter2")
+		assert.Equal(t, codes.Unset, s.Status().Code)
+	}
+}

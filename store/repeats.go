@@ -1,0 +1,119 @@
+package store
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/compozy/cache/internal/redisx"
+	"github.com/compozy/cache/store/internal/lease"
+	"github.com/compozy/cache/store/internal/server"
+)
+
+const (
+	// maxRepeats is how many keys are remembered whose delete failed.
+	maxRepeats = 10_000
+	// minRepeatDelay and maxRepeatDelay bound the pause before they are tried again.
+	minRepeatDelay = 100 * time.Millisecond
+	maxRepeatDelay = time.Second
+	// parallelDeletes is how many deletes are sent together.
+	parallelDeletes = 100
+)
+
+// repeats has the keys whose values are known to be wrong and could not be deleted. It tries until it succeeds.
+type repeats struct {
+	shared *shared
+	log    *zap.Logger
+	full   redisx.Repeated
+
+	mu      sync.Mutex // guards what follows
+	keys    map[string]lease.Keys
+	running bool
+}
+
+func newRepeats(s *shared, log *zap.Logger) *repeats {
+	return &repeats{shared: s, log: log, keys: make(map[string]lease.Keys)}
+}
+
+// add has a key deleted later.
+func (r *repeats) add(k lease.Keys) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, known := r.keys[k.Value]; !known && len(r.keys) >= maxRepeats {
+		r.full.Log(r.log, zap.WarnLevel, "store: so many deletes have failed that some are not repeated, "+
+			"and old values stay until their TTL ends")
+		return
+	}
+	r.keys[k.Value] = k
+	if !r.running {
+		r.running = true
+		r.shared.helpers.spawn(r.run)
+	}
+}
+
+// remove takes note that a key was written or deleted after all.
+func (r *repeats) remove(k lease.Keys) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.keys, k.Value)
+}
+
+// count returns how many keys wait.
+func (r *repeats) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.keys)
+}
+
+// run deletes keys until there are none.
+func (r *repeats) run() {
+	ctx := redisx.Background(r.shared.helpers.closing)
+	for failures := 1; ; failures++ {
+		if redisx.Sleep(ctx, redisx.Backoff(failures, minRepeatDelay, maxRepeatDelay)) != nil {
+			return // the store is closed
+		}
+		left := r.all()
+		if left == nil {
+			return
+		}
+		for part := range slices.Chunk(left, parallelDeletes) {
+			if !r.try(ctx, part) {
+				break
+			}
+			failures = 0
+		}
+	}
+}
+
+// all returns what is to be deleted; if that is nothing, no goroutine is counted any more.
+func (r *repeats) all() []lease.Keys {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.running = len(r.keys) > 0
+	var keys []lease.Keys
+	for _, k := range r.keys {
+		keys = append(keys, k)
+	}
+	return keys
+}
+
+// try deletes some keys. It reports false if Redis did not answer for one.
+func (r *repeats) try(ctx context.Context, keys []lease.Keys) bool {
+	answers := make([]bool, len(keys))
+	var all sync.WaitGroup
+	for i, k := range keys {
+		all.Go(func() {
+			switch r.shared.drop(ctx, k).Outcome {
+			case server.Failed, server.Uncertain:
+			default:
+				answers[i] = true
+				r.remove(k)
+			}
+		})
+	}
+	all.Wait()
+	return !slices.Contains(answers, false)
+}
