@@ -39,7 +39,7 @@ func TestTwoProcessesShareARun(t *testing.T) {
 
 	assert.Equal(t, 0, a.wait())
 	assert.Equal(t, 0, b.wait())
-	workers := requireRanOnce(t, openStore(rdb, "shared"), heard, workflows)
+	workers := requireRanOnce(t, openStore(t, rdb, "shared"), heard, workflows)
 	processes := make(map[string]bool)
 	for w := range workers {
 		processes[processOf(w)] = true
@@ -56,7 +56,7 @@ func TestKilledProcessLeavesItsWorkflowsToTheOther(t *testing.T) {
 	const workflows = 24
 	server := redistest.Start(t)
 	rdb := server.Client(t)
-	store := openStore(rdb, "killed")
+	store := openStore(t, rdb, "killed")
 	heard := listen(t, rdb, "killed")
 
 	victim := launch(t, server.URL(), batch("killed", "victim", workflows, "-step", "200ms")...)
@@ -91,7 +91,7 @@ func TestSleepingProcessDoesNotRunAnythingTwice(t *testing.T) {
 	const workflows = 12
 	server := redistest.Start(t)
 	rdb := server.Client(t)
-	store := openStore(rdb, "asleep")
+	store := openStore(t, rdb, "asleep")
 	heard := listen(t, rdb, "asleep")
 
 	sleeper := launch(t, server.URL(), batch("asleep", "sleeper", workflows, "-step", "150ms")...)
@@ -116,7 +116,7 @@ func TestExitCodeWhenAWorkflowIsLost(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	rdb := server.Client(t)
-	store := openStore(rdb, "lost")
+	store := openStore(t, rdb, "lost")
 	p := launch(t, server.URL(), batch("lost", "p", 8, "-workers", "2")...)
 
 	var gone string
@@ -124,7 +124,7 @@ func TestExitCodeWhenAWorkflowIsLost(t *testing.T) {
 		for n := range 8 {
 			if w, err := store.Load(t.Context(), store.ID(n+1)); err == nil && w.Status == Waiting {
 				gone = w.ID
-				return rdb.Del(t.Context(), store.stateKey(gone)).Err() == nil
+				return store.states.Delete(t.Context(), store.stateKey(gone)) == nil
 			}
 		}
 		return false
@@ -138,7 +138,7 @@ func TestExitCodeWhenAWorkflowStopsForGood(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	rdb := server.Client(t)
-	store := openStore(rdb, "stuck")
+	store := openStore(t, rdb, "stuck")
 	// Somebody holds its lock and never lets go.
 	require.NoError(t, store.Submit(t.Context(), store.ID(1)))
 	hold(t, server, store.Resource(store.ID(1)))
@@ -153,7 +153,7 @@ func TestExitCodeWhenAWorkflowRanTwice(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	rdb := server.Client(t)
-	store := openStore(rdb, "twice")
+	store := openStore(t, rdb, "twice")
 	// A fact that no process of this run has put there: a step was done before the run began.
 	id := store.ID(2)
 	require.NoError(t, store.Note(t.Context(), factDone, "stranger/1", 1, newWorkflow("twice", id, time.Now())))

@@ -30,15 +30,11 @@ func (v Verdict) OK() bool { return len(v.Problems) == 0 }
 func audit(ctx context.Context, s *Store, books *Books, ids []string) (Verdict, error) {
 	v := Verdict{Total: len(ids), Gaps: books.Gaps()}
 	for _, id := range ids {
-		w, err := s.Load(ctx, id)
+		w, facts, err := s.Ledger(ctx, id)
 		if errors.Is(err, errVanished) {
 			v.problem(id, "lost: its state is not in Redis")
 			continue
 		}
-		if err != nil {
-			return v, err
-		}
-		facts, err := s.Ledger(ctx, id)
 		if err != nil {
 			return v, err
 		}
@@ -86,6 +82,11 @@ func (v *Verdict) judge(w Workflow, facts []Fact, books *Books) {
 			v.problem(w.ID, "ran twice: step %q was done %d times", name, times)
 		case times == 0 && n < want:
 			v.problem(w.ID, "lost: step %q counts as done, but nobody did it", name)
+		}
+	}
+	for _, f := range facts {
+		if f.accepted() && !f.in(w.Facts) {
+			v.problem(w.ID, "ran twice: %s (token %d) %s step %d, which the state does not know", f.Worker, f.Token, f.What, f.Step+1)
 		}
 	}
 	if !slices.IsSorted(order) {

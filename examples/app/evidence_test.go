@@ -16,6 +16,7 @@ import (
 
 	"github.com/compozy/cache"
 	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/store"
 )
 
 // witness hears all events, without the code under test: with a plain go-redis subscription.
@@ -70,12 +71,9 @@ func requireRanOnce(t *testing.T, s *Store, w *witness, workflows int) map[strin
 	workers := make(map[string]bool)
 	for n := range workflows {
 		id := s.ID(n + 1)
-		state, err := s.Load(t.Context(), id)
+		state, facts, err := s.Ledger(t.Context(), id)
 		require.NoError(t, err, id)
 		require.Equal(t, Done, state.Status, id)
-
-		facts, err := s.Ledger(t.Context(), id)
-		require.NoError(t, err, id)
 		var done []int
 		var token int64
 		for _, f := range facts {
@@ -103,8 +101,16 @@ func requireRanOnce(t *testing.T, s *Store, w *witness, workflows int) map[strin
 	return workers
 }
 
-// openStore is the store as a bystander sees it.
-func openStore(rdb *redis.Client, run string) *Store { return NewStore(rdb, Options{Run: run}) }
+// openStore is the store as a bystander sees it, made without Fx.
+func openStore(t *testing.T, rdb *redis.Client, run string, opts ...store.Option) *Store {
+	t.Helper()
+	kept, err := store.New(rdb, opts...)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, kept.Close(context.WithoutCancel(t.Context()))) })
+	states, err := store.NewState[Workflow](kept, "workflows", store.WithTTL(keep))
+	require.NoError(t, err)
+	return NewStore(states, rdb, Options{Run: run})
+}
 
 // begunBy returns a workflow that a worker of that process has begun and nobody has finished, or "".
 func begunBy(ctx context.Context, s *Store, name string, workflows int) (string, error) {

@@ -16,8 +16,9 @@
 //
 // The lock keeps two workers from working on the same workflow. A lock can be lost, though: a process may stand still
 // until the lock has expired and another has it. Therefore every change of a workflow's state is accepted only from
-// the holder of the newest fencing token (commit.lua), and only if the state is still the one that this worker saw.
-// What was accepted, begun or refused is appended to a ledger, in Redis, from which the verdict is found (audit.go).
+// the holder of the newest fencing token, and only if the state is still in the version that this worker saw (Commit in
+// store.go). What was accepted, begun or refused is kept in a ledger, in Redis, from which the verdict is found (ledger.go,
+// audit.go).
 //
 // An event is published after the change that it tells of. A worker that dies in between leaves the event in the
 // outbox of the state; whoever takes over publishes it, perhaps for the second time. Events are numbered within their
@@ -25,8 +26,9 @@
 //
 // # Where to look
 //
-// workflow.go is the state machine, store.go what stands in Redis, worker.go who does the work, watcher.go, books.go
-// and board.go what is seen of it, audit.go and report.go how it ends, server.go the page. wiring.go puts it together.
+// workflow.go is the state machine, store.go how its states are kept in Redis, ledger.go and todo.go what else is there,
+// worker.go who does the work, watcher.go, books.go and board.go what is seen of it, audit.go and report.go how it ends,
+// server.go the page. wiring.go puts it together.
 package main
 
 import (

@@ -12,12 +12,14 @@ import (
 	"github.com/compozy/cache/health"
 )
 
-// wiring is the whole application. cache.Module gives it Redis, locks, notifications and health; the rest is its own.
+// wiring is the whole application. cache.Module gives it Redis, locks, notifications and health, NewState the
+// states of its workflows; the rest is its own.
 func wiring(o Options, c *Console, cfg *cache.Config, exit *Exit) fx.Option {
 	return fx.Options(
 		cache.Module,
 		cache.WithConfig(cfg),
 		cache.RegisterMetrics,
+		cache.NewState[Workflow]("workflows", cache.WithTTL(keep)),
 
 		fx.Supply(o, c, exit),
 		fx.Provide(

@@ -214,13 +214,14 @@ func (p *Pool) step(ctx context.Context, w Workflow) (Workflow, error) {
 
 // change makes next the state of the workflow, if it still may, and tells everybody.
 func (p *Pool) change(ctx context.Context, old, next Workflow, fact string) (Workflow, error) {
-	if err := p.store.Commit(ctx, old, next, fact); err != nil {
+	stored, err := p.store.Commit(ctx, old, next, fact)
+	if err != nil {
 		if errors.Is(err, errFencedOff) {
 			p.tally.Refused.Add(1)
 		}
 		return old, err
 	}
-	return next, p.tell(ctx, next)
+	return stored, p.tell(ctx, stored)
 }
 
 // tell publishes the events that say how the state came about.

@@ -35,7 +35,7 @@ func newBundle(t *testing.T, o Options) bundle {
 func (b bundle) begun(t *testing.T) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		facts, err := b.store.Ledger(t.Context(), b.id)
+		_, facts, err := b.store.Ledger(t.Context(), b.id)
 		return err == nil && len(facts) > 0 && facts[len(facts)-1].What == factBegun
 	}, patience, time.Millisecond)
 }
@@ -124,10 +124,11 @@ func TestWhatADeadWorkerDidNotTellIsTold(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t, Options{Name: "heir"})
 	w := b.state(t)
-	require.NoError(t, b.store.Commit(t.Context(), w, w.Claim("dead/1", 1, time.Now()), factClaimed))
-	for w = b.state(t); w.Status != Done; w = b.state(t) {
-		require.NoError(t, b.store.Commit(t.Context(), w, w.Succeed(time.Now()), factDone))
+	w = commit(t, b.store, w, w.Claim("dead/1", 1, time.Now()), factClaimed)
+	for w.Status != Done {
+		w = commit(t, b.store, w, w.Succeed(time.Now()), factDone)
 	}
+	w = b.state(t)
 
 	did, err := b.next(t.Context(), "heir/1")
 
@@ -172,7 +173,7 @@ func TestFailedPublishLeavesTheWorkflowToOthers(t *testing.T) {
 func TestVanishedWorkflowIsTriedOnce(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t, Options{})
-	require.NoError(t, b.store.rdb.Del(t.Context(), b.store.stateKey(b.id)).Err())
+	require.NoError(t, b.store.states.Delete(t.Context(), b.store.stateKey(b.id)))
 
 	_, err := b.next(t.Context(), "a/1")
 

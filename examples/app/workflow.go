@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"hash/fnv"
 	"time"
+
+	"github.com/compozy/cache"
 )
 
 // Status is where a workflow stands.
@@ -65,6 +67,11 @@ type Workflow struct {
 	Retries   int       `json:"retries"`
 	Takeovers int       `json:"takeovers"` // how often another worker had to finish what one began
 	UpdatedAt time.Time `json:"updated_at"`
+	// Facts are the history of this state: what the store accepted, from the first claim on.
+	Facts []Fact `json:"facts,omitempty"`
+
+	// version is that of this state in Redis, or else of the one there from which it was made.
+	version cache.Version
 }
 
 // newWorkflow returns a workflow that nobody has begun.
