@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"io"
+	"log/slog"
 	"time"
 )
 
@@ -25,7 +26,8 @@ const (
 	SourceStale Source = "stale"
 )
 
-// Item is a value and what is known of it. It is never printed with its value.
+// Item is a value and what is known of it. Packages fmt and log/slog print it without its value; encoding/json writes all
+// of it.
 type Item[V any] struct {
 	// Key is the key.
 	Key string
@@ -57,3 +59,6 @@ func (i Item[V]) String() string {
 
 // Format writes String, whatever the verb.
 func (i Item[V]) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, i.String()) }
+
+// LogValue implements [slog.LogValuer] with String.
+func (i Item[V]) LogValue() slog.Value { return slog.StringValue(i.String()) }
