@@ -43,6 +43,7 @@ func (st *State[V]) List(ctx context.Context, prefix string) iter.Seq2[Item[V], 
 			st.core.metrics.stateCalls.WithLabelValues(st.name, "list", outcome).Inc()
 			end.finish(outcome, l.failed)
 		}()
+		l.failed = errPanicked
 		if l.failed = l.run(); l.failed != nil {
 			l.entered = false
 			st.core.gate.leave()

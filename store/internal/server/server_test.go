@@ -66,7 +66,7 @@ func TestValuesOfACache(t *testing.T) {
 	e, err := entry.Parse(content.Raw)
 	require.NoError(t, err)
 	assert.Equal(t, entry.Entry{
-		Kind: entry.Value, Codec: 'j', Compression: '-', Version: reply.Version, Until: reply.Now + time.Hour.Microseconds(),
+		Kind: entry.Value, Codec: 'j', Compression: '-', Version: reply.Version, Until: reply.Now + time.Hour.Microseconds(), TTL: time.Hour,
 		Write: p.Write, Tags: "a=1", Payload: []byte("1"),
 	}, e)
 	assert.InDelta(t, 61*60, c.TTL(ctx, "k").Val().Seconds(), 2, "beyond its TTL, for when nothing better is there")
@@ -76,8 +76,8 @@ func TestValuesOfACache(t *testing.T) {
 	require.Equal(t, server.Written, r.Put(ctx, absent).Outcome)
 	require.Equal(t, server.Written, r.Put(ctx, put()).Outcome)
 
-	require.Equal(t, server.Enough, r.Touch(ctx, server.Touch{Key: "k", Kind: entry.Value, Codec: 'j', TTL: 2 * time.Hour, Least: time.Minute}).Outcome)
-	require.Equal(t, server.Written, r.Touch(ctx, server.Touch{Key: "k", Kind: entry.Value, Codec: 'j', TTL: 2 * time.Hour, Least: 2 * time.Hour}).Outcome)
+	require.Equal(t, server.Enough, r.Touch(ctx, server.Touch{Key: "k", Kind: entry.Value, Codec: 'j', TTL: server.KeepTTL}).Outcome)
+	require.Equal(t, server.Written, r.Touch(ctx, server.Touch{Key: "k", Kind: entry.Value, Codec: 'j', TTL: 2 * time.Hour}).Outcome)
 	require.Equal(t, server.NotFound, r.Touch(ctx, server.Touch{Key: "none", Kind: entry.Value, Codec: 'j'}).Outcome)
 
 	require.NoError(t, c.Set(ctx, "lease:k", "token", 0).Err())
