@@ -3,7 +3,6 @@ package store
 import (
 	"fmt"
 	"io"
-	"log/slog"
 	"time"
 )
 
@@ -26,8 +25,8 @@ const (
 	SourceStale Source = "stale"
 )
 
-// Item is a value and what is known of it. Packages fmt and log/slog print it without its value; encoding/json writes all
-// of it.
+// Item is a value and what is known of it. Package fmt prints it without its value, and so does zap. Package encoding/json,
+// and whatever logs by means of that, writes all of it.
 type Item[V any] struct {
 	// Key is the key.
 	Key string
@@ -59,6 +58,3 @@ func (i Item[V]) String() string {
 
 // Format writes String, whatever the verb.
 func (i Item[V]) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, i.String()) }
-
-// LogValue implements [slog.LogValuer] with String.
-func (i Item[V]) LogValue() slog.Value { return slog.StringValue(i.String()) }

@@ -65,7 +65,13 @@ func TestGroupsDoNotShareKeys(t *testing.T) {
 // TestForeignNamesAndPanickingGroups: such names are no keys of ours.
 func TestForeignNamesAndPanickingGroups(t *testing.T) {
 	t.Parallel()
-	k := newKeyspace("cache:", "users", func(key string) string { return key[:strings.Index(key, "/")] })
+	k := newKeyspace("cache:", "users", func(key string) string {
+		tenant, _, ok := strings.Cut(key, "/")
+		if !ok {
+			panic("no tenant")
+		}
+		return tenant
+	})
 	key, ok := k.key("cache:v:users:{tenant}:tenant/1")
 	assert.True(t, ok)
 	assert.Equal(t, "tenant/1", key)

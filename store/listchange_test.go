@@ -33,10 +33,12 @@ func TestListNoticesAnotherProcess(t *testing.T) {
 	t.Parallel()
 	for name, start := range map[string]func(t *testing.T) (c redis.UniversalClient, change func(key string)){
 		"restart": func(t *testing.T) (redis.UniversalClient, func(string)) {
+			t.Helper()
 			server := redistest.Start(t, redistest.WithPersistence())
 			return newClient(t, server.Addr()), func(string) { server.Restart() }
 		},
 		"failover": func(t *testing.T) (redis.UniversalClient, func(string)) {
+			t.Helper()
 			sentinel := redistest.StartSentinel(t)
 			c := redis.NewFailoverClient(&redis.FailoverOptions{
 				MasterName: sentinel.MasterName(), SentinelAddrs: sentinel.Addrs(), ContextTimeoutEnabled: true,
@@ -44,6 +46,7 @@ func TestListNoticesAnotherProcess(t *testing.T) {
 			return c, func(string) { sentinel.Failover(t) }
 		},
 		"restart in a cluster": func(t *testing.T) (redis.UniversalClient, func(string)) {
+			t.Helper()
 			cluster := redistest.StartCluster(t, 3, redistest.WithPersistence())
 			c := redis.NewClusterClient(&redis.ClusterOptions{Addrs: cluster.Addrs(), ContextTimeoutEnabled: true})
 			return c, func(key string) { cluster.MasterOf(t, key).Restart() }

@@ -48,6 +48,9 @@ func Pipeline(
 	for _, indexes := range groups {
 		all.Go(func() {
 			for part := range slices.Chunk(indexes, pipelineSize) {
+				if ctx.Err() != nil {
+					return
+				}
 				sent, err := sendPart(ctx, client, spawn, list, part)
 				if err != nil {
 					panics <- err
@@ -83,9 +86,6 @@ func byMaster(client redis.UniversalClient, list []Keyed) map[string][]int {
 func sendPart(
 	ctx context.Context, client redis.UniversalClient, spawn func(func()), list []Keyed, part []int,
 ) (bool, error) {
-	if ctx.Err() != nil {
-		return false, nil
-	}
 	cmds := make([]redis.Cmder, len(part))
 	for i, index := range part {
 		cmds[i] = list[index].Cmd
