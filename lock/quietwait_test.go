@@ -39,13 +39,21 @@ func queued(t *testing.T, servers []*redistest.Server, count int, newManager fun
 	}
 }
 
-// asked returns how often a server was asked for something within some seconds.
-func asked(t *testing.T, server *redistest.Server) int64 {
+// requireQuiet returns when the server is asked less often in some seconds than there are waiters, once these have heard of
+// what has changed: on a busy machine that may take a while.
+func requireQuiet(t *testing.T, server *redistest.Server, waiters int64) {
 	t.Helper()
-	server.ResetCommands(t)
-	hold(5 * time.Second)
-	commands := server.Commands(t)
-	return commands["evalsha"] + commands["eval"]
+	var counts []int64
+	for range 5 {
+		server.ResetCommands(t)
+		hold(5 * time.Second)
+		commands := server.Commands(t)
+		counts = append(counts, commands["evalsha"]+commands["eval"])
+		if counts[len(counts)-1] < waiters {
+			return
+		}
+	}
+	require.Fail(t, "they do not stop asking", "%v", counts)
 }
 
 // TestWaitersAreQuietWithAMasterDown: a majority lets them know of a release. Only one of them asks at a time.
@@ -58,7 +66,7 @@ func TestWaitersAreQuietWithAMasterDown(t *testing.T) {
 	queued(t, servers, waiters, newManager, lock.WithLogger(zap.New(core)))
 	deaf := func() int { return logs.FilterMessageSnippet("cannot hear").Len() }
 	servers[2].Kill()
-	assert.Less(t, asked(t, servers[0]), int64(waiters))
+	requireQuiet(t, servers[0], waiters)
 	assert.Zero(t, deaf())
 	servers[1].Kill()
 	require.Eventually(t, func() bool { return deaf() == waiters }, patience, tick, "there is no majority to hear of")
@@ -78,7 +86,6 @@ func TestWaitersAreQuietWhereAMasterLacksTheLock(t *testing.T) {
 	require.NoError(t, servers[2].Client(t).Del(t.Context(), "cache:lock:{job}").Err())
 	proxies[0].SetLatency(2 * time.Millisecond)
 	proxies[1].SetLatency(2 * time.Millisecond)
-	asked(t, servers[0]) // until they know
-	assert.Less(t, asked(t, servers[0]), int64(2*waiters))
+	requireQuiet(t, servers[0], waiters)
 	require.NoError(t, l.Release(t.Context()))
 }

@@ -245,7 +245,8 @@ func WithGroup(f func(key string) string) Option {
 }
 
 // IfVersion makes a write fail with a [*ConflictError] unless the value is in this version, which Get has returned or a
-// write; 0 stands for no value. For [State.Put] and [State.Delete].
+// write; 0 stands for no value, which may be so again: it is no protection against a write that the network delivers late.
+// For [State.Put] and [State.Delete].
 func IfVersion(v Version) Option {
 	return option("IfVersion", inPut|inDelete, refuse(v < 0, "IfVersion", "is negative"),
 		func(s *settings) { s.write.version = int64(v) })
