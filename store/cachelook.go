@@ -75,16 +75,16 @@ func (q *query[V]) foreign(err error) finding[V] {
 	return finding[V]{state: broken, err: keyError(q.op, q.key, codecError{"something else has written it", err})}
 }
 
-// slide makes a value last for its full TTL, if less than half of it is left. It does not matter if it fails: the next reader
-// tries again.
+// slide makes a value last for its full TTL, in the background, if less than half of it is left.
 func (q *query[V]) slide(r result[V]) {
-	if !q.set.sliding || r.entry.Kind != entry.Value || r.left <= 0 || r.left >= q.set.ttl/2 {
+	if !q.set.sliding || r.entry.Kind != entry.Value || r.left <= 0 || r.left >= r.entry.TTL/2 {
 		return
 	}
-	q.cache.core.shared.write(q.ctx, q.keys.Value, func(ctx context.Context) server.Reply {
-		return q.cache.core.server.Touch(ctx, server.Touch{
-			Key: q.keys.Value, Kind: entry.Value, Codec: q.keys.Codec, TTL: q.set.ttl, Least: q.set.ttl / 2, Keep: q.set.cache.stale,
-		})
+	core, touch := q.cache.core, server.Touch{
+		Key: q.keys.Value, Kind: entry.Value, Codec: q.keys.Codec, TTL: server.KeepTTL, Keep: q.set.cache.stale,
+	}
+	core.slide(touch.Key, func(ctx context.Context) {
+		core.shared.write(ctx, touch.Key, func(ctx context.Context) server.Reply { return core.server.Touch(ctx, touch) })
 	})
 }
 

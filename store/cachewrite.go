@@ -94,7 +94,11 @@ func (q *query[V]) written(r server.Reply) error {
 		repeats.remove(q.keys)
 		return nil
 	case server.Foreign:
-		return q.foreign(entry.ErrForeign).err
+		err := q.foreign(entry.ErrForeign).err
+		if r.Repeated {
+			err = fmt.Errorf("%w: %w", ErrUncertain, err)
+		}
+		return err
 	case server.Uncertain:
 		repeats.add(q.keys)
 		if r.Err == nil {

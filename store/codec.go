@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/klauspost/compress/s2"
@@ -18,7 +19,7 @@ type Codec interface {
 	// Letter names the encoding in what is stored, so that values are not read by another codec than that which wrote
 	// them. It is a letter or a digit; JSON is 'j'.
 	Letter() byte
-	// Marshal encodes a value.
+	// Marshal encodes a value. What it returns is copied, so it may be v itself, or be used again.
 	Marshal(v any) ([]byte, error)
 	// Unmarshal decodes data into what v points to. It must neither change data nor keep it.
 	Unmarshal(data []byte, v any) error
@@ -74,13 +75,16 @@ func (c coder) encode(v any) (encoded, error) {
 	if len(data) > c.maxSize {
 		return encoded{}, fmt.Errorf("%w: %d bytes, more than the %d of WithMaxSize", ErrTooLarge, len(data), c.maxSize)
 	}
-	e := encoded{data, c.codec.Letter(), entry.Plain}
+	letter := c.codec.Letter()
 	if c.compress > 0 && len(data) >= c.compress {
 		if small := s2.Encode(nil, data); len(small) < len(data) {
-			e.payload, e.compression = small, compressed
+			return encoded{small, letter, compressed}, nil
 		}
 	}
-	return e, nil
+	if _, own := c.codec.(JSON); !own { // it may be sent after the call has returned
+		data = slices.Clone(data)
+	}
+	return encoded{data, letter, entry.Plain}, nil
 }
 
 // decode decodes the payload of an entry. The error matches ErrTooLarge or ErrCodec.
@@ -145,4 +149,11 @@ func (e codecError) Error() string {
 
 func (e codecError) Is(target error) bool { return target == ErrCodec }
 
-func (e codecError) Unwrap() error { return e.err }
+// Unwrap returns the error behind it, unless that would make it look like another one than it is: an Unmarshal that returns
+// ErrNotFound has found something.
+func (e codecError) Unwrap() error {
+	if meansSomething(e.err) {
+		return nil
+	}
+	return e.err
+}

@@ -2,13 +2,21 @@ package store_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/gob"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"math"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/compozy/cache/internal/redistest"
 	"github.com/compozy/cache/store"
@@ -105,4 +113,102 @@ func TestMaxSize(t *testing.T) {
 	_, err := st.Put(t.Context(), "large", strings.Repeat("x", 1<<20-1))
 	require.ErrorIs(t, err, store.ErrTooLarge)
 	assert.Len(t, get(t, st, "large").Value, 1<<20-2)
+}
+
+// misleading is a value whose decoding fails with an error that looks like one of the store or of a context.
+type misleading struct{}
+
+func (misleading) MarshalJSON() ([]byte, error) { return []byte("1"), nil }
+
+func (*misleading) UnmarshalJSON([]byte) error {
+	return fmt.Errorf("%w %w %w", store.ErrNotFound, store.ErrUncertain, context.Canceled)
+}
+
+// TestErrorsOfCodecsAreNothingElse: a value that cannot be decoded is there, and List does not leave it out.
+func TestErrorsOfCodecsAreNothingElse(t *testing.T) {
+	t.Parallel()
+	_, st := setup[misleading](t)
+	put(t, st, "k", misleading{})
+	only := func(err error) {
+		t.Helper()
+		require.ErrorIs(t, err, store.ErrCodec)
+		for _, other := range []error{store.ErrNotFound, store.ErrUncertain, context.Canceled} {
+			require.NotErrorIs(t, err, other)
+		}
+	}
+	_, err := st.Get(t.Context(), "k")
+	only(err)
+	count := 0
+	for _, err := range st.List(t.Context(), "") {
+		only(err)
+		count++
+	}
+	assert.Equal(t, 1, count)
+}
+
+// identity returns what it gets.
+type identity struct{}
+
+func (identity) Letter() byte                  { return 'i' }
+func (identity) Marshal(v any) ([]byte, error) { return v.([]byte), nil } //nolint:forcetypeassert // of this test
+func (identity) Unmarshal(data []byte, v any) error {
+	*v.(*[]byte) = slices.Clone(data) //nolint:forcetypeassert // of this test
+	return nil
+}
+
+// TestValuesMayChangeAfterTheCall: what is sent after its caller has gone is what the caller passed.
+func TestValuesMayChangeAfterTheCall(t *testing.T) {
+	t.Parallel()
+	server, other := setup[[]byte](t, store.WithCodec(identity{}))
+	client := newClient(t, server.Addr())
+	st := newState[[]byte](t, newStore(t, client), store.WithCodec(identity{}))
+	put(t, other, "k", []byte("before"))
+	began, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	client.AddHook(hooked{f: func(string) {
+		once.Do(func() {
+			close(began)
+			<-release
+		})
+	}})
+	ctx, cancel := context.WithCancel(t.Context())
+	v := []byte("mine")
+	done := make(chan error, 1)
+	go func() {
+		_, err := st.Put(ctx, "k", v)
+		done <- err
+	}()
+	<-began
+	cancel()
+	require.ErrorIs(t, <-done, store.ErrUncertain)
+	copy(v, "oops")
+	close(release)
+	require.Eventually(t, func() bool { return string(get(t, other, "k").Value) != "before" }, patience, tick)
+	assert.Equal(t, "mine", string(get(t, other, "k").Value))
+}
+
+// TestValuesAreNotInErrors, also if a server quotes the command that carried one.
+func TestValuesAreNotInErrors(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, redistest.WithConfig("rename-command", "EVALSHA nope"))
+	st := newState[string](t, newStore(t, newClient(t, server.Addr())))
+	_, err := st.Put(t.Context(), "k", "hunter2")
+	require.ErrorIs(t, err, store.ErrUnavailable)
+	for err := err; err != nil; err = errors.Unwrap(err) {
+		assert.NotContains(t, err.Error(), "hunter2")
+	}
+	assert.Contains(t, err.Error(), "unknown command 'evalsha'")
+}
+
+// TestItemsAreLoggedWithoutValues by zap; encoding/json writes them, as an API may return them.
+func TestItemsAreLoggedWithoutValues(t *testing.T) {
+	t.Parallel()
+	core, logs := observer.New(zap.InfoLevel)
+	item := store.Item[string]{Key: "k", Value: "hunter2"}
+	zap.New(core).Info("x", zap.Any("item", item), zap.Any("pointer", &item))
+	assert.Contains(t, fmt.Sprint(logs.All()[0].ContextMap()), `item "k"`)
+	assert.NotContains(t, fmt.Sprint(logs.All()[0].ContextMap()), "hunter2")
+	text, err := json.Marshal(item)
+	require.NoError(t, err)
+	assert.Contains(t, string(text), "hunter2")
 }

@@ -53,7 +53,12 @@
 // done and overwritten since, or never have arrived: a write that expects a version is done by the repetition if that
 // version is still there, and any other outcome is [ErrUncertain], alone or with [ErrUnavailable]. The same goes for a
 // caller whose context ends before the reply comes. The write may have been done then, and may even be done yet, if the
-// network delivers it late. Read to find out, or use IfVersion, which makes a late write harmless.
+// network delivers it late. Read to find out, or use IfVersion with a version that was read: it makes a late write harmless,
+// as no version comes back. That there is nothing does come back: a late [State.Create], or Put with IfVersion(0), writes
+// if the value has been deleted meanwhile.
+//
+// A failure to connect is no uncertainty if it is known as one: of the package net, or of the client of this module. Other
+// dialers' errors, and connections that break during the handshake, look like a lost reply.
 //
 // # Cache
 //
@@ -98,7 +103,7 @@
 // [Store.Collector] exports, all with the label cache (see [WithName]), those of one State or Cache with the label name:
 //
 //   - cache_store_state_calls_total{op,outcome}: calls; outcome is ok, not_found, conflict, fenced, uncertain, too_large,
-//     codec, unavailable, canceled or error
+//     codec, unavailable, canceled or error, as for a panic of the caller's function
 //   - cache_store_conflicts_total: writes that found another version, those that Update repeats included
 //   - cache_store_oversize_total: values that were too large
 //   - cache_store_requests_total{source}: keys that a Cache was asked for; source is near, redis, loaded, stale, none or error
@@ -126,14 +131,15 @@
 // # Keys
 //
 // With the default prefix the value of the key k in the State or Cache named n is the Redis key cache:v:n:{k}; with
-// [WithGroup] it is cache:v:n:{group}:k. A key that begins with "}" or "%" gets a "%" in front. The content is a line of text
-// and the encoded value, so that redis-cli shows what is known of it:
+// [WithGroup] it is cache:v:n:{group}:k. A key that begins with "}" or "%" gets a "%" in front; in a group they are written
+// %7D and %25. The content is a line of text and the encoded value, so that redis-cli shows what is known of it:
 //
-//	cs1 <kind><codec><compression> <version> <until> <fence> <write> <tags>
+//	cs1 <kind><codec><compression> <version> <until>[+<ttl>] <fence> <write> <tags>
 //
 // kind is v for a value of a Cache, a for the knowledge that there is none, s for one of a State, or d for what remains of a
 // deleted value of a State: for a day if it has a fence, and otherwise for some seconds, so that the repetition of the delete
-// is recognised. Times are microseconds of the server's clock.
+// is recognised. Times are microseconds of the server's clock; ttl, in milliseconds, is what the value was last written or
+// touched with.
 //
 // # Internals
 //

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/compozy/cache/internal/arguments"
+	"github.com/compozy/cache/internal/redisx"
 )
 
 // What the errors of this package match with errors.Is.
@@ -88,7 +90,7 @@ type UnavailableError struct {
 	Op string
 	// Key is what it was about, "" for no single key.
 	Key string
-	// Err is what the client reported.
+	// Err is what the client reported, without what a reply quotes of a command and its arguments.
 	Err error
 }
 
@@ -110,6 +112,15 @@ func (e *UnavailableError) Unwrap() error {
 		return nil
 	}
 	return e.Err
+}
+
+// meansSomething reports whether err matches what a caller takes for something that the store says, or for the end of its
+// context.
+func meansSomething(err error) bool {
+	return slices.ContainsFunc([]error{
+		ErrNotFound, ErrExists, ErrConflict, ErrFenced, ErrUncertain, ErrTooLarge, ErrUnavailable, ErrOverloaded, ErrLoad,
+		ErrLoadTimeout, ErrPanic, ErrClosed, ErrInvalidArgument, context.Canceled, context.DeadlineExceeded,
+	}, func(known error) bool { return errors.Is(err, known) })
 }
 
 // keyError says what happened to a key in which call. err is the sentinel, or what wraps it.
@@ -146,5 +157,5 @@ func failure(ctx context.Context, op, key string, err error) error {
 	if ended(ctx) {
 		return contextError(ctx, op, key)
 	}
-	return &UnavailableError{Op: op, Key: key, Err: err}
+	return &UnavailableError{Op: op, Key: key, Err: redisx.Discreet(err)}
 }

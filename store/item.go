@@ -25,7 +25,8 @@ const (
 	SourceStale Source = "stale"
 )
 
-// Item is a value and what is known of it. It is never printed with its value.
+// Item is a value and what is known of it. Package fmt prints it without its value, and so does zap. Package encoding/json,
+// and whatever logs by means of that, writes all of it.
 type Item[V any] struct {
 	// Key is the key.
 	Key string

@@ -3,6 +3,7 @@ package store
 import (
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/compozy/cache/internal/redisx"
 	"github.com/compozy/cache/store/internal/server"
@@ -28,7 +29,16 @@ func (k keyspace) rest(key string) string {
 	if k.group == nil {
 		return redisx.HashTag(key)
 	}
-	return redisx.HashTag(k.group(key)) + ":" + key
+	return groupTag(k.group(key)) + ":" + key
+}
+
+// groupTag is a hash tag like that of redisx.HashTag, but has no other "}" than its last character, so that it is known where
+// the key begins.
+func groupTag(group string) string {
+	if group == "" {
+		return "{%}"
+	}
+	return "{" + strings.NewReplacer("%", "%25", "}", "%7D").Replace(group) + "}"
 }
 
 // pattern matches the keys of all values whose keys begin with prefix, and maybe some others.
@@ -57,12 +67,19 @@ func (k keyspace) key(name string) (key string, ok bool) {
 		}
 		return key, key != "" && k.rest(key) == rest
 	}
-	for i := range rest { // the group may contain anything
-		if strings.HasPrefix(rest[i:], "}:") && rest[i+2:] != "" && k.rest(rest[i+2:]) == rest {
-			return rest[i+2:], true
+	_, key, ok = strings.Cut(rest, "}:")
+	return key, ok && key != "" && k.has(key, rest)
+}
+
+// has reports whether this is the rest of the name of a key. Something else may have written it, of which the function of
+// WithGroup makes nothing but a panic.
+func (k keyspace) has(key, rest string) (ok bool) {
+	defer func() {
+		if recover() != nil {
+			ok = false
 		}
-	}
-	return "", false
+	}()
+	return k.rest(key) == rest
 }
 
 // checkName refuses names that would make keys of two Caches or States the same, or patterns.
@@ -74,6 +91,8 @@ func checkName(name string) error {
 		return &ArgumentError{Argument: "name", Reason: `contains one of :{}*?[]\`}
 	case strings.ContainsFunc(name, unicode.IsControl):
 		return &ArgumentError{Argument: "name", Reason: "contains a control character"}
+	case !utf8.ValidString(name): // a label of metrics must be
+		return &ArgumentError{Argument: "name", Reason: "is not valid UTF-8"}
 	}
 	return nil
 }

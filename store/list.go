@@ -5,14 +5,18 @@ import (
 	"errors"
 	"iter"
 	"strings"
+
+	"github.com/compozy/cache/store/internal/server"
 )
 
 // List yields the items whose keys begin with prefix, all for "", in no order. It asks each master for some 500 keys at a
-// time and then reads their values, so that neither it nor Redis needs more memory however many there are.
+// time and then reads their values, up to 4 MiB at a time, so that neither it nor Redis needs more memory however many
+// there are. Each of these steps may take as long as [WithStateTimeout] says.
 //
 // It is no snapshot: each value is one that its key had while List ran. An item that exists from begin to end comes at
 // least once, unless slots of a Cluster move meanwhile; one that is created or deleted meanwhile may come or not; while
-// Redis resizes its table of keys an item may come twice.
+// Redis resizes its table of keys an item may come twice. When a server is restarted or a replica takes over meanwhile the
+// rest cannot be found: List ends with an error matching ErrUnavailable. To notice that it needs the permission for INFO.
 //
 // An item that cannot be read comes with an error matching ErrCodec or ErrTooLarge, and its Key; List goes on after it. Any
 // other error, as those of [State.Get], comes with an item without Key and is the last thing that List yields. Each use of
@@ -39,6 +43,7 @@ func (st *State[V]) List(ctx context.Context, prefix string) iter.Seq2[Item[V], 
 			st.core.metrics.stateCalls.WithLabelValues(st.name, "list", outcome).Inc()
 			end.finish(outcome, l.failed)
 		}()
+		l.failed = errPanicked
 		if l.failed = l.run(); l.failed != nil {
 			l.entered = false
 			st.core.gate.leave()
@@ -62,7 +67,8 @@ var errStopped = errors.New("stopped")
 
 // run yields all items. It returns what ended it, nil if nothing did but the caller.
 func (l *listing[V]) run() error {
-	for names, err := range l.state.core.server.Scan(l.ctx, l.state.keys.pattern(l.prefix)) {
+	pattern, step := l.state.keys.pattern(l.prefix), l.state.set.store.stateTimeout
+	for names, err := range l.state.core.server.Scan(l.ctx, pattern, step) {
 		if err != nil {
 			return failure(l.ctx, "list", l.prefix, err)
 		}
@@ -84,22 +90,30 @@ func (l *listing[V]) page(names []string) error {
 			keys, ours = append(keys, key), append(ours, name)
 		}
 	}
-	ctx, cancel := context.WithTimeout(l.ctx, l.state.set.store.stateTimeout)
-	defer cancel()
-	for i, content := range l.state.core.server.ReadEach(ctx, ours) {
-		if l.ctx.Err() != nil {
-			return contextError(l.ctx, "list", l.prefix)
+	for contents := range l.state.core.server.ReadEach(l.ctx, ours, l.state.set.store.stateTimeout) {
+		for i, content := range contents {
+			if err := l.value(keys[i], content); err != nil {
+				return err
+			}
 		}
-		item, _, err := l.state.item(l.ctx, "list", keys[i], content)
-		switch {
-		case errors.Is(err, ErrNotFound):
-			continue
-		case err != nil && !errors.Is(err, ErrCodec) && !errors.Is(err, ErrTooLarge):
-			return err
-		}
-		if !l.emit(item, err) {
-			return errStopped
-		}
+		keys = keys[len(contents):]
+	}
+	return nil
+}
+
+// value yields the item of a key, if there is one.
+func (l *listing[V]) value(key string, content server.Content) error {
+	if l.ctx.Err() != nil {
+		return contextError(l.ctx, "list", l.prefix)
+	}
+	item, _, err := l.state.item(l.ctx, "list", key, content)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return nil
+	case err != nil && !errors.Is(err, ErrCodec) && !errors.Is(err, ErrTooLarge):
+		return err
+	case !l.emit(item, err):
+		return errStopped
 	}
 	return nil
 }

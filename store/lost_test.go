@@ -2,6 +2,8 @@ package store_test
 
 import (
 	"context"
+	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -129,6 +131,68 @@ func TestUncertain(t *testing.T) {
 		}
 	}
 }
+
+// TestForeignAfterALostReply: what somebody else has put there does not tell whether the write was done before.
+func TestForeignAfterALostReply(t *testing.T) {
+	t.Parallel()
+	for name := range writes(t.Context(), nil) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server, other := setup[string](t)
+			client, raw := newClient(t, server.Addr()), server.Client(t)
+			st := newState[string](t, newStore(t, client))
+			put(t, other, "warm", "up")
+			require.NoError(t, other.Delete(t.Context(), "warm"))
+			version := begin(t, name, other)
+			l := &loss{}
+			client.AddHook(l)
+			l.arm(true, func() { assert.NoError(t, raw.Set(t.Context(), redisKey("k"), "foreign", 0).Err()) })
+			err := writes(t.Context(), st)[name](version)
+			require.ErrorIs(t, err, store.ErrUncertain)
+			require.ErrorIs(t, err, store.ErrCodec)
+			assert.Equal(t, "foreign", raw.Get(t.Context(), redisKey("k")).Val())
+			err = writes(t.Context(), st)[name](version)
+			require.ErrorIs(t, err, store.ErrCodec)
+			require.NotErrorIs(t, err, store.ErrUncertain)
+		})
+	}
+}
+
+// TestUnsent: what was never sent is no uncertain write, and is sent when there is a connection.
+func TestUnsent(t *testing.T) {
+	t.Parallel()
+	sentinel := redistest.StartSentinel(t)
+	c := redis.NewFailoverClient(&redis.FailoverOptions{
+		MasterName: "nobody", SentinelAddrs: sentinel.Addrs(), ContextTimeoutEnabled: true,
+	})
+	t.Cleanup(func() { _ = c.Close() })
+	_, err := newState[string](t, newStore(t, c, store.WithStateTimeout(time.Second))).Put(t.Context(), "k", "v")
+	require.ErrorIs(t, err, store.ErrUnavailable)
+	require.NotErrorIs(t, err, store.ErrUncertain)
+
+	server := redistest.Start(t)
+	for _, fail := range []error{unsentError{}, &net.OpError{Op: "dial", Err: unsentError{}}} {
+		var dials atomic.Int64
+		options := *newClient(t, server.Addr()).Options()
+		options.DialerRetries = 1
+		options.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if dials.Add(1) == 1 {
+				return nil, fail
+			}
+			return new(net.Dialer).DialContext(ctx, network, addr)
+		}
+		options.PushNotificationProcessor = nil
+		c := redis.NewClient(&options)
+		t.Cleanup(func() { _ = c.Close() })
+		put(t, newState[string](t, newStore(t, c)), "k", "v")
+	}
+}
+
+// unsentError is an error of a dialer, as the client of this module marks them.
+type unsentError struct{}
+
+func (unsentError) Error() string { return "the tunnel is down" }
+func (unsentError) Unsent() bool  { return true }
 
 // TestCreateThatSomebodyUndid: a repetition that finds nothing cannot know whether its first try has created what
 // somebody has deleted since, and does not create it again.

@@ -2,7 +2,9 @@ package store_test
 
 import (
 	"context"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -70,6 +72,36 @@ cache_store_state_calls_total{cache="main",name="things",op="touch",outcome="ok"
 cache_store_state_calls_total{cache="main",name="things",op="update",outcome="ok"} 1
 `), "cache_store_conflicts_total", "cache_store_oversize_total", "cache_store_state_calls_total"))
 }
+
+// TestCallsThatPanic are not counted as ok.
+func TestCallsThatPanic(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s := newStore(t, newClient(t, server.Addr()))
+	st := newState[string](t, s)
+	put(t, st, "k", "a")
+	assert.Panics(t, func() { _, _ = st.Update(t.Context(), "k", func(*string) error { panic("oh") }) })
+	var all sync.WaitGroup
+	all.Go(func() {
+		_, _ = st.Update(t.Context(), "k", func(*string) error { runtime.Goexit(); return nil })
+	})
+	all.Wait()
+	assert.Panics(t, func() {
+		_, _ = newState[panicking](t, s).Put(t.Context(), "k", panicking{})
+	})
+	assert.NoError(t, testutil.CollectAndCompare(s.Collector(), strings.NewReader(`
+# HELP cache_store_state_calls_total Calls of States, by what they do and how they ended.
+# TYPE cache_store_state_calls_total counter
+cache_store_state_calls_total{cache="default",name="things",op="put",outcome="error"} 1
+cache_store_state_calls_total{cache="default",name="things",op="put",outcome="ok"} 1
+cache_store_state_calls_total{cache="default",name="things",op="update",outcome="error"} 2
+`), "cache_store_state_calls_total"))
+}
+
+// panicking is a value that cannot be encoded.
+type panicking struct{}
+
+func (panicking) MarshalText() ([]byte, error) { panic("oh") }
 
 func TestSpans(t *testing.T) {
 	t.Parallel()

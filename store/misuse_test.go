@@ -38,6 +38,7 @@ func TestNewRefusesArguments(t *testing.T) {
 	for argument, opts := range map[string][]store.Option{
 		"opts[1]":          {store.WithName("x"), {}},
 		"WithKeyPrefix":    {store.WithKeyPrefix("a{}b:")},
+		"WithName":         {store.WithName("\xff")},
 		"WithTimeout":      {store.WithTimeout(0)},
 		"WithStateTimeout": {store.WithStateTimeout(-1)},
 		"WithTTL":          {store.WithTTL(time.Second)},
@@ -62,7 +63,7 @@ func TestNewRefusesArguments(t *testing.T) {
 func TestNewStateRefusesArguments(t *testing.T) {
 	t.Parallel()
 	s := newStore(t, newClient(t, "localhost:1"))
-	for _, bad := range []string{"", "a:b", "{", "}", "*", "?", "[", "]", `\`, "a\n", "\x00", "\x7f"} {
+	for _, bad := range []string{"", "a:b", "{", "}", "*", "?", "[", "]", `\`, "a\n", "\x00", "\x7f", "\xff"} {
 		_, err := store.NewState[int](s, bad)
 		refused(t, err, "name")
 	}

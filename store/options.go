@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
@@ -153,9 +154,10 @@ func WithKeyPrefix(prefix string) Option {
 		func(s *settings) { s.store.prefix = prefix })
 }
 
-// WithName sets the value of the label "cache" of all metrics, overriding the default of "default". For [New].
+// WithName sets the value of the label "cache" of all metrics, overriding the default of "default". It must be valid UTF-8.
+// For [New].
 func WithName(name string) Option {
-	return option("WithName", inNew, nil, func(s *settings) { s.store.name = name })
+	return option("WithName", inNew, refuse(!utf8.ValidString(name), "WithName", "is not valid UTF-8"), func(s *settings) { s.store.name = name })
 }
 
 // WithLogger sets the logger for what goes wrong in the background. The default, also for nil, is to log nothing. For
@@ -197,8 +199,9 @@ func WithTTL(d time.Duration) Option {
 		func(s *settings) { s.ttl, s.ttlGiven = d.Truncate(time.Millisecond), true })
 }
 
-// WithSliding makes a Get that finds less than half of the TTL left extend it to the full TTL. It needs WithTTL. For
-// [NewCache] and [NewState].
+// WithSliding makes a Get that finds less than half of a value's TTL left extend it to the full TTL: the one that the value was
+// last written or touched with. The Get does not wait for that, and it does not matter if it fails: the next one tries
+// again. It needs WithTTL. For [NewCache] and [NewState].
 func WithSliding() Option {
 	return option("WithSliding", inCache|inState, nil, func(s *settings) { s.sliding = true })
 }
@@ -236,14 +239,16 @@ func WithMaxSize(bytes int) Option {
 }
 
 // WithGroup puts keys for which f returns the same on the same node of a Cluster. f must always return the same for a key,
-// or its value is not found again. For [NewCache] and [NewState].
+// or its value is not found again; it must be safe for concurrent use. [State.List] may call it with keys that something
+// else has written, and takes a panic for the answer that they are not of this State. For [NewCache] and [NewState].
 func WithGroup(f func(key string) string) Option {
 	return option("WithGroup", inCache|inState, refuse(f == nil, "WithGroup", "is nil"),
 		func(s *settings) { s.group = f })
 }
 
 // IfVersion makes a write fail with a [*ConflictError] unless the value is in this version, which Get has returned or a
-// write; 0 stands for no value. For [State.Put] and [State.Delete].
+// write; 0 stands for no value, which may be so again: it is no protection against a write that the network delivers late.
+// For [State.Put] and [State.Delete].
 func IfVersion(v Version) Option {
 	return option("IfVersion", inPut|inDelete, refuse(v < 0, "IfVersion", "is negative"),
 		func(s *settings) { s.write.version = int64(v) })

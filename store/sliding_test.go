@@ -1,28 +1,33 @@
 package store_test
 
 import (
+	"context"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/compozy/cache/store"
 )
 
-// TestSliding: of 100 readers that find less than half of the TTL left one extends it.
+// aged makes a value, v for a Cache or s for a State, one that was written with a TTL of which some is left.
+func aged(t *testing.T, c *redis.Client, kind string, ttl, left time.Duration) {
+	t.Helper()
+	raw := fmt.Sprintf("cs1 %sj- 5 %d+%d 0 00 -\n\"a\"", kind, time.Now().Add(left).UnixMicro(), ttl.Milliseconds())
+	require.NoError(t, c.Set(t.Context(), redisKey("k"), raw, left).Err())
+}
+
+// TestSliding: of 100 readers that find less than half of the TTL left one extends it, to the TTL that the value has.
 func TestSliding(t *testing.T) {
 	t.Parallel()
-	const ttl = time.Hour
-	server, st := setup[string](t, store.WithTTL(ttl), store.WithSliding())
+	server, st := setup[string](t, store.WithTTL(2*time.Hour), store.WithSliding())
 	client := server.Client(t)
-	left := func() time.Duration {
-		t.Helper()
-		return client.PTTL(t.Context(), redisKey("k")).Val()
-	}
-	version := put(t, st, "k", "a")
-	read := func() (written int64) {
+	left := func() time.Duration { return client.PTTL(t.Context(), redisKey("k")).Val() }
+	read := func() {
 		t.Helper()
 		server.ResetCommands(t)
 		var all sync.WaitGroup
@@ -30,25 +35,74 @@ func TestSliding(t *testing.T) {
 			all.Go(func() {
 				item, err := st.Get(t.Context(), "k")
 				if assert.NoError(t, err) {
-					assert.Equal(t, version, item.Version)
+					assert.EqualValues(t, 5, item.Version)
 				}
 			})
 		}
 		all.Wait()
-		return server.Commands(t)["set"]
 	}
-	assert.Zero(t, read())
-	for range 3 {
-		require.NoError(t, st.Touch(t.Context(), "k", ttl/2-time.Minute))
-		assert.EqualValues(t, 1, read())
-		assert.Greater(t, left(), ttl-time.Minute)
+	for range 2 {
+		aged(t, client, "s", time.Hour, 29*time.Minute)
+		read()
+		require.Eventually(t, func() bool { return left() > 59*time.Minute }, patience, tick)
+		assert.LessOrEqual(t, left(), time.Hour, "no more than the value was written with")
+		read()
+		assert.EqualValues(t, 0, server.Commands(t)["set"])
 	}
-	require.NoError(t, st.Touch(t.Context(), "k", ttl/2+time.Minute))
-	assert.Zero(t, read())
-	require.NoError(t, st.Touch(t.Context(), "k", 0))
-	assert.Zero(t, read(), "what lasts for always stays so")
-	require.NoError(t, st.Touch(t.Context(), "k", 10*time.Millisecond))
-	require.Eventually(t, func() bool { return client.Exists(t.Context(), redisKey("k")).Val() == 0 }, patience, tick)
-	_, err := st.Get(t.Context(), "k")
-	require.ErrorIs(t, err, store.ErrNotFound)
+	aged(t, client, "s", time.Hour, 31*time.Minute)
+	read()
+	assert.Zero(t, server.Commands(t)["set"])
+}
+
+// TestSlidingKeepsWhatAWriteAskedFor: a write's own TTL is no reason to extend it, and neither is that of Touch or Update.
+func TestSlidingKeepsWhatAWriteAskedFor(t *testing.T) {
+	t.Parallel()
+	server, st := setup[string](t, store.WithTTL(time.Hour), store.WithSliding())
+	server.ResetCommands(t)
+	put(t, st, "put", "a", store.WithTTL(time.Minute))
+	put(t, st, "touched", "a")
+	require.NoError(t, st.Touch(t.Context(), "touched", time.Minute))
+	put(t, st, "always", "a", store.WithTTL(0))
+	for _, key := range []string{"put", "touched", "always"} {
+		get(t, st, key)
+	}
+	assert.EqualValues(t, 4, server.Commands(t)["set"])
+
+	other, err := store.NewState[string](newStore(t, newClient(t, server.Addr())), name) // whose Update keeps the TTL
+	require.NoError(t, err)
+	aged(t, server.Client(t), "s", time.Hour, 29*time.Minute)
+	_, err = other.Update(t.Context(), "k", func(v *string) error { *v = "b"; return nil })
+	require.NoError(t, err)
+	get(t, st, "k")
+	assert.Eventually(t, func() bool {
+		return server.Client(t).PTTL(t.Context(), redisKey("k")).Val() > 59*time.Minute
+	}, patience, tick)
+}
+
+// TestSlidingGetDoesNotWait for a server that makes writes wait, and Close does not either.
+func TestSlidingGetDoesNotWait(t *testing.T) {
+	t.Parallel()
+	server, _ := setup[string](t)
+	client := newClient(t, server.Addr())
+	s := newStore(t, client)
+	st := newState[string](t, s, store.WithTTL(time.Hour), store.WithSliding())
+	aged(t, server.Client(t), "s", time.Hour, time.Minute)
+	var once sync.Once
+	started, release := make(chan struct{}), make(chan struct{})
+	client.AddHook(hooked{f: func(name string) {
+		if name == "evalsha" {
+			once.Do(func() { close(started) })
+			<-release
+			panic("the hook's own fault, of which there is nobody to tell")
+		}
+	}})
+	for range 10 {
+		require.NoError(t, inTime(t, "get", func() error { _, err := st.Get(t.Context(), "k"); return err }))
+	}
+	<-started
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, s.Close(ctx), context.DeadlineExceeded)
+	close(release)
+	require.NoError(t, s.Close(timeout(t, patience)))
 }

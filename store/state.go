@@ -93,6 +93,10 @@ func (st *State[V]) usable(ctx context.Context) error {
 	return nil
 }
 
+// errPanicked is how a call has ended that has not returned: the caller's function, a codec or a hook of the client has
+// panicked.
+var errPanicked = errors.New("panicked")
+
 // end counts how the call has ended.
 func (c *call) end(err error) {
 	c.core.gate.leave()
@@ -109,8 +113,8 @@ func (c *call) limited() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(c.ctx, c.set.store.stateTimeout)
 }
 
-// Get returns the value of a key, in one round trip. With [WithSliding] it takes a second one when less than half of the
-// TTL is left.
+// Get returns the value of a key, in one round trip. With [WithSliding] it has a second one made in the background when less
+// than half of the TTL is left.
 //
 // The error matches ErrNotFound if there is no value, ErrCodec if what is there is none of this State, ErrTooLarge,
 // ErrUnavailable, ErrClosed, ErrInvalidArgument, or is the error of ctx. Safe for concurrent use.
@@ -120,15 +124,16 @@ func (st *State[V]) Get(ctx context.Context, key string) (item Item[V], err erro
 		return Item[V]{}, err
 	}
 	defer func() { c.end(err) }()
-	item, left, err := st.read(c)
-	if err == nil && st.set.sliding && left > 0 && left < st.set.ttl/2 {
+	err = errPanicked
+	item, halfOver, err := st.read(c)
+	if err == nil && st.set.sliding && halfOver {
 		st.slide(c)
 	}
 	return item, err
 }
 
-// read reads the item. left is how long it lasts, 0 for always.
-func (st *State[V]) read(c *call) (item Item[V], left time.Duration, err error) {
+// read reads the item. halfOver says that less than half of its TTL is left.
+func (st *State[V]) read(c *call) (item Item[V], halfOver bool, err error) {
 	ctx, cancel := c.limited()
 	defer cancel()
 	content := st.core.server.Read(ctx, c.redisKey)
@@ -138,41 +143,38 @@ func (st *State[V]) read(c *call) (item Item[V], left time.Duration, err error) 
 // item makes an item of the content of a key.
 func (st *State[V]) item(
 	ctx context.Context, op, key string, content server.Content,
-) (item Item[V], left time.Duration, err error) {
+) (item Item[V], halfOver bool, err error) {
 	none := Item[V]{Key: key, Source: SourceRedis}
 	switch {
 	case errors.Is(content.Err, entry.ErrForeign):
-		return Item[V]{Key: key}, 0, keyError(op, key, codecError{"the key has another type", content.Err})
+		return Item[V]{Key: key}, false, keyError(op, key, codecError{"the key has another type", content.Err})
 	case content.Err != nil:
-		return Item[V]{Key: key}, 0, failure(ctx, op, key, content.Err)
+		return Item[V]{Key: key}, false, failure(ctx, op, key, content.Err)
 	case content.Raw == nil:
-		return none, 0, keyError(op, key, ErrNotFound)
+		return none, false, keyError(op, key, ErrNotFound)
 	}
 	e, err := entry.Parse(content.Raw)
 	switch {
 	case err != nil:
-		return Item[V]{Key: key}, 0, keyError(op, key, codecError{"something else has written it", err})
+		return Item[V]{Key: key}, false, keyError(op, key, codecError{"something else has written it", err})
 	case e.Kind == entry.Deleted || e.Kind == entry.State && !e.FreshAt(content.Now):
-		return none, 0, keyError(op, key, ErrNotFound)
+		return none, false, keyError(op, key, ErrNotFound)
 	case e.Kind != entry.State:
-		return Item[V]{Key: key}, 0, keyError(op, key, codecError{"it belongs to a Cache", entry.ErrForeign})
+		return Item[V]{Key: key}, false, keyError(op, key, codecError{"it belongs to a Cache", entry.ErrForeign})
 	}
 	item = Item[V]{Key: key, Version: Version(e.Version), Source: SourceRedis, Age: e.AgeAt(content.Now)}
 	if err := st.set.coder.decode(&e, &item.Value); err != nil {
-		return Item[V]{Key: key}, 0, keyError(op, key, err)
+		return Item[V]{Key: key}, false, keyError(op, key, err)
 	}
-	left, _ = e.LeftAt(content.Now)
-	return item, left, nil
+	return item, e.HalfOver(content.Now), nil
 }
 
-// slide makes an item last for its full TTL, unless another reader has done so. It does not matter if it fails: the next
-// reader tries again.
+// slide makes an item last for its full TTL, in the background, unless another reader has done so.
 func (st *State[V]) slide(c *call) {
-	ctx, cancel := c.limited()
-	defer cancel()
-	st.core.server.Touch(ctx, server.Touch{
-		Key: c.redisKey, Kind: entry.State, Codec: c.set.coder.codec.Letter(), TTL: st.set.ttl, Least: st.set.ttl / 2, Keep: fenceKept,
-	})
+	touch := server.Touch{
+		Key: c.redisKey, Kind: entry.State, Codec: c.set.coder.codec.Letter(), TTL: server.KeepTTL, Keep: fenceKept,
+	}
+	st.core.slide(touch.Key, func(ctx context.Context) { st.core.server.Touch(ctx, touch) })
 }
 
 // Create writes a value if there is none, in one round trip, and returns its version. So of several that create the same
@@ -188,6 +190,7 @@ func (st *State[V]) Create(ctx context.Context, key string, v V, opts ...Option)
 		return 0, err
 	}
 	defer func() { c.end(err) }()
+	err = errPanicked
 	c.set.write.version = 0
 	return st.write(c, v, c.set.ttl)
 }
@@ -203,6 +206,7 @@ func (st *State[V]) Put(ctx context.Context, key string, v V, opts ...Option) (v
 		return 0, err
 	}
 	defer func() { c.end(err) }()
+	err = errPanicked
 	return st.write(c, v, c.set.ttl)
 }
 
@@ -236,6 +240,7 @@ func (st *State[V]) Delete(ctx context.Context, key string, opts ...Option) (err
 		return err
 	}
 	defer func() { c.end(err) }()
+	err = errPanicked
 	limited, cancel := c.limited()
 	defer cancel()
 	_, err = st.outcome(c, st.core.server.Delete(limited, server.Delete{
@@ -260,6 +265,7 @@ func (st *State[V]) Touch(ctx context.Context, key string, ttl time.Duration) (e
 		return err
 	}
 	defer func() { c.end(err) }()
+	err = errPanicked
 	limited, cancel := c.limited()
 	defer cancel()
 	_, err = st.outcome(c, st.core.server.Touch(limited, server.Touch{
@@ -279,7 +285,11 @@ func (st *State[V]) outcome(c *call, r server.Reply) (Version, error) {
 	case server.Fenced:
 		return 0, fmt.Errorf("%w: %s %q: token %d, after %d", ErrFenced, c.op, c.key, c.set.write.fence, r.Fence)
 	case server.Foreign:
-		return 0, keyError(c.op, c.key, codecError{"something else has written it", entry.ErrForeign})
+		err := keyError(c.op, c.key, codecError{"something else has written it", entry.ErrForeign})
+		if r.Repeated { // before that, or not at all
+			err = fmt.Errorf("%w: %w", ErrUncertain, err)
+		}
+		return 0, err
 	case server.NotFound:
 		return 0, keyError(c.op, c.key, ErrNotFound)
 	case server.Uncertain:

@@ -37,6 +37,7 @@ func (st *State[V]) Update(
 		return Item[V]{}, err
 	}
 	defer func() { c.end(err) }()
+	err = errPanicked
 	item, _, err = st.read(c)
 	for conflicts := 0; err == nil; conflicts++ {
 		if conflicts > 1 {
@@ -45,6 +46,7 @@ func (st *State[V]) Update(
 		if c.ctx.Err() != nil {
 			return Item[V]{}, contextError(c.ctx, c.op, c.key)
 		}
+		err = errPanicked
 		if err := fn(&item.Value); err != nil {
 			return Item[V]{}, err
 		}

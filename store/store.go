@@ -24,6 +24,7 @@ type core struct {
 	metrics *metrics
 	tracer  tracer
 	shared  *shared // by Caches
+	slides  slides
 
 	mu    sync.Mutex
 	names map[string]string // what the Caches and States are, by name
@@ -104,7 +105,7 @@ func (s *Store) HealthCheck(ctx context.Context) error {
 		if ended(ctx) {
 			return fmt.Errorf("store: health check: %w", ctx.Err())
 		}
-		return &UnavailableError{Op: "health check", Err: err}
+		return &UnavailableError{Op: "health check", Err: redisx.Discreet(err)}
 	}
 	return nil
 }

@@ -112,20 +112,19 @@ func (c *Commands) Process(ctx context.Context, key string, cmd redis.Cmder, lat
 }
 
 // server names the server that has a key: its address in a Cluster, "" if that is not known
-// just now, and otherwise "". It asks nobody: the caller would have to wait for that, and
-// sending the command does.
+// just now, and otherwise "".
 func (c *Commands) server(key string) string {
 	if c.cluster == nil {
 		return ""
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return master(ctx, c.cluster, key)
+	return master(c.cluster, key)
 }
 
-// master returns the address of the master that has a key, or "" if the Cluster
-// cannot be asked just now; sending to it will tell why.
-func master(ctx context.Context, cluster *redis.ClusterClient, key string) string {
+// master returns the address of the master that has a key, or "" if that is not known just
+// now. It asks nobody: the caller would have to wait for that, and sending the command does.
+func master(cluster *redis.ClusterClient, key string) string {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
 	node, err := cluster.MasterForKey(ctx, key)
 	if err != nil {
 		return ""

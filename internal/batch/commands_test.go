@@ -224,7 +224,7 @@ func TestPipelineSendsALongList(t *testing.T) {
 		list[i] = batch.Keyed{Key: key, Cmd: cmds[i]}
 	}
 	var sizes []int
-	batch.Pipeline(t.Context(), server.Client(t), list, func(indexes []int) {
+	batch.Pipeline(t.Context(), server.Client(t), nil, list, func(indexes []int) {
 		sizes = append(sizes, len(indexes))
 		for _, i := range indexes {
 			assert.NoError(t, cmds[i].Err())
@@ -250,7 +250,7 @@ func TestPipelineWaitsForNoHungMaster(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		batch.Pipeline(ctx, client, list, func(indexes []int) {
+		batch.Pipeline(ctx, client, nil, list, func(indexes []int) {
 			for _, i := range indexes {
 				answered <- i
 			}

@@ -2,6 +2,7 @@ package batch
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 
@@ -28,16 +29,33 @@ type Keyed struct {
 // The client may send a command again whose reply was lost, so each must be one that
 // can be executed twice.
 //
+// spawn starts a goroutine; nil is a go statement. A client that does not heed the end of
+// contexts goes on in one after Pipeline has returned. A panic of the client's is passed on.
+//
 // Pipeline calls done with the indexes of the commands that were answered, or have
 // failed, as soon as they are, maybe several times at once. Commands for which done
 // was not called when it returns must not be touched any more: their replies may
 // still come.
-func Pipeline(ctx context.Context, client redis.UniversalClient, list []Keyed, done func(indexes []int)) {
+func Pipeline(
+	ctx context.Context, client redis.UniversalClient, spawn func(func()), list []Keyed, done func(indexes []int),
+) {
+	if spawn == nil {
+		spawn = func(f func()) { go f() }
+	}
+	groups := byMaster(client, list)
+	panics := make(chan error, len(groups))
 	var all sync.WaitGroup
-	for _, indexes := range byMaster(ctx, client, list) {
+	for _, indexes := range groups {
 		all.Go(func() {
 			for part := range slices.Chunk(indexes, pipelineSize) {
-				if !sendPart(ctx, client, list, part) {
+				if ctx.Err() != nil {
+					return
+				}
+				sent, err := sendPart(ctx, client, spawn, list, part)
+				if err != nil {
+					panics <- err
+				}
+				if !sent {
 					return
 				}
 				done(part)
@@ -45,46 +63,55 @@ func Pipeline(ctx context.Context, client redis.UniversalClient, list []Keyed, d
 		})
 	}
 	all.Wait()
+	close(panics)
+	redisx.Raise(<-panics)
 }
 
 // byMaster returns the indexes of a list, divided by master in a Cluster.
-func byMaster(ctx context.Context, client redis.UniversalClient, list []Keyed) map[string][]int {
+func byMaster(client redis.UniversalClient, list []Keyed) map[string][]int {
 	cluster, _ := redisx.Unwrap[*redis.ClusterClient](client)
 	groups := make(map[string][]int)
 	for i, c := range list {
 		addr := ""
 		if cluster != nil {
-			addr = master(ctx, cluster, c.Key)
+			addr = master(cluster, c.Key)
 		}
 		groups[addr] = append(groups[addr], i)
 	}
 	return groups
 }
 
-// sendPart sends some commands of a list, and reports false if ctx ended first. A
-// client that does not heed the end of contexts goes on in the background.
-func sendPart(ctx context.Context, client redis.UniversalClient, list []Keyed, part []int) bool {
-	if ctx.Err() != nil {
-		return false
-	}
+// sendPart sends some commands of a list, and reports false if ctx ended first. Its
+// error is a panic of the client's.
+func sendPart(
+	ctx context.Context, client redis.UniversalClient, spawn func(func()), list []Keyed, part []int,
+) (bool, error) {
 	cmds := make([]redis.Cmder, len(part))
 	for i, index := range part {
 		cmds[i] = list[index].Cmd
 	}
-	sent := make(chan struct{})
-	go func() {
-		defer close(sent)
-		send(ctx, client, cmds)
-	}()
+	sent := make(chan error, 1)
+	spawn(func() {
+		err := errExited
+		defer func() { sent <- err }()
+		err = redisx.Catch(func() error {
+			send(ctx, client, cmds)
+			return nil
+		})
+	})
 	select {
-	case <-sent:
-		return true
+	case err := <-sent:
+		return err == nil, err
 	case <-ctx.Done():
 	}
 	select {
-	case <-sent: // at the same time
-		return true
+	case err := <-sent: // at the same time
+		return err == nil, err
 	default:
-		return false
+		return false, nil
 	}
 }
+
+// errExited means that a hook of the client has ended the goroutine. What became of the
+// commands is not known.
+var errExited = errors.New("batch: a hook of the client has called runtime.Goexit")

@@ -23,7 +23,7 @@ func TestConnectionThatIsRefused(t *testing.T) {
 		list[i] = batch.Keyed{Key: "k", Cmd: redis.NewStatusCmd(t.Context(), "set", "k", "v")}
 	}
 	list[1].Cmd.SetErr(errors.New("from before"))
-	batch.Pipeline(t.Context(), client, list, func([]int) {})
+	batch.Pipeline(t.Context(), client, nil, list, func([]int) {})
 	for _, c := range list {
 		require.ErrorContains(t, c.Cmd.Err(), "WRONGPASS")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -21,13 +22,18 @@ func IsReply(err error) bool {
 	return errors.As(err, &reply) && (reply != redis.Nil || err == redis.Nil) //nolint:errorlint // see above
 }
 
+// noMaster is the error of go-redis when it got no master from any sentinel. Only this text says so.
+const noMaster = "redis: all sentinels specified in configuration are unreachable"
+
 // IsUnsent reports whether err came before the command was sent: there was no
 // connection to send it on, or the client is closed or not started. Of others, such
-// as that of a context, nobody knows when they came.
+// as that of a context, nobody knows when they came. An error can say so by a method
+// Unsent that returns true.
 func IsUnsent(err error) bool {
 	var network *net.OpError
-	return errors.As(err, &network) && network.Op == "dial" ||
-		errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted) || isUnusable(err)
+	var marked interface{ Unsent() bool }
+	return errors.As(err, &network) && network.Op == "dial" || errors.As(err, &marked) && marked.Unsent() ||
+		err != nil && strings.Contains(err.Error(), noMaster) || errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted) || isUnusable(err)
 }
 
 // isUnusable reports whether the client is closed, or may not connect yet.

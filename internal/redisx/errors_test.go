@@ -103,7 +103,34 @@ func TestOtherErrors(t *testing.T) {
 	for _, text := range []string{"BUSYGROUP exists", "BUSYKEY exists", "NOPERM no", "OOM command not allowed", "MISCONF disk"} {
 		check(t, text, classes{reply: true}, reply(text))
 	}
+	check(t, "no master", classes{unsent: true, transient: true},
+		errors.New("redis: all sentinels specified in configuration are unreachable: redis: nil"))
+	check(t, "marked", classes{unsent: true, transient: true}, unsent{})
 	require.False(t, redisx.IsTransient(nil))
 	require.False(t, redisx.IsReply(nil))
 	require.False(t, redisx.IsUnsent(nil))
+}
+
+// unsent is an error that says so.
+type unsent struct{}
+
+func (unsent) Error() string { return "the tunnel is down" }
+func (unsent) Unsent() bool  { return true }
+
+func TestDiscreet(t *testing.T) {
+	t.Parallel()
+	for said, want := range map[string]string{
+		"ERR unknown command 'evalsha', with args beginning with: 'hunter2' ":  "ERR unknown command 'evalsha'",
+		"ERR unknown command `evalsha`, with args beginning with: `hunter2`, ": "ERR unknown command `evalsha`",
+		"ERR Unknown command evalsha hunter2":                                  "ERR unknown command (which is left out, with its arguments)",
+		"OOM command not allowed when used memory > 'maxmemory'.":              "OOM command not allowed when used memory > 'maxmemory'.",
+	} {
+		err := redisx.Discreet(reply(said))
+		require.EqualError(t, err, want)
+		require.True(t, redisx.IsReply(err))
+	}
+	require.NoError(t, redisx.Discreet(nil))
+	require.Equal(t, redis.Nil, redisx.Discreet(redis.Nil))
+	other := errors.New("unknown command of somebody else")
+	require.Equal(t, other, redisx.Discreet(other))
 }

@@ -26,7 +26,7 @@ func pipeline(ctx context.Context, client redis.UniversalClient, calls []call, d
 		}
 		done(i, number, err)
 	}
-	batch.Pipeline(ctx, client, list, func(part []int) {
+	batch.Pipeline(ctx, client, nil, list, func(part []int) {
 		// A server may not know a script. It is given in full once, and known for the other calls.
 		var unknown []int
 		var again []batch.Keyed
@@ -41,7 +41,7 @@ func pipeline(ctx context.Context, client redis.UniversalClient, calls []call, d
 			full[script], cmds[i] = true, cmd
 			unknown, again = append(unknown, i), append(again, batch.Keyed{Key: list[i].Key, Cmd: sent})
 		}
-		batch.Pipeline(ctx, client, again, func(part []int) {
+		batch.Pipeline(ctx, client, nil, again, func(part []int) {
 			for _, k := range part {
 				finish(unknown[k])
 			}

@@ -3,13 +3,14 @@ package entry
 import (
 	"bytes"
 	"errors"
+	"math"
 	"strconv"
 	"time"
 )
 
 // Entry is the content of a key. Its text form is
 //
-//	cs1 <kind><codec><compression> <version> <until> <fence> <write> <tags>\n<payload>
+//	cs1 <kind><codec><compression> <version> <until>[+<ttl>] <fence> <write> <tags>\n<payload>
 //
 // so that redis-cli shows what is there, and scripts read it without a library that some servers lack.
 type Entry struct {
@@ -21,6 +22,8 @@ type Entry struct {
 	Version int64
 	// Until is when the value stops being fresh, by the server's clock in microseconds, and 0 if it does not.
 	Until int64
+	// TTL is for how long the value was to be fresh when it was written or touched, 0 if that is not known.
+	TTL time.Duration
 	// Fence is the largest fencing token that a write carried, 0 if none did.
 	Fence int64
 	// Write names the last write, so that its repetition is recognised.
@@ -85,11 +88,20 @@ func Parse(raw []byte) (Entry, error) {
 	default:
 		return Entry{}, ErrForeign
 	}
-	for i, to := range [...]*int64{&e.Version, &e.Until, &e.Fence} {
-		if *to, ok = number(fields[1+i]); !ok {
+	until, span, spans := bytes.Cut(fields[2], []byte{'+'})
+	if !spans {
+		span = []byte{'0'}
+	}
+	var ttl int64
+	for _, field := range []struct {
+		text []byte
+		to   *int64
+	}{{fields[1], &e.Version}, {until, &e.Until}, {span, &ttl}, {fields[3], &e.Fence}} {
+		if *field.to, ok = number(field.text); !ok {
 			return Entry{}, ErrForeign
 		}
 	}
+	e.TTL = time.Duration(min(ttl, math.MaxInt64/int64(time.Millisecond))) * time.Millisecond
 	if e.Version == 0 {
 		return Entry{}, ErrForeign
 	}
@@ -138,4 +150,10 @@ func (e *Entry) LeftAt(now int64) (left time.Duration, ok bool) {
 		return 0, false
 	}
 	return time.Duration(e.Until-now) * time.Microsecond, true
+}
+
+// HalfOver reports whether less than half of the TTL is left at a time of the server's clock, but some of it.
+func (e *Entry) HalfOver(now int64) bool {
+	left, limited := e.LeftAt(now)
+	return limited && left > 0 && left < e.TTL/2
 }

@@ -1,6 +1,6 @@
 -- What scripts know of entries: the content of a key, as package entry reads it.
 --
---   cs1 <kind><codec><compression> <version> <until> <fence> <write> <tags>\n<payload>
+--   cs1 <kind><codec><compression> <version> <until>[+<ttl>] <fence> <write> <tags>\n<payload>
 --
 -- Numbers are below 2^53, up to which floating point is exact. Scripts look at one key at a time, and write last, so that
 -- a script which fails has changed nothing.
@@ -18,14 +18,18 @@ end
 
 -- parse returns what a text says, or nil if it is no entry.
 local function parse(raw)
-  local kind, coding, version, ends, fence, write, tags, start =
-    string.match(raw, '^cs1 ([vasd])([!-~][!-~]) (%d+) (%d+) (%d+) ([!-~]+) ([!-~]+)\n()')
+  local kind, coding, version, ends, span, fence, write, tags, start =
+    string.match(raw, '^cs1 ([vasd])([!-~][!-~]) (%d+) (%d+)(%+?%d*) (%d+) ([!-~]+) ([!-~]+)\n()')
   if not kind then return nil end
   local entry = {
     kind = kind, coding = coding, version = digits(version), ends = digits(ends), fence = digits(fence),
     write = write, tags = tags, start = start, -- of the payload
   }
   if not entry.version or entry.version == 0 or not entry.ends or not entry.fence then return nil end
+  if span ~= '' then
+    entry.ttl = digits(string.sub(span, 2)) -- ms
+    if not entry.ttl then return nil end
+  end
   return entry
 end
 
@@ -56,10 +60,14 @@ local function fresh(entry, now)
 end
 
 -- write_entry writes an entry, which has all fields but start, and its payload. The key lasts for as long as the value is
--- fresh, and beyond that for keep milliseconds.
+-- fresh, and beyond that for keep milliseconds. Without a ttl it is what is left.
 local function write_entry(key, entry, payload, now, keep)
-  local text = string.format('cs1 %s%s %.0f %.0f %.0f %s %s\n',
-    entry.kind, entry.coding, entry.version, entry.ends, entry.fence, entry.write, entry.tags) .. payload
+  local ends = string.format('%.0f', entry.ends)
+  if entry.ends > 0 then
+    ends = ends .. string.format('+%.0f', entry.ttl or math.max(math.ceil((entry.ends - now) / 1000), 0))
+  end
+  local text = string.format('cs1 %s%s %.0f %s %.0f %s %s\n',
+    entry.kind, entry.coding, entry.version, ends, entry.fence, entry.write, entry.tags) .. payload
   if entry.ends == 0 then
     redis.call('SET', key, text)
   else

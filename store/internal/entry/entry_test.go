@@ -30,6 +30,10 @@ func good() map[string]entry.Entry {
 			Kind: entry.State, Codec: 'g', Compression: 's', Version: 12, Until: 3, Fence: 4, Write: "w",
 			Payload: []byte("\n \x00\xff"),
 		},
+		"cs1 sj- 5 6+7 8 w -\n": {
+			Kind: entry.State, Codec: 'j', Compression: '-', Version: 5, Until: 6, TTL: 7 * time.Millisecond, Fence: 8,
+			Write: "w", Payload: []byte{},
+		},
 		"cs1 d-- 5 6 7 w -\n": {
 			Kind: entry.Deleted, Codec: '-', Compression: '-', Version: 5, Until: 6, Fence: 7, Write: "w", Payload: []byte{},
 		},
@@ -45,6 +49,8 @@ func bad() []string {
 		"cs1 vj- +1 0 0 a -\n", "cs1 vj- 1e3 0 0 a -\n", "cs1 vj- 0x1 0 0 a -\n", "cs1 vj- 1.0 0 0 a -\n", "cs1 vj- 1_0 0 0 a -\n",
 		"cs1 vj- 9007199254740992 0 0 a -\n", "cs1 vj- 1 9007199254740992 0 a -\n", "cs1 vj- 1 0 9007199254740992 a -\n",
 		"cs1 vj- 00000000000000001 0 0 a -\n", "cs1 vj- 1 0 0 \x01 -\n", "cs1 vj- 1 0 0 a \xff\n", "cs1 v\xff- 1 0 0 a -\n",
+		"cs1 vj- 1 5+ 0 a -\n", "cs1 vj- 1 +5 0 a -\n", "cs1 vj- 1 5+1+1 0 a -\n", "cs1 vj- 1 5+x 0 a -\n", "cs1 vj- 1+1 5 0 a -\n",
+		"cs1 vj- 1 5+9007199254740992 0 a -\n",
 		"cs1 vj- 1 0 0 a\t-\n", "cs1\tvj- 1 0 0 a -\n", "cs1 vj- 1 0 0 a -\r\n", "cs1 vj- 1 0 0 a -\x00\n", "cs1 vj- ١ 0 0 a -\n",
 	}
 }
@@ -89,7 +95,8 @@ func TestScriptsAgree(t *testing.T) {
 	const script = `
 		local e = parse(ARGV[1])
 		if not e then return 'none' end
-		return string.format('%s%s %.0f %.0f %.0f %s %s\n', e.kind, e.coding, e.version, e.ends, e.fence, e.write, e.tags) ..
+		return string.format('%s%s %.0f %.0f+%.0f %.0f %s %s\n',
+			e.kind, e.coding, e.version, e.ends, math.min(e.ttl or 0, 9223372036854), e.fence, e.write, e.tags) ..
 			string.sub(ARGV[1], e.start)`
 	hash, err := client.ScriptLoad(t.Context(), entry.Lua+script).Result()
 	require.NoError(t, err)
@@ -111,8 +118,8 @@ func TestScriptsAgree(t *testing.T) {
 				}
 				return s
 			}
-			want = fmt.Sprintf("%s%s%s %d %d %d %s %s\n%s", string(e.Kind), string(e.Codec), string(e.Compression),
-				e.Version, e.Until, e.Fence, dash(e.Write), dash(e.Tags), e.Payload)
+			want = fmt.Sprintf("%s%s%s %d %d+%d %d %s %s\n%s", string(e.Kind), string(e.Codec), string(e.Compression),
+				e.Version, e.Until, e.TTL.Milliseconds(), e.Fence, dash(e.Write), dash(e.Tags), e.Payload)
 		}
 		require.Equal(t, want, replies[i].Val(), "%q", raw)
 	}
@@ -130,6 +137,11 @@ func TestTimes(t *testing.T) {
 	assert.Zero(t, short.AgeAt(500), "a clock that is behind")
 	_, ok := forever.LeftAt(0)
 	assert.False(t, ok)
+	sliding := entry.Entry{Version: 1000, Until: 3000, TTL: 2 * time.Millisecond}
+	assert.False(t, sliding.HalfOver(2000))
+	assert.True(t, sliding.HalfOver(2001))
+	assert.False(t, sliding.HalfOver(3000), "it is over")
+	assert.False(t, short.HalfOver(2999), "its TTL is not known")
 	left, ok := short.LeftAt(4000)
 	assert.True(t, ok)
 	assert.Equal(t, -time.Millisecond, left)

@@ -93,7 +93,7 @@ func (l *Leases) runMany(ctx context.Context, calls []call) (replies [][]any, er
 
 // pipeline sends commands, and calls done with the index of each that was answered, or has failed.
 func (l *Leases) pipeline(ctx context.Context, list []batch.Keyed, done func(i int)) {
-	batch.Pipeline(ctx, l.set.Client, list, func(indexes []int) {
+	batch.Pipeline(ctx, l.set.Client, l.set.Go, list, func(indexes []int) {
 		for _, i := range indexes {
 			done(i)
 		}

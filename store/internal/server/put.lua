@@ -25,14 +25,14 @@ if ARGV[5] == '1' and (version == '0' or version ~= expected) then return {'unce
 if fence > 0 and old.fence > fence then return {'fenced', old.fence} end
 if expected ~= '-' and version ~= expected then return {'conflict', live and raw or false, now} end
 
-local ends = 0
+local ends, span = 0, nil
 if ttl > 0 then
   ends = now + ttl * 1000
 elseif ttl < 0 and live then
-  ends = old.ends
+  ends, span = old.ends, old.ttl
 end
 local new = {
-  kind = kind, coding = ARGV[2], version = math.max(now, old.version + 1), ends = ends,
+  kind = kind, coding = ARGV[2], version = math.max(now, old.version + 1), ends = ends, ttl = span,
   fence = math.max(old.fence, fence), write = write, tags = ARGV[10],
 }
 local keep = tonumber(ARGV[9])

@@ -54,21 +54,12 @@ func (r *Redis) Read(ctx context.Context, key string) Content {
 // keys. It returns what each contained, in the order of the keys. Outside of a Cluster a key of another type than a string
 // looks like one that does not exist; [Redis.ReadEach] tells, but costs the server more.
 func (r *Redis) ReadMany(ctx context.Context, keys []string) []Content {
-	return r.readAll(ctx, keys, true)
-}
-
-// ReadEach is [Redis.ReadMany] that tells keys of another type.
-func (r *Redis) ReadEach(ctx context.Context, keys []string) []Content {
-	return r.readAll(ctx, keys, false)
-}
-
-func (r *Redis) readAll(ctx context.Context, keys []string, together bool) []Content {
 	if r.cluster != nil {
 		return r.readCluster(ctx, keys)
 	}
 	contents := make([]Content, 0, len(keys))
 	for part := range slices.Chunk(keys, manyKeys) {
-		contents = append(contents, r.read(ctx, part, together)...)
+		contents = append(contents, r.read(ctx, part, true)...)
 	}
 	return contents
 }
@@ -96,12 +87,7 @@ func (r *Redis) sendReads(ctx context.Context, reads []*read) {
 	for _, one := range reads {
 		cmds = one.commands(ctx, cmds)
 	}
-	pipe := r.client.Pipeline()
-	for _, cmd := range cmds {
-		_ = pipe.Process(ctx, redisx.Once(cmd)) // only queues
-	}
-	_, err := pipe.Exec(ctx)
-	redisx.Unsent(cmds, err)
+	r.pipeline(ctx, r.client, cmds)
 	rest := cmds[1:]
 	for _, one := range reads {
 		if one.err = clock.Err(); one.err == nil {
@@ -227,7 +213,7 @@ func (r *Redis) readEach(
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	done := make([]bool, len(which)) // each is written by one goroutine
-	batch.Pipeline(ctx, r.client, list, func(indexes []int) {
+	batch.Pipeline(ctx, r.client, r.spawn, list, func(indexes []int) {
 		for _, i := range indexes {
 			done[i] = true
 			if err := cmds[i].Err(); err != nil {

@@ -24,7 +24,10 @@ const (
 	aloneTime = 200 * time.Millisecond
 )
 
-var errUnexpected = errors.New("unexpected reply of a script")
+var (
+	errUnexpected = errors.New("unexpected reply of a script")
+	errExited     = errors.New("a hook of the client has called runtime.Goexit")
+)
 
 // Settings say how a Redis works. All are required.
 type Settings struct {
@@ -55,8 +58,12 @@ func New(client redis.UniversalClient, set Settings) *Redis {
 		commands: batch.NewCommands(client, batch.CommandSettings{Timeout: set.Timeout, Go: set.Go}),
 	}
 	if cluster == nil {
+		alone := time.Duration(0)
+		if redisx.HeedsDeadlines(client) {
+			alone = aloneTime
+		}
 		r.reads = batch.NewQueue(batch.Settings[*read]{
-			Send: r.sendReads, Timeout: set.Timeout, Parallel: parallelReads, Alone: aloneTime, Go: set.Go,
+			Send: r.sendReads, Timeout: set.Timeout, Parallel: parallelReads, Alone: alone, Go: set.Go,
 		})
 	}
 	return r
@@ -67,16 +74,32 @@ func (r *Redis) Ping(ctx context.Context) error {
 	return r.await(ctx, func() error { return r.client.Ping(ctx).Err() })
 }
 
-// await calls f, and returns its error, or that of ctx if that ends first: some clients do not heed contexts.
+// await calls f, and returns its error, or that of ctx if that ends first: some clients do not heed contexts. A panic of f
+// is passed on.
 func (r *Redis) await(ctx context.Context, f func() error) error {
 	done := make(chan error, 1)
-	r.spawn(func() { done <- f() })
+	r.spawn(func() {
+		err := errExited
+		defer func() { done <- err }()
+		err = redisx.Catch(f)
+	})
 	select {
 	case err := <-done:
+		redisx.Raise(err)
 		return err
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// pipeline sends commands in one round trip, and leaves the outcome in each. The client does not repeat them.
+func (r *Redis) pipeline(ctx context.Context, client redis.UniversalClient, cmds []redis.Cmder) {
+	pipe := client.Pipeline()
+	for _, cmd := range cmds {
+		_ = pipe.Process(ctx, redisx.Once(cmd)) // only queues
+	}
+	_, err := pipe.Exec(ctx)
+	redisx.Unsent(cmds, err)
 }
 
 // Run runs a script, whose first key decides where, together with those of other callers, and again after a failure that

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -65,7 +66,7 @@ func TestValuesOfACache(t *testing.T) {
 	e, err := entry.Parse(content.Raw)
 	require.NoError(t, err)
 	assert.Equal(t, entry.Entry{
-		Kind: entry.Value, Codec: 'j', Compression: '-', Version: reply.Version, Until: reply.Now + time.Hour.Microseconds(),
+		Kind: entry.Value, Codec: 'j', Compression: '-', Version: reply.Version, Until: reply.Now + time.Hour.Microseconds(), TTL: time.Hour,
 		Write: p.Write, Tags: "a=1", Payload: []byte("1"),
 	}, e)
 	assert.InDelta(t, 61*60, c.TTL(ctx, "k").Val().Seconds(), 2, "beyond its TTL, for when nothing better is there")
@@ -75,8 +76,8 @@ func TestValuesOfACache(t *testing.T) {
 	require.Equal(t, server.Written, r.Put(ctx, absent).Outcome)
 	require.Equal(t, server.Written, r.Put(ctx, put()).Outcome)
 
-	require.Equal(t, server.Enough, r.Touch(ctx, server.Touch{Key: "k", Kind: entry.Value, Codec: 'j', TTL: 2 * time.Hour, Least: time.Minute}).Outcome)
-	require.Equal(t, server.Written, r.Touch(ctx, server.Touch{Key: "k", Kind: entry.Value, Codec: 'j', TTL: 2 * time.Hour, Least: 2 * time.Hour}).Outcome)
+	require.Equal(t, server.Enough, r.Touch(ctx, server.Touch{Key: "k", Kind: entry.Value, Codec: 'j', TTL: server.KeepTTL}).Outcome)
+	require.Equal(t, server.Written, r.Touch(ctx, server.Touch{Key: "k", Kind: entry.Value, Codec: 'j', TTL: 2 * time.Hour}).Outcome)
 	require.Equal(t, server.NotFound, r.Touch(ctx, server.Touch{Key: "none", Kind: entry.Value, Codec: 'j'}).Outcome)
 
 	require.NoError(t, c.Set(ctx, "lease:k", "token", 0).Err())
@@ -147,7 +148,7 @@ func TestReadMany(t *testing.T) {
 	commands := s.Commands(t)
 	assert.EqualValues(t, 3, commands["mget"])
 	assert.EqualValues(t, 3, commands["time"])
-	check(r.ReadEach(ctx, keys), true)
+	check(slices.Concat(slices.Collect(r.ReadEach(ctx, keys, patience))...), true)
 	assert.Empty(t, r.ReadMany(ctx, nil))
 	for i := range 4 {
 		content := r.Read(ctx, keys[i])
@@ -171,7 +172,7 @@ func TestReadMany(t *testing.T) {
 	keys = keys[:40]
 	rc := on(cc)
 	check(rc.ReadMany(ctx, keys), true) // no server knows the script
-	check(rc.ReadEach(ctx, keys), true)
+	check(slices.Concat(slices.Collect(rc.ReadEach(ctx, keys, patience))...), true)
 	require.NoError(t, cluster.Nodes()[1].Client(t).ScriptFlush(ctx).Err())
 	check(rc.ReadMany(ctx, keys), true)
 }
@@ -212,7 +213,7 @@ func TestEndOfContexts(t *testing.T) {
 	require.ErrorAs(t, r.Read(over, "k").Err, &abandoned)
 	assert.False(t, abandoned.Sent)
 	require.Equal(t, server.Failed, r.Put(over, put()).Outcome)
-	for _, err := range r.Scan(over, "*") {
+	for _, err := range r.Scan(over, "*", patience) {
 		require.ErrorIs(t, err, context.Canceled)
 	}
 	require.ErrorIs(t, r.Ping(over), context.Canceled)
@@ -237,7 +238,7 @@ func TestScan(t *testing.T) {
 		require.NoError(t, c.Set(ctx, key+"more", "x", 0).Err())
 	}
 	found := func(pattern string) (keys []string) {
-		for page, err := range r.Scan(ctx, pattern) {
+		for page, err := range r.Scan(ctx, pattern, patience) {
 			require.NoError(t, err)
 			keys = append(keys, page...)
 		}
@@ -252,7 +253,7 @@ func TestScan(t *testing.T) {
 		require.NoError(t, c.Set(ctx, "many"+server.NewWrite(), "x", 0).Err())
 	}
 	pages := 0
-	for page, err := range r.Scan(ctx, "many*") {
+	for page, err := range r.Scan(ctx, "many*", patience) {
 		require.NoError(t, err)
 		assert.Less(t, len(page), 1000)
 		if pages++; pages == 3 {

@@ -53,6 +53,9 @@ type Reply struct {
 	Fence int64
 	// Err is what the client reported, of Failed and Uncertain.
 	Err error
+	// Repeated says that an earlier try may have been executed, or may be yet. Only what is Foreign leaves open what became
+	// of that.
+	Repeated bool
 }
 
 // Put says what to write.
@@ -135,10 +138,9 @@ type Touch struct {
 	Key   string
 	Kind  entry.Kind // Value or State
 	Codec byte
-	// TTL is counted from now, 0 for none.
+	// TTL is counted from now, 0 for none, KeepTTL for the TTL that the value has: then nothing is done unless less than half
+	// of that is left.
 	TTL time.Duration
-	// Least says that nothing is done unless less than this is left; 0 for always.
-	Least time.Duration
 	// Keep is that of Put.
 	Keep time.Duration
 }
@@ -151,7 +153,7 @@ func (r *Redis) Touch(ctx context.Context, t Touch) Reply {
 		kinds = "sd"
 	}
 	return r.write(ctx, r.scripts.touch, []string{t.Key}, func(again bool) []any {
-		return []any{kinds, t.TTL.Milliseconds(), t.Least.Milliseconds(), t.Keep.Milliseconds(), flag(again), string(t.Codec)}
+		return []any{kinds, t.TTL.Milliseconds(), t.Keep.Milliseconds(), flag(again), string(t.Codec)}
 	})
 }
 
@@ -161,6 +163,7 @@ func (r *Redis) write(ctx context.Context, script *redisx.Script, keys []string,
 	if err == nil {
 		var result Reply
 		if result, err = parse(reply); err == nil {
+			result.Repeated = lost
 			return result
 		}
 		lost = true
