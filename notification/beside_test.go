@@ -41,6 +41,24 @@ type part struct {
 	cmds     []redis.Cmder
 }
 
+// ProcessHook is for parts of entries that are read one by one, by a script.
+func (h *partHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		args := cmd.Args()
+		if !strings.HasPrefix(cmd.Name(), "eval") || len(args) != 9 || args[2] != 2 {
+			return next(ctx, cmd)
+		}
+		p := part{cmds: []redis.Cmder{cmd}}
+		p.listened, _ = args[5].(string)
+		p.count, _ = args[7].(int)
+		err := h.read(ctx, p, func() error { return next(ctx, cmd) })
+		if err != nil {
+			cmd.SetErr(err)
+		}
+		return err
+	}
+}
+
 func (h *partHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		p := part{cmds: cmds}

@@ -18,10 +18,12 @@ const (
 	partBytes = 1 << 20
 	// maxEntries is how many entries a part has at most.
 	maxEntries = 500
-	// carefulEntries is how many it has at most where they may suddenly be large: each can be of a megabyte.
+	// carefulEntries is how many it has at most where they may suddenly be large, and are therefore read one by one.
 	carefulEntries = 32
-	// carefulBytes is how much more of the journal there has to be for that.
+	// carefulBytes is how much more of the journal there has to be for that: all of it may come in one part.
 	carefulBytes = 8 << 20
+	// carefulAfter is how old what is known of the end of the journal has to be for that. It may have grown since.
+	carefulAfter = time.Second
 	// minUnread is how often a single entry is asked for before it counts as unreadable.
 	minUnread = 3
 	// minPatience is how long a part is waited for at least, unless the client's own time-out is shorter.
@@ -55,9 +57,10 @@ type Reader struct {
 	journal  *Journal
 	patience time.Duration
 
-	most int    // entries at once; fewer after a part that did not arrive
-	mean uint64 // bytes of an entry of the last part, 0 before the first one
-	end  uint64 // offset of the journal's end at that time, 0 if it was reached
+	most int       // entries at once; fewer after a part that did not arrive
+	mean uint64    // bytes of an entry of the last part, 0 before the first one
+	end  uint64    // offset of the journal's end at that time
+	last time.Time // when that part arrived
 	unread
 }
 
@@ -93,11 +96,15 @@ func (r *Reader) read(ctx context.Context, on Server, at Position, start string)
 	if r.unread.at != at {
 		r.unread = unread{at: at}
 	}
-	count := r.count(at)
+	count, careful := r.count(at)
 	began := time.Now()
 	attempt, cancel := context.WithTimeout(ctx, max(r.patience, minPatience)) // the client may wait without end
 	defer cancel()
-	part, err := r.journal.part(attempt, on, start, count)
+	read := r.journal.part
+	if careful {
+		read = r.journal.fewEntries
+	}
+	part, err := read(attempt, on, start, count)
 	switch {
 	case err == nil:
 		r.arrived(&part)
@@ -109,30 +116,29 @@ func (r *Reader) read(ctx context.Context, on Server, at Position, start string)
 	}
 }
 
-// count returns how many entries to ask for at a position.
-func (r *Reader) count(at Position) int {
+// count returns how many entries to ask for at a position, and whether they are to be read one by one: where there is much
+// more of the journal, or it is not known how much, those that follow may be far larger than the last ones.
+func (r *Reader) count(at Position) (count int, careful bool) {
 	if r.attempts > 1 {
-		return 1 // it is at this position that something large begins
+		return 1, false // it is at this position that something large begins
 	}
-	count := r.most
+	count = r.most
 	if r.mean > 0 {
 		count = min(count, max(1, int(min(partBytes/r.mean, maxEntries))))
 	}
-	if left := r.end - at.Offset; r.mean == 0 || r.end <= at.Offset || left > carefulBytes {
+	if r.mean == 0 || r.end <= at.Offset || r.end-at.Offset > carefulBytes || time.Since(r.last) > carefulAfter {
 		count = min(count, carefulEntries)
+		careful = count > 1
 	}
-	return count
+	return count, careful
 }
 
 // arrived learns from a part. Its entries tell how large others are; and after an attempt at too many the number grows slowly,
 // since each such attempt takes long.
 func (r *Reader) arrived(p *Part) {
-	r.unread = unread{}
+	r.unread, r.last = unread{}, time.Now()
 	r.most = min(r.most+r.most/8+1, maxEntries)
 	r.end = p.Offset
-	if !p.More {
-		r.end = 0 // what will have been appended by the next time is not known
-	}
 	if n := uint64(len(p.Entries)); n > 0 {
 		bytes := uint64(0)
 		for i := range p.Entries {
@@ -144,9 +150,9 @@ func (r *Reader) arrived(p *Part) {
 
 // failed makes the next part smaller, and returns the error of the attempt: ErrUnreadable once there were enough.
 func (r *Reader) failed(err error, count int, took time.Duration) error {
-	r.most = max(1, count/4)
 	r.attempts++
 	if count > 1 {
+		r.most = max(1, count/4)
 		return err
 	}
 	r.single++
@@ -181,7 +187,29 @@ func (j *Journal) part(ctx context.Context, on Server, start string, count int) 
 	if len(state) != 2 || !isArray {
 		return Part{}, fmt.Errorf("%w: %T and %T instead of entries", ErrProtocol, here.Val(), entries.Val())
 	}
-	part := Part{Entries: make([]Entry, 0, len(rows)), More: len(rows) == count}
+	return newPart(state, rows, len(rows) == count)
+}
+
+// fewEntries reads entries one by one, and no more of them than fill a part.
+func (j *Journal) fewEntries(ctx context.Context, on Server, start string, count int) (Part, error) {
+	reply, err := j.few.Run(ctx, on.Client.Process, []string{j.keys.Journal, j.keys.State}, on.Listened, start, count, partBytes)
+	if err != nil {
+		return Part{}, err
+	}
+	values, _ := reply.([]any)
+	if len(values) != 4 {
+		return Part{}, fmt.Errorf("%w: %T instead of entries", ErrProtocol, reply)
+	}
+	rows, isArray := values[3].([]any)
+	if !isArray {
+		return Part{}, fmt.Errorf("%w: %T instead of entries", ErrProtocol, values[3])
+	}
+	return newPart(values[:2], rows, values[2] == int64(1))
+}
+
+// newPart makes a part of epoch and offset, and of entries as the server returns them.
+func newPart(state, rows []any, more bool) (Part, error) {
+	part := Part{Entries: make([]Entry, 0, len(rows)), More: more}
 	part.Epoch, _ = state[0].(string)
 	offset, _ := state[1].(string)
 	part.Offset, _ = strconv.ParseUint(offset, 10, 64) // 0 without a state

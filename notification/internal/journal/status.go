@@ -23,6 +23,9 @@ var hereSource string
 //go:embed heads.lua
 var headsSource string
 
+//go:embed few.lua
+var fewSource string
+
 // StateTTL is how long the state of a journal stays when nobody publishes and nobody subscribes.
 const StateTTL = 7 * 24 * time.Hour
 
@@ -93,15 +96,15 @@ func IsElsewhere(err error) bool { return redis.HasErrorPrefix(err, "READONLY") 
 
 // Journal asks for the state of one journal. It is safe for concurrent use.
 type Journal struct {
-	keys                Keys
-	status, here, heads *redisx.Script
+	keys                     Keys
+	status, here, heads, few *redisx.Script
 }
 
 // New returns the journal with the given names. It asks for nothing yet.
 func New(keys Keys) *Journal {
 	return &Journal{
 		keys: keys, status: redisx.NewScript(statusSource), here: redisx.NewScript(hereSource),
-		heads: redisx.NewScript(headsSource),
+		heads: redisx.NewScript(headsSource), few: redisx.NewScript(fewSource),
 	}
 }
 
