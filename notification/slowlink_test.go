@@ -14,6 +14,7 @@ import (
 
 	"github.com/compozy/cache/internal/redistest"
 	"github.com/compozy/cache/internal/redisx"
+	"github.com/compozy/cache/notification"
 )
 
 // slowLink is a link that lets through so many bytes a second from the server, for all connections together.
@@ -75,4 +76,65 @@ func TestRecoveryOverASlowLink(t *testing.T) {
 	require.NoError(t, out.Publish(t.Context(), "k", large(4, 10)))
 	r.reached(t, 4)
 	assert.Empty(t, r.gaps())
+}
+
+// A group gets past events that do not arrive together before the client gives up: its leader asks for fewer from then on.
+func TestConsumeOverASlowLink(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	out := newSystem(t, server.Client(t))
+	const events = 40
+	for i := range events {
+		require.NoError(t, out.Publish(t.Context(), "k", large(i+1, 60<<10)))
+	}
+	gaps := make(chan notification.Gap, 10)
+	log, logs := logging()
+	client := overSlowLink(t, server, 1600<<10, 500*time.Millisecond)
+	w := consumeSlowly(t, client, gaps, log)
+	w.first(t, events)
+	assert.Empty(t, gaps)
+	failed := logs.FilterMessage("notification: reading the journal for a group failed").Len()
+	assert.Positive(t, failed, "the link is too fast")
+	assert.LessOrEqual(t, failed, events/3, "it is not learnt for each event")
+}
+
+// One that never arrives is skipped and reported. What the group has read before it, and does not want, is no hindrance.
+func TestConsumeSkipsWhatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	out := newSystem(t, server.Client(t))
+	require.NoError(t, out.Publish(t.Context(), "other", large(1, 10)))
+	require.NoError(t, out.Publish(t.Context(), "k", large(2, 400<<10)))
+	require.NoError(t, out.Publish(t.Context(), "k", large(3, 10)))
+	gaps := make(chan notification.Gap, 10)
+	w := consumeSlowly(t, overSlowLink(t, server, 100<<10, 2*time.Second), gaps)
+	limit := time.After(2 * patience)
+	select {
+	case g := <-gaps:
+		assert.Equal(t, notification.GapUnreadable, g.Reason)
+	case <-limit:
+		require.FailNow(t, "no gap")
+	}
+	w.first(t, 1)
+	assert.Equal(t, map[int]int{3: 1}, w.numbers())
+	assert.Empty(t, gaps)
+}
+
+// consumeSlowly consumes events of "k" from the beginning of the journal.
+func consumeSlowly(t *testing.T, client *redis.Client, gaps chan<- notification.Gap, opts ...notification.Option) *work {
+	t.Helper()
+	n, w := newSystem(t, client, opts...), newWork()
+	ctx, cancel := context.WithCancel(t.Context())
+	over := make(chan error, 1)
+	go func() {
+		over <- notification.Consume(ctx, n, "g", "k", func(ctx context.Context, v numbered) error {
+			w.add(ctx, v)
+			return nil
+		}, notification.WithFrom(""), notification.WithOnGap(func(g notification.Gap) { gaps <- g }))
+	}()
+	t.Cleanup(func() {
+		cancel()
+		assert.NoError(t, <-over)
+	})
+	return w
 }

@@ -3,7 +3,6 @@ package group
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -12,17 +11,6 @@ import (
 	"github.com/compozy/cache/internal/redisx"
 	"github.com/compozy/cache/notification/internal/journal"
 )
-
-const (
-	// quiet is how long a leader pauses after a part of the journal that has nothing for the group, so that the events of
-	// others cost fifty reads a second at most, however many there are.
-	quiet = 20 * time.Millisecond
-	// readPatience is for how long an event in the journal is asked for alone before it counts as unreadable.
-	readPatience = 10 * time.Second
-)
-
-// Unreadable is the reason for a gap where an event does not arrive, however often it is asked for.
-const Unreadable journal.Reason = "unreadable"
 
 // errReplica is the error of a connection that leads to a server which follows another one.
 var errReplica = errors.New("notification: the server has become a replica")
@@ -35,11 +23,12 @@ type leader struct {
 	journal *journal.Journal
 	poke    chan struct{} // the group may be without a leader; has room for one
 	failing redisx.Repeated
-	orphans bool // the group was made although there were events of it
+	orphans bool            // the group was made although there were events of it
+	reader  *journal.Reader // for all terms: what it has learnt of the events and the link took long
 
 	// What follows is of one term, which lead begins.
 	server   journal.Server
-	reader   *journal.Reader
+	failures int      // attempts in a row to read that failed
 	stored   string   // how far the journal was read as the group knows it, empty at first
 	at       progress // how far it was read
 	doubtful bool     // the next part does not follow, and that was looked into
@@ -49,7 +38,8 @@ type leader struct {
 }
 
 func newLeader(s *Settings, o *ops, l *link) *leader {
-	return &leader{set: s, ops: o, link: l, journal: journal.New(s.Journal), poke: make(chan struct{}, 1)}
+	j := journal.New(s.Journal)
+	return &leader{set: s, ops: o, link: l, journal: j, reader: j.NewReader(readPatience), poke: make(chan struct{}, 1)}
 }
 
 // wake makes the member try to lead.
@@ -90,8 +80,7 @@ func (l *leader) run(ctx context.Context) {
 			if ctx.Err() != nil {
 				return
 			}
-			l.failing.Log(l.set.Log, zap.WarnLevel, "notification: reading the journal for a group failed",
-				zap.String("group", l.set.Group), zap.Error(err))
+			l.failed(err)
 			if time.Since(began) > leadFor {
 				attempt = 1
 			}
@@ -106,7 +95,7 @@ func (l *leader) lead(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.server, l.reader = journal.Server{Client: client}, l.journal.NewReader(readPatience)
+	l.server, l.failures = journal.Server{Client: client}, 0
 	l.stored, l.pause, l.doubtful = "", lowPause, false
 	leads := true
 	for next := l.round; err == nil && leads && ctx.Err() == nil; next = l.step {
@@ -116,9 +105,14 @@ func (l *leader) lead(ctx context.Context) error {
 		leads, err = next(ctx)
 	}
 	if err != nil {
-		l.link.failed(ctx, client, err)
+		l.link.failed(ctx, l.server.Client, err)
 	}
 	return err
+}
+
+func (l *leader) failed(err error) {
+	l.failing.Log(l.set.Log, zap.WarnLevel, "notification: reading the journal for a group failed",
+		zap.String("group", l.set.Group), zap.Error(err))
 }
 
 // round shows that the leader lives, and looks after the group and the journal. It reports whether the member leads.
@@ -145,7 +139,6 @@ func (l *leader) round(ctx context.Context) (leads bool, err error) {
 		l.orphans, l.at.wiped = false, false
 		l.set.Gap(journal.Wiped, "", uint64(r.lost)) //nolint:gosec // not negative
 	}
-	l.failing.Over(l.set.Log, "notification: the journal is read for the group again", zap.String("group", l.set.Group))
 	l.schedule(r)
 	return true, nil
 }
@@ -157,93 +150,13 @@ func (l *leader) schedule(r leadership) {
 	if r.next > 0 {
 		wait = min(wait, r.next)
 	}
-	if l.full = r.held >= maxHeld || r.bytes >= maxHeldBytes; l.full {
+	if l.full = isFull(r.held, r.bytes); l.full {
 		wait = min(wait, l.pause)
 		l.pause = min(2*l.pause, highPause)
 	} else {
 		l.pause = lowPause
 	}
 	l.next = time.Now().Add(wait)
-}
-
-// step moves a part of the journal to the group, or waits for one until the next round.
-func (l *leader) step(ctx context.Context) (leads bool, err error) {
-	left := max(time.Until(l.next), time.Millisecond)
-	if l.full {
-		_ = redisx.Sleep(ctx, left) // what the members do not get to stays in the journal
-		return true, nil
-	}
-	part, err := l.reader.After(ctx, l.server, l.at.cursor.Pos)
-	if errors.Is(err, journal.ErrUnreadable) {
-		return true, l.skip(ctx)
-	}
-	if err != nil {
-		return false, err
-	}
-	if len(part.Entries) == 0 {
-		return true, l.await(ctx, left)
-	}
-	if !l.at.anything && !l.doubtful && (part.Epoch != l.at.epoch || !part.Follows(l.at.cursor.Pos)) {
-		l.doubtful = true
-		return l.round(ctx)
-	}
-	last := &part.Entries[len(part.Entries)-1]
-	l.at.cursor = journal.Envelope{ID: last.ID, Pos: last.Pos, Stamp: last.Stamp}
-	l.at.anything, l.doubtful = false, false
-	events := l.matching(part.Entries)
-	if len(events) == 0 {
-		_ = redisx.Sleep(ctx, min(quiet, left))
-		return true, nil
-	}
-	known := l.at.String()
-	done, held, bytes, err := l.ops.doFeed(ctx, l.server.Client, l.stored, known, events)
-	if err != nil || !done {
-		return false, err
-	}
-	l.stored = known
-	if held >= maxHeld || bytes >= maxHeldBytes {
-		l.next = time.Now()
-	}
-	return true, nil
-}
-
-// skip goes on behind an event that cannot be read. Nobody knows whether the group wanted it.
-func (l *leader) skip(ctx context.Context) error {
-	id, err := l.ops.peek.Run(ctx, l.server.Client.Process, []string{l.set.Journal.Journal}, l.at.cursor.Pos.String())
-	if err != nil {
-		return err
-	}
-	pos, ok := position(text(id))
-	if !ok {
-		return fmt.Errorf("%w: %v instead of an event ID", journal.ErrProtocol, id)
-	}
-	l.set.Gap(Unreadable, l.at.cursor.ID, 1)
-	l.at.cursor, l.at.anything = journal.Envelope{ID: text(id), Pos: pos}, false
-	return nil
-}
-
-// matching returns what the group wants of some entries.
-func (l *leader) matching(entries []journal.Entry) []fed {
-	var events []fed
-	for i := range entries {
-		if body, ok := l.set.Body(&entries[i]); ok {
-			events = append(events, fed{sortable(entries[i].Pos), body})
-		}
-	}
-	return events
-}
-
-// await waits until there is more in the journal.
-func (l *leader) await(ctx context.Context, limit time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, limit+highPause)
-	defer cancel()
-	err := l.server.Client.XRead(ctx, &redis.XReadArgs{
-		Streams: []string{l.set.Journal.Journal, l.at.cursor.Pos.String()}, Count: 1, Block: limit,
-	}).Err()
-	if errors.Is(err, redis.Nil) {
-		return nil
-	}
-	return err
 }
 
 // check finds out whether the journal is still the one that was read, if that is in doubt.

@@ -20,6 +20,7 @@ type cluster interface {
 type link struct {
 	client redis.UniversalClient // the application's
 	key    string                // of the group
+	once   bool                  // commands that fail are repeated by whoever sends them, and not by the connection
 
 	mu     sync.Mutex    // guards what follows
 	own    *redis.Client // nil until it is needed, and after a failure
@@ -43,7 +44,12 @@ func (l *link) get(ctx context.Context) (redis.UniversalClient, error) {
 			return nil, err
 		}
 	}
-	if l.own = redisx.Separate(l.client, master, 1); l.own == nil {
+	l.own = redisx.Separate(l.client, master, 1, func(o *redis.Options) {
+		if l.once {
+			o.MaxRetries = -1
+		}
+	})
+	if l.own == nil {
 		return l.client, nil // of a kind that we do not know; it has to do
 	}
 	return l.own, nil

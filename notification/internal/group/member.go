@@ -50,7 +50,7 @@ func Run(ctx context.Context, set Settings) error {
 		set: &set, ops: o,
 		commands: link{client: set.Client, key: o.keys.progress},
 		waits:    link{client: set.Client, key: o.keys.progress},
-		journal:  link{client: set.Client, key: o.keys.progress},
+		journal:  link{client: set.Client, key: o.keys.progress, once: true},
 		running:  make(map[string]Event),
 		finished: make(chan finished, set.Concurrency), wanted: make(chan struct{}, 1), woken: make(chan struct{}, 1),
 	}
