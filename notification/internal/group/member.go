@@ -307,9 +307,6 @@ func (m *member) turn(ctx, working context.Context, ended []finished, room int, 
 			}
 			return turnReply{next: 0}, nil
 		}
-		if !redisx.IsUnsent(err) {
-			request.repeated = 1
-		}
 		m.failing.Log(m.set.Log, zap.WarnLevel, "notification: a group cannot be reached",
 			zap.String("group", m.set.Group), zap.Error(err))
 		if ctx.Err() != nil || m.stopping() {

@@ -148,9 +148,11 @@ func TestEventsThatNobodySurvives(t *testing.T) {
 	o := newOps(&Settings{Journal: b.keys, Group: "g"})
 	b.append(t, "k", 1)
 	led := b.run(t, func(s *Settings) { s.Concurrency = 0 }) // leads, and takes nothing
-	for attempt := 1; attempt <= 3; attempt++ {
+	turns := uint64(0)
+	for range 3 {
 		require.Eventually(t, func() bool {
-			reply, err := o.doTurn(t.Context(), b.client, turnRequest{number: uint64(attempt), room: 1, claim: 50 * time.Millisecond})
+			turns++
+			reply, err := o.doTurn(t.Context(), b.client, turnRequest{number: turns, room: 1, claim: 50 * time.Millisecond})
 			require.NoError(t, err)
 			return len(reply.events) == 1
 		}, patience, 5*time.Millisecond)
@@ -185,7 +187,6 @@ func TestRepeatedTurns(t *testing.T) {
 	first, err := o.doTurn(t.Context(), b.client, request)
 	require.NoError(t, err)
 	require.Len(t, first.events, 3)
-	request.repeated = 1
 	again, err := o.doTurn(t.Context(), b.client, request)
 	require.NoError(t, err)
 	assert.Equal(t, first.events, again.events)
@@ -196,7 +197,7 @@ func TestRepeatedTurns(t *testing.T) {
 		{what: string(Again), id: first.events[1].key, n: 60_000},
 		{what: string(Dead), id: first.events[2].key, n: 1, text: "failed"},
 	}}
-	for request.repeated = range 2 {
+	for range 2 {
 		reply, err := o.doTurn(t.Context(), b.client, request)
 		require.NoError(t, err)
 		assert.Empty(t, reply.events)
@@ -204,6 +205,48 @@ func TestRepeatedTurns(t *testing.T) {
 	assert.EqualValues(t, 1, b.client.XLen(t.Context(), b.k.dead).Val())
 	assert.EqualValues(t, 3, b.client.ZCard(t.Context(), b.k.due).Val())
 	assert.Equal(t, "3", b.client.HGet(t.Context(), b.k.progress, "held").Val())
+}
+
+// An attempt at a turn is held up until a repetition of it, or a later turn, was executed: it takes nothing, as nobody would
+// handle that, and what it says of events does not count any more.
+func TestLateTurns(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.run(t)() // makes the group
+	led := b.run(t, func(s *Settings) { s.Concurrency = 0 })
+	o := newOps(&Settings{Journal: b.keys, Group: "g"})
+	turn := func(number uint64, room int, outcomes ...outcome) (turnReply, error) {
+		return o.doTurn(t.Context(), b.client, turnRequest{number: number, room: room, claim: time.Minute, deadCap: 10, outcomes: outcomes})
+	}
+	empty, err := turn(7, 1)
+	require.NoError(t, err)
+	require.Empty(t, empty.events)
+	b.append(t, "k", 2)
+	b.eventually(t, "not fed", func() bool { return b.client.ZCard(t.Context(), b.k.due).Val() == 2 })
+	led()
+	same, err := turn(7, 1)
+	require.NoError(t, err)
+	assert.Empty(t, same.events, "it took nothing when it was executed")
+	taken, err := turn(8, 1)
+	require.NoError(t, err)
+	require.Len(t, taken.events, 1)
+	key := taken.events[0].key
+	_, err = turn(7, 2, outcome{what: again, id: key}, outcome{what: resign})
+	assert.True(t, redis.HasErrorPrefix(err, "LATE"), err)
+	_, err = turn(8, 2, outcome{what: again, id: key})
+	require.NoError(t, err)
+	owned := 0
+	for _, state := range b.client.HVals(t.Context(), b.k.events).Val() {
+		if state == "1 "+o.member {
+			owned++
+		}
+	}
+	assert.Equal(t, 1, owned, "the other one is for somebody else")
+	rest, err := turn(9, 2)
+	require.NoError(t, err)
+	require.Len(t, rest.events, 1)
+	assert.NotEqual(t, key, rest.events[0].key)
+	assert.Greater(t, b.client.PTTL(t.Context(), b.k.turns+o.member).Val(), 9*time.Minute)
 }
 
 // Replies are lost all the time, and yet each event is handled once.

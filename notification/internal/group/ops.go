@@ -188,8 +188,8 @@ type turnReply struct {
 }
 
 func (o *ops) doTurn(ctx context.Context, c processor, t turnRequest) (turnReply, error) {
-	args := make([]any, 0, 7+4*len(t.outcomes))
-	args = append(args, o.member, t.number, t.repeated, t.room, takeBytes, t.claim.Milliseconds(), t.deadCap)
+	args := make([]any, 0, 6+4*len(t.outcomes))
+	args = append(args, o.member, t.number, t.room, takeBytes, t.claim.Milliseconds(), t.deadCap)
 	for _, r := range t.outcomes {
 		args = append(args, r.what, r.id, r.n, r.text)
 	}
@@ -214,8 +214,7 @@ func (o *ops) doTurn(ctx context.Context, c processor, t turnRequest) (turnReply
 
 // turnRequest is what a member says and wants.
 type turnRequest struct {
-	number   uint64
-	repeated int // 1 if an attempt before may have been executed
+	number   uint64 // the same for all attempts at it, and larger than that of every turn before
 	room     int
 	claim    time.Duration
 	deadCap  int

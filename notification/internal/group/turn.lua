@@ -3,14 +3,14 @@
 --
 -- KEYS[1]  to KEYS[4] as in lead.lua
 -- KEYS[5]  dead, a stream: the events that were given up
--- KEYS[6]  turn, a string: the number of the member's last turn that took events, and their IDs
+-- KEYS[6]  turn, a string: the number of the member's last turn, and the IDs of the events that it took. It outlives the turn
+--          by ten minutes, which is longer than an attempt can be held up
 -- ARGV[1]  the member
 -- ARGV[2]  number of the turn
--- ARGV[3]  1 if it may have been executed before, and the reply was lost
--- ARGV[4]  how many events to take at most
--- ARGV[5]  how many bytes of them, unless the first one has more
--- ARGV[6]  for how many milliseconds an event is the member's
--- ARGV[7]  how many events dead keeps, about
+-- ARGV[3]  how many events to take at most
+-- ARGV[4]  how many bytes of them, unless the first one has more
+-- ARGV[5]  for how many milliseconds an event is the member's
+-- ARGV[6]  how many events dead keeps, about
 -- then for each event that something became of four arguments: what, its ID, a number, and a text:
 --          done              it was handled
 --          again <ms>        it failed, and is due in so many milliseconds
@@ -20,26 +20,31 @@
 -- or       resign            the member does not lead any more; what follows is ignored
 --
 -- Reply    known; 1 if no member leads; in how many milliseconds the next event is due, -1 if none is; and for each event
---          that was taken its ID, the number of this attempt, 1 if its owner gave no sign of life, and its body. An error
---          that begins with NOGROUP if the group is gone.
+--          that was taken its ID, the number of this attempt, 1 if its owner gave no sign of life, and its body. A turn that
+--          was executed before gives what it took then, and does nothing else. An error that begins with NOGROUP if the group
+--          is gone, and with LATE if a later turn of the member was executed: nobody waits for this one, so nothing is done.
 
 local progress, events, due, wake, dead, turn = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local me = ARGV[1]
 local had = redis.call('HMGET', progress, 'known', 'leader', 'until')
 local known, leader, ends = had[1], had[2], had[3]
 if not known then return redis.error_reply('NOGROUP the group is gone') end
+local before = redis.call('GET', turn)
+local executed = before and tonumber(string.match(before, '^%d+')) or 0
+if executed > tonumber(ARGV[2]) then return redis.error_reply('LATE its sender has given it up') end
+local repeated = executed == tonumber(ARGV[2])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function at(ms) return string.format('%.0f', now + ms) end
 
 local number, size, resigned = 0, 0, false
-local function remove(id, body)
+local function remove(id, bytes)
   redis.call('ZREM', due, id)
   redis.call('HDEL', events, id, 'n' .. id)
-  number, size = number - 1, size - #body
+  number, size = number - 1, size - bytes
 end
 
-for i = 8, #ARGV, 4 do
+for i = 7, repeated and 0 or #ARGV, 4 do
   local what, id, n, text = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   if what == 'resign' then
     if leader == me then
@@ -48,14 +53,13 @@ for i = 8, #ARGV, 4 do
     end
   elseif what == 'done' then
     -- Even if another member has it by now: it was handled.
-    local body = redis.call('HGET', events, id)
-    if body then remove(id, body) end
+    if redis.call('HEXISTS', events, id) == 1 then remove(id, redis.call('HSTRLEN', events, id)) end
   else
     local state = redis.call('HGET', events, 'n' .. id)
     local attempts, owner = string.match(state or '', '^(%d+) (.*)$')
     if owner == me then
       if what == 'live' then
-        redis.call('ZADD', due, 'XX', at(ARGV[6]), id)
+        redis.call('ZADD', due, 'XX', at(ARGV[5]), id)
       elseif what == 'again' then
         redis.call('HSET', events, 'n' .. id, attempts .. ' ')
         redis.call('ZADD', due, at(n), id)
@@ -64,29 +68,26 @@ for i = 8, #ARGV, 4 do
         redis.call('ZADD', due, 0, id) -- before what came after it
       elseif what == 'dead' then
         local body = redis.call('HGET', events, id) or '' -- Redis may have evicted it
-        redis.call('XADD', dead, 'MAXLEN', '~', ARGV[7], '*', 'id', id, 'event', body, 'attempts', n, 'error', text)
-        remove(id, body)
+        redis.call('XADD', dead, 'MAXLEN', '~', ARGV[6], '*', 'id', id, 'event', body, 'attempts', n, 'error', text)
+        remove(id, #body)
       end
     end
   end
 end
 
-local taken = {}
-if ARGV[3] == '1' then
-  local before = redis.call('GET', turn)
-  if before and string.match(before, '^%d+') == ARGV[2] then
-    for id in string.gmatch(before, '\n([^\n]+)') do
-      local attempts, owner = string.match(redis.call('HGET', events, 'n' .. id) or '', '^(%d+) (.*)$')
-      if owner == me then
-        for _, v in ipairs({id, attempts, 0, redis.call('HGET', events, id)}) do table.insert(taken, v) end
-      end
-    end
-  end
+local taken, names = {}, {ARGV[2]}
+local function take(id, attempts, abandoned, body)
+  for _, v in ipairs({id, tostring(attempts), abandoned, body}) do table.insert(taken, v) end
+  table.insert(names, id)
 end
-local room, bytes = ARGV[4] - #taken / 4, tonumber(ARGV[5])
-if room > 0 then
-  local names = {ARGV[2]}
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', at(0), 'LIMIT', 0, room)) do
+if repeated then
+  for id in string.gmatch(before, '\n([^\n]+)') do
+    local attempts, owner = string.match(redis.call('HGET', events, 'n' .. id) or '', '^(%d+) (.*)$')
+    if owner == me then take(id, attempts, 0, redis.call('HGET', events, id)) end
+  end
+else
+  local room, bytes = tonumber(ARGV[3]), tonumber(ARGV[4])
+  for _, id in ipairs(room > 0 and redis.call('ZRANGEBYSCORE', due, '-inf', at(0), 'LIMIT', 0, room) or {}) do
     local body = redis.call('HGET', events, id)
     if body then
       bytes = bytes - #body
@@ -94,14 +95,13 @@ if room > 0 then
       local attempts, owner = string.match(redis.call('HGET', events, 'n' .. id) or '0 ', '^(%d+) (.*)$')
       attempts = attempts + 1
       redis.call('HSET', events, 'n' .. id, attempts .. ' ' .. me)
-      redis.call('ZADD', due, at(ARGV[6]), id)
-      for _, v in ipairs({id, tostring(attempts), owner ~= '' and 1 or 0, body}) do table.insert(taken, v) end
-      table.insert(names, id)
+      redis.call('ZADD', due, at(ARGV[5]), id)
+      take(id, attempts, owner ~= '' and 1 or 0, body)
     else
       redis.call('ZREM', due, id) -- it was evicted, which the leader finds out
     end
   end
-  if #names > 1 then redis.call('SET', turn, table.concat(names, '\n'), 'PX', ARGV[6]) end
+  redis.call('SET', turn, table.concat(names, '\n'), 'PX', 600000)
 end
 if number < 0 then
   redis.call('HINCRBY', progress, 'held', number)
