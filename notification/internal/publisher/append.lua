@@ -65,6 +65,9 @@ end
 
 local now = time[1] .. string.format('%03d', time[2] / 1000)
 local offset, at, index, id, failures = reached - total, 3, 0, nil, nil
+-- A request that may take several steps notes the event that reaches each, so that as many of its own stay as fit.
+local steps = tonumber(total) >= STEP and {}
+local from = math.floor(offset / STEP)
 while at < last do
   local key, value = ARGV[at], ARGV[at + 1]
   local size, failure, payload = #key + #value + 64, nil, nil
@@ -113,6 +116,9 @@ while at < last do
   if failure then
     failures = failures or {}
     failures[#failures + 1] = index .. ' ' .. failure
+  elseif steps then
+    local step = math.floor(offset / STEP)
+    for reachedBy = math.max(from + 1, step - 31), step do steps[reachedBy] = steps[reachedBy] or id end
   end
   at, index = at + 1, index + 1
 end
@@ -126,16 +132,19 @@ end
 
 if offset % STEP < tonumber(total) then
   -- A step is reached, and what was appended up to the one 31 steps back goes: IDs are in the order of offsets, so nothing
-  -- has to be read. Too near an ID is of a system with another limit.
-  local step, from = math.floor(offset / STEP), math.floor((reached - total) / STEP)
-  local oldest = redis.pcall('HGET', state, (step + 1) % 32)
+  -- has to be read. The last event stays. Too near an ID is of a system with another limit.
+  local step = math.floor(offset / STEP)
+  local own = steps and steps[step - 31]
+  local oldest = own or redis.pcall('HGET', state, (step + 1) % 32)
   local ms, behind = string.match(type(oldest) == 'string' and oldest or '', '(%d+)-(%d+)')
-  if step - from >= 32 then
+  if own == id then
     redis.pcall('XTRIM', journal, 'MINID', '=', id)
-  elseif ms and offset - behind >= BYTES / 2 then
+  elseif ms and (own or offset - behind >= BYTES / 2) then
     redis.pcall('XTRIM', journal, 'MINID', '=', ms .. string.format('-%d', behind + 1))
   end
-  for reachedBy = math.max(from + 1, step - 31), step do redis.pcall('HSET', state, reachedBy % 32, id) end
+  for reachedBy = math.max(from + 1, step - 31), step do
+    redis.pcall('HSET', state, reachedBy % 32, steps and steps[reachedBy] or id)
+  end
 end
 
 if not failures then return '' end

@@ -28,7 +28,8 @@ func newScripts(set *Settings, lifetime int64) scripts {
 	number := func(n int64) string { return strconv.FormatInt(n, 10) }
 	numbers := strings.NewReplacer(
 		"'SIZE'", "'"+number(int64(set.History))+"'", "'LIFETIME'", "'"+number(lifetime)+"'",
-		"% STEP", "% "+number(bytes/steps), "/ STEP", "/ "+number(bytes/steps), "BYTES / 2", number(bytes/2),
+		"% STEP", "% "+number(bytes/steps), "/ STEP", "/ "+number(bytes/steps), ">= STEP", ">= "+number(bytes/steps),
+		"BYTES / 2", number(bytes/2),
 	)
 	return scripts{append: redisx.NewScript(numbers.Replace(appendSource)), plain: redisx.NewScript(plainSource)}
 }
