@@ -192,7 +192,11 @@ func (s *slow) ask(count any) error {
 
 func (s *slow) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
+<<<<<<< HEAD
 		if args := cmd.Args(); strings.HasPrefix(cmd.Name(), "eval") {
+=======
+		if args := cmd.Args(); cmd.Name() == "evalsha" {
+>>>>>>> w-fix13a
 			if err := s.ask(args[len(args)-2]); err != nil { // of few.lua
 				return err
 			}
