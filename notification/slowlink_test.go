@@ -107,11 +107,7 @@ func TestConsumeSkipsWhatCannotBeRead(t *testing.T) {
 	require.NoError(t, out.Publish(t.Context(), "k", large(2, 400<<10)))
 	require.NoError(t, out.Publish(t.Context(), "k", large(3, 10)))
 	gaps := make(chan notification.Gap, 10)
-<<<<<<< HEAD
-	w := consumeSlowly(t, overSlowLink(t, server, 200<<10, 300*time.Millisecond), gaps)
-=======
 	w := consumeSlowly(t, overSlowLink(t, server, 100<<10, 2*time.Second), gaps)
->>>>>>> w-fix13a
 	limit := time.After(2 * patience)
 	select {
 	case g := <-gaps:

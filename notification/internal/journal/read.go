@@ -117,16 +117,6 @@ func (r *Reader) read(ctx context.Context, on Server, at Position, start string)
 }
 
 // count returns how many entries to ask for at a position, and whether they are to be read one by one: where there is much
-<<<<<<< HEAD
-// more of the journal, those that follow may be far larger than the last ones. The first entry is asked for alone, to learn
-// how large they are.
-func (r *Reader) count(at Position) (count int, careful bool) {
-	if r.attempts > 1 || r.mean == 0 {
-		return 1, false // it is at this position that something large begins
-	}
-	count = min(r.most, max(1, int(min(partBytes/r.mean, maxEntries))))
-	if r.end <= at.Offset || r.end-at.Offset > carefulBytes || time.Since(r.last) > carefulAfter {
-=======
 // more of the journal, or it is not known how much, those that follow may be far larger than the last ones.
 func (r *Reader) count(at Position) (count int, careful bool) {
 	if r.attempts > 1 {
@@ -137,7 +127,6 @@ func (r *Reader) count(at Position) (count int, careful bool) {
 		count = min(count, max(1, int(min(partBytes/r.mean, maxEntries))))
 	}
 	if r.mean == 0 || r.end <= at.Offset || r.end-at.Offset > carefulBytes || time.Since(r.last) > carefulAfter {
->>>>>>> w-fix13a
 		count = min(count, carefulEntries)
 		careful = count > 1
 	}
