@@ -1,6 +1,8 @@
 package redisx
 
 import (
+	"time"
+
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
@@ -26,6 +28,7 @@ func Separate(
 		}
 	}
 	options := *master.Options()
+	undoDefaults(&options)
 	options.PoolSize, options.MinIdleConns, options.MaxIdleConns, options.MaxActiveConns = connections, 0, 0, 0
 	options.ContextTimeoutEnabled = true
 	// What handles push messages belongs to c and changes with its connections: shared, there is a race, lines on stderr, and
@@ -40,4 +43,22 @@ func Separate(
 		separate.AddHook(hooker.ConnectionHook())
 	}
 	return separate
+}
+
+// undoDefaults turns options that a client has made of its own into those it was given: there "none" is 0, which a client
+// that is given it takes for its default.
+func undoDefaults(o *redis.Options) {
+	if o.MaxRetries == 0 {
+		o.MaxRetries = -1
+	}
+	for _, pause := range []*time.Duration{&o.MinRetryBackoff, &o.MaxRetryBackoff} {
+		if *pause == 0 {
+			*pause = -1
+		}
+	}
+	for _, timeout := range []*time.Duration{&o.ReadTimeout, &o.WriteTimeout} {
+		if *timeout <= 0 { // 0 for none, -1 for not even clearing an earlier one
+			*timeout--
+		}
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
@@ -36,4 +37,26 @@ func TestSeparateOfAClientWithPushMessages(t *testing.T) {
 func TestSeparateOfAnUnknownClient(t *testing.T) {
 	t.Parallel()
 	assert.Nil(t, redisx.Separate(struct{ redis.UniversalClient }{}, nil, 1))
+}
+
+func TestSeparateKeepsWhatIsSwitchedOff(t *testing.T) {
+	t.Parallel()
+	for _, timeout := range []time.Duration{-2, -1, 0, time.Minute} {
+		for _, retries := range []int{-1, 0, 7} {
+			client := redis.NewClient(&redis.Options{
+				ReadTimeout: timeout, WriteTimeout: timeout, MaxRetries: retries,
+				MinRetryBackoff: time.Duration(retries), MaxRetryBackoff: time.Duration(retries),
+				MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+			})
+			separate := redisx.Separate(client, nil, 1)
+			of, want := separate.Options(), client.Options()
+			assert.Equal(t, want.MaxRetries, of.MaxRetries)
+			assert.Equal(t, want.ReadTimeout, of.ReadTimeout)
+			assert.Equal(t, want.WriteTimeout, of.WriteTimeout)
+			assert.Equal(t, want.MinRetryBackoff, of.MinRetryBackoff)
+			assert.Equal(t, want.MaxRetryBackoff, of.MaxRetryBackoff)
+			assert.NoError(t, separate.Close())
+			assert.NoError(t, client.Close())
+		}
+	}
 }
