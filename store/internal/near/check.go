@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
@@ -52,7 +53,7 @@ func (s *session) identify(ctx context.Context) error {
 // check asks whether the server is what it should be. settled says that there is a session with every master of the cluster;
 // that changes by itself. An error ends the session.
 func (s *session) check() (settled bool, err error) {
-	ctx, cancel := context.WithTimeoutCause(s.ctx, s.limit, errSilent)
+	ctx, cancel := context.WithTimeout(s.ctx, s.limit)
 	defer cancel()
 	if s.m.node == nil {
 		return s.ask(ctx)
@@ -102,7 +103,7 @@ func (s *session) ask(ctx context.Context) (settled bool, err error) {
 
 // reason adds to an error that the time is over.
 func (s *session) reason(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); errors.Is(cause, errSilent) {
+	if ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		return fmt.Errorf("%w: %w", errSilent, err)
 	}
 	return err

@@ -3,6 +3,7 @@ package near_test
 import (
 	"context"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -152,3 +153,18 @@ type split struct {
 }
 
 func (s split) Unwrap() redis.UniversalClient { return s.tracked }
+
+// lines returns the fields of each line of CLIENT LIST.
+func lines(list string) (all []map[string]string) {
+	for line := range strings.Lines(list) {
+		fields := make(map[string]string)
+		for _, field := range strings.Fields(line) {
+			name, value, _ := strings.Cut(field, "=")
+			fields[name] = value
+		}
+		all = append(all, fields)
+	}
+	return all
+}
+
+func contains(flags string, flag rune) bool { return strings.ContainsRune(flags, flag) }
