@@ -23,8 +23,8 @@ const (
 	// Forever is for values that stay fresh until they change.
 	Forever time.Duration = math.MaxInt64
 
-	// overhead is about what a value costs beside its own size and its key, which is stored once.
-	overhead = 320
+	// overhead is about what a value costs beside its own size and its key.
+	overhead = 240
 )
 
 // CacheSettings of a Cache.

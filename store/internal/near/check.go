@@ -58,7 +58,7 @@ func (s *session) check() (settled bool, err error) {
 	if s.m.node == nil {
 		return s.ask(ctx)
 	}
-	slots, err := s.beside.ClusterSlots(ctx).Result()
+	slots, err := s.beside.ClusterSlots(ctx).Result() //nolint:staticcheck // go-redis needs this command too, and its permission
 	if err != nil {
 		return false, s.reason(ctx, err)
 	}

@@ -2,8 +2,10 @@ package near_test
 
 import (
 	"context"
+	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -70,19 +72,8 @@ func (b *bundle) up() {
 	}, patience, tick)
 }
 
-// read is what a store does: the value from the cache, or from Redis.
-func (b *bundle) read(key string) (value string, hit bool) {
-	b.t.Helper()
-	if h, ok := b.cache.Get(key); ok {
-		return h.Value.(string), true
-	}
-	value, err := b.fetch(b.t.Context(), key)
-	require.NoError(b.t, err)
-	return value, false
-}
-
 // fetch reads from Redis, and puts what it finds. What is absent is the empty string.
-func (b *bundle) fetch(ctx context.Context, key string) (string, error) {
+func (b *bundle) fetch(ctx context.Context, key string) error {
 	mark := b.cache.Begin(key)
 	value, err := b.client.Get(ctx, key).Result()
 	if err == redis.Nil { //nolint:errorlint // go-redis returns it as it is
@@ -91,7 +82,7 @@ func (b *bundle) fetch(ctx context.Context, key string) (string, error) {
 	if err == nil {
 		b.cache.Put(mark, key, value, len(value), near.Forever)
 	}
-	return value, err
+	return err
 }
 
 // fill makes the next reads of the keys hits.
@@ -99,9 +90,22 @@ func (b *bundle) fill(keys ...string) {
 	b.t.Helper()
 	for _, key := range keys {
 		require.Eventually(b.t, func() bool {
-			_, hit := b.read(key)
-			return hit
+			if _, hit := b.cache.Get(key); hit {
+				return true
+			}
+			if err := b.fetch(b.t.Context(), key); err != nil {
+				b.lookAround()
+			}
+			return false
 		}, patience, tick, key)
+	}
+}
+
+// lookAround makes the application's client ask who the masters are, if it is one for a cluster: a dead one never says that
+// it is none any more.
+func (b *bundle) lookAround() {
+	if c, ok := b.client.(*redis.ClusterClient); ok {
+		c.ReloadState(b.t.Context())
 	}
 }
 
@@ -133,11 +137,6 @@ func through(t *testing.T, server *redistest.Server) (*redis.Client, *faultproxy
 	return newClient(t, proxy.Addr()), proxy
 }
 
-// wrapped hides a client behind another, as package client does.
-type wrapped struct{ redis.UniversalClient }
-
-func (w wrapped) Unwrap() redis.UniversalClient { return w.UniversalClient }
-
 // paths returns a client for reads and writes, wrapped in one whose Unwrap leads through a proxy: the tracker's connections
 // break, the application's do not.
 func paths(t *testing.T, server *redistest.Server) (client redis.UniversalClient, proxy *faultproxy.Proxy) {
@@ -158,7 +157,7 @@ func (s split) Unwrap() redis.UniversalClient { return s.tracked }
 func lines(list string) (all []map[string]string) {
 	for line := range strings.Lines(list) {
 		fields := make(map[string]string)
-		for _, field := range strings.Fields(line) {
+		for field := range strings.FieldsSeq(line) {
 			name, value, _ := strings.Cut(field, "=")
 			fields[name] = value
 		}
@@ -168,3 +167,11 @@ func lines(list string) (all []map[string]string) {
 }
 
 func contains(flags string, flag rune) bool { return strings.ContainsRune(flags, flag) }
+
+// dialNothing is a dialer that fails and counts.
+func dialNothing(dials *atomic.Int64) func(context.Context, string, string) (net.Conn, error) {
+	return func(context.Context, string, string) (net.Conn, error) {
+		dials.Add(1)
+		return nil, net.ErrClosed
+	}
+}

@@ -26,9 +26,11 @@ type model struct {
 	done [][]time.Duration
 }
 
-func newModel(keys int) *model {
-	m := &model{began: time.Now(), done: make([][]time.Duration, keys)}
-	for i := range keys {
+const modelKeys = 10
+
+func newModel() *model {
+	m := &model{began: time.Now(), done: make([][]time.Duration, modelKeys)}
+	for i := range modelKeys {
 		m.keys = append(m.keys, key(i))
 	}
 	return m
@@ -80,7 +82,7 @@ func (m *model) run(b *bundle, writer redis.Cmdable, f func()) (oldest time.Dura
 				hit, ok := b.cache.Get(m.keys[k])
 				if !ok {
 					within, done := context.WithTimeout(ctx, 500*time.Millisecond)
-					_, _ = b.fetch(within, m.keys[k])
+					_ = b.fetch(within, m.keys[k])
 					done()
 					continue
 				}
@@ -110,7 +112,7 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// more waits until there are more hits, or the cache is known not to serve any.
+// flowing waits until values are served for a while.
 func (b *bundle) flowing() {
 	b.t.Helper()
 	b.up()
@@ -129,7 +131,7 @@ func TestBoundUnderFaults(t *testing.T) {
 	client, proxy := paths(t, server)
 	b := start(t, client, bounded)
 	b.up()
-	m := newModel(10)
+	m := newModel()
 	var after int64
 	oldest, hits := m.run(b, server.Client(t), func() {
 		for range 3 {
@@ -164,7 +166,7 @@ func TestBoundWhileServerFreezes(t *testing.T) {
 	server := redistest.Start(t)
 	b := start(t, newClient(t, server.Addr()), bounded)
 	b.up()
-	m := newModel(10)
+	m := newModel()
 	oldest, hits := m.run(b, server.Client(t), func() {
 		for i := range 6 {
 			b.flowing()
@@ -186,7 +188,7 @@ func TestBoundUnderKills(t *testing.T) {
 	client, proxy := paths(t, server)
 	b := start(t, client, bounded)
 	b.up()
-	m := newModel(10)
+	m := newModel()
 	admin := server.Client(t)
 	oldest, hits := m.run(b, server.Client(t), func() {
 		for range 50 {
@@ -219,7 +221,7 @@ func tracking(t *testing.T, admin *redis.Client) (ids []string) {
 	list, err := admin.ClientList(t.Context()).Result()
 	require.NoError(t, err)
 	for _, fields := range lines(list) {
-		if flags := fields["flags"]; len(flags) > 0 && contains(flags, 't') {
+		if contains(fields["flags"], 't') {
 			ids = append(ids, fields["id"])
 		}
 	}
@@ -264,4 +266,14 @@ func TestDelayedPuts(t *testing.T) {
 	assert.Zero(t, stale)
 	assert.Positive(t, put)
 	assert.GreaterOrEqual(t, b.cache.Stats().Dropped, int64(150))
+}
+
+// published is a writer that publishes what it writes.
+type published struct{ redis.Cmdable }
+
+func (p published) Set(ctx context.Context, key string, value any, _ time.Duration) *redis.StatusCmd {
+	cmd := redis.NewStatusCmd(ctx)
+	script := "redis.call('SET', KEYS[1], ARGV[2]) redis.call('PUBLISH', ARGV[1], KEYS[1]) return 1"
+	cmd.SetErr(p.Eval(ctx, script, []string{key}, near.Channel("cache:"), value).Err())
+	return cmd
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/compozy/cache/client"
 	"github.com/compozy/cache/config"
 	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/store/internal/near"
 )
 
 // toCluster returns go-redis' own client for a cluster.
@@ -23,19 +24,19 @@ func toCluster(t *testing.T, c *redistest.Cluster, adjust ...func(*redis.Cluster
 	for _, change := range adjust {
 		change(options)
 	}
-	client := redis.NewClusterClient(options)
-	t.Cleanup(func() { _ = client.Close() })
-	return client
+	cluster := redis.NewClusterClient(options)
+	t.Cleanup(func() { _ = cluster.Close() })
+	return cluster
 }
 
 // toSentinel returns go-redis' own client for Sentinel.
 func toSentinel(t *testing.T, s *redistest.Sentinel) *redis.Client {
 	t.Helper()
-	client := redis.NewFailoverClient(&redis.FailoverOptions{
+	c := redis.NewFailoverClient(&redis.FailoverOptions{
 		MasterName: s.MasterName(), SentinelAddrs: s.Addrs(), ContextTimeoutEnabled: true, DialTimeout: time.Second,
 	})
-	t.Cleanup(func() { _ = client.Close() })
-	return client
+	t.Cleanup(func() { _ = c.Close() })
+	return c
 }
 
 // allKeys returns keys in many slots.
@@ -53,7 +54,9 @@ func (b *bundle) hears() {
 	keys := allKeys()
 	b.fill(keys...)
 	for _, k := range keys {
-		require.NoError(b.t, b.client.Set(b.t.Context(), k, "changed", 0).Err())
+		require.Eventually(b.t, func() bool {
+			return b.client.Set(b.t.Context(), k, "changed", 0).Err() == nil
+		}, patience, tick, "a failover is over soon")
 	}
 	b.gone("change", keys...)
 }
@@ -87,7 +90,7 @@ func TestBoundWhileSlotsMove(t *testing.T) {
 	app := toCluster(t, c)
 	b := start(t, app, bounded)
 	b.up()
-	m := newModel(10)
+	m := newModel()
 	oldest, hits := m.run(b, toCluster(t, c), func() {
 		for i := range 5 {
 			b.flowing()
@@ -108,10 +111,10 @@ func TestBoundWhileSlotsMove(t *testing.T) {
 // Masters change their places with replicas while the application reads and writes.
 func TestBoundUnderClusterFailovers(t *testing.T) {
 	t.Parallel()
-	c := redistest.StartCluster(t, 2, redistest.WithReplicas(1))
+	c := redistest.StartCluster(t, 3, redistest.WithReplicas(1))
 	b := start(t, toCluster(t, c), bounded)
 	b.up()
-	m := newModel(10)
+	m := newModel()
 	oldest, hits := m.run(b, toCluster(t, c), func() {
 		for i := range 4 {
 			b.flowing()
@@ -161,6 +164,24 @@ func TestSentinel(t *testing.T) {
 	b.fill(key(1))
 	s.KillMaster(t)
 	b.gone("the master died", key(1))
+	b.hears()
+}
+
+// A server that becomes a replica keeps its connections, and may hear of changes late or never.
+func TestDemotion(t *testing.T) {
+	t.Parallel()
+	servers := redistest.StartN(t, 2)
+	b := start(t, newClient(t, servers[0].Addr()), func(s *near.CacheSettings) { s.MaxStaleness = time.Second })
+	b.up()
+	b.fill(key(1))
+	admin := servers[0].Client(t)
+	require.NoError(t, admin.SlaveOf(t.Context(), servers[1].Host(), servers[1].Port()).Err())
+	require.Eventually(t, func() bool { return !b.tracker.Status().Up }, patience, tick)
+	_, hit := b.cache.Get(key(1))
+	assert.False(t, hit)
+	require.ErrorContains(t, b.tracker.Status().Cause, "no master any more")
+	assert.False(t, b.cache.Put(b.cache.Begin(key(1)), key(1), "v", 1, time.Hour))
+	require.NoError(t, admin.SlaveOf(t.Context(), "no", "one").Err())
 	b.hears()
 }
 

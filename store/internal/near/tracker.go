@@ -3,6 +3,7 @@ package near
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -100,7 +101,7 @@ func (t *Tracker) NewCache(set CacheSettings) (*Cache, error) {
 	c := newCache(set, t.trust, t.Start)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.caches = append(t.caches[:len(t.caches):len(t.caches)], c)
+	t.caches = append(slices.Clip(t.caches), c)
 	t.prefixes = disjoint(append(append([]string{set.Prefix}, set.Depends...), t.prefixes...))
 	if t.limit == 0 || set.MaxStaleness < t.limit {
 		t.limit = set.MaxStaleness
