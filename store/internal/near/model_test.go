@@ -3,6 +3,7 @@ package near_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/compozy/cache/internal/faultproxy"
 	"github.com/compozy/cache/internal/redistest"
 	"github.com/compozy/cache/store/internal/near"
 )
@@ -158,6 +160,30 @@ func TestBoundUnderFaults(t *testing.T) {
 	t.Logf("oldest %v of %d hits", oldest, hits)
 	assert.LessOrEqual(t, oldest, bound)
 	assert.Greater(t, hits, int64(1000))
+}
+
+// Only the subscribed connection is half-open. That ends the session, and the next one is as good as the first.
+func TestHalfOpenSubscription(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	proxies := [...]*faultproxy.Proxy{faultproxy.New(t, server.Addr()), faultproxy.New(t, server.Addr())}
+	var dials atomic.Int64
+	client := redis.NewClient(&redis.Options{
+		Dialer: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, network, proxies[(dials.Add(1)-1)%2].Addr())
+		},
+	})
+	t.Cleanup(func() { _ = client.Close() })
+	b := start(t, split{newClient(t, server.Addr()), client}, bounded)
+	b.up()
+	b.fill(key(1))
+	proxies[0].SwallowToClient(true)
+	b.gone("nothing is heard", key(1))
+	require.Eventually(t, func() bool { return b.tracker.Status().Cause != nil }, patience, tick)
+	require.ErrorContains(t, b.tracker.Status().Cause, "did not answer in time")
+	proxies[0].SwallowToClient(false)
+	b.fill(key(1))
 }
 
 // A server that stands still for a while, and with it the application's reads and writes.

@@ -175,13 +175,13 @@ func TestDemotion(t *testing.T) {
 	b.up()
 	b.fill(key(1))
 	admin := servers[0].Client(t)
-	require.NoError(t, admin.SlaveOf(t.Context(), servers[1].Host(), servers[1].Port()).Err())
+	require.NoError(t, admin.Do(t.Context(), "replicaof", servers[1].Host(), servers[1].Port()).Err())
 	require.Eventually(t, func() bool { return !b.tracker.Status().Up }, patience, tick)
 	_, hit := b.cache.Get(key(1))
 	assert.False(t, hit)
 	require.ErrorContains(t, b.tracker.Status().Cause, "no master any more")
 	assert.False(t, b.cache.Put(b.cache.Begin(key(1)), key(1), "v", 1, time.Hour))
-	require.NoError(t, admin.SlaveOf(t.Context(), "no", "one").Err())
+	require.NoError(t, admin.Do(t.Context(), "replicaof", "no", "one").Err())
 	b.hears()
 }
 
@@ -279,5 +279,7 @@ func TestBusyPools(t *testing.T) {
 		b := start(t, client, nil)
 		b.up()
 		require.Len(t, tracking(t, admin), 1)
+		stats := client.PoolStats()
+		assert.Zero(t, stats.WaitCount+stats.Timeouts, "nobody asked the application's pool")
 	}
 }
