@@ -145,4 +145,5 @@ func TestSeveralCaches(t *testing.T) {
 	b.fill(key(1))
 	require.NoError(t, b.client.Set(t.Context(), key(1), 2, 0).Err())
 	b.gone("change", key(1))
+	assert.False(t, b.tracker.Status().Published, "Redis refuses to track prefixes that overlap")
 }

@@ -83,6 +83,40 @@ func TestCluster(t *testing.T) {
 	assert.Equal(t, 3, b.tracker.Status().Masters)
 }
 
+// A node without slots is given one: there is a master more, and no other has lost its place.
+func TestNewMaster(t *testing.T) {
+	t.Parallel()
+	c := redistest.StartCluster(t, 3, redistest.WithConfig("cluster-allow-replica-migration", "no"))
+	nodes := c.Nodes()
+	// The last one gives all of its slots to the first.
+	id, err := nodes[0].Client(t).ClusterMyID(t.Context()).Result()
+	require.NoError(t, err)
+	const slots, masters = 16384, 3
+	for _, node := range []*redistest.Server{nodes[0], nodes[1], nodes[2]} {
+		_, err := node.Client(t).Pipelined(t.Context(), func(p redis.Pipeliner) error {
+			for slot := slots*2/masters - 1; slot < slots; slot++ {
+				p.Do(t.Context(), "cluster", "setslot", slot, "node", id)
+			}
+			return nil
+		})
+		require.NoError(t, err)
+	}
+	b := start(t, toCluster(t, c), nil)
+	b.hears()
+	require.Equal(t, 2, b.tracker.Status().Masters)
+	k := ""
+	for i := 0; k == "" || c.MasterOf(t, k) != nodes[0]; i++ {
+		k = key(i)
+	}
+	b.fill(k)
+	c.MoveSlot(t, k, nodes[2], nil)
+	require.Eventually(t, func() bool { return b.tracker.Status().Masters == masters }, patience, tick)
+	b.hears()
+	b.fill(k)
+	require.NoError(t, nodes[2].Client(t).Set(t.Context(), k, "there", 0).Err())
+	b.gone("change on the new master", k)
+}
+
 // The application reads and writes while slots move between masters.
 func TestBoundWhileSlotsMove(t *testing.T) {
 	t.Parallel()
