@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -231,7 +232,9 @@ func TestUnused(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var dials atomic.Int64
-		c := redis.NewClient(&redis.Options{Dialer: dialNothing(&dials)})
+		c := redis.NewClient(&redis.Options{
+			Dialer: dialNothing(&dials), MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		})
 		tracker, err := near.New(near.Settings{Client: c, Channel: "near"})
 		require.NoError(t, err)
 		tracker.Start()
