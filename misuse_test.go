@@ -35,7 +35,7 @@ func nothing[T any](T) T {
 // constructors, which must not be those of package reflect.
 func TestMisuse(t *testing.T) {
 	t.Parallel()
-	config := &cache.Config{Host: "redis.internal"}
+	config, other := &cache.Config{Host: "redis.internal"}, &cache.Config{Host: "other.internal"}
 	named := func(v any) any { return fx.Annotate(v, fx.ResultTags(`name:"sessions"`)) }
 	sibling := func(opt fx.Option) fx.Option { return fx.Module("test", opt) }
 	sessions := cache.Named("sessions", cache.WithConfig(config))
@@ -58,12 +58,20 @@ func TestMisuse(t *testing.T) {
 		"config by value":                     {[]fx.Option{fx.Supply(*config)}, "write cache.WithConfig(&config)", false},
 		"config replaced by value":            {[]fx.Option{fx.Replace(*config)}, "write cache.WithConfig(&config)", false},
 		"config by value in a sibling module": {[]fx.Option{sibling(fx.Supply(*config))}, "write cache.WithConfig(&config)", false},
-		"nil config":                          {[]fx.Option{fx.Decorate(nothing[*cache.Config])}, `*config.Config of instance "default" is nil`, false},
-		"nil config replaced":                 {[]fx.Option{fx.Replace((*cache.Config)(nil))}, `*config.Config of instance "default" is nil`, false},
-		"nil client":                          {[]fx.Option{fx.Decorate(nothing[*cache.Redis])}, `*client.Redis of instance "default" is nil`, false},
-		"nil go-redis":                        {[]fx.Option{fx.Decorate(nothing[redis.UniversalClient])}, "redis.UniversalClient of instance", false},
-		"nil locks":                           {[]fx.Option{fx.Decorate(nothing[cache.LockManager])}, "cache.ReplaceLockManager sets a fake", false},
-		"nil lock manager":                    {[]fx.Option{fx.Decorate(nothing[*cache.RedisLockManager])}, "*lock.RedisLockManager of instance", false},
+		"config by value beside WithConfig":   {[]fx.Option{cache.WithConfig(other), fx.Supply(*config)}, "write cache.WithConfig(&config)", false},
+		"the same, replaced":                  {[]fx.Option{cache.WithConfig(other), fx.Replace(*config)}, "write cache.WithConfig(&config)", false},
+		"config by value beside a replaced":   {[]fx.Option{cache.ReplaceConfig(other), fx.Replace(*config)}, "cache.ReplaceConfig(&config)", false},
+		"config by value beside WithEnvPrefix": {[]fx.Option{cache.WithEnvPrefix("NONE_"), fx.Provide(func() cache.Config { return *config })},
+			"write cache.WithConfig(&config)", false},
+		"named config by value": {[]fx.Option{cache.Named("sessions"), fx.Supply(named(*config))}, `on instance "sessions": write`, false},
+		"the same, beside WithConfig": {[]fx.Option{cache.Named("sessions", cache.WithConfig(other)), fx.Replace(named(*config))},
+			`on instance "sessions": write`, false},
+		"nil config":          {[]fx.Option{fx.Decorate(nothing[*cache.Config])}, `*config.Config of instance "default" is nil`, false},
+		"nil config replaced": {[]fx.Option{fx.Replace((*cache.Config)(nil))}, `*config.Config of instance "default" is nil`, false},
+		"nil client":          {[]fx.Option{fx.Decorate(nothing[*cache.Redis])}, `*client.Redis of instance "default" is nil`, false},
+		"nil go-redis":        {[]fx.Option{fx.Decorate(nothing[redis.UniversalClient])}, "redis.UniversalClient of instance", false},
+		"nil locks":           {[]fx.Option{fx.Decorate(nothing[cache.LockManager])}, "cache.ReplaceLockManager sets a fake", false},
+		"nil lock manager":    {[]fx.Option{fx.Decorate(nothing[*cache.RedisLockManager])}, "*lock.RedisLockManager of instance", false},
 		"typed nil locks": {[]fx.Option{fx.Decorate(func() cache.LockManager { return (*cache.RedisLockManager)(nil) })},
 			"lock.LockManager of instance", false},
 		"nil Locker": {[]fx.Option{fx.Decorate(nothing[cache.Locker])}, `lock.Locker of instance "default" is nil`, false},
@@ -120,6 +128,25 @@ func TestMisuse(t *testing.T) {
 				assert.NotContains(t, log.String(), stub)
 			}
 		})
+	}
+}
+
+// Beside named instances alone, what is about the unnamed one would be ignored.
+func TestOptionsWithoutTheModule(t *testing.T) {
+	t.Parallel()
+	config := &cache.Config{Host: "redis.internal"}
+	for call, opt := range map[string]fx.Option{
+		"WithConfig": cache.WithConfig(config), "WithEnvPrefix": cache.WithEnvPrefix("A_"),
+		"ReplaceConfig": cache.ReplaceConfig(config), "ReplaceLockManager": cache.ReplaceLockManager(fakeLocks{}),
+		"ReplaceNotificationSystem": cache.ReplaceNotificationSystem(&fakeNotifications{}),
+	} {
+		sessions := cache.Named("sessions", cache.WithConfig(config))
+		for _, opts := range [][]fx.Option{{sessions, opt}, {opt, sessions}, {opt}, {sessions, fx.Module("test", opt)}} {
+			err := fx.New(append(opts, fx.NopLogger)...).Err()
+			require.ErrorIs(t, err, cache.ErrInvalidOption)
+			require.ErrorContains(t, err, call+" has no effect without cache.Module")
+		}
+		require.NoError(t, fx.New(fx.NopLogger, sessions, opt, fx.Module("infrastructure", cache.Module)).Err(), call)
 	}
 }
 

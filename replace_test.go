@@ -187,4 +187,14 @@ func TestConfigByValueThatIsUsed(t *testing.T) {
 		fx.Decorate(func(c cache.Config) *cache.Config { return &c }), fx.Populate(&used))
 	require.NoError(t, app.Err())
 	assert.Equal(t, "redis.internal", used.Host)
+
+	// The application's own code takes the value, and a test replaces what the module uses.
+	for _, opts := range [][]fx.Option{
+		{cache.WithConfig(used), fx.Supply(*used)},
+		{cache.WithConfig(used), fx.Supply(*used), cache.ReplaceConfig(&cache.Config{Host: "fake"})},
+		{fx.Supply(*cache.DefaultConfig()), cache.ReplaceConfig(&cache.Config{Host: "fake"})},
+		{cache.Named("sessions", cache.WithConfig(used)), fx.Supply(fx.Annotate(*used, fx.ResultTags(`name:"sessions"`)))},
+	} {
+		require.NoError(t, fx.New(append(opts, fx.NopLogger, cache.Module)...).Err())
+	}
 }

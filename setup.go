@@ -3,6 +3,8 @@ package cache
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -28,6 +30,18 @@ type Cache struct {
 	collectors []prometheus.Collector
 	hooks      lifecycle.Hooks
 	closeOnce  sync.Once
+}
+
+var _ fmt.Formatter = (*Cache)(nil)
+
+// Format writes the kind and the address of the server, whatever the verb: fmt would read fields
+// that Close changes.
+func (c *Cache) Format(s fmt.State, _ rune) {
+	text := "<nil>"
+	if c != nil {
+		text = "cache.Cache(" + c.Redis.String() + ")"
+	}
+	_, _ = io.WriteString(s, text)
 }
 
 // SetupCache builds and starts the parts with the constructors and hooks of

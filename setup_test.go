@@ -2,7 +2,9 @@ package cache_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
@@ -148,4 +150,22 @@ func TestCacheThatSetupCacheDidNotMake(t *testing.T) {
 			assert.Equal(t, http.StatusOK, status(c.Health().Handler(), "/livez"), "a restart mends nothing")
 		})
 	}
+}
+
+// With the race detector: a Cache may be printed while it is closed.
+func TestPrintedCache(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	c, err := cache.SetupCache(timeout(t), configOf(server))
+	require.NoError(t, err)
+	want := "cache.Cache(client.Redis(single " + server.Addr() + "))"
+	var closing sync.WaitGroup
+	closing.Go(func() { assert.NoError(t, c.Close()) })
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d"} {
+		assert.Equal(t, want, fmt.Sprintf(verb, c))
+	}
+	closing.Wait()
+	assert.Equal(t, want, fmt.Sprint(c))
+	assert.Equal(t, "<nil>", fmt.Sprint((*cache.Cache)(nil)))
+	assert.Equal(t, "cache.Cache(<nil>)", fmt.Sprint(&cache.Cache{}))
 }

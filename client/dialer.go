@@ -116,7 +116,7 @@ type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 // All connections end with the gate, before Close closes the pools: with Sentinel go-redis'
 // Close waits for questions to sentinels, and does not end them by itself.
 //
-// The default of dial is net's own; without a security there is no TLS.
+// The default of dial is net's own; without a security there is no TLS. An error is a dialError.
 func (g *gate) dialer(dial dialFunc, limit time.Duration, tls *security, peers *peers) dialFunc {
 	if dial == nil {
 		d := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
@@ -128,23 +128,23 @@ func (g *gate) dialer(dial dialFunc, limit time.Duration, tls *security, peers *
 	}
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if err := g.check(); err != nil {
-			return nil, err
+			return nil, dialError{err}
 		}
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
 		defer context.AfterFunc(g.done, cancel)()
 		conn, err := dial(ctx, network, addr)
 		if err != nil {
-			return nil, g.blame(err)
+			return nil, dialError{g.blame(err)}
 		}
 		if arguments.IsNil(conn) {
-			return nil, errors.New("client: Dialer returned no connection")
+			return nil, dialError{errors.New("client: Dialer returned no connection")}
 		}
 		if tls != nil {
 			secure, err := tls.handshake(ctx, conn, addr)
 			if err != nil {
 				_ = conn.Close()
-				return nil, g.blame(err)
+				return nil, dialError{g.blame(err)}
 			}
 			conn = secure
 		}
@@ -177,11 +177,16 @@ func (g *gate) guardDial(next redis.DialHook) redis.DialHook {
 type failedConn struct{ err dialError }
 
 // dialError is a layer around the error of a dial, which initPooledConn of go-redis takes off
-// what the first use of a connection returns.
+// what the first use of a connection returns. No peer's answer is in it, see hideReply.
 type dialError struct{ cause error }
 
 func (e dialError) Error() string { return e.cause.Error() }
 func (e dialError) Unwrap() error { return e.cause }
+
+func isDial(err error) bool {
+	_, ok := errors.AsType[dialError](err)
+	return ok
+}
 
 var _ net.Conn = failedConn{}
 

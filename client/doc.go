@@ -62,7 +62,7 @@
 // it: the health check subscriptions reports what Redis refuses of them.
 //
 // A check takes one round trip, on one connection of the pool; in a Cluster one to each
-// master, after CLUSTER SLOTS. Until a check has succeeded it also tries to subscribe, on a
+// master, after CLUSTER SLOTS. If none comes free in time it fails, and says so. Until a check has succeeded it also tries to subscribe, on a
 // connection beside the pool, to a channel and a glob that nobody publishes to, in a Cluster
 // also to a sharded channel. If that connection breaks or takes too long, the check does not
 // fail for it, nor if the glob is refused to this user: that leaves an entry in ACL LOG. A
@@ -72,8 +72,9 @@
 // [ErrTLS], [ErrAuth], [ErrLoading], [ErrReadOnly], [ErrOutOfMemory], [ErrDisk],
 // [ErrNoReplicas], [ErrClusterDown], [ErrRefused] or [ErrUnsupported], and say what to
 // change where they know it. No error and no log line of this module holds a password.
-// go-redis by itself writes to stderr what a sentinel replies that refuses it: a false
-// sentinel that quotes the password shows it there, unless redis.SetLogger says otherwise.
+// go-redis by itself writes to stderr what a sentinel answers that refuses it, and what it
+// cannot read of a push message: a false server that quotes the password in either shows it
+// there, unless redis.SetLogger says otherwise.
 //
 // What works but may surprise is a warning, see [Redis.Warnings]: a maxmemory-policy
 // that may evict locks and events, a replica that accepts writes, a server whose version

@@ -37,8 +37,8 @@ func errZero() error {
 
 // Kinds of trouble with the server, found in an [Error].
 var (
-	// ErrUnreachable: no connection, no answer in time, or a server that is too
-	// busy to give one.
+	// ErrUnreachable: no connection, no answer in time, a server that is too busy to give
+	// one, or a pool of which all connections are in use.
 	ErrUnreachable = errors.New("client: server unreachable")
 	// ErrTLS: the server was reached but the TLS handshake failed, which includes a client
 	// certificate that it misses or refuses.
@@ -167,6 +167,9 @@ func (s *server) explain(ctx context.Context, addr string, err error) error {
 	switch {
 	case errors.Is(kind, ErrNotStarted), errors.Is(kind, ErrClosed):
 		return kind
+	case s.poolIsBusy(ctx, err):
+		short = s.endpoint.advised(fmt.Sprintf("all %d connections of the pool are in use, by commands that take long or get no answer; "+
+			"see PoolSize (REDIS_POOL_SIZE)", s.endpoint.options.PoolSize), short)
 	case errors.Is(kind, ErrTLS), errors.Is(kind, ErrUnreachable):
 		if trouble := s.tlsTrouble(ctx, err); trouble != nil {
 			kind, short = ErrTLS, trouble
@@ -176,8 +179,11 @@ func (s *server) explain(ctx context.Context, addr string, err error) error {
 	case errors.Is(kind, ErrAuth):
 		short = s.endpoint.advised(s.endpoint.credentialsAdvice(err), short)
 	case errors.Is(kind, ErrRefused):
-		if problem := s.mismatch(ctx, err); problem != "" {
+		switch problem, denied := s.mismatch(ctx, err); {
+		case problem != "":
 			return s.failure(addr, ErrUnsupported, s.endpoint.advised(problem, short))
+		case denied != nil:
+			return s.explain(ctx, addr, denied)
 		}
 		short = s.refusal(err)
 	}

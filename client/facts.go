@@ -23,46 +23,49 @@ const (
 )
 
 // mismatch returns what is wrong if err is how a server of another kind refuses a
-// client.
-func (s *server) mismatch(ctx context.Context, err error) string {
+// client, or that it does not accept the credentials.
+func (s *server) mismatch(ctx context.Context, err error) (problem string, denied error) {
 	text := err.Error()
 	_, moved := redis.IsMovedError(err)
 	switch {
 	case s.endpoint.mode == modeCluster:
 		if strings.Contains(text, "cluster support disabled") || isUnknown(err, "cluster") {
-			return "it is no Cluster; do not set Cluster (REDIS_CLUSTER)"
+			return "it is no Cluster; do not set Cluster (REDIS_CLUSTER)", nil
 		}
 	case s.endpoint.mode == modeSentinel:
 		if isUnknown(err, "sentinel") {
-			return "it is no Sentinel; do not set MasterName (REDIS_MASTER_NAME), or set Addrs (REDIS_ADDRS) to the sentinels"
+			return "it is no Sentinel; do not set MasterName (REDIS_MASTER_NAME), or set Addrs (REDIS_ADDRS) to the sentinels", nil
 		}
 		// Wrapped: it is what the sentinels said, and no reply to our command.
 		if errors.Is(err, redis.Nil) {
-			return "the sentinels know no master of this name; see MasterName (REDIS_MASTER_NAME)"
+			return "the sentinels know no master of this name; see MasterName (REDIS_MASTER_NAME)", nil
 		}
 	case moved, strings.Contains(text, "not allowed in cluster mode"):
-		return s.endpoint.otherKind("cluster")
+		return s.endpoint.otherKind("cluster"), nil
 	default:
 		return s.identify(ctx)
 	}
-	return ""
+	return "", nil
 }
 
 // identify asks the server what it is over a connection of its own that selects no
 // database and sets no name, which a Sentinel and a Cluster refuse. It returns "" if
-// the server does not say.
-func (s *server) identify(ctx context.Context) string {
+// the server does not say, and its error if it wants other credentials first.
+func (s *server) identify(ctx context.Context) (problem string, denied error) {
 	o := s.endpoint.options.Simple()
 	o.Network, o.Addr, o.Dialer = s.endpoint.network, s.endpoint.addrs[0], s.dial
 	o.DB, o.ClientName, o.PoolSize, o.MinIdleConns, o.MaxRetries = 0, "", 1, 0, -1
 	c := redis.NewClient(o)
 	defer func() { _ = c.Close() }()
 	c.AddHook(guardHook{gate: s.gate})
-	said, err := c.Info(ctx, "server").Result()
-	if err != nil {
-		return ""
+	switch said, err := c.Info(ctx, "server").Result(); {
+	case err == nil:
+		return s.misfit(ctx, said, c), nil
+	case isAuth(err):
+		return "", err
+	default:
+		return "", nil
 	}
-	return s.misfit(ctx, said, c)
 }
 
 // misfit says why a Redis that describes itself like this cannot be used at all; ""

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/compozy/cache/config"
@@ -125,6 +126,75 @@ func TestHealthByReply(t *testing.T) {
 			require.ErrorContains(t, err, strings.TrimSpace(reply[1:]))
 		})
 	}
+}
+
+// What keeps the connections may be the application itself.
+func TestHealthWithABusyPool(t *testing.T) {
+	t.Parallel()
+	set, cluster := redistest.StartSentinel(t), redistest.StartCluster(t, 3)
+	srv, node := redistest.Start(t), redistest.Start(t)
+	// Nothing opens idle connections meanwhile.
+	of := func(set config.Config) *config.Config {
+		cfg := config.Default()
+		cfg.URL, cfg.LockNodes, cfg.MasterName, cfg.Addrs, cfg.Cluster = set.URL, set.LockNodes, set.MasterName, set.Addrs, set.Cluster
+		cfg.PoolSize, cfg.PingTimeout, cfg.MinIdleConns, cfg.MaxRetries = 2, time.Second, 0, 0
+		return cfg
+	}
+	impatient := of(config.Config{URL: srv.URL()})
+	impatient.PoolTimeout = time.Millisecond
+	for name, cfg := range map[string]*config.Config{
+		"single":     of(config.Config{URL: srv.URL()}),
+		"by URL":     of(config.Config{URL: srv.URL() + "?pool_size=2"}),
+		"impatient":  impatient,
+		"Sentinel":   of(config.Config{MasterName: set.MasterName(), Addrs: set.Addrs()}),
+		"Cluster":    of(config.Config{Cluster: true, Addrs: cluster.Addrs()}),
+		"lock nodes": of(config.Config{URL: srv.URL(), LockNodes: []string{node.Addr()}}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if name == "by URL" {
+				cfg.PoolSize = 3
+			}
+			r := ready(t, cfg)
+			held, check := r.UniversalClient, r.HealthCheck
+			if len(cfg.LockNodes) > 0 {
+				held, check = r.nodes[0].client, r.CheckLockNodes
+			}
+			hold(t, held)
+			err := check(t.Context())
+			require.ErrorIs(t, err, ErrUnreachable)
+			require.ErrorContains(t, err, "all 2 connections of the pool are in use")
+			require.ErrorContains(t, err, "PoolSize (REDIS_POOL_SIZE)")
+		})
+	}
+	t.Run("idle", func(t *testing.T) {
+		t.Parallel()
+		hung := redistest.Start(t)
+		r := ready(t, of(config.Config{URL: hung.URL() + "?pool_size=1"}))
+		hung.Stop()
+		defer hung.Continue()
+		require.NotContains(t, r.HealthCheck(t.Context()).Error(), "in use", "but by the check itself")
+	})
+}
+
+// hold keeps two connections of each pool of c in use until the test ends.
+func hold(t *testing.T, c redis.UniversalClient) {
+	t.Helper()
+	take := func(_ context.Context, node *redis.Client) error {
+		for range 2 {
+			conn := node.Conn()
+			t.Cleanup(func() { _ = conn.Close() })
+			if err := conn.Ping(t.Context()).Err(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if cluster, ok := c.(*redis.ClusterClient); ok {
+		require.NoError(t, cluster.ForEachMaster(t.Context(), take))
+		return
+	}
+	require.NoError(t, take(t.Context(), c.(*redis.Client)))
 }
 
 func TestWaitReadyWaitsForLoading(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -44,13 +45,14 @@ func (h guardHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// ProcessPipelineHook gives the error of a pipeline that was not sent to its commands. The gate was passed, or is another's.
+// ProcessPipelineHook gives the error of a pipeline that was not sent to its commands, and
+// keeps passwords out of theirs. The gate was passed, or is another's.
 func (h guardHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		redisx.SetErrs(cmds, nil)
 		err := next(ctx, cmds)
 		redisx.Unsent(cmds, err)
-		return err
+		return hideInPipeline(cmds, err)
 	}
 }
 
@@ -81,17 +83,15 @@ func (h *commandHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 // ProcessPipelineHook guards and measures a pipeline: the commands are counted one
 // by one, the time once.
 func (h *commandHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	next = h.guardHook.ProcessPipelineHook(next)
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		if err := h.gate.enter(); err != nil {
 			redisx.SetErrs(cmds, err)
 			return err
 		}
 		defer h.gate.leave()
-		redisx.SetErrs(cmds, nil)
 		start := time.Now()
 		err := next(ctx, cmds)
-		redisx.Unsent(cmds, err)
-		err = hideInPipeline(cmds, err)
 		if err == nil {
 			h.server.succeeded()
 		}
@@ -122,16 +122,24 @@ func greet(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
 }
 
 // hideInPipeline removes passwords from the errors of cmds, and returns err, which is
-// that of one of them or of their pipeline.
+// that of one of them or of their pipeline. An answer that is no reply ends them all. Where
+// cmds begin the use of a connection it may be the rest of what the peer says to AUTH.
 func hideInPipeline(cmds []redis.Cmder, err error) error {
 	if err == nil {
 		return nil
 	}
+	begins := slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool {
+		return slices.Contains([]string{"auth", "client", "hello", "readonly", "select"}, cmd.Name())
+	})
 	for _, cmd := range cmds {
 		if raw := cmd.Err(); raw != nil {
-			cmd.SetErr(hidesArguments(cmd, raw))
+			said := hidesArguments(cmd, raw)
+			if begins && !redisx.IsReply(raw) {
+				said = hideReply(raw, "")
+			}
+			cmd.SetErr(said)
 			if err.Error() == raw.Error() {
-				err = cmd.Err()
+				err = said
 			}
 		}
 	}

@@ -153,6 +153,29 @@ func (s *server) reachable(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// poolIsBusy reports whether a check met err because no connection of the pool, or of that of
+// one of a Cluster's masters, came free. It asks no server.
+func (s *server) poolIsBusy(ctx context.Context, err error) bool {
+	if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, redis.ErrPoolTimeout) {
+		return false
+	}
+	busy := func(_ context.Context, c *redis.Client) error {
+		if stats := c.PoolStats(); int(stats.TotalConns)-int(stats.IdleConns) >= s.endpoint.options.PoolSize {
+			return redis.ErrPoolTimeout
+		}
+		return nil
+	}
+	ended, cancel := context.WithCancel(ctx)
+	cancel() // a Cluster's client would ask for the masters that it knows
+	switch c := s.client.(type) {
+	case *redis.Client:
+		err = busy(ended, c)
+	case *redis.ClusterClient:
+		err = c.ForEachMaster(ended, busy)
+	}
+	return errors.Is(err, redis.ErrPoolTimeout)
+}
+
 // target is a Redis to be checked: the server itself, or one master of a Cluster.
 type target struct {
 	addr string // for errors and warnings

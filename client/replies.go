@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strings"
@@ -14,10 +15,10 @@ import (
 )
 
 // A server or proxy that does not accept HELLO or AUTH may quote the command with all of
-// its arguments, the password among them, and go-redis returns that reply from whatever
-// command, subscription or lock needed the connection. So the replies to these two lose
-// all that is not one of Redis' own sentences before anything else sees them: how a
-// proxy may quote or escape a password cannot be known.
+// its arguments, the password among them, and go-redis returns that from whatever command,
+// subscription or lock needed the connection: as the reply, or as an answer that it cannot
+// read. So these lose all that is not one of Redis' own sentences before anything else sees
+// them: how a proxy may quote or escape a password cannot be known.
 
 // isFixedReply recognises what Redis says about credentials and connections, word for
 // word. That quotes nothing, and the kinds of errors depend on it.
@@ -34,31 +35,43 @@ func isFixedReply(reply string) bool {
 	}, reply)
 }
 
-// hidesArguments returns err without anything that it may quote, if it is the reply to a
-// cmd that carries credentials; otherwise err.
+// hidesArguments returns err without anything that it may quote, if a cmd that carries
+// credentials met it; otherwise err.
 func hidesArguments(cmd redis.Cmder, err error) error {
-	if err == nil || strings.Contains(err.Error(), allSentinels) { // not sent: see hideSentinels
-		return err
-	}
 	name := cmd.Name()
-	if name != "auth" && (name != "hello" || len(cmd.Args()) <= 2) { // HELLO 3 says no more than that
+	if err == nil || name != "auth" && (name != "hello" || len(cmd.Args()) <= 2) { // HELLO 3 says no more than that
 		return err
 	}
 	return hideReply(err, name)
 }
 
-// hideReply returns err, and if it is a reply to a command of this name, or of any if
-// there is none, only as much of it as is Redis' own.
+// hideReply returns err, but of a reply to a command of this name, or of any if there is none,
+// only as much as is Redis' own, and nothing of what may quote an answer in another form.
 func hideReply(err error, name string) error {
 	reply, ok := errors.AsType[redis.Error](err)
 	switch {
-	case !ok, reply == redis.Nil, isFixedReply(reply.Error()):
+	case isDial(err), ok && (reply == redis.Nil || isFixedReply(reply.Error())):
 		return err
-	case name != "" && redis.HasErrorPrefix(reply, "unknown command"):
+	case ok && name != "" && redis.HasErrorPrefix(reply, "unknown command"):
 		return shortReplyError{fmt.Sprintf("ERR unknown command '%s', whose arguments are left out", name), nil}
-	default:
+	case ok:
 		return shortReplyError{replyCode(reply) + " (the rest of the reply is left out, as it may quote credentials)", nil}
+	case isNetwork(err):
+		return err
+	default:
+		return errUnreadable
 	}
+}
+
+// errUnreadable stands for an answer that is no reply. The errors of go-redis about these have no type.
+var errUnreadable = errors.New("client: no reply of a Redis (what came instead is left out, as it may quote credentials)")
+
+// isNetwork reports whether err says that there was no answer, and so quotes none.
+func isNetwork(err error) bool {
+	_, network := errors.AsType[net.Error](err)
+	return network || isHandshakeError(err) || isContext(err) || redisx.IsUnsent(err) ||
+		slices.ContainsFunc([]error{io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed},
+			func(known error) bool { return errors.Is(err, known) })
 }
 
 // allSentinels is how the error of go-redis begins when it got no master from any
@@ -88,7 +101,7 @@ func hideSentinels(password string, next redis.DialHook) redis.DialHook {
 			}
 			said = append(said, hideReply(e, name))
 		}
-		return conn, fmt.Errorf("%s: %w", allSentinels, errors.Join(said...))
+		return conn, dialError{fmt.Errorf("%s: %w", allSentinels, errors.Join(said...))}
 	}
 }
 

@@ -1,8 +1,15 @@
 package client
 
 import (
+	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
+	"io"
+	"net"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -34,10 +41,17 @@ func keepsQuiet(t *testing.T, cfg *config.Config) {
 	_, err := NewRedis(within(t, patience), cfg)
 	require.Error(t, err)
 	silent(t, err)
+	keepsQuietInUse(t, cfg)
+}
+
+// keepsQuietInUse is the same without a start, which waits for what may pass.
+func keepsQuietInUse(t *testing.T, cfg *config.Config) {
+	t.Helper()
+	cfg.MaxRetries, cfg.PingTimeout = -1, time.Second
 	core, logs := observer.New(zapcore.DebugLevel)
 	r := open(t, cfg, WithLogger(zap.New(core)))
 	ctx := within(t, patience)
-	err = r.Get(ctx, "k").Err()
+	err := r.Get(ctx, "k").Err()
 	require.Error(t, err)
 	silent(t, err)
 	silent(t, r.HealthCheck(ctx))
@@ -172,6 +186,103 @@ func TestQuotedCredentialsOfProxies(t *testing.T) {
 		said := refused(t, &config.Config{MasterName: "another", Addrs: set.Addrs(), SentinelPassword: quotedPassword}, ErrUnsupported)
 		require.Contains(t, said, "know no master of this name")
 	})
+}
+
+// quoting answers each request with what begins like that, quotes the request, and is no reply,
+// from the first request with that name on; before that with an error.
+func quoting(t *testing.T, begin, from string) string {
+	t.Helper()
+	return listen(t, func(conn net.Conn) {
+		quotes := false
+		answering(func(args []string) string {
+			name := strings.ToLower(args[0])
+			switch quotes = quotes || name == from; {
+			case quotes:
+				return begin + "bad request: " + strings.Join(args, " ") + " " + quotedPassword + "\r\n"
+			case name == "auth":
+				return "+OK\r\n"
+			default:
+				return "-ERR unknown command\r\n"
+			}
+		})(conn)
+	}).address()
+}
+
+// What answers need not be a Redis.
+func TestQuotedCredentialsInWhatIsNoReply(t *testing.T) {
+	t.Parallel()
+	// A push message that cannot be read is not among them: go-redis writes it to stderr.
+	for _, begin := range []string{"", "+", ":", "%", "*", "$", "=", "#", "_", "("} {
+		for _, from := range []string{"hello", "auth", "select", "client"} {
+			if from != "hello" && (begin == "+" || begin == ":") {
+				continue // a reply
+			}
+			t.Run(begin+from, func(t *testing.T) {
+				t.Parallel()
+				addr := quoting(t, begin, from)
+				keepsQuietInUse(t, &config.Config{URL: "redis://:" + quotedPassword + "@" + addr + "/1?client_name=orders"})
+			})
+		}
+	}
+	for name, set := range map[string]func(cfg *config.Config, addr string){
+		"Cluster": func(cfg *config.Config, addr string) {
+			cfg.Cluster, cfg.Addrs, cfg.Password = true, []string{addr}, quotedPassword
+		},
+		"Sentinel": func(cfg *config.Config, addr string) {
+			cfg.MasterName, cfg.Addrs, cfg.SentinelPassword = "m", []string{addr}, quotedPassword
+		},
+	} {
+		for _, from := range []string{"hello", "auth"} {
+			t.Run(name+" "+from, func(t *testing.T) {
+				t.Parallel()
+				cfg := &config.Config{}
+				set(cfg, quoting(t, "", from))
+				keepsQuietInUse(t, cfg)
+				require.ErrorContains(t, open(t, cfg).Get(within(t, patience), "k").Err(), "no reply of a Redis")
+			})
+		}
+	}
+	t.Run("lock node", func(t *testing.T) {
+		t.Parallel()
+		r := open(t, &config.Config{
+			URL: redistest.Start(t).URL(), LockNodes: []string{"redis://:" + quotedPassword + "@" + quoting(t, "", "hello")},
+		})
+		err := r.CheckLockNodes(within(t, patience))
+		require.ErrorContains(t, err, "no reply of a Redis")
+		silent(t, err)
+		c := redis.NewClient(r.LockNodes()[0].(lockNode).Unwrap().(*redis.Client).Options())
+		c.AddHook(r.ConnectionHook())
+		silent(t, c.Get(within(t, patience), "k").Err())
+		require.NoError(t, c.Close())
+	})
+	t.Run("in a pipeline", func(t *testing.T) {
+		t.Parallel()
+		r := open(t, &config.Config{URL: "redis://" + quoting(t, "", "get"), MaxRetries: -1})
+		cmds, err := r.Pipelined(t.Context(), func(p redis.Pipeliner) error {
+			p.Get(t.Context(), "k")
+			p.Do(t.Context(), "AUTH", quotedPassword)
+			return nil
+		})
+		require.Error(t, err)
+		silent(t, err)
+		silent(t, cmds[0].Err())
+		silent(t, cmds[1].Err())
+	})
+}
+
+// What says nothing of an answer stays as it is.
+func TestErrorsOfConnectionsAreNotHidden(t *testing.T) {
+	t.Parallel()
+	auth := redis.NewCmd(t.Context(), "auth", "p")
+	for _, err := range []error{
+		io.EOF, context.DeadlineExceeded, context.Canceled, net.ErrClosed, redis.ErrClosed, redis.ErrPoolTimeout,
+		&net.OpError{Op: "read", Err: syscall.ECONNRESET}, tls.RecordHeaderError{Msg: "no TLS"},
+		dialError{errors.New("the tunnel is closed")}, dialError{fmt.Errorf("%s: %w", allSentinels, shortReplyError{"ERR x", nil})},
+	} {
+		require.Equal(t, err, hidesArguments(auth, err))
+	}
+	require.Equal(t, errUnreadable, hidesArguments(auth, errors.New("redis: can't parse \"x\"")))
+	require.Equal(t, errUnreadable, hidesArguments(auth, &strconv.NumError{Func: "Atoi", Num: "x", Err: strconv.ErrSyntax}))
 }
 
 // Kinds of errors depend on what stays.

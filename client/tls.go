@@ -58,8 +58,18 @@ func (s *security) handshake(ctx context.Context, conn net.Conn, addr string) (n
 		return nil, err
 	}
 	secure := tls.Client(conn, settings)
-	return secure, secure.HandshakeContext(ctx)
+	err := secure.HandshakeContext(ctx)
+	if err != nil && !isNetwork(err) {
+		err = handshakeError{err}
+	}
+	return secure, err
 }
+
+// handshakeError is an error of a handshake that has no type to tell it from others: of settings
+// that contradict each other, of a server that chose what was not offered, or of a function of TLSConfig.
+type handshakeError struct{ error }
+
+func (e handshakeError) Unwrap() error { return e.error }
 
 // forDial returns a copy of the settings with the name to verify: the one they have, or
 // the host of addr, which differs between the nodes of a Cluster. The zone of an IPv6
@@ -121,7 +131,8 @@ func (s *security) readPair() (pair tls.Certificate, err error) {
 func isHandshakeError(err error) bool {
 	_, verify := errors.AsType[*tls.CertificateVerificationError](err)
 	_, record := errors.AsType[tls.RecordHeaderError](err)
-	return verify || record || isAlert(err)
+	_, other := errors.AsType[handshakeError](err)
+	return verify || record || other || isAlert(err)
 }
 
 // isAlert recognises an alert of TLS, such as "certificate required"; its own type is

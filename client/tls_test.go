@@ -166,3 +166,30 @@ func TestServerNames(t *testing.T) {
 	require.Equal(t, "[fe80::1%eth0]:1", r.Addr())
 	require.Equal(t, "fe80::1", r.main.endpoint.tls.forDial(r.Addr()).ServerName)
 }
+
+// What only a change of TLSConfig cures, as Go finds it without a type for the error.
+func TestTLSConfigThatCannotWork(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t, redistest.WithTLS())
+	for name, test := range map[string]struct {
+		change func(c *tls.Config)
+		says   string
+	}{
+		"versions below the default": {func(c *tls.Config) { c.MaxVersion = tls.VersionTLS10 }, "no supported versions"},
+		"versions that contradict": {func(c *tls.Config) {
+			c.MinVersion, c.MaxVersion = tls.VersionTLS13, tls.VersionTLS12 //nolint:gosec // it does not matter
+		}, "no supported versions"},
+		"protocols": {func(c *tls.Config) { c.NextProtos = []string{""} }, "NextProtos"},
+		"own check": {func(c *tls.Config) {
+			c.VerifyConnection = func(tls.ConnectionState) error { return errors.New("not pinned") }
+		}, "not pinned"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			settings := srv.TLSConfig()
+			test.change(settings)
+			said := refused(t, &config.Config{Host: "localhost", Port: srv.Port(), TLSConfig: settings}, ErrTLS)
+			require.Contains(t, said, test.says)
+		})
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 const (
@@ -43,7 +44,15 @@ func isName(s string) bool {
 // isIPv6 reports whether s is an IPv6 address; its zone names an interface.
 func isIPv6(s string) bool {
 	ip, err := netip.ParseAddr(s)
-	return err == nil && ip.Is6() && (ip.Zone() == "" || isName(ip.Zone()))
+	return err == nil && ip.Is6() && (ip.Zone() == "" || isName(ip.Zone())) && !isEscapedZone(s)
+}
+
+// isEscapedZone reports whether the % before a zone is written %25 where nothing decodes it: the
+// interface would be 25eth0. Digits alone are the number of one.
+func isEscapedZone(s string) bool {
+	_, zone, ok := strings.Cut(s, "%25")
+	first, _ := utf8.DecodeRuneInString(zone) // of none, no letter
+	return ok && unicode.IsLetter(first)
 }
 
 // isHostPort reports whether s is host:port with both parts.

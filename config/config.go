@@ -16,6 +16,9 @@ import (
 // as long as nothing writes to it. The module copies what it is given, so changing a
 // Config afterwards changes nothing.
 //
+// Timeouts and pauses are 24h at most, lifetimes of connections and of the history 87600h (ten
+// years).
+//
 // The comment of each field is its description in the README; regenerate the
 // table with go generate after changing one.
 type Config struct {
@@ -82,11 +85,11 @@ type Config struct {
 	// PEM file with the certificate authorities to trust instead of the system's. Like the client
 	// certificate it is read again for each new connection, and also serves lock nodes that are
 	// rediss:// URLs.
-	TLSCAFile string `env:"REDIS_TLS_CA_FILE" json:"tls_ca_file" part:"server"`
+	TLSCAFile string `env:"REDIS_TLS_CA_FILE" json:"tls_ca_file" redact:"pem" part:"server"`
 	// PEM file with the client certificate; needs the key.
-	TLSCertFile string `env:"REDIS_TLS_CERT_FILE" json:"tls_cert_file" part:"server"`
+	TLSCertFile string `env:"REDIS_TLS_CERT_FILE" json:"tls_cert_file" redact:"pem" part:"server"`
 	// PEM file with the client certificate's key.
-	TLSKeyFile string `env:"REDIS_TLS_KEY_FILE" json:"tls_key_file" part:"server"`
+	TLSKeyFile string `env:"REDIS_TLS_KEY_FILE" json:"tls_key_file" redact:"pem" part:"server"`
 	// Name expected in the server's certificate, instead of the host.
 	TLSServerName string `env:"REDIS_TLS_SERVER_NAME" json:"tls_server_name" redact:"addr" part:"server"`
 	// Accept any certificate: the connection is encrypted, but may lead to any server. For tests

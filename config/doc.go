@@ -67,10 +67,11 @@
 //   - db, unless the path names it
 //   - client_name
 //   - pool_fifo, and with rediss:// or valkeys:// skip_verify: true or false
-//   - dial_timeout, pool_timeout: durations above 0
-//   - read_timeout, write_timeout, min_retry_backoff, max_retry_backoff, conn_max_idle_time
-//     (or idle_timeout), conn_max_lifetime (or max_conn_age), conn_max_lifetime_jitter:
-//     durations; 0 or -1 for none
+//   - dial_timeout, pool_timeout: durations above 0, to 24h
+//   - read_timeout, write_timeout, min_retry_backoff, max_retry_backoff: durations to 24h;
+//     0 or -1 for none
+//   - conn_max_idle_time (or idle_timeout), conn_max_lifetime (or max_conn_age),
+//     conn_max_lifetime_jitter: durations to 87600h, ten years; 0 or -1 for none
 //
 // Each may be there once. An empty one means the field, as an empty variable does. The
 // zeros that are missing here are errors, as go-redis would ignore them: a MinIdleConns or
@@ -93,8 +94,8 @@
 // Password, SentinelPassword, the content of a password file, and the user part and
 // query of a URL never show: not in fmt output, JSON, zap or slog fields, and not in
 // an error. Nor does the name of a password file that is no path, since it may be the
-// password itself. The fields
-// of a Config stay plain strings, so code that reads them can still leak them,
+// password itself, or what stands in place of a TLS file and may be a key. The fields of a
+// Config stay plain strings, so code that reads them can still leak them,
 // and so can fmt when a Config sits in an unexported field of another struct,
 // because fmt calls no methods there.
 package config

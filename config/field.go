@@ -18,6 +18,7 @@ type field struct {
 	addr     bool   // the value is an address, or part of one
 	user     bool   // the value names a user or a master, where a colon betrays a password
 	path     bool   // the value is the path of a file that holds a secret
+	pem      bool   // the value is the path of a PEM file
 	server   bool   // the field says which server is used, how, and as whom
 }
 
@@ -44,6 +45,8 @@ func fields() []field {
 			f.user = true
 		case "path":
 			f.path = true
+		case "pem":
+			f.pem = true
 		}
 		env, rest, _ := strings.Cut(sf.Tag.Get("env"), ",")
 		f.env = env

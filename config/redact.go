@@ -144,6 +144,8 @@ func showSafe(f field, s string) string {
 		return s // an address in an unusual form
 	case f.path && !strings.HasPrefix(s, "/") && !strings.HasPrefix(s, "."):
 		return redacted // perhaps the secret itself, in the wrong variable
+	case f.pem && !strings.HasPrefix(s, "/") && !strings.Contains(s, "."):
+		return redacted // perhaps a key: neither PEM nor base64 has a dot, and no key in base64 begins with /
 	case f.url, strings.Contains(s, "://"):
 		return redactURL(s)
 	case isComposed(s):

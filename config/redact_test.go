@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -34,6 +35,9 @@ func secretive() Config {
 		CredentialsProvider: provider{secret: marker},
 		Credentials:         func(context.Context) (string, string, error) { return marker, marker, nil },
 		PasswordFile:        marker,
+		TLSCAFile:           marker,
+		TLSCertFile:         "-----BEGIN PRIVATE KEY-----\n" + marker,
+		TLSKeyFile:          "MIIEvQ/" + marker + "+IBADAN=",
 		Dialer:              func(context.Context, string, string) (net.Conn, error) { return nil, nil },
 	}
 }
@@ -110,11 +114,22 @@ func TestSecretsNeverLog(t *testing.T) {
 func TestSecretsNeverInErrors(t *testing.T) {
 	t.Parallel()
 	c := secretive()
-	c.Password, c.PoolSize = marker, -1
+	c.Password, c.PoolSize, c.TLSConfig = marker, -1, nil
 	err := c.Validate()
 	require.Error(t, err)
 	require.NotContains(t, err.Error(), marker)
 	require.NotContains(t, fmt.Sprintf("%+v %#v", err, err), marker)
+}
+
+// What cannot be a key stays readable.
+func TestPathsOfTLSFilesShow(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"/etc/tls/key", "certs/key.pem", "./key", "../key", "key.pem"} {
+		err := (&Config{TLSEnabled: true, TLSCAFile: path, TLSCertFile: path, TLSKeyFile: path}).Validate()
+		for _, name := range []string{"TLSCAFile", "TLSCertFile", "TLSKeyFile"} {
+			require.Equal(t, strconv.Quote(path), badFields(t, err)[name].Value)
+		}
+	}
 }
 
 func TestRedactURL(t *testing.T) {

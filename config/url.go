@@ -168,7 +168,7 @@ func authority(raw string) string {
 }
 
 // urlDurations are the options of a URL that are durations. Those but the first two
-// may be 0 or -1, which both mean "none", as in go-redis.
+// may be 0 or -1, which both mean "none", as in go-redis. The first six are times, the others ages.
 func urlDurations() []string {
 	return []string{
 		"dial_timeout", "pool_timeout", "read_timeout", "write_timeout", "min_retry_backoff", "max_retry_backoff",
@@ -262,8 +262,16 @@ func checkQuery(u *url.URL) string {
 		}
 		// go-redis takes a plain number for seconds, the environment and JSON
 		// take none: one rule is easier to remember.
-		if d, err := parseDuration(text); err != nil || d < 0 || (d == 0 && !none) {
+		d, err := parseDuration(text)
+		if err != nil || d < 0 || (d == 0 && !none) {
 			return "a URL with " + name + " as a duration with its unit, such as 5s"
+		}
+		most := maxAge
+		if i < 6 {
+			most = maxTime
+		}
+		if d > most {
+			return "a URL with " + name + " to " + hours(most)
 		}
 	}
 	return ""
@@ -287,7 +295,7 @@ func checkURLOptions(o *redis.Options, query url.Values) string {
 		least, most int
 		allowed     string
 	}{
-		{"db", o.DB, 0, 1 << 30, fmt.Sprintf("from 0 to %d", 1<<30)},
+		{"db", o.DB, 0, maxDatabase, fmt.Sprintf("from 0 to %d", maxDatabase)},
 		{"pool_size", o.PoolSize, 1, maxConns, conns},
 		{"min_idle_conns", o.MinIdleConns, 1, maxConns, conns},
 		{"max_idle_conns", o.MaxIdleConns, 1, maxConns, conns},

@@ -60,6 +60,7 @@ func TestZeroInURL(t *testing.T) {
 	}
 	for _, good := range []string{
 		"redis://h?max_active_conns=0&db=0", "redis://h?read_timeout=0&write_timeout=0s&min_retry_backoff=0&max_retry_backoff=0",
+		"redis://h?pool_timeout=24h&conn_max_lifetime_jitter=87600h",
 		"redis://h?conn_max_idle_time=0&conn_max_lifetime=0&conn_max_lifetime_jitter=0", "redis://h?pool_size=&protocol=",
 	} {
 		require.NoError(t, (&Config{URL: good}).Validate(), good)
@@ -67,6 +68,8 @@ func TestZeroInURL(t *testing.T) {
 	for raw, says := range map[string]string{
 		"redis://h?pool_size=100001": "with pool_size from 1 to 100000", "redis://h?pipeline_pool_size=0": "from 1 to 100000, or -1 for none",
 		"redis://h?max_retries=1001": "with max_retries from 0 or -1 for none to 1000", "redis://h?protocol=1": "with protocol 2 or 3",
+		"redis://h?dial_timeout=24h1s": "with dial_timeout to 24h", "redis://h?max_retry_backoff=25h": "with max_retry_backoff to 24h",
+		"redis://h?idle_timeout=87601h": "with idle_timeout to 87600h", "redis://h/1073741825": "with db from 0 to 1073741824",
 		"redis://h?db=-1": "with db from 0", "redis://h?max_active_conns=-1": "with max_active_conns from 0 for no limit to 100000",
 	} {
 		require.Contains(t, badFields(t, (&Config{URL: raw}).Validate())["URL"].Allowed, says)

@@ -81,17 +81,22 @@ func (v *validation) reject(name, allowed string, args ...any) {
 	v.bad[name] = fe
 }
 
-// hint says where a value that was refused may come from, or returns "".
+// hint says where a value that was refused may come from, or what is wrong in it, or returns "".
 func (v *validation) hint(value reflect.Value) string {
-	if s, ok := reflect.TypeAssert[string](value); !ok || !isServiceLink(s) {
-		list, ok := reflect.TypeAssert[[]string](value)
-		if !ok || !slices.ContainsFunc(list, isServiceLink) {
-			return ""
-		}
+	list, _ := reflect.TypeAssert[[]string](value)
+	if s, ok := reflect.TypeAssert[string](value); ok {
+		list = []string{s}
 	}
-	service := strings.ReplaceAll(strings.ToLower(v.prefix+"redis"), "_", "-")
-	return fmt.Sprintf("Kubernetes sets such a variable for a Service named %s: set %sREDIS_URL, which wins over it, "+
-		"or enableServiceLinks: false for the pod", service, v.prefix)
+	switch {
+	case slices.ContainsFunc(list, isServiceLink):
+		service := strings.ReplaceAll(strings.ToLower(v.prefix+"redis"), "_", "-")
+		return fmt.Sprintf("Kubernetes sets such a variable for a Service named %s: set %sREDIS_URL, which wins over it, "+
+			"or enableServiceLinks: false for the pod", service, v.prefix)
+	case slices.ContainsFunc(list, func(s string) bool { return !strings.Contains(s, "://") && isEscapedZone(s) }):
+		return "only in a URL the % before a zone is written %25"
+	default:
+		return ""
+	}
 }
 
 // ok reports whether none of the named fields was rejected.
@@ -125,6 +130,16 @@ const maxMessages = 1 << 20
 // maxEventSize is the most that package notification allows for one event.
 const maxEventSize = 512 << 20
 
+// maxTime is the most that a command, a check or a pause may take, and maxAge how long connections
+// and events are kept at most: sums of some of them are still durations.
+const (
+	maxTime = 24 * time.Hour
+	maxAge  = 10 * 365 * 24 * time.Hour
+)
+
+// maxDatabase is the highest number of a database that Redis can be set up to have.
+const maxDatabase = 1 << 30
+
 // limit bounds a number or a duration.
 type limit struct {
 	least, most int64
@@ -134,28 +149,32 @@ type limit struct {
 // limits are the bounds of all numbers and durations, by field.
 func limits() map[string]limit {
 	const most = math.MaxInt64
-	positive := limit{1, most, "more than 0"}
-	orZero := limit{0, most, "0 or more"}
-	orNone := limit{-1, most, "-1 or 0 for none, or more"}
+	const none = "-1 or 0 for none, "
+	wait := limit{1, int64(maxTime), "more than 0, to " + hours(maxTime)}
+	waitOrNone := limit{-1, int64(maxTime), none + "to " + hours(maxTime)}
+	ageOrNone := limit{-1, int64(maxAge), none + "to " + hours(maxAge)}
 	conns := limit{0, maxConns, fmt.Sprintf("0 to %d", maxConns)}
 	return map[string]limit{
-		"DB":              orZero,
+		"DB":              {0, maxDatabase, fmt.Sprintf("0 to %d", maxDatabase)},
 		"PoolSize":        {1, maxConns, fmt.Sprintf("1 to %d", maxConns)},
 		"MaxIdleConns":    conns,
 		"MinIdleConns":    conns,
-		"ConnMaxLifetime": orNone, "ConnMaxIdleTime": orNone,
-		"DialTimeout": positive, "PoolTimeout": positive, "PingTimeout": positive,
-		"ReadTimeout": orNone, "WriteTimeout": orNone,
+		"ConnMaxLifetime": ageOrNone, "ConnMaxIdleTime": ageOrNone,
+		"DialTimeout": wait, "PoolTimeout": wait, "PingTimeout": wait,
+		"ReadTimeout": waitOrNone, "WriteTimeout": waitOrNone,
 		"Protocol":        {2, 3, "2 or 3"},
-		"MaxRetries":      {-1, 1000, "-1 or 0 for none, up to 1000"},
-		"MinRetryBackoff": orNone, "MaxRetryBackoff": orNone,
+		"MaxRetries":      {-1, 1000, none + "up to 1000"},
+		"MinRetryBackoff": waitOrNone, "MaxRetryBackoff": waitOrNone,
 		"NotificationBufferSize":   {1, maxMessages, fmt.Sprintf("1 to %d", maxMessages)},
-		"NotificationHistorySize":  orNone,
-		"NotificationHistoryTTL":   {int64(time.Second), most, "1s or more"},
-		"NotificationHistoryBytes": positive,
+		"NotificationHistorySize":  {-1, most, none + "or more"},
+		"NotificationHistoryTTL":   {int64(time.Second), int64(maxAge), "1s to " + hours(maxAge)},
+		"NotificationHistoryBytes": {1, most, "more than 0"},
 		"NotificationMaxEventSize": {1, maxEventSize, fmt.Sprintf("1 to %d", maxEventSize)},
 	}
 }
+
+// hours is d as one writes it, without minutes and seconds.
+func hours(d time.Duration) string { return fmt.Sprintf("%dh", d/time.Hour) }
 
 // numbers checks sizes and durations.
 func (v *validation) numbers() {

@@ -3,6 +3,7 @@ package config
 import (
 	"context"
 	"crypto/tls"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,6 +38,9 @@ func TestValidateAccepts(t *testing.T) {
 		"CA for a lock node":        {TLSCAFile: ca, TLSSkipVerify: true, LockNodes: []string{"rediss://a"}},
 		"skip-verify":               {TLSEnabled: true, TLSSkipVerify: true},
 		"protocol 2":                {Protocol: 2},
+		"number of a zone":          {Host: "fe80::1%25", LockNodes: []string{"[fe80::1%251]:1", "redis://[fe80::1%2525]:1"}},
+		"longest times":             {DialTimeout: maxTime, ReadTimeout: maxTime, PingTimeout: maxTime, ConnMaxIdleTime: maxAge, NotificationHistoryTTL: maxAge},
+		"highest database":          {DB: maxDatabase},
 		"lifetimes":                 {ConnMaxLifetime: time.Hour, ConnMaxIdleTime: -1},
 		"password file":             {PasswordFile: password, Username: "u"},
 		"password file and user":    {PasswordFile: password, URL: "redis://u@h"},
@@ -84,15 +88,23 @@ func TestValidateRejects(t *testing.T) {
 		config Config
 		fields string // comma separated, in the order of the struct
 	}{
-		"port not a number":           {Config{Port: "redis"}, "Port"},
-		"port 0":                      {Config{Port: "0"}, "Port"},
-		"port too high":               {Config{Port: "65536"}, "Port"},
-		"negative port":               {Config{Port: "-1"}, "Port"},
-		"port with a sign":            {Config{Port: "+6379"}, "Port"},
-		"host with a port":            {Config{Host: "localhost:6379"}, "Host"},
-		"host is a URL":               {Config{Host: "redis://localhost"}, "Host"},
-		"host with a space":           {Config{Host: "local host"}, "Host"},
-		"negative DB":                 {Config{DB: -1}, "DB"},
+		"port not a number": {Config{Port: "redis"}, "Port"},
+		"port 0":            {Config{Port: "0"}, "Port"},
+		"port too high":     {Config{Port: "65536"}, "Port"},
+		"negative port":     {Config{Port: "-1"}, "Port"},
+		"port with a sign":  {Config{Port: "+6379"}, "Port"},
+		"host with a port":  {Config{Host: "localhost:6379"}, "Host"},
+		"host is a URL":     {Config{Host: "redis://localhost"}, "Host"},
+		"host with a space": {Config{Host: "local host"}, "Host"},
+		"negative DB":       {Config{DB: -1}, "DB"},
+		"DB beyond all":     {Config{DB: maxDatabase + 1}, "DB"},
+		"times beyond a day": {Config{
+			DialTimeout: maxTime + 1, ReadTimeout: math.MaxInt64, WriteTimeout: maxTime + 1, PoolTimeout: maxTime + 1, PingTimeout: math.MaxInt64,
+			MinRetryBackoff: maxTime + 1, MaxRetryBackoff: maxTime + 1,
+		}, "DialTimeout,ReadTimeout,WriteTimeout,PoolTimeout,PingTimeout,MinRetryBackoff,MaxRetryBackoff"},
+		"ages beyond ten years": {Config{
+			ConnMaxLifetime: maxAge + 1, ConnMaxIdleTime: math.MaxInt64, NotificationHistoryTTL: maxAge + 1,
+		}, "ConnMaxLifetime,ConnMaxIdleTime,NotificationHistoryTTL"},
 		"negative pool":               {Config{PoolSize: -1}, "PoolSize"},
 		"huge pool":                   {Config{PoolSize: 1 << 40}, "PoolSize"},
 		"negative idle":               {Config{MaxIdleConns: -1, MinIdleConns: -1}, "MaxIdleConns,MinIdleConns"},
@@ -145,6 +157,10 @@ func TestValidateRejects(t *testing.T) {
 		"URL beside addresses":        {Config{URL: "redis://localhost", Cluster: true, Addrs: []string{"a:1"}}, "URL"},
 		"IPv4 with a zone":            {Config{Host: "127.0.0.1%eth0"}, "Host"},
 		"odd zone":                    {Config{Host: "fe80::1%a b"}, "Host"},
+		"zone as in a URL":            {Config{Host: "fe80::1%25eth0"}, "Host"},
+		"the same in lists": {Config{
+			Cluster: true, Addrs: []string{"a:1", "[fe80::1%25eth0]:1"}, LockNodes: []string{"[fe80::1%25eth0]:1"},
+		}, "Addrs,LockNodes"},
 		"half a bracket":              {Config{Host: "[::1"}, "Host"},
 		"list of hosts":               {Config{Host: "a,b"}, "Host"},
 		"host with a variable":        {Config{Host: "$REDIS_HOST"}, "Host"},
@@ -356,11 +372,22 @@ func (provider) Subscribe(auth.CredentialsListener) (auth.Credentials, auth.Unsu
 	return nil, nil, nil
 }
 
+// A % is written %25 in URLs alone.
+func TestHintAboutAZone(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]Config{
+		"Host": {Host: "fe80::1%25eth0"}, "LockNodes": {LockNodes: []string{"[fe80::1%25eth0]:1"}},
+		"Addrs": {Cluster: true, Addrs: []string{"[fe80::1%25eth0]:1"}},
+	} {
+		require.Equal(t, "only in a URL the % before a zone is written %25", badFields(t, c.Validate())[name].Hint)
+	}
+}
+
 func TestErrorText(t *testing.T) {
 	t.Parallel()
 	err := (&Config{Port: "x", DB: -1}).Validate()
-	require.EqualError(t, err, `config: invalid: Port (REDIS_PORT) is "x", allowed is a port from 1 to 65535; DB (REDIS_DB) is -1, allowed is 0 or more`)
-	require.ErrorIs(t, err, FieldError{Field: "DB", Variable: "REDIS_DB", Value: "-1", Allowed: "0 or more"})
+	require.EqualError(t, err, `config: invalid: Port (REDIS_PORT) is "x", allowed is a port from 1 to 65535; DB (REDIS_DB) is -1, allowed is 0 to 1073741824`)
+	require.ErrorIs(t, err, FieldError{Field: "DB", Variable: "REDIS_DB", Value: "-1", Allowed: "0 to 1073741824"})
 }
 
 // Long values are cut, so that one typing error does not fill a log.

@@ -13,8 +13,8 @@
 // lifecycle, and return a [Part]: the thing made, its health checks and its metrics.
 //
 // In the graph of Fx, what would be ignored, or accepted and fail later, is refused with
-// [ErrInvalidOption]: a value that is nil, a replacement that does not reach the module, a
-// Config by value.
+// [ErrInvalidOption]: a value that is nil, a replacement that does not reach the module, an
+// option for the unnamed instance where there is none, a Config by value.
 //
 // # One world of locks
 //

@@ -21,11 +21,11 @@ import (
 func Module() fx.Option {
 	return fx.Module("cache",
 		onlyOnce(`include cache.Module once (fxtest.New and fxtest.Module contain it); a second server is cache.Named("name")`),
-		fx.Provide(useWithConfigToSetTheConfig),
+		fx.Provide(useWithConfigToSetTheConfig, func() unnamed { return unnamed{included: true} }),
 		provideParts(Instance{}),
 		fx.Provide(newHealth),
 		fx.Provide(inputOf[*health.Health](Instance{}), newUnnamedLocker, fx.Private),
-		fx.Invoke(construct, constructHealth, refuseIgnored, oneWorldOfLocks),
+		fx.Invoke(construct, constructHealth, refuseIgnored, refuseByValue, oneWorldOfLocks),
 	)
 }
 
@@ -54,7 +54,7 @@ func Named(name string, opts ...fx.Option) fx.Option {
 		fx.Provide(fx.Annotated{Name: name, Target: useWithConfigInNamedToSetTheConfig(name, settings)}),
 		fx.Provide(fx.Annotated{Group: namesGroup, Target: func() *reader { return &reader{name: name} }}),
 		provideParts(Instance{Name: name}),
-		fx.Invoke(construct, oneNamedWorldOfLocks(Instance{Name: name})),
+		fx.Invoke(construct, refuseNamedByValue(Instance{Name: name}, settings), oneNamedWorldOfLocks(Instance{Name: name})),
 	)
 }
 
@@ -68,7 +68,7 @@ func provideParts(i Instance) fx.Option {
 			inputOf[*config.Config](i), inputOf[*client.Redis](i), inputOf[redis.UniversalClient](i),
 			inputOf[*lock.RedisLockManager](i), inputOf[lock.LockManager](i), inputOf[lock.Locker](i),
 			inputOf[*notification.RedisNotificationSystem](i), inputOf[notification.NotificationSystem](i),
-			newSource, newRedis(i), newLocks(i), newNotifications(i),
+			newSource, newByValue(i), newRedis(i), newLocks(i), newNotifications(i),
 			fx.Private,
 		),
 		fx.Provide(

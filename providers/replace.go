@@ -56,32 +56,39 @@ func replace[T any](call string, value T, actual func(parts) any) fx.Option {
 		// As fx.Replace, without parameters: the original is never made.
 		fx.Decorate(func() T { return value }),
 		fx.Provide(fx.Annotated{Group: replacementsGroup, Target: func() replacement { return r }}),
+		needsModule(call),
 	)
 }
 
-// supplied is what an application has put into the graph for the unnamed instance.
-type supplied struct {
-	fx.In
-	From         *Source
-	Replacements []replacement `group:"cache.replacements"`
-	ByValue      config.Config `optional:"true"` // which no constructor asks for
-}
-
-// refuseIgnored returns an error for what Fx accepts and then ignores, since the
+// refuseIgnored returns an error for a replacement that Fx accepts and then ignores, since the
 // application would use another server than the one it names.
-func refuseIgnored(all parts, in supplied) error {
+func refuseIgnored(all parts, in replacements) error {
 	for _, r := range in.Replacements {
 		if !same(r.value, r.actual(all)) {
 			return fmt.Errorf("%w: %s has no effect where it stands, inside an fx.Module beside cache.Module: "+
 				"pass it to fx.New itself", ErrInvalidOption, r.call)
 		}
 	}
-	cfg := all.Config.value
-	if in.From.environment && cfg == in.From.cfg && !reflect.ValueOf(in.ByValue).IsZero() && !derived(in.ByValue, *cfg) {
-		return fmt.Errorf("%w: a cache.Config by value has no effect: write cache.WithConfig(&config), "+
-			"not fx.Supply or fx.Provide of it", ErrInvalidOption)
-	}
 	return nil
+}
+
+// unnamed is in the graph with cache.Module.
+type unnamed struct{ included bool }
+
+// needsModule refuses an option for the unnamed instance where there is none: applications
+// that use cache.Named alone would take it for one about theirs.
+func needsModule(call string) fx.Option {
+	type module struct {
+		fx.In
+		Unnamed unnamed `optional:"true"`
+	}
+	return fx.Invoke(func(in module) error {
+		if in.Unnamed.included {
+			return nil
+		}
+		return fmt.Errorf("%w: %s has no effect without cache.Module; an instance of cache.Named takes its settings "+
+			"as arguments, and its replacements by fx.Replace with the name", ErrInvalidOption, call)
+	})
 }
 
 // same compares values of any type; those that Go cannot compare count as the same.
@@ -90,11 +97,4 @@ func same(a, b any) bool {
 		return false
 	}
 	return !reflect.ValueOf(a).Comparable() || a == b
-}
-
-// derived reports whether an application made the value out of the module's own
-// configuration, for code that wants it without the pointer.
-func derived(value, cfg config.Config) bool {
-	value.Dialer, value.Credentials, cfg.Dialer, cfg.Credentials = nil, nil, nil, nil // functions are never equal
-	return reflect.DeepEqual(value, cfg)
 }

@@ -62,8 +62,12 @@ func WithEnvPrefix(prefix string) fx.Option {
 }
 
 func supply(s Setting) Option {
+	target := func() Setting { return s }
 	return Option{
-		Option:  fx.Provide(fx.Annotated{Group: SettingsGroup, Target: func() Setting { return s }}),
+		Option: fx.Options(
+			fx.Provide(fx.Annotated{Group: SettingsGroup, Target: target}, fx.Annotated{Group: givenGroup, Target: target}),
+			needsModule(s.Source),
+		),
 		setting: s,
 	}
 }
