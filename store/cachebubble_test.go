@@ -12,8 +12,40 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/compozy/cache/embedded"
+	"github.com/compozy/cache/internal/redistest"
 	"github.com/compozy/cache/store"
 )
+
+// TestClientClockOfACache: in a bubble it is the year 2000, and on the server it is now. No call notices.
+func TestClientClockOfACache(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	synctest.Test(t, func(t *testing.T) {
+		client := redis.NewClient(&redis.Options{
+			Addr: server.Addr(), ContextTimeoutEnabled: true,
+			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		})
+		s, err := store.New(client)
+		require.NoError(t, err)
+		defer func() {
+			require.NoError(t, s.Close(t.Context()))
+			_ = client.Close()
+		}()
+		require.Less(t, time.Now().Year(), 2001)
+		c := newCache[string](t, s, store.WithEarly(0.5), store.WithTTL(time.Hour))
+		loader, count := loads("v")
+		for range 3 {
+			item, err := c.GetOrLoadItem(t.Context(), "k", loader)
+			require.NoError(t, err)
+			assert.Less(t, item.Age, patience)
+		}
+		assert.EqualValues(t, 1, count.Load())
+		require.NoError(t, c.Set(t.Context(), "k", "w"))
+		v, err := c.Get(t.Context(), "k")
+		require.NoError(t, err)
+		assert.Equal(t, "w", v)
+	})
+}
 
 // TestEmbeddedCache: everything runs on the in-process server, and in a bubble, where time costs nothing.
 func TestEmbeddedCache(t *testing.T) {

@@ -1,5 +1,5 @@
-// Package store keeps typed values in Redis: [State] for what must not be lost to a race, such as the state of a workflow.
-// A [Store] is what they share on one Redis: a single server, the master that Sentinels know, or a Cluster.
+// Package store keeps typed values in Redis: [State] for what must not be lost to a race, such as the state of a workflow, and
+// [Cache] for what can be loaded again. A [Store] is what they share on one Redis: a single server, the master that Sentinels know, or a Cluster.
 //
 //	s, err := store.New(client) // a *redis.Client, *redis.ClusterClient, ...
 //	defer s.Close(ctx)
@@ -55,6 +55,38 @@
 // caller whose context ends before the reply comes. The write may have been done then, and may even be done yet, if the
 // network delivers it late. Read to find out, or use IfVersion, which makes a late write harmless.
 //
+// # Cache
+//
+// [Cache.GetOrLoad] returns a value, and loads it if there is none: of all callers in all processes that miss a key at the
+// same time one runs its loader, and the others wait for a message that the load has ended. A failure is shared too, and for
+// a second nobody tries again ([WithFailurePause]). [Cache.LoadMany] loads what is missing of several keys by one call.
+//
+//	products, err := store.NewCache[Product](s, "products", store.WithTTL(10*time.Minute))
+//	p, err := products.GetOrLoad(ctx, id, func(ctx context.Context) (Product, error) { return db.Product(ctx, id) })
+//
+// The loader's context is nobody's: a caller that gives up spoils nothing for others. It ends after 30s ([WithHardTimeout]).
+// A loader that panics is [ErrPanic] for all who wait. It must not ask for its own key, for which it would wait.
+//
+// After [Cache.Set] or [Cache.Delete] nothing is stored that was loaded before, and no caller that comes after it gets such a
+// value from those who load. So a program that changes its database deletes the key afterwards:
+//
+//	if err := db.Save(ctx, p); err != nil { ... }
+//	err := products.Delete(ctx, p.ID) // if this fails it is repeated until Redis answers
+//
+// # What a Cache does when something fails
+//
+//   - The loader fails: a value past its TTL is returned if [WithStale] keeps it. [Cache.GetOrLoadItem] says so, and why.
+//   - The loader takes long: the same after [WithSoftTimeout], while the load goes on.
+//   - Redis is down or silent: callers lose 250ms ([WithTimeout]); after three failures in a row they lose nothing, and one of
+//     them tries again each second. Loaders run without Redis then, 32 at a time in a process; others wait, and get
+//     [ErrOverloaded] when their context or the soft time-out ends. What they load is not stored.
+//   - The process that loads dies: others wait for two seconds at most, and if it was only stopped, it stores nothing when it
+//     goes on. A message that is lost costs as much.
+//   - A Delete, or a Set, that Redis does not confirm: an error, and the key is deleted when Redis answers again, unless the
+//     process has ended by then.
+//
+// There is nothing: with [WithNegative] that is remembered. A hot key is loaded before its TTL ends with [WithEarly].
+//
 // # Values
 //
 // They are encoded as JSON, or by the [Codec] of [WithCodec], may be compressed ([WithCompression]), and are limited to 1 MiB
@@ -69,6 +101,15 @@
 //     codec, unavailable, canceled or error
 //   - cache_store_conflicts_total: writes that found another version, those that Update repeats included
 //   - cache_store_oversize_total: values that were too large
+//   - cache_store_requests_total{source}: keys that a Cache was asked for; source is near, redis, loaded, stale, none or error
+//   - cache_store_loads_total{outcome}: loads; outcome is ok, not_found, error, timeout or panic
+//   - cache_store_load_seconds: histogram of the time that loaders took
+//   - cache_store_lease_waits_total: keys for whose load in another process this one has waited
+//   - cache_store_fills_refused_total: loaded values that were not stored, as somebody had written or deleted meanwhile
+//   - cache_store_stale_served_total{cause}: stale values that were returned; cause is load, timeout, panic or redis
+//   - cache_store_cache_writes_total{op,outcome}: keys that Set and Delete of a Cache were called for
+//   - cache_store_breakers_open, cache_store_deletes_pending, cache_store_loads_without_redis: what is so just now, without
+//     the label name
 //
 // # Failure
 //
@@ -84,18 +125,21 @@
 //
 // # Keys
 //
-// With the default prefix the value of the key k in the State named n is the Redis key cache:v:n:{k}; with [WithGroup] it is
-// cache:v:n:{group}:k. A key that begins with "}" or "%" gets a "%" in front. The content is a line of text and the encoded
-// value, so that redis-cli shows what is known of it:
+// With the default prefix the value of the key k in the State or Cache named n is the Redis key cache:v:n:{k}; with
+// [WithGroup] it is cache:v:n:{group}:k. A key that begins with "}" or "%" gets a "%" in front. The content is a line of text
+// and the encoded value, so that redis-cli shows what is known of it:
 //
 //	cs1 <kind><codec><compression> <version> <until> <fence> <write> <tags>
 //
-// kind is s, or d for what remains of a deleted value: for a day if it has a fence, and otherwise for some seconds, so that
-// the repetition of the delete is recognised. Times are microseconds of the server's clock.
+// kind is v for a value of a Cache, a for the knowledge that there is none, s for one of a State, or d for what remains of a
+// deleted value of a State: for a day if it has a fence, and otherwise for some seconds, so that the repetition of the delete
+// is recognised. Times are microseconds of the server's clock.
 //
 // # Internals
 //
 // internal/entry is the content of a key, for Go and for Lua. internal/server is one Redis: reads of concurrent callers
-// leave together, with one question for the time; each write is a script. What is here makes calls, errors and types of
-// that.
+// leave together, with one question for the time; each write is a script. internal/lease decides which process loads, with a
+// key cache:l:n:{k} and a channel cache:store:inbox:* for each process that waits; internal/wake is the messages.
+// internal/load makes callers of one process share a load, and internal/breaker stops asking servers that do not answer. What
+// is here makes calls, errors and types of that.
 package store
