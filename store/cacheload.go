@@ -11,6 +11,7 @@ import (
 	"github.com/compozy/cache/store/internal/entry"
 	"github.com/compozy/cache/store/internal/lease"
 	"github.com/compozy/cache/store/internal/load"
+	"github.com/compozy/cache/store/internal/near"
 )
 
 // GetOrLoad returns the value of a key, which loader loads if there is none. Of all callers in all processes that miss a key
@@ -41,6 +42,11 @@ func (c *Cache[V]) GetOrLoadItem(
 ) (item Item[V], err error) {
 	if loader == nil {
 		return Item[V]{}, &ArgumentError{Argument: "loader", Reason: "is nil"}
+	}
+	if len(opts) == 0 {
+		if item, ok := c.nearHit(ctx, key, true); ok {
+			return item, nil
+		}
 	}
 	q, err := c.begin(ctx, "load", key, inLoad, opts)
 	if err != nil {
@@ -168,9 +174,7 @@ func (q *query[V]) outcome(m load.Member[result[V]]) (item Item[V], again bool, 
 
 // refresh loads a value again in the background if it is not fresh for much longer.
 func (q *query[V]) refresh(r result[V], loader func(context.Context) (V, error)) {
-	early := q.set.cache.early
-	if early == 0 || r.entry.Kind != entry.Value || r.cause != nil || r.left <= 0 ||
-		float64(r.left) > float64(q.set.ttl)*(1-early) {
+	if r.entry.Kind != entry.Value || r.cause != nil || !q.set.isEarly(r.left) {
 		return
 	}
 	call, ok := q.cache.refreshes.TryStart(q.key)
@@ -190,6 +194,7 @@ type job[V any] struct {
 	loader func(context.Context) (V, error)
 	found  finding[V]
 	known  int64        // the version that is to be replaced although it is fresh, 0 for none
+	mark   near.Mark    // from before the load
 	held   *lease.Lease // until it is ended
 }
 
@@ -203,7 +208,7 @@ func (q *query[V]) job(call *load.Call[result[V]], f finding[V], loader func(con
 	if f.state == outdated {
 		call.Offer(f.result)
 	}
-	return &job[V]{query: &apart, call: call, loader: loader, found: f}
+	return &job[V]{query: &apart, call: call, loader: loader, found: f, mark: q.beginNear()}
 }
 
 // run does what is to be done, and ends the call.
@@ -405,7 +410,7 @@ func (j *job[V]) planValue(v V) plan[V] {
 	}
 	r := result[V]{
 		entry:  entry.Entry{Kind: entry.Value, Codec: e.codec, Compression: e.compression, Payload: e.payload},
-		source: SourceLoaded, value: &v,
+		source: SourceLoaded, value: &v, large: large,
 	}
 	p := plan[V]{outcome: load.Outcome[result[V]]{Value: r}, store: !large}
 	if large {
@@ -439,7 +444,7 @@ func (j *job[V]) stored(p plan[V], r lease.Result, asked time.Time) load.Outcome
 	case r.Stored:
 		out.Value.entry.Version = r.Version
 		out.AsOf = asked
-		j.cache.removeNear(j.keys.Value) // which has what an early refresh has replaced
+		j.removeNear() // which has what an early refresh has replaced
 	default:
 		j.cache.counts.refused.Inc()
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/compozy/cache/store/internal/lease"
 	"github.com/compozy/cache/store/internal/load"
+	"github.com/compozy/cache/store/internal/near"
 )
 
 // ManyError says which of several keys have failed, and why. It matches what any of the errors matches.
@@ -167,9 +168,9 @@ func (m *many[V]) fromNear() []*query[V] {
 
 // look reads several keys from Redis.
 func (m *many[V]) look(queries []*query[V]) map[*query[V]]finding[V] {
-	keys, marks := make([]string, len(queries)), make([]any, len(queries))
+	keys, marks := make([]string, len(queries)), make([]near.Mark, len(queries))
 	for i, q := range queries {
-		keys[i], marks[i] = q.keys.Value, m.cache.beginNear(q.keys.Value)
+		keys[i], marks[i] = q.keys.Value, q.beginNear()
 	}
 	asOf := time.Now()
 	findings := make(map[*query[V]]finding[V], len(queries))

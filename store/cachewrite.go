@@ -31,7 +31,7 @@ func (c *Cache[V]) Set(ctx context.Context, key string, v V, opts ...Option) (er
 		}
 		return keyError(q.op, key, err)
 	}
-	c.removeNear(q.keys.Value) // what is read from now on may be the new value
+	q.removeNear() // what is read from now on may be the new value
 	return q.written(c.core.shared.put(q.ctx, server.Put{
 		Key: q.keys.Value, Lease: q.keys.Lease, Kind: entry.Value, Codec: e.codec, Compression: e.compression,
 		Payload: e.payload, Write: server.NewWrite(), Version: server.Any, TTL: q.set.lifetime(), Keep: q.set.cache.stale,
@@ -79,7 +79,7 @@ func (c *Cache[V]) delete(ctx context.Context, key string) (err error) {
 		return err
 	}
 	defer func() { q.wrote(err) }()
-	c.removeNear(q.keys.Value)
+	q.removeNear()
 	return q.written(c.core.shared.drop(q.ctx, q.keys))
 }
 
@@ -87,7 +87,7 @@ func (c *Cache[V]) delete(ctx context.Context, key string) (err error) {
 // before.
 func (q *query[V]) written(r server.Reply) error {
 	q.cache.calls.Forget(q.key)
-	q.cache.removeNear(q.keys.Value)
+	q.removeNear()
 	repeats := q.cache.core.shared.repeats
 	switch r.Outcome {
 	case server.Written:
@@ -113,11 +113,4 @@ func (q *query[V]) wrote(err error) {
 	outcome := outcomeOf(err)
 	q.cache.core.metrics.cache.writes.WithLabelValues(q.cache.name, q.op, outcome).Inc()
 	q.span.finish(outcome, err)
-}
-
-// removeNear removes a key from the near cache.
-func (c *Cache[V]) removeNear(key string) {
-	if c.near != nil {
-		c.near.remove(key)
-	}
 }

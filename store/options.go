@@ -75,6 +75,7 @@ type storeSettings struct {
 	tracing      trace.TracerProvider
 	timeout      time.Duration
 	stateTimeout time.Duration
+	near         nearSettings // of Caches that have none of their own
 }
 
 // writeSettings are those of one write.

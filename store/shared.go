@@ -10,6 +10,7 @@ import (
 	"github.com/compozy/cache/store/internal/breaker"
 	"github.com/compozy/cache/store/internal/lease"
 	"github.com/compozy/cache/store/internal/load"
+	"github.com/compozy/cache/store/internal/near"
 	"github.com/compozy/cache/store/internal/server"
 )
 
@@ -41,7 +42,7 @@ func newShared(c *core) *shared {
 	}
 	s.loads, s.stopLoads = context.WithCancelCause(context.Background())
 	s.leases = lease.New(lease.Settings{
-		Client: c.client, Runner: s, Timeout: s.timeout, Prefix: c.set.prefix,
+		Client: c.client, Runner: s, Timeout: s.timeout, Prefix: c.set.prefix, Channel: near.Channel(c.set.prefix),
 		Closing: s.helpers.closing, Go: s.helpers.spawn, Log: c.set.logger,
 	})
 	s.repeats = newRepeats(s, c.set.logger)

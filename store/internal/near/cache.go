@@ -31,6 +31,9 @@ const (
 type CacheSettings struct {
 	// Prefix is what all keys of the cache begin with in Redis. It is not empty.
 	Prefix string
+	// Key returns the key of this Cache for what Redis calls by a name with the Prefix; ok is false if there can be none. It
+	// must be quick. The default is that both are the same.
+	Key func(name string) (key string, ok bool)
 	// Depends are prefixes of other keys that values depend on, such as the epochs of tags, see Cache.Begin.
 	Depends []string
 	// Entries and Bytes are how much is kept: 0 means DefaultEntries and DefaultBytes. Every value counts as at least
@@ -61,6 +64,9 @@ func (s *CacheSettings) validate() error {
 	}
 	if s.Bytes == 0 {
 		s.Bytes = DefaultBytes
+	}
+	if s.Key == nil {
+		s.Key = func(name string) (string, bool) { return name, true }
 	}
 	return nil
 }
@@ -103,9 +109,9 @@ type Hit struct {
 	Over time.Duration
 }
 
-// Mark is what a read notes before it asks Redis. A zero Mark is that of a read whose result may not be put.
+// Mark is what a read notes before it asks Redis. The zero Mark is of no use: nothing is put with it.
 type Mark struct {
-	epoch uint64
+	epoch uint64 // 0: what is read now may not be put, as no changes are heard
 	began int64
 	count uint64
 	on    []dependence
@@ -152,11 +158,12 @@ func (c *Cache) Stale(key string) (Hit, bool) {
 // Begin is called before Redis is asked for a key. depends are further keys, with a prefix of CacheSettings.Depends: the
 // value is not served any more once one of these changes.
 func (c *Cache) Begin(key string, depends ...string) Mark {
-	if !c.trust.open.Load() {
+	m := Mark{count: c.keys.of(key).changes.Load()}
+	if c.trust.open.Load() {
+		m.epoch = c.trust.epoch.Load()
+	} else {
 		c.start()
-		return Mark{}
 	}
-	m := Mark{epoch: c.trust.epoch.Load(), count: c.keys.of(key).changes.Load()}
 	if len(depends) > 0 {
 		m.on = make([]dependence, len(depends))
 		for i, on := range depends {
@@ -189,10 +196,18 @@ func (c *Cache) Put(m Mark, key string, value any, size int, fresh time.Duration
 	return put
 }
 
-// Keep keeps a value that nothing vouches for, such as one that was loaded while Redis failed. Only Stale returns it.
-func (c *Cache) Keep(key string, value any, size int, fresh time.Duration) {
+// Keep keeps a value that nothing vouches for, such as one that was loaded while Redis failed, unless a change was heard, or
+// Delete called, since Begin had returned the Mark. Only Stale returns it. fresh is counted from now.
+func (c *Cache) Keep(m Mark, key string, value any, size int, fresh time.Duration) {
 	if e := c.entry(key, value, size, c.trust.now(), fresh); e != nil {
-		c.values.Set(key, e)
+		e.on = m.on
+		c.keys.of(key).unchanged(m.count, func() bool {
+			if e.outdated() {
+				return false
+			}
+			c.values.Set(key, e)
+			return true
+		})
 	}
 }
 
@@ -241,15 +256,17 @@ func (c *Cache) String() string {
 // Format writes String, whatever the verb.
 func (c *Cache) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, c.String()) }
 
-// changed is called when a key has changed in Redis.
-func (c *Cache) changed(key string) {
-	if strings.HasPrefix(key, c.set.Prefix) {
-		c.invalidated.Add(1)
-		c.Delete(key)
+// changed is called when what Redis calls by a name has changed.
+func (c *Cache) changed(name string) {
+	if strings.HasPrefix(name, c.set.Prefix) {
+		if key, ok := c.set.Key(name); ok {
+			c.invalidated.Add(1)
+			c.Delete(key)
+		}
 	}
 	for _, prefix := range c.set.Depends {
-		if strings.HasPrefix(key, prefix) {
-			c.depends.of(key).changed(func() {})
+		if strings.HasPrefix(name, prefix) {
+			c.depends.of(name).changed(func() {})
 			return
 		}
 	}

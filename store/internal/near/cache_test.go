@@ -59,7 +59,7 @@ func TestStale(t *testing.T) {
 	assert.False(t, ok)
 	b.up()
 	b.fill(key(1))
-	b.cache.Keep(key(2), "kept", 4, time.Hour)
+	b.cache.Keep(b.cache.Begin(key(2)), key(2), "kept", 4, time.Hour)
 	_, ok = b.cache.Get(key(2))
 	assert.False(t, ok, "nobody vouches for it")
 	server.Kill()
@@ -286,7 +286,7 @@ func TestArguments(t *testing.T) {
 	}
 	cache, err := tracker.NewCache(good)
 	require.NoError(t, err)
-	cache.Keep(key(1), "secret", 6, time.Hour)
+	cache.Keep(cache.Begin(key(1)), key(1), "secret", 6, time.Hour)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d"} {
 		assert.Equal(t, "near.Cache("+prefix+")", fmt.Sprintf(verb, cache))
 	}

@@ -30,9 +30,6 @@ var ErrClosed = errors.New("store: the near cache is closed")
 // errPrefixes ends sessions that do not hear what a new cache needs.
 var errPrefixes = errors.New("store: a near cache was added")
 
-// Channel returns the Settings.Channel for keys that begin with a prefix.
-func Channel(prefix string) string { return prefix + "near" }
-
 // Settings of a Tracker.
 type Settings struct {
 	// Client leads to the server; what it is set to is used for connections of the tracker's own. It is one that go-redis

@@ -5,6 +5,7 @@ import (
 
 	"github.com/compozy/cache/internal/redisx"
 	"github.com/compozy/cache/store/internal/entry"
+	"github.com/compozy/cache/store/internal/near"
 	"github.com/compozy/cache/store/internal/wake"
 )
 
@@ -21,8 +22,10 @@ func newScripts() scripts {
 	}
 }
 
-// script makes a script that knows of entries, and of those who wait for a lease.
-func script(name string) *redisx.Script { return redisx.NewScript(entry.Lua + wake.Lua + source(name)) }
+// script makes a script that knows of entries, of those who wait for a lease, and of near caches.
+func script(name string) *redisx.Script {
+	return redisx.NewScript(entry.Lua + wake.Lua + near.Lua + source(name))
+}
 
 func source(name string) string {
 	text, err := sources.ReadFile(name + ".lua")
