@@ -26,7 +26,7 @@ func TestFresh(t *testing.T) {
 	server := redistest.Start(t)
 	b := start(t, newClient(t, server.Addr()), nil)
 	b.up()
-	const fresh = 100 * time.Millisecond
+	const fresh = time.Second
 	mark := b.cache.Begin(key(1))
 	pause(t.Context(), fresh/2)
 	require.True(t, b.cache.Put(mark, key(1), "v", 1, fresh))
