@@ -237,11 +237,11 @@ func (m *LockManager) Close(ctx context.Context) error {
 	return nil
 }
 
-// contextError matches ctx's own error and its cause.
+// contextError matches ctx's own error only, and names the cause.
 func contextError(ctx context.Context, op, resource string) error {
 	err := ctx.Err()
 	if cause := context.Cause(ctx); !errors.Is(err, cause) {
-		return fmt.Errorf("fxtest: %s %q: %w: %w", op, resource, err, cause)
+		return fmt.Errorf("fxtest: %s %q: %w: %v", op, resource, err, cause) //nolint:errorlint // on purpose
 	}
 	return fmt.Errorf("fxtest: %s %q: %w", op, resource, err)
 }

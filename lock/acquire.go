@@ -34,7 +34,7 @@ func (m *RedisLockManager) TryAcquire(ctx context.Context, resource string, ttl 
 // AcquireWait waits for the lock until it gets it or ctx ends. Those who wait are served in the order of arrival, across
 // processes too, and woken by the release, not by polling: it reserves the lock for the first of them for a moment, who
 // acquires it then, about two round trips after the release. Within a process the callers that wait for the same resource
-// take turns, and are one waiter in Redis.
+// take turns, and are one waiter in Redis; one whose TTL is too short for the way to Redis goes to the end of their line.
 //
 // A plain Acquire does not get ahead of those who wait. A holder or waiter that dies, or a message that is lost, delays
 // the next holder by about two seconds at most once the lock is free.

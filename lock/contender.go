@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/compozy/cache/internal/redisx"
 	"github.com/compozy/cache/lock/internal/store"
 )
@@ -19,8 +21,10 @@ const (
 	// stagger is how much later a waiter asks than the one before it, and maxStagger how much later than the first.
 	stagger    = 25 * time.Millisecond
 	maxStagger = 10 * stagger
-	// maxSplitDelay bounds the pause before the next try where several nodes were split between several who ask.
-	maxSplitDelay = 50 * time.Millisecond
+	// splitDelay bounds the pause before the next try where several nodes were split between several who ask. It doubles with
+	// each time in a row. After maxSplits it seems that there is a holder, whose lock is missing on a node: that grants.
+	splitDelay = 50 * time.Millisecond
+	maxSplits  = 5
 	// minFailureDelay and maxFailureDelay bound the pause before the next try after Redis has failed.
 	minFailureDelay = 5 * time.Millisecond
 	maxFailureDelay = 250 * time.Millisecond
@@ -47,6 +51,7 @@ type contender struct {
 	failures int    // in a row
 	recheck  bool   // the next question is to keep the others from asking
 	split    bool   // the last answer was that several ask at the same time: all of them ask again, whoever else has
+	splits   int    // how often it was, in a row
 }
 
 // newContender makes a contender for its first caller.
@@ -92,6 +97,26 @@ func (c *contender) first() *waiter {
 	return c.callers[0]
 }
 
+// rotate makes a caller the last one, unless it has left.
+func (c *contender) rotate(w *waiter) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if i := slices.Index(c.callers, w); i >= 0 {
+		c.callers = append(slices.Delete(c.callers, i, i+1), w)
+	}
+}
+
+// patience returns how long a call may take: as long as the most patient caller waits for one. It is made for all of them,
+// and a first one whose TTL is short must not end it.
+func (c *contender) patience() (longest time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, w := range c.callers {
+		longest = max(longest, c.keeper.timeouts.call(w.ttl))
+	}
+	return longest
+}
+
 // fail ends the waiting of all callers.
 func (c *contender) fail(err error) {
 	c.mu.Lock()
@@ -126,28 +151,38 @@ func (c *contender) try(w *waiter) (pause time.Duration, again bool) {
 	k := c.keeper
 	a := k.attempt(w.request, time.Now())
 	// The call goes on for the other callers when this one's time is up.
-	ctx, cancel := bounded(context.WithoutCancel(w.ctx), a.sent, k.timeouts.call(w.ttl))
+	ctx, cancel := bounded(context.WithoutCancel(w.ctx), a.sent, c.patience())
 	defer cancel()
 	defer context.AfterFunc(k.calls.closing, cancel)()
 	defer context.AfterFunc(c.ctx, cancel)()
-	r := k.store.Enqueue(ctx, a.claim, store.Waiter{Name: c.name, Arrival: c.arrival, Recheck: c.recheck})
-	c.split = r.Split
+	var r store.Reply
+	if err := redisx.Catch(func() error {
+		r = k.store.Enqueue(ctx, a.claim, store.Waiter{Name: c.name, Arrival: c.arrival, Recheck: c.recheck})
+		return nil
+	}); err != nil {
+		return c.panicked(w, err)
+	}
+	c.split = r.Split && c.splits < maxSplits
 	switch {
 	case r.Outcome == store.Granted && k.granted(&a, r):
 		c.win(w, a)
 		return 0, false
 	case r.Outcome == store.Granted:
-		return c.failed(errTooLate)
+		return c.late(w)
 	case r.Outcome == store.Refused:
 		c.answered, c.failures, c.ahead = true, 0, r.Ahead
 		if c.arrival == 0 {
 			c.arrival = r.Arrival
 		}
-		if r.Split {
-			return rand.N(maxSplitDelay), true
+		if c.split {
+			c.splits++
+			return rand.N(splitDelay << (c.splits - 1)), true
+		}
+		if !r.Split {
+			c.splits = 0
 		}
 		c.recheck = true
-		return c.patience(r.Wait), true
+		return c.delay(r.Wait), true
 	default:
 		return c.failed(r.Err)
 	}
@@ -155,7 +190,7 @@ func (c *contender) try(w *waiter) (pause time.Duration, again bool) {
 
 // win gives the lock to the caller it was acquired for, or back if that one has left.
 func (c *contender) win(w *waiter, a attempt) {
-	c.answered, c.failures, c.arrival, c.ahead, c.recheck = true, 0, 0, 0, false
+	c.answered, c.failures, c.arrival, c.ahead, c.recheck, c.splits = true, 0, 0, 0, false, 0
 	c.inbox.drop(c.name)
 	c.name = c.inbox.enter(c) // what comes next is a new turn, at the end of the queue
 	if !c.leave(w) {
@@ -166,6 +201,29 @@ func (c *contender) win(w *waiter, a attempt) {
 	w.turn <- turn{lock: l, err: err}
 }
 
+// late sees to a lock that came too late to be used. If the TTL of its caller is too short for the way to Redis, that of the
+// next one may not be.
+func (c *contender) late(w *waiter) (pause time.Duration, again bool) {
+	if c.answered {
+		c.rotate(w)
+	} else if c.leave(w) {
+		w.turn <- turn{err: &RedisError{Op: "acquire", Resource: c.resource, Err: errTooLate}}
+	}
+	c.failures++
+	return c.backoff(), true
+}
+
+// panicked sees to a try in which a hook of the client has panicked: the caller that it was for raises it.
+func (c *contender) panicked(w *waiter, err error) (pause time.Duration, again bool) {
+	if c.leave(w) {
+		w.turn <- turn{err: err}
+	} else {
+		c.keeper.log.Error("lock: a hook of the client has panicked", zap.String("resource", c.resource), zap.Error(err))
+	}
+	c.failures++
+	return c.backoff(), true
+}
+
 // failed sees to a try that Redis failed.
 func (c *contender) failed(err error) (pause time.Duration, again bool) {
 	c.failures++
@@ -173,12 +231,17 @@ func (c *contender) failed(err error) (pause time.Duration, again bool) {
 		c.fail(&RedisError{Op: "acquire", Resource: c.resource, Err: err})
 		return 0, false
 	}
-	return redisx.Backoff(c.failures, minFailureDelay, maxFailureDelay), true
+	return c.backoff(), true
 }
 
-// patience returns after which pause to ask again, given how long it takes until the lock may be free, 0 if that is
+// backoff returns after which pause to ask again after as many failures.
+func (c *contender) backoff() time.Duration {
+	return redisx.Backoff(c.failures, minFailureDelay, maxFailureDelay)
+}
+
+// delay returns after which pause to ask again, given how long it takes until the lock may be free, 0 if that is
 // unknown. Those who came earlier ask earlier.
-func (c *contender) patience(left time.Duration) time.Duration {
+func (c *contender) delay(left time.Duration) time.Duration {
 	pause := askAfter
 	if left > 0 {
 		pause = min(pause, left)
@@ -218,11 +281,11 @@ func (c *contender) idle(pause time.Duration) bool {
 			return false
 		case h := <-c.hints:
 			if !h.Rechecked {
-				c.recheck = false
+				c.recheck, c.splits = false, 0
 				return true
 			}
 			if !c.split {
-				timer.Reset(c.patience(h.Left))
+				timer.Reset(c.delay(h.Left))
 			}
 		}
 	}

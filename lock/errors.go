@@ -96,11 +96,12 @@ func ended(ctx context.Context) bool {
 	return ctx.Err() != nil
 }
 
-// contextError describes the end of the caller's context.
+// contextError describes the end of the caller's context, and matches its error only: the cause may be anything, such as the
+// ErrManagerClosed of another manager.
 func contextError(ctx context.Context, op, resource string) error {
 	err := ctx.Err()
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
-		return fmt.Errorf("lock: %s %q: %w: %w", op, resource, err, cause)
+		return fmt.Errorf("lock: %s %q: %w: %v", op, resource, err, cause) //nolint:errorlint // on purpose
 	}
 	return fmt.Errorf("lock: %s %q: %w", op, resource, err)
 }

@@ -98,7 +98,7 @@ func newStore(set settings, spawn func(func()) bool) locks {
 		s.Index = i
 		nodes[i] = store.New(client, s)
 	}
-	return quorum.New(nodes, spawn)
+	return quorum.New(nodes, spawn, set.logger)
 }
 
 // String names the manager for fmt, which would otherwise read what is changing. Safe for concurrent use.

@@ -48,7 +48,8 @@ type callSettings struct {
 
 // WithNodes puts the locks on independent masters instead of the manager's client: a lock is held when a majority of
 // them grants it, as Redlock describes. Use three or five; an even number tolerates no more failures than the odd one
-// below it. The clients stay the caller's, who closes them after the manager.
+// below it. The clients stay the caller's, who closes them after the manager. The same client twice is refused, and so is
+// the same address with the same database.
 func WithNodes(clients ...redis.UniversalClient) Option {
 	return func(s *settings) {
 		s.nodes, s.nodesGiven, s.whole = append([]redis.UniversalClient(nil), clients...), true, "WithNodes"
@@ -165,13 +166,16 @@ func collect(client redis.UniversalClient, opts []Option) (settings, error) {
 	if s.nodesGiven {
 		argument, where = "WithNodes", "contains"
 	}
-	for _, node := range s.nodes {
+	for i, node := range s.nodes {
 		if redisx.IsNil(node) {
 			return s, &ArgumentError{Argument: argument, Reason: where + " nil, or a client that no constructor made"}
 		}
 		if _, ok := redisx.Unwrap[*redis.Ring](node); ok {
 			return s, &ArgumentError{Argument: argument, Reason: where + " a *redis.Ring, which moves keys to another " +
 				"server when one seems down: two would hold the same lock"}
+		}
+		if slices.ContainsFunc(s.nodes[:i], func(other redis.UniversalClient) bool { return redisx.Same(node, other) }) {
+			return s, &ArgumentError{Argument: argument, Reason: where + " the same server twice"}
 		}
 	}
 	if s.timeouts.node < 0 {

@@ -57,7 +57,7 @@ func (q *queue) wait(ctx context.Context, r request) (*RedisLock, error) {
 	c := q.join(w)
 	select {
 	case t := <-w.turn:
-		return t.lock, t.err
+		return t.end()
 	case <-ctx.Done():
 		if c.leave(w) {
 			return nil, contextError(ctx, "acquire", r.resource)
@@ -68,6 +68,12 @@ func (q *queue) wait(ctx context.Context, r request) (*RedisLock, error) {
 		}
 	}
 	t := <-w.turn // it came at the same time
+	return t.end()
+}
+
+// end returns what waiting has come to, or raises the panic of a hook.
+func (t turn) end() (*RedisLock, error) {
+	redisx.Raise(t.err)
 	return t.lock, t.err
 }
 

@@ -36,9 +36,9 @@ func (n *RedisNotificationSystem) PublishTaskEvent(ctx context.Context, event *T
 // that event arrives, then perhaps behind later ones. That holds for all the methods that publish.
 //
 // When ctx ends, a call returns at once if its event waits to be sent, or was sent together with those of other callers.
-// A call that found nothing else under way sends its event itself: it returns at the deadline of ctx if the client has
-// ContextTimeoutEnabled, and otherwise, and when ctx is cancelled, with the server's reply or after the client's own
-// timeouts, such as ReadTimeout. PublishError.Uncertain says whether the event may have been published. The error matches
+// A call that found nothing else under way sends its event itself if the client has ContextTimeoutEnabled: it returns at the
+// deadline of ctx, and when ctx is cancelled with the server's reply or after the client's own timeouts, such as
+// ReadTimeout. PublishError.Uncertain says whether the event may have been published. The error matches
 // the cause of ctx, besides that of the network, unless the server has refused the event for good. That holds for all the
 // methods too.
 func (n *RedisNotificationSystem) Publish(ctx context.Context, channel string, v any) error {
@@ -50,8 +50,8 @@ func (n *RedisNotificationSystem) Publish(ctx context.Context, channel string, v
 // PublishBatch publishes many events in their order and in as few round trips as possible (one for each 128
 // events or megabyte). All are checked before the first is sent; an *ArgumentError names the one that is refused, as in
 // "events[3].ID". If some fail, the error joins one *PublishError for each, whose Index tells which it is. When
-// ctx ends, the round trip under way is waited for as by a call of Publish that sends its event itself, and the events
-// behind it are certainly not sent. An
+// ctx ends, the round trip under way is waited for as by a call of Publish that sends its event itself, without
+// ContextTimeoutEnabled beyond the deadline too, and the events behind it are certainly not sent. An
 // empty batch is no error. Safe for concurrent use.
 func (n *RedisNotificationSystem) PublishBatch(ctx context.Context, events ...Outgoing) error {
 	return n.publishAll(ctx, events)

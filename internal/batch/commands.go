@@ -104,19 +104,22 @@ func send(ctx context.Context, client redis.UniversalClient, cmds []redis.Cmder)
 //
 // key is the command's first key, by which a Cluster is asked for its master.
 func (c *Commands) Process(ctx context.Context, key string, cmd redis.Cmder, late func()) error {
-	sent, err := c.queue(c.server(ctx, key)).Do(ctx, command{cmd, late})
+	sent, err := c.queue(c.server(key)).Do(ctx, command{cmd, late})
 	if err != nil {
 		return &AbandonedError{Sent: sent, Err: err}
 	}
 	return cmd.Err()
 }
 
-// server names the server that has a key: its address in a Cluster, "" if that cannot be
-// asked just now, and otherwise "".
-func (c *Commands) server(ctx context.Context, key string) string {
+// server names the server that has a key: its address in a Cluster, "" if that is not known
+// just now, and otherwise "". It asks nobody: the caller would have to wait for that, and
+// sending the command does.
+func (c *Commands) server(key string) string {
 	if c.cluster == nil {
 		return ""
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
 	return master(ctx, c.cluster, key)
 }
 

@@ -23,3 +23,19 @@ func unwrap(c redis.UniversalClient) (inner redis.UniversalClient, ok bool) {
 	}
 	return wrapper.Unwrap(), true
 }
+
+// Same reports whether two clients, or what they wrap, are known to use the same database of the same server: they are one,
+// or both are a *redis.Client with the same address, which somebody chose. One that go-redis fills in says nothing, as
+// with a Dialer of its own the client may go elsewhere.
+func Same(a, b redis.UniversalClient) bool {
+	first, ok := Unwrap[*redis.Client](a)
+	second, both := Unwrap[*redis.Client](b)
+	if !ok || !both {
+		one, _ := Unwrap[*redis.ClusterClient](a)
+		other, _ := Unwrap[*redis.ClusterClient](b)
+		return one != nil && one == other
+	}
+	o, p := first.Options(), second.Options()
+	filledIn := o.Addr == "localhost:6379" || o.Addr == "FailoverClient"
+	return first == second || !filledIn && o.Network == p.Network && o.Addr == p.Addr && o.DB == p.DB
+}

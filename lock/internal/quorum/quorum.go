@@ -8,6 +8,9 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"go.uber.org/zap"
+
+	"github.com/compozy/cache/internal/redisx"
 	"github.com/compozy/cache/lock/internal/store"
 )
 
@@ -15,6 +18,7 @@ import (
 type Quorum struct {
 	nodes    nodes
 	spawn    func(func()) bool // starts a goroutine, and reports false if none may be started any more
+	log      *zap.Logger       // of panics that nobody waits for
 	acquired *stragglers       // by the lock's value
 	released *stragglers       // by the lock's key
 }
@@ -31,8 +35,8 @@ type node struct {
 }
 
 // New returns a Quorum of servers.
-func New(servers []*store.Redis, spawn func(func()) bool) *Quorum {
-	q := &Quorum{spawn: spawn, acquired: newStragglers(), released: newStragglers()}
+func New(servers []*store.Redis, spawn func(func()) bool, log *zap.Logger) *Quorum {
+	q := &Quorum{spawn: spawn, log: log, acquired: newStragglers(), released: newStragglers()}
 	for i, s := range servers {
 		q.nodes = append(q.nodes, &node{Redis: s, index: i})
 	}
@@ -71,10 +75,13 @@ func (q *Quorum) acquire(ctx context.Context, c store.Claim, waiter string, ask 
 	v.waiter, v.stragglers, v.name = waiter, q.acquired, c.Value
 	granted := false
 	defer func() { v.end(granted) }() // also if a hook of a client panics
-	if v.mutex().TryLock() != nil {
+	err := v.mutex().TryLock()
+	v.raisePanic()
+	if err != nil {
 		return v.refusal()
 	}
 	token, ok := v.agree(q.spawn)
+	v.raisePanic()
 	if !ok {
 		return v.unsettled()
 	}
@@ -99,6 +106,7 @@ func (q *Quorum) Release(ctx context.Context, c store.Claim) store.Reply {
 	v.stragglers, v.name = q.released, c.Keys.Lock()
 	defer v.end(true)
 	ok, _ := v.mutex().Unlock() // the votes say more than redsync's error
+	v.raisePanic()
 	t := v.tally()
 	switch {
 	case ok:
@@ -150,6 +158,7 @@ func (q *Quorum) Refresh(ctx context.Context, c store.Claim) store.Reply {
 	})
 	defer v.end(true)
 	ok, _ := v.mutex().Extend()
+	v.raisePanic()
 	t := v.tally()
 	if ok {
 		q.nodes.mend(c, t.without)
@@ -193,7 +202,11 @@ func most[T any](ctx context.Context, q *Quorum, ask func(context.Context, *node
 	results := make(chan result, len(q.nodes))
 	for _, n := range q.nodes {
 		if !q.spawn(func() {
-			answer, err := ask(ctx, n)
+			var answer T
+			err := redisx.Catch(func() (err error) {
+				answer, err = ask(ctx, n)
+				return err
+			})
 			if err != nil {
 				err = fmt.Errorf("node %d: %w", n.index, err)
 			}
@@ -207,6 +220,7 @@ func most[T any](ctx context.Context, q *Quorum, ask func(context.Context, *node
 	for range q.nodes {
 		select {
 		case r := <-results:
+			redisx.Raise(r.err)
 			if r.err != nil {
 				errs = append(errs, r.err)
 			} else if answers = append(answers, r.answer); len(answers) >= q.nodes.majority() {

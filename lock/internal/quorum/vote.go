@@ -7,6 +7,9 @@ import (
 	"sync"
 	"time"
 
+	"go.uber.org/zap"
+
+	"github.com/compozy/cache/internal/redisx"
 	"github.com/compozy/cache/lock/internal/store"
 )
 
@@ -29,6 +32,7 @@ var (
 // that is late still answers.
 type vote struct {
 	nodes      nodes
+	log        *zap.Logger
 	stragglers *stragglers // where the vote is found until all have answered, nil if nobody looks for it
 	name       string      // under which it is found there
 	verb       verb
@@ -47,6 +51,7 @@ type vote struct {
 	replies  []store.Reply
 	answered []chan struct{} // closed when the reply is there
 	open     int             // replies that are missing, and the caller
+	panicked error           // in a hook of a client, until the caller raises it
 	split    bool            // a majority has answered, and not decided
 	over     bool            // the caller has gone on
 	won      bool            // the lock was acquired
@@ -68,7 +73,7 @@ type request func(ctx context.Context, n *node) store.Reply
 // newVote prepares a question. ctx has a deadline. The caller calls end in the end.
 func newVote(ctx context.Context, q *Quorum, verb verb, c store.Claim, ask request) *vote {
 	v := &vote{
-		nodes: q.nodes, verb: verb, claim: c, ask: ask, start: time.Now(),
+		nodes: q.nodes, log: q.log, verb: verb, claim: c, ask: ask, start: time.Now(),
 		replies: make([]store.Reply, len(q.nodes)), answered: make([]chan struct{}, len(q.nodes)), open: len(q.nodes) + 1,
 	}
 	for i := range v.answered {
@@ -83,13 +88,42 @@ func newVote(ctx context.Context, q *Quorum, verb verb, c store.Claim, ask reque
 // put puts the question to one server and takes note of the reply.
 func (v *vote) put(n *node) (r store.Reply) {
 	r = store.Reply{Outcome: store.Failed, Err: errNoAnswer}
-	defer func() { v.record(n, r) }() // also if a hook of the client panics
+	defer func() { v.record(n, r) }() // also if a hook of the client ends the goroutine
 	if n.late.Load() >= maxLate {
 		r.Err = errBehind
 		return r
 	}
-	r = v.ask(v.ctx, n)
+	if err := redisx.Catch(func() error { r = v.ask(v.ctx, n); return nil }); err != nil {
+		v.caught(err)
+		r.Err = err
+	}
 	return r
+}
+
+// caught takes note of a panic, for the caller to raise.
+func (v *vote) caught(err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.panicked = err
+	if v.over {
+		v.logPanic()
+	}
+}
+
+// raisePanic raises a panic that was caught.
+func (v *vote) raisePanic() {
+	v.mu.Lock()
+	err := v.panicked
+	v.panicked = nil
+	v.mu.Unlock()
+	redisx.Raise(err)
+}
+
+// logPanic logs a panic for which the caller has not waited. The caller holds mu.
+func (v *vote) logPanic() {
+	if v.panicked != nil {
+		v.log.Error("lock: a hook of a client has panicked", zap.String("key", v.claim.Keys.Lock()), zap.Error(v.panicked))
+	}
 }
 
 func (v *vote) record(n *node, r store.Reply) {
@@ -164,6 +198,7 @@ func (v *vote) end(wanted bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.over, v.won, v.unwanted = true, v.verb == acquiring && wanted, !wanted
+	v.logPanic()
 	if v.stragglers != nil && wanted && v.open > 1 {
 		v.stragglers.add(v)
 	}
@@ -266,7 +301,14 @@ func (v *vote) raise(n *node, c store.Claim) bool {
 	v.mu.Lock()
 	r := v.replies[n.index]
 	v.mu.Unlock()
-	return r.Outcome == store.Granted && (r.Token >= c.Token || n.Raise(v.ctx, c))
+	if r.Outcome != store.Granted || r.Token >= c.Token {
+		return r.Outcome == store.Granted
+	}
+	raised := false
+	if err := redisx.Catch(func() error { raised = n.Raise(v.ctx, c); return nil }); err != nil {
+		v.caught(err)
+	}
+	return raised
 }
 
 // stragglers is votes whose callers have gone on though servers have not answered yet, the last one of each name.

@@ -66,16 +66,35 @@ type Redis struct {
 func New(client redis.UniversalClient, set Settings) *Redis {
 	cluster, _ := redisx.Unwrap[*redis.ClusterClient](client)
 	l := link{set, client, cluster}
+	alone := aloneTime
+	if !redisx.HeedsDeadlines(client) {
+		alone = 0 // the caller would return with the client, long after the end of its context
+	}
 	return &Redis{
 		link: l, scripts: newScripts(set.Several), renewals: newRenewals(l), reapers: newReapers(l),
 		commands: batch.NewCommands(client, batch.CommandSettings{
-			Timeout: set.Timeout, Alone: aloneTime, Go: func(f func()) { set.Go(f) },
+			Timeout: set.Timeout, Alone: alone, Go: func(f func()) { set.Go(f) },
 		}),
 	}
 }
 
-// Ping reports whether the server answers.
-func (s *Redis) Ping(ctx context.Context) error { return s.client.Ping(ctx).Err() }
+// Ping reports whether the server answers before ctx ends, whether the client heeds that or not.
+func (s *Redis) Ping(ctx context.Context) error {
+	if redisx.HeedsDeadlines(s.client) {
+		return s.client.Ping(ctx).Err()
+	}
+	answer := make(chan error, 1)
+	if !s.set.Go(func() { answer <- redisx.Catch(func() error { return s.client.Ping(ctx).Err() }) }) {
+		return errNotSent
+	}
+	select {
+	case err := <-answer:
+		redisx.Raise(err)
+		return err
+	case <-ctx.Done():
+		return errNoAnswer
+	}
+}
 
 // Close ends renewals, tries for the last time to remove what may have been left, and returns when that is done, an
 // error if something may still be there.

@@ -17,6 +17,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/compozy/cache/internal/batch"
+	"github.com/compozy/cache/internal/redisx"
 	"github.com/compozy/cache/notification/internal/journal"
 )
 
@@ -63,8 +64,12 @@ func New(set Settings) *Publisher {
 	p := &Publisher{set: set, expiry: newExpiry(set.HistoryTTL), retries: retriesOf(set.Client), own: rand.Text()[:16]}
 	p.scripts = newScripts(&set, p.expiry.milliseconds)
 	p.lanes.prefix = set.Keys.Lanes + p.own + ":"
+	var alone time.Duration
+	if redisx.HeedsDeadlines(set.Client) { // or a caller would return with the client, long after its own deadline
+		alone = batchTimeout
+	}
 	p.queue = batch.NewQueue(batch.Settings[*Event]{
-		Send: p.send, Timeout: batchTimeout, Parallel: maxPipelines, Alone: batchTimeout,
+		Send: p.send, Timeout: batchTimeout, Parallel: maxPipelines, Alone: alone,
 		MaxItems: maxBatch, MaxSize: maxBatchBytes, Size: (*Event).bytes,
 	})
 	return p

@@ -221,7 +221,7 @@ func TestClose(t *testing.T) { //nolint:paralleltest // looks at all goroutines
 		assert.Zero(t, b.cache.Stats().Entries)
 		require.ErrorIs(t, b.tracker.Status().Cause, near.ErrClosed)
 		b.tracker.Start()
-		assert.Equal(t, near.Mark{}, b.cache.Begin(key(1)))
+		assert.False(t, b.cache.Put(b.cache.Begin(key(1)), key(1), "v", 1, near.Forever))
 		require.NoError(t, goleak.Find(before), name)
 		require.Eventually(t, func() bool { return len(tracking(t, app)) == 0 }, patience, tick, name)
 	}
@@ -245,7 +245,7 @@ func TestUnused(t *testing.T) {
 		synctest.Wait()
 		assert.Zero(t, dials.Load())
 		// The first read starts it. It goes on trying, ever more slowly.
-		assert.Equal(t, near.Mark{}, cache.Begin(key(1)))
+		assert.False(t, cache.Put(cache.Begin(key(1)), key(1), "v", 1, near.Forever))
 		time.Sleep(time.Minute) // in the bubble
 		assert.InDelta(t, 80, dials.Load(), 40)
 		require.Error(t, tracker.Status().Cause)

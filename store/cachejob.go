@@ -1,0 +1,301 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/compozy/cache/store/internal/entry"
+	"github.com/compozy/cache/store/internal/lease"
+	"github.com/compozy/cache/store/internal/load"
+	"github.com/compozy/cache/store/internal/near"
+)
+
+// job is what loads a value, apart from those who want it.
+type job[V any] struct {
+	*query[V] // whose context has the values of the caller's, and does not end
+
+	call   *load.Call[result[V]]
+	loader func(context.Context) (V, error)
+	found  finding[V]
+	known  int64        // the version that is to be replaced although it is fresh, 0 for none
+	mark   near.Mark    // from before the load
+	held   *lease.Lease // until it is ended
+}
+
+// job returns what loads the value for a call.
+func (q *query[V]) job(call *load.Call[result[V]], f finding[V], loader func(context.Context) (V, error)) *job[V] {
+	apart := *q
+	apart.ctx = context.WithoutCancel(q.ctx)
+	if f.state == outdated && (f.result.entry.Kind != entry.Value || -f.result.left > q.set.cache.stale) {
+		f.state = missing
+	}
+	if f.state == outdated {
+		call.Offer(f.result)
+	}
+	return &job[V]{query: &apart, call: call, loader: loader, found: f, mark: q.beginNear()}
+}
+
+// run does what is to be done, and ends the call.
+func (j *job[V]) run() {
+	protect([]*job[V]{j}, func() {
+		switch {
+		case j.known != 0:
+			j.call.Finish(j.renew())
+		case j.found.state == unanswered:
+			j.call.Finish(j.alone(j.found.err))
+		default:
+			j.call.Finish(j.compete())
+		}
+	})
+}
+
+// protect runs f, which ends the calls of jobs. A codec or a hook of the client that panics ends these, and not the process.
+func protect[V any](jobs []*job[V], f func()) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		v := recover()
+		err := fmt.Errorf("%w, or rather a codec, or a hook of the client: %v", ErrPanic, v)
+		jobs[0].cache.core.set.logger.Error("store: a codec, or a hook of the client, panicked", zap.Any("panic", v), zap.Stack("stack"))
+		for _, j := range jobs {
+			if j.held != nil {
+				j.held.Abandon()
+			}
+			j.call.Finish(load.Outcome[result[V]]{Err: keyError(j.op, j.key, err)})
+		}
+	}()
+	f()
+	returned = true
+}
+
+// limited returns a context that ends with WithHardTimeout, or when the Store is closed.
+func (j *job[V]) limited(limit time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeoutCause(j.ctx, limit, ErrLoadTimeout)
+	ctx, end := context.WithCancelCause(ctx)
+	loads := j.cache.core.shared.loads
+	stop := context.AfterFunc(loads, func() { end(context.Cause(loads)) })
+	return ctx, func() {
+		stop()
+		end(nil)
+		cancel()
+	}
+}
+
+// compete gets the value from whichever process loads it, which may be this one.
+func (j *job[V]) compete() load.Outcome[result[V]] {
+	ctx, cancel := j.limited(j.set.cache.hard)
+	defer cancel()
+	claim := j.cache.core.shared.leases.Claim(j.keys, 0)
+	defer claim.Close()
+	return j.settle(ctx, claim, claim.Ask(ctx))
+}
+
+// settle does what the answer to a claim demands.
+func (j *job[V]) settle(ctx context.Context, claim *lease.Claim, a lease.Answer) load.Outcome[result[V]] {
+	if a.Outcome == lease.Busy {
+		j.cache.counts.waits.Inc()
+		a = claim.Await(ctx, a, false)
+	}
+	switch a.Outcome {
+	case lease.Granted:
+		j.held = a.Lease
+		return j.load()
+	case lease.Fresh:
+		return j.fresh(a)
+	case lease.Refused:
+		return j.refused(a)
+	case lease.Foreign:
+		return load.Outcome[result[V]]{Err: j.foreign(entry.ErrForeign).err}
+	default:
+		if ctx.Err() != nil {
+			return j.failed(keyError(j.op, j.key, context.Cause(ctx)))
+		}
+		return j.alone(failure(ctx, j.op, j.key, a.Err))
+	}
+}
+
+// fresh is for a value that somebody else has stored.
+func (j *job[V]) fresh(a lease.Answer) load.Outcome[result[V]] {
+	e, err := entry.Parse(a.Raw)
+	if err != nil {
+		return load.Outcome[result[V]]{Err: j.foreign(err).err}
+	}
+	left, _ := e.LeftAt(a.Now)
+	r := result[V]{entry: e, age: e.AgeAt(a.Now), left: left, source: SourceRedis}
+	if j.cache.shares && e.Kind == entry.Value {
+		var v V
+		if err := j.cache.set.coder.decode(&e, &v); err == nil { // otherwise each finds that by itself
+			r.value = &v
+		}
+	}
+	return load.Outcome[result[V]]{Value: r, AsOf: a.AsOf}
+}
+
+// refused is for a failure in another process, or a moment ago.
+func (j *job[V]) refused(a lease.Answer) load.Outcome[result[V]] {
+	switch a.Failure.Class {
+	case lease.Absent:
+		return load.Outcome[result[V]]{
+			Value: result[V]{entry: entry.Entry{Kind: entry.Absent}, source: SourceRedis}, AsOf: a.AsOf,
+		}
+	case lease.Unstorable:
+		return j.load()
+	default:
+		return j.failed(sharedError(j.op, j.key, a.Failure))
+	}
+}
+
+// failed is for a load that has no value: all get a stale one if there is one, or else the error.
+func (j *job[V]) failed(err error) load.Outcome[result[V]] {
+	if j.found.state == outdated {
+		return load.Outcome[result[V]]{Value: j.found.result.withCause(err)}
+	}
+	return load.Outcome[result[V]]{Err: err}
+}
+
+// load runs the loader, and stores what it returns if this process holds the lease.
+func (j *job[V]) load() load.Outcome[result[V]] {
+	began := time.Now()
+	v, err := execute(j.query, j.loader)
+	p := j.plan(v, err, began)
+	if j.held == nil {
+		return p.outcome
+	}
+	defer func() { j.held = nil }()
+	ended := time.Now()
+	if p.store {
+		return j.stored(p, j.held.Fill(j.ctx, p.value), ended)
+	}
+	return p.unstored(j.held.Fail(j.ctx, p.failure, p.pause), ended)
+}
+
+// execute runs a loader of one or many keys, and counts it.
+func execute[V, R any](q *query[V], loader func(context.Context) (R, error)) (R, error) {
+	s := q.cache.core.shared
+	began := time.Now()
+	r, err := load.Run(q.ctx, s.loads, q.set.cache.hard, q.cache.core.gate.spawn, loader)
+	q.cache.counts.seconds.Observe(time.Since(began).Seconds())
+	q.cache.core.metrics.cache.loads.WithLabelValues(q.cache.name, outcomeOfLoad(err)).Inc()
+	return r, err
+}
+
+// plan is what follows from what a loader has returned.
+type plan[V any] struct {
+	outcome load.Outcome[result[V]]
+	store   bool
+	value   lease.Value   // to store
+	failure lease.Failure // or else what others learn,
+	pause   time.Duration // and for how long nobody loads
+}
+
+// plan decides what is to be done with what the loader, which began then, has returned for the key.
+func (j *job[V]) plan(v V, err error, began time.Time) plan[V] {
+	p := j.planned(v, err)
+	if p.outcome.Err == nil && p.outcome.Value.cause == nil {
+		p.outcome.AsOf = began
+	}
+	return p
+}
+
+func (j *job[V]) planned(v V, err error) plan[V] {
+	none := result[V]{entry: entry.Entry{Kind: entry.Absent, Codec: entry.Plain, Compression: entry.Plain}, source: SourceLoaded}
+	switch {
+	case err == nil:
+		return j.planValue(v)
+	case errors.Is(err, ErrNotFound) && j.set.cache.negative > 0:
+		return plan[V]{
+			outcome: load.Outcome[result[V]]{Value: none}, store: true,
+			value: lease.Value{Kind: entry.Absent, Codec: entry.Plain, Compression: entry.Plain, TTL: j.set.cache.negative},
+		}
+	case errors.Is(err, ErrNotFound):
+		return plan[V]{outcome: load.Outcome[result[V]]{Value: none}, failure: lease.Failure{Class: lease.Absent}}
+	}
+	failure, pause, err := j.explain(err)
+	return plan[V]{outcome: j.failed(err), failure: failure, pause: pause}
+}
+
+// planValue is plan for a value.
+func (j *job[V]) planValue(v V) plan[V] {
+	coder := j.cache.set.coder
+	e, err := coder.encode(v)
+	large := errors.Is(err, ErrTooLarge)
+	if large {
+		j.cache.counts.oversize.Inc()
+		coder.maxSize = largestSize
+		e, err = coder.encode(v)
+	}
+	if err != nil {
+		return plan[V]{
+			outcome: load.Outcome[result[V]]{Err: keyError(j.op, j.key, err)},
+			failure: lease.Failure{Class: lease.Load, Message: "the value cannot be encoded"}, pause: j.set.cache.pause,
+		}
+	}
+	r := result[V]{
+		entry:  entry.Entry{Kind: entry.Value, Codec: e.codec, Compression: e.compression, Payload: e.payload},
+		source: SourceLoaded, value: &v, large: large,
+	}
+	p := plan[V]{outcome: load.Outcome[result[V]]{Value: r}, store: !large}
+	if large {
+		p.failure, p.pause = lease.Failure{Class: lease.Unstorable}, j.set.cache.pause
+		return p
+	}
+	p.value = lease.Value{
+		Kind: entry.Value, Codec: e.codec, Compression: e.compression, Payload: e.payload,
+		TTL: j.set.lifetime(), Keep: j.set.cache.stale,
+	}
+	return p
+}
+
+// unstored is what callers get of a load that has nothing to store, for which the lease was ended at a time, unless it had
+// ended before.
+func (p plan[V]) unstored(lasted bool, ended time.Time) load.Outcome[result[V]] {
+	if lasted && !p.outcome.AsOf.IsZero() {
+		p.outcome.AsOf = ended // nobody has written meanwhile
+	}
+	return p.outcome
+}
+
+// stored is what callers get of a value that Redis was asked to store, at a time. If it did, nobody has written meanwhile.
+func (j *job[V]) stored(p plan[V], r lease.Result, asked time.Time) load.Outcome[result[V]] {
+	out := p.outcome
+	switch {
+	case r.Err != nil:
+		return j.keepNear(out)
+	case r.Foreign:
+		return load.Outcome[result[V]]{Err: j.foreign(entry.ErrForeign).err}
+	case r.Stored:
+		out.Value.entry.Version = r.Version
+		out.AsOf = asked
+		j.removeNear() // which has what an early refresh has replaced
+	default:
+		j.cache.counts.refused.Inc()
+	}
+	return out
+}
+
+// renew replaces a value that is fresh, if no other process does.
+func (j *job[V]) renew() load.Outcome[result[V]] {
+	ctx, cancel := j.limited(j.set.cache.hard)
+	defer cancel()
+	defer context.AfterFunc(j.cache.core.gate.closing, cancel)() // nobody waits for it
+	claim := j.cache.core.shared.leases.Claim(j.keys, j.known)
+	defer claim.Close()
+	a := claim.Ask(ctx)
+	switch a.Outcome {
+	case lease.Granted:
+		j.held = a.Lease
+		return j.load()
+	case lease.Busy:
+		claim.Await(ctx, a, true) // so that this process does not ask again all the time
+	case lease.Refused:
+		_ = sleep(ctx, a.Left) // likewise
+	default:
+	}
+	return load.Outcome[result[V]]{}
+}

@@ -1,0 +1,274 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/compozy/cache/store/internal/lease"
+	"github.com/compozy/cache/store/internal/load"
+)
+
+// LoadMany returns the values of keys, and has loader load those that are missing, by one call if nobody else loads any of
+// them. It returns values by key; keys that are missing in what it returns have no value, see [WithNegative]. Its error is
+// that of all keys that it was called for. Cold keys take three round trips, in a Cluster to each master.
+//
+// Callers of [Cache.GetOrLoad] and LoadMany who want the same key share its load, in this process and others, and what that
+// says of contexts, failures and stale values applies here. If a key is being loaded elsewhere and that comes to nothing,
+// loader is called for it again.
+//
+// If the values of some keys cannot be had, LoadMany returns the others, and a [*ManyError] that names those; their errors are
+// as those of GetOrLoad. Options are those of GetOrLoad. Other errors match ErrClosed or ErrInvalidArgument. Safe for
+// concurrent use.
+func (c *Cache[V]) LoadMany(
+	ctx context.Context, keys []string, loader func(ctx context.Context, missing []string) (map[string]V, error), opts ...Option,
+) (map[string]V, error) {
+	if loader == nil {
+		return nil, &ArgumentError{Argument: "loader", Reason: "is nil"}
+	}
+	m, err := c.beginMany(ctx, "load_many", keys, inLoad, opts)
+	if err != nil {
+		return nil, err
+	}
+	defer c.core.gate.leave()
+	rest := m.fromNear()
+	members := make([]load.Member[result[V]], len(rest))
+	came := time.Now()
+	for i, q := range rest {
+		members[i] = c.calls.Join(q.key, came)
+	}
+	m.lead(rest, members, loader)
+	for i, q := range rest {
+		item, again, err := q.await(members[i], q.softTimer(came))
+		members[i].Leave()
+		if again {
+			item, err = q.getOrLoad(single(q.key, loader))
+		}
+		m.add(q, item, err)
+	}
+	return m.end()
+}
+
+// single returns a loader for one key.
+func single[V any](
+	key string, loader func(context.Context, []string) (map[string]V, error),
+) func(context.Context) (V, error) {
+	return func(ctx context.Context) (V, error) {
+		values, err := loader(ctx, []string{key})
+		v, ok := values[key]
+		if err == nil && !ok {
+			err = ErrNotFound
+		}
+		return v, err
+	}
+}
+
+// lead finds out what is to be done about the keys whose calls this caller has started, for all who join them.
+func (m *many[V]) lead(
+	queries []*query[V], members []load.Member[result[V]], loader func(context.Context, []string) (map[string]V, error),
+) {
+	handed := false
+	calls := make(map[*query[V]]*load.Call[result[V]])
+	var own []*query[V]
+	for i, q := range queries {
+		if members[i].First {
+			calls[q] = members[i].Call
+			own = append(own, q)
+		}
+	}
+	defer func() {
+		for _, call := range calls {
+			if !handed { // also when a hook of the client, or a codec, panics
+				call.Finish(load.Outcome[result[V]]{Abandoned: true})
+			}
+		}
+	}()
+	if len(own) == 0 {
+		return
+	}
+	b := &batchJob[V]{cache: m.cache, loader: loader}
+	findings := m.look(own)
+	for _, q := range own {
+		f := findings[q]
+		if !q.conclude(calls[q], f) {
+			b.jobs = append(b.jobs, q.job(calls[q], f, single(q.key, loader)))
+			continue
+		}
+		q.refresh(f.result, single(q.key, loader))
+	}
+	handed = true
+	if len(b.jobs) > 0 {
+		m.cache.core.gate.spawn(b.run)
+	}
+}
+
+// batchJob loads several values, apart from those who want them.
+type batchJob[V any] struct {
+	cache  *Cache[V]
+	loader func(context.Context, []string) (map[string]V, error)
+	jobs   []*job[V]
+}
+
+// run does what is to be done, and ends the calls.
+func (b *batchJob[V]) run() {
+	var granted, alone []*job[V]
+	protect(b.jobs, func() {
+		var asking []*job[V]
+		for _, j := range b.jobs {
+			if j.found.state == unanswered {
+				alone = append(alone, j)
+			} else {
+				asking = append(asking, j)
+			}
+		}
+		var unanswered []*job[V]
+		granted, unanswered = b.ask(asking)
+		alone = append(alone, unanswered...)
+	})
+	if len(alone) > 0 {
+		without := func() { protect(alone, func() { b.alone(alone) }) }
+		if len(granted) == 0 {
+			without()
+			return
+		}
+		b.cache.core.gate.spawn(without) // some masters of a Cluster answer
+	}
+	if len(granted) > 0 {
+		protect(granted, func() { b.load(granted) })
+	}
+}
+
+// ask asks for the leases on all keys at once. It returns the jobs that got them, and those for which Redis did not answer;
+// the others go on by themselves.
+func (b *batchJob[V]) ask(jobs []*job[V]) (granted, unanswered []*job[V]) {
+	if len(jobs) == 0 {
+		return nil, nil
+	}
+	leases := b.cache.core.shared.leases
+	claims := make([]*lease.Claim, len(jobs))
+	for i, j := range jobs {
+		claims[i] = leases.Claim(j.keys, 0)
+	}
+	var others []func()
+	for i, a := range leases.AskMany(jobs[0].ctx, claims) {
+		j, claim := jobs[i], claims[i]
+		switch a.Outcome {
+		case lease.Granted:
+			claim.Close()
+			j.held = a.Lease
+			granted = append(granted, j)
+		case lease.Unknown:
+			claim.Close()
+			j.found.err = failure(j.ctx, j.op, j.key, a.Err)
+			unanswered = append(unanswered, j)
+		default:
+			others = append(others, func() {
+				protect([]*job[V]{j}, func() {
+					defer claim.Close()
+					ctx, cancel := j.limited(j.set.cache.hard)
+					defer cancel()
+					j.call.Finish(j.settle(ctx, claim, a))
+				})
+			})
+		}
+	}
+	for _, other := range others {
+		b.cache.core.gate.spawn(other)
+	}
+	return granted, unanswered
+}
+
+// call runs the loader for some keys, and returns what it says of each.
+func (b *batchJob[V]) call(jobs []*job[V], done func()) func(j *job[V]) plan[V] {
+	keys := make([]string, len(jobs))
+	for i, j := range jobs {
+		keys[i] = j.key
+		j.call.Queue(false)
+	}
+	began := time.Now()
+	values, err := execute(jobs[0].query, func(ctx context.Context) (map[string]V, error) {
+		defer done()
+		return b.loader(ctx, keys)
+	})
+	return func(j *job[V]) plan[V] {
+		v, ok := values[j.key]
+		switch {
+		case err != nil:
+			return j.plan(v, err, began)
+		case !ok:
+			return j.plan(v, ErrNotFound, began)
+		default:
+			return j.plan(v, nil, began)
+		}
+	}
+}
+
+// load loads the values of keys whose leases this process holds, and stores them.
+func (b *batchJob[V]) load(jobs []*job[V]) {
+	planned := b.call(jobs, func() {})
+	var (
+		fill, fail []*job[V]
+		fills      []*lease.Lease
+		fails      []*lease.Lease
+		values     []lease.Value
+		failures   []lease.Failure
+		pauses     []time.Duration
+	)
+	plans := make(map[*job[V]]plan[V], len(jobs))
+	for _, j := range jobs {
+		p := planned(j)
+		plans[j] = p
+		if p.store {
+			fill, fills, values = append(fill, j), append(fills, j.held), append(values, p.value)
+		} else {
+			fail, fails = append(fail, j), append(fails, j.held)
+			failures, pauses = append(failures, p.failure), append(pauses, p.pause)
+		}
+	}
+	leases := b.cache.core.shared.leases
+	asked := time.Now()
+	for i, r := range leases.FillMany(jobs[0].ctx, fills, values) {
+		j := fill[i]
+		j.held = nil
+		j.call.Finish(j.stored(plans[j], r, asked))
+	}
+	if len(fail) == 0 {
+		return
+	}
+	asked = time.Now()
+	for i, ended := range leases.FailMany(jobs[0].ctx, fails, failures, pauses) {
+		j := fail[i]
+		j.held = nil
+		j.call.Finish(plans[j].unstored(ended, asked))
+	}
+}
+
+// alone loads the values of keys for which Redis does not answer.
+func (b *batchJob[V]) alone(jobs []*job[V]) {
+	var rest []*job[V]
+	for _, j := range jobs {
+		if stale, ok := j.staleNear(j.found.err); ok {
+			j.call.Finish(load.Outcome[result[V]]{Value: stale})
+			continue
+		}
+		rest = append(rest, j)
+	}
+	if len(rest) == 0 {
+		return
+	}
+	for _, j := range rest {
+		j.call.Queue(true)
+	}
+	release, abandoned, err := rest[0].slot(rest[0].found.err)
+	if err != nil {
+		for _, j := range rest {
+			out := j.failed(err)
+			out.Abandoned = abandoned // somebody may want other keys than the first
+			j.call.Finish(out)
+		}
+		return
+	}
+	planned := b.call(rest, release)
+	for _, j := range rest {
+		j.call.Finish(j.keepNear(planned(j).outcome))
+	}
+}
