@@ -177,6 +177,6 @@ func (q *query[V]) refresh(r result[V], loader func(context.Context) (V, error))
 		return
 	}
 	j := q.job(call, finding[V]{}, loader)
-	j.known = r.entry.Version
+	j.known, j.early = r.entry.Version, true
 	q.cache.core.gate.spawn(j.run)
 }

@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/compozy/cache/store/internal/entry"
@@ -17,6 +19,7 @@ const (
 	missing    foundState = iota
 	found                 // fresh, or fresh knowledge that there is nothing
 	outdated              // past its TTL
+	invalid               // one of its tags was invalidated
 	broken                // something that is none of this Cache
 	unanswered            // Redis has not answered, or the caller's context has ended
 )
@@ -24,21 +27,22 @@ const (
 // finding is what a read of a key has found.
 type finding[V any] struct {
 	state  foundState
-	result result[V] // of found and outdated
+	result result[V] // of found, outdated and invalid
 	err    error     // of broken and unanswered
 	asOf   time.Time // after which this was true
 }
 
 // look reads the key from Redis.
 func (q *query[V]) look() finding[V] {
-	mark, asOf := q.beginNear(), time.Now()
-	f := q.found(q.cache.core.shared.read(q.ctx, q.keys.Value), mark)
-	f.asOf = asOf
-	return f
+	asOf := time.Now()
+	l := &looked[V]{q: q, mark: q.beginNear()}
+	q.cache.read(q.ctx, q.set, []*looked[V]{l})
+	l.f.asOf = asOf
+	return l.f
 }
 
-// found makes of the content of the key what it means, and keeps it in the near cache.
-func (q *query[V]) found(content server.Content, mark near.Mark) finding[V] {
+// found makes of the content of the key what it means, whatever tags it has.
+func (q *query[V]) found(content server.Content) finding[V] {
 	switch {
 	case errors.Is(content.Err, entry.ErrForeign):
 		return q.foreign(content.Err)
@@ -56,19 +60,24 @@ func (q *query[V]) found(content server.Content, mark near.Mark) finding[V] {
 	}
 	left, _ := e.LeftAt(content.Now)
 	f := finding[V]{state: found, result: result[V]{entry: e, age: e.AgeAt(content.Now), left: left, source: SourceRedis}}
-	switch {
-	case !e.FreshAt(content.Now):
+	if !e.FreshAt(content.Now) {
 		f.state = outdated
-	case q.cache.shares && e.Kind == entry.Value: // once, for all who wait
-		var v V
-		if err := q.cache.set.coder.decode(&e, &v); err == nil { // otherwise each finds that by itself
-			f.result.value = &v
-		}
-		fallthrough
-	default:
-		q.putNear(mark, f.result)
 	}
 	return f
+}
+
+// accept keeps what was found in the near cache.
+func (q *query[V]) accept(f *finding[V], mark near.Mark) {
+	if f.state != found {
+		return
+	}
+	if q.cache.shares && f.result.entry.Kind == entry.Value { // once, for all who wait
+		var v V
+		if err := q.cache.set.coder.decode(&f.result.entry, &v); err == nil { // otherwise each finds that by itself
+			f.result.value = &v
+		}
+	}
+	q.putNear(mark, f.result)
 }
 
 // foreign says that something else is stored under the key.
@@ -81,6 +90,10 @@ func (q *query[V]) foreign(err error) finding[V] {
 func (q *query[V]) slide(r result[V]) {
 	if !q.set.sliding || r.entry.Kind != entry.Value || r.left <= 0 || r.left >= q.set.ttl/2 {
 		return
+	}
+	if tags, ok := parseEpochs(r.entry.Tags); ok && len(tags) > 0 {
+		keys := q.cache.tagKeys(slices.Collect(maps.Keys(tags)))
+		_, _ = q.cache.core.shared.epochs(q.ctx, keys, q.set.ttl+q.set.cache.stale) // they have to last for as long
 	}
 	q.cache.core.shared.write(q.ctx, q.keys.Value, func(ctx context.Context) server.Reply {
 		return q.cache.core.server.Touch(ctx, server.Touch{

@@ -65,7 +65,7 @@ func (c *core) newNear(name string, keys keyspace, set nearSettings) (*near.Cach
 		}
 		c.tracker = tracker
 	}
-	made := near.CacheSettings{Prefix: keys.values, Entries: set.entries, Bytes: set.bytes, MaxStaleness: set.staleness}
+	made := near.CacheSettings{Prefix: keys.values, Depends: []string{keys.tags}, Entries: set.entries, Bytes: set.bytes, MaxStaleness: set.staleness}
 	if keys.group == nil {
 		made.Key = keys.key
 	}
@@ -160,7 +160,7 @@ func (q *query[V]) beginNear() near.Mark {
 	if q.cache.near == nil {
 		return near.Mark{}
 	}
-	return q.cache.near.Begin(q.nearKey())
+	return q.cache.near.Begin(q.nearKey(), q.cache.tagKeys(q.set.tags)...)
 }
 
 // putNear keeps what was read.

@@ -63,6 +63,7 @@ type settings struct {
 	// ttlGiven says that ttl was set, by the State or by the call.
 	ttlGiven bool
 	sliding  bool
+	tags     []string // sorted, without repetitions
 	write    writeSettings
 	cache    cacheSettings
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -89,8 +90,8 @@ func (s *shared) read(ctx context.Context, key string) (content server.Content) 
 	return content
 }
 
-// readMany reads keys, in one round trip to each server.
-func (s *shared) readMany(ctx context.Context, keys []string) []server.Content {
+// readMany reads keys, in one round trip to each server. each tells keys of another type, see [server.Redis.ReadEach].
+func (s *shared) readMany(ctx context.Context, keys []string, each bool) []server.Content {
 	contents := make([]server.Content, len(keys))
 	read := func(indexes []int) {
 		part := make([]string, len(indexes))
@@ -99,7 +100,11 @@ func (s *shared) readMany(ctx context.Context, keys []string) []server.Content {
 		}
 		var read []server.Content
 		err := s.ask(ctx, part[0], func(ctx context.Context) error {
-			read = s.server.ReadMany(ctx, part)
+			if each {
+				read = s.server.ReadEach(ctx, part)
+			} else {
+				read = s.server.ReadMany(ctx, part)
+			}
 			for _, content := range read {
 				if err := failureOf(content.Err); err != nil {
 					return err
@@ -141,6 +146,32 @@ func (s *shared) write(ctx context.Context, key string, f func(ctx context.Conte
 // put writes a value.
 func (s *shared) put(ctx context.Context, p server.Put) server.Reply {
 	return s.write(ctx, p.Key, func(ctx context.Context) server.Reply { return s.server.Put(ctx, p) })
+}
+
+// epochs returns the epochs of tags, by their keys, which last for a time at least.
+func (s *shared) epochs(ctx context.Context, keys []string, lasts time.Duration) ([]string, error) {
+	epochs, errs := make([]string, len(keys)), make([]error, len(keys))
+	var all sync.WaitGroup
+	for i, key := range keys {
+		all.Go(func() {
+			var foreign error // which is no failure of Redis
+			errs[i] = s.ask(ctx, key, func(ctx context.Context) (err error) {
+				epochs[i], err = s.server.Epoch(ctx, key, lasts)
+				if failureOf(err) == nil {
+					foreign, err = err, nil
+				}
+				return err
+			})
+			errs[i] = cmp.Or(errs[i], foreign)
+		})
+	}
+	all.Wait()
+	return epochs, errors.Join(errs...)
+}
+
+// invalidate ends the epoch of a tag.
+func (s *shared) invalidate(ctx context.Context, key string) server.Reply {
+	return s.write(ctx, key, func(ctx context.Context) server.Reply { return s.server.Invalidate(ctx, key) })
 }
 
 // drop deletes a value and revokes the lease on it.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -165,14 +166,27 @@ func (c *Cache) Begin(key string, depends ...string) Mark {
 		c.start()
 	}
 	if len(depends) > 0 {
-		m.on = make([]dependence, len(depends))
-		for i, on := range depends {
-			s := c.depends.of(on)
-			m.on[i] = dependence{s, s.changes.Load()}
-		}
+		m.on = c.dependences(depends)
 	}
 	m.began = c.trust.now()
 	return m
+}
+
+// Depend adds to a Mark what else the value depends on, of which its reader has learned by now: Redis has to be asked for it
+// after that.
+func (c *Cache) Depend(m Mark, depends ...string) Mark {
+	m.on = append(slices.Clip(m.on), c.dependences(depends)...)
+	return m
+}
+
+// dependences returns what things are like that a value depends on.
+func (c *Cache) dependences(depends []string) []dependence {
+	on := make([]dependence, len(depends))
+	for i, name := range depends {
+		s := c.depends.of(name)
+		on[i] = dependence{s, s.changes.Load()}
+	}
+	return on
 }
 
 // Put keeps what was read from Redis after Begin had returned the Mark, unless it has changed since. size is the size of
@@ -216,6 +230,13 @@ func (c *Cache) Keep(m Mark, key string, value any, size int, fresh time.Duratio
 func (c *Cache) Delete(keys ...string) {
 	for _, key := range keys {
 		c.keys.of(key).changed(func() { c.values.Invalidate(key) })
+	}
+}
+
+// Changed is for the names in Redis of keys or dependences that the caller changes: what Delete is for keys.
+func (c *Cache) Changed(names ...string) {
+	for _, name := range names {
+		c.changed(name)
 	}
 }
 

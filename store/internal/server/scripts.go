@@ -13,12 +13,13 @@ import (
 var sources embed.FS
 
 // scripts is what a Redis is asked for.
-type scripts struct{ get, put, remove, drop, touch *redisx.Script }
+type scripts struct{ get, put, remove, drop, touch, epoch, invalidate *redisx.Script }
 
 func newScripts() scripts {
 	return scripts{
 		get: redisx.NewScript(source("get")), put: script("put"), remove: script("delete"), drop: script("drop"),
-		touch: script("touch"),
+		touch: script("touch"), epoch: redisx.NewScript(source("tag") + source("epoch")),
+		invalidate: redisx.NewScript(entry.Lua + near.Lua + source("tag") + source("invalidate")),
 	}
 }
 
