@@ -13,12 +13,12 @@ import (
 	"github.com/compozy/cache/store/internal/entry"
 	"github.com/compozy/cache/store/internal/lease"
 	"github.com/compozy/cache/store/internal/load"
+	"github.com/compozy/cache/store/internal/near"
 )
 
 // Cache keeps values of type V that can be loaded again, by key. It is safe for concurrent use. Make one with [NewCache].
 //
-// What a call returns is the caller's own, unless V has no pointers that could lead to anything shared, or [WithShared] is
-// given.
+// What a call returns is the caller's own, unless [WithShared] is given.
 type Cache[V any] struct {
 	core *core // nil if NewCache did not make it
 	name string
@@ -26,30 +26,16 @@ type Cache[V any] struct {
 	set  settings
 	// calls are the loads that callers share, refreshes those in the background.
 	calls, refreshes *load.Group[result[V]]
-	near             nearCache // nil for none
-	shares           bool      // callers get the same value
+	near             *near.Cache // nil for none
+	shares           bool        // callers get the same value, or copies that clone makes
+	clone            func(V) V   // nil for none
 	counts           counts
-}
-
-// nearCache keeps what was found under keys of Redis in the process. Values are *result[V], which do not change.
-type nearCache interface {
-	// get returns what may be served without asking Redis, and how long ago that was asked.
-	get(key string) (v any, age time.Duration, ok bool)
-	// stale returns what is there, whatever is known of it, and for how long it has not been fresh any more.
-	stale(key string) (v any, age, over time.Duration, ok bool)
-	// begin is called before Redis is asked for a key. What it returns is for put.
-	begin(key string) any
-	// put keeps what Redis has answered, unless the key has changed since begin.
-	put(mark any, key string, v any, size int, fresh time.Duration)
-	// keep keeps what was loaded while Redis did not answer.
-	keep(key string, v any, size int, fresh time.Duration)
-	// remove removes keys, also those that are being read.
-	remove(keys ...string)
 }
 
 // counts are the metrics of one Cache.
 type counts struct {
 	requests       map[Source]prometheus.Counter
+	near           prometheus.Counter // of requests
 	waits, refused prometheus.Counter
 	oversize       prometheus.Counter
 	seconds        prometheus.Observer
@@ -60,7 +46,7 @@ type counts struct {
 // the Store, or contain control characters or any of :{}*?[]\
 //
 // It returns an error matching ErrInvalidArgument if an argument cannot be used, and ErrClosed after Close of the Store.
-func NewCache[V any](s *Store, name string, opts ...Option) (*Cache[V], error) {
+func NewCache[V any](s *Store, name string, opts ...Option) (_ *Cache[V], err error) {
 	if err := s.ready(); err != nil {
 		return nil, err
 	}
@@ -72,6 +58,10 @@ func NewCache[V any](s *Store, name string, opts ...Option) (*Cache[V], error) {
 	if set.ttl == 0 {
 		set.ttl = defaultCacheTTL
 	}
+	clone, ok := set.cache.clone.(func(V) V)
+	if set.cache.clone != nil && !ok {
+		return nil, &ArgumentError{Argument: "WithClone", Reason: fmt.Sprintf("is for another type than %v", reflect.TypeFor[V]())}
+	}
 	if err := s.register(name, "Cache"); err != nil {
 		return nil, err
 	}
@@ -79,7 +69,7 @@ func NewCache[V any](s *Store, name string, opts ...Option) (*Cache[V], error) {
 	c := &Cache[V]{
 		core: s.core, name: name, keys: newKeyspace(set.store.prefix, name, set.group), set: set,
 		calls: new(load.Group[result[V]]), refreshes: new(load.Group[result[V]]),
-		shares: set.cache.sharedValues || isFlat(reflect.TypeFor[V]()),
+		shares: set.cache.sharedValues || clone != nil || isFlat(reflect.TypeFor[V]()), clone: clone,
 		counts: counts{
 			requests: make(map[Source]prometheus.Counter), waits: m.waits.WithLabelValues(name),
 			refused: m.refused.WithLabelValues(name), oversize: s.metrics.oversize.WithLabelValues(name),
@@ -88,6 +78,10 @@ func NewCache[V any](s *Store, name string, opts ...Option) (*Cache[V], error) {
 	}
 	for _, source := range []Source{SourceNear, SourceRedis, SourceLoaded, SourceStale, sourceNone, sourceError} {
 		c.counts.requests[source] = m.requests.WithLabelValues(name, string(source))
+	}
+	c.counts.near = c.counts.requests[SourceNear]
+	if c.near, err = s.newNear(name, c.keys, set.store.near); err != nil {
+		return nil, err
 	}
 	return c, nil
 }
@@ -123,6 +117,7 @@ type result[V any] struct {
 	source Source
 	cause  error // why it is returned although it is stale
 	value  *V    // decoded, or as it was loaded
+	large  bool  // too large to be stored
 }
 
 // withCause returns a stale result.
@@ -224,6 +219,9 @@ func (c *Cache[V]) Get(ctx context.Context, key string) (V, error) {
 // GetItem is Get with what is known of the value. If it is known that there is none, the item has the Version and Age of that
 // knowledge, beside an error matching ErrNotFound.
 func (c *Cache[V]) GetItem(ctx context.Context, key string) (item Item[V], err error) {
+	if item, ok := c.nearHit(ctx, key, false); ok {
+		return item, nil
+	}
 	q, err := c.begin(ctx, "get", key, 0, nil)
 	if err != nil {
 		return Item[V]{}, err
@@ -258,12 +256,12 @@ func (c *Cache[V]) item(q *query[V], r result[V], own bool) (Item[V], error) {
 	case r.entry.Kind == entry.Absent:
 		return item, keyError(q.op, q.key, ErrNotFound)
 	case r.value != nil && (own || c.shares):
-		item.Value = *r.value
+		item.Value = c.copied(r.value)
 		return item, nil
 	}
 	coder := c.set.coder
-	if r.source == SourceLoaded {
-		coder.maxSize = largestSize // it may be too large to be stored
+	if r.large {
+		coder.maxSize = largestSize
 	}
 	if err := coder.decode(&r.entry, &item.Value); err != nil {
 		if errors.Is(err, ErrTooLarge) {

@@ -136,3 +136,106 @@ func TestEmbeddedCache(t *testing.T) {
 		assert.Equal(t, map[string]string{"k": "three"}, values)
 	})
 }
+
+// TestNearInABubble: the embedded server does not track keys, so that those who write say what has changed.
+func TestNearInABubble(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		server := embedded.New()
+		client := redis.NewClient(&redis.Options{
+			ContextTimeoutEnabled: true, Dialer: server.Dial,
+			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		})
+		a, err := store.New(client)
+		require.NoError(t, err)
+		b, err := store.New(client, store.WithNear(100, 3*time.Second))
+		require.NoError(t, err)
+		defer func() {
+			require.NoError(t, a.Close(t.Context()))
+			require.NoError(t, b.Close(t.Context()))
+			_ = client.Close()
+			_ = server.Close()
+			time.Sleep(time.Minute) // in a bubble: a client may still be trying to dial in the background
+		}()
+		ctx := t.Context()
+		writer := newCache[string](t, a, store.WithTTL(time.Hour))
+		c := newCache[string](t, b, store.WithTTL(time.Hour), store.WithStale(time.Minute), store.WithNegative(time.Minute))
+		require.NoError(t, writer.Set(ctx, "k", "one"))
+		_, err = c.Get(ctx, "k") // which begins to listen
+		require.NoError(t, err)
+		time.Sleep(time.Second) // in a bubble
+		source := func(key string) (store.Source, string) {
+			t.Helper()
+			item, err := c.GetItem(ctx, key)
+			require.NoError(t, err)
+			return item.Source, item.Value
+		}
+		twice := func(key, want string) {
+			t.Helper()
+			synctest.Wait()
+			for _, from := range []store.Source{store.SourceRedis, store.SourceNear} {
+				got, value := source(key)
+				assert.Equal(t, from, got)
+				assert.Equal(t, want, value)
+			}
+		}
+		twice("k", "one")
+		require.NoError(t, writer.Set(ctx, "k", "two"))
+		twice("k", "two")
+		require.NoError(t, writer.Delete(ctx, "k"))
+		loader, _ := loads("three")
+		_, err = writer.GetOrLoad(ctx, "k", loader)
+		require.NoError(t, err)
+		twice("k", "three")
+		time.Sleep(40 * time.Minute) // in a bubble
+		from, _ := source("k")
+		assert.Equal(t, store.SourceNear, from)
+		time.Sleep(20 * time.Minute) // in a bubble: the TTL has ended, whether or not anybody says so
+		_, err = c.Get(ctx, "k")
+		require.ErrorIs(t, err, store.ErrNotFound)
+
+		_, err = c.GetOrLoad(ctx, "k", func(context.Context) (string, error) { return "", store.ErrNotFound }, store.WithNegative(0))
+		require.ErrorIs(t, err, store.ErrNotFound, "deletes what is past its TTL")
+		_, err = c.GetOrLoad(ctx, "none", func(context.Context) (string, error) { return "", store.ErrNotFound })
+		require.ErrorIs(t, err, store.ErrNotFound)
+		for _, from := range []store.Source{store.SourceRedis, store.SourceNear} {
+			item, err := c.GetOrLoadItem(ctx, "none", never)
+			require.ErrorIs(t, err, store.ErrNotFound)
+			assert.Equal(t, from, item.Source)
+		}
+		time.Sleep(time.Minute) // in a bubble
+		_, err = c.GetOrLoad(ctx, "none", loader)
+		require.NoError(t, err)
+		twice("none", "three")
+
+		sliding := must(store.NewCache[string](b, "sliding", store.WithTTL(time.Hour), store.WithSliding()))
+		require.NoError(t, sliding.Set(ctx, "k", "v"))
+		near := 0
+		for range 100 {
+			time.Sleep(7 * time.Minute) // in a bubble
+			item, err := sliding.GetItem(ctx, "k")
+			require.NoError(t, err, "it is read all the time")
+			if item.Source == store.SourceNear {
+				near++
+			}
+		}
+		assert.Greater(t, near, 50)
+
+		early := must(store.NewCache[string](b, "early", store.WithTTL(time.Hour), store.WithEarly(0.5), store.WithJitter(0)))
+		require.NoError(t, early.Set(ctx, "k", "v"))
+		time.Sleep(time.Second) // in a bubble
+		for range 2 {
+			_, err = early.GetOrLoad(ctx, "k", never)
+			require.NoError(t, err)
+		}
+		time.Sleep(31 * time.Minute) // in a bubble
+		item, err := early.GetOrLoadItem(ctx, "k", loader)
+		require.NoError(t, err)
+		assert.Equal(t, "v", item.Value)
+		assert.Equal(t, store.SourceNear, item.Source)
+		synctest.Wait()
+		item, err = early.GetItem(ctx, "k")
+		require.NoError(t, err)
+		assert.Equal(t, "three", item.Value)
+	})
+}

@@ -11,6 +11,8 @@ import (
 	"github.com/compozy/cache/store/internal/entry"
 	"github.com/compozy/cache/store/internal/lease"
 	"github.com/compozy/cache/store/internal/load"
+	"github.com/compozy/cache/store/internal/near"
+	"github.com/compozy/cache/store/internal/server"
 )
 
 // job is what loads a value, apart from those who want it.
@@ -21,6 +23,9 @@ type job[V any] struct {
 	loader func(context.Context) (V, error)
 	found  finding[V]
 	known  int64        // the version that is to be replaced although it is fresh, 0 for none
+	early  bool         // the load is in the background, as known is fresh, but not for much longer
+	mark   near.Mark    // from before the load
+	tags   string       // of what is loaded
 	held   *lease.Lease // until it is ended
 }
 
@@ -34,14 +39,18 @@ func (q *query[V]) job(call *load.Call[result[V]], f finding[V], loader func(con
 	if f.state == outdated {
 		call.Offer(f.result)
 	}
-	return &job[V]{query: &apart, call: call, loader: loader, found: f}
+	j := &job[V]{query: &apart, call: call, loader: loader, found: f, mark: q.beginNear()}
+	if f.state == invalid {
+		j.known = f.result.entry.Version
+	}
+	return j
 }
 
 // run does what is to be done, and ends the call.
 func (j *job[V]) run() {
 	protect([]*job[V]{j}, func() {
 		switch {
-		case j.known != 0:
+		case j.early:
 			j.call.Finish(j.renew())
 		case j.found.state == unanswered:
 			j.call.Finish(j.alone(j.found.err))
@@ -89,7 +98,7 @@ func (j *job[V]) limited(limit time.Duration) (context.Context, context.CancelFu
 func (j *job[V]) compete() load.Outcome[result[V]] {
 	ctx, cancel := j.limited(j.set.cache.hard)
 	defer cancel()
-	claim := j.cache.core.shared.leases.Claim(j.keys, 0)
+	claim := j.cache.core.shared.leases.Claim(j.keys, j.known)
 	defer claim.Close()
 	return j.settle(ctx, claim, claim.Ask(ctx))
 }
@@ -105,34 +114,43 @@ func (j *job[V]) settle(ctx context.Context, claim *lease.Claim, a lease.Answer)
 		j.held = a.Lease
 		return j.load()
 	case lease.Fresh:
-		return j.fresh(a)
+		f := j.fresh(ctx, a)
+		switch f.state {
+		case broken:
+			return load.Outcome[result[V]]{Err: f.err}
+		case unanswered:
+			return j.unanswered(ctx, f.err)
+		case invalid:
+			claim.Replace(f.result.entry.Version)
+			return j.settle(ctx, claim, claim.Ask(ctx))
+		default:
+			return load.Outcome[result[V]]{Value: f.result, AsOf: a.AsOf}
+		}
 	case lease.Refused:
+		if a.Failure.Class == lease.Absent && len(j.set.tags) > 0 { // that may have been found out before a tag was invalidated
+			return j.settle(ctx, claim, claim.Ask(ctx))
+		}
 		return j.refused(a)
 	case lease.Foreign:
 		return load.Outcome[result[V]]{Err: j.foreign(entry.ErrForeign).err}
 	default:
-		if ctx.Err() != nil {
-			return j.failed(keyError(j.op, j.key, context.Cause(ctx)))
-		}
-		return j.alone(failure(ctx, j.op, j.key, a.Err))
+		return j.unanswered(ctx, failure(j.ctx, j.op, j.key, a.Err))
 	}
 }
 
+// unanswered is for when Redis does not answer, unless that is because ctx has ended.
+func (j *job[V]) unanswered(ctx context.Context, err error) load.Outcome[result[V]] {
+	if ctx.Err() != nil {
+		return j.failed(keyError(j.op, j.key, context.Cause(ctx)))
+	}
+	return j.alone(err)
+}
+
 // fresh is for a value that somebody else has stored.
-func (j *job[V]) fresh(a lease.Answer) load.Outcome[result[V]] {
-	e, err := entry.Parse(a.Raw)
-	if err != nil {
-		return load.Outcome[result[V]]{Err: j.foreign(err).err}
-	}
-	left, _ := e.LeftAt(a.Now)
-	r := result[V]{entry: e, age: e.AgeAt(a.Now), left: left, source: SourceRedis}
-	if j.cache.shares && e.Kind == entry.Value {
-		var v V
-		if err := j.cache.set.coder.decode(&e, &v); err == nil { // otherwise each finds that by itself
-			r.value = &v
-		}
-	}
-	return load.Outcome[result[V]]{Value: r, AsOf: a.AsOf}
+func (j *job[V]) fresh(ctx context.Context, a lease.Answer) finding[V] {
+	l := &looked[V]{q: j.query, f: j.query.found(server.Content{Raw: a.Raw, Now: a.Now})}
+	j.cache.check(ctx, []*looked[V]{l}, nil)
+	return l.f
 }
 
 // refused is for a failure in another process, or a moment ago.
@@ -159,6 +177,13 @@ func (j *job[V]) failed(err error) load.Outcome[result[V]] {
 
 // load runs the loader, and stores what it returns if this process holds the lease.
 func (j *job[V]) load() load.Outcome[result[V]] {
+	if j.held != nil {
+		tags, err := j.epochs(j.ctx)
+		if err != nil {
+			return j.untagged(err)
+		}
+		j.tags = tags
+	}
 	began := time.Now()
 	v, err := execute(j.query, j.loader)
 	p := j.plan(v, err, began)
@@ -170,7 +195,19 @@ func (j *job[V]) load() load.Outcome[result[V]] {
 	if p.store {
 		return j.stored(p, j.held.Fill(j.ctx, p.value), ended)
 	}
-	return p.unstored(j.held.Fail(j.ctx, p.failure, p.pause), ended)
+	return j.unstored(p, j.held.Fail(j.ctx, p.failure, p.pause), ended)
+}
+
+// untagged is for a value that cannot be stored, as the epochs of its tags are not known.
+func (j *job[V]) untagged(err error) load.Outcome[result[V]] {
+	held := j.held
+	j.held = nil
+	if errors.Is(err, ErrCodec) {
+		held.Fail(j.ctx, lease.Failure{Class: lease.Gone}, 0)
+		return load.Outcome[result[V]]{Err: err}
+	}
+	held.Abandon()
+	return j.alone(failure(j.ctx, j.op, j.key, err))
 }
 
 // execute runs a loader of one or many keys, and counts it.
@@ -209,7 +246,7 @@ func (j *job[V]) planned(v V, err error) plan[V] {
 	case errors.Is(err, ErrNotFound) && j.set.cache.negative > 0:
 		return plan[V]{
 			outcome: load.Outcome[result[V]]{Value: none}, store: true,
-			value: lease.Value{Kind: entry.Absent, Codec: entry.Plain, Compression: entry.Plain, TTL: j.set.cache.negative},
+			value: lease.Value{Kind: entry.Absent, Codec: entry.Plain, Compression: entry.Plain, TTL: j.set.cache.negative, Tags: j.tags},
 		}
 	case errors.Is(err, ErrNotFound):
 		return plan[V]{outcome: load.Outcome[result[V]]{Value: none}, failure: lease.Failure{Class: lease.Absent}}
@@ -236,7 +273,7 @@ func (j *job[V]) planValue(v V) plan[V] {
 	}
 	r := result[V]{
 		entry:  entry.Entry{Kind: entry.Value, Codec: e.codec, Compression: e.compression, Payload: e.payload},
-		source: SourceLoaded, value: &v,
+		source: SourceLoaded, value: &v, large: large,
 	}
 	p := plan[V]{outcome: load.Outcome[result[V]]{Value: r}, store: !large}
 	if large {
@@ -245,21 +282,22 @@ func (j *job[V]) planValue(v V) plan[V] {
 	}
 	p.value = lease.Value{
 		Kind: entry.Value, Codec: e.codec, Compression: e.compression, Payload: e.payload,
-		TTL: j.set.lifetime(), Keep: j.set.cache.stale,
+		TTL: j.set.lifetime(), Keep: j.set.cache.stale, Tags: j.tags,
 	}
 	return p
 }
 
 // unstored is what callers get of a load that has nothing to store, for which the lease was ended at a time, unless it had
-// ended before.
-func (p plan[V]) unstored(lasted bool, ended time.Time) load.Outcome[result[V]] {
-	if lasted && !p.outcome.AsOf.IsZero() {
+// ended before. Whether a tag was invalidated meanwhile is not known.
+func (j *job[V]) unstored(p plan[V], lasted bool, ended time.Time) load.Outcome[result[V]] {
+	if lasted && len(j.set.tags) == 0 && !p.outcome.AsOf.IsZero() {
 		p.outcome.AsOf = ended // nobody has written meanwhile
 	}
 	return p.outcome
 }
 
-// stored is what callers get of a value that Redis was asked to store, at a time. If it did, nobody has written meanwhile.
+// stored is what callers get of a value that Redis was asked to store, at a time. If it did, nobody has written meanwhile,
+// but a tag may have been invalidated.
 func (j *job[V]) stored(p plan[V], r lease.Result, asked time.Time) load.Outcome[result[V]] {
 	out := p.outcome
 	switch {
@@ -269,8 +307,10 @@ func (j *job[V]) stored(p plan[V], r lease.Result, asked time.Time) load.Outcome
 		return load.Outcome[result[V]]{Err: j.foreign(entry.ErrForeign).err}
 	case r.Stored:
 		out.Value.entry.Version = r.Version
-		out.AsOf = asked
-		j.cache.removeNear(j.keys.Value) // which has what an early refresh has replaced
+		if j.tags == "" {
+			out.AsOf = asked
+		}
+		j.removeNear() // which has what an early refresh has replaced
 	default:
 		j.cache.counts.refused.Inc()
 	}

@@ -38,6 +38,11 @@ func (c *Cache[V]) GetOrLoadItem(
 	if loader == nil {
 		return Item[V]{}, &ArgumentError{Argument: "loader", Reason: "is nil"}
 	}
+	if len(opts) == 0 {
+		if item, ok := c.nearHit(ctx, key, true); ok {
+			return item, nil
+		}
+	}
 	q, err := c.begin(ctx, "load", key, inLoad, opts)
 	if err != nil {
 		return Item[V]{}, err
@@ -164,9 +169,7 @@ func (q *query[V]) outcome(m load.Member[result[V]]) (item Item[V], again bool, 
 
 // refresh loads a value again in the background if it is not fresh for much longer.
 func (q *query[V]) refresh(r result[V], loader func(context.Context) (V, error)) {
-	early := q.set.cache.early
-	if early == 0 || r.entry.Kind != entry.Value || r.cause != nil || r.left <= 0 ||
-		float64(r.left) > float64(q.set.ttl)*(1-early) {
+	if r.entry.Kind != entry.Value || r.cause != nil || !q.set.isEarly(r.left) {
 		return
 	}
 	call, ok := q.cache.refreshes.TryStart(q.key)
@@ -174,6 +177,6 @@ func (q *query[V]) refresh(r result[V], loader func(context.Context) (V, error))
 		return
 	}
 	j := q.job(call, finding[V]{}, loader)
-	j.known = r.entry.Version
+	j.known, j.early = r.entry.Version, true
 	q.cache.core.gate.spawn(j.run)
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/compozy/cache/store/internal/lease"
@@ -147,7 +148,7 @@ func (b *batchJob[V]) ask(jobs []*job[V]) (granted, unanswered []*job[V]) {
 	leases := b.cache.core.shared.leases
 	claims := make([]*lease.Claim, len(jobs))
 	for i, j := range jobs {
-		claims[i] = leases.Claim(j.keys, 0)
+		claims[i] = leases.Claim(j.keys, j.known)
 	}
 	var others []func()
 	for i, a := range leases.AskMany(jobs[0].ctx, claims) {
@@ -205,6 +206,14 @@ func (b *batchJob[V]) call(jobs []*job[V], done func()) func(j *job[V]) plan[V] 
 
 // load loads the values of keys whose leases this process holds, and stores them.
 func (b *batchJob[V]) load(jobs []*job[V]) {
+	tags, err := jobs[0].epochs(jobs[0].ctx) // which are those of all
+	if err != nil {
+		b.untagged(jobs, err)
+		return
+	}
+	for _, j := range jobs {
+		j.tags = tags
+	}
 	planned := b.call(jobs, func() {})
 	var (
 		fill, fail []*job[V]
@@ -239,8 +248,23 @@ func (b *batchJob[V]) load(jobs []*job[V]) {
 	for i, ended := range leases.FailMany(jobs[0].ctx, fails, failures, pauses) {
 		j := fail[i]
 		j.held = nil
-		j.call.Finish(plans[j].unstored(ended, asked))
+		j.call.Finish(j.unstored(plans[j], ended, asked))
 	}
+}
+
+// untagged is for values that cannot be stored, as the epochs of their tags are not known.
+func (b *batchJob[V]) untagged(jobs []*job[V], err error) {
+	if errors.Is(err, ErrCodec) {
+		for _, j := range jobs {
+			j.call.Finish(j.untagged(err))
+		}
+		return
+	}
+	for _, j := range jobs {
+		j.held.Abandon()
+		j.held, j.found.err = nil, failure(j.ctx, j.op, j.key, err)
+	}
+	b.alone(jobs)
 }
 
 // alone loads the values of keys for which Redis does not answer.

@@ -166,16 +166,18 @@ func (m *many[V]) fromNear() []*query[V] {
 
 // look reads several keys from Redis.
 func (m *many[V]) look(queries []*query[V]) map[*query[V]]finding[V] {
-	keys, marks := make([]string, len(queries)), make([]any, len(queries))
-	for i, q := range queries {
-		keys[i], marks[i] = q.keys.Value, m.cache.beginNear(q.keys.Value)
-	}
 	asOf := time.Now()
+	all := make([]*looked[V], len(queries))
+	for i, q := range queries {
+		all[i] = &looked[V]{q: q, mark: q.beginNear()}
+	}
+	if len(all) > 0 {
+		m.cache.read(m.ctx, m.set, all)
+	}
 	findings := make(map[*query[V]]finding[V], len(queries))
-	for i, content := range m.cache.core.shared.readMany(m.ctx, keys) {
-		f := queries[i].found(content, marks[i])
-		f.asOf = asOf
-		findings[queries[i]] = f
+	for _, l := range all {
+		l.f.asOf = asOf
+		findings[l.q] = l.f
 	}
 	return findings
 }

@@ -14,6 +14,7 @@ type cacheMetrics struct {
 	stale    *prometheus.CounterVec // by cause
 	writes   *prometheus.CounterVec // by op and outcome
 	state    *stateMetrics
+	near     *nearMetrics
 }
 
 // Values of the label source of requests that have no [Source].
@@ -40,11 +41,12 @@ func newCacheMetrics(store string, counter func(what, help string, labels ...str
 			pending: prometheus.NewDesc("cache_store_deletes_pending", "Keys whose delete failed and is to be repeated.", nil, labels),
 			loading: prometheus.NewDesc("cache_store_loads_without_redis", "Loaders that run without Redis just now.", nil, labels),
 		},
+		near: newNearMetrics(labels),
 	}
 }
 
 func (m *cacheMetrics) all() collectors {
-	return collectors{m.requests, m.loads, m.seconds, m.waits, m.refused, m.stale, m.writes, m.state}
+	return collectors{m.requests, m.loads, m.seconds, m.waits, m.refused, m.stale, m.writes, m.state, m.near}
 }
 
 // stateMetrics shows what is so at the moment.

@@ -22,6 +22,12 @@ type cacheSettings struct {
 	pause        time.Duration
 	sharedErrors bool
 	sharedValues bool
+	clone        any // func(V) V, or nil
+}
+
+// isEarly reports whether a value that is fresh for so long is to be loaded again.
+func (s *settings) isEarly(left time.Duration) bool {
+	return s.cache.early > 0 && left > 0 && float64(left) <= float64(s.ttl)*(1-s.cache.early)
 }
 
 func cacheDefaults() cacheSettings {
@@ -96,8 +102,15 @@ func WithSharedErrors() Option {
 	return option("WithSharedErrors", inCache|inLoad, nil, func(s *settings) { s.cache.sharedErrors = true })
 }
 
-// WithShared lets callers share one decoded value, which they must not change then. The default is that each caller gets a
-// value of its own, unless the type has no pointers that could lead to anything shared. For [NewCache].
+// WithShared lets callers share one decoded value, which they must not change then. The default is that a value is decoded for
+// each caller, unless the type has no pointers that could lead to anything shared. See also [WithClone]. For [NewCache].
 func WithShared() Option {
 	return option("WithShared", inCache, nil, func(s *settings) { s.cache.sharedValues = true })
+}
+
+// WithClone lets f copy a decoded value for each caller, which is quicker than decoding it for each. f is called concurrently
+// and must not change its argument, nor return anything that callers might change for each other. V is that of the Cache. For
+// [NewCache].
+func WithClone[V any](f func(V) V) Option {
+	return option("WithClone", inCache, refuse(f == nil, "WithClone", "is nil"), func(s *settings) { s.cache.clone = f })
 }

@@ -5,16 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 
 	"github.com/compozy/cache/store/internal/entry"
 	"github.com/compozy/cache/store/internal/server"
 )
 
-// Set stores a value, in one round trip, whatever was there before. What somebody loads at the moment is not stored after
+// Set stores a value, in one round trip, or two if it has tags, whatever was there before. What somebody loads at the moment is not stored after
 // that. It begins a new TTL.
 //
-// Options: [WithTTL], [WithJitter], [WithStale]. The error matches ErrTooLarge; ErrCodec if the value cannot be encoded, or
+// Options: [WithTTL], [WithJitter], [WithStale], [WithTags]. The error matches ErrTooLarge; ErrCodec if the value cannot be encoded, or
 // something else is stored under the key; ErrUnavailable, ErrUncertain, ErrClosed, ErrInvalidArgument, or is the error of
 // ctx. If Redis has not confirmed the write, what is stored is taken to be outdated, and deleted as soon as Redis answers.
 // Safe for concurrent use.
@@ -31,10 +30,18 @@ func (c *Cache[V]) Set(ctx context.Context, key string, v V, opts ...Option) (er
 		}
 		return keyError(q.op, key, err)
 	}
-	c.removeNear(q.keys.Value) // what is read from now on may be the new value
-	return q.written(c.core.shared.put(q.ctx, server.Put{
+	q.removeNear() // what is read from now on may be the new value
+	tags, err := q.epochs(q.ctx)
+	switch {
+	case errors.Is(err, ErrCodec):
+		return err
+	case err != nil:
+		return q.replaced(server.Reply{Err: err})
+	}
+	return q.replaced(c.core.shared.put(q.ctx, server.Put{
 		Key: q.keys.Value, Lease: q.keys.Lease, Kind: entry.Value, Codec: e.codec, Compression: e.compression,
 		Payload: e.payload, Write: server.NewWrite(), Version: server.Any, TTL: q.set.lifetime(), Keep: q.set.cache.stale,
+		Tags: tags,
 	}))
 }
 
@@ -54,22 +61,7 @@ func (c *Cache[V]) Delete(ctx context.Context, keys ...string) error {
 	if len(keys) == 1 {
 		return c.delete(ctx, keys[0])
 	}
-	var mu sync.Mutex // guards errs
-	errs := make(map[string]error)
-	for part := range slices.Chunk(keys, parallelDeletes) {
-		var all sync.WaitGroup
-		for _, key := range part {
-			all.Go(func() {
-				if err := c.delete(ctx, key); err != nil {
-					mu.Lock()
-					defer mu.Unlock()
-					errs[key] = err
-				}
-			})
-		}
-		all.Wait()
-	}
-	return manyError(errs)
+	return each(keys, func(key string) error { return c.delete(ctx, key) })
 }
 
 // delete deletes one value.
@@ -79,19 +71,25 @@ func (c *Cache[V]) delete(ctx context.Context, key string) (err error) {
 		return err
 	}
 	defer func() { q.wrote(err) }()
-	c.removeNear(q.keys.Value)
-	return q.written(c.core.shared.drop(q.ctx, q.keys))
+	q.removeNear()
+	return q.replaced(c.core.shared.drop(q.ctx, q.keys))
 }
 
-// written is what the caller learns of a write. Who reads the key from now on in this process does not get what was there
-// before.
-func (q *query[V]) written(r server.Reply) error {
+// replaced is what the caller learns of a write to its key. Who reads the key from now on in this process does not get what was
+// there before.
+func (q *query[V]) replaced(r server.Reply) error {
 	q.cache.calls.Forget(q.key)
-	q.cache.removeNear(q.keys.Value)
+	q.removeNear()
+	keys, shared := q.keys, q.cache.core.shared
+	return q.written(r, keys.Value, func(ctx context.Context) server.Reply { return shared.drop(ctx, keys) })
+}
+
+// written is what the caller learns of a write to what Redis calls by a name, which deletes has deleted later if it must.
+func (q *query[V]) written(r server.Reply, name string, deletes func(ctx context.Context) server.Reply) error {
 	repeats := q.cache.core.shared.repeats
 	switch r.Outcome {
 	case server.Written:
-		repeats.remove(q.keys)
+		repeats.remove(name)
 		return nil
 	case server.Foreign:
 		err := q.foreign(entry.ErrForeign).err
@@ -100,13 +98,13 @@ func (q *query[V]) written(r server.Reply) error {
 		}
 		return err
 	case server.Uncertain:
-		repeats.add(q.keys)
+		repeats.add(name, deletes)
 		if r.Err == nil {
 			return keyError(q.op, q.key, ErrUncertain)
 		}
 		return fmt.Errorf("%w: %w", ErrUncertain, failure(q.ctx, q.op, q.key, r.Err))
 	default:
-		repeats.add(q.keys)
+		repeats.add(name, deletes)
 		return failure(q.ctx, q.op, q.key, r.Err)
 	}
 }
@@ -117,11 +115,4 @@ func (q *query[V]) wrote(err error) {
 	outcome := outcomeOf(err)
 	q.cache.core.metrics.cache.writes.WithLabelValues(q.cache.name, q.op, outcome).Inc()
 	q.span.finish(outcome, err)
-}
-
-// removeNear removes a key from the near cache.
-func (c *Cache[V]) removeNear(key string) {
-	if c.near != nil {
-		c.near.remove(key)
-	}
 }

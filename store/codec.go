@@ -87,6 +87,16 @@ func (c coder) encode(v any) (encoded, error) {
 	return encoded{data, letter, entry.Plain}, nil
 }
 
+// plainSize returns how many bytes the payload of an entry has when it is not compressed.
+func plainSize(e *entry.Entry) int {
+	if e.Compression == compressed {
+		if n, err := s2.DecodedLen(e.Payload); err == nil {
+			return n
+		}
+	}
+	return len(e.Payload)
+}
+
 // decode decodes the payload of an entry. The error matches ErrTooLarge or ErrCodec.
 func (c coder) decode(e *entry.Entry, into any) error {
 	if e.Codec != c.codec.Letter() {

@@ -11,3 +11,6 @@ func Pending[V any](c *Cache[V]) int { return c.core.shared.repeats.count() }
 
 // BreakersOpen returns how many servers are not asked.
 func BreakersOpen[V any](c *Cache[V]) int { return c.core.shared.breakers.Open() }
+
+// NearEntries returns how many values the near cache has.
+func NearEntries[V any](c *Cache[V]) int { return c.near.Stats().Entries }

@@ -64,16 +64,6 @@ func (j *job[V]) slot(cause error) (release func(), abandoned bool, err error) {
 	return nil, abandoned, fmt.Errorf("%w: %w", ErrOverloaded, cause)
 }
 
-// keepNear keeps what was loaded without Redis in the near cache for a while. It is good for all who wait: nobody could have
-// replaced it in Redis, and a loader that runs again for each who came late would be the worse evil now.
-func (q *query[V]) keepNear(out load.Outcome[result[V]]) load.Outcome[result[V]] {
-	if q.cache.near != nil && out.Err == nil && out.Value.cause == nil {
-		q.cache.near.keep(q.keys.Value, &out.Value, len(out.Value.entry.Payload), keptAlone)
-	}
-	out.AsOf = time.Time{}
-	return out
-}
-
 // failureOf returns err if it says that Redis has failed, and not what was found there.
 func failureOf(err error) error {
 	if errors.Is(err, entry.ErrForeign) {

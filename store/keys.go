@@ -11,12 +11,12 @@ import (
 
 // keyspace names the keys of a Cache or State.
 type keyspace struct {
-	values, leases string                  // what they begin with
-	group          func(key string) string // nil for none
+	values, leases, tags string                  // what they begin with
+	group                func(key string) string // nil for none
 }
 
 func newKeyspace(prefix, name string, group func(string) string) keyspace {
-	return keyspace{prefix + "v:" + name + ":", prefix + "l:" + name + ":", group}
+	return keyspace{prefix + "v:" + name + ":", prefix + "l:" + name + ":", prefix + "t:" + name + ":", group}
 }
 
 // value names the key of a value.
@@ -24,6 +24,9 @@ func (k keyspace) value(key string) string { return k.values + k.rest(key) }
 
 // lease names the key of the lease on a value, which is on the same node.
 func (k keyspace) lease(key string) string { return k.leases + k.rest(key) }
+
+// tag names the key of a tag.
+func (k keyspace) tag(tag string) string { return k.tags + redisx.HashTag(tag) }
 
 func (k keyspace) rest(key string) string {
 	if k.group == nil {

@@ -18,7 +18,7 @@ import (
 )
 
 // fill writes many values quickly.
-func fill(t *testing.T, c redis.UniversalClient, count int, value string) {
+func fillWith(t *testing.T, c redis.UniversalClient, count int, value string) {
 	t.Helper()
 	pipe := c.Pipeline()
 	for i := range count {
@@ -57,7 +57,7 @@ func TestListNoticesAnotherProcess(t *testing.T) {
 			c, change := start(t)
 			t.Cleanup(func() { _ = c.Close() })
 			st := newState[int](t, newStore(t, c))
-			fill(t, c, 4000, "1")
+			fillWith(t, c, 4000, "1")
 			items := 0
 			var last error
 			for item, err := range st.List(t.Context(), "") {
@@ -130,7 +130,7 @@ func TestListReadsSomeMegabytesAtATime(t *testing.T) {
 		server := redistest.Start(t)
 		client := newClient(t, server.Addr())
 		st := newState[string](t, newStore(t, client))
-		fill(t, client, c.values, `"`+strings.Repeat("x", c.size)+`"`)
+		fillWith(t, client, c.values, `"`+strings.Repeat("x", c.size)+`"`)
 		p := &pipes{}
 		client.AddHook(p)
 		assert.Len(t, list(t, st, ""), c.values)
@@ -147,7 +147,7 @@ func TestListsDoNotHoldUpGets(t *testing.T) {
 	client := newClient(t, server.Addr())
 	st := newState[string](t, newStore(t, client))
 	put(t, st, "small", "x")
-	fill(t, client, 10, `"x"`)
+	fillWith(t, client, 10, `"x"`)
 	p := &pipes{wait: make(chan struct{})}
 	client.AddHook(p)
 	var all sync.WaitGroup

@@ -65,6 +65,7 @@ type settings struct {
 	// ttlGiven says that ttl was set, by the State or by the call.
 	ttlGiven bool
 	sliding  bool
+	tags     []string // sorted, without repetitions
 	write    writeSettings
 	cache    cacheSettings
 }
@@ -78,6 +79,7 @@ type storeSettings struct {
 	timeout      time.Duration
 	stateTimeout time.Duration
 	beforeLoad   func(ctx context.Context, cache string) error // nil for none
+	near         nearSettings                                  // of Caches that have none of their own
 }
 
 // writeSettings are those of one write.

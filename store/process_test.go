@@ -39,6 +39,7 @@ type task struct {
 	Keys    int           // Key0, Key1, …; 0 for Key alone
 	Delay   time.Duration // of the loader
 	Fail    bool
+	Tags    []string
 }
 
 // report is what has come of it.
@@ -204,7 +205,7 @@ func (w *worker) race(t task) report {
 		return strconv.Itoa(n), redisx.Sleep(ctx, rand.N(3*time.Millisecond))
 	}
 	check := func(least int, what string) {
-		v := must(w.cache.GetOrLoad(w.ctx, t.Key, loader))
+		v := must(w.cache.GetOrLoad(w.ctx, t.Key, loader, store.WithTags(t.Tags...)))
 		if n := must(strconv.Atoi(v)); n < least {
 			mu.Lock()
 			defer mu.Unlock()
@@ -225,9 +226,12 @@ func (w *worker) race(t task) report {
 			for range 4 {
 				_ = redisx.Sleep(w.ctx, rand.N(3*time.Millisecond))
 				n := int(w.client.Incr(w.ctx, row).Val())
-				if rand.N(2) == 0 {
-					must(0, w.cache.Set(w.ctx, t.Key, strconv.Itoa(n)))
-				} else {
+				switch {
+				case len(t.Tags) > 0 && rand.N(4) > 0:
+					must(0, w.cache.InvalidateTag(w.ctx, t.Tags[rand.N(len(t.Tags))]))
+				case rand.N(2) == 0:
+					must(0, w.cache.Set(w.ctx, t.Key, strconv.Itoa(n), store.WithTags(t.Tags...)))
+				default:
 					must(0, w.cache.Delete(w.ctx, t.Key))
 				}
 				must(0, w.client.Set(w.ctx, confirmed, n, 0).Err())

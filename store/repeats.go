@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -9,7 +10,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/compozy/cache/internal/redisx"
-	"github.com/compozy/cache/store/internal/lease"
 	"github.com/compozy/cache/store/internal/server"
 )
 
@@ -23,31 +23,32 @@ const (
 	parallelDeletes = 100
 )
 
-// repeats has the keys whose values are known to be wrong and could not be deleted. It tries until it succeeds.
+// repeats has the names of keys which are known to be wrong and could not be deleted, with what deletes them. It tries until it
+// succeeds.
 type repeats struct {
 	shared *shared
 	log    *zap.Logger
 	full   redisx.Repeated
 
 	mu      sync.Mutex // guards what follows
-	keys    map[string]lease.Keys
+	keys    map[string]func(ctx context.Context) server.Reply
 	running bool
 }
 
 func newRepeats(s *shared, log *zap.Logger) *repeats {
-	return &repeats{shared: s, log: log, keys: make(map[string]lease.Keys)}
+	return &repeats{shared: s, log: log, keys: make(map[string]func(context.Context) server.Reply)}
 }
 
 // add has a key deleted later.
-func (r *repeats) add(k lease.Keys) {
+func (r *repeats) add(key string, deletes func(ctx context.Context) server.Reply) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, known := r.keys[k.Value]; !known && len(r.keys) >= maxRepeats {
+	if _, known := r.keys[key]; !known && len(r.keys) >= maxRepeats {
 		r.full.Log(r.log, zap.WarnLevel, "store: so many deletes have failed that some are not repeated, "+
 			"and old values stay until their TTL ends")
 		return
 	}
-	r.keys[k.Value] = k
+	r.keys[key] = deletes
 	if !r.running {
 		r.running = true
 		r.shared.helpers.spawn(r.run)
@@ -55,10 +56,10 @@ func (r *repeats) add(k lease.Keys) {
 }
 
 // remove takes note that a key was written or deleted after all.
-func (r *repeats) remove(k lease.Keys) {
+func (r *repeats) remove(key string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.keys, k.Value)
+	delete(r.keys, key)
 }
 
 // count returns how many keys wait.
@@ -89,31 +90,39 @@ func (r *repeats) run() {
 }
 
 // all returns what is to be deleted; if that is nothing, no goroutine is counted any more.
-func (r *repeats) all() []lease.Keys {
+func (r *repeats) all() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.running = len(r.keys) > 0
-	var keys []lease.Keys
-	for _, k := range r.keys {
-		keys = append(keys, k)
-	}
-	return keys
+	return slices.Collect(maps.Keys(r.keys))
 }
 
 // try deletes some keys. It reports false if Redis did not answer for one.
-func (r *repeats) try(ctx context.Context, keys []lease.Keys) bool {
+func (r *repeats) try(ctx context.Context, keys []string) bool {
 	answers := make([]bool, len(keys))
 	var all sync.WaitGroup
-	for i, k := range keys {
+	for i, key := range keys {
 		all.Go(func() {
-			switch r.shared.drop(ctx, k).Outcome {
-			case server.Failed, server.Uncertain:
-			default:
-				answers[i] = true
-				r.remove(k)
-			}
+			answers[i] = r.once(ctx, key)
 		})
 	}
 	all.Wait()
 	return !slices.Contains(answers, false)
+}
+
+// once deletes a key, unless somebody has done so meanwhile. It reports false if Redis did not answer.
+func (r *repeats) once(ctx context.Context, key string) bool {
+	r.mu.Lock()
+	deletes := r.keys[key]
+	r.mu.Unlock()
+	if deletes == nil {
+		return true
+	}
+	switch deletes(ctx).Outcome {
+	case server.Failed, server.Uncertain:
+		return false
+	default:
+		r.remove(key)
+		return true
+	}
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"github.com/compozy/cache/store/internal/breaker"
 	"github.com/compozy/cache/store/internal/lease"
 	"github.com/compozy/cache/store/internal/load"
+	"github.com/compozy/cache/store/internal/near"
 	"github.com/compozy/cache/store/internal/server"
 )
 
@@ -41,7 +43,7 @@ func newShared(c *core) *shared {
 	}
 	s.loads, s.stopLoads = context.WithCancelCause(context.Background())
 	s.leases = lease.New(lease.Settings{
-		Client: c.client, Runner: s, Timeout: s.timeout, Prefix: c.set.prefix,
+		Client: c.client, Runner: s, Timeout: s.timeout, Prefix: c.set.prefix, Channel: near.Channel(c.set.prefix),
 		Closing: s.helpers.closing, Go: s.helpers.spawn, Log: c.set.logger,
 	})
 	s.repeats = newRepeats(s, c.set.logger)
@@ -88,8 +90,8 @@ func (s *shared) read(ctx context.Context, key string) (content server.Content) 
 	return content
 }
 
-// readMany reads keys, in one round trip to each server.
-func (s *shared) readMany(ctx context.Context, keys []string) []server.Content {
+// readMany reads keys, in one round trip to each server. few tells keys of another type, see [server.Redis.ReadFew].
+func (s *shared) readMany(ctx context.Context, keys []string, few bool) []server.Content {
 	contents := make([]server.Content, len(keys))
 	read := func(indexes []int) {
 		part := make([]string, len(indexes))
@@ -98,7 +100,11 @@ func (s *shared) readMany(ctx context.Context, keys []string) []server.Content {
 		}
 		var read []server.Content
 		err := s.ask(ctx, part[0], func(ctx context.Context) error {
-			read = s.server.ReadMany(ctx, part)
+			if few {
+				read = s.server.ReadFew(ctx, part)
+			} else {
+				read = s.server.ReadMany(ctx, part)
+			}
 			for _, content := range read {
 				if err := failureOf(content.Err); err != nil {
 					return err
@@ -140,6 +146,32 @@ func (s *shared) write(ctx context.Context, key string, f func(ctx context.Conte
 // put writes a value.
 func (s *shared) put(ctx context.Context, p server.Put) server.Reply {
 	return s.write(ctx, p.Key, func(ctx context.Context) server.Reply { return s.server.Put(ctx, p) })
+}
+
+// epochs returns the epochs of tags, by their keys, which last for a time at least.
+func (s *shared) epochs(ctx context.Context, keys []string, lasts time.Duration) ([]string, error) {
+	epochs, errs := make([]string, len(keys)), make([]error, len(keys))
+	var all sync.WaitGroup
+	for i, key := range keys {
+		all.Go(func() {
+			var foreign error // which is no failure of Redis
+			errs[i] = s.ask(ctx, key, func(ctx context.Context) (err error) {
+				epochs[i], err = s.server.Epoch(ctx, key, lasts)
+				if failureOf(err) == nil {
+					foreign, err = err, nil
+				}
+				return err
+			})
+			errs[i] = cmp.Or(errs[i], foreign)
+		})
+	}
+	all.Wait()
+	return epochs, errors.Join(errs...)
+}
+
+// invalidate ends the epoch of a tag.
+func (s *shared) invalidate(ctx context.Context, key string) server.Reply {
+	return s.write(ctx, key, func(ctx context.Context) server.Reply { return s.server.Invalidate(ctx, key) })
 }
 
 // drop deletes a value and revokes the lease on it.

@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/compozy/cache/internal/redisx"
+	"github.com/compozy/cache/store/internal/near"
 	"github.com/compozy/cache/store/internal/server"
 )
 
@@ -26,8 +27,9 @@ type core struct {
 	shared  *shared // by Caches
 	slides  slides
 
-	mu    sync.Mutex
-	names map[string]string // what the Caches and States are, by name
+	mu      sync.Mutex        // guards what follows
+	names   map[string]string // what the Caches and States are, by name
+	tracker *near.Tracker     // nil until there is a near cache
 }
 
 // New makes a Store on client, to which it sends nothing yet. The client stays the caller's and must be open until Close
@@ -52,6 +54,7 @@ func New(client redis.UniversalClient, opts ...Option) (*Store, error) {
 	}
 	c.server = server.New(client, server.Settings{
 		Timeout: max(set.store.timeout, set.store.stateTimeout), Go: c.gate.spawn,
+		Channel: near.Channel(set.store.prefix),
 	})
 	c.shared = newShared(c)
 	return &Store{c}, nil
@@ -121,8 +124,8 @@ func (s *Store) Close(ctx context.Context) error {
 		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
 	}
 	s.gate.close()
-	done := s.gate.wait(ctx)
-	if !s.shared.close(ctx) || !done {
+	calls, helpers, tracker := s.gate.wait(ctx), s.shared.close(ctx), s.closeTracker(ctx)
+	if !calls || !helpers || tracker != nil {
 		return fmt.Errorf("store: close: %w", ctx.Err())
 	}
 	return nil

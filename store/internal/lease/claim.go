@@ -30,6 +30,9 @@ func (l *Leases) Claim(k Keys, known int64) *Claim {
 	return &Claim{leases: l, keys: k, token: newToken(), known: known, waiter: l.inbox.enter(k.Lease)}
 }
 
+// Replace has the version of a value that is fresh replaced.
+func (c *Claim) Replace(version int64) { c.known = version }
+
 // Close ends the interest. A lease that was granted stays.
 func (c *Claim) Close() { c.leases.inbox.leave(c.waiter) }
 

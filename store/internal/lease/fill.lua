@@ -5,6 +5,7 @@
 -- ARGV  1 token, which is the ID of this write  2 kind  3 letters of codec and compression  4 payload
 --       5 TTL in ms, 0 for none  6 how long the key is kept beyond its TTL, ms  7 tags
 --       8 up to how many bytes of payload messages have the entry  9 letter of the codec, also if there is no payload
+--       10 channel of near caches
 -- Reply {'written', version, time} | {'refused'} | {'foreign'}
 local entry = read_entry(KEYS[1], 'va', ARGV[9])
 local held = redis.pcall('GET', KEYS[2])
@@ -30,4 +31,5 @@ if #held > #ARGV[1] + 1 and #payload <= tonumber(ARGV[8]) then -- somebody waits
   body = redis.call('GET', KEYS[1])
 end
 wake(KEYS[2], held, 'filled', body)
+publish(ARGV[10], KEYS[1])
 return {'written', new.version, now}

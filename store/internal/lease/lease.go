@@ -33,6 +33,8 @@ type Settings struct {
 	Timeout time.Duration
 	// Prefix begins the name of the inbox.
 	Prefix string
+	// Channel is that of near caches.
+	Channel string
 	// Closing ends the work in the background.
 	Closing context.Context //nolint:containedctx // nobody's call
 	// Go starts a goroutine, unless the store is closed.
@@ -189,7 +191,7 @@ func (h *Lease) filling(v Value) call {
 	}
 	return call{h.leases.scripts.fill, h.keys.list(), []any{
 		h.token, string(v.Kind), string([]byte{v.Codec, v.Compression}), v.Payload, v.TTL.Milliseconds(), v.Keep.Milliseconds(),
-		tags, maxCarried, string(h.keys.Codec),
+		tags, maxCarried, string(h.keys.Codec), h.leases.set.Channel,
 	}}
 }
 
@@ -242,5 +244,7 @@ func (h *Lease) failing(f Failure, pause time.Duration) call {
 	if f.Class == Absent {
 		absent = "1"
 	}
-	return call{h.leases.scripts.fail, h.keys.list(), []any{h.token, f.String(), pause.Milliseconds(), absent, string(h.keys.Codec)}}
+	return call{h.leases.scripts.fail, h.keys.list(), []any{
+		h.token, f.String(), pause.Milliseconds(), absent, string(h.keys.Codec), h.leases.set.Channel,
+	}}
 }

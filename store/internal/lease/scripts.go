@@ -12,6 +12,7 @@ import (
 	"github.com/compozy/cache/internal/batch"
 	"github.com/compozy/cache/internal/redisx"
 	"github.com/compozy/cache/store/internal/entry"
+	"github.com/compozy/cache/store/internal/near"
 	"github.com/compozy/cache/store/internal/wake"
 )
 
@@ -35,7 +36,7 @@ func script(name string) *redisx.Script {
 	if err != nil {
 		panic(err) // impossible: the files are part of the program
 	}
-	return redisx.NewScript(entry.Lua + wake.Lua + string(text))
+	return redisx.NewScript(entry.Lua + wake.Lua + near.Lua + string(text))
 }
 
 // newToken returns what nobody has used before.

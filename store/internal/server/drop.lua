@@ -1,10 +1,11 @@
 -- Deletes a value of a Cache and revokes the lease on it, so that nothing that is loaded now is stored.
 --
 -- KEYS  1 entry  2 lease
--- ARGV  1 letter of the codec
+-- ARGV  1 letter of the codec  2 channel of near caches
 -- Reply {'written', its version or 0, time} | {'foreign'}
 local entry = read_entry(KEYS[1], 'va', ARGV[1])
 if entry == false then return {'foreign'} end
 if entry then redis.call('DEL', KEYS[1]) end
 revoke(KEYS[2])
+publish(ARGV[2], KEYS[1])
 return {'written', entry and entry.version or 0, clock()}

@@ -7,7 +7,7 @@
 --       7 fencing token, 0 for none
 --       8 TTL in ms, 0 for none, -1 for that of the value which is there
 --       9 how long the key is kept beyond its TTL, ms; for a state only if it has a fence
---       10 tags
+--       10 tags  11 channel of near caches, empty for a state
 -- Reply {'written', version, time} | {'conflict', what is there or nil, time} | {'fenced', fence} | {'foreign'} |
 --       {'uncertain'}
 local kind, write, expected, fence, ttl = ARGV[1], ARGV[4], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
@@ -39,4 +39,5 @@ local keep = tonumber(ARGV[9])
 if kind == 's' and new.fence == 0 then keep = 0 end
 write_entry(KEYS[1], new, ARGV[3], now, keep)
 if KEYS[2] then revoke(KEYS[2]) end
+if ARGV[11] ~= '' then publish(ARGV[11], KEYS[1]) end
 return {'written', new.version, now}

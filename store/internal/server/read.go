@@ -64,6 +64,14 @@ func (r *Redis) ReadMany(ctx context.Context, keys []string) []Content {
 	return contents
 }
 
+// ReadFew is ReadMany for a few keys that tells keys of another type.
+func (r *Redis) ReadFew(ctx context.Context, keys []string) []Content {
+	if r.cluster != nil {
+		return r.readCluster(ctx, keys)
+	}
+	return r.read(ctx, keys, false)
+}
+
 // read reads keys together with those of other callers, and again after a failure that may pass.
 func (r *Redis) read(ctx context.Context, keys []string, together bool) []Content {
 	for try := 1; ; try++ {

@@ -35,6 +35,8 @@ type Settings struct {
 	Timeout time.Duration
 	// Go starts a goroutine.
 	Go func(func())
+	// Channel is that of near caches.
+	Channel string
 }
 
 // Redis is one Redis. It is safe for concurrent use; make one with [New].
@@ -42,6 +44,7 @@ type Redis struct {
 	client   redis.UniversalClient
 	cluster  *redis.ClusterClient // what is behind client, nil if that is no cluster
 	timeout  time.Duration
+	channel  string
 	spawn    func(func())
 	scripts  scripts
 	commands *batch.Commands
@@ -52,7 +55,7 @@ type Redis struct {
 func New(client redis.UniversalClient, set Settings) *Redis {
 	cluster, _ := redisx.Unwrap[*redis.ClusterClient](client)
 	r := &Redis{
-		client: client, cluster: cluster, timeout: set.Timeout, spawn: set.Go, scripts: newScripts(),
+		client: client, cluster: cluster, timeout: set.Timeout, channel: set.Channel, spawn: set.Go, scripts: newScripts(),
 		// Nothing is sent by its caller alone, for which there is little time: if a server stands still for a moment,
 		// waiting for the reply says what became of a write, and a repetition may not.
 		commands: batch.NewCommands(client, batch.CommandSettings{Timeout: set.Timeout, Go: set.Go}),

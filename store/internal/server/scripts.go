@@ -5,6 +5,7 @@ import (
 
 	"github.com/compozy/cache/internal/redisx"
 	"github.com/compozy/cache/store/internal/entry"
+	"github.com/compozy/cache/store/internal/near"
 	"github.com/compozy/cache/store/internal/wake"
 )
 
@@ -12,17 +13,20 @@ import (
 var sources embed.FS
 
 // scripts is what a Redis is asked for.
-type scripts struct{ get, put, remove, drop, touch *redisx.Script }
+type scripts struct{ get, put, remove, drop, touch, epoch, invalidate *redisx.Script }
 
 func newScripts() scripts {
 	return scripts{
 		get: redisx.NewScript(source("get")), put: script("put"), remove: script("delete"), drop: script("drop"),
-		touch: script("touch"),
+		touch: script("touch"), epoch: redisx.NewScript(source("tag") + source("epoch")),
+		invalidate: redisx.NewScript(entry.Lua + near.Lua + source("tag") + source("invalidate")),
 	}
 }
 
-// script makes a script that knows of entries, and of those who wait for a lease.
-func script(name string) *redisx.Script { return redisx.NewScript(entry.Lua + wake.Lua + source(name)) }
+// script makes a script that knows of entries, of those who wait for a lease, and of near caches.
+func script(name string) *redisx.Script {
+	return redisx.NewScript(entry.Lua + wake.Lua + near.Lua + source(name))
+}
 
 func source(name string) string {
 	text, err := sources.ReadFile(name + ".lua")

@@ -90,8 +90,9 @@ const KeepTTL = -time.Millisecond
 // Put writes a value.
 func (r *Redis) Put(ctx context.Context, p Put) Reply {
 	keys := []string{p.Key}
+	channel := "" // of a State
 	if p.Lease != "" {
-		keys = append(keys, p.Lease)
+		keys, channel = append(keys, p.Lease), r.channel
 	}
 	coding, version := string([]byte{p.Codec, p.Compression}), expected(p.Version)
 	tags := p.Tags
@@ -101,7 +102,7 @@ func (r *Redis) Put(ctx context.Context, p Put) Reply {
 	return r.write(ctx, r.scripts.put, keys, func(again bool) []any {
 		return []any{
 			string(p.Kind), coding, p.Payload, p.Write, flag(again), version, p.Fence,
-			p.TTL.Milliseconds(), p.Keep.Milliseconds(), tags,
+			p.TTL.Milliseconds(), p.Keep.Milliseconds(), tags, channel,
 		}
 	})
 }
@@ -130,7 +131,7 @@ func (r *Redis) Delete(ctx context.Context, d Delete) Reply {
 
 // Drop deletes a value of a Cache, and the lease on it. It may be executed twice: that costs another load, no more.
 func (r *Redis) Drop(ctx context.Context, key, lease string, codec byte) Reply {
-	return r.write(ctx, r.scripts.drop, []string{key, lease}, func(bool) []any { return []any{string(codec)} })
+	return r.write(ctx, r.scripts.drop, []string{key, lease}, func(bool) []any { return []any{string(codec), r.channel} })
 }
 
 // Touch says what is to last for another time.

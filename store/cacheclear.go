@@ -1,0 +1,68 @@
+package store
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/compozy/cache/store/internal/lease"
+	"github.com/compozy/cache/store/internal/server"
+)
+
+// Clear deletes all values of the Cache. What somebody loads at the moment is not stored after that, and no value that was there
+// when Clear was called is there when it returns. Values that are stored meanwhile may stay or not.
+//
+// It looks at all keys in Redis twice, in small steps that do not hold up others, so it is for seldom: a tag that all values have
+// is invalidated in one round trip. Where a slot moves to another master of a Cluster meanwhile, values in it may be missed. What
+// something else has written stays. The error is that of [Cache.Delete] without repetition: call Clear again. Safe for concurrent
+// use.
+func (c *Cache[V]) Clear(ctx context.Context) (err error) {
+	if err := c.usable(ctx); err != nil {
+		return err
+	}
+	q := &query[V]{cache: c, op: "clear"}
+	if !c.core.gate.enter() {
+		return ErrClosed
+	}
+	q.ctx, q.span = c.core.tracer.start(ctx, q.op, c.name)
+	defer func() { q.wrote(err) }()
+	if c.near != nil {
+		c.near.Clear()
+		defer c.near.Clear()
+	}
+	// Leases first: what was being loaded when Clear was called is stored by the time they have been revoked, or never. So it is
+	// there when the search for values begins, and is found.
+	for _, kind := range []string{c.keys.leases, c.keys.values} {
+		if err := q.clear(kind); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// clear deletes the values, and revokes the leases, of which either has a name that begins so.
+func (q *query[V]) clear(kind string) error {
+	keys := q.cache.keys
+	for page, err := range q.cache.core.server.Scan(q.ctx, server.Escape(kind)+"{*", q.set.store.timeout) {
+		if err != nil {
+			return failure(q.ctx, q.op, "", err)
+		}
+		for part := range slices.Chunk(page, parallelDeletes) {
+			replies := make([]server.Reply, len(part))
+			var all sync.WaitGroup
+			for i, name := range part {
+				rest := strings.TrimPrefix(name, kind)
+				k := lease.Keys{Value: keys.values + rest, Lease: keys.leases + rest, Codec: q.cache.set.coder.codec.Letter()}
+				all.Go(func() { replies[i] = q.cache.core.shared.drop(q.ctx, k) })
+			}
+			all.Wait()
+			for _, r := range replies {
+				if r.Outcome != server.Written && r.Outcome != server.Foreign {
+					return failure(q.ctx, q.op, "", r.Err)
+				}
+			}
+		}
+	}
+	return nil
+}
