@@ -44,7 +44,7 @@ func (c *Cache[V]) Clear(ctx context.Context) (err error) {
 // clear deletes the values, and revokes the leases, of which either has a name that begins so.
 func (q *query[V]) clear(kind string) error {
 	keys := q.cache.keys
-	for page, err := range q.cache.core.server.Scan(q.ctx, server.Escape(kind)+"{*", q.set.store.timeout) {
+	for page, err := range q.cache.core.server.Scan(q.ctx, server.Escape(kind)+"{*", q.cache.set.store.timeout) {
 		if err != nil {
 			return failure(q.ctx, q.op, "", err)
 		}

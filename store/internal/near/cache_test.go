@@ -286,7 +286,7 @@ func TestArguments(t *testing.T) {
 	}
 	cache, err := tracker.NewCache(good)
 	require.NoError(t, err)
-	cache.Keep(cache.Begin(key(1)), key(1), "secret", 6, time.Hour)
+	cache.Keep(near.Mark{}, key(1), "secret", 6, time.Hour)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d"} {
 		assert.Equal(t, "near.Cache("+prefix+")", fmt.Sprintf(verb, cache))
 	}
