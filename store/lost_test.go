@@ -84,6 +84,11 @@ func TestRepliesDropped(t *testing.T) {
 	server, other := setup[string](t)
 	proxy := faultproxy.New(t, server.Addr())
 	st := newState[string](t, newStore(t, newClient(t, proxy.Addr())))
+	// So that the server knows the scripts: a reply that says it does not may be lost as well, and nobody knows that then.
+	for name, write := range writes(t.Context(), other) {
+		_ = write(begin(t, name, other))
+	}
+	require.NoError(t, server.Client(t).FlushDB(t.Context()).Err())
 	for range 3 {
 		for name, write := range writes(t.Context(), st) {
 			version := begin(t, name, other)
