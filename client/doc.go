@@ -43,12 +43,13 @@
 //	+xadd +xdel +xtrim +xlen +xrange +xrevrange +hincrby +hget +hmget +hset +hsetnx
 //	+multi +exec
 //	+psubscribe +unsubscribe +punsubscribe
-//	+mget +scan
+//	+mget +scan +strlen
 //
 // A lock node needs the first three lines, and of the channels &<prefix>lock:inbox:* only.
 // Its check does not ask for the channels and the third line: without them AcquireWait does
 // not hear of a release, and asks for the lock every two seconds. No check asks for the last
-// line, which is for many keys of a store at once, and for its lists.
+// line, which is for many keys of a store at once, and for its lists; these need INFO as well.
+// Near caches of a store work best with CLIENT TRACKING, and in a Cluster need CLUSTER MYID.
 //
 // Some settings need more:
 //

@@ -78,6 +78,22 @@
 //	if err := db.Save(ctx, p); err != nil { ... }
 //	err := products.Delete(ctx, p.ID) // if this fails it is repeated until Redis answers
 //
+// # Near cache
+//
+// With [WithNear] a Cache also keeps values in the process, for as long as they are fresh. What it returns from there was in
+// Redis at some time within maxStaleness before the call, whatever is cut, frozen or failed over: Redis tells of each change
+// (CLIENT TRACKING, on connections of the Store's own), and while that cannot be relied on, Redis is asked. It is off unless
+// entries are given, and holds at most 64 MiB ([WithNearBytes]). Each caller decodes its own value, unless the type has no
+// pointers, or [WithShared] or [WithClone] say otherwise.
+//
+// A server without tracking, or a user who may not use it, makes the Store listen to a channel to which writes of Stores
+// publish their keys; what other programs write there is noticed when the value is not fresh any more. SWAPDB is not noticed.
+//
+// # Tags
+//
+// Values can have tags ([WithTags]). [Cache.InvalidateTag] makes all values of a tag invalid in one round trip, and so what is
+// being loaded for it. [Cache.Clear] deletes everything, and looks at all keys of Redis for that.
+//
 // # What a Cache does when something fails
 //
 //   - The loader fails: a value past its TTL is returned if [WithStale] keeps it. [Cache.GetOrLoadItem] says so, and why.
@@ -113,6 +129,10 @@
 //   - cache_store_fills_refused_total: loaded values that were not stored, as somebody had written or deleted meanwhile
 //   - cache_store_stale_served_total{cause}: stale values that were returned; cause is load, timeout, panic or redis
 //   - cache_store_cache_writes_total{op,outcome}: keys that Set and Delete of a Cache were called for
+//   - cache_store_near_entries, cache_store_near_bytes, cache_store_near_invalidated_total, cache_store_near_dropped_total:
+//     values in near caches, changes that they have heard of, and values that they did not take
+//   - cache_store_near_up, cache_store_near_age_seconds, cache_store_near_flushes_total: whether near caches serve values, how
+//     old their knowledge is, and how often they were emptied; without the label name
 //   - cache_store_breakers_open, cache_store_deletes_pending, cache_store_loads_without_redis: what is so just now, without
 //     the label name
 //
@@ -146,6 +166,7 @@
 // internal/entry is the content of a key, for Go and for Lua. internal/server is one Redis: reads of concurrent callers
 // leave together, with one question for the time; each write is a script. internal/lease decides which process loads, with a
 // key cache:l:n:{k} and a channel cache:store:inbox:* for each process that waits; internal/wake is the messages.
-// internal/load makes callers of one process share a load, and internal/breaker stops asking servers that do not answer. What
+// internal/load makes callers of one process share a load, and internal/breaker stops asking servers that do not answer.
+// internal/near is the near cache. The epoch of the tag t is the key cache:t:n:{t}, and a value is invalid if it has another. What
 // is here makes calls, errors and types of that.
 package store
