@@ -183,7 +183,14 @@ func (q *query[V]) putNear(mark near.Mark, r result[V]) {
 // replaced it in Redis, and a loader that runs again for each who came late would be the worse evil now.
 func (j *job[V]) keepNear(out load.Outcome[result[V]]) load.Outcome[result[V]] {
 	if j.cache.near != nil && out.Err == nil && out.Value.cause == nil {
-		j.cache.near.Keep(j.mark, j.nearKey(), &out.Value, len(out.Value.entry.Payload), keptAlone)
+		kept := out.Value
+		size := plainSize(&kept.entry)
+		if j.cache.shares {
+			kept.entry.Payload = nil
+		} else {
+			kept.value = nil // which is the caller's own
+		}
+		j.cache.near.Keep(j.mark, j.nearKey(), &kept, size, keptAlone)
 	}
 	out.AsOf = time.Time{}
 	return out
