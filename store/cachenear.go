@@ -65,7 +65,9 @@ func (c *core) newNear(name string, keys keyspace, set nearSettings) (*near.Cach
 		}
 		c.tracker = tracker
 	}
-	made := near.CacheSettings{Prefix: keys.values, Depends: []string{keys.tags}, Entries: set.entries, Bytes: set.bytes, MaxStaleness: set.staleness}
+	made := near.CacheSettings{
+		Prefix: keys.values, Depends: []string{keys.tags}, Entries: set.entries, Bytes: set.bytes, MaxStaleness: set.staleness,
+	}
 	if keys.group == nil {
 		made.Key = keys.key
 	}
@@ -100,7 +102,8 @@ func (q *query[V]) nearKey() string {
 // nearHit is a call that finds a value in the near cache which callers may share. It allocates nothing; all other calls
 // take the longer way. loads says that the value may have to be loaded again early.
 func (c *Cache[V]) nearHit(ctx context.Context, key string, loads bool) (item Item[V], ok bool) {
-	if c == nil || c.near == nil || !c.shares || c.keys.group != nil || ctx == nil || c.core.tracer.Tracer != nil || c.core.gate.closed() {
+	if c == nil || c.near == nil || !c.shares || c.keys.group != nil || c.core.tracer.Tracer != nil ||
+		ctx == nil || c.core.gate.closed() {
 		return item, false
 	}
 	hit, ok := c.near.Get(key)

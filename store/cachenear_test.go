@@ -640,3 +640,36 @@ cache_store_near_up{cache="main"} 1
 	}
 	require.NoError(t, s.HealthCheck(t.Context()))
 }
+
+// TestNearPermissions: a user who may do no more than a near cache needs has one; without CLIENT TRACKING it hears what is
+// published, whoever writes.
+func TestNearPermissions(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	user := func(name string, more ...any) *redis.Client {
+		rules := []any{
+			"acl", "setuser", name, "on", ">pw", "~cache:*", "resetchannels", "&cache:*", "+eval", "+evalsha", "+get", "+mget",
+			"+set", "+del", "+pttl", "+pexpire", "+time", "+publish", "+subscribe", "+ping", "+hello", "+scan",
+		}
+		require.NoError(t, server.Client(t).Do(t.Context(), append(rules, more...)...).Err())
+		options := server.Options()
+		options.Username, options.Password, options.ContextTimeoutEnabled = name, "pw", true
+		client := redis.NewClient(options)
+		t.Cleanup(func() { _ = client.Close() })
+		return client
+	}
+	ctx := t.Context()
+	writer := newCache[string](t, newCacheStore(t, user("writer", "+client|tracking")), store.WithTags("tag"))
+	for name, more := range map[string][]any{"tracks": {"+client|tracking", "+pubsub|numsub"}, "listens": nil} {
+		c := newCache[string](t, newCacheStore(t, user(name, more...)), near())
+		require.NoError(t, writer.Set(ctx, "k", "old"))
+		becomes(t, c, "k", "old")
+		fill(t, c, "k")
+		require.NoError(t, writer.Set(ctx, "k", "new"))
+		becomes(t, c, "k", "new")
+		fill(t, c, "k")
+		require.NoError(t, writer.InvalidateTag(ctx, "tag"))
+		becomes(t, c, "k", "")
+		require.NoError(t, c.Clear(ctx))
+	}
+}

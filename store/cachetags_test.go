@@ -42,8 +42,10 @@ func TestTags(t *testing.T) {
 			if named {
 				opts = append(opts, store.WithTags(odd...))
 			}
-			a := newCache[string](t, newCacheStore(t, newClient(t, server.Addr())), append(opts, store.WithNegative(time.Hour), store.WithStale(time.Hour))...)
-			b := newCache[string](t, newCacheStore(t, newClient(t, server.Addr())), append(opts, store.WithStale(time.Hour))...)
+			opts = append(opts, store.WithStale(time.Hour))
+			client := newClient(t, server.Addr())
+			a := newCache[string](t, newCacheStore(t, client), append(opts, store.WithNegative(time.Hour))...)
+			b := newCache[string](t, newCacheStore(t, newClient(t, server.Addr())), opts...)
 			ctx := t.Context()
 			for i, tag := range odd {
 				with := store.WithTags(odd...)
