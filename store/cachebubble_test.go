@@ -161,9 +161,11 @@ func TestNearInABubble(t *testing.T) {
 		writer := newCache[string](t, a, store.WithTTL(time.Hour))
 		c := newCache[string](t, b, store.WithTTL(time.Hour), store.WithStale(time.Minute), store.WithNegative(time.Minute))
 		require.NoError(t, writer.Set(ctx, "k", "one"))
-		_, err = c.Get(ctx, "k") // which begins to listen
-		require.NoError(t, err)
-		time.Sleep(time.Second) // in a bubble
+		for item := (store.Item[string]{}); item.Source != store.SourceNear; time.Sleep(100 * time.Millisecond) { // in a bubble
+			item, err = c.GetItem(ctx, "k")
+			require.NoError(t, err)
+		}
+		require.NoError(t, writer.Set(ctx, "k", "one"))
 		source := func(key string) (store.Source, string) {
 			t.Helper()
 			item, err := c.GetItem(ctx, key)
@@ -198,6 +200,7 @@ func TestNearInABubble(t *testing.T) {
 		require.ErrorIs(t, err, store.ErrNotFound, "deletes what is past its TTL")
 		_, err = c.GetOrLoad(ctx, "none", func(context.Context) (string, error) { return "", store.ErrNotFound })
 		require.ErrorIs(t, err, store.ErrNotFound)
+		synctest.Wait()
 		for _, from := range []store.Source{store.SourceRedis, store.SourceNear} {
 			item, err := c.GetOrLoadItem(ctx, "none", never)
 			require.ErrorIs(t, err, store.ErrNotFound)
@@ -221,11 +224,28 @@ func TestNearInABubble(t *testing.T) {
 		}
 		assert.Greater(t, near, 50)
 
+		tagged := must(store.NewCache[string](a, "tagged", store.WithTags("all")))
+		reader := must(store.NewCache[string](b, "tagged"))
+		for i := range 3 { // in no time, so that clocks tell nothing apart
+			require.NoError(t, tagged.Set(ctx, "k", "v", store.WithTags("some")))
+			for item := (store.Item[string]{}); item.Source != store.SourceNear; time.Sleep(100 * time.Millisecond) { // in a bubble
+				item, err = reader.GetItem(ctx, "k")
+				require.NoError(t, err)
+			}
+			require.NoError(t, tagged.InvalidateTag(ctx, []string{"all", "some"}[i%2]))
+			require.NoError(t, tagged.Set(ctx, "other", "v"))
+			synctest.Wait()
+			_, err = reader.Get(ctx, "k")
+			require.ErrorIs(t, err, store.ErrNotFound)
+		}
+		require.NoError(t, tagged.Clear(ctx))
+		_, err = tagged.Get(ctx, "other")
+		require.ErrorIs(t, err, store.ErrNotFound)
+
 		early := must(store.NewCache[string](b, "early", store.WithTTL(time.Hour), store.WithEarly(0.5), store.WithJitter(0)))
 		require.NoError(t, early.Set(ctx, "k", "v"))
-		time.Sleep(time.Second) // in a bubble
-		for range 2 {
-			_, err = early.GetOrLoad(ctx, "k", never)
+		for item := (store.Item[string]{}); item.Source != store.SourceNear; time.Sleep(100 * time.Millisecond) { // in a bubble
+			item, err = early.GetOrLoadItem(ctx, "k", never)
 			require.NoError(t, err)
 		}
 		time.Sleep(31 * time.Minute) // in a bubble

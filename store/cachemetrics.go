@@ -35,7 +35,7 @@ func newCacheMetrics(store string, counter func(what, help string, labels ...str
 		waits:   counter("lease_waits_total", "Keys for whose load in another process this one has waited."),
 		refused: counter("fills_refused_total", "Loaded values that were not stored, as somebody else had written or deleted."),
 		stale:   counter("stale_served_total", "Stale values that were returned, by cause.", "cause"),
-		writes:  counter("cache_writes_total", "Keys that Set and Delete were called for, by outcome.", "op", "outcome"),
+		writes:  counter("cache_writes_total", "Keys, tags and whole Caches that writes were about, by outcome.", "op", "outcome"),
 		state: &stateMetrics{
 			open:    prometheus.NewDesc("cache_store_breakers_open", "Redis servers that Caches do without just now.", nil, labels),
 			pending: prometheus.NewDesc("cache_store_deletes_pending", "Keys whose delete failed and is to be repeated.", nil, labels),

@@ -157,7 +157,7 @@ func TestMetricsOfACache(t *testing.T) {
 # HELP cache_store_breakers_open Redis servers that Caches do without just now.
 # TYPE cache_store_breakers_open gauge
 cache_store_breakers_open{cache="main"} 0
-# HELP cache_store_cache_writes_total Keys that Set and Delete were called for, by outcome.
+# HELP cache_store_cache_writes_total Keys, tags and whole Caches that writes were about, by outcome.
 # TYPE cache_store_cache_writes_total counter
 cache_store_cache_writes_total{cache="main",name="things",op="delete",outcome="ok"} 1
 cache_store_cache_writes_total{cache="main",name="things",op="set",outcome="too_large"} 1

@@ -65,7 +65,9 @@ func (c *core) newNear(name string, keys keyspace, set nearSettings) (*near.Cach
 		}
 		c.tracker = tracker
 	}
-	made := near.CacheSettings{Prefix: keys.values, Depends: []string{keys.tags}, Entries: set.entries, Bytes: set.bytes, MaxStaleness: set.staleness}
+	made := near.CacheSettings{
+		Prefix: keys.values, Depends: []string{keys.tags}, Entries: set.entries, Bytes: set.bytes, MaxStaleness: set.staleness,
+	}
 	if keys.group == nil {
 		made.Key = keys.key
 	}
@@ -100,7 +102,8 @@ func (q *query[V]) nearKey() string {
 // nearHit is a call that finds a value in the near cache which callers may share. It allocates nothing; all other calls
 // take the longer way. loads says that the value may have to be loaded again early.
 func (c *Cache[V]) nearHit(ctx context.Context, key string, loads bool) (item Item[V], ok bool) {
-	if c == nil || c.near == nil || !c.shares || c.keys.group != nil || ctx == nil || c.core.tracer.Tracer != nil || c.core.gate.closed() {
+	if c == nil || c.near == nil || !c.shares || c.keys.group != nil || c.core.tracer.Tracer != nil ||
+		ctx == nil || c.core.gate.closed() {
 		return item, false
 	}
 	hit, ok := c.near.Get(key)
@@ -183,7 +186,14 @@ func (q *query[V]) putNear(mark near.Mark, r result[V]) {
 // replaced it in Redis, and a loader that runs again for each who came late would be the worse evil now.
 func (j *job[V]) keepNear(out load.Outcome[result[V]]) load.Outcome[result[V]] {
 	if j.cache.near != nil && out.Err == nil && out.Value.cause == nil {
-		j.cache.near.Keep(j.mark, j.nearKey(), &out.Value, len(out.Value.entry.Payload), keptAlone)
+		kept := out.Value
+		size := plainSize(&kept.entry)
+		if j.cache.shares {
+			kept.entry.Payload = nil
+		} else {
+			kept.value = nil // which is the caller's own
+		}
+		j.cache.near.Keep(j.mark, j.nearKey(), &kept, size, keptAlone)
 	}
 	out.AsOf = time.Time{}
 	return out

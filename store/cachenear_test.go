@@ -189,6 +189,39 @@ func TestNearSeesWhatOthersDo(t *testing.T) {
 	}
 }
 
+// TestOwnWritesAreSeenAtOnce, although the near cache does not hear of them.
+func TestOwnWritesAreSeenAtOnce(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client, proxy := paths(t, server, true)
+	c := newCache[string](t, newCacheStore(t, client), store.WithNear(100, time.Minute))
+	ctx := t.Context()
+	require.NoError(t, c.Set(ctx, "k", "v"))
+	fill(t, c, "k")
+	proxy.SwallowToClient(true)
+	for i := range 10 {
+		require.NoError(t, c.Set(ctx, "k", strconv.Itoa(i)))
+		for _, from := range []store.Source{store.SourceRedis, store.SourceNear} {
+			item, err := c.GetItem(ctx, "k")
+			require.NoError(t, err)
+			assert.Equal(t, strconv.Itoa(i), item.Value)
+			assert.Equal(t, from, item.Source)
+		}
+		require.NoError(t, c.Delete(ctx, "k"))
+		_, err := c.Get(ctx, "k")
+		require.ErrorIs(t, err, store.ErrNotFound)
+	}
+	require.NoError(t, c.Set(ctx, "k", "v"))
+	fill(t, c, "k")
+	early, _ := loads("w")
+	_, err := c.GetOrLoad(ctx, "k", early, store.WithEarly(0.1), store.WithTTL(time.Hour))
+	require.NoError(t, err)
+	becomes(t, c, "k", "w")
+	require.NoError(t, c.Clear(ctx))
+	_, err = c.Get(ctx, "k")
+	require.ErrorIs(t, err, store.ErrNotFound)
+}
+
 // TestNearIsPublishedOnlyIfSomebodyListens: where keys are tracked nothing is published.
 func TestNearIsPublishedOnlyIfSomebodyListens(t *testing.T) {
 	t.Parallel()
@@ -209,23 +242,20 @@ func TestNearIsPublishedOnlyIfSomebodyListens(t *testing.T) {
 	_, err = sub.Receive(ctx)
 	require.NoError(t, err)
 	require.NoError(t, c.Delete(ctx, "k"))
-	m, err := sub.ReceiveMessage(ctx)
+	published := func(name string) {
+		t.Helper()
+		assert.Equal(t, name, receive(t, sub.Channel(), "what is published").Payload)
+	}
+	published(redisKey("k"))
+	_, err = c.GetOrLoad(ctx, "k", loader, store.WithTags("tag"))
 	require.NoError(t, err)
-	assert.Equal(t, redisKey("k"), m.Payload)
-	_, err = c.GetOrLoad(ctx, "k", loader)
-	require.NoError(t, err)
-	m, err = sub.ReceiveMessage(ctx)
-	require.NoError(t, err)
-	assert.Equal(t, redisKey("k"), m.Payload)
-	expired, _ := loads("w")
-	expire(t, server, "k")
-	_, err = c.GetOrLoad(ctx, "k", expired)
-	require.NoError(t, err)
-	_, err = sub.ReceiveMessage(ctx)
-	require.NoError(t, err)
+	published(redisKey("k"))
+	require.NoError(t, c.InvalidateTag(ctx, "tag"))
+	published(tagKey("tag"))
 	expire(t, server, "k")
 	_, err = c.GetOrLoad(ctx, "k", func(context.Context) (string, error) { return "", store.ErrNotFound })
 	require.ErrorIs(t, err, store.ErrNotFound)
+	published(redisKey("k"))
 }
 
 // TestNearIsNeverOlderThanItMayBe: the near cache's connections break in every way, while another process writes.
@@ -369,7 +399,8 @@ func TestNearInAnOutage(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	client, proxy := paths(t, server, false)
-	c := newCache[string](t, newStore(t, client, store.WithTimeout(time.Second)), near(), store.WithMaxSize(100))
+	s := newStore(t, client, store.WithTimeout(time.Second))
+	c, lists := newCache[string](t, s, near()), must(store.NewCache[[]string](s, "lists", near(), store.WithMaxSize(100)))
 	ctx := t.Context()
 	require.NoError(t, c.Set(ctx, "k", "v"))
 	fill(t, c, "k")
@@ -400,13 +431,13 @@ func TestNearInAnOutage(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, map[string]string{"k": "v"}, many)
 
-	for _, key := range []string{"other", "large"} {
-		value := strings.Repeat("x", map[string]int{"other": 1, "large": 1000}[key])
-		loader, count := loads(value)
+	for _, value := range []string{"v", strings.Repeat("too large", 100)} {
+		loader, count := loads([]string{value})
 		for range 3 {
-			v, err := c.GetOrLoad(ctx, key, loader)
+			v, err := lists.GetOrLoad(ctx, value, loader)
 			require.NoError(t, err)
-			assert.Equal(t, value, v)
+			assert.Equal(t, []string{value}, v)
+			v[0] = "changed by a caller"
 		}
 		assert.EqualValues(t, 1, count.Load(), "it stays in the near cache for a while")
 	}
@@ -608,4 +639,37 @@ cache_store_near_up{cache="main"} 1
 		assert.Equal(t, 1, count, name)
 	}
 	require.NoError(t, s.HealthCheck(t.Context()))
+}
+
+// TestNearPermissions: a user who may do no more than a near cache needs has one; without CLIENT TRACKING it hears what is
+// published, whoever writes.
+func TestNearPermissions(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	user := func(name string, more ...any) *redis.Client {
+		rules := []any{
+			"acl", "setuser", name, "on", ">pw", "~cache:*", "resetchannels", "&cache:*", "+eval", "+evalsha", "+get", "+mget",
+			"+set", "+del", "+pttl", "+pexpire", "+time", "+publish", "+subscribe", "+ping", "+hello", "+scan",
+		}
+		require.NoError(t, server.Client(t).Do(t.Context(), append(rules, more...)...).Err())
+		options := server.Options()
+		options.Username, options.Password, options.ContextTimeoutEnabled = name, "pw", true
+		client := redis.NewClient(options)
+		t.Cleanup(func() { _ = client.Close() })
+		return client
+	}
+	ctx := t.Context()
+	writer := newCache[string](t, newCacheStore(t, user("writer", "+client|tracking")), store.WithTags("tag"))
+	for name, more := range map[string][]any{"tracks": {"+client|tracking", "+pubsub|numsub"}, "listens": nil} {
+		c := newCache[string](t, newCacheStore(t, user(name, more...)), near())
+		require.NoError(t, writer.Set(ctx, "k", "old"))
+		becomes(t, c, "k", "old")
+		fill(t, c, "k")
+		require.NoError(t, writer.Set(ctx, "k", "new"))
+		becomes(t, c, "k", "new")
+		fill(t, c, "k")
+		require.NoError(t, writer.InvalidateTag(ctx, "tag"))
+		becomes(t, c, "k", "")
+		require.NoError(t, c.Clear(ctx))
+	}
 }

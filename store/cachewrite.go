@@ -10,13 +10,13 @@ import (
 	"github.com/compozy/cache/store/internal/server"
 )
 
-// Set stores a value, in one round trip, or two if it has tags, whatever was there before. What somebody loads at the moment is not stored after
-// that. It begins a new TTL.
+// Set stores a value, whatever was there before, in one round trip, or two if it has tags. What somebody loads at the moment is
+// not stored after that. It begins a new TTL.
 //
-// Options: [WithTTL], [WithJitter], [WithStale], [WithTags]. The error matches ErrTooLarge; ErrCodec if the value cannot be encoded, or
-// something else is stored under the key; ErrUnavailable, ErrUncertain, ErrClosed, ErrInvalidArgument, or is the error of
-// ctx. If Redis has not confirmed the write, what is stored is taken to be outdated, and deleted as soon as Redis answers.
-// Safe for concurrent use.
+// Options: [WithTTL], [WithJitter], [WithStale], [WithTags]. The error matches ErrTooLarge; ErrCodec if the value cannot be
+// encoded, or something else is stored under the key, or that of a tag; ErrUnavailable, ErrUncertain, ErrClosed,
+// ErrInvalidArgument, or is the error of ctx. If Redis has not confirmed the write, what is stored is taken to be outdated, and
+// deleted as soon as Redis answers. Safe for concurrent use.
 func (c *Cache[V]) Set(ctx context.Context, key string, v V, opts ...Option) (err error) {
 	q, err := c.begin(ctx, "set", key, inSet, opts)
 	if err != nil {

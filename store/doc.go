@@ -78,22 +78,6 @@
 //	if err := db.Save(ctx, p); err != nil { ... }
 //	err := products.Delete(ctx, p.ID) // if this fails it is repeated until Redis answers
 //
-// # Near cache
-//
-// With [WithNear] a Cache also keeps values in the process, for as long as they are fresh. What it returns from there was in
-// Redis at some time within maxStaleness before the call, whatever is cut, frozen or failed over: Redis tells of each change
-// (CLIENT TRACKING, on connections of the Store's own), and while that cannot be relied on, Redis is asked. It is off unless
-// entries are given, and holds at most 64 MiB ([WithNearBytes]). Each caller decodes its own value, unless the type has no
-// pointers, or [WithShared] or [WithClone] say otherwise.
-//
-// A server without tracking, or a user who may not use it, makes the Store listen to a channel to which writes of Stores
-// publish their keys; what other programs write there is noticed when the value is not fresh any more. SWAPDB is not noticed.
-//
-// # Tags
-//
-// Values can have tags ([WithTags]). [Cache.InvalidateTag] makes all values of a tag invalid in one round trip, and so what is
-// being loaded for it. [Cache.Clear] deletes everything, and looks at all keys of Redis for that.
-//
 // # What a Cache does when something fails
 //
 //   - The loader fails: a value past its TTL is returned if [WithStale] keeps it. [Cache.GetOrLoadItem] says so, and why.
@@ -107,6 +91,43 @@
 //     process has ended by then.
 //
 // There is nothing: with [WithNegative] that is remembered. A hot key is loaded before its TTL ends with [WithEarly].
+//
+// # Many values at once
+//
+// Values can have tags ([WithTags]), of the Cache or of the call that stores them. [Cache.InvalidateTag] makes all values with a
+// tag as good as deleted, in one round trip, however many there are. A tag has an epoch, an ID in a key of its own that is made
+// up when it is needed; values carry the epochs of their tags as they were before the load, and count only while these are
+// there. So a value whose epoch was lost, by FLUSHALL, eviction or time, is loaded again, and none ever becomes valid again.
+// [Cache.Clear] deletes all values; it has to look at all keys in Redis.
+//
+//	v, err := pages.GetOrLoad(ctx, url, render, store.WithTags("author:"+author))
+//	err = pages.InvalidateTag(ctx, "author:"+author) // after the change is in the database
+//
+// # Near cache
+//
+// With [WithNear] values that were read from Redis stay in the process, and the next calls have them without a round trip:
+//
+//	products, err := store.NewCache[Product](s, "products", store.WithNear(10_000, time.Second), store.WithShared())
+//
+// What comes from there ([SourceNear]) was in Redis at some time within maxStaleness before the call. The Store has Redis say
+// which keys change, by connections of its own, and knows up to when it has heard everything; while that is too long ago, as
+// a connection is cut, half-open or frozen, or the master has changed, calls ask Redis as if there were no near cache. That
+// covers Set, Delete, InvalidateTag, loads and Clear of all processes, expiry, eviction, FLUSHALL and writes by other programs.
+// In the process that writes, calls of the same Cache never get from the near cache what was there before the write.
+//
+//   - Not covered are SWAPDB, and values that a client reads from a replica, which may be older.
+//   - Redis fails: what the near cache has is returned, marked as stale ([Item]), unless it is further past its TTL than
+//     [WithStale] allows. What was loaded without Redis stays there for 5s.
+//   - Each value counts by its encoded size, and at least as 64 MiB divided by the number of entries, or what [WithNearBytes]
+//     says instead of 64 MiB, so neither limit is exceeded.
+//   - A value is decoded for each caller, unless its type has no pointers, or [WithShared] or [WithClone] is given. With
+//     WithShared a hit allocates nothing.
+//   - Make Caches when the program starts: one more near cache empties the others, and lasts as long as the Store.
+//
+// Where the server does not track keys (before Redis 6, without RESP3, or for a user who may not use CLIENT TRACKING), those who
+// write publish the names of keys on the channel cache:near, if somebody listens. Then eviction and writes by other
+// programs are not covered, and what they change is returned until its TTL ends. In a Cluster a near cache needs the
+// permission for CLUSTER MYID. Without that for PUBSUB NUMSUB names are always published.
 //
 // # Values
 //
@@ -128,11 +149,13 @@
 //   - cache_store_lease_waits_total: keys for whose load in another process this one has waited
 //   - cache_store_fills_refused_total: loaded values that were not stored, as somebody had written or deleted meanwhile
 //   - cache_store_stale_served_total{cause}: stale values that were returned; cause is load, timeout, panic or redis
-//   - cache_store_cache_writes_total{op,outcome}: keys that Set and Delete of a Cache were called for
-//   - cache_store_near_entries, cache_store_near_bytes, cache_store_near_invalidated_total, cache_store_near_dropped_total:
-//     values in near caches, changes that they have heard of, and values that they did not take
-//   - cache_store_near_up, cache_store_near_age_seconds, cache_store_near_flushes_total: whether near caches serve values, how
-//     old their knowledge is, and how often they were emptied; without the label name
+//   - cache_store_cache_writes_total{op,outcome}: keys, tags and whole Caches that writes were about; op is set, delete,
+//     invalidate_tag or clear
+//   - cache_store_near_entries, cache_store_near_bytes: what near caches hold
+//   - cache_store_near_invalidated_total: changes of keys that they have heard of
+//   - cache_store_near_dropped_total: values that they did not take, as they had changed meanwhile
+//   - cache_store_near_up, cache_store_near_age_seconds, cache_store_near_flushes_total: whether changes are heard, how old that
+//     knowledge is (missing while there is none), and how often near caches were emptied, without the label name
 //   - cache_store_breakers_open, cache_store_deletes_pending, cache_store_loads_without_redis: what is so just now, without
 //     the label name
 //
@@ -159,14 +182,15 @@
 // kind is v for a value of a Cache, a for the knowledge that there is none, s for one of a State, or d for what remains of a
 // deleted value of a State: for a day if it has a fence, and otherwise for some seconds, so that the repetition of the delete
 // is recognised. Times are microseconds of the server's clock; ttl, in milliseconds, is what the value was last written or
-// touched with.
+// touched with. tags are names and epochs, as in a=0123,b=4567, or - for none;
+// the epoch of the tag a is in cache:t:n:{a}.
 //
 // # Internals
 //
 // internal/entry is the content of a key, for Go and for Lua. internal/server is one Redis: reads of concurrent callers
 // leave together, with one question for the time; each write is a script. internal/lease decides which process loads, with a
 // key cache:l:n:{k} and a channel cache:store:inbox:* for each process that waits; internal/wake is the messages.
-// internal/load makes callers of one process share a load, and internal/breaker stops asking servers that do not answer.
-// internal/near is the near cache. The epoch of the tag t is the key cache:t:n:{t}, and a value is invalid if it has another. What
+// internal/near keeps values in the process and hears of changes, by CLIENT TRACKING or the channel cache:near.
+// internal/load makes callers of one process share a load, and internal/breaker stops asking servers that do not answer. What
 // is here makes calls, errors and types of that.
 package store

@@ -117,3 +117,22 @@ func ExampleCache_LoadMany() {
 	// asking the database for [p2 p3]
 	// 2 lamp desk <nil>
 }
+
+// Products of one maker are invalidated together, however many there are.
+func ExampleCache_InvalidateTag() {
+	products, stop := startProducts(store.WithTTL(10*time.Minute), store.WithNear(10_000, time.Second))
+	defer stop()
+	ctx := context.Background()
+	for _, id := range []string{"p1", "p2"} {
+		load := func(context.Context) (Product, error) { return Product{Name: id}, nil }
+		if _, err := products.GetOrLoad(ctx, id, load, store.WithTags("maker:7")); err != nil {
+			fmt.Println(err)
+		}
+	}
+	if err := products.InvalidateTag(ctx, "maker:7"); err != nil {
+		fmt.Println(err)
+	}
+	found, err := products.GetMany(ctx, []string{"p1", "p2"})
+	fmt.Println(len(found), err)
+	// Output: 0 <nil>
+}
