@@ -183,9 +183,6 @@ type dialError struct{ cause error }
 func (e dialError) Error() string { return e.cause.Error() }
 func (e dialError) Unwrap() error { return e.cause }
 
-// Unsent is asked by redisx.IsUnsent.
-func (dialError) Unsent() bool { return true }
-
 func isDial(err error) bool {
 	_, ok := errors.AsType[dialError](err)
 	return ok

@@ -57,8 +57,8 @@
 // as no version comes back. That there is nothing does come back: a late [State.Create], or Put with IfVersion(0), writes
 // if the value has been deleted meanwhile.
 //
-// A failure to connect is no uncertainty if it is known as one: of the package net, or of the client of this module. Other
-// dialers' errors, and connections that break during the handshake, look like a lost reply.
+// A failure to connect is no uncertainty if it is known as one: of the package net, or by a method Unsent that returns true.
+// Other dialers' errors, and connections that break during the handshake, look like a lost reply.
 //
 // # Cache
 //
