@@ -69,7 +69,7 @@ func TestErrorsOfRealServers(t *testing.T) {
 	check(t, "closed client", classes{unsent: true}, busy.Ping(ctx).Err())
 
 	options = server.Options()
-	options.MaxRetries, options.ReadTimeout = -1, time.Millisecond
+	options.MaxRetries, options.ReadTimeout = -1, 200*time.Millisecond
 	hasty := redis.NewClient(options)
 	t.Cleanup(func() { _ = hasty.Close() })
 	require.NoError(t, hasty.Ping(ctx).Err())

@@ -286,9 +286,10 @@ func TestArguments(t *testing.T) {
 	}
 	cache, err := tracker.NewCache(good)
 	require.NoError(t, err)
-	cache.Keep(near.Mark{}, key(1), "secret", 6, time.Hour)
+	cache.Keep(cache.Begin(key(1)), key(1), "secret", 6, time.Hour)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d"} {
 		assert.Equal(t, "near.Cache("+prefix+")", fmt.Sprintf(verb, cache))
 	}
 	assert.NotContains(t, fmt.Sprintf("%+v", tracker.Status()), "secret")
+	require.NoError(t, tracker.Close(t.Context()))
 }

@@ -147,3 +147,28 @@ func TestSeveralCaches(t *testing.T) {
 	b.gone("change", key(1))
 	assert.False(t, b.tracker.Status().Published, "Redis refuses to track prefixes that overlap")
 }
+
+// What a value depends on may be learned of after it was read, and be changed by the process itself.
+func TestDependLater(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	b := start(t, newClient(t, server.Addr()), nil)
+	b.up()
+	for i, change := range []func(){
+		func() { b.cache.Changed(depend + "{a}") },
+		func() { b.cache.Changed(depend + "{b}") },
+		func() { b.cache.Changed(key(1)) },
+	} {
+		mark := b.cache.Depend(b.cache.Begin(key(1), depend+"{a}"), depend+"{b}")
+		require.True(t, b.cache.Put(mark, key(1), "v", 1, near.Forever))
+		_, hit := b.cache.Get(key(1))
+		require.True(t, hit)
+		change()
+		_, hit = b.cache.Get(key(1))
+		assert.False(t, hit, i)
+		assert.False(t, b.cache.Put(mark, key(1), "v", 1, near.Forever), i)
+		b.cache.Keep(mark, key(1), "v", 1, near.Forever)
+		_, kept := b.cache.Stale(key(1))
+		assert.False(t, kept, i)
+	}
+}
