@@ -136,8 +136,8 @@ func TestManyThatResumeUnderTraffic(t *testing.T) {
 	require.Eventually(t, func() bool { return gauge(t, n, "replaying_subscribers") == 0 }, 2*patience, 5*time.Millisecond)
 	stop()
 	for i, r := range all {
-		r.reached(t, p.sent[len(p.sent)-1]) // the last call may have been cut short
-		assert.Len(t, r.numbers, len(p.sent))
+		r.reached(t, p.sent[len(p.sent)-1])
+		assert.Contains(t, []int{len(p.sent), len(p.sent) + 1}, len(r.numbers), "the last call may have been cut short, and have published")
 		assert.Empty(t, r.gaps())
 		if i%10 == 0 { // it takes its time
 			assert.Zero(t, r.verify(t, p.sent))
