@@ -649,7 +649,7 @@ func TestNearPermissions(t *testing.T) {
 	user := func(name string, more ...any) *redis.Client {
 		rules := []any{
 			"acl", "setuser", name, "on", ">pw", "~cache:*", "resetchannels", "&cache:*", "+eval", "+evalsha", "+get", "+mget",
-			"+set", "+del", "+pttl", "+pexpire", "+time", "+publish", "+subscribe", "+ping", "+hello", "+scan",
+			"+set", "+del", "+pttl", "+pexpire", "+time", "+publish", "+subscribe", "+ping", "+hello", "+scan", "+info",
 		}
 		require.NoError(t, server.Client(t).Do(t.Context(), append(rules, more...)...).Err())
 		options := server.Options()
