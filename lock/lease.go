@@ -152,17 +152,16 @@ func (l *RedisLock) lose(cause error) bool {
 		l.mu.Unlock()
 		return false
 	}
-	until := l.until
+	until, k := l.until, l.keeper
 	l.cause = cause
+	k.metrics.lost(cause, time.Since(l.acquired)) // before anybody learns of it
 	l.leave(stateLost, cause)
 	if l.lost != nil {
 		close(l.lost)
 	}
 	l.mu.Unlock()
 
-	k := l.keeper
 	k.forget(l)
-	k.metrics.lost(cause, time.Since(l.acquired))
 	if cause == ErrManagerClosed { //nolint:errorlint // an identity, not a class: only Close passes it
 		return true // Close releases the keys itself
 	}

@@ -211,7 +211,7 @@ func TestNearInABubble(t *testing.T) {
 		require.NoError(t, err)
 		twice("none", "three")
 
-		sliding := must(store.NewCache[string](b, "sliding", store.WithTTL(time.Hour), store.WithSliding()))
+		sliding := must(store.NewCache[string](b, "sliding", store.WithTTL(time.Hour), store.WithJitter(0), store.WithSliding()))
 		require.NoError(t, sliding.Set(ctx, "k", "v"))
 		near := 0
 		for range 100 {

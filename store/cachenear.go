@@ -173,7 +173,7 @@ func (q *query[V]) putNear(mark near.Mark, r result[V]) {
 	}
 	fresh := r.left
 	if q.set.sliding && r.entry.Kind == entry.Value {
-		fresh -= q.set.ttl / 2 // so that Redis is asked when the value has to be made to last
+		fresh -= r.entry.TTL / 2 // so that Redis is asked when the value has to be made to last
 	}
 	size := plainSize(&r.entry) // about that of a decoded value too
 	if r.value != nil {
