@@ -9,6 +9,8 @@ GO       ?= go
 FUZZTIME ?= 10s
 PKG      ?= ./...
 RUN      ?=
+# Tests wait more than they compute, so more of a package run at once than there are cores.
+PARALLEL ?= 4
 BIN      := $(CURDIR)/bin
 # The modules with Go code. A go.work would join them too, but would let the peers of bench/ choose our versions.
 CODE     := . $(patsubst %/go.mod,%,$(wildcard bench/go.mod))
@@ -21,7 +23,7 @@ LINTER   := $(BIN)/golangci-lint
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  Variables: ARGS (for run and bench), FUZZTIME=$(FUZZTIME), PKG (for test and cover), RUN (for test), REDIS_URL (for run)"
+	@echo "  Variables: ARGS (for run and bench), FUZZTIME=$(FUZZTIME), PKG (for test and cover), RUN and PARALLEL (for test), REDIS_URL (for run)"
 
 run: ## Start the example: embedded server, or the one REDIS_URL names (ARGS="-workflows 20")
 # Not with go run, which takes every Ctrl-C for a failure.
@@ -30,9 +32,9 @@ run: ## Start the example: embedded server, or the one REDIS_URL names (ARGS="-w
 	@exec $(BIN)/app $(ARGS)
 
 test: redis ## Run all tests under the race detector (PKG=./lock RUN=TestName narrows)
-	$(GO) test -race -count=1 $(if $(RUN),-run '$(RUN)') $(PKG)
+	$(GO) test -race -count=1 -parallel $(PARALLEL) $(if $(RUN),-run '$(RUN)') $(PKG)
 # What needs libraries that users should not inherit is in a module of its own.
-	@[ '$(PKG)' != ./... ] || { echo "go test ./... (bench)"; cd bench && $(GO) test -race -count=1 $(if $(RUN),-run '$(RUN)') ./...; }
+	@[ '$(PKG)' != ./... ] || { echo "go test ./... (bench)"; cd bench && $(GO) test -race -count=1 -parallel $(PARALLEL) $(if $(RUN),-run '$(RUN)') ./...; }
 
 lint: fmt-check tidy-check vet golangci ## Check format, go.mod files, vet and golangci-lint over all modules
 
