@@ -214,7 +214,7 @@ func (j *job[V]) untagged(err error) load.Outcome[result[V]] {
 func execute[V, R any](q *query[V], loader func(context.Context) (R, error)) (R, error) {
 	s := q.cache.core.shared
 	began := time.Now()
-	r, err := load.Run(q.ctx, s.loads, q.set.cache.hard, q.cache.core.gate.spawn, loader)
+	r, err := load.Run(q.ctx, s.loads, q.set.cache.hard, q.cache.core.gate.Go, loader)
 	q.cache.counts.seconds.Observe(time.Since(began).Seconds())
 	q.cache.core.metrics.cache.loads.WithLabelValues(q.cache.name, outcomeOfLoad(err)).Inc()
 	return r, err
@@ -321,7 +321,7 @@ func (j *job[V]) stored(p plan[V], r lease.Result, asked time.Time) load.Outcome
 func (j *job[V]) renew() load.Outcome[result[V]] {
 	ctx, cancel := j.limited(j.set.cache.hard)
 	defer cancel()
-	defer context.AfterFunc(j.cache.core.gate.closing, cancel)() // nobody waits for it
+	defer context.AfterFunc(j.cache.core.gate.Closing(), cancel)() // nobody waits for it
 	claim := j.cache.core.shared.leases.Claim(j.keys, j.known)
 	defer claim.Close()
 	a := claim.Ask(ctx)

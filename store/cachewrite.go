@@ -111,7 +111,7 @@ func (q *query[V]) written(r server.Reply, name string, deletes func(ctx context
 
 // wrote counts a write.
 func (q *query[V]) wrote(err error) {
-	q.cache.core.gate.leave()
+	q.cache.core.gate.End()
 	outcome := outcomeOf(err)
 	q.cache.core.metrics.cache.writes.WithLabelValues(q.cache.name, q.op, outcome).Inc()
 	q.span.finish(outcome, err)

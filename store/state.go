@@ -75,7 +75,7 @@ func (st *State[V]) begin(ctx context.Context, op, key string, where scope, opts
 		return nil, err
 	}
 	c.redisKey = st.keys.value(key) // which calls the function of WithGroup
-	if !st.core.gate.enter() {
+	if !st.core.gate.Begin() {
 		return nil, ErrClosed
 	}
 	c.ctx, c.span = st.core.tracer.start(ctx, op, st.name)
@@ -99,7 +99,7 @@ var errPanicked = errors.New("panicked")
 
 // end counts how the call has ended.
 func (c *call) end(err error) {
-	c.core.gate.leave()
+	c.core.gate.End()
 	outcome := outcomeOf(err)
 	c.core.metrics.stateCalls.WithLabelValues(c.name, c.op, outcome).Inc()
 	if outcome == "too_large" {
