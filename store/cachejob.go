@@ -83,15 +83,7 @@ func protect[V any](jobs []*job[V], f func()) {
 
 // limited returns a context that ends with WithHardTimeout, or when the Store is closed.
 func (j *job[V]) limited(limit time.Duration) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithTimeoutCause(j.ctx, limit, ErrLoadTimeout)
-	ctx, end := context.WithCancelCause(ctx)
-	loads := j.cache.core.shared.loads
-	stop := context.AfterFunc(loads, func() { end(context.Cause(loads)) })
-	return ctx, func() {
-		stop()
-		end(nil)
-		cancel()
-	}
+	return load.Limited(j.ctx, j.cache.core.shared.loads, limit, ErrLoadTimeout)
 }
 
 // compete gets the value from whichever process loads it, which may be this one.
