@@ -40,7 +40,7 @@ func (c *Cache[V]) Set(ctx context.Context, key string, v V, opts ...Option) (er
 	}
 	return q.replaced(c.core.shared.put(q.ctx, server.Put{
 		Key: q.keys.Value, Lease: q.keys.Lease, Kind: entry.Value, Codec: e.codec, Compression: e.compression,
-		Payload: e.payload, Write: server.NewWrite(), Version: server.Any, TTL: q.set.lifetime(), Keep: q.set.cache.stale,
+		Payload: e.payload, Write: entry.NewID(), Version: server.Any, TTL: q.set.lifetime(), Keep: q.set.cache.stale,
 		Tags: tags,
 	}))
 }

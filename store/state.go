@@ -220,7 +220,7 @@ func (st *State[V]) write(c *call, v V, ttl time.Duration) (Version, error) {
 	defer cancel()
 	reply := st.core.server.Put(ctx, server.Put{
 		Key: c.redisKey, Kind: entry.State, Codec: e.codec, Compression: e.compression, Payload: e.payload,
-		Write: server.NewWrite(), Version: c.set.write.version, Fence: c.set.write.fence, TTL: ttl, Keep: fenceKept,
+		Write: entry.NewID(), Version: c.set.write.version, Fence: c.set.write.fence, TTL: ttl, Keep: fenceKept,
 	})
 	return st.outcome(c, reply)
 }
@@ -244,7 +244,7 @@ func (st *State[V]) Delete(ctx context.Context, key string, opts ...Option) (err
 	limited, cancel := c.limited()
 	defer cancel()
 	_, err = st.outcome(c, st.core.server.Delete(limited, server.Delete{
-		Key: c.redisKey, Codec: c.set.coder.codec.Letter(), Write: server.NewWrite(),
+		Key: c.redisKey, Codec: c.set.coder.codec.Letter(), Write: entry.NewID(),
 		Version: c.set.write.version, Fence: c.set.write.fence,
 		Remember: max(deleteKept, 2*c.set.store.stateTimeout), RememberFence: fenceKept,
 	}))
