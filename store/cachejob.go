@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/compozy/cache/internal/redisx"
 	"github.com/compozy/cache/store/internal/entry"
 	"github.com/compozy/cache/store/internal/lease"
 	"github.com/compozy/cache/store/internal/load"
@@ -324,7 +325,7 @@ func (j *job[V]) renew() load.Outcome[result[V]] {
 	case lease.Busy:
 		claim.Await(ctx, a, true) // so that this process does not ask again all the time
 	case lease.Refused:
-		_ = sleep(ctx, a.Left) // likewise
+		_ = redisx.Sleep(ctx, a.Left) // likewise
 	default:
 	}
 	return load.Outcome[result[V]]{}
