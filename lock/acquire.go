@@ -132,10 +132,10 @@ func (m *RedisLockManager) try(ctx context.Context, req request) (*RedisLock, er
 	if err := k.begin(ctx, "acquire", req.resource); err != nil {
 		return nil, err
 	}
-	defer k.calls.end()
+	defer k.calls.End()
 	inner, cancel := bounded(ctx, req.begin, k.timeouts.call(req.ttl))
 	defer cancel()
-	defer context.AfterFunc(k.calls.closing, cancel)()
+	defer context.AfterFunc(k.calls.Closing(), cancel)()
 	a := k.attempt(req, req.begin)
 	r := k.store.Acquire(inner, a.claim)
 	switch {
@@ -147,7 +147,7 @@ func (m *RedisLockManager) try(ctx context.Context, req request) (*RedisLock, er
 		return nil, &NotAcquiredError{Resource: req.resource, RetryAfter: r.Wait}
 	case ended(ctx):
 		return nil, contextError(ctx, "acquire", req.resource)
-	case k.calls.closed():
+	case k.calls.Closed():
 		return nil, ErrManagerClosed
 	default:
 		return nil, &RedisError{Op: "acquire", Resource: req.resource, Err: r.Err}

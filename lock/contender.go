@@ -153,7 +153,7 @@ func (c *contender) try(w *waiter) (pause time.Duration, again bool) {
 	// The call goes on for the other callers when this one's time is up.
 	ctx, cancel := bounded(context.WithoutCancel(w.ctx), a.sent, c.patience())
 	defer cancel()
-	defer context.AfterFunc(k.calls.closing, cancel)()
+	defer context.AfterFunc(k.calls.Closing(), cancel)()
 	defer context.AfterFunc(c.ctx, cancel)()
 	var r store.Reply
 	if err := redisx.Catch(func() error {
@@ -227,7 +227,7 @@ func (c *contender) panicked(w *waiter, err error) (pause time.Duration, again b
 // failed sees to a try that Redis failed.
 func (c *contender) failed(err error) (pause time.Duration, again bool) {
 	c.failures++
-	if c.ctx.Err() == nil && !c.keeper.calls.closed() && !c.answered {
+	if c.ctx.Err() == nil && !c.keeper.calls.Closed() && !c.answered {
 		c.fail(&RedisError{Op: "acquire", Resource: c.resource, Err: err})
 		return 0, false
 	}
@@ -277,7 +277,7 @@ func (c *contender) idle(pause time.Duration) bool {
 			return true
 		case <-c.ctx.Done():
 			return false
-		case <-c.keeper.calls.closing.Done():
+		case <-c.keeper.calls.Closing().Done():
 			return false
 		case h := <-c.hints:
 			if !h.Rechecked {

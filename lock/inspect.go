@@ -43,7 +43,7 @@ func (m *RedisLockManager) Inspect(ctx context.Context, resource string) (Info, 
 	if err := m.keeper.begin(ctx, "inspect", resource); err != nil {
 		return Info{}, err
 	}
-	defer m.keeper.calls.end()
+	defer m.keeper.calls.End()
 	inner, cancel := bounded(ctx, time.Now(), m.keeper.timeouts.release())
 	defer cancel()
 	s, err := m.keeper.store.Inspect(inner, store.NewKeys(m.keeper.prefix, resource))
@@ -82,10 +82,10 @@ func (m *RedisLockManager) HealthCheck(ctx context.Context) error {
 	if ctx == nil {
 		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
 	}
-	if !m.keeper.calls.begin() {
+	if !m.keeper.calls.Begin() {
 		return ErrManagerClosed
 	}
-	defer m.keeper.calls.end()
+	defer m.keeper.calls.End()
 	ctx, cancel := context.WithTimeout(redisx.Background(ctx), maxNodeTimeout) // Close waits for all that were asked
 	defer cancel()
 	if err := m.keeper.store.Ping(ctx); err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/compozy/cache/internal/tasks"
 	"github.com/compozy/cache/lock/internal/store"
 )
 
@@ -19,7 +20,7 @@ type means struct {
 	store    locks
 	metrics  *metrics
 	log      *zap.Logger
-	calls    *tasks // of users, and what follows from them
+	calls    *tasks.Tasks // of users, and what follows from them
 	timeouts timeouts
 }
 
@@ -38,7 +39,7 @@ type keeper struct {
 }
 
 func newKeeper(set settings, s locks) *keeper {
-	m := means{store: s, metrics: newMetrics(set.name), log: set.logger, calls: newTasks(), timeouts: set.timeouts}
+	m := means{store: s, metrics: newMetrics(set.name), log: set.logger, calls: tasks.New(), timeouts: set.timeouts}
 	return &keeper{
 		means: m, trace: newTracer(set.tracing), renewer: newRenewer(m), prefix: set.prefix, id: rand.Text()[:16],
 		nodes: len(set.nodes), held: make(map[*RedisLock]struct{}),
@@ -50,7 +51,7 @@ func (k *keeper) begin(ctx context.Context, op, resource string) error {
 	if ctx.Err() != nil {
 		return contextError(ctx, op, resource)
 	}
-	if !k.calls.begin() {
+	if !k.calls.Begin() {
 		return ErrManagerClosed
 	}
 	return nil
@@ -121,7 +122,7 @@ func (k *keeper) keep(a attempt) (*RedisLock, error) {
 func (k *keeper) add(l *RedisLock) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.calls.closed() {
+	if k.calls.Closed() {
 		return false
 	}
 	k.held[l] = struct{}{}

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/compozy/cache/internal/redisx"
+	"github.com/compozy/cache/internal/tasks"
 	"github.com/compozy/cache/lock/internal/quorum"
 	"github.com/compozy/cache/lock/internal/store"
 )
@@ -56,7 +57,7 @@ type core struct {
 	name       string
 	keeper     *keeper
 	queue      *queue
-	background *tasks // goroutines of the store
+	background *tasks.Tasks // goroutines of the store
 }
 
 // NewRedisLockManager makes a manager whose locks live on client, or on the nodes of [WithNodes]; client may be nil
@@ -69,8 +70,8 @@ func NewRedisLockManager(client redis.UniversalClient, opts ...Option) (*RedisLo
 	if err != nil {
 		return nil, err
 	}
-	c := &core{name: set.name, background: newTasks()}
-	c.keeper = newKeeper(set, newStore(set, c.background.spawn))
+	c := &core{name: set.name, background: tasks.New()}
+	c.keeper = newKeeper(set, newStore(set, c.background.Spawn))
 	c.queue = newQueue(c.keeper)
 	return &RedisLockManager{core: c, call: set.call}, nil
 }
@@ -128,15 +129,15 @@ func (m *RedisLockManager) Close(ctx context.Context) error {
 		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
 	}
 	var err error
-	if m.keeper.calls.close() {
+	if m.keeper.calls.Close() {
 		err = m.releaseAll(ctx)
-		m.keeper.calls.wait(ctx)
+		m.keeper.calls.Wait(ctx)
 		if left := m.keeper.store.Close(ctx); left != nil && err == nil {
 			err = fmt.Errorf("lock: close: %w: %w", ErrRedis, left)
 		}
-		m.background.close()
+		m.background.Close()
 	}
-	if !m.background.wait(ctx) {
+	if !m.background.Wait(ctx) {
 		return fmt.Errorf("lock: close: %w", ctx.Err())
 	}
 	return err

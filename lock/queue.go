@@ -47,11 +47,11 @@ func (q *queue) wait(ctx context.Context, r request) (*RedisLock, error) {
 	if err := k.begin(ctx, "acquire", r.resource); err != nil {
 		return nil, err
 	}
-	defer k.calls.end()
+	defer k.calls.End()
 	k.metrics.waiting.Add(1)
 	defer k.metrics.waiting.Add(-1)
 	q.listen.Do(func() {
-		k.calls.spawn(func() { k.store.Listen(k.calls.closing, q.inbox.channel, q.inbox) })
+		k.calls.Spawn(func() { k.store.Listen(k.calls.Closing(), q.inbox.channel, q.inbox) })
 	})
 	w := &waiter{request: r, ctx: ctx, turn: make(chan turn, 1)}
 	c := q.join(w)
@@ -62,7 +62,7 @@ func (q *queue) wait(ctx context.Context, r request) (*RedisLock, error) {
 		if c.leave(w) {
 			return nil, contextError(ctx, "acquire", r.resource)
 		}
-	case <-k.calls.closing.Done():
+	case <-k.calls.Closing().Done():
 		if c.leave(w) {
 			return nil, ErrManagerClosed
 		}
@@ -87,7 +87,7 @@ func (q *queue) join(w *waiter) *contender {
 	}
 	c := newContender(q.keeper, q.inbox, w)
 	q.resources[w.resource] = c
-	q.keeper.calls.spawn(func() {
+	q.keeper.calls.Spawn(func() {
 		defer q.forget(c)
 		c.run()
 	})

@@ -20,7 +20,7 @@ func (l *RedisLock) Release(ctx context.Context) error {
 		return err
 	}
 	k := l.keeper
-	defer k.calls.end()
+	defer k.calls.End()
 	begin := time.Now()
 	wasHeld, err := l.beginRelease(begin)
 	if err != nil {
@@ -55,7 +55,7 @@ func (l *RedisLock) begin(ctx context.Context, op string) error {
 		return ErrLockNotHeld
 	case ctx == nil:
 		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
-	case l.keeper.calls.begin():
+	case l.keeper.calls.Begin():
 		return nil
 	}
 	l.mu.Lock()
@@ -142,7 +142,7 @@ func (l *RedisLock) Refresh(ctx context.Context) error {
 	if err := l.begin(ctx, opRefresh); err != nil {
 		return err
 	}
-	defer l.keeper.calls.end()
+	defer l.keeper.calls.End()
 	err := l.refresh(ctx)
 	l.keeper.metrics.refreshes.Add(1)
 	if err != nil {

@@ -102,7 +102,7 @@ func minPause(ttl time.Duration) time.Duration { return min(ttl, store.FirstGran
 // enter gives a lock its place by what is planned. The caller holds mu.
 func (r *renewer) enter(l *RedisLock) {
 	switch {
-	case r.calls.closed():
+	case r.calls.Closed():
 		return
 	case l.plan.index >= 0:
 		heap.Fix(&r.heap, l.plan.index)
@@ -110,7 +110,7 @@ func (r *renewer) enter(l *RedisLock) {
 		heap.Push(&r.heap, l)
 	}
 	if !r.started {
-		r.started = r.calls.spawn(r.run)
+		r.started = r.calls.Spawn(r.run)
 		return
 	}
 	r.sleepUntil(l.plan.due())
@@ -146,7 +146,7 @@ func (r *renewer) run() {
 		select {
 		case <-timer.C:
 		case <-r.wake:
-		case <-r.calls.closing.Done():
+		case <-r.calls.Closing().Done():
 			return
 		}
 		renewals, mendings, pause := r.takeDue()
@@ -200,7 +200,7 @@ func (r *renewer) adjust(l *RedisLock) {
 func (r *renewer) late() time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.started || r.calls.closed() || r.sleeps.IsZero() {
+	if !r.started || r.calls.Closed() || r.sleeps.IsZero() {
 		return 0
 	}
 	return max(time.Since(r.sleeps)-aliveMargin, 0)

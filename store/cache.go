@@ -178,7 +178,7 @@ func (c *Cache[V]) begin(ctx context.Context, op, key string, where scope, opts 
 		return nil, err
 	}
 	q := &query[V]{cache: c, op: op, key: key, keys: c.names(key), set: set} // which calls the function of WithGroup
-	if !c.core.gate.enter() {
+	if !c.core.gate.Begin() {
 		return nil, ErrClosed
 	}
 	q.ctx, q.span = c.core.tracer.start(ctx, op, c.name)
@@ -187,7 +187,7 @@ func (c *Cache[V]) begin(ctx context.Context, op, key string, where scope, opts 
 
 // end counts how a call has ended that returns an item.
 func (q *query[V]) end(item Item[V], err error) {
-	q.cache.core.gate.leave()
+	q.cache.core.gate.End()
 	q.span.finish(string(q.cache.count(item, err)), err)
 }
 

@@ -22,7 +22,7 @@ func (c *Cache[V]) Clear(ctx context.Context) (err error) {
 		return err
 	}
 	q := &query[V]{cache: c, op: "clear"}
-	if !c.core.gate.enter() {
+	if !c.core.gate.Begin() {
 		return ErrClosed
 	}
 	q.ctx, q.span = c.core.tracer.start(ctx, q.op, c.name)

@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/compozy/cache/internal/redisx"
 	"github.com/compozy/cache/store/internal/entry"
 	"github.com/compozy/cache/store/internal/lease"
 	"github.com/compozy/cache/store/internal/load"
@@ -83,15 +84,7 @@ func protect[V any](jobs []*job[V], f func()) {
 
 // limited returns a context that ends with WithHardTimeout, or when the Store is closed.
 func (j *job[V]) limited(limit time.Duration) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithTimeoutCause(j.ctx, limit, ErrLoadTimeout)
-	ctx, end := context.WithCancelCause(ctx)
-	loads := j.cache.core.shared.loads
-	stop := context.AfterFunc(loads, func() { end(context.Cause(loads)) })
-	return ctx, func() {
-		stop()
-		end(nil)
-		cancel()
-	}
+	return load.Limited(j.ctx, j.cache.core.shared.loads, limit, ErrLoadTimeout)
 }
 
 // compete gets the value from whichever process loads it, which may be this one.
@@ -214,7 +207,7 @@ func (j *job[V]) untagged(err error) load.Outcome[result[V]] {
 func execute[V, R any](q *query[V], loader func(context.Context) (R, error)) (R, error) {
 	s := q.cache.core.shared
 	began := time.Now()
-	r, err := load.Run(q.ctx, s.loads, q.set.cache.hard, q.cache.core.gate.spawn, loader)
+	r, err := load.Run(q.ctx, s.loads, q.set.cache.hard, q.cache.core.gate.Go, loader)
 	q.cache.counts.seconds.Observe(time.Since(began).Seconds())
 	q.cache.core.metrics.cache.loads.WithLabelValues(q.cache.name, outcomeOfLoad(err)).Inc()
 	return r, err
@@ -321,7 +314,7 @@ func (j *job[V]) stored(p plan[V], r lease.Result, asked time.Time) load.Outcome
 func (j *job[V]) renew() load.Outcome[result[V]] {
 	ctx, cancel := j.limited(j.set.cache.hard)
 	defer cancel()
-	defer context.AfterFunc(j.cache.core.gate.closing, cancel)() // nobody waits for it
+	defer context.AfterFunc(j.cache.core.gate.Closing(), cancel)() // nobody waits for it
 	claim := j.cache.core.shared.leases.Claim(j.keys, j.known)
 	defer claim.Close()
 	a := claim.Ask(ctx)
@@ -332,7 +325,7 @@ func (j *job[V]) renew() load.Outcome[result[V]] {
 	case lease.Busy:
 		claim.Await(ctx, a, true) // so that this process does not ask again all the time
 	case lease.Refused:
-		_ = sleep(ctx, a.Left) // likewise
+		_ = redisx.Sleep(ctx, a.Left) // likewise
 	default:
 	}
 	return load.Outcome[result[V]]{}

@@ -93,7 +93,7 @@ func (q *query[V]) lead(call *load.Call[result[V]], loader func(context.Context)
 	}
 	j := q.job(call, f, loader)
 	handed = true
-	q.cache.core.gate.spawn(j.run)
+	q.cache.core.gate.Go(j.run)
 }
 
 // conclude ends the call if nothing is to be loaded.
@@ -178,5 +178,5 @@ func (q *query[V]) refresh(r result[V], loader func(context.Context) (V, error))
 	}
 	j := q.job(call, finding[V]{}, loader)
 	j.known, j.early = r.entry.Version, true
-	q.cache.core.gate.spawn(j.run)
+	q.cache.core.gate.Go(j.run)
 }

@@ -30,7 +30,7 @@ func (c *Cache[V]) LoadMany(
 	if err != nil {
 		return nil, err
 	}
-	defer c.core.gate.leave()
+	defer c.core.gate.End()
 	loader = c.guardedMany(loader)
 	rest := m.fromNear()
 	members := make([]load.Member[result[V]], len(rest))
@@ -99,7 +99,7 @@ func (m *many[V]) lead(
 	}
 	handed = true
 	if len(b.jobs) > 0 {
-		m.cache.core.gate.spawn(b.run)
+		m.cache.core.gate.Go(b.run)
 	}
 }
 
@@ -132,7 +132,7 @@ func (b *batchJob[V]) run() {
 			without()
 			return
 		}
-		b.cache.core.gate.spawn(without) // some masters of a Cluster answer
+		b.cache.core.gate.Go(without) // some masters of a Cluster answer
 	}
 	if len(granted) > 0 {
 		protect(granted, func() { b.load(granted) })
@@ -174,7 +174,7 @@ func (b *batchJob[V]) ask(jobs []*job[V]) (granted, unanswered []*job[V]) {
 		}
 	}
 	for _, other := range others {
-		b.cache.core.gate.spawn(other)
+		b.cache.core.gate.Go(other)
 	}
 	return granted, unanswered
 }

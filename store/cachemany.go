@@ -87,7 +87,7 @@ func (c *Cache[V]) beginMany(ctx context.Context, op string, keys []string, wher
 	for _, key := range keys {
 		names[key] = c.names(key) // which calls the function of WithGroup
 	}
-	if !c.core.gate.enter() {
+	if !c.core.gate.Begin() {
 		return nil, ErrClosed
 	}
 	m.ctx, m.span = c.core.tracer.start(ctx, op, c.name)
@@ -128,7 +128,7 @@ func (c *Cache[V]) GetMany(ctx context.Context, keys []string) (map[string]V, er
 	if err != nil {
 		return nil, err
 	}
-	defer c.core.gate.leave()
+	defer c.core.gate.End()
 	for q, f := range m.look(m.fromNear()) {
 		switch f.state {
 		case found:

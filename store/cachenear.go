@@ -52,7 +52,7 @@ func (c *core) newNear(name string, keys keyspace, set nearSettings) (*near.Cach
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.gate.closed() {
+	if c.gate.Closed() {
 		return nil, ErrClosed
 	}
 	if c.tracker == nil {
@@ -103,7 +103,7 @@ func (q *query[V]) nearKey() string {
 // take the longer way. loads says that the value may have to be loaded again early.
 func (c *Cache[V]) nearHit(ctx context.Context, key string, loads bool) (item Item[V], ok bool) {
 	if c == nil || c.near == nil || !c.shares || c.keys.group != nil || c.core.tracer.Tracer != nil ||
-		ctx == nil || c.core.gate.closed() {
+		ctx == nil || c.core.gate.Closed() {
 		return item, false
 	}
 	hit, ok := c.near.Get(key)

@@ -89,7 +89,7 @@ func each(names []string, f func(name string) error) error {
 // invalidate makes all values with a tag invalid.
 func (c *Cache[V]) invalidate(ctx context.Context, tag string) (err error) {
 	q := &query[V]{cache: c, op: "invalidate_tag", key: tag}
-	if !c.core.gate.enter() {
+	if !c.core.gate.Begin() {
 		return ErrClosed
 	}
 	q.ctx, q.span = c.core.tracer.start(ctx, q.op, c.name)

@@ -40,7 +40,7 @@ func (c *Cache[V]) Set(ctx context.Context, key string, v V, opts ...Option) (er
 	}
 	return q.replaced(c.core.shared.put(q.ctx, server.Put{
 		Key: q.keys.Value, Lease: q.keys.Lease, Kind: entry.Value, Codec: e.codec, Compression: e.compression,
-		Payload: e.payload, Write: server.NewWrite(), Version: server.Any, TTL: q.set.lifetime(), Keep: q.set.cache.stale,
+		Payload: e.payload, Write: entry.NewID(), Version: server.Any, TTL: q.set.lifetime(), Keep: q.set.cache.stale,
 		Tags: tags,
 	}))
 }
@@ -111,7 +111,7 @@ func (q *query[V]) written(r server.Reply, name string, deletes func(ctx context
 
 // wrote counts a write.
 func (q *query[V]) wrote(err error) {
-	q.cache.core.gate.leave()
+	q.cache.core.gate.End()
 	outcome := outcomeOf(err)
 	q.cache.core.metrics.cache.writes.WithLabelValues(q.cache.name, q.op, outcome).Inc()
 	q.span.finish(outcome, err)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -69,6 +70,15 @@ func TestValuesThatCannotBeEncoded(t *testing.T) {
 	assert.Equal(t, "a", get(t, st, "k").Value)
 }
 
+func TestValueThatCannotBeEncoded(t *testing.T) {
+	t.Parallel()
+	_, c := setupCache[any](t)
+	loader, _ := loads[any](make(chan int))
+	_, err := c.GetOrLoad(t.Context(), "k", loader)
+	require.ErrorIs(t, err, store.ErrCodec)
+	require.ErrorIs(t, c.Set(t.Context(), "k", make(chan int)), store.ErrCodec)
+}
+
 func TestCompression(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -113,6 +123,33 @@ func TestMaxSize(t *testing.T) {
 	_, err := st.Put(t.Context(), "large", strings.Repeat("x", 1<<20-1))
 	require.ErrorIs(t, err, store.ErrTooLarge)
 	assert.Len(t, get(t, st, "large").Value, 1<<20-2)
+}
+
+func TestTooLargeIsReturnedAndNotStored(t *testing.T) {
+	t.Parallel()
+	server, a, b := two[string](t, store.WithMaxSize(10), store.WithFailurePause(time.Minute))
+	loader, count := loads("much too large")
+	for _, c := range []*store.Cache[string]{a, b, a} {
+		item, err := c.GetOrLoadItem(t.Context(), "k", loader)
+		require.NoError(t, err)
+		assert.Equal(t, "much too large", item.Value)
+		assert.Zero(t, item.Version)
+	}
+	assert.EqualValues(t, 3, count.Load())
+	assert.Zero(t, server.Client(t).Exists(t.Context(), redisKey("k")).Val())
+	require.ErrorIs(t, a.Set(t.Context(), "k", "much too large"), store.ErrTooLarge)
+
+	held := newGated[string]()
+	first := async(t.Context(), a, "many", held.load)
+	receive(t, held.began, "the load")
+	second := async(t.Context(), a, "many", held.load)
+	requireCallers(t, a, "many", 2)
+	held.give("also too large", nil)
+	for _, ch := range []<-chan outcome[string]{first, second} {
+		out := receive(t, ch, "a caller")
+		require.NoError(t, out.err)
+		assert.Equal(t, "also too large", out.item.Value)
+	}
 }
 
 // misleading is a value whose decoding fails with an error that looks like one of the store or of a context.

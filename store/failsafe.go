@@ -8,7 +8,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/compozy/cache/internal/redisx"
 	"github.com/compozy/cache/store/internal/entry"
 	"github.com/compozy/cache/store/internal/lease"
 	"github.com/compozy/cache/store/internal/load"
@@ -149,6 +148,3 @@ func outcomeOfLoad(err error) string {
 		return "error"
 	}
 }
-
-// sleep waits for d, or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) error { return redisx.Sleep(ctx, d) }

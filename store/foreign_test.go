@@ -92,6 +92,45 @@ func TestForeign(t *testing.T) {
 	}
 }
 
+func TestForeignValuesStayAsTheyAre(t *testing.T) {
+	t.Parallel()
+	server, c := setupCache[string](t)
+	client := server.Client(t)
+	for what, set := range map[string]func(key string){
+		"text":        func(key string) { client.Set(t.Context(), key, "hello", 0) },
+		"list":        func(key string) { client.RPush(t.Context(), key, "hello") },
+		"codec":       func(key string) { client.Set(t.Context(), key, "cs1 vx- 1 0 0 ab -\n\"x\"", 0) },
+		"compression": func(key string) { client.Set(t.Context(), key, "cs1 vjz 1 0 0 ab -\n\"x\"", 0) },
+		"state":       func(key string) { client.Set(t.Context(), key, "cs1 sj- 1 0 0 ab -\n\"x\"", 0) },
+	} {
+		set(redisKey(what))
+		before := client.Dump(t.Context(), redisKey(what)).Val()
+		_, err := c.Get(t.Context(), what)
+		require.ErrorIs(t, err, store.ErrCodec, what)
+		_, err = c.GetOrLoad(t.Context(), what, never)
+		require.ErrorIs(t, err, store.ErrCodec, what)
+		require.ErrorIs(t, c.Set(t.Context(), what, "v"), store.ErrCodec, what)
+		require.ErrorIs(t, c.Delete(t.Context(), what), store.ErrCodec, what)
+		assert.Equal(t, before, client.Dump(t.Context(), redisKey(what)).Val(), what)
+
+		late := what + " while it is loaded"
+		loader := newGated[string]()
+		one := async(t.Context(), c, late, loader.load)
+		receive(t, loader.began, "the load")
+		set(redisKey(late))
+		loader.give("v", nil)
+		require.ErrorIs(t, receive(t, one, "a caller").err, store.ErrCodec, what)
+		assert.Equal(t, before, client.Dump(t.Context(), redisKey(late)).Val(), what)
+	}
+	type other struct{ N int }
+	require.NoError(t, c.Set(t.Context(), "type", "a string"))
+	numbers, err := store.NewCache[other](newCacheStore(t, newClient(t, server.Addr())), name)
+	require.NoError(t, err)
+	_, err = numbers.Get(t.Context(), "type")
+	require.ErrorIs(t, err, store.ErrCodec)
+	assert.NotContains(t, err.Error(), "a string")
+}
+
 // TestPayloads: what cannot be decoded is an error that shows nothing of it, and can be replaced.
 func TestPayloads(t *testing.T) {
 	t.Parallel()

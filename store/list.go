@@ -28,7 +28,7 @@ func (st *State[V]) List(ctx context.Context, prefix string) iter.Seq2[Item[V], 
 			return
 		}
 		l := &listing[V]{state: st, ctx: ctx, yield: yield, prefix: prefix}
-		if !st.core.gate.enter() {
+		if !st.core.gate.Begin() {
 			yield(Item[V]{}, ErrClosed)
 			return
 		}
@@ -37,7 +37,7 @@ func (st *State[V]) List(ctx context.Context, prefix string) iter.Seq2[Item[V], 
 		l.ctx, end = st.core.tracer.start(ctx, "list", st.name)
 		defer func() {
 			if l.entered {
-				st.core.gate.leave()
+				st.core.gate.End()
 			}
 			outcome := outcomeOf(l.failed)
 			st.core.metrics.stateCalls.WithLabelValues(st.name, "list", outcome).Inc()
@@ -46,7 +46,7 @@ func (st *State[V]) List(ctx context.Context, prefix string) iter.Seq2[Item[V], 
 		l.failed = errPanicked
 		if l.failed = l.run(); l.failed != nil {
 			l.entered = false
-			st.core.gate.leave()
+			st.core.gate.End()
 			yield(Item[V]{}, l.failed)
 		}
 	}
@@ -121,11 +121,11 @@ func (l *listing[V]) value(key string, content server.Content) error {
 // emit yields an item. Meanwhile the gate does not count the listing, as the caller may take its time, or close the Store.
 func (l *listing[V]) emit(item Item[V], err error) bool {
 	l.entered = false
-	l.state.core.gate.leave()
+	l.state.core.gate.End()
 	if !l.yield(item, err) {
 		return false
 	}
-	if l.entered = l.state.core.gate.enter(); !l.entered {
+	if l.entered = l.state.core.gate.Begin(); !l.entered {
 		l.yield(Item[V]{}, ErrClosed)
 	}
 	return l.entered

@@ -73,6 +73,75 @@ cache_store_state_calls_total{cache="main",name="things",op="update",outcome="ok
 `), "cache_store_conflicts_total", "cache_store_oversize_total", "cache_store_state_calls_total"))
 }
 
+func TestMetricsOfACache(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s := newStore(t, newClient(t, server.Addr()), store.WithName("main"), store.WithTimeout(patience))
+	registry := prometheus.NewPedanticRegistry()
+	require.NoError(t, registry.Register(s.Collector()))
+	c := newCache[string](t, s, store.WithStale(time.Hour), store.WithMaxSize(10), store.WithFailurePause(0))
+	ctx := t.Context()
+	loader, _ := loads("v")
+	for range 2 {
+		_, _ = c.GetOrLoad(ctx, "k", loader)
+	}
+	expire(t, server, "k")
+	_, _ = c.GetOrLoad(ctx, "k", func(context.Context) (string, error) { return "", errDatabase })
+	_, _ = c.Get(ctx, "none")
+	_, _ = c.GetOrLoad(ctx, "none", func(context.Context) (string, error) { panic("oops") })
+	_, _ = c.GetOrLoad(ctx, "large", func(context.Context) (string, error) { return "much too large", nil })
+	_, _ = c.GetOrLoad(ctx, "refused", func(context.Context) (string, error) {
+		return "v", c.Delete(ctx, "refused")
+	})
+	require.Error(t, c.Set(ctx, "k", "much too large"))
+	assert.NoError(t, testutil.GatherAndCompare(registry, strings.NewReader(`
+# HELP cache_store_breakers_open Redis servers that Caches do without just now.
+# TYPE cache_store_breakers_open gauge
+cache_store_breakers_open{cache="main"} 0
+# HELP cache_store_cache_writes_total Keys, tags and whole Caches that writes were about, by outcome.
+# TYPE cache_store_cache_writes_total counter
+cache_store_cache_writes_total{cache="main",name="things",op="delete",outcome="ok"} 1
+cache_store_cache_writes_total{cache="main",name="things",op="set",outcome="too_large"} 1
+# HELP cache_store_deletes_pending Keys whose delete failed and is to be repeated.
+# TYPE cache_store_deletes_pending gauge
+cache_store_deletes_pending{cache="main"} 0
+# HELP cache_store_fills_refused_total Loaded values that were not stored, as somebody else had written or deleted.
+# TYPE cache_store_fills_refused_total counter
+cache_store_fills_refused_total{cache="main",name="things"} 1
+# HELP cache_store_lease_waits_total Keys for whose load in another process this one has waited.
+# TYPE cache_store_lease_waits_total counter
+cache_store_lease_waits_total{cache="main",name="things"} 0
+# HELP cache_store_loads_total Loads, by outcome.
+# TYPE cache_store_loads_total counter
+cache_store_loads_total{cache="main",name="things",outcome="error"} 1
+cache_store_loads_total{cache="main",name="things",outcome="ok"} 3
+cache_store_loads_total{cache="main",name="things",outcome="panic"} 1
+# HELP cache_store_loads_without_redis Loaders that run without Redis just now.
+# TYPE cache_store_loads_without_redis gauge
+cache_store_loads_without_redis{cache="main"} 0
+# HELP cache_store_oversize_total Values that were too large to be stored or read.
+# TYPE cache_store_oversize_total counter
+cache_store_oversize_total{cache="main",name="things"} 2
+# HELP cache_store_requests_total Keys that were asked for, by where their values came from.
+# TYPE cache_store_requests_total counter
+cache_store_requests_total{cache="main",name="things",source="error"} 1
+cache_store_requests_total{cache="main",name="things",source="loaded"} 3
+cache_store_requests_total{cache="main",name="things",source="near"} 0
+cache_store_requests_total{cache="main",name="things",source="none"} 1
+cache_store_requests_total{cache="main",name="things",source="redis"} 1
+cache_store_requests_total{cache="main",name="things",source="stale"} 1
+# HELP cache_store_stale_served_total Stale values that were returned, by cause.
+# TYPE cache_store_stale_served_total counter
+cache_store_stale_served_total{cache="main",cause="load",name="things"} 1
+`), "cache_store_breakers_open", "cache_store_cache_writes_total", "cache_store_deletes_pending",
+		"cache_store_fills_refused_total", "cache_store_lease_waits_total", "cache_store_loads_total",
+		"cache_store_loads_without_redis", "cache_store_oversize_total", "cache_store_requests_total",
+		"cache_store_stale_served_total"))
+	count, err := testutil.GatherAndCount(registry, "cache_store_load_seconds")
+	require.NoError(t, err)
+	assert.Equal(t, 1, count)
+}
+
 // TestCallsThatPanic are not counted as ok.
 func TestCallsThatPanic(t *testing.T) {
 	t.Parallel()

@@ -51,7 +51,7 @@ func (r *repeats) add(key string, deletes func(ctx context.Context) server.Reply
 	r.keys[key] = deletes
 	if !r.running {
 		r.running = true
-		r.shared.helpers.spawn(r.run)
+		r.shared.helpers.Go(r.run)
 	}
 }
 
@@ -71,7 +71,7 @@ func (r *repeats) count() int {
 
 // run deletes keys until there are none.
 func (r *repeats) run() {
-	ctx := redisx.Background(r.shared.helpers.closing)
+	ctx := redisx.Background(r.shared.helpers.Closing())
 	for failures := 1; ; failures++ {
 		if redisx.Sleep(ctx, redisx.Backoff(failures, minRepeatDelay, maxRepeatDelay)) != nil {
 			return // the store is closed

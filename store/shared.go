@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/compozy/cache/internal/redisx"
+	"github.com/compozy/cache/internal/tasks"
 	"github.com/compozy/cache/store/internal/breaker"
 	"github.com/compozy/cache/store/internal/lease"
 	"github.com/compozy/cache/store/internal/load"
@@ -30,7 +31,7 @@ type shared struct {
 	limit    *load.Limit
 	repeats  *repeats
 	// helpers are goroutines that serve calls: they go on until no call is under way.
-	helpers *gate
+	helpers *tasks.Tasks
 	// loads ends when loaders have to.
 	loads     context.Context //nolint:containedctx // nobody's call
 	stopLoads context.CancelCauseFunc
@@ -39,12 +40,12 @@ type shared struct {
 func newShared(c *core) *shared {
 	s := &shared{
 		server: c.server, timeout: c.set.timeout, breakers: breaker.New(c.client, c.set.logger),
-		limit: load.NewLimit(maxAlone), helpers: newGate(),
+		limit: load.NewLimit(maxAlone), helpers: tasks.New(),
 	}
 	s.loads, s.stopLoads = context.WithCancelCause(context.Background())
 	s.leases = lease.New(lease.Settings{
 		Client: c.client, Runner: s, Timeout: s.timeout, Prefix: c.set.prefix, Channel: near.Channel(c.set.prefix),
-		Closing: s.helpers.closing, Go: s.helpers.spawn, Log: c.set.logger,
+		Closing: s.helpers.Closing(), Go: s.helpers.Go, Log: c.set.logger,
 	})
 	s.repeats = newRepeats(s, c.set.logger)
 	c.metrics.cache.state.shared = s
@@ -54,8 +55,8 @@ func newShared(c *core) *shared {
 // close ends what serves calls, and loaders that still run. It reports false if ctx ends before that has ended.
 func (s *shared) close(ctx context.Context) bool {
 	s.stopLoads(ErrClosed)
-	s.helpers.close()
-	return s.helpers.wait(ctx)
+	s.helpers.Close()
+	return s.helpers.Wait(ctx)
 }
 
 // ask calls f, which asks Redis for a key.

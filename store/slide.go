@@ -22,9 +22,9 @@ func (c *core) slide(key string, touch func(ctx context.Context)) {
 	if !c.slides.add(key) {
 		return
 	}
-	c.gate.spawn(func() {
+	c.gate.Go(func() {
 		defer c.slides.remove(key)
-		ctx, cancel := context.WithTimeout(redisx.Background(c.gate.closing), c.set.stateTimeout)
+		ctx, cancel := context.WithTimeout(redisx.Background(c.gate.Closing()), c.set.stateTimeout)
 		defer cancel()
 		_ = redisx.Catch(func() error { // of a hook of the client, which has no caller here who could recover
 			touch(ctx)

@@ -75,7 +75,7 @@ func (st *State[V]) begin(ctx context.Context, op, key string, where scope, opts
 		return nil, err
 	}
 	c.redisKey = st.keys.value(key) // which calls the function of WithGroup
-	if !st.core.gate.enter() {
+	if !st.core.gate.Begin() {
 		return nil, ErrClosed
 	}
 	c.ctx, c.span = st.core.tracer.start(ctx, op, st.name)
@@ -99,7 +99,7 @@ var errPanicked = errors.New("panicked")
 
 // end counts how the call has ended.
 func (c *call) end(err error) {
-	c.core.gate.leave()
+	c.core.gate.End()
 	outcome := outcomeOf(err)
 	c.core.metrics.stateCalls.WithLabelValues(c.name, c.op, outcome).Inc()
 	if outcome == "too_large" {
@@ -220,7 +220,7 @@ func (st *State[V]) write(c *call, v V, ttl time.Duration) (Version, error) {
 	defer cancel()
 	reply := st.core.server.Put(ctx, server.Put{
 		Key: c.redisKey, Kind: entry.State, Codec: e.codec, Compression: e.compression, Payload: e.payload,
-		Write: server.NewWrite(), Version: c.set.write.version, Fence: c.set.write.fence, TTL: ttl, Keep: fenceKept,
+		Write: entry.NewID(), Version: c.set.write.version, Fence: c.set.write.fence, TTL: ttl, Keep: fenceKept,
 	})
 	return st.outcome(c, reply)
 }
@@ -244,7 +244,7 @@ func (st *State[V]) Delete(ctx context.Context, key string, opts ...Option) (err
 	limited, cancel := c.limited()
 	defer cancel()
 	_, err = st.outcome(c, st.core.server.Delete(limited, server.Delete{
-		Key: c.redisKey, Codec: c.set.coder.codec.Letter(), Write: server.NewWrite(),
+		Key: c.redisKey, Codec: c.set.coder.codec.Letter(), Write: entry.NewID(),
 		Version: c.set.write.version, Fence: c.set.write.fence,
 		Remember: max(deleteKept, 2*c.set.store.stateTimeout), RememberFence: fenceKept,
 	}))

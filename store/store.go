@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/compozy/cache/internal/redisx"
+	"github.com/compozy/cache/internal/tasks"
 	"github.com/compozy/cache/store/internal/near"
 	"github.com/compozy/cache/store/internal/server"
 )
@@ -21,7 +22,7 @@ type core struct {
 	set     storeSettings
 	client  redis.UniversalClient
 	server  *server.Redis
-	gate    *gate
+	gate    *tasks.Tasks
 	metrics *metrics
 	tracer  tracer
 	shared  *shared // by Caches
@@ -49,11 +50,11 @@ func New(client redis.UniversalClient, opts ...Option) (*Store, error) {
 			"when one seems down: versions and fences would be lost"}
 	}
 	c := &core{
-		set: set.store, client: client, gate: newGate(), metrics: newMetrics(set.store.name),
+		set: set.store, client: client, gate: tasks.New(), metrics: newMetrics(set.store.name),
 		tracer: newTracer(set.store.tracing), names: make(map[string]string),
 	}
 	c.server = server.New(client, server.Settings{
-		Timeout: max(set.store.timeout, set.store.stateTimeout), Go: c.gate.spawn,
+		Timeout: max(set.store.timeout, set.store.stateTimeout), Go: c.gate.Go,
 		Channel: near.Channel(set.store.prefix),
 	})
 	c.shared = newShared(c)
@@ -77,7 +78,7 @@ func (s *Store) register(name, kind string) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
-	if s.gate.closed() {
+	if s.gate.Closed() {
 		return ErrClosed
 	}
 	s.mu.Lock()
@@ -98,10 +99,10 @@ func (s *Store) HealthCheck(ctx context.Context) error {
 	if ctx == nil {
 		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
 	}
-	if !s.gate.enter() {
+	if !s.gate.Begin() {
 		return ErrClosed
 	}
-	defer s.gate.leave()
+	defer s.gate.End()
 	limited, cancel := context.WithTimeout(redisx.Background(ctx), s.set.stateTimeout)
 	defer cancel()
 	if err := s.server.Ping(limited); err != nil {
@@ -123,8 +124,8 @@ func (s *Store) Close(ctx context.Context) error {
 	if ctx == nil {
 		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
 	}
-	s.gate.close()
-	calls, helpers, tracker := s.gate.wait(ctx), s.shared.close(ctx), s.closeTracker(ctx)
+	s.gate.Close()
+	calls, helpers, tracker := s.gate.Wait(ctx), s.shared.close(ctx), s.closeTracker(ctx)
 	if !calls || !helpers || tracker != nil {
 		return fmt.Errorf("store: close: %w", ctx.Err())
 	}

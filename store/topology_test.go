@@ -180,6 +180,38 @@ func TestFailover(t *testing.T) {
 	require.ErrorIs(t, err, store.ErrFenced, "the replica had it long ago")
 }
 
+func TestFailoverThatLosesALease(t *testing.T) {
+	t.Parallel()
+	sentinel := redistest.StartSentinel(t)
+	newSentinelCache := func() *store.Cache[string] {
+		client := redis.NewFailoverClient(&redis.FailoverOptions{
+			MasterName: sentinel.MasterName(), SentinelAddrs: sentinel.Addrs(), ContextTimeoutEnabled: true,
+		})
+		t.Cleanup(func() { _ = client.Close() })
+		return newCache[string](t, newStore(t, client))
+	}
+	a, b := newSentinelCache(), newSentinelCache()
+	loader := newGated[string]()
+	one := async(t.Context(), a, "k", loader.load)
+	receive(t, loader.began, "the load")
+	sentinel.Failover(t)
+	other, _ := loads("new")
+	require.Eventually(t, func() bool { // until clients have found the master
+		return b.Delete(t.Context(), "k") == nil // so that nothing of before is stored
+	}, patience, tick)
+	v, err := b.GetOrLoad(t.Context(), "k", other)
+	require.NoError(t, err)
+	assert.Equal(t, "new", v)
+	loader.give("old", nil)
+	require.NoError(t, receive(t, one, "one").err)
+	require.Eventually(t, func() bool {
+		item, err := a.GetOrLoadItem(t.Context(), "k", other)
+		require.NoError(t, err)
+		assert.Equal(t, "new", item.Value)
+		return item.Source == store.SourceRedis
+	}, patience, tick)
+}
+
 // TestClientsThatIgnoreContexts: callers follow theirs all the same.
 func TestClientsThatIgnoreContexts(t *testing.T) {
 	t.Parallel()

@@ -104,32 +104,11 @@ func send(ctx context.Context, client redis.UniversalClient, cmds []redis.Cmder)
 //
 // key is the command's first key, by which a Cluster is asked for its master.
 func (c *Commands) Process(ctx context.Context, key string, cmd redis.Cmder, late func()) error {
-	sent, err := c.queue(c.server(key)).Do(ctx, command{cmd, late})
+	sent, err := c.queue(redisx.Master(c.cluster, key)).Do(ctx, command{cmd, late})
 	if err != nil {
 		return &AbandonedError{Sent: sent, Err: err}
 	}
 	return cmd.Err()
-}
-
-// server names the server that has a key: its address in a Cluster, "" if that is not known
-// just now, and otherwise "".
-func (c *Commands) server(key string) string {
-	if c.cluster == nil {
-		return ""
-	}
-	return master(c.cluster, key)
-}
-
-// master returns the address of the master that has a key, or "" if that is not known just
-// now. It asks nobody: the caller would have to wait for that, and sending the command does.
-func master(cluster *redis.ClusterClient, key string) string {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	node, err := cluster.MasterForKey(ctx, key)
-	if err != nil {
-		return ""
-	}
-	return node.Options().Addr
 }
 
 // queue returns the queue of a server.

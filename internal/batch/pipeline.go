@@ -42,7 +42,8 @@ func Pipeline(
 	if spawn == nil {
 		spawn = func(f func()) { go f() }
 	}
-	groups := byMaster(client, list)
+	cluster, _ := redisx.Unwrap[*redis.ClusterClient](client)
+	groups := redisx.ByMaster(cluster, len(list), func(i int) string { return list[i].Key })
 	panics := make(chan error, len(groups))
 	var all sync.WaitGroup
 	for _, indexes := range groups {
@@ -65,20 +66,6 @@ func Pipeline(
 	all.Wait()
 	close(panics)
 	redisx.Raise(<-panics)
-}
-
-// byMaster returns the indexes of a list, divided by master in a Cluster.
-func byMaster(client redis.UniversalClient, list []Keyed) map[string][]int {
-	cluster, _ := redisx.Unwrap[*redis.ClusterClient](client)
-	groups := make(map[string][]int)
-	for i, c := range list {
-		addr := ""
-		if cluster != nil {
-			addr = master(cluster, c.Key)
-		}
-		groups[addr] = append(groups[addr], i)
-	}
-	return groups
 }
 
 // sendPart sends some commands of a list, and reports false if ctx ended first. Its

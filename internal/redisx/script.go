@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/sha1" //nolint:gosec // Redis names scripts by their SHA-1; nothing secret depends on it
 	"encoding/hex"
+	"io/fs"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -19,6 +21,20 @@ type Script struct {
 func NewScript(source string) *Script {
 	sum := sha1.Sum([]byte(source)) //nolint:gosec // see the import
 	return &Script{source: source, hash: hex.EncodeToString(sum[:])}
+}
+
+// Source returns the text of Lua files, one after the other, which are called names without their ".lua" and are part of the
+// program: it panics if one is missing.
+func Source(files fs.ReadFileFS, names ...string) string {
+	var source strings.Builder
+	for _, name := range names {
+		text, err := files.ReadFile(name + ".lua")
+		if err != nil {
+			panic(err)
+		}
+		source.Write(text)
+	}
+	return source.String()
 }
 
 // beforeKeys is how many arguments EVALSHA has before the keys.

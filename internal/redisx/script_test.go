@@ -3,6 +3,7 @@ package redisx_test
 import (
 	"fmt"
 	"testing"
+	"testing/fstest"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
@@ -48,4 +49,11 @@ func TestScriptGoesToTheNodeOfItsKey(t *testing.T) {
 		require.NoError(t, err)
 		require.EqualValues(t, 1, reply)
 	}
+}
+
+func TestSource(t *testing.T) {
+	t.Parallel()
+	files := fstest.MapFS{"a.lua": {Data: []byte("first\n")}, "b.lua": {Data: []byte("second\n")}}
+	assert.Equal(t, "second\nfirst\n", redisx.Source(files, "b", "a"))
+	assert.Panics(t, func() { redisx.Source(files, "a", "missing") })
 }

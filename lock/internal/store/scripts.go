@@ -79,13 +79,5 @@ func (s scripts) extending(c Claim, number int) call {
 
 // script makes one of the files that it consists of.
 func script(names ...string) *redisx.Script {
-	var source []byte
-	for _, name := range names {
-		part, err := sources.ReadFile(name + ".lua")
-		if err != nil {
-			panic(err) // impossible: the files are part of the program
-		}
-		source = append(source, part...)
-	}
-	return redisx.NewScript(string(source))
+	return redisx.NewScript(redisx.Source(sources, names...))
 }

@@ -53,7 +53,7 @@ func New(client redis.UniversalClient, log *zap.Logger) *Breakers {
 // Do calls f, which asks the server that has a key, and returns its error; or ErrOpen if that server does not answer. A
 // failure is an error that is no reply of the server, unless the caller's context, ctx, has ended.
 func (b *Breakers) Do(ctx context.Context, key string, f func() error) (err error) {
-	done, refused := b.node(b.address(key)).Allow()
+	done, refused := b.node(redisx.Master(b.cluster, key)).Allow()
 	if refused != nil {
 		return ErrOpen
 	}
@@ -73,11 +73,7 @@ func (b *Breakers) Do(ctx context.Context, key string, f func() error) (err erro
 
 // Group divides keys by server, and returns the indexes of those that each has.
 func (b *Breakers) Group(keys []string) [][]int {
-	groups := make(map[string][]int)
-	for i, key := range keys {
-		address := b.address(key)
-		groups[address] = append(groups[address], i)
-	}
+	groups := redisx.ByMaster(b.cluster, len(keys), func(i int) string { return keys[i] })
 	return slices.Collect(maps.Values(groups))
 }
 
@@ -92,20 +88,6 @@ func (b *Breakers) Open() int {
 		}
 	}
 	return open
-}
-
-// address names the server that has a key: its address in a Cluster, if that is known, and otherwise "". It asks no server.
-func (b *Breakers) address(key string) string {
-	if b.cluster == nil {
-		return ""
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel() // before anything is sent
-	master, err := b.cluster.MasterForKey(ctx, key)
-	if err != nil {
-		return ""
-	}
-	return master.Options().Addr
 }
 
 // node returns the breaker of a server.

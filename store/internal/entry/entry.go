@@ -2,6 +2,8 @@ package entry
 
 import (
 	"bytes"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"math"
 	"strconv"
@@ -27,12 +29,20 @@ type Entry struct {
 	// Fence is the largest fencing token that a write carried, 0 if none did.
 	Fence int64
 	// Write names the last write, so that its repetition is recognised.
+	// See [NewID].
 	Write string
 	// Tags are the tags of the value, "" if there are none. What they look like is not this package's business, but
 	// they consist of visible ASCII characters.
 	Tags string
 	// Payload is the encoded value. It shares memory with what was parsed.
 	Payload []byte
+}
+
+// NewID returns 16 characters that nobody has used before, to name a write, an epoch or a lease.
+func NewID() string {
+	var id [8]byte
+	_, _ = rand.Read(id[:]) // which does not fail
+	return hex.EncodeToString(id[:])
 }
 
 // Kind is what an entry stands for.

@@ -165,3 +165,14 @@ func FuzzParse(f *testing.F) {
 		require.LessOrEqual(t, e.Version, int64(entry.MaxNumber))
 	})
 }
+
+func TestNewID(t *testing.T) {
+	t.Parallel()
+	seen := make(map[string]bool)
+	for range 1000 {
+		id := entry.NewID()
+		assert.Regexp(t, "^[0-9a-f]{16}$", id)
+		seen[id] = true
+	}
+	assert.Len(t, seen, 1000)
+}

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/compozy/cache/store/internal/entry"
 	"github.com/compozy/cache/store/internal/wake"
 )
 
@@ -27,7 +28,7 @@ type Claim struct {
 
 // Claim returns a Claim for the lease on a value. known is a version that is to be replaced although it is fresh, 0 for none.
 func (l *Leases) Claim(k Keys, known int64) *Claim {
-	return &Claim{leases: l, keys: k, token: newToken(), known: known, waiter: l.inbox.enter(k.Lease)}
+	return &Claim{leases: l, keys: k, token: entry.NewID(), known: known, waiter: l.inbox.enter(k.Lease)}
 }
 
 // Replace has the version of a value that is fresh replaced.

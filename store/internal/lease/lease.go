@@ -53,7 +53,7 @@ type Leases struct {
 // New returns Leases. Nothing is sent or started until somebody asks.
 func New(set Settings) *Leases {
 	l := &Leases{set: set, scripts: newScripts()}
-	l.inbox = newBox(set, set.Prefix+"store:inbox:"+newToken())
+	l.inbox = newBox(set, set.Prefix+"store:inbox:"+entry.NewID())
 	l.renewals = &renewals{leases: l, held: make(map[*Lease]struct{})}
 	return l
 }

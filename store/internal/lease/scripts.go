@@ -2,9 +2,7 @@ package lease
 
 import (
 	"context"
-	"crypto/rand"
 	"embed"
-	"encoding/hex"
 	"errors"
 
 	"github.com/redis/go-redis/v9"
@@ -32,18 +30,7 @@ func newScripts() scripts {
 }
 
 func script(name string) *redisx.Script {
-	text, err := sources.ReadFile(name + ".lua")
-	if err != nil {
-		panic(err) // impossible: the files are part of the program
-	}
-	return redisx.NewScript(entry.Lua + wake.Lua + near.Lua + string(text))
-}
-
-// newToken returns what nobody has used before.
-func newToken() string {
-	var b [8]byte
-	_, _ = rand.Read(b[:]) // which does not fail
-	return hex.EncodeToString(b[:])
+	return redisx.NewScript(entry.Lua + wake.Lua + near.Lua + redisx.Source(sources, name))
 }
 
 // call is a script that is to be run, and can be run twice.

@@ -113,14 +113,12 @@ func (g *Group[T]) Members(key string) int {
 	return 0
 }
 
-// Forget makes those who come from now on start a call of their own: what is under way for these keys may not know what its
+// Forget makes those who come from now on start a call of their own: what is under way for this key may not know what its
 // caller has just written. Those who wait already are not affected.
-func (g *Group[T]) Forget(keys ...string) {
+func (g *Group[T]) Forget(key string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, key := range keys {
-		delete(g.calls, key)
-	}
+	delete(g.calls, key)
 }
 
 // Queue says whether the loader waits until it may run.

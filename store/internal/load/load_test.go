@@ -239,3 +239,26 @@ func TestQueuedCallIsDesertedByTheLastWhoLeaves(t *testing.T) {
 	require.True(t, deserted(c.Call))
 	c.Queue(true)
 }
+
+func TestLimitedEndsWithItsLimitOrWithClosing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		errLate, errClosed := errors.New("late"), errors.New("closed")
+		closing, stop := context.WithCancelCause(t.Context())
+		ctx, end := load.Limited(t.Context(), closing, time.Second, errLate)
+		defer end()
+		<-ctx.Done()
+		require.ErrorIs(t, ctx.Err(), context.DeadlineExceeded)
+		require.ErrorIs(t, context.Cause(ctx), errLate)
+
+		ctx, end = load.Limited(t.Context(), closing, time.Second, errLate)
+		end()
+		require.ErrorIs(t, context.Cause(ctx), context.Canceled)
+
+		ctx, end = load.Limited(t.Context(), closing, time.Second, errLate)
+		defer end()
+		stop(errClosed)
+		<-ctx.Done()
+		require.ErrorIs(t, context.Cause(ctx), errClosed)
+	})
+}

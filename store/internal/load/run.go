@@ -39,10 +39,8 @@ func (e *PanicError) Unwrap() error {
 func Run[T any](
 	ctx, closing context.Context, limit time.Duration, spawn func(func()), f func(context.Context) (T, error),
 ) (T, error) {
-	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), limit, ErrTimeout)
-	ctx, end := context.WithCancelCause(ctx)
+	ctx, end := Limited(context.WithoutCancel(ctx), closing, limit, ErrTimeout)
 	results := make(chan result[T], 1)
-	stop := context.AfterFunc(closing, func() { end(context.Cause(closing)) })
 	spawn(func() {
 		var r result[T]
 		returned := false
@@ -51,9 +49,7 @@ func Run[T any](
 				r = result[T]{err: &PanicError{Value: recover(), Stack: debug.Stack()}}
 			}
 			results <- r
-			stop()
-			end(nil)
-			cancel()
+			end()
 		}()
 		r.value, r.err = f(ctx)
 		returned = true
@@ -70,6 +66,19 @@ func Run[T any](
 	}
 	var none T
 	return none, context.Cause(ctx)
+}
+
+// Limited returns ctx with a limit, whose cause is late, that ends with closing as well, and has its cause then. The caller
+// ends it.
+func Limited(ctx, closing context.Context, limit time.Duration, late error) (limited context.Context, end context.CancelFunc) {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
+	ctx, cancelCause := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(closing, func() { cancelCause(context.Cause(closing)) })
+	return ctx, func() {
+		stop()
+		cancelCause(nil)
+		cancel()
+	}
 }
 
 type result[T any] struct {

@@ -65,7 +65,7 @@ func filled(tb testing.TB, keys []string) *near.Cache {
 	tracker.Start()
 	require.Eventually(tb, func() bool { return tracker.Status().Age >= 0 }, patience, tick)
 	for _, key := range keys {
-		require.True(tb, c.Put(c.Begin(key), key, new(int), 8, near.Forever))
+		require.True(tb, c.Put(c.Begin(key), key, new(int), 8, forever))
 	}
 	return c
 }

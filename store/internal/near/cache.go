@@ -21,8 +21,6 @@ const (
 	DefaultBytes = 64 << 20
 	// MinStaleness is the smallest MaxStaleness: three rounds to Redis have to fit.
 	MinStaleness = 10 * time.Millisecond
-	// Forever is for values that stay fresh until they change.
-	Forever time.Duration = math.MaxInt64
 
 	// overhead is about what a value costs beside its own size and its key.
 	overhead = 240
@@ -225,18 +223,25 @@ func (c *Cache) Keep(m Mark, key string, value any, size int, fresh time.Duratio
 	}
 }
 
-// Delete removes values, also those that are being read. Who changes a key calls it before and after, so as not to read
+// Delete removes a value, also one that is being read. Who changes a key calls it before and after, so as not to read
 // afterwards what was there before.
-func (c *Cache) Delete(keys ...string) {
-	for _, key := range keys {
-		c.keys.of(key).changed(func() { c.values.Invalidate(key) })
-	}
+func (c *Cache) Delete(key string) {
+	c.keys.of(key).changed(func() { c.values.Invalidate(key) })
 }
 
-// Changed is for the names in Redis of keys or dependences that the caller changes: what Delete is for keys.
-func (c *Cache) Changed(names ...string) {
-	for _, name := range names {
-		c.changed(name)
+// Changed says that what Redis calls by a name has changed, or is about to: a key, or what values depend on.
+func (c *Cache) Changed(name string) {
+	if strings.HasPrefix(name, c.set.Prefix) {
+		if key, ok := c.set.Key(name); ok {
+			c.invalidated.Add(1)
+			c.Delete(key)
+		}
+	}
+	for _, prefix := range c.set.Depends {
+		if strings.HasPrefix(name, prefix) {
+			c.depends.of(name).changed(func() {})
+			return
+		}
 	}
 }
 
@@ -276,22 +281,6 @@ func (c *Cache) String() string {
 
 // Format writes String, whatever the verb.
 func (c *Cache) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, c.String()) }
-
-// changed is called when what Redis calls by a name has changed.
-func (c *Cache) changed(name string) {
-	if strings.HasPrefix(name, c.set.Prefix) {
-		if key, ok := c.set.Key(name); ok {
-			c.invalidated.Add(1)
-			c.Delete(key)
-		}
-	}
-	for _, prefix := range c.set.Depends {
-		if strings.HasPrefix(name, prefix) {
-			c.depends.of(name).changed(func() {})
-			return
-		}
-	}
-}
 
 // entry returns a new one, or nil for what is not kept.
 func (c *Cache) entry(key string, value any, size int, began int64, fresh time.Duration) *entry {

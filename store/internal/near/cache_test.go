@@ -45,7 +45,7 @@ func TestFresh(t *testing.T) {
 	for _, never := range []time.Duration{0, -1} {
 		assert.False(t, b.cache.Put(b.cache.Begin(key(2)), key(2), "v", 1, never))
 	}
-	require.True(t, b.cache.Put(b.cache.Begin(key(2)), key(2), "v", 1, near.Forever))
+	require.True(t, b.cache.Put(b.cache.Begin(key(2)), key(2), "v", 1, forever))
 	_, ok = b.cache.Get(key(2))
 	assert.True(t, ok)
 }
@@ -73,7 +73,7 @@ func TestStale(t *testing.T) {
 	_, ok = b.cache.Stale(key(2))
 	assert.False(t, ok)
 	mark := b.cache.Begin(key(3))
-	assert.False(t, b.cache.Put(mark, key(3), "v", 1, near.Forever), "nobody would hear of a change")
+	assert.False(t, b.cache.Put(mark, key(3), "v", 1, forever), "nobody would hear of a change")
 	server.Restart()
 	b.up()
 	_, ok = b.cache.Stale(key(1))
@@ -93,7 +93,7 @@ func TestOwnWrites(t *testing.T) {
 		remove()
 		_, ok := b.cache.Get(key(1))
 		assert.False(t, ok, name)
-		assert.False(t, b.cache.Put(mark, key(1), "old", 3, near.Forever), name)
+		assert.False(t, b.cache.Put(mark, key(1), "old", 3, forever), name)
 	}
 }
 
@@ -107,7 +107,7 @@ func TestFlushDropsPuts(t *testing.T) {
 	flushes := b.tracker.Status().Flushes
 	require.NoError(t, b.client.FlushAll(t.Context()).Err())
 	require.Eventually(t, func() bool { return b.tracker.Status().Flushes > flushes }, patience, tick)
-	assert.False(t, b.cache.Put(mark, key(1), "old", 3, near.Forever))
+	assert.False(t, b.cache.Put(mark, key(1), "old", 3, forever))
 	assert.True(t, b.tracker.Status().Up)
 }
 
@@ -129,7 +129,7 @@ func TestWeight(t *testing.T) { //nolint:paralleltest // measures the heap
 			before := heap()
 			for i := range test.puts {
 				k := key(i)
-				b.cache.Put(b.cache.Begin(k), k, make([]byte, test.size), test.size, near.Forever)
+				b.cache.Put(b.cache.Begin(k), k, make([]byte, test.size), test.size, forever)
 				if i%50_000 == 0 {
 					s := b.cache.Stats()
 					// What is not yet evicted is bounded too.
@@ -150,7 +150,7 @@ func TestWeight(t *testing.T) { //nolint:paralleltest // measures the heap
 	}
 	b := start(t, newClient(t, server.Addr()), func(s *near.CacheSettings) { s.Bytes = 1 << 20 })
 	b.up()
-	assert.False(t, b.cache.Put(b.cache.Begin(key(1)), key(1), "v", 1<<20, near.Forever), "larger than the cache")
+	assert.False(t, b.cache.Put(b.cache.Begin(key(1)), key(1), "v", 1<<20, forever), "larger than the cache")
 }
 
 func heap() int64 {
@@ -177,7 +177,7 @@ func TestIdleCost(t *testing.T) {
 	b := start(t, newClient(t, server.Addr()), func(s *near.CacheSettings) { s.MaxStaleness = 600 * time.Millisecond })
 	b.up()
 	for i := range 1000 {
-		b.cache.Put(b.cache.Begin(key(i)), key(i), i, 8, near.Forever)
+		b.cache.Put(b.cache.Begin(key(i)), key(i), i, 8, forever)
 	}
 	server.ResetCommands(t)
 	began := time.Now()
@@ -221,7 +221,7 @@ func TestClose(t *testing.T) { //nolint:paralleltest // looks at all goroutines
 		assert.Zero(t, b.cache.Stats().Entries)
 		require.ErrorIs(t, b.tracker.Status().Cause, near.ErrClosed)
 		b.tracker.Start()
-		assert.False(t, b.cache.Put(b.cache.Begin(key(1)), key(1), "v", 1, near.Forever))
+		assert.False(t, b.cache.Put(b.cache.Begin(key(1)), key(1), "v", 1, forever))
 		require.NoError(t, goleak.Find(before), name)
 		require.Eventually(t, func() bool { return len(tracking(t, app)) == 0 }, patience, tick, name)
 	}
@@ -245,7 +245,7 @@ func TestUnused(t *testing.T) {
 		synctest.Wait()
 		assert.Zero(t, dials.Load())
 		// The first read starts it. It goes on trying, ever more slowly.
-		assert.False(t, cache.Put(cache.Begin(key(1)), key(1), "v", 1, near.Forever))
+		assert.False(t, cache.Put(cache.Begin(key(1)), key(1), "v", 1, forever))
 		time.Sleep(time.Minute) // in the bubble
 		assert.InDelta(t, 80, dials.Load(), 40)
 		require.Error(t, tracker.Status().Cause)

@@ -99,11 +99,11 @@ func TestDepends(t *testing.T) {
 		if change {
 			before := b.tracker.Status()
 			require.NoError(t, b.client.Incr(t.Context(), depend+"y").Err())
-			require.Eventually(t, func() bool { return !b.cache.Put(mark, key(1), "v", 1, near.Forever) }, patience, tick)
+			require.Eventually(t, func() bool { return !b.cache.Put(mark, key(1), "v", 1, forever) }, patience, tick)
 			assert.True(t, before.Up)
 			return false
 		}
-		return b.cache.Put(mark, key(1), "v", 1, near.Forever)
+		return b.cache.Put(mark, key(1), "v", 1, forever)
 	}
 	require.True(t, put(false))
 	_, hit := b.cache.Get(key(1))
@@ -127,10 +127,10 @@ func TestSeveralCaches(t *testing.T) {
 	require.NoError(t, err)
 	_, hit := b.cache.Get(key(1))
 	assert.False(t, hit, "nothing is served until the keys of both are heard")
-	assert.False(t, second.Put(second.Begin("cache:v:orders:1"), "cache:v:orders:1", 1, 1, near.Forever))
+	assert.False(t, second.Put(second.Begin("cache:v:orders:1"), "cache:v:orders:1", 1, 1, forever))
 	b.up()
 	b.fill(key(1))
-	require.True(t, second.Put(second.Begin("cache:v:orders:1"), "cache:v:orders:1", 1, 1, near.Forever))
+	require.True(t, second.Put(second.Begin("cache:v:orders:1"), "cache:v:orders:1", 1, 1, forever))
 	require.NoError(t, b.client.Set(t.Context(), "cache:v:orders:1", 2, 0).Err())
 	require.Eventually(t, func() bool {
 		_, hit := second.Get("cache:v:orders:1")
@@ -160,14 +160,14 @@ func TestDependLater(t *testing.T) {
 		func() { b.cache.Changed(key(1)) },
 	} {
 		mark := b.cache.Depend(b.cache.Begin(key(1), depend+"{a}"), depend+"{b}")
-		require.True(t, b.cache.Put(mark, key(1), "v", 1, near.Forever))
+		require.True(t, b.cache.Put(mark, key(1), "v", 1, forever))
 		_, hit := b.cache.Get(key(1))
 		require.True(t, hit)
 		change()
 		_, hit = b.cache.Get(key(1))
 		assert.False(t, hit, i)
-		assert.False(t, b.cache.Put(mark, key(1), "v", 1, near.Forever), i)
-		b.cache.Keep(mark, key(1), "v", 1, near.Forever)
+		assert.False(t, b.cache.Put(mark, key(1), "v", 1, forever), i)
+		b.cache.Keep(mark, key(1), "v", 1, forever)
 		_, kept := b.cache.Stale(key(1))
 		assert.False(t, kept, i)
 	}

@@ -50,7 +50,7 @@ func TestWithoutTracking(t *testing.T) {
 			heard := b.cache.Stats().Invalidated
 			write(t, client, key(1))
 			require.Eventually(t, func() bool { return b.cache.Stats().Invalidated > heard }, patience, tick)
-			assert.False(t, b.cache.Put(mark, key(1), "old", 3, near.Forever))
+			assert.False(t, b.cache.Put(mark, key(1), "old", 3, forever))
 			b.fill(key(1))
 		})
 	}

@@ -3,7 +3,6 @@ package near
 import (
 	"context"
 	"errors"
-	"sync"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
@@ -62,14 +61,7 @@ func (t *Tracker) surveyor(app *redis.ClusterClient) *redis.ClusterClient {
 func masters(ctx context.Context, c *redis.ClusterClient) (map[string]*redis.Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshake)
 	defer cancel()
-	var mu sync.Mutex
-	found := make(map[string]*redis.Client)
-	err := c.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
-		mu.Lock()
-		defer mu.Unlock()
-		found[node.Options().Addr] = node
-		return nil
-	})
+	found, err := redisx.Masters(ctx, c)
 	if err == nil && len(found) == 0 {
 		err = errors.New("store: the cluster has no master")
 	}

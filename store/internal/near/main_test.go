@@ -2,6 +2,7 @@ package near_test
 
 import (
 	"context"
+	"math"
 	"net"
 	"strconv"
 	"strings"
@@ -31,6 +32,8 @@ const (
 	depend = "cache:t:users:"
 	// staleness is for tests in which nothing goes wrong, on a busy machine.
 	staleness = 5 * time.Second
+	// forever is for values that stay fresh until they change.
+	forever time.Duration = math.MaxInt64
 )
 
 // bundle is what a test needs beside the cache.
@@ -80,7 +83,7 @@ func (b *bundle) fetch(ctx context.Context, key string) error {
 		err = nil
 	}
 	if err == nil {
-		b.cache.Put(mark, key, value, len(value), near.Forever)
+		b.cache.Put(mark, key, value, len(value), forever)
 	}
 	return err
 }

@@ -278,7 +278,7 @@ func TestDelayedPuts(t *testing.T) {
 			require.NoError(t, writer.Set(t.Context(), k, want, 0).Err())
 			require.Eventually(t, func() bool { return b.cache.Stats().Invalidated > heard }, patience, tick/10)
 		}
-		if b.cache.Put(mark, k, value, len(value), near.Forever) {
+		if b.cache.Put(mark, k, value, len(value), forever) {
 			put++
 		}
 		require.Eventually(t, func() bool {

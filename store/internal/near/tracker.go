@@ -254,7 +254,7 @@ func (t *Tracker) changed(keys []any) {
 			continue
 		}
 		for _, c := range caches {
-			c.changed(key)
+			c.Changed(key)
 		}
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"iter"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -120,15 +119,12 @@ func (r *Redis) masters(ctx context.Context, step time.Duration) ([]redis.Univer
 	defer cancel()
 	got := make(chan []redis.UniversalClient, 1)
 	err := r.await(ctx, func() error {
-		var mu sync.Mutex
-		var masters []redis.UniversalClient
-		err := r.cluster.ForEachMaster(ctx, func(_ context.Context, master *redis.Client) error {
-			mu.Lock()
-			defer mu.Unlock()
-			masters = append(masters, master)
-			return nil
-		})
-		got <- masters
+		masters, err := redisx.Masters(ctx, r.cluster)
+		var clients []redis.UniversalClient
+		for _, master := range masters {
+			clients = append(clients, master)
+		}
+		got <- clients
 		return err
 	})
 	if err != nil {

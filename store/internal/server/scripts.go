@@ -17,21 +17,13 @@ type scripts struct{ get, put, remove, drop, touch, epoch, invalidate *redisx.Sc
 
 func newScripts() scripts {
 	return scripts{
-		get: redisx.NewScript(source("get")), put: script("put"), remove: script("delete"), drop: script("drop"),
-		touch: script("touch"), epoch: redisx.NewScript(source("tag") + source("epoch")),
-		invalidate: redisx.NewScript(entry.Lua + near.Lua + source("tag") + source("invalidate")),
+		get: redisx.NewScript(redisx.Source(sources, "get")), put: script("put"), remove: script("delete"), drop: script("drop"),
+		touch: script("touch"), epoch: redisx.NewScript(redisx.Source(sources, "tag", "epoch")),
+		invalidate: redisx.NewScript(entry.Lua + near.Lua + redisx.Source(sources, "tag", "invalidate")),
 	}
 }
 
 // script makes a script that knows of entries, of those who wait for a lease, and of near caches.
 func script(name string) *redisx.Script {
-	return redisx.NewScript(entry.Lua + wake.Lua + near.Lua + source(name))
-}
-
-func source(name string) string {
-	text, err := sources.ReadFile(name + ".lua")
-	if err != nil {
-		panic(err) // impossible: the files are part of the program
-	}
-	return string(text)
+	return redisx.NewScript(entry.Lua + wake.Lua + near.Lua + redisx.Source(sources, name))
 }

@@ -46,7 +46,7 @@ func setup(t *testing.T) (*redistest.Server, *redis.Client, *server.Redis) {
 func put() server.Put {
 	return server.Put{
 		Key: "k", Lease: "lease:k", Kind: entry.Value, Codec: 'j', Compression: '-', Payload: []byte("1"),
-		Write: server.NewWrite(), Version: server.Any, TTL: time.Hour, Keep: time.Minute,
+		Write: entry.NewID(), Version: server.Any, TTL: time.Hour, Keep: time.Minute,
 	}
 }
 
@@ -250,7 +250,7 @@ func TestScan(t *testing.T) {
 	}
 	assert.Len(t, found("*"), 2*len(strange))
 	for range 3000 {
-		require.NoError(t, c.Set(ctx, "many"+server.NewWrite(), "x", 0).Err())
+		require.NoError(t, c.Set(ctx, "many"+entry.NewID(), "x", 0).Err())
 	}
 	pages := 0
 	for page, err := range r.Scan(ctx, "many*", patience) {
@@ -268,7 +268,7 @@ func TestWriteIDs(t *testing.T) {
 	t.Parallel()
 	seen := make(map[string]bool)
 	for range 10_000 {
-		id := server.NewWrite()
+		id := entry.NewID()
 		require.Len(t, id, 16)
 		require.Empty(t, strings.Trim(id, "0123456789abcdef"))
 		require.False(t, seen[id])

@@ -13,7 +13,7 @@ const spare = 24 * time.Hour
 // Epoch returns the epoch of a tag, and begins one if there is none. It lasts for as long as given at least, unless it is
 // invalidated or lost. The error is [entry.ErrForeign] if something else has written the key.
 func (r *Redis) Epoch(ctx context.Context, key string, lasts time.Duration) (string, error) {
-	fresh := NewWrite()
+	fresh := entry.NewID()
 	reply, _, err := r.Run(ctx, r.scripts.epoch, []string{key}, func(bool) []any {
 		return []any{fresh, lasts.Milliseconds(), (lasts + spare).Milliseconds()}
 	})

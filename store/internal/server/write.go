@@ -2,8 +2,6 @@ package server
 
 import (
 	"context"
-	"fmt"
-	"math/rand/v2"
 	"strconv"
 	"time"
 
@@ -68,7 +66,7 @@ type Put struct {
 	Payload            []byte // must not be changed any more
 	Tags               string
 
-	// Write is the ID of this write. See [NewWrite].
+	// Write is the ID of this write. See [entry.NewID].
 	Write string
 	// Version is what must be there: Any, or 0 for nothing.
 	Version int64
@@ -80,9 +78,6 @@ type Put struct {
 	// Keep is how long the key lasts beyond its TTL; for a state only if it has a fence.
 	Keep time.Duration
 }
-
-// NewWrite returns the ID of a write, which no other write has.
-func NewWrite() string { return fmt.Sprintf("%016x", rand.Uint64()) }
 
 // KeepTTL is a TTL that stays as it is.
 const KeepTTL = -time.Millisecond
