@@ -169,7 +169,7 @@ func (q *query[V]) outcome(m load.Member[result[V]]) (item Item[V], again bool, 
 
 // refresh loads a value again in the background if it is not fresh for much longer.
 func (q *query[V]) refresh(r result[V], loader func(context.Context) (V, error)) {
-	if r.entry.Kind != entry.Value || r.cause != nil || !q.set.isEarly(r.left) {
+	if r.entry.Kind != entry.Value || r.cause != nil || !q.set.isEarly(r.left, r.entry.TTL) {
 		return
 	}
 	call, ok := q.cache.refreshes.TryStart(q.key)

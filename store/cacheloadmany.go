@@ -26,13 +26,13 @@ func (c *Cache[V]) LoadMany(
 	if loader == nil {
 		return nil, &ArgumentError{Argument: "loader", Reason: "is nil"}
 	}
-	m, err := c.beginMany(ctx, "load_many", keys, inLoad, opts)
+	m, err := c.beginMany(ctx, "load_many", keys, inLoadMany, opts)
 	if err != nil {
 		return nil, err
 	}
 	defer c.core.gate.leave()
 	loader = c.guardedMany(loader)
-	rest := m.fromNear()
+	rest := m.fromNear(func(q *query[V], r result[V]) { q.refresh(r, single(q.key, loader)) })
 	members := make([]load.Member[result[V]], len(rest))
 	came := time.Now()
 	for i, q := range rest {
@@ -95,6 +95,7 @@ func (m *many[V]) lead(
 			b.jobs = append(b.jobs, q.job(calls[q], f, single(q.key, loader)))
 			continue
 		}
+		q.slide(f.result)
 		q.refresh(f.result, single(q.key, loader))
 	}
 	handed = true

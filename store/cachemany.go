@@ -129,9 +129,10 @@ func (c *Cache[V]) GetMany(ctx context.Context, keys []string) (map[string]V, er
 		return nil, err
 	}
 	defer c.core.gate.leave()
-	for q, f := range m.look(m.fromNear()) {
+	for q, f := range m.look(m.fromNear(nil)) {
 		switch f.state {
 		case found:
+			q.slide(f.result)
 			item, err := c.item(q, f.result, true)
 			m.add(q, item, err)
 		case unanswered:
@@ -150,11 +151,14 @@ func (c *Cache[V]) GetMany(ctx context.Context, keys []string) (map[string]V, er
 	return m.end()
 }
 
-// fromNear takes what the near cache has, and returns the rest.
-func (m *many[V]) fromNear() []*query[V] {
+// fromNear takes what the near cache has, and returns the rest. hit, unless it is nil, is called for each that it takes.
+func (m *many[V]) fromNear(hit func(q *query[V], r result[V])) []*query[V] {
 	rest := make([]*query[V], 0, len(m.queries))
 	for _, q := range m.queries {
 		if r, ok := q.fromNear(); ok {
+			if hit != nil {
+				hit(q, r)
+			}
 			item, err := m.cache.item(q, r, false)
 			m.add(q, item, err)
 			continue

@@ -111,7 +111,7 @@ func (c *Cache[V]) nearHit(ctx context.Context, key string, loads bool) (item It
 		return item, false
 	}
 	r, _ := hit.Value.(*result[V])
-	if r == nil || r.value == nil || loads && c.set.isEarly(r.left-hit.Age) {
+	if r == nil || r.value == nil || loads && c.set.isEarly(r.left-hit.Age, r.entry.TTL) {
 		return item, false
 	}
 	c.counts.near.Inc()

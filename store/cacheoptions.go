@@ -25,9 +25,9 @@ type cacheSettings struct {
 	clone        any // func(V) V, or nil
 }
 
-// isEarly reports whether a value that is fresh for so long is to be loaded again.
-func (s *settings) isEarly(left time.Duration) bool {
-	return s.cache.early > 0 && left > 0 && float64(left) <= float64(s.ttl)*(1-s.cache.early)
+// isEarly reports whether a value with this TTL that is fresh for so long is to be loaded again.
+func (s *settings) isEarly(left, ttl time.Duration) bool {
+	return s.cache.early > 0 && left > 0 && float64(left) <= float64(ttl)*(1-s.cache.early)
 }
 
 func cacheDefaults() cacheSettings {
@@ -64,7 +64,7 @@ func WithNegative(ttl time.Duration) Option {
 		func(s *settings) { s.cache.negative = ttl.Truncate(time.Millisecond) })
 }
 
-// WithEarly has a value loaded again in the background once this fraction of its TTL is over, by one process, when somebody
+// WithEarly has a value loaded again in the background once this fraction of its own TTL is over, by one process, when a load
 // asks for it. Callers get the value that is there, which is fresh, and never wait for that load. 0.8 is a good choice; the
 // default, 0, is not to. It must be below 1. For [NewCache] and loads.
 func WithEarly(fraction float64) Option {

@@ -39,8 +39,8 @@ var (
 	ErrLoad = errors.New("store: load failed")
 	// ErrLoadTimeout means that the loader took too long.
 	ErrLoadTimeout = errors.New("store: load took too long")
-	// ErrPanic means that the loader panicked, or called runtime.Goexit.
-	ErrPanic = errors.New("store: loader panicked")
+	// ErrPanic means that the loader, a codec or a hook of the client panicked, or that the loader called runtime.Goexit.
+	ErrPanic = errors.New("store: panic in loader, codec or client hook")
 	// ErrClosed means that Close has been called.
 	ErrClosed = errors.New("store: closed")
 	// ErrInvalidArgument means that nothing was sent, as an argument was unusable. The error is an [*ArgumentError].
