@@ -145,6 +145,8 @@ type Config struct {
 
 	// Time a Cache of the store waits for Redis, each time it does, before it goes on without.
 	StoreTimeout time.Duration `env:"REDIS_STORE_TIMEOUT,default=250ms" json:"store_timeout"`
+	// Time a State of the store waits for Redis, repetitions included, before it fails; at most 1m.
+	StoreStateTimeout time.Duration `env:"REDIS_STORE_STATE_TIMEOUT,default=2s" json:"store_state_timeout"`
 	// Values that each Cache of the store keeps in this process at most, up to 100000000; 0 or -1 keeps none. 10000 is a
 	// good choice.
 	StoreNearEntries int `env:"REDIS_STORE_NEAR_ENTRIES,default=0" json:"store_near_entries"`
