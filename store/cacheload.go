@@ -17,8 +17,9 @@ import (
 // gives up spoils nothing for others. Each caller waits for as long as its own ctx lasts. A loader that returns an error
 // matching ErrNotFound says that there is no value; see [WithNegative].
 //
-// When the loader fails, or Redis does, a stale value is returned if there is one, see [WithStale]; [Cache.GetOrLoadItem]
-// tells. While Redis does not answer, 32 loaders run at a time in this process, and what they return is not stored.
+// When the loader fails, a stale value is returned if there is one, see [WithStale], and when Redis does, one that a near cache
+// has; [Cache.GetOrLoadItem] says so. While Redis does not answer, 32 loaders of the Store run at a time, and what they return
+// is not stored in Redis, but for 5s in the near cache.
 //
 // Options: those of [NewCache] that say so. Callers who share a load share the options and the loader of the first. The error
 // is that of the loader, or matches ErrLoad if it ran in another process or a moment ago, ErrLoadTimeout, ErrPanic,

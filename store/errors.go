@@ -20,7 +20,8 @@ var (
 	// ErrConflict means that another version is there than the one that a write expected. The error is a
 	// [*ConflictError].
 	ErrConflict = errors.New("store: version conflict")
-	// ErrFenced means that a write with a larger fencing token was there before.
+	// ErrFenced means that a write with a larger fencing token was there before. A larger token
+	// refuses nothing before it was written with.
 	ErrFenced = errors.New("store: fenced off")
 	// ErrUncertain means that a write may have been done, or may be done yet: its reply was lost, and what was found
 	// afterwards does not tell. Read to find out, or write again in a way that may happen twice.
@@ -35,7 +36,7 @@ var (
 	ErrUnavailable = errors.New("store: redis unavailable")
 	// ErrOverloaded means that too many loaders run while Redis does not answer.
 	ErrOverloaded = errors.New("store: too many loads")
-	// ErrLoad means that the loader failed in another process.
+	// ErrLoad means that the loader failed in another process, or a moment ago, see [WithFailurePause].
 	ErrLoad = errors.New("store: load failed")
 	// ErrLoadTimeout means that the loader took too long.
 	ErrLoadTimeout = errors.New("store: load took too long")

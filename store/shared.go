@@ -47,7 +47,7 @@ func newShared(c *core) *shared {
 		Closing: s.helpers.closing, Go: s.helpers.spawn, Log: c.set.logger,
 	})
 	s.repeats = newRepeats(s, c.set.logger)
-	c.metrics.cache.state.shared = s
+	c.metrics.cache.gauges.shared = s
 	return s
 }
 
