@@ -69,7 +69,7 @@ var (
 	ErrLoad = store.ErrLoad
 	// ErrLoadTimeout means that the loader took too long.
 	ErrLoadTimeout = store.ErrLoadTimeout
-	// ErrPanic means that the loader panicked.
+	// ErrPanic means that the loader, a codec or a hook of the client panicked.
 	ErrPanic = store.ErrPanic
 	// ErrStoreClosed means that the store was closed.
 	ErrStoreClosed = store.ErrClosed

@@ -145,12 +145,16 @@ type Config struct {
 
 	// Time a Cache of the store waits for Redis, each time it does, before it goes on without.
 	StoreTimeout time.Duration `env:"REDIS_STORE_TIMEOUT,default=250ms" json:"store_timeout"`
+	// Time a State of the store waits for Redis, repetitions included, before it fails; at most 1m.
+	StoreStateTimeout time.Duration `env:"REDIS_STORE_STATE_TIMEOUT,default=2s" json:"store_state_timeout"`
 	// Values that each Cache of the store keeps in this process at most, up to 100000000; 0 or -1 keeps none. 10000 is a
 	// good choice.
 	StoreNearEntries int `env:"REDIS_STORE_NEAR_ENTRIES,default=0" json:"store_near_entries"`
-	// Bytes of memory that the values kept by one Cache take at most, 64 MiB by default.
+	// Bytes that the values kept by one Cache take at most, 64 MiB by default: encoded, with their keys and 240 more for each,
+	// and each at least this divided by the number of entries.
 	StoreNearBytes int `env:"REDIS_STORE_NEAR_BYTES,default=67108864" json:"store_near_bytes"`
-	// Age that a value kept in this process may reach without being checked against Redis, at least 10ms.
+	// Age that a value kept in this process may reach without being checked against Redis, while that answers; at least 10ms.
+	// When Redis fails, values within their TTL are returned as stale.
 	StoreNearMaxStaleness time.Duration `env:"REDIS_STORE_NEAR_MAX_STALENESS,default=1s" json:"store_near_max_staleness"`
 
 	// Dialer, when set, opens every connection in place of net.Dialer: to an

@@ -19,7 +19,8 @@ func TestDefault(t *testing.T) {
 		KeyPrefix: "cache:", Required: &yes,
 		NotificationBufferSize: 100, NotificationPolicy: "replay", NotificationHistorySize: 10000, NotificationHistoryTTL: time.Hour,
 		NotificationHistoryBytes: 64 << 20, NotificationMaxEventSize: 1 << 20,
-		StoreTimeout: 250 * time.Millisecond, StoreNearBytes: 64 << 20, StoreNearMaxStaleness: time.Second,
+		StoreTimeout: 250 * time.Millisecond, StoreStateTimeout: 2 * time.Second,
+		StoreNearBytes: 64 << 20, StoreNearMaxStaleness: time.Second,
 		complete: true,
 	}, Default())
 	require.NoError(t, Default().Validate())

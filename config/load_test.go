@@ -62,7 +62,7 @@ func TestLoadReadsEveryVariable(t *testing.T) {
 		"REDIS_NOTIFICATION_HISTORY_BYTES": "10", "REDIS_NOTIFICATION_MAX_EVENT_SIZE": "11",
 		"REDIS_NOTIFICATION_CHANNEL_PREFIX": "staging:",
 		"REDIS_STORE_TIMEOUT":               "100ms", "REDIS_STORE_NEAR_ENTRIES": "12", "REDIS_STORE_NEAR_BYTES": "13",
-		"REDIS_STORE_NEAR_MAX_STALENESS": "2s",
+		"REDIS_STORE_NEAR_MAX_STALENESS": "2s", "REDIS_STORE_STATE_TIMEOUT": "3s",
 	}
 	want := &Config{
 		Host: "redis.internal", Port: "6380", Username: "app", Password: "hunter2", DB: 3,
@@ -77,7 +77,8 @@ func TestLoadReadsEveryVariable(t *testing.T) {
 		NotificationHistorySize: 8, NotificationHistoryTTL: 9 * time.Minute,
 		NotificationHistoryBytes: 10, NotificationMaxEventSize: 11, NotificationChannelPrefix: "staging:",
 		StoreTimeout: 100 * time.Millisecond, StoreNearEntries: 12, StoreNearBytes: 13, StoreNearMaxStaleness: 2 * time.Second,
-		complete: true,
+		StoreStateTimeout: 3 * time.Second,
+		complete:          true,
 	}
 	got, err := fromEnv(t, "", env)
 	require.NoError(t, err)

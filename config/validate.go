@@ -146,6 +146,9 @@ const maxNearEntries = 100_000_000
 // minStaleness is the least with which package store bounds the age of values in the process.
 const minStaleness = 10 * time.Millisecond
 
+// maxStateTimeout is the most that package store takes.
+const maxStateTimeout = time.Minute
+
 // limit bounds a number or a duration.
 type limit struct {
 	least, most int64
@@ -177,6 +180,7 @@ func limits() map[string]limit {
 		"NotificationHistoryBytes": {1, most, "more than 0"},
 		"NotificationMaxEventSize": {1, maxEventSize, fmt.Sprintf("1 to %d", maxEventSize)},
 		"StoreTimeout":             wait,
+		"StoreStateTimeout":        {1, int64(maxStateTimeout), "more than 0, to 1m"},
 		"StoreNearEntries":         {-1, maxNearEntries, fmt.Sprintf("%sup to %d", none, maxNearEntries)},
 		"StoreNearBytes":           {1, most, "more than 0"},
 		"StoreNearMaxStaleness":    {int64(minStaleness), int64(maxTime), "10ms to " + hours(maxTime)},

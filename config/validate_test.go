@@ -124,6 +124,8 @@ func TestValidateRejects(t *testing.T) {
 		"negative bytes":              {Config{NotificationHistoryBytes: -1, NotificationMaxEventSize: -1}, "NotificationHistoryBytes,NotificationMaxEventSize"},
 		"event beyond Redis":          {Config{NotificationMaxEventSize: 512<<20 + 1}, "NotificationMaxEventSize"},
 		"store that cannot wait":      {Config{StoreTimeout: -1}, "StoreTimeout"},
+		"State that cannot wait":      {Config{StoreStateTimeout: -1}, "StoreStateTimeout"},
+		"State that waits too long":   {Config{StoreStateTimeout: time.Minute + 1}, "StoreStateTimeout"},
 		"negative near cache":         {Config{StoreNearEntries: -2, StoreNearBytes: -1}, "StoreNearEntries,StoreNearBytes"},
 		"bytes for near entries":      {Config{StoreNearEntries: 1 << 30}, "StoreNearEntries"},
 		"near cache never stale":      {Config{StoreNearMaxStaleness: 9 * time.Millisecond}, "StoreNearMaxStaleness"},

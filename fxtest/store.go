@@ -25,8 +25,9 @@ type Store struct {
 	loads error      // what loaders fail with, or nil
 }
 
-// NewStore returns a store that is empty, and closes it and its server when the test ends. opts are those of store.New. Make
-// caches and states on it as a program does:
+// NewStore returns a store that is empty, and closes it and its server when the test ends. opts are those of store.New; a
+// store.WithBeforeLoad among them is called as long as FailLoads does not make loads fail. Make caches and states on it as a
+// program does:
 //
 //	s := cachetest.NewStore(t)
 //	users, err := store.NewCache[User](s.Store, "users")

@@ -111,7 +111,8 @@ func TestStoreFailsLoads(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		s := cachetest.NewStore(t)
+		var own error
+		s := cachetest.NewStore(t, store.WithBeforeLoad(func(context.Context, string) error { return own }))
 		users := newUsers(t, s)
 		never := func(context.Context) (user, error) { panic("is not called") }
 		down := errors.New("no database")
@@ -123,6 +124,12 @@ func TestStoreFailsLoads(t *testing.T) {
 
 		s.FailLoads(nil)
 		time.Sleep(2 * time.Second) // in a bubble: its clock
+		own = errors.New("the test's own")
+		_, err = users.GetOrLoad(ctx, "7", never)
+		require.ErrorIs(t, err, own)
+
+		own = nil
+		time.Sleep(2 * time.Second) // in a bubble
 		found, err := users.GetOrLoad(ctx, "7", ann)
 		require.NoError(t, err)
 		assert.Equal(t, "Ann", found.Name)

@@ -167,7 +167,7 @@ func (b *inbox) Up() {
 	}
 }
 
-// Down implements store.Listener. Nobody need be woken, as all who wait ask from time to time.
+// Down implements store.Listener. There is no need to wake anybody: all that wait ask from time to time.
 func (b *inbox) Down(err error) {
 	b.mu.Lock()
 	b.open = false

@@ -160,8 +160,8 @@ func (c *catchup) work(ctx context.Context) {
 	}
 }
 
-// round serves those that find what they need in memory, and reads one part for the others. It reports whether anybody is
-// waiting who has room or may soon have some, and whether anybody got further.
+// round serves those that find what they need in memory, and reads one part for the others. It reports whether one is
+// waiting that has room or may soon have some, and whether any got further.
 func (c *catchup) round(ctx context.Context) (waiting, progress bool) {
 	c.rounds++
 	here, generation := c.frontier.at()
@@ -405,7 +405,7 @@ func (c *catchup) serve(p *part, subs []*Subscription, limit journal.Position) (
 // give gives one entry to the subscriptions of an audience. Those that have no room for it leave it. It reports whether
 // any got further.
 func (c *catchup) give(g *audience, p *part, entry int, channel string) (progress bool) {
-	var shared *Message // made for the first who has room for it
+	var shared *Message // made for the first that has room for it
 	message := func() *Message {
 		if shared == nil {
 			shared = c.messages.of(p, entry, g.topic, channel)

@@ -105,8 +105,8 @@ func justBefore(pos journal.Position) journal.Position {
 
 // send puts a message into the buffer if there is room. The caller holds mu and has checked closed.
 func (s *Subscription) send(m *Message, pos journal.Position) bool {
-	// Whoever holds mu is the only sender, so what is free stays free. It is counted first: who has received it, finds
-	// it in the metrics.
+	// Whoever holds mu is the only sender, so what is free stays free. It is counted first, so that its
+	// receiver finds it in the metrics.
 	if len(s.messages) == cap(s.messages) {
 		return false
 	}

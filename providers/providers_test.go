@@ -89,7 +89,9 @@ func TestNotificationSizes(t *testing.T) {
 func TestStoreSettings(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t)
-	i := newInstance(t, &config.Config{URL: srv.URL(), KeyPrefix: "app:", ReadTimeout: time.Minute, StoreTimeout: time.Hour})
+	i := newInstance(t, &config.Config{
+		URL: srv.URL(), KeyPrefix: "app:", ReadTimeout: time.Minute, StoreTimeout: time.Hour, StoreStateTimeout: 100 * time.Millisecond,
+	})
 	i.lifecycle.RequireStart()
 	defer i.lifecycle.RequireStop()
 	users, err := store.NewCache[string](i.store, "users")
@@ -103,6 +105,13 @@ func TestStoreSettings(t *testing.T) {
 	defer cancel()
 	_, err = users.Get(ctx, "7")
 	require.ErrorIs(t, err, context.DeadlineExceeded)
+
+	flows, err := store.NewState[string](i.store, "flows")
+	require.NoError(t, err)
+	ctx, cancel = context.WithTimeout(t.Context(), time.Second) // less than the default of StoreStateTimeout
+	defer cancel()
+	_, err = flows.Get(ctx, "f")
+	require.ErrorIs(t, err, store.ErrUnavailable)
 }
 
 // The words of the configuration are those of package notification, which config does not import.

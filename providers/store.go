@@ -35,6 +35,7 @@ func (i Instance) storeOptions(env Environment, cfg *config.Config) []store.Opti
 	return []store.Option{
 		store.WithName(i.label()), store.WithLogger(i.logger(env.Logger)), store.WithKeyPrefix(cfg.KeyPrefix),
 		store.WithTracerProvider(env.Tracing), store.WithTimeout(cfg.StoreTimeout),
+		store.WithStateTimeout(cfg.StoreStateTimeout),
 		store.WithNear(max(cfg.StoreNearEntries, 0), cfg.StoreNearMaxStaleness), store.WithNearBytes(int64(cfg.StoreNearBytes)),
 	}
 }

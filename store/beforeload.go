@@ -5,9 +5,21 @@ import "context"
 // WithBeforeLoad has f called before each load of the Caches of a Store, with the name of the Cache and the context of the
 // load. If f returns an error the loader is not called, and counts as having failed with that error. So a program can stop
 // loading from a database of which it knows that it is down, and a test can make loads fail. f must be safe for concurrent
-// use. The default, also for nil, is to call nothing. For [New].
+// use. Given several times, all are called, in that order, until one returns an error. The default, also for nil, is to call
+// nothing. For [New].
 func WithBeforeLoad(f func(ctx context.Context, cache string) error) Option {
-	return option("WithBeforeLoad", inNew, nil, func(s *settings) { s.store.beforeLoad = f })
+	return option("WithBeforeLoad", inNew, nil, func(s *settings) {
+		if first := s.store.beforeLoad; first == nil {
+			s.store.beforeLoad = f
+		} else if f != nil {
+			s.store.beforeLoad = func(ctx context.Context, cache string) error {
+				if err := first(ctx, cache); err != nil {
+					return err
+				}
+				return f(ctx, cache)
+			}
+		}
+	})
 }
 
 // guarded returns a loader that begins with what WithBeforeLoad has set.

@@ -43,7 +43,9 @@ type counts struct {
 
 // NewCache makes a Cache on a Store. All processes that use the same name, on the same Redis and with the same key prefix,
 // share the values. The name appears in the names of keys, and as a label of metrics; it may not be empty, that of a State of
-// the Store, or contain control characters or any of :{}*?[]\
+// the Store, or contain control characters, invalid UTF-8 or any of :{}*?[]\
+//
+// Keys may be any strings that are not empty.
 //
 // It returns an error matching ErrInvalidArgument if an argument cannot be used, and ErrClosed after Close of the Store.
 func NewCache[V any](s *Store, name string, opts ...Option) (_ *Cache[V], err error) {
@@ -206,8 +208,8 @@ func (c *Cache[V]) count(item Item[V], err error) Source {
 	return source
 }
 
-// Get returns the value of a key, in one round trip. A stale one is returned only if Redis does not answer; [Cache.GetItem]
-// tells.
+// Get returns the value of a key, in one round trip. A stale one is returned only if Redis does not answer and a near cache has
+// it; [Cache.GetItem] says so.
 //
 // The error matches ErrNotFound if there is no value, or it is known that there is none; ErrCodec if what is there is none of
 // this Cache; ErrTooLarge, ErrUnavailable, ErrClosed, ErrInvalidArgument, or is the error of ctx. Safe for concurrent use.

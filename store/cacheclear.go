@@ -13,7 +13,7 @@ import (
 // Clear deletes all values of the Cache. What somebody loads at the moment is not stored after that, and no value that was there
 // when Clear was called is there when it returns. Values that are stored meanwhile may stay or not.
 //
-// It looks at all keys in Redis twice, in small steps that do not hold up others, so it is for seldom: a tag that all values have
+// It looks at all keys in Redis twice, in small steps that do not hold up others, so use it rarely: a tag that all values have
 // is invalidated in one round trip. Where a slot moves to another master of a Cluster meanwhile, values in it may be missed. What
 // something else has written stays. The error is that of [Cache.Delete] without repetition: call Clear again. Safe for concurrent
 // use.

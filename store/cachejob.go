@@ -69,8 +69,8 @@ func protect[V any](jobs []*job[V], f func()) {
 			return
 		}
 		v := recover()
-		err := fmt.Errorf("%w, or rather a codec, or a hook of the client: %v", ErrPanic, v)
-		jobs[0].cache.core.set.logger.Error("store: a codec, or a hook of the client, panicked", zap.Any("panic", v), zap.Stack("stack"))
+		err := fmt.Errorf("%w: %v", ErrPanic, v)
+		jobs[0].cache.core.set.logger.Error("store: panic in codec or client hook", zap.Any("panic", v), zap.Stack("stack"))
 		for _, j := range jobs {
 			if j.held != nil {
 				j.held.Abandon()

@@ -17,8 +17,9 @@ import (
 // gives up spoils nothing for others. Each caller waits for as long as its own ctx lasts. A loader that returns an error
 // matching ErrNotFound says that there is no value; see [WithNegative].
 //
-// When the loader fails, or Redis does, a stale value is returned if there is one, see [WithStale]; [Cache.GetOrLoadItem]
-// tells. While Redis does not answer, 32 loaders run at a time in this process, and what they return is not stored.
+// When the loader fails, a stale value is returned if there is one, see [WithStale], and when Redis does, one that a near cache
+// has; [Cache.GetOrLoadItem] says so. While Redis does not answer, 32 loaders of the Store run at a time, and what they return
+// is not stored in Redis, but for 5s in the near cache.
 //
 // Options: those of [NewCache] that say so. Callers who share a load share the options and the loader of the first. The error
 // is that of the loader, or matches ErrLoad if it ran in another process or a moment ago, ErrLoadTimeout, ErrPanic,
@@ -169,7 +170,7 @@ func (q *query[V]) outcome(m load.Member[result[V]]) (item Item[V], again bool, 
 
 // refresh loads a value again in the background if it is not fresh for much longer.
 func (q *query[V]) refresh(r result[V], loader func(context.Context) (V, error)) {
-	if r.entry.Kind != entry.Value || r.cause != nil || !q.set.isEarly(r.left) {
+	if r.entry.Kind != entry.Value || r.cause != nil || !q.set.isEarly(r.left, r.entry.TTL) {
 		return
 	}
 	call, ok := q.cache.refreshes.TryStart(q.key)

@@ -14,8 +14,9 @@ import (
 // that of all keys that it was called for. Cold keys take three round trips, in a Cluster to each master.
 //
 // Callers of [Cache.GetOrLoad] and LoadMany who want the same key share its load, in this process and others, and what that
-// says of contexts, failures and stale values applies here. If a key is being loaded elsewhere and that comes to nothing,
-// loader is called for it again.
+// says of contexts, failures and stale values applies here; the map does not show which values are stale: use
+// [Cache.GetOrLoadItem] where that matters. If a key is being loaded elsewhere and that comes to nothing, loader is called for
+// it again.
 //
 // If the values of some keys cannot be had, LoadMany returns the others, and a [*ManyError] that names those; their errors are
 // as those of GetOrLoad. Options are those of GetOrLoad. Other errors match ErrClosed or ErrInvalidArgument. Safe for
@@ -26,13 +27,13 @@ func (c *Cache[V]) LoadMany(
 	if loader == nil {
 		return nil, &ArgumentError{Argument: "loader", Reason: "is nil"}
 	}
-	m, err := c.beginMany(ctx, "load_many", keys, inLoad, opts)
+	m, err := c.beginMany(ctx, "load_many", keys, inLoadMany, opts)
 	if err != nil {
 		return nil, err
 	}
 	defer c.core.gate.End()
 	loader = c.guardedMany(loader)
-	rest := m.fromNear()
+	rest := m.fromNear(func(q *query[V], r result[V]) { q.refresh(r, single(q.key, loader)) })
 	members := make([]load.Member[result[V]], len(rest))
 	came := time.Now()
 	for i, q := range rest {
@@ -95,6 +96,7 @@ func (m *many[V]) lead(
 			b.jobs = append(b.jobs, q.job(calls[q], f, single(q.key, loader)))
 			continue
 		}
+		q.slide(f.result)
 		q.refresh(f.result, single(q.key, loader))
 	}
 	handed = true

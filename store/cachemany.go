@@ -119,7 +119,8 @@ func (m *many[V]) add(q *query[V], item Item[V], err error) {
 }
 
 // GetMany returns the values of keys, in one round trip, in a Cluster one to each master. Keys without a value are missing in
-// the map.
+// the map. If Redis does not answer, stale values of a near cache are among them, which the map does not show: use
+// [Cache.GetItem] where that matters.
 //
 // If the values of some keys cannot be had, it returns the others, and a [*ManyError] that names those; their errors are as
 // those of [Cache.Get]. Other errors match ErrClosed or ErrInvalidArgument. Safe for concurrent use.
@@ -129,9 +130,10 @@ func (c *Cache[V]) GetMany(ctx context.Context, keys []string) (map[string]V, er
 		return nil, err
 	}
 	defer c.core.gate.End()
-	for q, f := range m.look(m.fromNear()) {
+	for q, f := range m.look(m.fromNear(nil)) {
 		switch f.state {
 		case found:
+			q.slide(f.result)
 			item, err := c.item(q, f.result, true)
 			m.add(q, item, err)
 		case unanswered:
@@ -150,11 +152,14 @@ func (c *Cache[V]) GetMany(ctx context.Context, keys []string) (map[string]V, er
 	return m.end()
 }
 
-// fromNear takes what the near cache has, and returns the rest.
-func (m *many[V]) fromNear() []*query[V] {
+// fromNear takes what the near cache has, and returns the rest. hit, unless it is nil, is called for each that it takes.
+func (m *many[V]) fromNear(hit func(q *query[V], r result[V])) []*query[V] {
 	rest := make([]*query[V], 0, len(m.queries))
 	for _, q := range m.queries {
 		if r, ok := q.fromNear(); ok {
+			if hit != nil {
+				hit(q, r)
+			}
 			item, err := m.cache.item(q, r, false)
 			m.add(q, item, err)
 			continue

@@ -13,7 +13,7 @@ type cacheMetrics struct {
 	refused  *prometheus.CounterVec
 	stale    *prometheus.CounterVec // by cause
 	writes   *prometheus.CounterVec // by op and outcome
-	state    *stateMetrics
+	gauges   *gauges
 	near     *nearMetrics
 }
 
@@ -36,7 +36,7 @@ func newCacheMetrics(store string, counter func(what, help string, labels ...str
 		refused: counter("fills_refused_total", "Loaded values that were not stored, as somebody else had written or deleted."),
 		stale:   counter("stale_served_total", "Stale values that were returned, by cause.", "cause"),
 		writes:  counter("cache_writes_total", "Keys, tags and whole Caches that writes were about, by outcome.", "op", "outcome"),
-		state: &stateMetrics{
+		gauges: &gauges{
 			open:    prometheus.NewDesc("cache_store_breakers_open", "Redis servers that Caches do without just now.", nil, labels),
 			pending: prometheus.NewDesc("cache_store_deletes_pending", "Keys whose delete failed and is to be repeated.", nil, labels),
 			loading: prometheus.NewDesc("cache_store_loads_without_redis", "Loaders that run without Redis just now.", nil, labels),
@@ -46,24 +46,24 @@ func newCacheMetrics(store string, counter func(what, help string, labels ...str
 }
 
 func (m *cacheMetrics) all() collectors {
-	return collectors{m.requests, m.loads, m.seconds, m.waits, m.refused, m.stale, m.writes, m.state, m.near}
+	return collectors{m.requests, m.loads, m.seconds, m.waits, m.refused, m.stale, m.writes, m.gauges, m.near}
 }
 
-// stateMetrics shows what is so at the moment.
-type stateMetrics struct {
+// gauges shows what is so at the moment.
+type gauges struct {
 	open, pending, loading *prometheus.Desc
 	shared                 *shared
 }
 
 // Describe implements prometheus.Collector.
-func (m *stateMetrics) Describe(ch chan<- *prometheus.Desc) {
+func (m *gauges) Describe(ch chan<- *prometheus.Desc) {
 	ch <- m.open
 	ch <- m.pending
 	ch <- m.loading
 }
 
 // Collect implements prometheus.Collector.
-func (m *stateMetrics) Collect(ch chan<- prometheus.Metric) {
+func (m *gauges) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, n int) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n))
 	}

@@ -21,9 +21,11 @@ type nearSettings struct {
 }
 
 // WithNear keeps values that were read from Redis in the process, so that they can be had again without a round trip: at most
-// so many entries, 0 for no near cache, which is the default. What a Cache returns from there was in Redis at some time within
-// maxStaleness before the call, whatever happens to the connections; 0 stands for 1s, and it must be at least 10ms. See "Near
-// cache" in the package comment. For [NewCache], and for [New] as the default of all Caches of the Store.
+// so many entries, 0 for no near cache, which is the default; 10,000 is a good choice. While Redis answers, what a Cache returns
+// from there was in Redis at some time within maxStaleness before the call; 0 stands for 1s, and it must be at least 10ms. When
+// Redis fails, a value within its TTL, or beyond it by no more than [WithStale], is returned as stale; [Cache.GetItem] and
+// [Cache.GetOrLoadItem] say so. See "Near cache" in the package comment. For [NewCache], and for [New] as the default of all
+// Caches of the Store.
 func WithNear(entries int, maxStaleness time.Duration) Option {
 	err := refuse(entries < 0, "WithNear", "has a negative number of entries")
 	if err == nil {
@@ -38,8 +40,9 @@ func WithNear(entries int, maxStaleness time.Duration) Option {
 	})
 }
 
-// WithNearBytes sets how much memory the values of a near cache may take, see [WithNear], overriding the default of 64 MiB. It
-// is counted by the size of encoded values. It must be positive. For [NewCache], and for [New] as the default of all Caches.
+// WithNearBytes sets how much memory the values of a near cache may take, see [WithNear], overriding the default of 64 MiB. A
+// value counts by its encoded size, its key and 240 bytes more, and at least as this divided by the number of entries. It must
+// be positive. For [NewCache], and for [New] as the default of all Caches.
 func WithNearBytes(bytes int64) Option {
 	return option("WithNearBytes", inNew|inCache, refuse(bytes <= 0, "WithNearBytes", "is not positive"),
 		func(s *settings) { s.store.near.bytes = bytes })
@@ -111,7 +114,7 @@ func (c *Cache[V]) nearHit(ctx context.Context, key string, loads bool) (item It
 		return item, false
 	}
 	r, _ := hit.Value.(*result[V])
-	if r == nil || r.value == nil || loads && c.set.isEarly(r.left-hit.Age) {
+	if r == nil || r.value == nil || loads && c.set.isEarly(r.left-hit.Age, r.entry.TTL) {
 		return item, false
 	}
 	c.counts.near.Inc()

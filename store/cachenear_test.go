@@ -157,7 +157,7 @@ func TestNearSeesWhatOthersDo(t *testing.T) {
 			require.Equal(t, store.SourceLoaded, item.Source)
 			fill(t, b, "early")
 			second, _ := loads("w")
-			_, err = a.GetOrLoad(ctx, "early", second, store.WithEarly(0.1), store.WithTTL(time.Hour)) // stores
+			_, err = a.GetOrLoad(ctx, "early", second, store.WithEarly(1e-9)) // stores
 			require.NoError(t, err)
 			becomes(t, b, "early", "w")
 
@@ -210,7 +210,7 @@ func TestOwnWritesAreSeenAtOnce(t *testing.T) {
 	require.NoError(t, c.Set(ctx, "k", "v"))
 	fill(t, c, "k")
 	early, _ := loads("w")
-	_, err := c.GetOrLoad(ctx, "k", early, store.WithEarly(0.1), store.WithTTL(time.Hour))
+	_, err := c.GetOrLoad(ctx, "k", early, store.WithEarly(1e-9))
 	require.NoError(t, err)
 	becomes(t, c, "k", "w")
 	require.NoError(t, c.Clear(ctx))

@@ -25,9 +25,9 @@ type cacheSettings struct {
 	clone        any // func(V) V, or nil
 }
 
-// isEarly reports whether a value that is fresh for so long is to be loaded again.
-func (s *settings) isEarly(left time.Duration) bool {
-	return s.cache.early > 0 && left > 0 && float64(left) <= float64(s.ttl)*(1-s.cache.early)
+// isEarly reports whether a value with this TTL that is fresh for so long is to be loaded again.
+func (s *settings) isEarly(left, ttl time.Duration) bool {
+	return s.cache.early > 0 && left > 0 && float64(left) <= float64(ttl)*(1-s.cache.early)
 }
 
 func cacheDefaults() cacheSettings {
@@ -50,8 +50,9 @@ func WithJitter(fraction float64) Option {
 }
 
 // WithStale keeps values for this long beyond their TTL, so that they can be returned when a loader fails or takes too long,
-// see [WithSoftTimeout]. Whoever wants to know gets an [Item] that is marked, with the cause. The default, 0, is not to. For
-// [NewCache], loads and [Cache.Set]; a load returns what is no older than its own setting.
+// see [WithSoftTimeout]. An [Item] of such a value is marked, and has the cause. They are kept in Redis; while that does not
+// answer, only a near cache has stale values. The default, 0, is not to. For [NewCache], loads and [Cache.Set]; a load returns
+// what is no older than its own setting.
 func WithStale(beyond time.Duration) Option {
 	return option("WithStale", inCache|inLoad|inSet, checkDuration("WithStale", beyond),
 		func(s *settings) { s.cache.stale = beyond.Truncate(time.Millisecond) })
@@ -64,7 +65,7 @@ func WithNegative(ttl time.Duration) Option {
 		func(s *settings) { s.cache.negative = ttl.Truncate(time.Millisecond) })
 }
 
-// WithEarly has a value loaded again in the background once this fraction of its TTL is over, by one process, when somebody
+// WithEarly has a value loaded again in the background once this fraction of its own TTL is over, by one process, when a load
 // asks for it. Callers get the value that is there, which is fresh, and never wait for that load. 0.8 is a good choice; the
 // default, 0, is not to. It must be below 1. For [NewCache] and loads.
 func WithEarly(fraction float64) Option {
@@ -89,15 +90,17 @@ func WithHardTimeout(d time.Duration) Option {
 		func(s *settings) { s.cache.hard = d })
 }
 
-// WithFailurePause sets for how long after a loader failed nobody runs it again for the same key, in any process: who asks
-// gets the failure, or a stale value. It overrides the default of 1s; 0 is for no pause. For [NewCache] and loads.
+// WithFailurePause sets for how long after a loader failed nobody runs it again for the same key, in any process: callers get
+// ErrLoad, see [WithSharedErrors], or a stale value. There is no pause after a panic, nor while Redis does not answer. It
+// overrides the default of 1s; 0 is for no pause. For [NewCache] and loads.
 func WithFailurePause(d time.Duration) Option {
 	return option("WithFailurePause", inCache|inLoad, checkDuration("WithFailurePause", d),
 		func(s *settings) { s.cache.pause = d.Truncate(time.Millisecond) })
 }
 
-// WithSharedErrors lets other processes have the text of a loader's error, up to 200 bytes of it, by way of Redis. The
-// default is not to: they learn that the load failed, took too long or panicked. For [NewCache] and loads.
+// WithSharedErrors lets other processes, and later callers during the pause of [WithFailurePause], have the text of a loader's
+// error, up to 200 bytes of it, by way of Redis. The default is not to: they learn that the load failed, took too long or
+// panicked. For [NewCache] and loads.
 func WithSharedErrors() Option {
 	return option("WithSharedErrors", inCache|inLoad, nil, func(s *settings) { s.cache.sharedErrors = true })
 }

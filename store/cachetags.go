@@ -49,10 +49,11 @@ func checkTags(argument string, tags []string) error {
 
 // InvalidateTag makes all values with one of the tags invalid, each tag in one round trip, whatever number of values has it.
 // They are as good as deleted: no call of any process that begins later returns one, [WithStale] or not, but for a near cache
-// within its maxStaleness. What somebody loads at the moment is stored in vain. It is no error if no value has the tag.
+// within its maxStaleness or, marked as stale, in a process that cannot reach Redis. What is being loaded at the moment is
+// stored in vain. It is no error if no value has the tag.
 //
 // If Redis has not confirmed it that is an error, and is repeated in the background like a [Cache.Delete]. Errors are as those
-// of Delete, by tag. Safe for concurrent use.
+// of Delete; the keys of [ManyError.Errs], and the Key of an [UnavailableError], are tags. Safe for concurrent use.
 func (c *Cache[V]) InvalidateTag(ctx context.Context, tags ...string) error {
 	if err := c.usable(ctx); err != nil {
 		return err
@@ -232,7 +233,7 @@ func (c *Cache[V]) check(ctx context.Context, all []*looked[V], known map[string
 	}
 }
 
-// compare makes the finding invalid if the epoch of a tag has ended. It may also have been lost, which cannot be told from that.
+// compare makes the finding invalid if the epoch of a tag has ended. It may also have been lost, which looks the same.
 func (l *looked[V]) compare(known map[string]server.Content) {
 	for tag, epoch := range l.tags {
 		switch now := known[tag]; {

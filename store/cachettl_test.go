@@ -69,13 +69,13 @@ func TestTTLsOfCallsAndJitter(t *testing.T) {
 
 func TestEarlyRefresh(t *testing.T) {
 	t.Parallel()
-	_, a, b := two[string](t, store.WithTTL(time.Hour), store.WithEarly(0.5))
-	require.NoError(t, a.Set(t.Context(), "k", "old", store.WithTTL(20*time.Minute)))
+	server, a, b := two[string](t, store.WithTTL(time.Hour), store.WithEarly(0.5))
+	aged(t, server.Client(t), "v", time.Hour, 20*time.Minute)
 	loader := newGated[string]()
 	for _, c := range []*store.Cache[string]{a, b, a, b} {
 		item, err := c.GetOrLoadItem(t.Context(), "k", loader.load)
 		require.NoError(t, err)
-		assert.Equal(t, "old", item.Value, "callers do not wait")
+		assert.Equal(t, "a", item.Value, "callers do not wait")
 		assert.False(t, item.Stale)
 	}
 	receive(t, loader.began, "the load")
@@ -97,14 +97,14 @@ func TestEarlyRefresh(t *testing.T) {
 
 func TestEarlyRefreshThatFailsKeepsTheValue(t *testing.T) {
 	t.Parallel()
-	_, c := setupCache[string](t, store.WithTTL(time.Hour), store.WithEarly(0.5), store.WithFailurePause(time.Minute))
-	require.NoError(t, c.Set(t.Context(), "k", "old", store.WithTTL(20*time.Minute)))
+	server, c := setupCache[string](t, store.WithTTL(time.Hour), store.WithEarly(0.5), store.WithFailurePause(time.Minute))
+	aged(t, server.Client(t), "v", time.Hour, 20*time.Minute)
 	loader := newGated[string]()
 	loader.give("", errDatabase)
 	for range 100 {
 		v, err := c.GetOrLoad(t.Context(), "k", loader.load)
 		require.NoError(t, err)
-		assert.Equal(t, "old", v)
+		assert.Equal(t, "a", v)
 		if loader.runs.Load() > 0 {
 			break
 		}
@@ -113,7 +113,7 @@ func TestEarlyRefreshThatFailsKeepsTheValue(t *testing.T) {
 	for range 20 {
 		v, err := c.GetOrLoad(t.Context(), "k", loader.load)
 		require.NoError(t, err)
-		assert.Equal(t, "old", v)
+		assert.Equal(t, "a", v)
 	}
 	assert.EqualValues(t, 1, loader.runs.Load(), "for the pause nobody tries again")
 }

@@ -49,8 +49,9 @@ func (c *Cache[V]) Set(ctx context.Context, key string, v V, opts ...Option) (er
 // after that. It is no error if there is nothing.
 //
 // If Redis has not confirmed a delete, it is an error, and the delete is repeated in the background until Redis answers, or
-// the Store is closed, for up to 10,000 keys. The error is as that of [Cache.Set]; for several keys it is a [*ManyError] that
-// names those which may not be deleted. Safe for concurrent use.
+// the Store is closed, for up to 10,000 keys. The error matches ErrCodec if something else is stored under the key;
+// ErrUnavailable, ErrUncertain, ErrClosed, ErrInvalidArgument, or is the error of ctx. For several keys it is a [*ManyError]
+// that names those which may not be deleted. Safe for concurrent use.
 func (c *Cache[V]) Delete(ctx context.Context, keys ...string) error {
 	if err := c.usable(ctx); err != nil {
 		return err
@@ -75,8 +76,8 @@ func (c *Cache[V]) delete(ctx context.Context, key string) (err error) {
 	return q.replaced(c.core.shared.drop(q.ctx, q.keys))
 }
 
-// replaced is what the caller learns of a write to its key. Who reads the key from now on in this process does not get what was
-// there before.
+// replaced is what the caller learns of a write to its key. Calls of this process that read the key from now on do not get what
+// was there before.
 func (q *query[V]) replaced(r server.Reply) error {
 	q.cache.calls.Forget(q.key)
 	q.removeNear()

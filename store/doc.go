@@ -28,19 +28,21 @@
 // # A worker that lost its lock
 //
 // With [WithFence] a write carries the fencing token of the lock that protects the value. A State remembers the largest
-// token of each key, and refuses smaller ones with [ErrFenced], also for a day after the value was deleted or has expired. A
-// write without a token is not refused, and keeps the largest one.
+// token of each key, and refuses smaller ones with [ErrFenced], also for a day after the value was deleted or has expired. So a
+// late worker is refused once the next holder has written with its own token, and not before. A write without a token is never
+// refused, and keeps the largest one.
 //
 //	_, err := workflows.Put(ctx, id, w, store.WithFence(l.Token()))
 //
 // # Requests that come twice
 //
-// Of all who [State.Create] the same key one succeeds; the others get [ErrExists], with what the first has written.
+// Only one [State.Create] of a key succeeds; the others get [ErrExists], with what is there by then. That says that the work
+// was begun, and not that it was done: let the value say so.
 //
 // # How long values last
 //
-// For always, unless [WithTTL] says otherwise, for a State or for one write. A write without a TTL makes the value last for
-// always again, but for Update, which leaves the time as it is. With [WithSliding] values that are read stay.
+// Forever, unless [WithTTL] says otherwise. A write begins its own TTL, else the State's, else none; Update keeps the remaining
+// time if neither is set. With [WithSliding] values that are read stay.
 //
 // # Lists
 //
@@ -64,7 +66,9 @@
 //
 // [Cache.GetOrLoad] returns a value, and loads it if there is none: of all callers in all processes that miss a key at the
 // same time one runs its loader, and the others wait for a message that the load has ended. A failure is shared too, and for
-// a second nobody tries again ([WithFailurePause]). [Cache.LoadMany] loads what is missing of several keys by one call.
+// a second nobody tries again ([WithFailurePause]), except after a panic or without Redis. Those who wait in the process that
+// loads get the error itself; other processes, and callers during the pause, get [ErrLoad], with its text if
+// [WithSharedErrors] is given. [Cache.LoadMany] loads what is missing of several keys by one call.
 //
 //	products, err := store.NewCache[Product](s, "products", store.WithTTL(10*time.Minute))
 //	p, err := products.GetOrLoad(ctx, id, func(ctx context.Context) (Product, error) { return db.Product(ctx, id) })
@@ -83,20 +87,22 @@
 //   - The loader fails: a value past its TTL is returned if [WithStale] keeps it. [Cache.GetOrLoadItem] says so, and why.
 //   - The loader takes long: the same after [WithSoftTimeout], while the load goes on.
 //   - Redis is down or silent: callers lose 250ms ([WithTimeout]); after three failures in a row they lose nothing, and one of
-//     them tries again each second. Loaders run without Redis then, 32 at a time in a process; others wait, and get
-//     [ErrOverloaded] when their context or the soft time-out ends. What they load is not stored.
+//     them tries again each second. Loaders run without Redis then, 32 at a time in a Store, where one of LoadMany counts as
+//     one; others wait, and get [ErrOverloaded] when their context or the soft time-out ends. What they load is not stored in
+//     Redis; a near cache has it for 5s. The stale values of WithStale are in Redis too, so only a near cache has any then.
+//   - Redis refuses commands, for lack of memory or as a replica: the same.
 //   - The process that loads dies: others wait for two seconds at most, and if it was only stopped, it stores nothing when it
 //     goes on. A message that is lost costs as much.
 //   - A Delete, or a Set, that Redis does not confirm: an error, and the key is deleted when Redis answers again, unless the
 //     process has ended by then.
 //
-// There is nothing: with [WithNegative] that is remembered. A hot key is loaded before its TTL ends with [WithEarly].
+// [WithNegative] also caches that a value does not exist. [WithEarly] has a hot key loaded again before its TTL ends.
 //
 // # Many values at once
 //
 // Values can have tags ([WithTags]), of the Cache or of the call that stores them. [Cache.InvalidateTag] makes all values with a
-// tag as good as deleted, in one round trip, however many there are. A tag has an epoch, an ID in a key of its own that is made
-// up when it is needed; values carry the epochs of their tags as they were before the load, and count only while these are
+// tag as good as deleted, in one round trip, however many there are. A tag has an epoch, a random ID in a key of its own that
+// is made when it is needed; values carry the epochs of their tags as they were before the load, and count only while these are
 // there. So a value whose epoch was lost, by FLUSHALL, eviction or time, is loaded again, and none ever becomes valid again.
 // [Cache.Clear] deletes all values; it has to look at all keys in Redis.
 //
@@ -109,25 +115,29 @@
 //
 //	products, err := store.NewCache[Product](s, "products", store.WithNear(10_000, time.Second), store.WithShared())
 //
-// What comes from there ([SourceNear]) was in Redis at some time within maxStaleness before the call. The Store has Redis say
-// which keys change, by connections of its own, and knows up to when it has heard everything; while that is too long ago, as
-// a connection is cut, half-open or frozen, or the master has changed, calls ask Redis as if there were no near cache. That
-// covers Set, Delete, InvalidateTag, loads and Clear of all processes, expiry, eviction, FLUSHALL and writes by other programs.
-// In the process that writes, calls of the same Cache never get from the near cache what was there before the write.
+// While Redis answers, what comes from there ([SourceNear]) was in Redis at some time within maxStaleness before the call. When
+// Redis fails, a value within its TTL, or beyond it by no more than [WithStale], is returned as stale, however long ago it was
+// read; only [Cache.GetItem] and [Cache.GetOrLoadItem] say so. The near cache is off by default; 10,000 entries are a good
+// choice, as are the 64 MiB that they may take ([WithNearBytes]).
+//
+// The Store has Redis say which keys change, by connections of its own, and knows up to when it has heard everything; while that
+// is too long ago, as a connection is cut, half-open or frozen, or the master has changed, calls ask Redis as if there were no
+// near cache. That covers Set, Delete, InvalidateTag, loads and Clear of all processes, expiry, eviction, FLUSHALL and writes by
+// other programs. In the process that writes, calls of the same Cache never get from the near cache what was there before the
+// write.
 //
 //   - Not covered are SWAPDB, and values that a client reads from a replica, which may be older.
-//   - Redis fails: what the near cache has is returned, marked as stale ([Item]), unless it is further past its TTL than
-//     [WithStale] allows. What was loaded without Redis stays there for 5s.
-//   - Each value counts by its encoded size, and at least as 64 MiB divided by the number of entries, or what [WithNearBytes]
-//     says instead of 64 MiB, so neither limit is exceeded.
+//   - What was loaded without Redis stays there for 5s.
+//   - Each value counts by its encoded size, its key and 240 bytes more, and at least as the limit of bytes divided by the
+//     number of entries, so neither limit is exceeded.
 //   - A value is decoded for each caller, unless its type has no pointers, or [WithShared] or [WithClone] is given. With
 //     WithShared a hit allocates nothing.
 //   - Make Caches when the program starts: one more near cache empties the others, and lasts as long as the Store.
 //
-// Where the server does not track keys (before Redis 6, without RESP3, or for a user who may not use CLIENT TRACKING), those who
-// write publish the names of keys on the channel cache:near, if somebody listens. Then eviction and writes by other
-// programs are not covered, and what they change is returned until its TTL ends. In a Cluster a near cache needs the
-// permission for CLUSTER MYID. Without that for PUBSUB NUMSUB names are always published.
+// Where the server does not track keys (without RESP3, or for a user who may not use CLIENT TRACKING), those who write publish
+// the names of keys on the channel cache:near, if somebody listens. Then eviction and writes by other programs are not covered,
+// and what they change is returned until its TTL ends. In a Cluster a near cache needs the permission for CLUSTER MYID. Without
+// that for PUBSUB NUMSUB names are always published.
 //
 // # Values
 //
@@ -150,8 +160,8 @@
 //   - cache_store_fills_refused_total: loaded values that were not stored, as somebody had written or deleted meanwhile
 //   - cache_store_stale_served_total{cause}: stale values that were returned; cause is load, timeout, panic or redis
 //   - cache_store_cache_writes_total{op,outcome}: keys, tags and whole Caches that writes were about; op is set, delete,
-//     invalidate_tag or clear
-//   - cache_store_near_entries, cache_store_near_bytes: what near caches hold
+//     invalidate_tag or clear, and outcome ok, uncertain, too_large, codec, unavailable, canceled or error
+//   - cache_store_near_entries, cache_store_near_bytes: what near caches hold, by the sizes that count against their limits
 //   - cache_store_near_invalidated_total: changes of keys that they have heard of
 //   - cache_store_near_dropped_total: values that they did not take, as they had changed meanwhile
 //   - cache_store_near_up, cache_store_near_age_seconds, cache_store_near_flushes_total: whether changes are heard, how old that
@@ -168,14 +178,15 @@
 //   - Eviction: a maxmemory-policy other than noeviction may remove values, versions and fences. Set noeviction.
 //   - Redis has no memory left: writes are ErrUnavailable, deletes work.
 //   - The server's clock decides what has expired, and the clocks of clients nothing. If it steps back, versions go on from
-//     the last one.
+//     the last one, as long as the value is there, or what remains of its delete.
 //   - Bad arguments are refused with [ErrInvalidArgument] before anything is sent.
 //
 // # Keys
 //
-// With the default prefix the value of the key k in the State or Cache named n is the Redis key cache:v:n:{k}; with
-// [WithGroup] it is cache:v:n:{group}:k. A key that begins with "}" or "%" gets a "%" in front; in a group they are written
-// %7D and %25. The content is a line of text and the encoded value, so that redis-cli shows what is known of it:
+// A key is any string that is not empty. With the default prefix the value of the key k in the State or Cache named n is the
+// Redis key cache:v:n:{k}; with [WithGroup] it is cache:v:n:{group}:k. A key that begins with "}" or "%" gets a "%" in front; in
+// a group they are written %7D and %25. The content is a line of text and the encoded value, so that redis-cli shows what is
+// known of it:
 //
 //	cs1 <kind><codec><compression> <version> <until>[+<ttl>] <fence> <write> <tags>
 //
@@ -191,6 +202,6 @@
 // leave together, with one question for the time; each write is a script. internal/lease decides which process loads, with a
 // key cache:l:n:{k} and a channel cache:store:inbox:* for each process that waits; internal/wake is the messages.
 // internal/near keeps values in the process and hears of changes, by CLIENT TRACKING or the channel cache:near.
-// internal/load makes callers of one process share a load, and internal/breaker stops asking servers that do not answer. What
-// is here makes calls, errors and types of that.
+// internal/load makes callers of one process share a load, and internal/breaker stops asking servers that do not answer. This
+// package adds the public types, calls and errors.
 package store

@@ -20,7 +20,8 @@ var (
 	// ErrConflict means that another version is there than the one that a write expected. The error is a
 	// [*ConflictError].
 	ErrConflict = errors.New("store: version conflict")
-	// ErrFenced means that a write with a larger fencing token was there before.
+	// ErrFenced means that a write with a larger fencing token was there before. A larger token
+	// refuses nothing before it was written with.
 	ErrFenced = errors.New("store: fenced off")
 	// ErrUncertain means that a write may have been done, or may be done yet: its reply was lost, and what was found
 	// afterwards does not tell. Read to find out, or write again in a way that may happen twice.
@@ -35,12 +36,12 @@ var (
 	ErrUnavailable = errors.New("store: redis unavailable")
 	// ErrOverloaded means that too many loaders run while Redis does not answer.
 	ErrOverloaded = errors.New("store: too many loads")
-	// ErrLoad means that the loader failed in another process.
+	// ErrLoad means that the loader failed in another process, or a moment ago, see [WithFailurePause].
 	ErrLoad = errors.New("store: load failed")
 	// ErrLoadTimeout means that the loader took too long.
 	ErrLoadTimeout = errors.New("store: load took too long")
-	// ErrPanic means that the loader panicked, or called runtime.Goexit.
-	ErrPanic = errors.New("store: loader panicked")
+	// ErrPanic means that the loader, a codec or a hook of the client panicked, or that the loader called runtime.Goexit.
+	ErrPanic = errors.New("store: panic in loader, codec or client hook")
 	// ErrClosed means that Close has been called.
 	ErrClosed = errors.New("store: closed")
 	// ErrInvalidArgument means that nothing was sent, as an argument was unusable. The error is an [*ArgumentError].

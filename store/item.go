@@ -7,8 +7,8 @@ import (
 )
 
 // Version tells the writes of a key apart: each write has a larger one than all before, also after a delete. It is the
-// server's clock in microseconds at the write, or one more than the version before where that is larger. 0 stands for no
-// value.
+// server's clock in microseconds at the write, or one more than the version before where that is larger: if the clock steps
+// back, versions grow as long as the value is there, or what remains of its delete. 0 stands for no value.
 type Version int64
 
 // Source is where a value came from.
@@ -32,7 +32,7 @@ type Item[V any] struct {
 	Key string
 	// Value is the value, the zero value if there is none.
 	Value V
-	// Version is that of the value, 0 if there is none.
+	// Version is that of the value, 0 if there is none, or if it was loaded and is not stored.
 	Version Version
 	// Source is where the value came from, also if what came is that there is none.
 	Source Source

@@ -25,7 +25,7 @@ func newNearMetrics(labels prometheus.Labels) *nearMetrics {
 	}
 	return &nearMetrics{
 		entries:     desc("entries", "Values in near caches.", "name"),
-		bytes:       desc("bytes", "About the memory that values in near caches take.", "name"),
+		bytes:       desc("bytes", "What values in near caches count: encoded size, key and overhead.", "name"),
 		invalidated: desc("invalidated_total", "Changes of keys that near caches have heard of.", "name"),
 		dropped:     desc("dropped_total", "Values that near caches did not take, as they had changed meanwhile.", "name"),
 		age:         desc("age_seconds", "How old the knowledge of near caches is; missing while they serve nothing."),

@@ -40,7 +40,8 @@ const (
 	inNew scope = 1 << iota
 	inCache
 	inState
-	inLoad // GetOrLoad, GetOrLoadItem, LoadMany
+	inLoad     // GetOrLoad, GetOrLoadItem
+	inLoadMany // LoadMany, which has the options of inLoad
 	inSet
 	inCreate
 	inPut
@@ -48,11 +49,11 @@ const (
 	inDelete // of State
 )
 
-// names returns what the documentation calls a scope.
+// String returns what the documentation calls a scope.
 func (s scope) String() string {
 	return map[scope]string{
-		inNew: "New", inCache: "NewCache", inState: "NewState", inLoad: "GetOrLoad", inSet: "Set", inCreate: "Create",
-		inPut: "Put", inUpdate: "Update", inDelete: "Delete",
+		inNew: "New", inCache: "NewCache", inState: "NewState", inLoad: "GetOrLoad", inLoadMany: "LoadMany", inSet: "Set",
+		inCreate: "Create", inPut: "Put", inUpdate: "Update", inDelete: "Delete",
 	}[s]
 }
 
@@ -102,11 +103,15 @@ func defaults() settings {
 
 // apply applies options that were given to a function.
 func (s *settings) apply(where scope, opts []Option) error {
+	allowed := where
+	if where == inLoadMany {
+		allowed |= inLoad
+	}
 	for i, o := range opts {
 		switch {
 		case o.set == nil:
 			return &ArgumentError{Argument: fmt.Sprintf("opts[%d]", i), Reason: "is a zero Option"}
-		case o.scope&where == 0:
+		case o.scope&allowed == 0:
 			return &ArgumentError{Argument: o.name, Reason: "is no option of " + where.String()}
 		}
 		if err := o.set(s); err != nil {
@@ -201,9 +206,11 @@ func WithTTL(d time.Duration) Option {
 		func(s *settings) { s.ttl, s.ttlGiven = d.Truncate(time.Millisecond), true })
 }
 
-// WithSliding makes a Get that finds less than half of a value's TTL left extend it to the full TTL: the one that the value was
-// last written or touched with. The Get does not wait for that, and it does not matter if it fails: the next one tries
-// again. It needs WithTTL. For [NewCache] and [NewState].
+// WithSliding makes a read that finds less than half of a value's TTL left extend it to the full TTL: the one that the value was
+// last written or touched with. Reads are [State.Get], [Cache.Get], [Cache.GetMany], loads that find a value, and what returns
+// an [Item] as they do. They do not wait for that, and it does not matter if it fails: the next read tries again. Of the values
+// that one call reads, 64 are extended at a time, the others by later reads. A State needs WithTTL for it. For [NewCache] and
+// [NewState].
 func WithSliding() Option {
 	return option("WithSliding", inCache|inState, nil, func(s *settings) { s.sliding = true })
 }

@@ -48,7 +48,7 @@ func newShared(c *core) *shared {
 		Closing: s.helpers.Closing(), Go: s.helpers.Go, Log: c.set.logger,
 	})
 	s.repeats = newRepeats(s, c.set.logger)
-	c.metrics.cache.state.shared = s
+	c.metrics.cache.gauges.shared = s
 	return s
 }
 

@@ -7,10 +7,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/compozy/cache/internal/redistest"
 	"github.com/compozy/cache/store"
 )
 
@@ -105,4 +107,71 @@ func TestSlidingGetDoesNotWait(t *testing.T) {
 	require.ErrorIs(t, s.Close(ctx), context.DeadlineExceeded)
 	close(release)
 	require.NoError(t, s.Close(timeout(t, patience)))
+}
+
+// TestSlidingKeyChangesOncePerHalfTTL, however many read it, so that near caches hear of it seldom.
+func TestSlidingKeyChangesOncePerHalfTTL(t *testing.T) {
+	t.Parallel()
+	const processes = 4
+	opts := []store.Option{store.WithTTL(2 * time.Hour), store.WithSliding()}
+	for kind, reader := range map[string]func(s *store.Store) func(key string) error{
+		"s": func(s *store.Store) func(key string) error {
+			st := newState[string](t, s, opts...)
+			return func(key string) error { _, err := st.Get(t.Context(), key); return err }
+		},
+		"v": func(s *store.Store) func(key string) error {
+			c := newCache[string](t, s, append(opts, near())...)
+			return func(key string) error { _, err := c.Get(t.Context(), key); return err }
+		},
+	} {
+		server := redistest.Start(t)
+		client := server.Client(t)
+		s := newCacheStore(t, newClient(t, server.Addr()))
+		observer := newCache[string](t, s, near()) // hears of what is below its name, whatever it is
+		writer := newCache[string](t, newCacheStore(t, newClient(t, server.Addr())))
+		heard := func() float64 {
+			registry := prometheus.NewRegistry()
+			require.NoError(t, registry.Register(s.Collector()))
+			families, err := registry.Gather()
+			require.NoError(t, err)
+			for _, f := range families {
+				if f.GetName() == "cache_store_near_invalidated_total" {
+					return f.GetMetric()[0].GetCounter().GetValue()
+				}
+			}
+			return -1
+		}
+		marked := func(value string) { // returns when what happened before has been heard
+			fill(t, observer, "mark")
+			require.NoError(t, writer.Set(t.Context(), "mark", value))
+			becomes(t, observer, "mark", value)
+		}
+		require.NoError(t, writer.Set(t.Context(), "mark", "up"))
+		var reads []func(key string) error
+		for range processes {
+			reads = append(reads, reader(newCacheStore(t, newClient(t, server.Addr()))))
+		}
+		for i := range 3 {
+			aged(t, client, kind, time.Hour, 29*time.Minute)
+			marked(fmt.Sprint("before ", i))
+			before := heard()
+			var all sync.WaitGroup
+			for n := range 100 {
+				all.Go(func() {
+					for range 5 {
+						assert.NoError(t, reads[n%processes]("k"))
+					}
+				})
+			}
+			all.Wait()
+			require.Eventually(t, func() bool {
+				assert.NoError(t, reads[0]("k")) // the near caches may not have heard of the value until now
+				return client.PTTL(t.Context(), redisKey("k")).Val() > 59*time.Minute
+			}, patience, tick)
+			marked(fmt.Sprint("after ", i))
+			changes := heard() - before - 1 // of the mark
+			assert.Positive(t, changes, kind)
+			assert.LessOrEqual(t, changes, 2.0, kind)
+		}
+	}
 }

@@ -30,7 +30,9 @@ type State[V any] struct {
 
 // NewState makes a State on a Store. All processes that use the same name, on the same Redis and with the same key
 // prefix, share the values. The name appears in the names of keys, and as a label of metrics; it may not be empty, that
-// of a Cache of the Store, or contain control characters or any of :{}*?[]\
+// of a Cache of the Store, or contain control characters, invalid UTF-8 or any of :{}*?[]\
+//
+// Keys may be any strings that are not empty.
 //
 // It returns an error matching ErrInvalidArgument if an argument cannot be used, and ErrClosed after Close of the Store.
 func NewState[V any](s *Store, name string, opts ...Option) (*State[V], error) {

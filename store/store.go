@@ -90,8 +90,8 @@ func (s *Store) register(name, kind string) error {
 	return nil
 }
 
-// HealthCheck reports whether Redis answers. It returns an error matching ErrUnavailable if not, that of ctx if it ends
-// first, or ErrClosed. Safe for concurrent use.
+// HealthCheck reports whether Redis answers, within the time of [WithStateTimeout]. It returns an error matching ErrUnavailable
+// if not, that of ctx if it ends first, or ErrClosed. Safe for concurrent use.
 func (s *Store) HealthCheck(ctx context.Context) error {
 	if err := s.ready(); err != nil {
 		return err

@@ -121,7 +121,8 @@ func (b *box) Up() {
 	}
 }
 
-// Down implements inbox.Listener. Nobody need be woken, as all who wait ask when the lease runs out.
+// Down implements inbox.Listener. There is no need to wake anybody: all that wait ask when the lease
+// runs out.
 func (b *box) Down(err error) {
 	b.settle.Do(func() { close(b.settled) })
 	b.listens.Log(b.set.Log, zap.InfoLevel,

@@ -37,7 +37,7 @@ type Settings struct {
 	Channel string
 	// Closing ends the work in the background.
 	Closing context.Context //nolint:containedctx // nobody's call
-	// Go starts a goroutine, unless the store is closed.
+	// Go starts a goroutine.
 	Go  func(func())
 	Log *zap.Logger
 }

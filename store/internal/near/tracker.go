@@ -65,8 +65,8 @@ type Tracker struct {
 	flushes  int64
 }
 
-// New returns a Tracker that does nothing before there is a cache and Start was called. It returns an *arguments.Error for a
-// client of which nothing is known.
+// New returns a Tracker that does nothing before there is a cache, and Start or Begin of a cache was called. It returns an
+// *arguments.Error for a client of which nothing is known.
 func New(set Settings) (*Tracker, error) {
 	if redisx.IsNil(set.Client) {
 		return nil, &arguments.Error{Argument: "Client", Reason: "is nil"}

@@ -128,7 +128,7 @@ func (r *Redis) Run(
 }
 
 // tooLate reports whether the context would end during another try that takes as long as the last one, which was not
-// sent. Then it could not be told whether that try was sent.
+// sent. Then nobody could know whether that try was sent.
 func tooLate(ctx context.Context, took time.Duration) bool {
 	deadline, ok := ctx.Deadline()
 	return ok && time.Until(deadline) < 2*took

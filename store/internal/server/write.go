@@ -68,7 +68,7 @@ type Put struct {
 
 	// Write is the ID of this write. See [entry.NewID].
 	Write string
-	// Version is what must be there: Any, or 0 for nothing.
+	// Version is what must be there: Any, a version, or 0 for nothing.
 	Version int64
 	// Fence is a fencing token, 0 for none.
 	Fence int64
