@@ -53,6 +53,8 @@ func sections() []section {
 		section{"notification fan-out", measureFanOut},
 		section{"idle process", measureIdle},
 		section{"client wrapper", measureClient},
+		section{"store: near hit", measureNear},
+		section{"store: misses", measureMisses},
 	)
 }
 
