@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/compozy/cache/internal/faultproxy"
@@ -37,11 +36,6 @@ type cost struct {
 
 // operations are what most programs do most.
 func operations() []operation {
-	return slices.Concat(messageOperations(), hitOperations(), missOperations(), []operation{writeOperation()})
-}
-
-// messageOperations are those of locks and notifications.
-func messageOperations() []operation {
 	return []operation{
 		{name: "acquire + release", contenders: lockContenders, goals: costGoals{
 			trips: atMost(2), link: atMost(1.05), serverCPU: noGoal(), clientCPU: atMost(1.5), loopback: atMost(1.25),

@@ -45,6 +45,9 @@ func sections() []section {
 	for _, o := range operations() {
 		list = append(list, section{"link and cost: " + o.name, o.measure})
 	}
+	for _, o := range storeOperations() {
+		list = append(list, section{"store, link and cost: " + o.name, o.measure})
+	}
 	return append(list,
 		section{"lock, 64 callers", measureLock},
 		section{"lock hand-off", measureHandOff},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -19,6 +20,11 @@ const (
 	// storeClose is how long a Store may take to close.
 	storeClose = 10 * time.Second
 )
+
+// storeOperations are what most programs do most with a Store.
+func storeOperations() []operation {
+	return slices.Concat(hitOperations(), missOperations(), []operation{writeOperation()})
+}
 
 // profile is what is stored: some 200 bytes of JSON.
 type profile struct {
