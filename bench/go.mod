@@ -14,7 +14,9 @@ require (
 	github.com/maypok86/otter/v2 v2.4.0
 	github.com/redis/go-redis/v9 v9.23.0
 	github.com/redis/rueidis v1.0.79
+	github.com/redis/rueidis/rueidisaside v1.0.78
 	github.com/stretchr/testify v1.12.1
+	github.com/viccon/sturdyc v1.1.5
 	go.uber.org/goleak v1.3.0
 )
 

@@ -58,10 +58,18 @@ func sections() []section {
 		section{"client wrapper", measureClient},
 		section{"store: near hit", measureNear},
 		section{"store: misses", measureMisses},
+		section{"store: stampede", measureStampede},
 	)
 }
 
 func main() {
+	if what := os.Getenv(processEnv); what != "" {
+		if err := serveProcess(what); err != nil {
+			fmt.Fprintln(os.Stderr, "bench: process:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	quick := flag.Bool("quick", false, "a few seconds only: shows that everything runs, numbers are rough")
 	only := flag.String("only", "", "measure only sections whose name contains this")
 	strict := flag.Bool("strict", false, "exit with status 1 if a goal is missed")

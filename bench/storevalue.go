@@ -46,7 +46,11 @@ func newProfile(id string) profile {
 
 // newStore returns a Store on a client of its own, as an application has it.
 func newStore(s *scope, addr string) *store.Store {
-	made, err := store.New(newOursAt(s, addr))
+	return newStoreOn(s, newOursAt(s, addr))
+}
+
+func newStoreOn(s *scope, client redis.UniversalClient) *store.Store {
+	made, err := store.New(client)
 	if err != nil {
 		s.Fatalf("make store: %v", err)
 	}
@@ -59,7 +63,12 @@ func newStore(s *scope, addr string) *store.Store {
 }
 
 func newCache(s *scope, addr string, opts ...store.Option) *store.Cache[profile] {
-	cache, err := store.NewCache[profile](newStore(s, addr), "bench", append([]store.Option{store.WithTTL(storeTTL)}, opts...)...)
+	return newCacheOn(s, newOursAt(s, addr), opts...)
+}
+
+func newCacheOn(s *scope, client redis.UniversalClient, opts ...store.Option) *store.Cache[profile] {
+	opts = append([]store.Option{store.WithTTL(storeTTL)}, opts...)
+	cache, err := store.NewCache[profile](newStoreOn(s, client), "bench", opts...)
 	if err != nil {
 		s.Fatalf("make cache: %v", err)
 	}
