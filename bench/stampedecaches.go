@@ -44,7 +44,9 @@ func newOurStampeder(s *scope, addr string) (stampeder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context, key string, load textLoader) (string, error) { return cache.GetOrLoad(ctx, key, load) }, nil
+	return func(ctx context.Context, key string, load textLoader) (string, error) {
+		return cache.GetOrLoad(ctx, key, load)
+	}, nil
 }
 
 // newRueidisStampeder has placeholders in Redis, and learns by client-side caching what comes in their place.

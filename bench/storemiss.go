@@ -82,4 +82,3 @@ func coldContenders(_ context.Context, s *scope, _ *redistest.Server, addr strin
 		}},
 	}, nil
 }
-
