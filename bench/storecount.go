@@ -79,7 +79,8 @@ func measureMisses(ctx context.Context, s *scope, _ effort) (report, error) {
 			what: "LoadMany of 100, cold: round trips", against: "–", goal: atMost(3), value: count(waits / missRuns), unit: "per op",
 		},
 		{
-			what: "LoadMany of 100, cold: commands", against: "–", goal: noGoal(), value: count(perMany), unit: "per op", detail: manyNames,
+			what: "LoadMany of 100, cold: commands", against: "–", goal: noGoal(), value: count(perMany), unit: "per op",
+			detail: manyNames,
 		},
 		{
 			what: "LoadMany of 100, cold: calls of the loader", against: "–", goal: atMost(1),
