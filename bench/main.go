@@ -45,6 +45,9 @@ func sections() []section {
 	for _, o := range operations() {
 		list = append(list, section{"link and cost: " + o.name, o.measure})
 	}
+	for _, o := range storeOperations() {
+		list = append(list, section{"store, link and cost: " + o.name, o.measure})
+	}
 	return append(list,
 		section{"lock, 64 callers", measureLock},
 		section{"lock hand-off", measureHandOff},
@@ -53,10 +56,20 @@ func sections() []section {
 		section{"notification fan-out", measureFanOut},
 		section{"idle process", measureIdle},
 		section{"client wrapper", measureClient},
+		section{"store: near hit", measureNear},
+		section{"store: misses", measureMisses},
+		section{"store: stampede", measureStampede},
 	)
 }
 
 func main() {
+	if what := os.Getenv(processEnv); what != "" {
+		if err := serveProcess(what); err != nil {
+			fmt.Fprintln(os.Stderr, "bench: process:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	quick := flag.Bool("quick", false, "a few seconds only: shows that everything runs, numbers are rough")
 	only := flag.String("only", "", "measure only sections whose name contains this")
 	strict := flag.Bool("strict", false, "exit with status 1 if a goal is missed")

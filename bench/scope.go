@@ -19,15 +19,20 @@ type scope struct {
 type fatal struct{ error }
 
 // run calls f with a scope and undoes everything afterwards. What was fatal is
-// returned as an error.
+// returned as an error; any other panic goes on.
 func run(f func(s *scope) error) (err error) {
 	s := &scope{}
 	defer func() {
-		if cause, ok := recover().(fatal); ok {
-			err, s.failed = cause, true
+		cause := recover()
+		known, ok := cause.(fatal)
+		if ok {
+			err, s.failed = known, true
 		}
 		for _, cleanup := range slices.Backward(s.cleanups) {
 			cleanup()
+		}
+		if cause != nil && !ok {
+			panic(cause)
 		}
 	}()
 	return f(s)

@@ -146,3 +146,15 @@ func TestRunUndoesInReverseAndReportsFatal(t *testing.T) {
 	require.ErrorContains(t, err, "no luck")
 	require.Equal(t, []string{"second", "first"}, order)
 }
+
+func TestRunPassesOtherPanicsOn(t *testing.T) {
+	t.Parallel()
+	undone := false
+	require.PanicsWithValue(t, "a bug", func() {
+		_ = run(func(s *scope) error {
+			s.Cleanup(func() { undone = true })
+			panic("a bug")
+		})
+	})
+	require.True(t, undone)
+}
