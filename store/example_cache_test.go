@@ -136,3 +136,50 @@ func ExampleCache_InvalidateTag() {
 	fmt.Println(len(found), err)
 	// Output: 0 <nil>
 }
+
+// What was set is there for all processes, until its TTL ends or it is deleted.
+func ExampleCache_Get() {
+	products, stop := startProducts(store.WithTTL(10 * time.Minute))
+	defer stop()
+	ctx := context.Background()
+	if err := products.Set(ctx, "p1", Product{Name: "lamp", Price: 40}, store.WithTTL(time.Minute)); err != nil {
+		fmt.Println(err)
+	}
+	p, err := products.Get(ctx, "p1")
+	fmt.Println(p.Name, err)
+	_, err = products.Get(ctx, "p2")
+	fmt.Println(errors.Is(err, store.ErrNotFound))
+	// Output:
+	// lamp <nil>
+	// true
+}
+
+// With a near cache a value comes from the memory of the process, and is at most a second old while Redis answers.
+func ExampleWithNear() {
+	products, stop := startProducts(store.WithTTL(10*time.Minute), store.WithNear(10_000, time.Second), store.WithShared())
+	defer stop()
+	ctx := context.Background()
+	if err := products.Set(ctx, "p1", Product{Name: "lamp", Price: 40}); err != nil {
+		fmt.Println(err)
+	}
+	for { // until the connections of the near cache are up
+		item, err := products.GetItem(ctx, "p1")
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		if item.Source == store.SourceNear {
+			fmt.Println(item.Value.Name, "from", item.Source)
+			break
+		}
+		<-time.After(time.Millisecond)
+	}
+	if err := products.Set(ctx, "p1", Product{Name: "desk", Price: 200}); err != nil { // seen at once by this process
+		fmt.Println(err)
+	}
+	p, err := products.Get(ctx, "p1")
+	fmt.Println(p.Name, err)
+	// Output:
+	// lamp from near
+	// desk <nil>
+}
