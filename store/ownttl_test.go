@@ -17,6 +17,7 @@ import (
 
 // inBubble has f use a Cache on an embedded server, in a bubble, without a near cache and with one.
 func inBubble(t *testing.T, opts []store.Option, f func(t *testing.T, c *store.Cache[string])) {
+	t.Helper()
 	for name, near := range map[string]int{"redis": 0, "near": 100} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -50,13 +51,13 @@ func inBubble(t *testing.T, opts []store.Option, f func(t *testing.T, c *store.C
 
 // readers are the calls that read a value, and may load it.
 func readers(ctx context.Context, c *store.Cache[string], v string) map[string]func(key string) (string, error) {
-	loader := func(context.Context) (string, error) { return v, nil }
-	many := func(_ context.Context, missing []string) (map[string]string, error) {
+	loader, _ := loads(v)
+	many := func(ctx context.Context, missing []string) (map[string]string, error) {
 		values := make(map[string]string)
 		for _, key := range missing {
 			values[key] = v
 		}
-		return values, nil
+		return values, ctx.Err()
 	}
 	one := func(key string, values map[string]string, err error) (string, error) { return values[key], err }
 	return map[string]func(key string) (string, error){
@@ -78,6 +79,7 @@ func readers(ctx context.Context, c *store.Cache[string], v string) map[string]f
 func TestEarlyIsAFractionOfTheTTLOfTheValue(t *testing.T) {
 	t.Parallel()
 	inBubble(t, []store.Option{store.WithTTL(time.Hour), store.WithEarly(0.5)}, func(t *testing.T, c *store.Cache[string]) {
+		t.Helper()
 		ctx := t.Context()
 		all := readers(ctx, c, "new")
 		delete(all, "Get")
@@ -115,10 +117,11 @@ func TestEarlyIsAFractionOfTheTTLOfTheValue(t *testing.T) {
 	})
 }
 
-// TestSlidingIsForAllCallsThatRead.
+// TestSlidingIsForAllCallsThatRead, also for those that read many keys.
 func TestSlidingIsForAllCallsThatRead(t *testing.T) {
 	t.Parallel()
 	inBubble(t, []store.Option{store.WithTTL(time.Hour), store.WithSliding()}, func(t *testing.T, c *store.Cache[string]) {
+		t.Helper()
 		all := readers(t.Context(), c, "loaded again")
 		for how := range all {
 			require.NoError(t, c.Set(t.Context(), how, "old"))
