@@ -3,6 +3,8 @@ package notification
 import (
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/compozy/cache/notification/internal/journal"
 )
 
@@ -190,4 +192,49 @@ func (g *gaps) carry(m *Message) *Message {
 	}
 	g.next, g.flood, g.untold = nil, "", 0
 	return &carrier
+}
+
+// missed tells of a gap behind a position, unless the subscription had not begun. It reports whether it did.
+func (s *Subscription) missed(reason GapReason, behindPos journal.Position) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed || s.state == pending:
+		return false
+	case s.state == behind:
+		s.hold(Gap{Reason: reason}, behindPos)
+	default:
+		s.note(Gap{Reason: reason})
+	}
+	return true
+}
+
+// note tells of a gap, for the next message and through Gaps. The log hears of gaps that many have from others. The caller
+// holds mu.
+func (s *Subscription) note(g Gap) {
+	if s.closed {
+		return
+	}
+	s.metrics.gap(g.Reason)
+	g.After, g.Time = s.lastID, time.Now()
+	s.gaps.push(g)
+	s.gaps.add(g)
+}
+
+// tell is note for a gap that concerns this subscription alone. The caller holds mu.
+func (s *Subscription) tell(g Gap) {
+	s.note(g)
+	s.logGap(g.Reason)
+}
+
+func (s *Subscription) logGap(reason GapReason) {
+	s.log.Warn("notification: events may be missing", zap.String("reason", string(reason)), zap.String("name", s.pattern))
+}
+
+// hold tells of a gap at once through Gaps, and keeps it until the catch-up comes to its place. The caller holds mu.
+func (s *Subscription) hold(g Gap, behindPos journal.Position) {
+	s.metrics.gap(g.Reason)
+	g.After, g.Time = s.lastID, time.Now()
+	s.gaps.push(g)
+	s.gaps.hold(g, behindPos)
 }

@@ -317,47 +317,23 @@ func (s *Subscription) resume(now *journal.Status, here *frontier) bool {
 	return true
 }
 
-// missed tells of a gap behind a position, unless the subscription had not begun. It reports whether it did.
-func (s *Subscription) missed(reason GapReason, behindPos journal.Position) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.closed || s.state == pending:
-		return false
-	case s.state == behind:
-		s.hold(Gap{Reason: reason}, behindPos)
-	default:
-		s.note(Gap{Reason: reason})
+// none reports whether no system made s.
+func (s *Subscription) none() bool { return s == nil || s.messages == nil }
+
+// orNone returns s, or in place of one that was never made another that is closed.
+func (s *Subscription) orNone() *Subscription {
+	if !s.none() {
+		return s
 	}
-	return true
-}
-
-// note tells of a gap, for the next message and through Gaps. The log hears of gaps that many have from others. The caller
-// holds mu.
-func (s *Subscription) note(g Gap) {
-	if s.closed {
-		return
+	closed := &Subscription{
+		common: &common{}, messages: make(chan *Message), gaps: gaps{out: make(chan Gap)}, closed: true, err: errNoSubscription(),
 	}
-	s.metrics.gap(g.Reason)
-	g.After, g.Time = s.lastID, time.Now()
-	s.gaps.push(g)
-	s.gaps.add(g)
+	close(closed.messages)
+	close(closed.gaps.out)
+	return closed
 }
 
-// tell is note for a gap that concerns this subscription alone. The caller holds mu.
-func (s *Subscription) tell(g Gap) {
-	s.note(g)
-	s.logGap(g.Reason)
-}
-
-func (s *Subscription) logGap(reason GapReason) {
-	s.log.Warn("notification: events may be missing", zap.String("reason", string(reason)), zap.String("name", s.pattern))
-}
-
-// hold tells of a gap at once through Gaps, and keeps it until the catch-up comes to its place. The caller holds mu.
-func (s *Subscription) hold(g Gap, behindPos journal.Position) {
-	s.metrics.gap(g.Reason)
-	g.After, g.Time = s.lastID, time.Now()
-	s.gaps.push(g)
-	s.gaps.hold(g, behindPos)
+// errNoSubscription is the error of a subscription that Subscribe did not make.
+func errNoSubscription() error {
+	return &ArgumentError{Argument: "Subscription", Reason: "is nil or zero; Subscribe makes one"}
 }

@@ -326,3 +326,20 @@ func (n *RedisNotificationSystem) closed() bool {
 		return false
 	}
 }
+
+// none reports whether NewRedisNotificationSystem did not make n.
+func (n *RedisNotificationSystem) none() bool { return n == nil || n.feed == nil }
+
+// orNone returns n, or in place of one that was never made another that can refuse.
+func (n *RedisNotificationSystem) orNone() *RedisNotificationSystem {
+	if n.none() {
+		m := newMetrics(defaultName)
+		return &RedisNotificationSystem{metrics: m, common: &common{metrics: m, refusals: &refusals{}}}
+	}
+	return n
+}
+
+// errNoSystem is the error of a system that NewRedisNotificationSystem did not make.
+func errNoSystem() error {
+	return &ArgumentError{Argument: "RedisNotificationSystem", Reason: "is nil or zero; NewRedisNotificationSystem makes one"}
+}
