@@ -14,11 +14,12 @@ PARALLEL ?= 4
 BIN      := $(CURDIR)/bin
 # The modules with Go code. A go.work would join them too, but would let the peers of bench/ choose our versions.
 CODE     := . $(patsubst %/go.mod,%,$(wildcard bench/go.mod))
-# tools/ has no code, it only pins versions.
-MODULES  := $(CODE) tools
+# tools/ and tools/docs have no code, they only pin versions: each tool in a module of its own, so that none changes another.
+MODULES  := $(CODE) tools tools/docs
 LINTER   := $(BIN)/golangci-lint
+DOCS     := $(BIN)/gomarkdoc
 
-.PHONY: help run test lint fmt vet fmt-check tidy-check golangci bench fuzz cover generate generate-check build tidy redis ci clean
+.PHONY: help run test lint fmt vet fmt-check tidy-check golangci bench fuzz cover generate generate-check docs docs-check build tidy redis ci clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +37,7 @@ test: redis ## Run all tests under the race detector (PKG=./lock RUN=TestName na
 # What needs libraries that users should not inherit is in a module of its own.
 	@[ '$(PKG)' != ./... ] || { echo "go test ./... (bench)"; cd bench && $(GO) test -race -count=1 -parallel $(PARALLEL) $(if $(RUN),-run '$(RUN)') ./...; }
 
-lint: fmt-check tidy-check vet golangci ## Check format, go.mod files, vet and golangci-lint over all modules
+lint: fmt-check tidy-check vet golangci docs-check ## Check format, go.mod files, vet and golangci-lint over all modules, and docs/api
 
 fmt: ## Format all Go code
 	@gofmt -s -w $$(git ls-files --cached --others --exclude-standard --deduplicate '*.go')
@@ -85,6 +86,17 @@ generate: ## Rewrite generated files
 
 generate-check: # fails when make generate would change a file; leaves the work tree alone
 	@GO='$(GO)' tools/generate-check.sh $(CODE)
+
+docs: $(DOCS) ## Rewrite docs/api, the reference as Markdown, from the doc comments
+	@tools/docs.sh $(DOCS)
+
+docs-check: $(DOCS) # fails when make docs would change a file; some five seconds
+	@tools/docs.sh $(DOCS) check
+
+$(DOCS): tools/docs/go.mod tools/docs/go.sum
+	@mkdir -p $(BIN)
+	@cd tools/docs && $(GO) build -ldflags='-s -w' -o $@ github.com/princjef/gomarkdoc/cmd/gomarkdoc
+	@touch $@
 
 redis: # the tests start real redis-server processes
 	@tools/install-redis.sh

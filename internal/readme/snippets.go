@@ -17,27 +17,35 @@ import (
 type Snippet struct {
 	Section string // the heading above it
 	Code    string
+	Output  string // the block of kind text that comes next, if one does before other code or a heading
 }
 
 // Snippets returns the Go blocks of a Markdown text in their order.
 func Snippets(markdown string) ([]Snippet, error) {
 	var found []Snippet
 	section, code := "", []string(nil)
-	inside, isGo := false, false
+	inside, kind := false, ""
+	last := -1 // the snippet whose output may come
 	for line := range strings.Lines(markdown) {
 		fence := strings.HasPrefix(line, "```")
 		switch {
 		case fence && inside:
-			if isGo {
-				found = append(found, Snippet{section, strings.Join(code, "")})
+			switch text := strings.Join(code, ""); {
+			case kind == "go":
+				found = append(found, Snippet{Section: section, Code: text})
+				last = len(found) - 1
+			case kind == "text" && last >= 0:
+				found[last].Output, last = text, -1
+			default:
+				last = -1
 			}
 			inside, code = false, nil
 		case fence:
-			inside, isGo = true, strings.TrimSpace(line) == "```go"
+			inside, kind = true, strings.TrimSpace(strings.Trim(line, "`\n"))
 		case inside:
 			code = append(code, line)
 		case strings.HasPrefix(line, "#"):
-			section = strings.TrimSpace(strings.TrimLeft(line, "#"))
+			section, last = strings.TrimSpace(strings.TrimLeft(line, "#")), -1
 		}
 	}
 	if inside {
@@ -48,6 +56,9 @@ func Snippets(markdown string) ([]Snippet, error) {
 
 // IsProgram reports whether a snippet stands alone.
 func (s Snippet) IsProgram() bool { return strings.HasPrefix(s.Code, "package ") }
+
+// IsTest reports whether a snippet has functions for go test.
+func (s Snippet) IsTest() bool { return strings.Contains("\n"+s.Code, "\nfunc Test") }
 
 // Paste returns the file of package main that a reader has after pasting the snippets
 // one after the other: with their own imports, and those of the rest of the page that

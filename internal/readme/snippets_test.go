@@ -18,9 +18,22 @@ func TestSnippets(t *testing.T) {
 	assert.Equal(t, "One", found[0].Section)
 	assert.True(t, found[0].IsProgram())
 	assert.Equal(t, Snippet{Section: "Two", Code: "func two() { other.Print() }\n"}, found[1])
+	assert.False(t, found[1].IsTest())
+	assert.True(t, found[2].IsTest())
 
 	_, err = Snippets("```go\nfunc f()")
 	require.Error(t, err)
+}
+
+func TestSnippetsHaveOutput(t *testing.T) {
+	t.Parallel()
+	found, err := Snippets("```go\npackage a\n```\nIt prints\n```text\nhello\n```\n```text\nnot this\n```\n" +
+		"```go\npackage b\n```\n# Other\n```text\nnor this\n```\n```go\npackage c\n```\n```sh\nls\n```\n```text\nnor this\n```\n")
+	require.NoError(t, err)
+	require.Len(t, found, 3)
+	assert.Equal(t, "hello\n", found[0].Output)
+	assert.Empty(t, found[1].Output)
+	assert.Empty(t, found[2].Output)
 }
 
 func TestPaste(t *testing.T) {
