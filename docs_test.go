@@ -92,7 +92,7 @@ func (p *pasted) paste(page string) {
 	sections := map[string][]readme.Snippet{} // what is pasted into one file
 	for _, s := range all {
 		if s.IsProgram() {
-			folder := p.add(page, all, []readme.Snippet{s})
+			folder := p.add(page, []readme.Snippet{s}, []readme.Snippet{s})
 			if s.Output != "" {
 				p.prints = append(p.prints, program{page, folder, s.Output})
 			}
