@@ -19,7 +19,7 @@ import (
 // Timeouts and pauses are 24h at most, lifetimes of connections and of the history 87600h (ten
 // years).
 //
-// The comment of each field is its description in the README; regenerate the
+// The comment of each field is its description in docs/configuration.md; regenerate the
 // table with go generate after changing one.
 type Config struct {
 	// Address as redis://, rediss:// (TLS), valkey://, valkeys:// (TLS) or unix:// URL. Wins over

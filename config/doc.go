@@ -100,4 +100,4 @@
 // because fmt calls no methods there.
 package config
 
-//go:generate go run ../internal/configdoc/cmd -config . -readme ../README.md
+//go:generate go run ../internal/configdoc/cmd -config . -page ../docs/configuration.md

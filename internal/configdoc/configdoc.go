@@ -1,6 +1,6 @@
-// Package configdoc writes the README's configuration table from the fields of
+// Package configdoc writes the configuration table of the guides from the fields of
 // config.Config: their names, tags and comments. There is one place to describe a
-// setting, and a test that fails when the README says something else.
+// setting, and a test that fails when docs/configuration.md says something else.
 package configdoc
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/compozy/cache/internal/readme"
 )
 
-// Mark is the name of the section of the README that holds the table.
+// Mark is the name of the section of a page that holds the table.
 const Mark = "config"
 
 // Row is one setting.

@@ -17,11 +17,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const configDir = "../../config"
 
-func TestREADMEIsUpToDate(t *testing.T) {
+func TestPageIsUpToDate(t *testing.T) {
 	t.Parallel()
 	rows, err := Rows(configDir)
 	require.NoError(t, err)
-	require.NoError(t, readme.Check("../../README.md", Mark, Table(rows)))
+	require.NoError(t, readme.Check("../../docs/configuration.md", Mark, Table(rows)))
 }
 
 // The rows come from the source, the settings from the compiled struct: both must

@@ -1,6 +1,6 @@
-// Package metricsdoc writes the README's list of metrics from the collectors
+// Package metricsdoc writes the guides' list of metrics from the collectors
 // themselves. There is one place to describe a metric, and a test that fails when
-// the README says something else.
+// docs/metrics.md says something else.
 package metricsdoc
 
 import (
@@ -19,7 +19,7 @@ import (
 	"github.com/compozy/cache/store"
 )
 
-// Mark is the name of the section of the README that holds the list.
+// Mark is the name of the section of a page that holds the list.
 const Mark = "metrics"
 
 // described picks what is needed out of the text of a prometheus.Desc, which

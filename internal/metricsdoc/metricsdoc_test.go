@@ -14,11 +14,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestREADMEIsUpToDate(t *testing.T) {
+func TestPageIsUpToDate(t *testing.T) {
 	t.Parallel()
 	table, err := Table()
 	require.NoError(t, err)
-	require.NoError(t, readme.Check("../../README.md", Mark, table))
+	require.NoError(t, readme.Check("../../docs/metrics.md", Mark, table))
 }
 
 // The package comments list the metrics, too.

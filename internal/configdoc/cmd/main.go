@@ -1,4 +1,4 @@
-// Command cmd brings the README's configuration table up to date. go generate
+// Command cmd brings the configuration table of the guides up to date. go generate
 // runs it from the config package.
 package main
 
@@ -12,9 +12,9 @@ import (
 
 func main() {
 	dir := flag.String("config", ".", "folder of the config package")
-	readme := flag.String("readme", "../README.md", "file that holds the table")
+	page := flag.String("page", "../docs/configuration.md", "file that holds the table")
 	flag.Parse()
-	if err := configdoc.Update(*dir, *readme); err != nil {
+	if err := configdoc.Update(*dir, *page); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

@@ -1,4 +1,4 @@
-// Command cmd brings the README's list of metrics up to date. go generate runs it
+// Command cmd brings the guides' list of metrics up to date. go generate runs it
 // from the root package.
 package main
 
@@ -12,7 +12,7 @@ import (
 )
 
 func main() {
-	file := flag.String("readme", "README.md", "file that holds the list")
+	file := flag.String("page", "docs/metrics.md", "file that holds the list")
 	flag.Parse()
 	table, err := metricsdoc.Table()
 	if err == nil {
