@@ -122,8 +122,7 @@ func (p *pasted) add(page string, all, snippets []readme.Snippet) (folder string
 	code = strings.Replace(code, "package main", "package "+folder, 1)
 	code = strings.Replace(code, "\nfunc main()", "\nfunc Main()", 1)
 	file := "pasted.go"
-	// The tests of the README show how to test its quick start, which needs a server.
-	if page != "README.md" && slices.ContainsFunc(snippets, readme.Snippet.IsTest) {
+	if slices.ContainsFunc(snippets, readme.Snippet.IsTest) {
 		file = "pasted_test.go"
 		p.tests = append(p.tests, folder)
 	}
