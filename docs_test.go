@@ -45,7 +45,7 @@ func TestDocumentedCode(t *testing.T) {
 	require.NoError(t, err, "%s", out)
 	server := redistest.Start(t)
 	for _, program := range p.prints {
-		run := exec.CommandContext(t.Context(), filepath.Join(p.dir, "run"), program.folder)
+		run := exec.CommandContext(timeout(t), filepath.Join(p.dir, "run"), program.folder)
 		run.Env = append(os.Environ(), "REDIS_URL="+server.URL())
 		out, err := run.Output()
 		require.NoError(t, err, program.page)
