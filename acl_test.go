@@ -26,7 +26,7 @@ func TestGuidedPermissions(t *testing.T) {
 	block := regexp.MustCompile("(?s)<!-- acl:begin -->\n```text\n(.*)```\n<!-- acl:end -->").FindSubmatch(guide)
 	require.NotNil(t, block)
 	var user []any
-	for _, word := range strings.Fields(strings.Replace(string(block[1]), "PASSWORD", "pw", 1)) {
+	for word := range strings.FieldsSeq(strings.Replace(string(block[1]), "PASSWORD", "pw", 1)) {
 		user = append(user, word)
 	}
 
