@@ -206,6 +206,7 @@ const (
 	GapWiped       = notification.GapWiped
 	GapRolledBack  = notification.GapRolledBack
 	GapFailover    = notification.GapFailover
+	GapRestarted   = notification.GapRestarted
 	GapForeign     = notification.GapForeign
 	GapOverflow    = notification.GapOverflow
 	GapUnreadable  = notification.GapUnreadable
