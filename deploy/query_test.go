@@ -85,7 +85,7 @@ func (m metrics) check(text string) (query, error) {
 }
 
 // series returns the metric that a series belongs to, and the labels it has.
-func (m metrics) series(name string) (metric string, labels []string, err error) {
+func (m metrics) series(name string) (metric string, of []string, err error) {
 	added := []string{"job", "instance"} // by Prometheus
 	if of, ok := m[name]; ok {
 		return name, slices.Concat(added, of), nil
@@ -144,7 +144,7 @@ func known(of, names []string) error {
 func names(matchers []*labels.Matcher) func(yield func(string) bool) {
 	return func(yield func(string) bool) {
 		for _, matcher := range matchers {
-			if matcher.Name != labels.MetricName && !yield(matcher.Name) {
+			if matcher.Name != "__name__" && !yield(matcher.Name) {
 				return
 			}
 		}
