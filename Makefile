@@ -13,13 +13,13 @@ RUN      ?=
 PARALLEL ?= 4
 BIN      := $(CURDIR)/bin
 # The modules with Go code. A go.work would join them too, but would let the peers of bench/ choose our versions.
-CODE     := . $(patsubst %/go.mod,%,$(wildcard bench/go.mod))
+CODE     := . $(patsubst %/go.mod,%,$(wildcard bench/go.mod deploy/go.mod))
 # tools/ and tools/docs have no code, they only pin versions: each tool in a module of its own, so that none changes another.
 MODULES  := $(CODE) tools tools/docs
 LINTER   := $(BIN)/golangci-lint
 DOCS     := $(BIN)/gomarkdoc
 
-.PHONY: help run test lint fmt vet fmt-check tidy-check golangci bench fuzz cover generate generate-check docs docs-check build tidy redis ci clean
+.PHONY: help run test alerts lint fmt vet fmt-check tidy-check golangci bench fuzz cover generate generate-check docs docs-check build tidy redis ci clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +35,13 @@ run: ## Start the example: embedded server, or the one REDIS_URL names (ARGS="-w
 test: redis ## Run all tests under the race detector (PKG=./lock RUN=TestName narrows)
 	$(GO) test -race -count=1 -parallel $(PARALLEL) $(if $(RUN),-run '$(RUN)') $(PKG)
 # What needs libraries that users should not inherit is in a module of its own.
-	@[ '$(PKG)' != ./... ] || { echo "go test ./... (bench)"; cd bench && $(GO) test -race -count=1 -parallel $(PARALLEL) $(if $(RUN),-run '$(RUN)') ./...; }
+	@[ '$(PKG)' != ./... ] || for m in $(filter-out .,$(CODE)); do echo "go test ./... ($$m)"; \
+	  (cd $$m && $(GO) test -race -count=1 -parallel $(PARALLEL) $(if $(RUN),-run '$(RUN)') ./...); done
+	@[ '$(PKG)$(RUN)' != ./... ] || $(MAKE) --no-print-directory alerts
+
+alerts: ## Check the alerts of deploy/ and run their tests with promtool
+	@tools/promtool.sh check rules deploy/prometheus/alerts.yml
+	@tools/promtool.sh test rules deploy/prometheus/alerts_test.yml
 
 lint: fmt-check tidy-check vet golangci docs-check ## Check format, go.mod files, vet and golangci-lint over all modules, and docs/api
 

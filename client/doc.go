@@ -107,6 +107,12 @@
 //     server, and of all lock nodes together.
 //   - cache_client_pubsub_connections: open subscribing connections; go-redis does
 //     not count them in a Cluster.
+//   - cache_client_up{server}: whether the last check succeeded, of the server (main) or of a
+//     majority of the lock nodes (lock_nodes). Missing before the first check; it is as old as
+//     the last one, which somebody has to ask for, such as a probe of readiness.
+//   - cache_info{version,redis_version,mode}: always 1. The version is that of this module, as
+//     the program was built with; redis_version is product and version that the server said in
+//     the last check, and empty before; mode is single, sentinel or cluster.
 //
 // The pool is main, pipeline, or lock_nodes (all of them together, pipelines
 // included). Commands beyond the first 128 names, and names that are no plain

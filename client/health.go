@@ -28,7 +28,11 @@ const (
 // does not say, because the user may not ask for INFO, is a warning; see [Redis.Warnings].
 // Safe for concurrent use.
 func (r *Redis) HealthCheck(ctx context.Context) error {
-	return r.check(ctx, func(ctx context.Context) error { return r.main.check(ctx) })
+	return r.check(ctx, func(limited context.Context) error {
+		err := r.main.check(limited)
+		r.metrics.checked.note(ctx, err)
+		return err
+	})
 }
 
 // CheckLockNodes asks the lock nodes what HealthCheck asks the main server, within the ping
@@ -38,7 +42,11 @@ func (r *Redis) HealthCheck(ctx context.Context) error {
 // It returns ErrInvalidArgument without a ctx, ErrNotStarted, ErrClosed, or an *Error
 // that names one of the nodes. Safe for concurrent use.
 func (r *Redis) CheckLockNodes(ctx context.Context) error {
-	return r.check(ctx, func(ctx context.Context) error { return checkAll(ctx, r.nodes) })
+	return r.check(ctx, func(limited context.Context) error {
+		err := checkAll(limited, r.nodes)
+		r.metrics.nodesChecked.note(ctx, err)
+		return err
+	})
 }
 
 // check asks a question within the ping timeout and ctx, of a client that is in use.
@@ -179,8 +187,10 @@ func (r *Redis) try(ctx context.Context) error {
 	go func() {
 		defer cancel()
 		err := r.main.check(limited)
+		r.metrics.checked.note(ctx, err)
 		if err == nil {
 			err = checkAll(limited, r.nodes)
+			r.metrics.nodesChecked.note(ctx, err)
 		}
 		done <- err
 	}()

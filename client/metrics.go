@@ -23,10 +23,14 @@ type metrics struct {
 	pool     []poolMetric
 	limit    *prometheus.Desc
 	pubsub   *prometheus.Desc
+	info, up *prometheus.Desc
 
 	mu    sync.RWMutex // protects known
 	known map[string]*commandMetrics
 	other *commandMetrics
+
+	version               string // of this module
+	checked, nodesChecked verdict
 
 	// main and nodes have the pools. They are set before the collector is handed out.
 	main  *server
@@ -55,11 +59,17 @@ func newMetrics(name string) *metrics {
 			// From a fast answer on the same machine to the read timeout.
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
 		}, []string{"command"}),
-		known: make(map[string]*commandMetrics),
-		pool:  poolMetrics(labels),
+		known:   make(map[string]*commandMetrics),
+		version: moduleVersion(),
+		pool:    poolMetrics(labels),
 		limit: prometheus.NewDesc("cache_client_pool_max_connections",
 			"Connections in use at most: per server, and of all lock nodes together.", []string{"pool"}, labels),
 		pubsub: prometheus.NewDesc("cache_client_pubsub_connections", "Open subscribing connections.", nil, labels),
+		info: prometheus.NewDesc("cache_info", "Always 1, with the version of this module, what the server said of its own, and the mode.",
+			[]string{"version", "redis_version", "mode"}, labels),
+		up: prometheus.NewDesc("cache_client_up",
+			"Whether the last check succeeded, of the server or of a majority of the lock nodes; missing before the first.",
+			[]string{"server"}, labels),
 	}
 	m.pipeline = m.seconds.WithLabelValues("pipeline")
 	m.other = m.create("other")
@@ -153,6 +163,8 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	}
 	ch <- m.limit
 	ch <- m.pubsub
+	ch <- m.info
+	ch <- m.up
 }
 
 // Collect implements prometheus.Collector.
@@ -180,6 +192,11 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		m.collectPool(ch, "lock_nodes", size, pools...)
 	}
 	ch <- prometheus.MustNewConstMetric(m.pubsub, prometheus.GaugeValue, float64(pubsub))
+	ch <- prometheus.MustNewConstMetric(m.info, prometheus.GaugeValue, 1, m.version, m.main.productVersion(), m.main.endpoint.mode)
+	m.checked.collect(ch, m.up, "main")
+	if len(m.nodes) > 0 {
+		m.nodesChecked.collect(ch, m.up, "lock_nodes")
+	}
 }
 
 // poolStats returns the statistics of the pools. Those of a Cluster are left out until one

@@ -99,7 +99,7 @@ func TestMetricsAreClean(t *testing.T) {
 	srv := redistest.Start(t)
 	r := ready(t, &config.Config{URL: srv.URL(), LockNodes: []string{srv.Addr()}}, WithName("sessions"))
 	require.NoError(t, r.Set(t.Context(), "k", "v", 0).Err())
-	other := open(t, &config.Config{URL: srv.URL()}, WithName(""))
+	other := ready(t, &config.Config{URL: srv.URL()}, WithName(""))
 	reg := prometheus.NewPedanticRegistry()
 	require.NoError(t, reg.Register(r.Collector()))
 	require.NoError(t, reg.Register(other.Collector()), "two instances fit into one registry")
@@ -128,10 +128,11 @@ func TestMetricsAreDocumented(t *testing.T) {
 	t.Parallel()
 	r := build(t, &config.Config{LockNodes: []string{"a:1"}})
 	r.metrics.command("get")
+	r.metrics.checked.note(t.Context(), nil)
 	doc, err := os.ReadFile("doc.go")
 	require.NoError(t, err)
 	documented := make(map[string]bool)
-	for _, m := range regexp.MustCompile(`cache_client_\w+`).FindAllString(string(doc), -1) {
+	for _, m := range regexp.MustCompile(`cache_(client_\w+|info)`).FindAllString(string(doc), -1) {
 		documented[m] = true
 	}
 	reg := prometheus.NewPedanticRegistry()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,6 +41,7 @@ type server struct {
 	mu       sync.Mutex
 	warnings []string // those of the last check that succeeded
 	runID    string   // what the server last said about its identity, if it did
+	version  string   // and about product and version
 }
 
 // name is how logs and errors call the server at addr, which is one of s.
@@ -252,8 +254,9 @@ func (s *server) inspect(ctx context.Context, t target) (warnings []string, err 
 	if err := cmp.Or(refused, deaf); err != nil {
 		return nil, err
 	}
+	product, version, _ := serverVersion(info)
 	s.mu.Lock()
-	s.runID = runID(info)
+	s.runID, s.version = runID(info), strings.TrimSpace(product+" "+version)
 	s.mu.Unlock()
 	for _, w := range said.warnings() {
 		warnings = append(warnings, s.name(t.addr)+": "+w)

@@ -31,7 +31,7 @@
 // # Settings of a call
 //
 // [RedisLockManager.With] returns a view of the manager with settings of its own: an owner that
-// [RedisLockManager.Inspect] shows, a longest and a shortest time to hold, or no renewal.
+// [RedisLockManager.Inspect] shows, a class that metrics show, a longest and a shortest time to hold, or no renewal.
 //
 //	cron := manager.With(lock.WithOwner(host), lock.WithHoldAtLeast(time.Minute))
 //
@@ -97,18 +97,19 @@
 //
 // [RedisLockManager.Collector] exports, all with the label cache (see [WithName]):
 //
-//   - cache_lock_acquisitions_total{outcome}: tries; outcome is acquired, refused, canceled (also by Close) or error
-//   - cache_lock_wait_seconds: histogram of the time from the call to the lock
-//   - cache_lock_hold_seconds: histogram of the time from acquisition to release or loss
+//   - cache_lock_acquisitions_total{class,outcome}: tries; outcome is acquired, refused, canceled (also by Close) or error
+//   - cache_lock_wait_seconds{class}: histogram of the time from the call to the lock
+//   - cache_lock_hold_seconds{class}: histogram of the time from acquisition to release or loss
 //   - cache_lock_held: locks held now
 //   - cache_lock_waiting: callers that wait now
 //   - cache_lock_releases_total, cache_lock_release_errors_total: releases of held locks
 //   - cache_lock_refreshes_total, cache_lock_refresh_errors_total: explicit refreshes
 //   - cache_lock_renewals_total, cache_lock_renewal_errors_total: automatic renewals
-//   - cache_lock_lost_total{cause}: losses; cause is expired, stolen or closed
+//   - cache_lock_lost_total{class,cause}: losses; cause is expired, stolen or closed
 //   - cache_lock_hand_offs_total: releases that reserved the lock for a waiter
 //
-// [RedisLockManager.GetMetrics] returns the same numbers as a struct.
+// The class is what [WithClass] says, "" without it.
+// [RedisLockManager.GetMetrics] returns the same numbers as a struct, of all classes together.
 //
 // # Failure
 //

@@ -154,7 +154,8 @@ func (l *RedisLock) lose(cause error) bool {
 	}
 	until, k := l.until, l.keeper
 	l.cause = cause
-	k.metrics.lost(cause, time.Since(l.acquired)) // before anybody learns of it
+	l.call.class.lost(cause) // before anybody learns of it
+	l.call.class.held(time.Since(l.acquired))
 	l.leave(stateLost, cause)
 	if l.lost != nil {
 		close(l.lost)

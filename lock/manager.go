@@ -73,6 +73,7 @@ func NewRedisLockManager(client redis.UniversalClient, opts ...Option) (*RedisLo
 	c := &core{name: set.name, background: tasks.New()}
 	c.keeper = newKeeper(set, newStore(set, c.background.Spawn))
 	c.queue = newQueue(c.keeper)
+	set.call.class = c.keeper.metrics.class(set.call.className)
 	return &RedisLockManager{core: c, call: set.call}, nil
 }
 

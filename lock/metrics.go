@@ -3,6 +3,10 @@ package lock
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -49,26 +53,30 @@ func (m *RedisLockManager) GetMetrics() *LockMetrics {
 		return &LockMetrics{}
 	}
 	c := m.keeper.metrics
-	acquired, refused := c.outcomes[outcomeAcquired].Load(), c.outcomes[outcomeRefused].Load()
 	s := &LockMetrics{
-		AcquisitionsTotal:   acquired,
-		AcquisitionsFailed:  refused + c.outcomes[outcomeCanceled].Load() + c.outcomes[outcomeError].Load(),
-		AcquisitionsRefused: refused,
-		ReleasesTotal:       c.releases.Load(),
-		ReleasesFailed:      c.releasesFailed.Load(),
-		RefreshesTotal:      c.refreshes.Load(),
-		RefreshesFailed:     c.refreshesFailed.Load(),
-		RenewalsTotal:       c.renewals.Load(),
-		RenewalsFailed:      c.renewalsFailed.Load(),
-		LostExpired:         c.losses[lossExpired].Load(),
-		LostStolen:          c.losses[lossStolen].Load(),
-		LostClosed:          c.losses[lossClosed].Load(),
-		HandOffs:            c.handOffs.Load(),
-		Held:                m.keeper.count(),
-		Waiting:             int(c.waiting.Load()),
+		ReleasesTotal:   c.releases.Load(),
+		ReleasesFailed:  c.releasesFailed.Load(),
+		RefreshesTotal:  c.refreshes.Load(),
+		RefreshesFailed: c.refreshesFailed.Load(),
+		RenewalsTotal:   c.renewals.Load(),
+		RenewalsFailed:  c.renewalsFailed.Load(),
+		HandOffs:        c.handOffs.Load(),
+		Held:            m.keeper.count(),
+		Waiting:         int(c.waiting.Load()),
 	}
-	if acquired > 0 {
-		s.AcquisitionTime = time.Duration(c.acquireTime.Load() / acquired)
+	var took int64
+	for _, one := range c.all() {
+		refused := one.outcomes[outcomeRefused].Load()
+		s.AcquisitionsTotal += one.outcomes[outcomeAcquired].Load()
+		s.AcquisitionsFailed += refused + one.outcomes[outcomeCanceled].Load() + one.outcomes[outcomeError].Load()
+		s.AcquisitionsRefused += refused
+		s.LostExpired += one.losses[lossExpired].Load()
+		s.LostStolen += one.losses[lossStolen].Load()
+		s.LostClosed += one.losses[lossClosed].Load()
+		took += one.acquireTime.Load()
+	}
+	if s.AcquisitionsTotal > 0 {
+		s.AcquisitionTime = time.Duration(took / s.AcquisitionsTotal)
 	}
 	return s
 }
@@ -95,36 +103,80 @@ const (
 	losses
 )
 
+// lossName returns the label of a cause.
+func lossName(loss int) string {
+	return [losses]string{"expired", "stolen", "closed"}[loss]
+}
+
+const (
+	// maxClasses bounds the values of the label class, "" included. All classes beyond count as otherClass: a label is no
+	// reason to refuse a lock.
+	maxClasses = 50
+	otherClass = "other"
+)
+
 // metrics is what a manager counts.
 type metrics struct {
-	outcomes                   [outcomes]atomic.Int64
-	acquireTime                atomic.Int64 // nanoseconds, of those acquired
 	releases, releasesFailed   atomic.Int64
 	refreshes, refreshesFailed atomic.Int64
 	renewals, renewalsFailed   atomic.Int64
-	losses                     [losses]atomic.Int64
 	handOffs                   atomic.Int64
 	waiting                    atomic.Int64
-	waitSeconds, holdSeconds   prometheus.Histogram
+	waitSeconds, holdSeconds   *prometheus.HistogramVec // by class
+
+	mu      sync.Mutex // guards classes
+	classes map[string]*class
+}
+
+// class is what a manager counts of the locks of one class, see [WithClass].
+type class struct {
+	name                     string
+	outcomes                 [outcomes]atomic.Int64
+	acquireTime              atomic.Int64 // nanoseconds, of those acquired
+	losses                   [losses]atomic.Int64
+	waitSeconds, holdSeconds prometheus.Observer
 }
 
 func newMetrics(name string) *metrics {
-	histogram := func(what, help string) prometheus.Histogram {
-		return prometheus.NewHistogram(prometheus.HistogramOpts{
+	histogram := func(what, help string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "cache_lock_" + what, Help: help,
 			// From less than a round trip on one machine to what is held through a job.
 			Buckets:     []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800},
 			ConstLabels: prometheus.Labels{"cache": name},
-		})
+		}, []string{"class"})
 	}
 	return &metrics{
 		waitSeconds: histogram("wait_seconds", "Time from the call to the lock, of successful acquisitions."),
 		holdSeconds: histogram("hold_seconds", "Time from acquisition to release or loss."),
+		classes:     make(map[string]*class),
 	}
 }
 
+// class returns what is counted of the class of that name.
+func (c *metrics) class(name string) *class {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.classes[name] == nil && len(c.classes) >= maxClasses {
+		name = otherClass
+	}
+	if c.classes[name] == nil {
+		c.classes[name] = &class{
+			name: name, waitSeconds: c.waitSeconds.WithLabelValues(name), holdSeconds: c.holdSeconds.WithLabelValues(name),
+		}
+	}
+	return c.classes[name]
+}
+
+// all returns the classes in the order of their names.
+func (c *metrics) all() []*class {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.SortedFunc(maps.Values(c.classes), func(a, b *class) int { return strings.Compare(a.name, b.name) })
+}
+
 // attempted counts an attempt to acquire a lock that began then, and returns how it ended.
-func (c *metrics) attempted(ctx context.Context, err error, begin time.Time) (outcome int) {
+func (c *class) attempted(ctx context.Context, err error, begin time.Time) (outcome int) {
 	switch {
 	case err == nil:
 		outcome = outcomeAcquired
@@ -143,22 +195,18 @@ func (c *metrics) attempted(ctx context.Context, err error, begin time.Time) (ou
 }
 
 // released counts a release.
-func (c *metrics) released(err error, begin, acquired time.Time) {
+func (c *metrics) released(err error) {
 	c.releases.Add(1)
 	if err != nil {
 		c.releasesFailed.Add(1)
 	}
-	c.holdSeconds.Observe(begin.Sub(acquired).Seconds())
 }
+
+// held notes how long a lock was held.
+func (c *class) held(d time.Duration) { c.holdSeconds.Observe(d.Seconds()) }
 
 // lost counts a loss.
-func (c *metrics) lost(cause error, held time.Duration) {
-	c.countLoss(cause)
-	c.holdSeconds.Observe(held.Seconds())
-}
-
-// countLoss counts a loss that was found by the release, which has counted how long the lock was held.
-func (c *metrics) countLoss(cause error) {
+func (c *class) lost(cause error) {
 	switch {
 	case errors.Is(cause, ErrLockStolen):
 		c.losses[lossStolen].Add(1)
@@ -174,13 +222,13 @@ type series struct {
 	desc *prometheus.Desc
 	kind prometheus.ValueType
 	read func() float64
-	vary []string // the value of the variable label, if it has one
 }
 
 // collector shows a manager's metrics to Prometheus.
 type collector struct {
-	series     []series
-	histograms []prometheus.Collector
+	metrics     *metrics
+	tries, lost *prometheus.Desc // by class
+	series      []series
 }
 
 // Collector returns the metrics that the package comment lists, for a registerer of the caller's choice. Collectors of
@@ -191,57 +239,60 @@ func (m *RedisLockManager) Collector() prometheus.Collector {
 		return prometheus.NewRegistry() // collects nothing
 	}
 	k := m.keeper.metrics
-	c := &collector{histograms: []prometheus.Collector{k.waitSeconds, k.holdSeconds}}
 	labels := prometheus.Labels{"cache": m.name}
 	desc := func(name, help string, variable ...string) *prometheus.Desc {
 		return prometheus.NewDesc("cache_lock_"+name, help, variable, labels)
 	}
-	counter := func(d *prometheus.Desc, n *atomic.Int64, label ...string) {
-		c.series = append(c.series, series{d, prometheus.CounterValue, func() float64 { return float64(n.Load()) }, label})
+	c := &collector{
+		metrics: k,
+		tries:   desc("acquisitions_total", "Tries to acquire a lock, by outcome.", "class", "outcome"),
+		lost:    desc("lost_total", "Locks lost while held, by cause.", "class", "cause"),
 	}
-	gauge := func(d *prometheus.Desc, read func() float64) {
-		c.series = append(c.series, series{d, prometheus.GaugeValue, read, nil})
+	counter := func(name, help string, n *atomic.Int64) {
+		c.series = append(c.series, series{desc(name, help), prometheus.CounterValue, func() float64 { return float64(n.Load()) }})
 	}
-	tries := desc("acquisitions_total", "Tries to acquire a lock, by outcome.", "outcome")
-	for i := range k.outcomes {
-		counter(tries, &k.outcomes[i], outcomeName(i))
+	gauge := func(name, help string, read func() float64) {
+		c.series = append(c.series, series{desc(name, help), prometheus.GaugeValue, read})
 	}
-	lost := desc("lost_total", "Locks lost while held, by cause.", "cause")
-	for i, cause := range [losses]string{"expired", "stolen", "closed"} {
-		counter(lost, &k.losses[i], cause)
-	}
-	counter(desc("releases_total", "Releases of held locks, failed ones included."), &k.releases)
-	counter(desc("release_errors_total", "Releases that Redis did not confirm."), &k.releasesFailed)
-	counter(desc("refreshes_total", "Explicit refreshes, failed ones included."), &k.refreshes)
-	counter(desc("refresh_errors_total", "Explicit refreshes that did not extend the lock."), &k.refreshesFailed)
-	counter(desc("renewals_total", "Automatic renewals, failed ones included."), &k.renewals)
-	counter(desc("renewal_errors_total", "Automatic renewals that failed."), &k.renewalsFailed)
-	counter(desc("hand_offs_total", "Releases that reserved the lock for a waiter."), &k.handOffs)
-	gauge(desc("held", "Locks held now."), func() float64 { return float64(m.keeper.count()) })
-	gauge(desc("waiting", "Callers that wait for a lock now."), func() float64 { return float64(k.waiting.Load()) })
+	counter("releases_total", "Releases of held locks, failed ones included.", &k.releases)
+	counter("release_errors_total", "Releases that Redis did not confirm.", &k.releasesFailed)
+	counter("refreshes_total", "Explicit refreshes, failed ones included.", &k.refreshes)
+	counter("refresh_errors_total", "Explicit refreshes that did not extend the lock.", &k.refreshesFailed)
+	counter("renewals_total", "Automatic renewals, failed ones included.", &k.renewals)
+	counter("renewal_errors_total", "Automatic renewals that failed.", &k.renewalsFailed)
+	counter("hand_offs_total", "Releases that reserved the lock for a waiter.", &k.handOffs)
+	gauge("held", "Locks held now.", func() float64 { return float64(m.keeper.count()) })
+	gauge("waiting", "Callers that wait for a lock now.", func() float64 { return float64(k.waiting.Load()) })
 	return c
 }
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	var last *prometheus.Desc
+	ch <- c.tries
+	ch <- c.lost
 	for _, s := range c.series {
-		if s.desc != last { // the series of one metric follow each other
-			ch <- s.desc
-		}
-		last = s.desc
+		ch <- s.desc
 	}
-	for _, h := range c.histograms {
-		h.Describe(ch)
-	}
+	c.metrics.waitSeconds.Describe(ch)
+	c.metrics.holdSeconds.Describe(ch)
 }
 
 // Collect implements prometheus.Collector.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	count := func(d *prometheus.Desc, n *atomic.Int64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n.Load()), labels...)
+	}
+	for _, one := range c.metrics.all() {
+		for i := range one.outcomes {
+			count(c.tries, &one.outcomes[i], one.name, outcomeName(i))
+		}
+		for i := range one.losses {
+			count(c.lost, &one.losses[i], one.name, lossName(i))
+		}
+	}
 	for _, s := range c.series {
-		ch <- prometheus.MustNewConstMetric(s.desc, s.kind, s.read(), s.vary...)
+		ch <- prometheus.MustNewConstMetric(s.desc, s.kind, s.read())
 	}
-	for _, h := range c.histograms {
-		h.Collect(ch)
-	}
+	c.metrics.waitSeconds.Collect(ch)
+	c.metrics.holdSeconds.Collect(ch)
 }

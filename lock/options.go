@@ -1,9 +1,11 @@
 package lock
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel/trace"
@@ -19,6 +21,8 @@ const (
 	// otherwise.
 	minNodeTimeout = 50 * time.Millisecond
 	maxNodeTimeout = 2 * time.Second
+	// maxClassName is how long the name of a class may be.
+	maxClassName = 64
 )
 
 // Option changes how a [RedisLockManager] works, or with [RedisLockManager.With] some calls of it only.
@@ -42,6 +46,8 @@ type settings struct {
 // callSettings is what may differ from call to call.
 type callSettings struct {
 	owner                string
+	className            string
+	class                *class // what is counted, once it is known that the settings can be used
 	renewal              bool
 	maxHold, holdAtLeast time.Duration
 }
@@ -102,6 +108,14 @@ func WithOwner(name string) Option {
 	return func(s *settings) { s.call.owner = name }
 }
 
+// WithClass sets the value of the label "class" of the metrics that count acquisitions and losses, and of the times to wait
+// and to hold, such as "invoices": what the lock is for, and not the name of the resource. The default is none, "". A name
+// is at most 64 bytes of valid UTF-8. A manager shows the first 50 classes that it learns of; all
+// others count as class "other".
+func WithClass(name string) Option {
+	return func(s *settings) { s.call.className = name }
+}
+
 // WithMaxHold ends a lock that is still held after d, however often it is renewed: it is lost then, with the cause
 // ErrLockExpired. So a lock that was forgotten comes free. The default, 0, is not to.
 func WithMaxHold(d time.Duration) Option {
@@ -114,7 +128,7 @@ func WithHoldAtLeast(d time.Duration) Option {
 	return func(s *settings) { s.call.holdAtLeast = d }
 }
 
-// With returns a view of the manager whose calls have settings of their own: [WithOwner], [WithMaxHold],
+// With returns a view of the manager whose calls have settings of their own: [WithOwner], [WithClass], [WithMaxHold],
 // [WithHoldAtLeast], [WithRenewal]; what is not given is as the manager has it. The locks are the manager's, which
 // counts, renews and closes them. Options for the whole manager make the calls of the view fail with ErrInvalidArgument,
 // and so do values that cannot be used. Safe for concurrent use.
@@ -130,6 +144,9 @@ func (m *RedisLockManager) With(opts ...Option) Locker {
 	if s.whole != "" {
 		err = &ArgumentError{Argument: s.whole, Reason: "is for a whole manager: pass it to NewRedisLockManager"}
 	}
+	if err == nil {
+		s.call.class = m.keeper.metrics.class(s.call.className)
+	}
 	return &RedisLockManager{core: m.core, call: s.call, err: err}
 }
 
@@ -144,6 +161,10 @@ func (s *settings) apply(opts []Option) error {
 	switch c := s.call; {
 	case c.maxHold < 0, c.maxHold > 0 && c.maxHold < minTTL:
 		return &ArgumentError{Argument: "WithMaxHold", Reason: "is " + c.maxHold.String() + ", less than " + minTTL.String()}
+	case len(c.className) > maxClassName:
+		return &ArgumentError{Argument: "WithClass", Reason: fmt.Sprintf("is longer than %d bytes", maxClassName)}
+	case !utf8.ValidString(c.className):
+		return &ArgumentError{Argument: "WithClass", Reason: "is no valid UTF-8"}
 	case c.holdAtLeast < 0:
 		return &ArgumentError{Argument: "WithHoldAtLeast", Reason: "is negative"}
 	}

@@ -39,7 +39,8 @@ func (l *RedisLock) Release(ctx context.Context) error {
 		span.finish("error", l, err)
 	}
 	if wasHeld {
-		k.metrics.released(err, begin, l.acquired)
+		k.metrics.released(err)
+		l.call.class.held(begin.Sub(l.acquired))
 	}
 	if !wasHeld && errors.Is(err, ErrLockNotHeld) {
 		return nil // an earlier try, or the manager in the background, had already succeeded
@@ -104,7 +105,7 @@ func (l *RedisLock) endRelease(wasHeld bool, err error) {
 		if l.lost != nil {
 			close(l.lost)
 		}
-		l.keeper.metrics.countLoss(cause)
+		l.call.class.lost(cause) // Release counts how long it was held
 	default:
 		l.state = stateReleased
 	}

@@ -35,6 +35,8 @@ func (n *RedisNotificationSystem) Collector() prometheus.Collector {
 		fullest:       desc("buffer_use_ratio", "Fill level of the fullest buffer of a subscription, from 0 to 1."),
 		behind:        desc("replaying_subscribers", "Subscriptions that are catching up from the journal."),
 		heartbeatAge:  desc("heartbeat_age_seconds", "Time since a heartbeat last came back, or the first was due; 0 before the first subscription."),
+		journalSeconds: desc("journal_seconds", "Age of the oldest event in the journal, which bridges cuts as long; "+
+			"missing while there is none, or no heartbeat."),
 	}
 }
 
@@ -44,13 +46,14 @@ type collector struct {
 	handlerErrors, subErrors, gaps, reconnects                  *prometheus.Desc
 	consumed, retried, claimed, deadLetters                     *prometheus.Desc
 	subscribers, names, buffered, fullest, behind, heartbeatAge *prometheus.Desc
+	journalSeconds                                              *prometheus.Desc
 }
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.published, c.publishErrors, c.delivered, c.recovered, c.dropped, c.handlerErrors, c.subErrors, c.gaps,
-		c.consumed, c.retried, c.claimed, c.deadLetters, c.reconnects, c.subscribers, c.names, c.buffered, c.fullest, c.behind, c.heartbeatAge,
+		c.consumed, c.retried, c.claimed, c.deadLetters, c.reconnects, c.subscribers, c.names, c.buffered, c.fullest, c.behind, c.heartbeatAge, c.journalSeconds,
 	} {
 		ch <- d
 	}
@@ -89,6 +92,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.fullest, use.fullest)
 	gauge(c.behind, float64(use.behind))
 	gauge(c.heartbeatAge, c.system.heartbeatAge().Seconds())
+	if age, known := c.system.journalAge(); known {
+		gauge(c.journalSeconds, age.Seconds())
+	}
 	m.publishSeconds.Collect(ch)
 	m.e2eDuration.Collect(ch)
 }

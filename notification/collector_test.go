@@ -30,6 +30,8 @@ func TestEveryNumberIsItsOwn(t *testing.T) {
 	m.retried.Store(109)
 	m.claimed.Store(110)
 	m.deadLetters.Store(111)
+	assert.NotContains(t, gather(t, n.Collector()), "journal_seconds", "as long as no heartbeat tells")
+	m.oldest.Store(time.Now().Add(-time.Hour).UnixMilli())
 	m.publishTook(3 * time.Second)
 	m.publishTook(5 * time.Second)
 	m.arrived(7 * time.Second)
@@ -61,7 +63,10 @@ func TestEveryNumberIsItsOwn(t *testing.T) {
 			s.messages <- new(Message)
 		}
 	}
-	assert.Equal(t, expected, gather(t, n.Collector()))
+	got := gather(t, n.Collector())
+	assert.InDelta(t, 3600, got["journal_seconds"], 60)
+	delete(got, "journal_seconds")
+	assert.Equal(t, expected, got)
 	assert.Equal(t, &NotificationMetrics{
 		EventsConsumed: 108, EventsRetried: 109, EventsClaimed: 110, DeadLetters: 111,
 		MessagesPublished: 2, PublishErrors: 101, MessagesReceived: 102, MessagesRecovered: 103, DroppedMessages: 104,

@@ -328,9 +328,11 @@ func (d *dispatcher) Beat(s *feed.Session, payload string) {
 	digits, _, _ := strings.Cut(payload, "\n")
 	d.beat, _ = strconv.ParseUint(digits, 10, 64)
 	d.returned = nil
+	oldest := int64(0)
 	if now, ok := journal.ParseStatus(payload); ok && d.history {
-		d.returned = &now
+		d.returned, oldest = &now, int64(now.First)
 	}
+	d.metrics.oldest.Store(oldest)
 	switch {
 	case !d.history:
 	case d.returned == nil:

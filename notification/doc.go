@@ -154,6 +154,7 @@
 //	cache_notification_buffer_use_ratio                fill level of the fullest buffer
 //	cache_notification_replaying_subscribers           subscriptions catching up from the journal
 //	cache_notification_heartbeat_age_seconds           time since a heartbeat last came back or the first was due
+//	cache_notification_journal_seconds                 age of the journal's oldest event, up to a heartbeat and 10s late
 //
 // # Internals
 //

@@ -83,6 +83,16 @@ func (n *RedisNotificationSystem) heartbeatAge() time.Duration {
 	return n.feed.Status().Silence
 }
 
+// journalAge returns how old the first event in the journal is, by the clock of this process, and whether that is known: as
+// long as heartbeats come back, and there is an event.
+func (n *RedisNotificationSystem) journalAge() (age time.Duration, known bool) {
+	oldest := n.metrics.oldest.Load()
+	if oldest == 0 || n.closed() || n.feed.Status().Silence > n.set.deadline() {
+		return 0, false
+	}
+	return max(time.Since(time.UnixMilli(oldest)), 0), true
+}
+
 // condition is how well subscriptions are served.
 type condition uint8
 

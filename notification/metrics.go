@@ -41,6 +41,7 @@ type metrics struct {
 	claimed, deadLetters        atomic.Int64
 	publishTime, deliveryTime   atomic.Int64 // nanoseconds
 	deliveryCount               atomic.Int64
+	oldest                      atomic.Int64                // the time of the journal's first event, in Unix milliseconds; 0: unknown, or none
 	gaps                        map[GapReason]*atomic.Int64 // filled once, never written again
 	publishSeconds, e2eDuration prometheus.Histogram
 }

@@ -56,6 +56,41 @@ cache_notification_buffer_use_ratio{cache="b"} 0
 	assert.Positive(t, m.DeliveryLatency)
 }
 
+func TestSecondsThatTheJournalBridges(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := server.Client(t)
+	n := newSystem(t, client, notification.WithHeartbeat(10*time.Millisecond))
+	seconds := func() (float64, bool) {
+		t.Helper()
+		registry := prometheus.NewPedanticRegistry()
+		require.NoError(t, registry.Register(n.Collector()))
+		families, err := registry.Gather()
+		require.NoError(t, err)
+		for _, f := range families {
+			if f.GetName() == "cache_notification_journal_seconds" {
+				return f.GetMetric()[0].GetGauge().GetValue(), true
+			}
+		}
+		return 0, false
+	}
+	subscribe(t, n, "k")
+	_, known := seconds()
+	assert.False(t, known, "there are no events")
+	require.NoError(t, n.Publish(t.Context(), "k", struct{}{}))
+	require.Eventually(t, func() bool { _, known = seconds(); return known }, patience, time.Millisecond)
+	before, _ := seconds()
+	assert.Less(t, before, patience.Seconds())
+	require.Eventually(t, func() bool { now, _ := seconds(); return now > before }, patience, time.Millisecond, "it grows older")
+
+	require.NoError(t, client.FlushAll(t.Context()).Err())
+	require.Eventually(t, func() bool { _, known = seconds(); return !known }, patience, time.Millisecond)
+	require.NoError(t, n.Publish(t.Context(), "k", struct{}{}))
+	require.Eventually(t, func() bool { _, known = seconds(); return known }, patience, time.Millisecond)
+	server.Kill()
+	require.Eventually(t, func() bool { _, known = seconds(); return !known }, patience, time.Millisecond)
+}
+
 func TestReconnectsAndGapsAreLogged(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client(t)

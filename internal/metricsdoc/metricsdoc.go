@@ -27,36 +27,58 @@ const Mark = "metrics"
 var described = regexp.MustCompile(
 	`^Desc\{fqName: ("(?:[^"\\]|\\.)*"), help: ("(?:[^"\\]|\\.)*"),.* constLabels: \{.*\}, variableLabels: \{(.*)\}\}$`)
 
-// Table renders all metrics of the module, sorted by name.
-func Table() (string, error) {
+// Metric is what a collector says of one of its metrics.
+type Metric struct {
+	Name, Help string
+	Labels     []string // beside "cache", which all have
+}
+
+// Metrics returns all metrics of the module, sorted by name.
+func Metrics() ([]Metric, error) {
 	collectors, err := collectors()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	var rows []string
+	var all []Metric
 	for _, c := range collectors {
 		for d := range descriptions(c) {
 			parts := described.FindStringSubmatch(d)
 			if parts == nil {
-				return "", fmt.Errorf("metricsdoc: cannot read %s", d)
+				return nil, fmt.Errorf("metricsdoc: cannot read %s", d)
 			}
-			name, err := strconv.Unquote(parts[1])
-			if err != nil {
-				return "", fmt.Errorf("metricsdoc: %w", err)
+			var m Metric
+			if m.Name, err = strconv.Unquote(parts[1]); err != nil {
+				return nil, fmt.Errorf("metricsdoc: %w", err)
 			}
-			help, err := strconv.Unquote(parts[2])
-			if err != nil {
-				return "", fmt.Errorf("metricsdoc: %w", err)
+			if m.Help, err = strconv.Unquote(parts[2]); err != nil {
+				return nil, fmt.Errorf("metricsdoc: %w", err)
 			}
-			labels := "–"
 			if parts[3] != "" {
-				labels = "`" + strings.ReplaceAll(parts[3], ",", "`, `") + "`"
+				m.Labels = strings.Split(parts[3], ",")
 			}
-			rows = append(rows, "| `"+name+"` | "+labels+" | "+help+" |\n")
+			all = append(all, m)
 		}
 	}
-	slices.Sort(rows)
-	return "| metric | labels | meaning |\n|---|---|---|\n" + strings.Join(rows, ""), nil
+	slices.SortFunc(all, func(a, b Metric) int { return strings.Compare(a.Name, b.Name) })
+	return all, nil
+}
+
+// Table renders all metrics of the module, sorted by name.
+func Table() (string, error) {
+	all, err := Metrics()
+	if err != nil {
+		return "", err
+	}
+	var table strings.Builder
+	table.WriteString("| metric | labels | meaning |\n|---|---|---|\n")
+	for _, m := range all {
+		labels := "–"
+		if len(m.Labels) > 0 {
+			labels = "`" + strings.Join(m.Labels, "`, `") + "`"
+		}
+		table.WriteString("| `" + m.Name + "` | " + labels + " | " + m.Help + " |\n")
+	}
+	return table.String(), nil
 }
 
 // collectors builds one of everything that has metrics. None of them connects.

@@ -37,6 +37,9 @@ type Status struct {
 	Length   int      // entries now
 	Last     Envelope // the last entry, with only its ID, position and stamp; zero if there is none
 	Identity Identity // which server it is on
+	// First is the time in the ID of the first entry, in milliseconds, as of 10 seconds ago at most; 0 if there is none, or if
+	// the user may not run XRANGE.
+	First uint64
 }
 
 // End returns the position of the last entry, which every later one is behind. That of an empty journal has no time, as the
@@ -59,7 +62,7 @@ func (s *Status) Cursor() Envelope {
 // ParseStatus reads the reply of status.lua, which is also the payload of a heartbeat.
 func ParseStatus(text string) (s Status, ok bool) {
 	fields := strings.Split(text, "\n")
-	if len(fields) != 12 {
+	if len(fields) != 13 {
 		return Status{}, false
 	}
 	var errs [3]error
@@ -78,6 +81,12 @@ func ParseStatus(text string) (s Status, ok bool) {
 	}
 	s.Identity = Identity{
 		Run: fields[6], Repl: fields[7], Before: fields[8], Role: fields[9], LinkDown: fields[10] != "", Node: fields[11],
+	}
+	if fields[12] != "" {
+		var err error
+		if s.First, err = strconv.ParseUint(fields[12], 10, 64); err != nil {
+			return Status{}, false
+		}
 	}
 	return s, true
 }

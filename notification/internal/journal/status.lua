@@ -3,7 +3,8 @@
 --
 -- KEYS[1]  the journal, a stream
 -- KEYS[2]  its state, a hash: "epoch" names this life of the journal, "offset" counts the bytes ever appended in it, and
---          "last" is what a heartbeat found, for the next one: offset, entries, ID and time of the last one
+--          "last" is what a heartbeat found, for the next one: offset, entries, ID and time of the last one; "first" is
+--          how old the journal was when one last looked: the time in the ID of the last entry, and that of the first
 -- ARGV[1]  a new epoch, taken if there is none: the data was wiped, or the hash alone was evicted
 -- ARGV[2]  milliseconds until a state that nobody uses is forgotten
 -- ARGV[3]  channel for the heartbeat, or an empty string
@@ -12,8 +13,8 @@
 --
 -- Reply    one string, which is also the heartbeat, with fields separated by newlines: number of the heartbeat, epoch,
 --          offset, entries in the journal, ID of the last one, its time, run ID of the server, its replication ID, its
---          previous replication ID, its role, "down" if it is a replica without a link to its master, and its ID in a
---          cluster.
+--          previous replication ID, its role, "down" if it is a replica without a link to its master, its ID in a
+--          cluster, and the time in the ID of the first entry, as of 10 seconds ago at most.
 --          What the server does not tell is empty. An error if this is not the server that is meant: it looks like that
 --          of a master which became a replica, so that the client closes the connection that led here.
 
@@ -22,7 +23,7 @@ if ARGV[5] ~= '' and redis.pcall('PUBSUB', 'NUMSUB', ARGV[5])[2] == 0 then
 end
 
 local length = redis.call('XLEN', KEYS[1])
-local state = redis.call('HMGET', KEYS[2], 'epoch', 'offset', 'last')
+local state = redis.call('HMGET', KEYS[2], 'epoch', 'offset', 'last', 'first')
 local last, stamp = '', ''
 -- To read an entry is to copy all of it, which costs milliseconds if it is large. So what is needed of the last one is kept
 -- for as long as nothing was appended or deleted.
@@ -34,6 +35,20 @@ else
     last = entry[1]
     stamp = string.match(entry[2][4] or '', '^"time":"([^"]*)"') or ''
     if state[2] then redis.pcall('HSET', KEYS[2], 'last', now .. last .. ' ' .. stamp) end
+  end
+end
+
+-- The first entry goes with the events that come, and it is only a number to look at. So one heartbeat of all reads it, every
+-- 10 seconds of the events' time.
+local first, ms = '', string.match(last, '^%d+')
+if ms then
+  local looked, found = string.match(state[4] or '', '^(%d+) (%d+)$')
+  if looked and looked + 0 <= ms + 0 and ms - looked < 10000 then
+    first = found
+  else
+    local oldest = redis.pcall('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+    first = oldest and string.match(oldest[1], '^%d+') or ''
+    if first ~= '' and state[2] then redis.pcall('HSET', KEYS[2], 'first', ms .. ' ' .. first) end
   end
 end
 
@@ -60,6 +75,6 @@ if link ~= 'down' then link = '' end
 local node = redis.pcall('CLUSTER', 'MYID')
 if type(node) ~= 'string' then node = '' end
 
-local status = table.concat({ARGV[4], epoch, offset, length, last, stamp, run, id, previous, role, link, node}, '\n')
+local status = table.concat({ARGV[4], epoch, offset, length, last, stamp, run, id, previous, role, link, node, first}, '\n')
 if ARGV[3] ~= '' then redis.call('PUBLISH', ARGV[3], status) end
 return status

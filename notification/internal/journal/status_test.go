@@ -216,14 +216,15 @@ func TestElsewhere(t *testing.T) {
 
 func TestParseStatus(t *testing.T) {
 	t.Parallel()
-	good := strings.Split("1|e|500|2|9-500|2020-01-01T00:00:00Z|run|repl|before|slave|down|node", "|")
+	good := strings.Split("1|e|500|2|9-500|2020-01-01T00:00:00Z|run|repl|before|slave|down|node|8", "|")
 	s, ok := ParseStatus(strings.Join(good, "\n"))
 	assert.True(t, ok)
 	assert.Equal(t, Status{
 		Beat: 1, Epoch: "e", Offset: 500, Length: 2, Last: Envelope{ID: "9-500", Pos: Position{9, 500}, Stamp: "2020-01-01T00:00:00Z"},
 		Identity: Identity{Run: "run", Repl: "repl", Before: "before", Role: "slave", LinkDown: true, Node: "node"},
+		First:    8,
 	}, s)
-	for field, bad := range map[int]string{0: "x", 1: "", 2: "-1", 3: "", 4: "x"} {
+	for field, bad := range map[int]string{0: "x", 1: "", 2: "-1", 3: "", 4: "x", 12: "x"} {
 		fields := append([]string{}, good...)
 		fields[field] = bad
 		_, ok = ParseStatus(strings.Join(fields, "\n"))
@@ -233,10 +234,51 @@ func TestParseStatus(t *testing.T) {
 	fields[4] = ""
 	_, ok = ParseStatus(strings.Join(fields, "\n"))
 	assert.False(t, ok, "entries, but no last one")
-	for _, text := range []string{"", "1", strings.Join(good[:11], "\n"), strings.Join(good, "\n") + "\n"} {
+	for _, text := range []string{"", "1", strings.Join(good[:12], "\n"), strings.Join(good, "\n") + "\n"} {
 		_, ok = ParseStatus(text)
 		assert.False(t, ok, text)
 	}
+}
+
+// The first entry is read once in ten seconds of the entries' time, whoever asks, as it may be large.
+func TestStatusKnowsTheFirstEntry(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, client *redis.Client) {
+		t.Helper()
+		j, on, _ := setup(client)
+		ctx := t.Context()
+		add := func(id string) {
+			t.Helper()
+			require.NoError(t, client.XAdd(ctx, &redis.XAddArgs{Stream: j.keys.Journal, ID: id, Values: []any{"k", "", "v", ""}}).Err())
+			require.NoError(t, client.HSet(ctx, j.keys.State, "offset", id[strings.Index(id, "-")+1:]).Err())
+		}
+		first := func() uint64 {
+			t.Helper()
+			s, err := j.Beat(ctx, on, "t:beats", 1)
+			require.NoError(t, err)
+			return s.First
+		}
+		assert.Zero(t, first())
+		add("1000-64")
+		assert.EqualValues(t, 1000, first())
+		add("2000-128")
+		require.NoError(t, client.XTrimMinID(ctx, j.keys.Journal, "2000-0").Err())
+		assert.EqualValues(t, 1000, first(), "known for ten seconds")
+		add("10999-192")
+		assert.EqualValues(t, 1000, first())
+		add("11000-256")
+		assert.EqualValues(t, 2000, first(), "read again")
+		other, _, _ := setup(client)
+		s, err := other.Beat(ctx, on, "t:beats", 1)
+		require.NoError(t, err)
+		assert.EqualValues(t, 2000, s.First)
+		require.NoError(t, client.Del(ctx, j.keys.Journal).Err())
+		assert.Zero(t, first(), "it expired")
+		add("5000-320") // the clock was set back
+		assert.EqualValues(t, 5000, first())
+		require.NoError(t, client.Del(ctx, j.keys.State).Err())
+		assert.EqualValues(t, 5000, first(), "though nothing can be noted before there is an offset")
+	})
 }
 
 // The commands that the documentation of package client lists do not have PUBSUB among them.
