@@ -101,11 +101,11 @@ func (l *RedisLock) endRelease(wasHeld bool, err error) {
 		if errors.Is(err, ErrLockExpired) {
 			cause = ErrLockExpired
 		}
+		l.call.class.lost(cause) // first: who hears of the loss may look; Release counts how long it was held
 		l.state, l.cause = stateLost, cause
 		if l.lost != nil {
 			close(l.lost)
 		}
-		l.call.class.lost(cause) // Release counts how long it was held
 	default:
 		l.state = stateReleased
 	}
