@@ -65,12 +65,9 @@ func StartSentinel(t TB, opts ...Option) *Sentinel {
 		_, _ = sentinel.send("SENTINEL", "DEBUG", "tilt-trigger", "600000", "tilt-period", "1000")
 	}
 	s.wait("sentinels find each other", s.wired)
-	for _, sentinel := range s.sentinels {
-		// The time of four greetings is also how long a sentinel lets a replica
-		// be master before it turns it back. A failover must be over by then,
-		// and its leader looks at the new master only once a second.
-		_, _ = sentinel.send("SENTINEL", "DEBUG", "publish-period", "500")
-	}
+	// A failover must be over before a sentinel turns the new master back, and
+	// its leader looks at that only once a second.
+	s.greetEvery("500")
 	return s
 }
 
@@ -118,7 +115,8 @@ func (s *Sentinel) Master() *Server {
 	return s.master
 }
 
-// Replica returns the other server; after KillMaster it does not run.
+// Replica returns the other server; after KillMaster it does not run, and after
+// FreezeMaster it stands still.
 func (s *Sentinel) Replica() *Server {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -152,8 +150,43 @@ func (s *Sentinel) Failover(t TB) {
 func (s *Sentinel) KillMaster(t TB) {
 	t.Helper()
 	s.Master().Kill()
+	s.replace()
+}
+
+// FreezeMaster stops the master with SIGSTOP and returns when the replica has
+// taken over and all sentinels know. The former master is Replica then. When
+// it is continued it has the connections it had, and takes itself for the
+// master, until the sentinels make a replica of it: see Reunite.
+func (s *Sentinel) FreezeMaster(t TB) {
+	t.Helper()
+	s.Master().Stop()
+	s.replace()
+}
+
+// replace waits until the replica is master in place of one that is silent.
+func (s *Sentinel) replace() {
+	s.tb.Helper()
 	s.swap()
 	s.wait("the replica takes over", s.led)
+}
+
+// Reunite returns when the sentinels have made a replica of a former master
+// that runs again, for which they close all its connections, and know that it
+// follows.
+func (s *Sentinel) Reunite(t TB) {
+	t.Helper()
+	s.greetEvery("100") // the failover is over, so it need not take them two seconds
+	s.wait("the former master follows", s.wired)
+	s.greetEvery("500")
+}
+
+// greetEvery sets the milliseconds between two greetings of a sentinel. The
+// time of four is also how long it lets a server be master that should be a
+// replica, before it turns it back.
+func (s *Sentinel) greetEvery(period string) {
+	for _, sentinel := range s.sentinels {
+		_, _ = sentinel.send("SENTINEL", "DEBUG", "publish-period", period)
+	}
 }
 
 // swap exchanges the roles in our books, ahead of the servers.

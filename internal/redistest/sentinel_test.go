@@ -59,8 +59,25 @@ func TestSentinelKillMaster(t *testing.T) {
 	require.NoError(t, second.Client(t).Set(ctx, "k", "v", 0).Err())
 
 	first.Restart()
-	set.wait("the former master follows", set.wired)
+	set.Reunite(t)
 	require.ErrorContains(t, first.Client(t).Set(ctx, "k", "v", 0).Err(), "READONLY")
+}
+
+func TestSentinelFreezeMaster(t *testing.T) {
+	t.Parallel()
+	set := StartSentinel(t)
+	first, second := set.Master(), set.Replica()
+	client := first.Client(t)
+
+	set.FreezeMaster(t)
+	require.Same(t, second, set.Master())
+	require.Same(t, first, set.Replica())
+	ctx := within(t, 90*time.Second)
+	require.NoError(t, second.Client(t).Set(ctx, "k", "v", 0).Err())
+	first.Continue()
+	set.Reunite(t)
+	require.ErrorContains(t, client.Set(ctx, "k", "v", 0).Err(), "READONLY")
+	require.Equal(t, "v", client.Get(ctx, "k").Val())
 }
 
 func TestSentinelWithTLSAndUser(t *testing.T) {
