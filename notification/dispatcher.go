@@ -117,7 +117,7 @@ func (d *dispatcher) open(s *feed.Session, payload string) {
 		c.envelope.Pos = journal.Position{} // in a journal that is not ours
 	}
 	pos := c.envelope.Pos
-	if !pos.IsZero() && d.isSuspect(&c.envelope) {
+	if !pos.IsZero() && d.isSuspect(pos) {
 		d.log.Warn("notification: event IDs went backwards, recovering")
 		now := *c
 		recovered := d.recover(s, true)
@@ -184,13 +184,11 @@ func (d *dispatcher) follows(pos journal.Position) bool {
 	return d.highest.Less(pos) && d.highest.Offset < pos.Offset
 }
 
-// isSuspect reports whether an event that does not follow the others was appended later nevertheless: then the journal began
-// again, perhaps after the clock had been set back or within the same millisecond.
-func (d *dispatcher) isSuspect(e *journal.Envelope) bool {
-	if !d.up || d.bridged || d.follows(e.Pos) {
-		return false
-	}
-	return d.highest.Less(e.Pos) || e.Pos.Offset > d.highest.Offset || e.Time.After(timeOf(&d.known.seen))
+// isSuspect reports whether an event that does not follow the others may have been appended later nevertheless: then the
+// journal began again, perhaps after the clock had been set back or within the same millisecond. The journal tells, and not the
+// publishers' clocks; where it has not changed, it is not asked again before a heartbeat comes without such an event.
+func (d *dispatcher) isSuspect(pos journal.Position) bool {
+	return d.up && !d.bridged && !d.follows(pos)
 }
 
 // stray decides what an event is that the journal does not have at its place. Usually somebody passes on events of another

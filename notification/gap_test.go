@@ -399,3 +399,26 @@ func receive(t *testing.T, raw *redis.PubSub) string {
 	require.NoError(t, err)
 	return m.Payload
 }
+
+// The data is wiped, and the next event has the millisecond of the last one, and by its publisher's clock is older.
+func TestWipedWithinAMillisecond(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	n := newSystem(t, client, notification.WithHeartbeat(time.Hour))
+	s := subscribe(t, n, "k")
+	require.NoError(t, n.Publish(t.Context(), "k", numbered{1}))
+	last := next(t, s)
+	ms, _, _ := strings.Cut(last.EventID, "-")
+	id, value := ms+"-70", fmt.Sprintf(`"time":%q,"n":2}`, last.Time.Add(-time.Second).Format(time.RFC3339Nano))
+	_, err := client.TxPipelined(t.Context(), func(p redis.Pipeliner) error {
+		p.FlushAll(t.Context())
+		p.XAdd(t.Context(), &redis.XAddArgs{Stream: journalKey, ID: id, Values: []any{"k", "somebody.1\n1:k", "v", value}})
+		p.Publish(t.Context(), "k", `{"event_id":"`+id+`",`+value)
+		return nil
+	})
+	require.NoError(t, err)
+	m := next(t, s)
+	assert.Equal(t, id, m.EventID, "it is no foreign message")
+	require.NoError(t, n.Publish(t.Context(), "k", numbered{3}))
+	assert.NotEmpty(t, next(t, s).EventID)
+}
