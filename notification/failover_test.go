@@ -18,6 +18,13 @@ import (
 // switched returns a client whose connections go to whatever address is current when they are made.
 func switched(t *testing.T, addr string) (*redis.Client, *atomic.Pointer[string]) {
 	t.Helper()
+	client, target := newSwitched(addr)
+	t.Cleanup(func() { _ = client.Close() })
+	return client, target
+}
+
+// newSwitched is switched for a client that somebody else closes.
+func newSwitched(addr string) (*redis.Client, *atomic.Pointer[string]) {
 	var target atomic.Pointer[string]
 	target.Store(&addr)
 	client := redis.NewClient(&redis.Options{
@@ -26,7 +33,6 @@ func switched(t *testing.T, addr string) (*redis.Client, *atomic.Pointer[string]
 			return (&net.Dialer{}).DialContext(ctx, network, *target.Load())
 		},
 	})
-	t.Cleanup(func() { _ = client.Close() })
 	return client, &target
 }
 

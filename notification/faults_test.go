@@ -4,9 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,32 +17,41 @@ import (
 	"github.com/compozy/cache/notification"
 )
 
-// FuzzFaults lets chance decide what happens to Redis, and who comes, leaves and resumes, while events are published. Its
-// seeds are part of every test run; make fuzz tries others.
+// FuzzFaults lets chance decide what happens to Redis, and who comes, leaves and resumes, while events are published: on two
+// servers that the test sets up, or on two that sentinels watch, which replace the master once; in this process alone, or in
+// another one too, which is killed when it is its turn to leave. Its seeds are part of every test run; make fuzz tries others.
 func FuzzFaults(f *testing.F) {
 	for seed := range uint64(6) {
-		f.Add(seed)
+		f.Add(seed, false, false)
 	}
-	f.Fuzz(func(t *testing.T, seed uint64) {
+	f.Add(uint64(6), false, true)
+	f.Add(uint64(7), false, true)
+	for way := range uint64(ways) {
+		f.Add(way, true, way%2 == 0)
+	}
+	f.Fuzz(func(t *testing.T, seed uint64, sentinel, process bool) {
 		t.Parallel()
-		const steps = 20
-		m := newModel(t, rand.New(rand.NewPCG(seed, 0)))
-		for range steps {
+		m := newModel(t, seed, sentinel, process)
+		// A fuzzer takes an input for hung after ten seconds, so a slow machine does less with it.
+		for end := time.Now().Add(4 * time.Second); m.steps > 0 && time.Now().Before(end); m.steps-- {
 			harm := m.harm(t)
 			var publishing sync.WaitGroup
-			publishing.Go(func() { m.publish(t) })
+			publishing.Go(m.publishing(t))
 			harm()
 			if m.IntN(4) == 0 && !m.unsure { // one that resumes does not learn of a failover that it had not noticed
 				m.restart(t, m.IntN(len(m.listeners)))
 			}
 			publishing.Wait()
+			if m.sentinel == nil {
+				m.changes.Store(0) // as soon as it was done, nothing more could be lost
+			}
 			if m.IntN(4) == 0 {
 				m.join(t)
 			}
 		}
 		m.settle(t)
 		for _, l := range append(m.left, m.listeners...) {
-			m.verify(t, &l)
+			m.verify(t, l)
 		}
 	})
 }
@@ -53,34 +60,50 @@ func FuzzFaults(f *testing.F) {
 type model struct {
 	*rand.Rand
 
-	server    *redistest.Server // the master
-	replica   *redistest.Server
-	switches  []*atomic.Pointer[string] // where connections are made to
+	topology
+	steps     int // that are still to come
 	system    *notification.RedisNotificationSystem
-	publisher publisher
-	listeners []listener
-	left      []listener
+	publisher *notification.RedisNotificationSystem
+	process   *process // the other one, if there is one
+	authors   []*author
+	listeners []*listener
+	left      []*listener
 	unsure    bool // a failover may have lost events that not all have got
 }
 
-// listener is a subscription to which all belongs that was published after a number.
-type listener struct {
-	*recorder
-
-	behind int
+// historyOf is how many events the journal keeps.
+func historyOf(random *rand.Rand) notification.Option {
+	return notification.WithHistory(100+random.IntN(500), 0)
 }
 
-func newModel(t *testing.T, random *rand.Rand) *model {
+// listening are the options of those who listen.
+func listening(random *rand.Rand) []notification.Option {
+	return []notification.Option{
+		notification.WithBufferSize(1 + random.IntN(8)), notification.WithHeartbeat(500 * time.Millisecond),
+		notification.WithLongestPause(10 * time.Millisecond), notification.WithUnsubscribeDelay(-1),
+		notification.WithPingTimeout(5 * time.Second),
+	}
+}
+
+func newModel(t *testing.T, seed uint64, sentinel, process bool) *model {
 	t.Helper()
+	m := &model{Rand: rand.New(rand.NewPCG(seed, 0)), steps: 20}
 	var opts []redistest.Option
-	if random.IntN(2) == 0 {
+	if m.IntN(2) == 0 {
 		opts = append(opts, redistest.WithPersistence())
 	}
-	m := &model{Rand: random, server: redistest.Start(t, opts...), replica: redistest.Start(t, opts...)}
-	m.replicate(t)
+	if sentinel {
+		m.steps = 8
+		m.sentinel, m.way, m.turn = redistest.StartSentinel(t, opts...), int(seed%ways), m.steps-m.IntN(m.steps/2)
+		m.server, m.replica = m.sentinel.Master(), m.sentinel.Replica()
+	} else {
+		m.server, m.replica = redistest.Start(t, opts...), redistest.Start(t, opts...)
+		m.replicate(t)
+	}
 	client := func() redis.UniversalClient {
-		c, target := switched(t, m.server.Addr())
-		m.switches = append(m.switches, target)
+		c, to := m.place().client()
+		t.Cleanup(func() { _ = c.Close() })
+		m.switches = append(m.switches, to)
 		return c
 	}
 	core, logs := observer.New(zap.DebugLevel)
@@ -89,182 +112,120 @@ func newModel(t *testing.T, random *rand.Rand) *model {
 			t.Log(entry.Time.Format(time.StampMicro), entry.Message, entry.ContextMap())
 		}
 	})
-	history := notification.WithHistory(100+m.IntN(500), 0)
-	m.system = newSystem(t, client(), history, notification.WithBufferSize(1+m.IntN(8)),
-		notification.WithHeartbeat(500*time.Millisecond), notification.WithLongestPause(10*time.Millisecond),
-		notification.WithUnsubscribeDelay(-1), notification.WithLogger(zap.New(core)))
-	m.publisher.system = newSystem(t, client(), history)
+	history := historyOf(m.Rand)
+	m.system = newSystem(t, client(), append(listening(m.Rand), history, notification.WithLogger(zap.New(core)))...)
+	m.publisher = newSystem(t, client(), history)
+	m.authors = []*author{newAuthor(0, &m.changes)}
 	for range 3 {
 		m.join(t)
+	}
+	if process {
+		m.begin(t, &listener{pattern: m.name(), behind: m.published()}, "")
 	}
 	return m
 }
 
-// publish publishes some events, alone and in batches.
-func (m *model) publish(t *testing.T) {
+// publishing returns something that publishes some events of everybody who is there now, alone and in batches.
+func (m *model) publishing(t *testing.T) func() {
 	t.Helper()
-	p := &m.publisher
-	task := func() *notification.TaskEvent {
-		p.last++
-		return &notification.TaskEvent{ID: "T", WorkflowID: "W", Data: numbered{p.last}}
-	}
-	for range 10 {
-		first := p.last + 1
-		err := p.system.PublishTaskEvent(t.Context(), task())
-		if err == nil && first%5 == 0 {
-			err = p.system.PublishBatch(t.Context(), task(), task(), task())
+	process, self := m.process, m.authors[0]
+	return func() {
+		var group sync.WaitGroup
+		if process != nil {
+			group.Go(process.publish)
 		}
-		for n := first; n <= p.last && err == nil; n++ {
-			p.sent = append(p.sent, n)
-		}
+		self.over(publishSome(t.Context(), m.publisher, self.by, self.sofar(), self.published))
+		group.Wait()
 	}
 }
 
-// harm returns something that is done to the server or to connections.
-func (m *model) harm(t *testing.T) func() {
-	t.Helper()
-	admin := m.server.Client(t)
-	kill := func(kind string) {
-		require.NoError(t, admin.ClientKillByFilter(t.Context(), "type", kind, "skipme", "yes").Err())
+// alive returns the authors who publish.
+func (m *model) alive() []*author {
+	if m.process == nil {
+		return m.authors[:1]
 	}
-	del := func() { require.NoError(t, admin.Del(t.Context(), journalKey).Err()) }
-	what := m.IntN(11)
-	t.Logf("%s harm %d", time.Now().Format(time.StampMicro), what)
-	switch what {
-	case 0, 1, 2:
-		return func() { kill("pubsub") }
-	case 3, 4:
-		return func() { kill("normal") } // replies are lost
-	case 5:
-		m.settle(t)
-		return del
-	case 6:
-		m.settle(t)
-		return func() {
-			kill("pubsub")
-			del()
-		}
-	case 7:
-		return func() { require.NoError(t, admin.FlushAll(t.Context()).Err()) }
-	case 8:
-		return func() {
-			m.server.Stop()
-			m.server.Continue()
-		}
-	case 9:
-		return m.server.Restart
-	default:
-		return func() { m.failOver(t) }
-	}
+	return []*author{m.authors[0], m.process.author}
 }
 
-// failOver kills the master, whose place its replica takes, and brings it back as a replica of that.
-func (m *model) failOver(t *testing.T) {
-	t.Helper()
-	m.replicated(t)
-	m.server.Kill()
-	m.server, m.replica = m.replica, m.server
-	require.NoError(t, m.server.Client(t).Do(t.Context(), "replicaof", "no", "one").Err())
-	addr := m.server.Addr()
-	for _, target := range m.switches {
-		target.Store(&addr)
+// published returns what everybody has published last.
+func (m *model) published() map[*author]int {
+	last := make(map[*author]int)
+	for _, a := range m.authors {
+		last[a] = a.sofar()
 	}
-	m.replica.Restart()
-	m.replicate(t)
-	m.unsure = true
-}
-
-func (m *model) replicate(t *testing.T) {
-	t.Helper()
-	require.NoError(t, m.replica.Client(t).Do(t.Context(), "replicaof", m.server.Host(), m.server.Port()).Err())
-	m.replicated(t)
-}
-
-// replicated waits until the replica has got what the master had, and would not come back with anything else.
-func (m *model) replicated(t *testing.T) {
-	t.Helper()
-	master, replica := m.server.Client(t), m.replica.Client(t)
-	require.Eventually(t, func() bool {
-		_, history, _ := strings.Cut(master.Info(t.Context(), "replication").Val(), "master_replid:")
-		history, _, _ = strings.Cut(history, "\r\n")
-		info := replica.Info(t.Context(), "replication", "persistence").Val()
-		for _, want := range []string{
-			"master_link_status:up", "master_replid:" + history, "aof_rewrite_in_progress:0", "aof_rewrite_scheduled:0",
-		} {
-			if !strings.Contains(info, want) {
-				return false
-			}
-		}
-		return true
-	}, patience, time.Millisecond)
+	return last
 }
 
 // settle waits until everybody has got what was published last. It is not noticed if a journal is deleted in which nobody
 // has seen an event.
 func (m *model) settle(t *testing.T) {
 	t.Helper()
-	p := &m.publisher
-	start := p.last
+	m.reunite(t)
+	start, publish := m.published(), m.publishing(t)
 	require.Eventually(t, func() bool {
-		m.publish(t)
-		return !slices.ContainsFunc(m.listeners, func(l listener) bool { return l.last() <= start })
+		publish()
+		return !slices.ContainsFunc(m.listeners, func(l *listener) bool {
+			return slices.ContainsFunc(m.alive(), func(a *author) bool { return l.last(a) <= start[a] })
+		})
 	}, 2*patience, time.Millisecond)
-	for _, l := range m.listeners {
-		l.reached(t, p.sent[len(p.sent)-1])
+	for _, a := range m.alive() {
+		last := a.lastSent()
+		require.Eventually(t, func() bool {
+			return !slices.ContainsFunc(m.listeners, func(l *listener) bool { return l.last(a) < last })
+		}, 2*patience, time.Millisecond, "number %d of author %d never arrived", last, a.by)
 	}
 	m.unsure = false
+	m.changed()
+}
+
+// name returns something to listen to.
+func (m *model) name() string {
+	names := []string{"task:events", "task:T", "task:workflow:W", "task:*", "t*", "task:[a-z]*"}
+	return names[m.IntN(len(names))]
 }
 
 func (m *model) join(t *testing.T) {
 	t.Helper()
-	names := []string{"task:events", "task:T", "task:workflow:W", "task:*", "t*", "task:[a-z]*"}
-	s := subscribe(t, m.system, names[m.IntN(len(names))])
-	m.listeners = append(m.listeners, listener{record(t, s), m.publisher.last})
+	s := subscribe(t, m.system, m.name())
+	m.listeners = append(m.listeners, &listener{recorder: record(t, s), pattern: s.Pattern(), behind: m.published()})
 }
 
-// restart ends a subscriber, who has got what he has got, and lets him go on from there.
+// restart ends a subscriber, who has got what he has got, and lets him go on from there. Another process is killed.
 func (m *model) restart(t *testing.T, index int) {
 	t.Helper()
 	old := m.listeners[index]
-	if old.last() == 0 {
+	if old.lastID() == "" {
 		return // there is nothing to go on from
 	}
-	_ = old.sub.Close()
-	<-old.done
+	m.listeners = slices.Delete(m.listeners, index, index+1)
 	m.left = append(m.left, old)
-	id := old.messages[len(old.messages)-1].EventID
-	s := m.system.SubscribeFrom(context.WithoutCancel(t.Context()), old.sub.Pattern(), id)
+	if old.process != nil {
+		old.process.kill()
+	} else {
+		_ = old.sub.Close()
+	}
+	<-old.done
+	id, l := old.lastID(), &listener{pattern: old.pattern, behind: make(map[*author]int), lost: make(map[*author]bool)}
+	for _, a := range m.authors {
+		l.behind[a], l.lost[a] = max(old.behind[a], old.last(a)), old.endsWithGap(a)
+	}
+	if old.process != nil {
+		m.begin(t, l, id)
+		return
+	}
+	s := m.system.SubscribeFrom(context.WithoutCancel(t.Context()), l.pattern, id)
 	require.NoError(t, s.Err())
-	r := record(t, s)
-	r.after = id
-	m.listeners[index] = listener{r, old.last()}
+	l.recorder = record(t, s)
+	l.after = id
+	m.listeners = append(m.listeners, l)
 }
 
-// verify looks at what a listener has got.
-func (m *model) verify(t *testing.T, l *listener) {
+// begin starts the other process, as an author and a listener.
+func (m *model) begin(t *testing.T, l *listener, after string) {
 	t.Helper()
-	last := l.last()
-	var sent []int
-	for _, n := range m.publisher.sent {
-		if n > l.behind && n <= last {
-			sent = append(sent, n)
-		}
-	}
-	defer func() {
-		if t.Failed() {
-			l.show(t)
-		}
-	}()
-	l.verify(t, sent)
-}
-
-// show logs what a listener has got. A seed gives the same faults again, but not at the same moments.
-func (l *listener) show(t *testing.T) {
-	t.Helper()
-	t.Logf("%s listened after %d, %q:", l.sub, l.behind, l.after)
-	for i, m := range l.messages {
-		number, _ := numberOf(m)
-		t.Logf("message %d: number %d, ID %s, published %s, recovered %v, gap %+v",
-			i, number, m.EventID, m.Time.Format(time.StampMicro), m.Recovered, m.Gap)
-	}
+	a := newAuthor(len(m.authors), &m.changes)
+	m.process = startParty(t, a, party{By: a.by, Place: m.place(), Pattern: l.pattern, After: after, Seed: m.Uint64()})
+	m.authors, m.switches = append(m.authors, m.process.author), append(m.switches, m.process.to)
+	l.process, l.recorder = m.process, m.process.recorder
+	m.listeners = append(m.listeners, l)
 }

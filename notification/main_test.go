@@ -20,6 +20,10 @@ func TestMain(m *testing.M) {
 		beMember(addr)
 		return
 	}
+	if config := os.Getenv(partyEnv); config != "" {
+		beParty(config)
+		return
+	}
 	redistest.VerifyTestMain(m)
 }
 

@@ -95,6 +95,14 @@ func (r *recorder) gaps() []notification.GapReason {
 // the one behind. It returns how many are missing.
 func (r *recorder) verify(tb testing.TB, published []int) (missing int) {
 	tb.Helper()
+	return r.verifyOf(tb, published, numberOf)
+}
+
+// verifyOf is verify for one of several publishers. Messages for which numberOf returns an error are not of that one.
+func (r *recorder) verifyOf(
+	tb testing.TB, published []int, numberOf func(*notification.Message) (int, error),
+) (missing int) {
+	tb.Helper()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	at, last, before, told, ever := 0, -1, r.after, false, false
