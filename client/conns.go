@@ -30,7 +30,7 @@ import (
 //	8 s  the read on A times out   lastUnanswered of the address is 5; go-redis closes A
 //	9 s  B is taken from the pool  and used, as 6 is not before 5; with the 2 it would be replaced
 //
-// Only a read that had the configured read timeout counts. One with another deadline belongs to
+// Only a read that had the configured read timeout counts, or of a sentinel its answerTime. One with another deadline belongs to
 // a context or to a command with a timeout of its own, such as a BLPOP that waits for a second:
 // that no answer came is what it waited for. A health check asks what every server answers at
 // once, so a check without an answer proves as much, in less time: see server.unanswered.
@@ -39,33 +39,51 @@ import (
 type peers struct {
 	start         time.Time     // times are durations since, which fit an atomic
 	readTimeout   time.Duration // none if it is not above 0
+	answerTime    time.Duration // of sentinels; 0 if there are none
 	replaceBefore atomic.Int64  // connections that were opened before are replaced
 
-	mu sync.Mutex
-	at map[string]*peer // by address
+	mu     sync.Mutex
+	at     map[string]*peer          // by address
+	asking map[*watchedConn]struct{} // the connections to sentinels
 }
 
 // peer is when the latest request to an address was sent that got no answer, or 0.
 type peer struct {
 	lastUnanswered atomic.Int64 // within the read timeout, or that of a health check
 	lastGivenUp    atomic.Int64 // within whatever time there was
+	silentAt       atomic.Int64 // when it was last noted as silent
 }
 
-func newPeers(readTimeout time.Duration) *peers {
-	return &peers{start: time.Now(), readTimeout: readTimeout, at: make(map[string]*peer)}
+func newPeers(readTimeout, answerTime time.Duration) *peers {
+	return &peers{
+		start: time.Now(), readTimeout: readTimeout, answerTime: answerTime,
+		at: make(map[string]*peer), asking: make(map[*watchedConn]struct{}),
+	}
 }
 
 // now is never 0.
 func (p *peers) now() int64 { return max(1, int64(time.Since(p.start))) }
 
-// watch returns conn, which leads to addr, as a watchedConn that ends with done.
-func (p *peers) watch(done context.Context, conn net.Conn, addr string) net.Conn {
+// peer returns what is known of an address.
+func (p *peers) peer(addr string) *peer {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.at[addr] == nil {
 		p.at[addr] = new(peer)
 	}
-	c := &watchedConn{Conn: &greetedConn{Conn: conn}, peers: p, peer: p.at[addr], opened: p.now()}
+	return p.at[addr]
+}
+
+// watch returns conn, which leads to addr, as a watchedConn that ends with done.
+func (p *peers) watch(done context.Context, conn net.Conn, addr string, sentinel bool) net.Conn {
+	c := &watchedConn{
+		Conn: &greetedConn{Conn: conn}, peers: p, peer: p.peer(addr), addr: addr, sentinel: sentinel, opened: p.now(),
+	}
+	if sentinel {
+		p.mu.Lock()
+		p.asking[c] = struct{}{}
+		p.mu.Unlock()
+	}
 	c.raw, _ = conn.(syscall.Conn)
 	c.lastAnswered.Store(c.opened)
 	c.release = context.AfterFunc(done, func() { _ = conn.Close() })
@@ -96,11 +114,14 @@ func (p *peers) replaceAll() { p.replaceBefore.Store(p.now()) }
 // watchedConn notes when requests are sent, and which were answered.
 type watchedConn struct {
 	net.Conn
-	peers   *peers
-	peer    *peer        // its address
-	raw     syscall.Conn // the socket, or nil if there is none to look at
-	opened  int64
-	release func() bool // forgets done, and returns false if that has ended the connection
+	peers  *peers
+	peer   *peer        // its address
+	addr   string       // the same
+	raw    syscall.Conn // the socket, or nil if there is none to look at
+	opened int64
+	// sentinel says that each answer is due within the answerTime.
+	sentinel bool
+	release  func() bool // forgets done, and returns false if that has ended the connection
 	// usesReadTimeout is set while the deadline for reads is that of the read timeout.
 	usesReadTimeout atomic.Bool
 	// pendingSince is when the first request was sent that has no answer yet, or 0, and
@@ -110,6 +131,11 @@ type watchedConn struct {
 
 // Close closes the connection. It may be repeated.
 func (c *watchedConn) Close() error {
+	if c.sentinel {
+		c.peers.mu.Lock()
+		delete(c.peers.asking, c)
+		c.peers.mu.Unlock()
+	}
 	if !c.release() {
 		_ = c.Conn.Close() // a TLS connection would complain that it is closed
 		return nil
@@ -122,7 +148,19 @@ func (c *watchedConn) Write(b []byte) (int, error) {
 	if c.pendingSince.Load() == 0 {
 		c.pendingSince.Store(c.peers.now())
 	}
+	if due := c.due(); !due.IsZero() {
+		_ = c.Conn.SetReadDeadline(due) // that of a subscription is being read already
+	}
 	return c.Conn.Write(b)
+}
+
+// due is when a sentinel's answer is due, or zero.
+func (c *watchedConn) due() time.Time {
+	sent := c.pendingSince.Load()
+	if !c.sentinel || sent == 0 {
+		return time.Time{}
+	}
+	return c.peers.start.Add(time.Duration(sent) + c.peers.answerTime)
 }
 
 // SetReadDeadline is called by go-redis before each reply that it reads.
@@ -130,6 +168,9 @@ func (c *watchedConn) SetReadDeadline(t time.Time) error {
 	limit := c.peers.readTimeout
 	// The deadline was derived from the time-out a moment ago.
 	c.usesReadTimeout.Store(limit > 0 && !t.IsZero() && (time.Until(t)-limit).Abs() <= min(10*time.Millisecond, limit/10))
+	if due := c.due(); !due.IsZero() && (t.IsZero() || due.Before(t)) {
+		t = due
+	}
 	return c.Conn.SetReadDeadline(t)
 }
 
@@ -145,7 +186,12 @@ func (c *watchedConn) Read(b []byte) (int, error) {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		sent := c.pendingSince.Load()
 		raise(&c.peer.lastGivenUp, sent)
-		if c.usesReadTimeout.Load() {
+		due := c.due()
+		silent := !due.IsZero() && !time.Now().Before(due)
+		if silent {
+			err = c.peers.silent(c.addr)
+		}
+		if silent || c.usesReadTimeout.Load() {
 			raise(&c.peer.lastUnanswered, sent)
 		}
 	}

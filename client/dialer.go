@@ -130,12 +130,26 @@ func (g *gate) dialer(dial dialFunc, limit time.Duration, tls *security, peers *
 		if err := g.check(); err != nil {
 			return nil, dialError{err}
 		}
+		limit, sentinel := limit, peers.isSentinel(ctx)
+		if sentinel {
+			if peers.isSilent(addr) {
+				return nil, dialError{silence{addr, peers.answerTime}}
+			}
+			limit = peers.answerTime
+		}
+		outer := ctx
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
 		defer context.AfterFunc(g.done, cancel)()
+		failed := func(err error) error {
+			if sentinel && errors.Is(ctx.Err(), context.DeadlineExceeded) && outer.Err() == nil {
+				err = peers.silent(addr)
+			}
+			return dialError{g.blame(err)}
+		}
 		conn, err := dial(ctx, network, addr)
 		if err != nil {
-			return nil, dialError{g.blame(err)}
+			return nil, failed(err)
 		}
 		if arguments.IsNil(conn) {
 			return nil, dialError{errors.New("client: Dialer returned no connection")}
@@ -144,11 +158,11 @@ func (g *gate) dialer(dial dialFunc, limit time.Duration, tls *security, peers *
 			secure, err := tls.handshake(ctx, conn, addr)
 			if err != nil {
 				_ = conn.Close()
-				return nil, dialError{g.blame(err)}
+				return nil, failed(err)
 			}
 			conn = secure
 		}
-		return peers.watch(g.done, conn, addr), nil
+		return peers.watch(g.done, conn, addr, sentinel), nil
 	}
 }
 

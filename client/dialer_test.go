@@ -15,7 +15,7 @@ import (
 	"github.com/compozy/cache/internal/redistest"
 )
 
-// Nothing but Close ends a question to a sentinel that does not answer.
+// Close does not wait for the answer of a sentinel.
 func TestCloseEndsQuestionsToSentinels(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"plain", "TLS"} {

@@ -217,7 +217,7 @@ func (e *endpoint) connect(dial dialFunc) redis.UniversalClient {
 	o.MinIdleConns = 0 // see idleKeeper
 	switch e.mode {
 	case modeSentinel:
-		return redis.NewFailoverClient(o.Failover())
+		return connectSentinel(o.Failover())
 	case modeCluster:
 		return redis.NewClusterClient(o.Cluster())
 	default:

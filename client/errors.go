@@ -174,7 +174,7 @@ func (s *server) explain(ctx context.Context, addr string, err error) error {
 		if trouble := s.tlsTrouble(ctx, err); trouble != nil {
 			kind, short = ErrTLS, trouble
 		} else {
-			short = s.endpoint.advised(s.endpoint.tlsAdvice(err), short)
+			short = s.late(s.endpoint.advised(s.endpoint.tlsAdvice(err), short))
 		}
 	case errors.Is(kind, ErrAuth):
 		short = s.endpoint.advised(s.endpoint.credentialsAdvice(err), short)

@@ -98,7 +98,7 @@ func TestOnlyGreetingsAreRepeated(t *testing.T) {
 	} {
 		near, far := net.Pipe()
 		require.NoError(t, far.Close())
-		conn := newPeers(0).watch(t.Context(), pipeEnd{near, strings.NewReader(said)}, "a")
+		conn := newPeers(0, 0).watch(t.Context(), pipeEnd{near, strings.NewReader(said)}, "a", false)
 		for range 3 {
 			_, err := conn.Write([]byte("PING\r\n"))
 			require.Equal(t, repeats, err == nil, "%q", said)

@@ -179,8 +179,12 @@ func (r *Redis) WaitReady(ctx context.Context) error {
 	}
 }
 
-// try asks the server and the lock nodes once. It returns at once if ctx is cancelled: a read
-// that is under way ends with its deadline, or with Close.
+// lateness is what a try may take beyond its deadline to say more than that.
+const lateness = 100 * time.Millisecond
+
+// try asks the server and the lock nodes once. It returns at once if ctx is cancelled, and soon
+// after its deadline: what is under way then, as a question to a sentinel, ends with its own
+// limit, or with Close.
 func (r *Redis) try(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, 2*r.cfg.PingTimeout)
 	done := make(chan error, 1)
@@ -200,9 +204,13 @@ func (r *Redis) try(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return <-done // it ends as well, and says more
+		select {
+		case err := <-done:
+			return err
+		case <-time.After(lateness):
+		}
 	}
-	return r.main.failure(r.main.endpoint.String(), ErrUnreachable, ctx.Err())
+	return r.main.failure(r.main.endpoint.String(), ErrUnreachable, r.main.late(ctx.Err()))
 }
 
 // because adds to err that a context ended, unless it says so.

@@ -75,12 +75,12 @@ func New(cfg *config.Config, opts ...Option) (*Redis, error) {
 
 // build makes one go-redis client behind the gate, with metrics and tracing.
 func (r *Redis) build(e *endpoint, set settings) (*server, error) {
-	peers := newPeers(e.options.ReadTimeout)
+	peers := newPeers(e.options.ReadTimeout, e.answerTime())
 	e.provided.replaces(peers)
 	s := &server{
 		endpoint: e, peers: peers, gate: r.gate, log: set.log,
 		dial:   r.gate.dialer(r.cfg.Dialer, e.options.DialTimeout, e.tls, peers),
-		plain:  r.gate.dialer(r.cfg.Dialer, e.options.DialTimeout, nil, newPeers(0)),
+		plain:  r.gate.dialer(r.cfg.Dialer, e.options.DialTimeout, nil, newPeers(0, 0)),
 		script: redis.NewScript(probeSource), prefix: r.cfg.KeyPrefix, pingTimeout: r.cfg.PingTimeout,
 	}
 	s.client = e.connect(s.dial)

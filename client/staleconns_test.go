@@ -206,12 +206,12 @@ func giveUp(t *testing.T, conn, far net.Conn, wait time.Duration, meanwhile func
 func TestWhichConnectionsAreDistrusted(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		servers := newPeers(600 * time.Millisecond)
+		servers := newPeers(600*time.Millisecond, 0)
 		type pair struct{ near, far net.Conn }
 		connect := func(addr string) pair {
 			near, far := net.Pipe()
 			t.Cleanup(func() { _, _ = near.Close(), far.Close() })
-			return pair{servers.watch(t.Context(), near, addr), far}
+			return pair{servers.watch(t.Context(), near, addr, false), far}
 		}
 		trusted := func(p pair) bool {
 			_, err := p.near.(syscall.Conn).SyscallConn()
@@ -247,7 +247,7 @@ func TestWhichConnectionsAreDistrusted(t *testing.T) {
 
 // Every command passes here.
 func TestWatchingAllocatesNothing(t *testing.T) { //nolint:paralleltest // AllocsPerRun forbids it
-	conn := newPeers(time.Second).watch(t.Context(), devNull{}, "a")
+	conn := newPeers(time.Second, 0).watch(t.Context(), devNull{}, "a", false)
 	raw, ok := conn.(syscall.Conn)
 	require.True(t, ok)
 	b := make([]byte, 1)
