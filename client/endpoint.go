@@ -121,11 +121,7 @@ func (e *endpoint) applyURL(raw string) (*redis.Options, error) {
 	}
 	e.network, e.addrs = u.Network, []string{u.Addr}
 	o := &e.options
-	if u.Password != "" {
-		o.Username, o.Password = u.Username, u.Password
-	} else {
-		o.Username = cmp.Or(u.Username, o.Username)
-	}
+	o.Username, o.Password = cmp.Or(u.Username, o.Username), cmp.Or(u.Password, o.Password)
 	o.DB = u.DB
 	o.Protocol = cmp.Or(u.Protocol, o.Protocol)
 	o.ClientName = cmp.Or(u.ClientName, o.ClientName)

@@ -93,7 +93,7 @@ func TestURLWins(t *testing.T) {
 		"redis://h:2/5":            {"tcp", "h:2", "u", "p", 5},
 		"redis://h?db=6":           {"tcp", "h:6379", "u", "p", 6},
 		"redis://U:P@h":            {"tcp", "h:6379", "U", "P", 3},
-		"redis://:P@h":             {"tcp", "h:6379", "", "P", 3},
+		"redis://:P@h":             {"tcp", "h:6379", "u", "P", 3},
 		"redis://U@h":              {"tcp", "h:6379", "U", "p", 3},
 		"redis://U:p%2F%40@[::1]":  {"tcp", "[::1]:6379", "U", "p/@", 3},
 		"unix://U:P@/run/r.sock":   {"unix", "/run/r.sock", "U", "P", 3},

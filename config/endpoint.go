@@ -38,7 +38,7 @@ func (c *Config) overridden() map[string]bool {
 	if namesDatabase(c.URL) {
 		set("DB")
 	}
-	if opts.Username != "" || opts.Password != "" {
+	if opts.Username != "" {
 		set("Username")
 	}
 	if opts.Password != "" {
