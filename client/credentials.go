@@ -66,9 +66,15 @@ func (g *gate) bounds(ask askCredentials, limit time.Duration) askCredentials {
 		if err != nil {
 			return "", "", g.blame(err)
 		}
+		if password == "" && username != "" && username != "default" {
+			return "", "", errLonelyUser
+		}
 		return username, password, nil
 	}
 }
+
+// errLonelyUser refuses what go-redis would not send: all would be done as Redis' default user.
+var errLonelyUser = errors.New("client: credentials have a user without a password; one that needs none (nopass) takes any")
 
 // errLate is the error of await when the context ends first.
 var errLate = errors.New("client: no end in time")

@@ -105,6 +105,28 @@ func TestPasswordFileOfAUser(t *testing.T) {
 	works(t, ready(t, &config.Config{URL: "redis://app@" + srv.Addr(), PasswordFile: file}))
 }
 
+// go-redis sends a user only with a password: without one all would be done as another user.
+func TestUserNeedsPassword(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t, redistest.WithConfig("user", "app on nopass ~* &* +@all"))
+	addr := redistest.Start(t).Addr()
+	whoami := func(r *Redis) string { return r.Do(within(t, patience), "acl", "whoami").Val().(string) }
+	for _, protocol := range []int{2, 3} {
+		require.Equal(t, "app", whoami(ready(t, &config.Config{URL: "redis://app:any@" + srv.Addr(), Protocol: protocol})))
+		require.Equal(t, "app", whoami(ready(t, &config.Config{URL: "redis://:any@" + srv.Addr(), Username: "app", Protocol: protocol})))
+		require.Equal(t, "default", whoami(ready(t, &config.Config{URL: "redis://default@" + addr, Protocol: protocol})))
+	}
+	for name, cfg := range map[string]config.Config{
+		"function": {Credentials: func(context.Context) (string, string, error) { return "app", "", nil }},
+		"provider": {CredentialsProvider: source{&nothing{"app"}}},
+	} {
+		cfg.URL = "redis://" + srv.Addr()
+		err := diagnosis(t, cfg)
+		require.ErrorIs(t, err, ErrAuth, name)
+		require.ErrorContains(t, err, "a user without a password", name)
+	}
+}
+
 // Sentinel and Cluster take the credentials from the same source.
 func TestPasswordFileInTopologies(t *testing.T) {
 	t.Parallel()

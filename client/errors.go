@@ -110,7 +110,7 @@ func classify(err error) error {
 		return ErrNotStarted
 	case errors.Is(err, redis.ErrClosed), errors.Is(err, ErrClosed):
 		return ErrClosed
-	case isAuth(err):
+	case isAuth(err), errors.Is(err, errLonelyUser):
 		return ErrAuth
 	case redis.IsLoadingError(err), redis.IsMasterDownError(err):
 		return ErrLoading

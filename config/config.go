@@ -31,7 +31,7 @@ type Config struct {
 	Host string `env:"REDIS_HOST,default=localhost" json:"host" redact:"addr" part:"server"`
 	// TCP port, 1 to 65535.
 	Port string `env:"REDIS_PORT,default=6379" json:"port" redact:"addr" part:"server"`
-	// ACL user; empty is Redis' default user.
+	// ACL user, with a password: any, if it needs none (nopass). Empty is Redis' default user.
 	Username string `env:"REDIS_USERNAME" json:"username" redact:"user" part:"server"`
 	// Password of the user.
 	Password string `env:"REDIS_PASSWORD" json:"password" redact:"secret" part:"server"`
@@ -40,7 +40,7 @@ type Config struct {
 	// break at its end do not count.
 	PasswordFile string `env:"REDIS_PASSWORD_FILE" json:"password_file" redact:"path" part:"server"`
 	// Credentials, when set, returns user and password for each new connection, in place of
-	// Username, Password and PasswordFile. It must be safe for concurrent use, and return when its
+	// Username, Password and PasswordFile. A user without a password is an error. It must be safe for concurrent use, and return when its
 	// context ends.
 	Credentials func(ctx context.Context) (username, password string, err error) `json:"-" part:"server"`
 	// CredentialsProvider, when set, is asked for each new connection in place of Username,
@@ -107,7 +107,7 @@ type Config struct {
 	MasterName string `env:"REDIS_MASTER_NAME" json:"master_name" redact:"user" part:"server"`
 	// Addresses host:port, comma separated: of the sentinels, or of some nodes of the Cluster.
 	Addrs []string `env:"REDIS_ADDRS" json:"addrs" redact:"addr" part:"server"`
-	// ACL user at the sentinels.
+	// ACL user at the sentinels, with a password.
 	SentinelUsername string `env:"REDIS_SENTINEL_USERNAME" json:"sentinel_username" redact:"user" part:"server"`
 	// Password at the sentinels.
 	SentinelPassword string `env:"REDIS_SENTINEL_PASSWORD" json:"sentinel_password" redact:"secret" part:"server"`

@@ -121,6 +121,10 @@ func (v *validation) lockNodes() {
 				v.reject("LockNodes", "a list of host:port or of URLs, and for LockNodes[%d] %s", i, allowed)
 				return
 			}
+			if isLonely(opts.Username, opts.Password) {
+				v.reject("LockNodes", "for the user in LockNodes[%d] %s", i, needsPassword)
+				return
+			}
 			if addr = opts.Addr; opts.Network == "unix" {
 				addr = "unix:" + addr // a path, in which capitals matter
 			}

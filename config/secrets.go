@@ -33,6 +33,7 @@ func (v *validation) credentials() {
 				smallfile.Password, err)
 		}
 	}
+	v.lonelyUsers(fromURL.user, fromURL.password)
 	excluded := "nothing with Username, Password, PasswordFile or a user in URL: use one source of credentials"
 	fixed := c.Username != "" || c.Password != "" || c.PasswordFile != "" || fromURL.user || fromURL.password
 	if c.Credentials != nil && fixed {
@@ -46,6 +47,30 @@ func (v *validation) credentials() {
 		v.reject("CredentialsProvider", "%s", excluded)
 	case c.Credentials != nil:
 		v.reject("CredentialsProvider", "nothing with Credentials: use one source of credentials")
+	}
+}
+
+// needsPassword is what a user without a password is told.
+const needsPassword = "nothing without a password: Redis gets both or neither, and a user that needs none (nopass) takes any"
+
+// isLonely reports whether a user has no password. go-redis would not send it, and all would be
+// done as Redis' default user.
+func isLonely(user, password string) bool { return user != "" && user != "default" && password == "" }
+
+// lonelyUsers checks that no user is without a password.
+func (v *validation) lonelyUsers(inURL, passwordInURL bool) {
+	c := v.cfg
+	switch {
+	case c.Credentials != nil, c.CredentialsProvider != nil, c.PasswordFile != "", passwordInURL:
+	case inURL:
+		if opts, err := ParseURL(c.URL); err == nil && isLonely(opts.Username, c.Password) {
+			v.reject("URL", "a user with a password there, in Password or in PasswordFile; %s", needsPassword)
+		}
+	case isLonely(c.Username, c.Password):
+		v.reject("Username", needsPassword)
+	}
+	if isLonely(c.SentinelUsername, c.SentinelPassword) {
+		v.reject("SentinelUsername", needsPassword)
 	}
 }
 
