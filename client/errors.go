@@ -114,7 +114,7 @@ func classify(err error) error {
 		return ErrAuth
 	case redis.IsLoadingError(err), redis.IsMasterDownError(err):
 		return ErrLoading
-	case redis.IsClusterDownError(err), errors.Is(err, errNoSlots):
+	case redis.IsClusterDownError(err), errors.Is(err, errSlots):
 		return ErrClusterDown
 	case redis.IsReadOnlyError(err):
 		return ErrReadOnly

@@ -5,6 +5,7 @@ import (
 	"context"
 	_ "embed" // probe.lua
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -199,11 +200,12 @@ func (s *server) targets(ctx context.Context) ([]target, error) {
 		return nil, err
 	}
 	var targets []target
-	seen := make(map[string]bool)
+	seen, served := make(map[string]bool), 0
 	for _, r := range slots {
 		if len(r.Nodes) == 0 {
 			continue
 		}
+		served += r.End - r.Start + 1
 		master := cmp.Or(r.Nodes[0].ID, r.Nodes[0].Addr)
 		if seen[master] {
 			continue
@@ -214,16 +216,24 @@ func (s *server) targets(ctx context.Context) ([]target, error) {
 		if err != nil {
 			return nil, err
 		}
-		targets = append(targets, target{addr: node.Options().Addr, key: key, node: node})
+		addr := node.Options().Addr
+		if strings.HasPrefix(addr, ":") { // a node that has not heard its own address
+			addr = "localhost" + addr // which is where this leads
+		}
+		targets = append(targets, target{addr: addr, key: key, node: node})
 	}
-	if len(targets) == 0 {
-		return nil, errNoSlots
+	if served < clusterSlots {
+		return nil, fmt.Errorf("%w, but %d of %d", errSlots, served, clusterSlots)
 	}
 	return targets, nil
 }
 
-// errNoSlots is the state of a Cluster that was never put together.
-var errNoSlots = errors.New("no node of the cluster serves any slot")
+// clusterSlots is how many slots there are in each Cluster.
+const clusterSlots = 16384
+
+// errSlots is the state of a Cluster that was not put together, or lost some: the keys of these
+// have no server, although others are served if its cluster-require-full-coverage says no.
+var errSlots = errors.New("it does not serve all slots")
 
 // inspect checks one Redis: until a check has succeeded, also whether it lets us listen.
 // That needs a connection of its own, and so does not come with each check.

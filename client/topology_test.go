@@ -130,6 +130,34 @@ func TestClusterDown(t *testing.T) {
 	require.ErrorContains(t, err, srv.Addr())
 }
 
+// Nobody serves the keys of one slot, and the others are served nevertheless.
+func TestClusterWithoutSomeSlots(t *testing.T) {
+	t.Parallel()
+	set := redistest.StartCluster(t, 3)
+	r := ready(t, &config.Config{Cluster: true, Addrs: set.Addrs()})
+	slot := r.ClusterKeySlot(t.Context(), "k").Val()
+	for _, node := range set.Nodes() {
+		c := node.Client(t)
+		require.NoError(t, c.ConfigSet(t.Context(), "cluster-require-full-coverage", "no").Err())
+		require.NoError(t, c.ClusterDelSlots(t.Context(), int(slot)).Err())
+	}
+	for _, c := range []*Redis{r, open(t, &config.Config{Cluster: true, Addrs: set.Addrs()})} {
+		err := c.HealthCheck(t.Context())
+		require.ErrorIs(t, err, ErrClusterDown)
+		require.ErrorContains(t, err, "it does not serve all slots, but 16383 of 16384")
+	}
+}
+
+// A node that is alone does not know its own address.
+func TestClusterNodeWithoutAddress(t *testing.T) {
+	t.Parallel()
+	srv := redistest.StartCluster(t, 1).Nodes()[0]
+	require.NoError(t, srv.Client(t).ConfigSet(t.Context(), "min-replicas-to-write", "1").Err())
+	err := open(t, &config.Config{Cluster: true, Addrs: []string{srv.Addr()}}).HealthCheck(t.Context())
+	require.ErrorIs(t, err, ErrNoReplicas)
+	require.ErrorContains(t, err, " at localhost:"+srv.Port()+": ")
+}
+
 // A server that is no Cluster answers so; time will not change it.
 func TestClusterThatIsNone(t *testing.T) {
 	t.Parallel()
