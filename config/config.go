@@ -16,7 +16,7 @@ import (
 // as long as nothing writes to it. The module copies what it is given, so changing a
 // Config afterwards changes nothing.
 //
-// Timeouts and pauses are 24h at most, lifetimes of connections and of the history 87600h (ten
+// Timeouts are 1ms at least; they and pauses are 24h at most, lifetimes of connections and of the history 87600h (ten
 // years).
 //
 // The comment of each field is its description in docs/configuration.md; regenerate the

@@ -67,9 +67,9 @@
 //   - db, unless the path names it
 //   - client_name
 //   - pool_fifo, and with rediss:// or valkeys:// skip_verify: true or false
-//   - dial_timeout, pool_timeout: durations above 0, to 24h
-//   - read_timeout, write_timeout, min_retry_backoff, max_retry_backoff: durations to 24h;
-//     0 or -1 for none
+//   - dial_timeout, pool_timeout: durations from 1ms to 24h
+//   - read_timeout, write_timeout: the same; 0 or -1 for none
+//   - min_retry_backoff, max_retry_backoff: durations to 24h; 0 or -1 for none
 //   - conn_max_idle_time (or idle_timeout), conn_max_lifetime (or max_conn_age),
 //     conn_max_lifetime_jitter: durations to 87600h, ten years; 0 or -1 for none
 //

@@ -69,7 +69,7 @@ func (f field) isDuration() bool { return f.typ() == reflect.TypeFor[time.Durati
 func (f field) allowed() string {
 	switch kind := f.typ().Kind(); {
 	case f.isDuration():
-		return "a duration such as 500ms, 5s or 1h"
+		return "a duration such as 500ms, 5s or 1h, " + limits()[f.name].allowed
 	case f.name == "Port":
 		return allowedPort + ", such as 6379"
 	case kind == reflect.Bool, kind == reflect.Pointer:

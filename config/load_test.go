@@ -195,7 +195,7 @@ func TestLoadReportsEverythingAtOnce(t *testing.T) {
 		"URL":         {Variable: "APP_REDIS_URL", Value: `"redis://REDACTED"`, Allowed: "a URL with a port from 1 to 65535"},
 		"Port":        {Variable: "APP_REDIS_PORT", Value: `"http"`, Allowed: allowedPort},
 		"DB":          {Variable: "APP_REDIS_DB", Value: `"three"`, Allowed: "a whole number, 0 to 1073741824"},
-		"DialTimeout": {Variable: "APP_REDIS_DIAL_TIMEOUT", Value: `"5"`, Allowed: "a duration such as 500ms, 5s or 1h", Hint: `a number needs its unit: "5s"`},
+		"DialTimeout": {Variable: "APP_REDIS_DIAL_TIMEOUT", Value: `"5"`, Allowed: "a duration such as 500ms, 5s or 1h, 1ms to 24h", Hint: `a number needs its unit: "5s"`},
 		"TLSEnabled":  {Variable: "APP_REDIS_TLS", Value: `"maybe"`, Allowed: "true or false"},
 		"Required":    {Variable: "APP_REDIS_REQUIRED", Value: `"perhaps"`, Allowed: "true or false"},
 		"PoolSize":    {Variable: "APP_REDIS_POOL_SIZE", Value: "-4", Allowed: "1 to 100000"},

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/redis/go-redis/v9"
@@ -168,7 +169,7 @@ func authority(raw string) string {
 }
 
 // urlDurations are the options of a URL that are durations. Those but the first two
-// may be 0 or -1, which both mean "none", as in go-redis. The first six are times, the others ages.
+// may be 0 or -1, which both mean "none", as in go-redis. The first four are time-outs, the next two pauses, the others ages.
 func urlDurations() []string {
 	return []string{
 		"dial_timeout", "pool_timeout", "read_timeout", "write_timeout", "min_retry_backoff", "max_retry_backoff",
@@ -263,15 +264,15 @@ func checkQuery(u *url.URL) string {
 		// go-redis takes a plain number for seconds, the environment and JSON
 		// take none: one rule is easier to remember.
 		d, err := parseDuration(text)
-		if err != nil || d < 0 || (d == 0 && !none) {
-			return "a URL with " + name + " as a duration with its unit, such as 5s"
-		}
-		most := maxAge
+		least, most, from := time.Duration(0), maxAge, ""
 		if i < 6 {
 			most = maxTime
 		}
-		if d > most {
-			return "a URL with " + name + " to " + hours(most)
+		if i < 4 {
+			least, from = minTime, "from 1ms "
+		}
+		if err != nil || d < 0 || d > most || d < least && (d > 0 || !none) {
+			return fmt.Sprintf("a URL with %s %sto %s, as a duration with its unit such as 5s", name, from, hours(most))
 		}
 	}
 	return ""

@@ -68,7 +68,8 @@ func TestZeroInURL(t *testing.T) {
 	for raw, says := range map[string]string{
 		"redis://h?pool_size=100001": "with pool_size from 1 to 100000", "redis://h?pipeline_pool_size=0": "from 1 to 100000, or -1 for none",
 		"redis://h?max_retries=1001": "with max_retries from 0 or -1 for none to 1000", "redis://h?protocol=1": "with protocol 2 or 3",
-		"redis://h?dial_timeout=24h1s": "with dial_timeout to 24h", "redis://h?max_retry_backoff=25h": "with max_retry_backoff to 24h",
+		"redis://h?dial_timeout=24h1s": "with dial_timeout from 1ms to 24h", "redis://h?max_retry_backoff=25h": "with max_retry_backoff to 24h",
+		"redis://h?read_timeout=9999999h": "with read_timeout from 1ms to 24h", "redis://h?write_timeout=1ns": "with write_timeout from 1ms",
 		"redis://h?idle_timeout=87601h": "with idle_timeout to 87600h", "redis://h/1073741825": "with db from 0 to 1073741824",
 		"redis://h?db=-1": "with db from 0", "redis://h?max_active_conns=-1": "with max_active_conns from 0 for no limit to 100000",
 	} {

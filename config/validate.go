@@ -132,7 +132,10 @@ const maxEventSize = 512 << 20
 
 // maxTime is the most that a command, a check or a pause may take, and maxAge how long connections
 // and events are kept at most: sums of some of them are still durations.
+//
+// minTime is less than any server is away, and more than what a plain number in Go would mean.
 const (
+	minTime = time.Millisecond
 	maxTime = 24 * time.Hour
 	maxAge  = 10 * 365 * 24 * time.Hour
 )
@@ -159,8 +162,9 @@ type limit struct {
 func limits() map[string]limit {
 	const most = math.MaxInt64
 	const none = "-1 or 0 for none, "
-	wait := limit{1, int64(maxTime), "more than 0, to " + hours(maxTime)}
-	waitOrNone := limit{-1, int64(maxTime), none + "to " + hours(maxTime)}
+	wait := limit{int64(minTime), int64(maxTime), fmt.Sprintf("%v to %s", minTime, hours(maxTime))}
+	waitOrNone := limit{-1, int64(maxTime), none + wait.allowed} // see numbers
+	pauseOrNone := limit{-1, int64(maxTime), none + "to " + hours(maxTime)}
 	ageOrNone := limit{-1, int64(maxAge), none + "to " + hours(maxAge)}
 	conns := limit{0, maxConns, fmt.Sprintf("0 to %d", maxConns)}
 	return map[string]limit{
@@ -173,7 +177,7 @@ func limits() map[string]limit {
 		"ReadTimeout": waitOrNone, "WriteTimeout": waitOrNone,
 		"Protocol":        {2, 3, "2 or 3"},
 		"MaxRetries":      {-1, 1000, none + "up to 1000"},
-		"MinRetryBackoff": waitOrNone, "MaxRetryBackoff": waitOrNone,
+		"MinRetryBackoff": pauseOrNone, "MaxRetryBackoff": pauseOrNone,
 		"NotificationBufferSize":   {1, maxMessages, fmt.Sprintf("1 to %d", maxMessages)},
 		"NotificationHistorySize":  {-1, most, none + "or more"},
 		"NotificationHistoryTTL":   {int64(time.Second), int64(maxAge), "1s to " + hours(maxAge)},
@@ -194,7 +198,9 @@ func hours(d time.Duration) string { return fmt.Sprintf("%dh", d/time.Hour) }
 func (v *validation) numbers() {
 	c := v.cfg
 	for name, l := range limits() {
-		if n := reflect.ValueOf(*c).FieldByName(name).Int(); n < l.least || n > l.most {
+		n := reflect.ValueOf(*c).FieldByName(name).Int()
+		short := n > 0 && n < int64(minTime) && (name == "ReadTimeout" || name == "WriteTimeout")
+		if n < l.least || n > l.most || short {
 			v.reject(name, "%s", l.allowed)
 		}
 	}

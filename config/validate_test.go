@@ -195,6 +195,7 @@ func TestValidateRejects(t *testing.T) {
 		"user alone in URL":           {Config{URL: "redis://app@h"}, "URL"},
 		"sentinel user without":       {Config{MasterName: "m", Addrs: []string{"a:1"}, SentinelUsername: "app"}, "SentinelUsername"},
 		"user alone at lock node":     {Config{Password: "x", LockNodes: []string{"redis://app@h"}}, "LockNodes"},
+		"no time to speak of":         {Config{DialTimeout: 1, ReadTimeout: 999, WriteTimeout: 1, PingTimeout: 1}, "DialTimeout,ReadTimeout,WriteTimeout,PingTimeout"},
 		"URL beside Sentinel":         {Config{URL: "redis://localhost", MasterName: "m", Addrs: []string{"a:1"}}, "URL"},
 		"URL with DB in Cluster":      {Config{URL: "redis://localhost/1", Cluster: true}, "URL"},
 		"socket in Cluster":           {Config{URL: "unix:///run/redis.sock", Cluster: true}, "URL"},
