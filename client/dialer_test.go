@@ -62,6 +62,25 @@ func TestCloseEndsQuestionsToSentinels(t *testing.T) {
 	}
 }
 
+// The error of a dial is that of the first command on the connection; others, as in a check, get
+// it with words of go-redis around it.
+func TestDialErrorIsPlain(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	srv.Kill()
+	for name, cfg := range map[string]config.Config{
+		"single":   {URL: srv.URL()},
+		"Sentinel": {MasterName: "m", Addrs: []string{srv.Addr()}},
+		"Cluster":  {Cluster: true, Addrs: []string{srv.Addr()}},
+		"lock":     {URL: redistest.Start(t).URL(), LockNodes: []string{srv.Addr()}},
+		"path":     {URL: "unix:///none.sock"},
+	} {
+		err := diagnosis(t, cfg)
+		require.ErrorIs(t, err, ErrUnreachable, name)
+		require.NotContains(t, err.Error(), "bad state", name)
+	}
+}
+
 // A Dialer that returns no connection and no error would end the process in a goroutine of
 // go-redis, where nothing recovers it.
 func TestDialerWithoutConnection(t *testing.T) {
