@@ -168,6 +168,18 @@ func TestOptionsWithoutTheModule(t *testing.T) {
 	}
 }
 
+// The metrics of named instances are enough.
+func TestRegisterMetricsWithoutInstances(t *testing.T) {
+	t.Parallel()
+	opts := fx.Options(fx.NopLogger, cache.RegisterMetrics, fx.Supply(fx.Annotate(prometheus.NewRegistry(), fx.As(new(prometheus.Registerer)))))
+	err := fx.New(opts).Err()
+	require.ErrorIs(t, err, cache.ErrInvalidOption)
+	require.ErrorContains(t, err, "RegisterMetrics has no effect without cache.Module")
+	config := cache.WithConfig(&cache.Config{Host: "redis.internal"})
+	require.NoError(t, fx.New(opts, cache.Named("sessions", config)).Err())
+	require.NoError(t, fx.New(opts, cache.Module, config).Err())
+}
+
 // TestUseBeforeTheStart calls Redis where an application is built. What returns an error
 // returns one that says where to go; a subscription begins with the start and the log
 // says so.

@@ -21,9 +21,14 @@ type registration struct {
 	Lifecycle  fx.Lifecycle
 	Registerer prometheus.Registerer
 	Collectors []prometheus.Collector `group:"metrics"`
+	Unnamed    unnamed                `optional:"true"`
+	Named      readers
 }
 
 func registerMetrics(in registration) error {
+	if !in.Unnamed.included && len(in.Named.All) == 0 {
+		return fmt.Errorf("%w: RegisterMetrics has no effect without cache.Module or an instance of cache.Named", ErrInvalidOption)
+	}
 	if arguments.IsNil(in.Registerer) {
 		return fmt.Errorf("%w: RegisterMetrics: the prometheus.Registerer is nil", ErrInvalidOption)
 	}
