@@ -1,8 +1,11 @@
 package cache
 
 import (
+	"log/slog"
+
 	"go.uber.org/fx"
 
+	"github.com/compozy/cache/lifecycle"
 	"github.com/compozy/cache/providers"
 )
 
@@ -15,7 +18,7 @@ const (
 	MetricsGroup = providers.MetricsGroup
 )
 
-// Errors of module options. They come out of fx.New, that is of app.Err and
+// Errors of module options, and of the stop. The former come out of fx.New, that is of app.Err and
 // app.Start.
 var (
 	// ErrConflictingOptions means that two options, such as WithConfig and
@@ -24,6 +27,8 @@ var (
 	// ErrInvalidOption means that an option was given an unusable value, such as
 	// a nil config, or that what was put into the graph would be ignored or is nil.
 	ErrInvalidOption = providers.ErrInvalidOption
+	// ErrStopping is what the readiness check "running" fails with while the application stops.
+	ErrStopping = lifecycle.ErrStopping
 )
 
 // Module gives an application a Redis client, locks, notifications and a store of
@@ -78,6 +83,18 @@ func WithEnvPrefix(prefix string) fx.Option { return providers.WithEnvPrefix(pre
 // Fx is over, Fx stops nothing, and they stay.) Do not register them a second time by
 // hand.
 var RegisterMetrics = providers.RegisterMetrics()
+
+// WithSlog makes the module, and all named instances, log to log, at its levels: what would go to a *zap.Logger goes
+// there. It wins over a *zap.Logger in the graph, which then is for the application alone. Use it once, and not among the
+// options of [Named]. A nil log is an error of fx.New that matches ErrInvalidOption and is an *ArgumentError.
+func WithSlog(log *slog.Logger) fx.Option { return providers.WithSlog(log) }
+
+// DrainOnStop, as the last option of fx.New, makes what the module does first at stop come before the hooks of the whole
+// application: the readiness checks fail ([ErrStopping]), and the stop waits for the DrainDelay of the Config, for at most
+// half of the stop timeout, while servers, locks and all else go on. Without it they fail before anything of the module
+// closes; but Fx stops in the reverse order of construction, and so an HTTP server that was constructed later is gone by
+// then. Where it stands matters: an fx.Invoke behind it, and what that constructs, stops before it.
+var DrainOnStop = providers.DrainOnStop()
 
 // ReplaceConfig makes the module use cfg, whatever WithConfig or the
 // environment say. It works where it is passed to fx.New itself, and once; inside a

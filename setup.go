@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,7 @@ type Cache struct {
 
 	health     *Health // never nil if SetupCache made the Cache
 	collectors []prometheus.Collector
+	drains     lifecycle.Drains
 	hooks      lifecycle.Hooks
 	closeOnce  sync.Once
 }
@@ -84,7 +86,7 @@ func SetupCache(ctx context.Context, cfg *Config, opts ...SetupOption) (*Cache, 
 // build constructs the parts in the order in which they start.
 func (s *setup) build(from *providers.Source) (*Cache, error) {
 	c := &Cache{}
-	env := providers.Environment{Lifecycle: &c.hooks, Logger: s.log, Tracing: s.tracing}
+	env := providers.Environment{Lifecycle: &c.hooks, Logger: cmp.Or(s.slog, s.log), Tracing: s.tracing}
 	redis, err := s.instance.Redis(env, from.Config(), from)
 	if err != nil {
 		return nil, err
@@ -104,7 +106,10 @@ func (s *setup) build(from *providers.Source) (*Cache, error) {
 	c.Redis, c.LockManager, c.Locker, c.Notification = redis.Value, locks.Value, locks.Value, notifications.Value
 	c.Store = store.Value
 
-	var checks []Check
+	drain, running := s.instance.Drain(env, from.Config())
+	c.drains = lifecycle.Drains{drain}
+
+	checks := []Check{running}
 	checks = append(checks, redis.Checks...)
 	checks = append(checks, locks.Checks...)
 	checks = append(checks, notifications.Checks...)
@@ -114,6 +119,7 @@ func (s *setup) build(from *providers.Source) (*Cache, error) {
 	if s.registerer != nil {
 		lifecycle.AppendMetrics(&c.hooks, &lifecycle.Metrics{Registerer: s.registerer, Collectors: c.collectors})
 	}
+	lifecycle.AppendDrains(&c.hooks, c.drains) // what is appended last is the first to run at Close
 	return c, nil
 }
 
@@ -187,11 +193,25 @@ func (c *Cache) HealthCheck(ctx context.Context) error {
 	return c.Health().Run(ctx, health.Readiness).Err()
 }
 
-// Close ends loads, delivers buffered notifications, releases held locks, closes all
-// connections and unregisters what SetupWithRegisterer registered, within 15 s. Only
-// the first call does so and may return an error; the others wait for it and return
-// nil. Of a Cache that SetupCache did not make it closes nothing, and returns an
-// *ArgumentError.
+// Drain makes the readiness checks fail ([ErrStopping]), while liveness and everything else go on, and returns after the
+// DrainDelay of the Config, or with the error of ctx if that ends before. A program with an HTTP server calls it on SIGTERM,
+// before it shuts the server down, so that load balancers stop sending first. Close does the same, unless Drain was called:
+// only the first of all these calls waits. It returns an *ArgumentError for a nil ctx, and for a Cache that SetupCache did
+// not make.
+func (c *Cache) Drain(ctx context.Context) error {
+	switch {
+	case ctx == nil:
+		return &ArgumentError{Argument: "ctx", Reason: "is nil"}
+	case !c.made():
+		return errNoCache()
+	}
+	return c.drains.Wait(ctx)
+}
+
+// Close makes the readiness checks fail and waits for the DrainDelay of the Config, for at most 7.5 s (see [Cache.Drain]).
+// Then it ends loads, delivers buffered notifications, releases held locks, closes all connections and unregisters what
+// SetupWithRegisterer registered, within 15 s in all. Only the first call does so and may return an error; the others wait
+// for it and return nil. Of a Cache that SetupCache did not make it closes nothing, and returns an *ArgumentError.
 func (c *Cache) Close() error {
 	if !c.made() {
 		return errNoCache()

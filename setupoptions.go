@@ -2,12 +2,14 @@ package cache
 
 import (
 	"errors"
+	"log/slog"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
 	"github.com/compozy/cache/internal/arguments"
+	"github.com/compozy/cache/internal/slogcore"
 	"github.com/compozy/cache/providers"
 )
 
@@ -19,6 +21,7 @@ type SetupOption func(*setup)
 type setup struct {
 	instance   providers.Instance
 	log        *zap.Logger
+	slog       *zap.Logger // wins over log
 	tracing    trace.TracerProvider
 	registerer prometheus.Registerer
 
@@ -30,6 +33,17 @@ type setup struct {
 // SetupWithLogger sets where all parts log. The default, also for nil, is nowhere.
 func SetupWithLogger(log *zap.Logger) SetupOption {
 	return func(s *setup) { s.log = log }
+}
+
+// SetupWithSlog makes all parts log to log, at its levels: what would go to a *zap.Logger goes there. It wins over
+// SetupWithLogger. Nil is an *ArgumentError.
+func SetupWithSlog(log *slog.Logger) SetupOption {
+	return func(s *setup) {
+		var err error
+		if s.slog, err = slogcore.New("SetupWithSlog", log); err != nil {
+			s.errs = append(s.errs, err)
+		}
+	}
 }
 
 // SetupWithTracerProvider turns tracing of the client on. The default, also for nil,

@@ -126,6 +126,10 @@ type Config struct {
 	// ready, and recovers by itself.
 	Required *bool `env:"REDIS_REQUIRED,default=true" json:"required"`
 
+	// Time between readiness turning false and the first thing to close, so that load balancers stop sending; 0 is none. At most
+	// half of the stop timeout is used, and the longest of several instances'.
+	DrainDelay time.Duration `env:"REDIS_DRAIN_DELAY,default=0" json:"drain_delay"`
+
 	// Messages buffered for a slow subscriber, 1 to 1048576.
 	NotificationBufferSize int `env:"REDIS_NOTIFICATION_BUFFER_SIZE,default=100" json:"notification_buffer_size"`
 	// What happens when that buffer is full: replay (the subscriber reads on from the history;

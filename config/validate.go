@@ -175,6 +175,7 @@ func limits() map[string]limit {
 		"ConnMaxLifetime": ageOrNone, "ConnMaxIdleTime": ageOrNone,
 		"DialTimeout": wait, "PoolTimeout": wait, "PingTimeout": wait,
 		"ReadTimeout": waitOrNone, "WriteTimeout": waitOrNone,
+		"DrainDelay":      {0, int64(maxTime), "0 to " + hours(maxTime)},
 		"Protocol":        {2, 3, "2 or 3"},
 		"MaxRetries":      {-1, 1000, none + "up to 1000"},
 		"MinRetryBackoff": pauseOrNone, "MaxRetryBackoff": pauseOrNone,

@@ -1,6 +1,7 @@
 package providers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -26,7 +27,8 @@ func Module() fx.Option {
 		provideParts(Instance{}),
 		fx.Provide(newHealth),
 		fx.Provide(inputOf[*health.Health](Instance{}), newUnnamedLocker, fx.Private),
-		fx.Invoke(construct, constructHealth, refuseIgnored, refuseByValue, oneWorldOfLocks),
+		// What is appended last is the first to run at stop.
+		fx.Invoke(construct, constructHealth, refuseIgnored, refuseByValue, oneWorldOfLocks, appendDrains),
 	)
 }
 
@@ -62,7 +64,7 @@ func Named(name string, opts ...fx.Option) fx.Option {
 		fx.Provide(fx.Annotated{Group: namesGroup, Target: func() *reader { return &reader{name: name} }}),
 		provideParts(Instance{Name: name}),
 		fx.Options(parts...),
-		fx.Invoke(construct, refuseNamedByValue(Instance{Name: name}, settings), oneNamedWorldOfLocks(Instance{Name: name})),
+		fx.Invoke(construct, refuseNamedByValue(Instance{Name: name}, settings), oneNamedWorldOfLocks(Instance{Name: name}), appendDrains),
 	)
 }
 
@@ -88,7 +90,7 @@ func provideParts(i Instance) fx.Option {
 			named(useFxReplaceForStore),
 		),
 		groups[*client.Redis](), groups[*lock.RedisLockManager](), groups[*notification.RedisNotificationSystem](),
-		groups[*store.Store](),
+		groups[*store.Store](), fx.Provide(newDrain(i)),
 	)
 }
 
@@ -178,11 +180,12 @@ type environment struct {
 	fx.In
 	Lifecycle fx.Lifecycle
 	Logger    *zap.Logger          `optional:"true"`
+	Slog      slogged              `optional:"true"`
 	Tracing   trace.TracerProvider `optional:"true"`
 }
 
 func (e environment) plain() Environment {
-	return Environment{Lifecycle: e.Lifecycle, Logger: e.Logger, Tracing: e.Tracing}
+	return Environment{Lifecycle: e.Lifecycle, Logger: cmp.Or(e.Slog.log, e.Logger), Tracing: e.Tracing}
 }
 
 // These return closures and not methods of the instance, which errors would place in
