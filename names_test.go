@@ -2,6 +2,7 @@ package cache_test
 
 import (
 	"context"
+	"log/slog"
 	"reflect"
 	"testing"
 	"time"
@@ -24,6 +25,10 @@ import (
 var (
 	_ fx.Option                                                                        = cache.Module
 	_ fx.Option                                                                        = cache.RegisterMetrics
+	_ fx.Option                                                                        = cache.DrainOnStop
+	_ func(*slog.Logger) fx.Option                                                     = cache.WithSlog
+	_ func(*slog.Logger) cache.SetupOption                                             = cache.SetupWithSlog
+	_ func(*cache.Cache, context.Context) error                                        = (*cache.Cache).Drain
 	_ func(*cache.Config) fx.Option                                                    = cache.WithConfig
 	_ func(string) fx.Option                                                           = cache.WithEnvPrefix
 	_ func(*cache.Config) fx.Option                                                    = cache.ReplaceConfig

@@ -156,7 +156,7 @@ func TestHooksHaveNamesInTheLogOfFx(t *testing.T) {
 		fx.WithLogger(func() fxevent.Logger { return &fxevent.ConsoleLogger{W: &log} }))
 	require.NoError(t, app.Start(timeout(t)))
 	require.NoError(t, app.Stop(timeout(t)))
-	for _, hook := range []string{"(*Redis).Start", "(*Redis).Close", "(*Locks).Stop", "(*Notifications).Stop", "(*Store).Stop"} {
+	for _, hook := range []string{"(*Redis).Start", "(*Redis).Close", "(*Locks).Stop", "(*Notifications).Stop", "(*Store).Stop", "Drains.Stop"} {
 		assert.Contains(t, log.String(), hook)
 	}
 }
