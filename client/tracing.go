@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/redis/go-redis/extra/redisotel/v9"
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
@@ -21,8 +24,13 @@ func instrument(c redis.UniversalClient, tp trace.TracerProvider) error {
 	if tp == nil {
 		return nil
 	}
+	database := 0
+	if single, ok := c.(*redis.Client); ok {
+		database = single.Options().DB
+	}
 	err := redisotel.InstrumentTracing(c,
 		redisotel.WithTracerProvider(discreetProvider{tp}),
+		redisotel.WithAttributes(attribute.String("db.namespace", strconv.Itoa(database))),
 		redisotel.WithDBStatement(false),
 		// Finding the caller walks the stack for every command.
 		redisotel.WithCallerEnabled(false),
@@ -52,8 +60,35 @@ func (t discreetTracer) Start(ctx context.Context, name string, opts ...trace.Sp
 	if (redisx.IsBackground(ctx) || isHousekeeping(name)) && !trace.SpanContextFromContext(ctx).IsValid() {
 		return ctx, noop.Span{}
 	}
-	ctx, span := t.Tracer.Start(ctx, name, opts...)
+	given := trace.NewSpanStartConfig(opts...)
+	ctx, span := t.Tracer.Start(ctx, name, trace.WithSpanKind(given.SpanKind()),
+		trace.WithAttributes(conventional(name, given.Attributes())...))
 	return ctx, &discreetSpan{Span: span}
+}
+
+// conventional turns the attributes of redisotel, whose names are of an older version of the conventions, into
+// those of today, and adds the name of the operation.
+func conventional(name string, given []attribute.KeyValue) []attribute.KeyValue {
+	operation := name
+	if commands, ok := strings.CutPrefix(name, "redis.pipeline "); ok {
+		operation = "PIPELINE"
+		if !strings.Contains(commands, " ") { // all are the same
+			operation += " " + commands
+		}
+	}
+	attributes := []attribute.KeyValue{attribute.String("db.operation.name", operation)}
+	for _, a := range given {
+		switch a.Key {
+		case "db.system":
+			a.Key = "db.system.name"
+		case "db.redis.num_cmd":
+			a.Key = "db.operation.batch.size"
+		case "db.connection_string": // server.address and server.port say the same
+			continue
+		}
+		attributes = append(attributes, a)
+	}
+	return attributes
 }
 
 // isHousekeeping reports whether a span of this name is of a command that go-redis
@@ -79,6 +114,11 @@ func (s *discreetSpan) RecordError(err error, opts ...trace.EventOption) {
 	}
 	safe := discreet(err)
 	s.last = safe.Error()
+	if _, ok := errors.AsType[shortReplyError](safe); ok {
+		s.SetAttributes(attribute.String("db.response.status_code", s.last), attribute.String("error.type", s.last))
+	} else {
+		s.SetAttributes(attribute.String("error.type", fmt.Sprintf("%T", safe)))
+	}
 	s.Span.RecordError(safe, opts...)
 }
 

@@ -7,14 +7,17 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 
 	"github.com/compozy/cache/config"
 	"github.com/compozy/cache/internal/redistest"
@@ -79,6 +82,51 @@ func TestTracing(t *testing.T) {
 	require.Equal(t, codes.Unset, byName["get"].Status().Code, "a missing key is no error")
 	require.Equal(t, sdktrace.Status{Code: codes.Error, Description: "WRONGTYPE"}, byName["lpush"].Status())
 	require.Equal(t, sdktrace.Status{Code: codes.Error, Description: "ERR"}, byName["nosuchcommand"].Status())
+}
+
+// The attributes are those of the conventions, in their stable version.
+func TestTracingFollowsTheConventions(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	tp, spans := recorder(t)
+	r := ready(t, &config.Config{URL: srv.URL(), DB: 3}, WithTracerProvider(tp))
+	last := func() map[attribute.Key]string {
+		ended := spans.Ended()
+		got := make(map[attribute.Key]string)
+		for _, a := range ended[len(ended)-1].Attributes() {
+			got[a.Key] = a.Value.String()
+		}
+		return got
+	}
+	want := func(more ...attribute.KeyValue) map[attribute.Key]string {
+		port, err := strconv.Atoi(srv.Port())
+		require.NoError(t, err)
+		all := append(more, semconv.DBSystemNameRedis, semconv.DBNamespace("3"),
+			semconv.ServerAddress(srv.Host()), semconv.ServerPort(port))
+		got := make(map[attribute.Key]string)
+		for _, a := range all {
+			got[a.Key] = a.Value.String()
+		}
+		return got
+	}
+
+	require.NoError(t, r.Set(t.Context(), "k", "v", 0).Err())
+	require.Equal(t, want(semconv.DBOperationName("set")), last())
+	require.Error(t, r.LPush(t.Context(), "k", "v").Err())
+	require.Equal(t, want(semconv.DBOperationName("lpush"), semconv.DBResponseStatusCode("WRONGTYPE"),
+		semconv.ErrorTypeKey.String("WRONGTYPE")), last())
+	for operation, second := range map[string]string{"PIPELINE get": "get", "PIPELINE": "exists"} {
+		_, err := r.Pipelined(t.Context(), func(p redis.Pipeliner) error {
+			p.Get(t.Context(), "k")
+			p.Do(t.Context(), second, "k")
+			return nil
+		})
+		require.NoError(t, err)
+		require.Equal(t, want(semconv.DBOperationName(operation), semconv.DBOperationBatchSize(2)), last())
+	}
+	srv.Kill()
+	require.Error(t, r.Get(t.Context(), "k").Err())
+	require.Equal(t, "*net.OpError", last()[semconv.ErrorTypeKey])
 }
 
 func TestTracingOfCluster(t *testing.T) {

@@ -104,13 +104,14 @@ func (m *RedisLockManager) acquire(
 		return nil, err
 	}
 	r := request{resource: resource, ttl: ttl.Truncate(time.Millisecond), call: m.call, begin: time.Now()}
-	ctx, span := m.keeper.trace.start(ctx, name, resource)
+	ctx, span := m.keeper.trace.start(ctx, name, resource, nil)
 	l, err := get(ctx, r)
 	outcome := m.call.class.attempted(ctx, err, r.begin)
 	span.finish(outcomeName(outcome), l, err)
 	if err != nil {
 		return nil, err // and no nil *RedisLock, which would make a FencedLock that is not nil
 	}
+	l.origin = span.origin()
 	return l, nil
 }
 

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/compozy/cache/lock/internal/store"
 )
 
@@ -69,6 +71,7 @@ type RedisLock struct {
 	claim    store.Claim // its value distinguishes this acquisition from every other
 	call     callSettings
 	acquired time.Time
+	origin   *trace.SpanContext // of the call that acquired it; nil without tracing
 
 	plan plan // guarded by renewer.mu
 

@@ -28,7 +28,7 @@ func (l *RedisLock) Release(ctx context.Context) error {
 	}
 	err = ErrRedis                                // if a hook of the client panics
 	defer func() { l.endRelease(wasHeld, err) }() // then it can be released again
-	ctx, span := k.trace.start(ctx, "lock.release", l.resource)
+	ctx, span := k.trace.start(ctx, "lock.release", l.resource, l.origin)
 	err = l.release(ctx, begin)
 	switch {
 	case err == nil:

@@ -2,6 +2,7 @@ package notification
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -13,7 +14,8 @@ import (
 // WithTracerProvider traces events: publishing makes a span "publish <kind>" of kind producer, and each call of a function by
 // Handle or Consume one "process <kind>" of kind consumer, which is the child of the former and linked to it. The kind is
 // "workflow", "task" or, for other channels, "event"; the attribute messaging.destination.name has the channel. All events of
-// PublishBatch share the span "publish batch". Nil, the default, traces nothing.
+// PublishBatch share the span "publish batch". The attributes follow the conventions of OpenTelemetry for messaging. Nil, the
+// default, traces nothing.
 func WithTracerProvider(tp trace.TracerProvider) Option {
 	return func(s *settings) { s.tracing = tp }
 }
@@ -33,8 +35,8 @@ func (t tracer) publish(ctx context.Context, channel string) (context.Context, s
 	if t.Tracer == nil {
 		return ctx, span{}
 	}
-	ctx, s := t.Start(ctx, "publish "+subjectOf(channel),
-		trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(channelAttributes(channel)...))
+	ctx, s := t.Start(ctx, "publish "+subjectOf(channel), trace.WithSpanKind(trace.SpanKindProducer),
+		trace.WithAttributes(publishing(attribute.String("messaging.destination.name", channel))...))
 	return ctx, span{s}
 }
 
@@ -43,8 +45,8 @@ func (t tracer) publishBatch(ctx context.Context, events int) (context.Context, 
 	if t.Tracer == nil {
 		return ctx, span{}
 	}
-	ctx, s := t.Start(ctx, "publish batch", trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(
-		attribute.String("messaging.system", "redis"), attribute.Int("messaging.batch.message_count", events)))
+	ctx, s := t.Start(ctx, "publish batch", trace.WithSpanKind(trace.SpanKindProducer),
+		trace.WithAttributes(publishing(attribute.Int("messaging.batch.message_count", events))...))
 	return ctx, span{s}
 }
 
@@ -54,7 +56,10 @@ func (t tracer) process(ctx context.Context, m *Message, group string) (context.
 	if t.Tracer == nil {
 		return ctx, span{}
 	}
-	attributes := append(channelAttributes(m.Channel), attribute.String("messaging.message.id", m.EventID))
+	attributes := operation("process", "process", attribute.String("messaging.destination.name", m.Channel))
+	if m.EventID != "" {
+		attributes = append(attributes, attribute.String("messaging.message.id", m.EventID))
+	}
 	if group != "" {
 		attributes = append(attributes, attribute.String("messaging.consumer.group.name", group))
 	}
@@ -66,13 +71,19 @@ func (t tracer) process(ctx context.Context, m *Message, group string) (context.
 	return ctx, span{s}
 }
 
-func channelAttributes(channel string) []attribute.KeyValue {
+func publishing(what attribute.KeyValue) []attribute.KeyValue {
+	return operation("publish", "send", what)
+}
+
+// operation returns the attributes that the conventions of OpenTelemetry ask of every span of a messaging system.
+func operation(name, kind string, what attribute.KeyValue) []attribute.KeyValue {
 	return []attribute.KeyValue{
-		attribute.String("messaging.system", "redis"), attribute.String("messaging.destination.name", channel),
+		attribute.String("messaging.system", "redis"), attribute.String("messaging.operation.name", name),
+		attribute.String("messaging.operation.type", kind), what,
 	}
 }
 
-// kindOf returns what the events of a channel are about, of which there are few.
+// subjectOf returns what the events of a channel are about, of which there are few.
 func subjectOf(channel string) string {
 	switch {
 	case strings.HasPrefix(channel, workflowPrefix):
@@ -93,6 +104,7 @@ func (s span) end(err error) {
 		return
 	}
 	if err != nil {
+		s.SetAttributes(attribute.String("error.type", fmt.Sprintf("%T", err)))
 		s.SetStatus(codes.Error, "failed")
 	}
 	s.End()

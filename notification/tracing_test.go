@@ -3,6 +3,7 @@ package notification_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -11,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/compozy/cache/internal/redistest"
@@ -75,6 +77,23 @@ func TestSpansOfPublishersAndHandlers(t *testing.T) {
 		require.Len(t, c.Links(), 1)
 		assert.Equal(t, p.SpanContext().SpanID(), c.Links()[0].SpanContext.SpanID())
 	}
+	attributes := func(s sdktrace.ReadOnlySpan, except ...attribute.Key) []attribute.KeyValue {
+		return slices.DeleteFunc(s.Attributes(), func(a attribute.KeyValue) bool { return slices.Contains(except, a.Key) })
+	}
+	redis := semconv.MessagingSystemKey.String("redis")
+	assert.ElementsMatch(t, []attribute.KeyValue{
+		redis, semconv.MessagingOperationName("publish"), semconv.MessagingOperationTypeSend, semconv.MessagingDestinationName("task:1"),
+	}, attributes(producers["publish task task:1"]))
+	assert.ElementsMatch(t, []attribute.KeyValue{
+		redis, semconv.MessagingOperationName("publish"), semconv.MessagingOperationTypeSend, semconv.MessagingBatchMessageCount(2),
+	}, attributes(producers["publish batch "]))
+	assert.ElementsMatch(t, []attribute.KeyValue{
+		redis, semconv.MessagingOperationName("process"), semconv.MessagingOperationTypeProcess,
+		semconv.MessagingDestinationName("task:2"), semconv.MessagingConsumerGroupName("g"), semconv.ErrorTypeKey.String("*errors.errorString"),
+	}, attributes(consumers["process task task:2"], semconv.MessagingMessageIDKey))
+	handled := attribute.NewSet(consumers["process event other"].Attributes()...)
+	id, _ := handled.Value(semconv.MessagingMessageIDKey)
+	assert.NotEmpty(t, id.AsString())
 	failed := consumers["process task task:2"].Status()
 	assert.Equal(t, sdktrace.Status{Code: codes.Error, Description: "failed"}, failed)
 	assert.Len(t, producers, 3)

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -39,6 +40,7 @@ func (s span) finish(outcome string, err error) {
 	}
 	s.SetAttributes(attribute.String("store.outcome", outcome))
 	if errors.Is(err, ErrUnavailable) {
+		s.SetAttributes(attribute.String("error.type", fmt.Sprintf("%T", err)))
 		s.SetStatus(codes.Error, "redis failed")
 	}
 	s.End()
