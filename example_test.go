@@ -101,6 +101,7 @@ func ExampleSetupCache_options() {
 	// sessions.locks liveness ok
 	// sessions.notifications liveness ok
 	// sessions.redis readiness ok
+	// sessions.running readiness ok
 	// sessions.store readiness ok
 	// sessions.subscriptions readiness ok
 }

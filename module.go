@@ -89,11 +89,13 @@ var RegisterMetrics = providers.RegisterMetrics()
 // options of [Named]. A nil log is an error of fx.New that matches ErrInvalidOption and is an *ArgumentError.
 func WithSlog(log *slog.Logger) fx.Option { return providers.WithSlog(log) }
 
-// DrainOnStop, as the last option of fx.New, makes what the module does first at stop come before the hooks of the whole
-// application: the readiness checks fail ([ErrStopping]), and the stop waits for the DrainDelay of the Config, for at most
-// half of the stop timeout, while servers, locks and all else go on. Without it they fail before anything of the module
-// closes; but Fx stops in the reverse order of construction, and so an HTTP server that was constructed later is gone by
-// then. Where it stands matters: an fx.Invoke behind it, and what that constructs, stops before it.
+// DrainOnStop stands last in fx.New, and makes a stop begin by taking the application out of traffic: the readiness checks
+// fail ([ErrStopping]), and the stop waits for the DrainDelay of the Config, for at most half of the stop timeout, while
+// servers, locks and all else go on.
+//
+// Without it the same happens before anything of the module closes. But Fx stops in the reverse order of construction: an
+// HTTP server that was constructed after the module is gone by then, and the delay is of no use to it. So are servers of
+// an fx.Invoke that stands behind DrainOnStop.
 var DrainOnStop = providers.DrainOnStop()
 
 // ReplaceConfig makes the module use cfg, whatever WithConfig or the

@@ -61,7 +61,7 @@ func TestNamedIsASecondServer(t *testing.T) {
 	}
 	assert.Subset(t, names, []string{"redis", "sessions.redis", "store", "sessions.store"})
 	report := main.Health.Run(ctx, health.Readiness)
-	assert.Len(t, report.Checks, 6)
+	assert.Len(t, report.Checks, 8)
 
 	problems, err := testutil.GatherAndLint(reg)
 	require.NoError(t, err)

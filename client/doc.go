@@ -121,7 +121,7 @@
 // # Tracing
 //
 // With [WithTracerProvider] every command becomes a span that names the command
-// and the server. Keys, values and arguments are in no span. Renewals, heartbeats,
+// and the server, by the names of OpenTelemetry's semantic conventions. Keys, values and arguments are in no span. Renewals, heartbeats,
 // health checks and what go-redis asks for itself are part of a trace that their
 // context belongs to, but start none.
 package client

@@ -89,7 +89,7 @@ func TestTracingFollowsTheConventions(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t)
 	tp, spans := recorder(t)
-	r := ready(t, &config.Config{URL: srv.URL(), DB: 3}, WithTracerProvider(tp))
+	r := ready(t, &config.Config{Host: srv.Host(), Port: srv.Port(), DB: 3}, WithTracerProvider(tp))
 	last := func() map[attribute.Key]string {
 		ended := spans.Ended()
 		got := make(map[attribute.Key]string)
@@ -101,10 +101,10 @@ func TestTracingFollowsTheConventions(t *testing.T) {
 	want := func(more ...attribute.KeyValue) map[attribute.Key]string {
 		port, err := strconv.Atoi(srv.Port())
 		require.NoError(t, err)
-		all := append(more, semconv.DBSystemNameRedis, semconv.DBNamespace("3"),
-			semconv.ServerAddress(srv.Host()), semconv.ServerPort(port))
 		got := make(map[attribute.Key]string)
-		for _, a := range all {
+		for _, a := range append([]attribute.KeyValue{
+			semconv.DBSystemNameRedis, semconv.DBNamespace("3"), semconv.ServerAddress(srv.Host()), semconv.ServerPort(port),
+		}, more...) {
 			got[a.Key] = a.Value.String()
 		}
 		return got

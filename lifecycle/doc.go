@@ -16,9 +16,10 @@
 // exceeded" of Fx, and the parts that did start are stopped again. (When the
 // start timeout of Fx itself fires, Fx runs no stop hook at all.)
 //
-// Stop: the store, notifications and locks each may use a fifth of what remains
-// when their turn comes, which together is less than half of the whole. The rest
-// stays for the hooks of others. Closing connections takes no time.
+// Stop: first of all [Drains] make the application not ready, and wait for the drain
+// delay, for at most half of what remains. Then the store, notifications and locks each
+// may use a fifth of what remains when their turn comes, which together is less than half
+// of the whole. The rest stays for the hooks of others. Closing connections takes no time.
 //
 // # Without Fx
 //

@@ -97,7 +97,7 @@ func WithRenewal(on bool) Option {
 }
 
 // WithTracerProvider traces calls: spans lock.acquire, lock.wait and lock.release with the attributes lock.resource,
-// lock.outcome and lock.token. The default, also for nil, is not to.
+// lock.outcome and lock.token; a release is linked to the call that acquired the lock. The default, also for nil, is not to.
 func WithTracerProvider(tp trace.TracerProvider) Option {
 	return func(s *settings) { s.tracing, s.whole = tp, "WithTracerProvider" }
 }

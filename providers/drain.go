@@ -10,9 +10,6 @@ import (
 	"github.com/compozy/cache/lifecycle"
 )
 
-// drainsGroup holds a drain for each instance.
-const drainsGroup = "cache.drains"
-
 // Drain constructs what makes the instance not ready at stop, and its check. The caller
 // appends its hook, after all others.
 func (i Instance) Drain(env Environment, cfg *config.Config) (*lifecycle.Drain, health.Check) {
@@ -20,7 +17,7 @@ func (i Instance) Drain(env Environment, cfg *config.Config) (*lifecycle.Drain, 
 	return d, health.Check{Name: i.check("running"), Kind: health.Readiness, Func: d.Check}
 }
 
-// drain is what an instance contributes.
+// drain is what an instance contributes. The group "cache.drains" is the module's own.
 type drain struct {
 	fx.Out
 	Drain *lifecycle.Drain `group:"cache.drains"`

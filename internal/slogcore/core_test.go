@@ -113,12 +113,17 @@ func TestWithAndNamed(t *testing.T) {
 	child := parent.Named("redis").With(zap.Namespace("n"), zap.String("b", "2")).Named("pool")
 	other := parent.With(zap.String("o", "3"))
 
-	child.Info("m", zap.String("c", "4"))
-	assert.Equal(t, `{"level":"INFO","msg":"m","logger":"redis.pool","a":"1","n":{"b":"2","c":"4"}}`, last())
-	other.Info("m")
-	assert.Equal(t, `{"level":"INFO","msg":"m","a":"1","o":"3"}`, last())
-	parent.Info("m")
-	assert.Equal(t, `{"level":"INFO","msg":"m","a":"1"}`, last())
+	for _, tc := range []struct {
+		log  *zap.Logger
+		want string
+	}{
+		{child, `,"logger":"redis.pool","a":"1","n":{"b":"2","c":"4"}}`},
+		{other, `,"a":"1","o":"3","c":"4"}`},
+		{parent, `,"a":"1","c":"4"}`},
+	} {
+		tc.log.Info("m", zap.String("c", "4"))
+		assert.Equal(t, `{"level":"INFO","msg":"m"`+tc.want, last())
+	}
 }
 
 // What the application has set on its logger holds for ours.
