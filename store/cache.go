@@ -137,6 +137,8 @@ type query[V any] struct {
 	keys  lease.Keys
 	set   settings // with the options of the call
 	span  span
+	// kept was loaded without Redis, by a load that began before this call: it is good enough if Redis still does not answer.
+	kept *result[V]
 }
 
 // usable returns why no call with this context can succeed, if that is so.

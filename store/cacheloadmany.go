@@ -34,21 +34,32 @@ func (c *Cache[V]) LoadMany(
 	defer c.core.gate.End()
 	loader = c.guardedMany(loader)
 	rest := m.fromNear(func(q *query[V], r result[V]) { q.refresh(r, single(q.key, loader)) })
-	members := make([]load.Member[result[V]], len(rest))
-	came := time.Now()
-	for i, q := range rest {
-		members[i] = c.calls.Join(q.key, came)
+	for came := time.Now(); len(rest) > 0; {
+		rest = m.share(rest, came, loader)
 	}
-	m.lead(rest, members, loader)
-	for i, q := range rest {
-		item, again, err := q.await(members[i], q.softTimer(came))
+	return m.end()
+}
+
+// share takes part in the calls for keys. It returns those whose outcome is of no use for this caller, who has come at a time.
+func (m *many[V]) share(
+	queries []*query[V], came time.Time, loader func(context.Context, []string) (map[string]V, error),
+) (again []*query[V]) {
+	members := make([]load.Member[result[V]], len(queries))
+	for i, q := range queries {
+		members[i] = m.cache.calls.Join(q.key, came)
+	}
+	began := time.Now()
+	m.lead(queries, members, loader)
+	for i, q := range queries {
+		item, repeats, err := q.await(members[i], q.softTimer(began))
 		members[i].Leave()
-		if again {
-			item, err = q.getOrLoad(single(q.key, loader))
+		if repeats {
+			again = append(again, q)
+			continue
 		}
 		m.add(q, item, err)
 	}
-	return m.end()
+	return again
 }
 
 // single returns a loader for one key.

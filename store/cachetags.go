@@ -101,7 +101,9 @@ func (c *Cache[V]) invalidate(ctx context.Context, tag string) (err error) {
 		defer c.near.Changed(name)
 	}
 	deletes := func(ctx context.Context) server.Reply { return shared.invalidate(ctx, name) }
-	return q.written(deletes(q.ctx), name, deletes)
+	reply := deletes(q.ctx)
+	c.calls.ForgetAll() // whatever tags they have: those who come now ask Redis who loads
+	return q.written(reply, name, deletes)
 }
 
 // epochs are those of tags, by tag: an ID, "" for none.
