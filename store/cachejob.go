@@ -40,6 +40,7 @@ func (q *query[V]) job(call *load.Call[result[V]], f finding[V], loader func(con
 	if f.state == outdated {
 		call.Offer(f.result)
 	}
+	apart.keys.Size = len(f.result.entry.Payload)
 	j := &job[V]{query: &apart, call: call, loader: loader, found: f, mark: q.beginNear()}
 	if f.state == invalid {
 		j.known = f.result.entry.Version
@@ -268,6 +269,7 @@ func (j *job[V]) planValue(v V) plan[V] {
 		entry:  entry.Entry{Kind: entry.Value, Codec: e.codec, Compression: e.compression, Payload: e.payload},
 		source: SourceLoaded, value: &v, large: large,
 	}
+	j.cache.sizes.saw(len(e.payload))
 	p := plan[V]{outcome: load.Outcome[result[V]]{Value: r}, store: !large}
 	if large {
 		p.failure, p.pause = lease.Failure{Class: lease.Unstorable}, j.set.cache.pause

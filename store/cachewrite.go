@@ -30,6 +30,7 @@ func (c *Cache[V]) Set(ctx context.Context, key string, v V, opts ...Option) (er
 		}
 		return keyError(q.op, key, err)
 	}
+	c.sizes.saw(len(e.payload))
 	q.removeNear() // what is read from now on may be the new value
 	tags, err := q.epochs(q.ctx)
 	switch {
