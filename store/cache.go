@@ -234,6 +234,7 @@ func (c *Cache[V]) GetItem(ctx context.Context, key string) (item Item[V], err e
 		return Item[V]{}, err
 	}
 	defer func() { q.end(item, err) }()
+	err = errPanicked
 	if r, ok := q.fromNear(); ok {
 		return c.item(q, r, false)
 	}

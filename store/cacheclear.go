@@ -26,6 +26,7 @@ func (c *Cache[V]) Clear(ctx context.Context) (err error) {
 	}
 	q.ctx, q.span = c.core.tracer.start(ctx, q.op, c.name)
 	defer func() { q.wrote(err) }()
+	err = errPanicked
 	defer c.calls.ForgetAll()
 	if c.near != nil {
 		c.near.Clear()

@@ -70,7 +70,7 @@ func protect[V any](jobs []*job[V], f func()) {
 			return
 		}
 		v := recover()
-		err := fmt.Errorf("%w: %v", ErrPanic, v)
+		err := fmt.Errorf("%w: %s", ErrPanic, redisx.PanicText(v))
 		jobs[0].cache.core.set.logger.Error("store: panic in codec or client hook", zap.Any("panic", v), zap.Stack("stack"))
 		for _, j := range jobs {
 			if j.held != nil {

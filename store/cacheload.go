@@ -49,6 +49,7 @@ func (c *Cache[V]) GetOrLoadItem(
 		return Item[V]{}, err
 	}
 	defer func() { q.end(item, err) }()
+	err = errPanicked
 	return q.getOrLoad(c.guarded(loader))
 }
 

@@ -87,6 +87,7 @@ func (c *Cache[V]) invalidate(ctx context.Context, tag string) (err error) {
 	}
 	q.ctx, q.span = c.core.tracer.start(ctx, q.op, c.name)
 	defer func() { q.wrote(err) }()
+	err = errPanicked
 	name, shared := c.keys.tag(tag), c.core.shared
 	if c.near != nil {
 		c.near.Changed(name)

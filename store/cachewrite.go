@@ -23,6 +23,7 @@ func (c *Cache[V]) Set(ctx context.Context, key string, v V, opts ...Option) (er
 		return err
 	}
 	defer func() { q.wrote(err) }()
+	err = errPanicked
 	e, err := c.set.coder.encode(v)
 	if err != nil {
 		if errors.Is(err, ErrTooLarge) {
@@ -73,6 +74,7 @@ func (c *Cache[V]) delete(ctx context.Context, key string) (err error) {
 		return err
 	}
 	defer func() { q.wrote(err) }()
+	err = errPanicked
 	q.removeNear()
 	return q.replaced(c.core.shared.drop(q.ctx, q.keys))
 }

@@ -1,16 +1,13 @@
 package store
 
 import (
-	"errors"
 	"sync"
 
 	"github.com/compozy/cache/internal/redisx"
 )
 
-var errExited = errors.New("a function of the caller, or a hook of the client, has called runtime.Goexit")
-
 // parallel calls f for each index below n, at the same time, and returns its errors when all have returned. A panic of f is
-// raised in the caller, who can recover.
+// raised in the caller, who can recover; after runtime.Goexit the error is [redisx.ErrExited].
 func parallel(n int, f func(i int) error) []error {
 	errs := make([]error, n)
 	if n == 1 {
@@ -19,7 +16,7 @@ func parallel(n int, f func(i int) error) []error {
 	}
 	var all sync.WaitGroup
 	for i := range n {
-		errs[i] = errExited
+		errs[i] = redisx.ErrExited
 		all.Go(func() { errs[i] = redisx.Catch(func() error { return f(i) }) })
 	}
 	all.Wait()

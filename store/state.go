@@ -98,7 +98,7 @@ func (st *State[V]) usable(ctx context.Context) error {
 }
 
 // errPanicked is how a call has ended that has not returned: the caller's function, a codec or a hook of the client has
-// panicked.
+// panicked, or called runtime.Goexit.
 var errPanicked = errors.New("panicked")
 
 // end counts how the call has ended.

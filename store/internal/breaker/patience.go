@@ -2,6 +2,7 @@ package breaker
 
 import (
 	"context"
+	"runtime"
 	"sync/atomic"
 	"time"
 )
@@ -39,7 +40,11 @@ func (p *patience) limit(ctx context.Context) (limited context.Context, end func
 		if ctx.Err() != nil {
 			return
 		}
-		if left := p.timeout - min(p.silence(), time.Since(began)); left > 0 {
+		left := p.timeout - min(p.silence(), time.Since(began))
+		if left <= 0 && isBusy(p.timeout) {
+			left = p.timeout
+		}
+		if left > 0 {
 			time.AfterFunc(left, check)
 			return
 		}
@@ -51,4 +56,12 @@ func (p *patience) limit(ctx context.Context) (limited context.Context, end func
 		cancel(nil)
 		cancelLongest()
 	}
+}
+
+// isBusy reports whether this process has so much else to do that an answer may be there which nobody has read, as when
+// thousands of calls begin at once: it takes long for a goroutine to have its turn.
+func isBusy(timeout time.Duration) bool {
+	before := time.Now()
+	runtime.Gosched()
+	return time.Since(before) > timeout/16
 }

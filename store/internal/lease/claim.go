@@ -50,13 +50,24 @@ func (c *Claim) Ask(ctx context.Context) Answer {
 // the same order. Those that were granted are renewed from then on.
 func (l *Leases) AskMany(ctx context.Context, claims []*Claim) []Answer {
 	l.inbox.ready(ctx)
-	calls, answers := make([]call, len(claims)), make([]Answer, len(claims))
+	calls, answers, returned := make([]call, len(claims)), make([]Answer, len(claims)), false
+	defer func() {
+		if returned {
+			return
+		}
+		for _, a := range answers { // a hook of the client panics
+			if a.Lease != nil {
+				a.Lease.Abandon()
+			}
+		}
+	}()
 	for i, c := range claims {
 		c.waiter.clear()
 		c.asked = time.Now()
 		calls[i] = c.asking()
 	}
 	l.runMany(ctx, l.set.Runner.Ask, calls, func(i int, reply []any, err error) { answers[i] = claims[i].answer(reply, err) })
+	returned = true
 	return answers
 }
 

@@ -2,6 +2,7 @@ package lease
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -20,6 +21,7 @@ const (
 // renewals makes all leases of this process last while their holders load, by one goroutine, which runs while there are any.
 type renewals struct {
 	leases *Leases
+	panics redisx.Repeated
 
 	mu      sync.Mutex           // guards what follows
 	held    map[*Lease]time.Time // since when they last for their TTL
@@ -69,12 +71,13 @@ func (r *renewals) run() {
 		if !ok {
 			return
 		}
-		err := redisx.Catch(func() error { // of a hook of the client, which has no caller here who could recover
+		err := redisx.Apart(func() error { // hooks of the client have no caller here who could recover
 			r.renew(due)
 			return nil
 		})
-		if err != nil {
-			r.leases.set.Log.Error("store: panic while leases were renewed", zap.Error(err))
+		if p, panicked := errors.AsType[*redisx.PanicError](err); panicked {
+			r.panics.Log(r.leases.set.Log, zap.ErrorLevel, "store: a hook of the client panics while leases are renewed",
+				zap.String("panic", redisx.PanicText(p.Value)))
 		}
 	}
 }

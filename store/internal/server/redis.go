@@ -24,10 +24,7 @@ const (
 	aloneTime = 200 * time.Millisecond
 )
 
-var (
-	errUnexpected = errors.New("unexpected reply of a script")
-	errExited     = errors.New("a hook of the client has called runtime.Goexit")
-)
+var errUnexpected = errors.New("unexpected reply of a script")
 
 // Settings say how a Redis works. All are required.
 type Settings struct {
@@ -85,7 +82,7 @@ func (r *Redis) Ping(ctx context.Context) error {
 func (r *Redis) await(ctx context.Context, f func() error) error {
 	done := make(chan error, 1)
 	r.spawn(func() {
-		err := errExited
+		err := redisx.ErrExited
 		defer func() { done <- err }()
 		err = redisx.Catch(f)
 	})
