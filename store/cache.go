@@ -29,6 +29,7 @@ type Cache[V any] struct {
 	near             *near.Cache // nil for none
 	shares           bool        // callers get the same value, or copies that clone makes
 	clone            func(V) V   // nil for none
+	sizes            *valueSizes
 	counts           counts
 }
 
@@ -71,7 +72,7 @@ func NewCache[V any](s *Store, name string, opts ...Option) (_ *Cache[V], err er
 	c := &Cache[V]{
 		core: s.core, name: name, keys: newKeyspace(set.store.prefix, name, set.group), set: set,
 		calls: new(load.Group[result[V]]), refreshes: new(load.Group[result[V]]),
-		shares: set.cache.sharedValues || clone != nil || isFlat(reflect.TypeFor[V]()), clone: clone,
+		shares: set.cache.sharedValues || clone != nil || isFlat(reflect.TypeFor[V]()), clone: clone, sizes: new(valueSizes),
 		counts: counts{
 			requests: make(map[Source]prometheus.Counter), waits: m.waits.WithLabelValues(name),
 			refused: m.refused.WithLabelValues(name), oversize: s.metrics.oversize.WithLabelValues(name),
@@ -137,6 +138,8 @@ type query[V any] struct {
 	keys  lease.Keys
 	set   settings // with the options of the call
 	span  span
+	// kept was loaded without Redis, by a load that began before this call: it is good enough if Redis still does not answer.
+	kept *result[V]
 }
 
 // usable returns why no call with this context can succeed, if that is so.
@@ -164,7 +167,9 @@ func (c *Cache[V]) options(where scope, opts []Option) (settings, error) {
 
 // names returns the keys in Redis.
 func (c *Cache[V]) names(key string) lease.Keys {
-	return lease.Keys{Value: c.keys.value(key), Lease: c.keys.lease(key), Codec: c.set.coder.codec.Letter()}
+	return lease.Keys{
+		Value: c.keys.value(key), Lease: c.keys.lease(key), Codec: c.set.coder.codec.Letter(), Size: c.sizes.one(),
+	}
 }
 
 // begin checks the arguments of a call about one key and counts it. If there is no error, end must follow.
@@ -229,6 +234,7 @@ func (c *Cache[V]) GetItem(ctx context.Context, key string) (item Item[V], err e
 		return Item[V]{}, err
 	}
 	defer func() { q.end(item, err) }()
+	err = errPanicked
 	if r, ok := q.fromNear(); ok {
 		return c.item(q, r, false)
 	}

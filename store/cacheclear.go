@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/compozy/cache/store/internal/lease"
 	"github.com/compozy/cache/store/internal/server"
@@ -27,6 +26,8 @@ func (c *Cache[V]) Clear(ctx context.Context) (err error) {
 	}
 	q.ctx, q.span = c.core.tracer.start(ctx, q.op, c.name)
 	defer func() { q.wrote(err) }()
+	err = errPanicked
+	defer c.calls.ForgetAll()
 	if c.near != nil {
 		c.near.Clear()
 		defer c.near.Clear()
@@ -49,17 +50,18 @@ func (q *query[V]) clear(kind string) error {
 			return failure(q.ctx, q.op, "", err)
 		}
 		for part := range slices.Chunk(page, parallelDeletes) {
-			replies := make([]server.Reply, len(part))
-			var all sync.WaitGroup
-			for i, name := range part {
-				rest := strings.TrimPrefix(name, kind)
-				k := lease.Keys{Value: keys.values + rest, Lease: keys.leases + rest, Codec: q.cache.set.coder.codec.Letter()}
-				all.Go(func() { replies[i] = q.cache.core.shared.drop(q.ctx, k) })
-			}
-			all.Wait()
-			for _, r := range replies {
+			for _, err := range parallel(len(part), func(i int) error {
+				rest := strings.TrimPrefix(part[i], kind)
+				r := q.cache.core.shared.drop(q.ctx, lease.Keys{
+					Value: keys.values + rest, Lease: keys.leases + rest, Codec: q.cache.set.coder.codec.Letter(), Size: q.cache.sizes.one(),
+				})
 				if r.Outcome != server.Written && r.Outcome != server.Foreign {
-					return failure(q.ctx, q.op, "", r.Err)
+					return r.Err
+				}
+				return nil
+			}) {
+				if err != nil {
+					return failure(q.ctx, q.op, "", err)
 				}
 			}
 		}

@@ -40,6 +40,7 @@ func (q *query[V]) job(call *load.Call[result[V]], f finding[V], loader func(con
 	if f.state == outdated {
 		call.Offer(f.result)
 	}
+	apart.keys.Size = len(f.result.entry.Payload)
 	j := &job[V]{query: &apart, call: call, loader: loader, found: f, mark: q.beginNear()}
 	if f.state == invalid {
 		j.known = f.result.entry.Version
@@ -69,7 +70,7 @@ func protect[V any](jobs []*job[V], f func()) {
 			return
 		}
 		v := recover()
-		err := fmt.Errorf("%w: %v", ErrPanic, v)
+		err := fmt.Errorf("%w: %s", ErrPanic, redisx.PanicText(v))
 		jobs[0].cache.core.set.logger.Error("store: panic in codec or client hook", zap.Any("panic", v), zap.Stack("stack"))
 		for _, j := range jobs {
 			if j.held != nil {
@@ -120,7 +121,7 @@ func (j *job[V]) settle(ctx context.Context, claim *lease.Claim, a lease.Answer)
 			return load.Outcome[result[V]]{Value: f.result, AsOf: a.AsOf}
 		}
 	case lease.Refused:
-		if a.Failure.Class == lease.Absent && len(j.set.tags) > 0 { // that may have been found out before a tag was invalidated
+		if a.Failure.Class == lease.Absent && !j.stillAbsent(ctx, a.Failure.Message) {
 			return j.settle(ctx, claim, claim.Ask(ctx))
 		}
 		return j.refused(a)
@@ -144,6 +145,19 @@ func (j *job[V]) fresh(ctx context.Context, a lease.Answer) finding[V] {
 	l := &looked[V]{q: j.query, f: j.query.found(server.Content{Raw: a.Raw, Now: a.Now})}
 	j.cache.check(ctx, []*looked[V]{l}, nil)
 	return l.f
+}
+
+// stillAbsent reports whether what another process has just found out, that there is no value, is no older than any tag was
+// invalidated. tags are those that the value would have had.
+func (j *job[V]) stillAbsent(ctx context.Context, tags string) bool {
+	if tags == "" {
+		return len(j.set.tags) == 0
+	}
+	l := &looked[V]{q: j.query, f: finding[V]{
+		state: found, result: result[V]{entry: entry.Entry{Kind: entry.Absent, Tags: tags}},
+	}}
+	j.cache.check(ctx, []*looked[V]{l}, nil)
+	return l.f.state == found
 }
 
 // refused is for a failure in another process, or a moment ago.
@@ -242,7 +256,7 @@ func (j *job[V]) planned(v V, err error) plan[V] {
 			value: lease.Value{Kind: entry.Absent, Codec: entry.Plain, Compression: entry.Plain, TTL: j.set.cache.negative, Tags: j.tags},
 		}
 	case errors.Is(err, ErrNotFound):
-		return plan[V]{outcome: load.Outcome[result[V]]{Value: none}, failure: lease.Failure{Class: lease.Absent}}
+		return plan[V]{outcome: load.Outcome[result[V]]{Value: none}, failure: lease.Failure{Class: lease.Absent, Message: j.tags}}
 	}
 	failure, pause, err := j.explain(err)
 	return plan[V]{outcome: j.failed(err), failure: failure, pause: pause}
@@ -268,6 +282,7 @@ func (j *job[V]) planValue(v V) plan[V] {
 		entry:  entry.Entry{Kind: entry.Value, Codec: e.codec, Compression: e.compression, Payload: e.payload},
 		source: SourceLoaded, value: &v, large: large,
 	}
+	j.cache.sizes.saw(len(e.payload))
 	p := plan[V]{outcome: load.Outcome[result[V]]{Value: r}, store: !large}
 	if large {
 		p.failure, p.pause = lease.Failure{Class: lease.Unstorable}, j.set.cache.pause

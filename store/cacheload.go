@@ -49,6 +49,7 @@ func (c *Cache[V]) GetOrLoadItem(
 		return Item[V]{}, err
 	}
 	defer func() { q.end(item, err) }()
+	err = errPanicked
 	return q.getOrLoad(c.guarded(loader))
 }
 
@@ -106,6 +107,8 @@ func (q *query[V]) conclude(call *load.Call[result[V]], f finding[V]) bool {
 		call.Finish(load.Outcome[result[V]]{Err: f.err})
 	case f.state == unanswered && q.ctx.Err() != nil:
 		call.Finish(load.Outcome[result[V]]{Err: f.err, Abandoned: true})
+	case f.state == unanswered && q.kept != nil:
+		call.Finish(load.Outcome[result[V]]{Value: *q.kept, AsOf: f.asOf, Alone: true})
 	default:
 		return false
 	}
@@ -159,6 +162,9 @@ func (q *query[V]) outcome(m load.Member[result[V]]) (item Item[V], again bool, 
 	out := m.Outcome()
 	switch {
 	case m.Repeats():
+		if out.Alone {
+			q.keep(out.Value)
+		}
 		return item, true, nil
 	case out.Err != nil:
 		return Item[V]{Key: q.key}, false, out.Err
@@ -166,6 +172,14 @@ func (q *query[V]) outcome(m load.Member[result[V]]) (item Item[V], again bool, 
 		item, err = q.cache.item(q, out.Value, m.First)
 		return item, false, err
 	}
+}
+
+// keep takes note of a value that was loaded without Redis, by a load that began before this call.
+func (q *query[V]) keep(r result[V]) {
+	if !q.cache.shares {
+		r.value = nil // which is the own one of the first caller
+	}
+	q.kept = &r
 }
 
 // refresh loads a value again in the background if it is not fresh for much longer.

@@ -23,7 +23,7 @@ import (
 // concurrent use.
 func (c *Cache[V]) LoadMany(
 	ctx context.Context, keys []string, loader func(ctx context.Context, missing []string) (map[string]V, error), opts ...Option,
-) (map[string]V, error) {
+) (_ map[string]V, err error) {
 	if loader == nil {
 		return nil, &ArgumentError{Argument: "loader", Reason: "is nil"}
 	}
@@ -31,24 +31,42 @@ func (c *Cache[V]) LoadMany(
 	if err != nil {
 		return nil, err
 	}
-	defer c.core.gate.End()
+	defer func() { m.end(err) }()
+	err = errPanicked
 	loader = c.guardedMany(loader)
 	rest := m.fromNear(func(q *query[V], r result[V]) { q.refresh(r, single(q.key, loader)) })
-	members := make([]load.Member[result[V]], len(rest))
-	came := time.Now()
-	for i, q := range rest {
-		members[i] = c.calls.Join(q.key, came)
+	for came := time.Now(); len(rest) > 0; {
+		rest = m.share(rest, came, loader)
 	}
-	m.lead(rest, members, loader)
-	for i, q := range rest {
-		item, again, err := q.await(members[i], q.softTimer(came))
+	return m.values, manyError(m.errs)
+}
+
+// share takes part in the calls for keys. It returns those whose outcome is of no use for this caller, who has come at a time.
+func (m *many[V]) share(
+	queries []*query[V], came time.Time, loader func(context.Context, []string) (map[string]V, error),
+) (again []*query[V]) {
+	members, left := make([]load.Member[result[V]], len(queries)), 0
+	for i, q := range queries {
+		members[i] = m.cache.calls.Join(q.key, came)
+	}
+	defer func() { // also when the function of WithClone panics
+		for _, member := range members[left:] {
+			member.Leave()
+		}
+	}()
+	began := time.Now()
+	m.lead(queries, members, loader)
+	for i, q := range queries {
+		item, repeats, err := q.await(members[i], q.softTimer(began))
 		members[i].Leave()
-		if again {
-			item, err = q.getOrLoad(single(q.key, loader))
+		left = i + 1
+		if repeats {
+			again = append(again, q)
+			continue
 		}
 		m.add(q, item, err)
 	}
-	return m.end()
+	return again
 }
 
 // single returns a loader for one key.
@@ -152,8 +170,18 @@ func (b *batchJob[V]) ask(jobs []*job[V]) (granted, unanswered []*job[V]) {
 	for i, j := range jobs {
 		claims[i] = leases.Claim(j.keys, j.known)
 	}
+	asked := false
+	defer func() {
+		for _, claim := range claims {
+			if !asked { // a hook of the client panics
+				claim.Close()
+			}
+		}
+	}()
+	answers := leases.AskMany(jobs[0].ctx, claims)
+	asked = true
 	var others []func()
-	for i, a := range leases.AskMany(jobs[0].ctx, claims) {
+	for i, a := range answers {
 		j, claim := jobs[i], claims[i]
 		switch a.Outcome {
 		case lease.Granted:

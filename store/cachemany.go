@@ -70,7 +70,7 @@ type many[V any] struct {
 	errs    map[string]error
 }
 
-// beginMany checks the arguments of a call about several keys and counts it. If there is no error, leaving the gate must follow.
+// beginMany checks the arguments of a call about several keys and counts it. If there is no error, end must follow.
 func (c *Cache[V]) beginMany(ctx context.Context, op string, keys []string, where scope, opts []Option) (*many[V], error) {
 	if err := c.usable(ctx); err != nil {
 		return nil, err
@@ -100,11 +100,10 @@ func (c *Cache[V]) beginMany(ctx context.Context, op string, keys []string, wher
 	return m, nil
 }
 
-// end ends the call and returns what its caller gets.
-func (m *many[V]) end() (map[string]V, error) {
-	err := manyError(m.errs)
+// end counts how the call has ended.
+func (m *many[V]) end(err error) {
+	m.cache.core.gate.End()
 	m.span.finish(outcomeOf(err), err)
-	return m.values, err
 }
 
 // add takes note of what was found for a key.
@@ -124,12 +123,13 @@ func (m *many[V]) add(q *query[V], item Item[V], err error) {
 //
 // If the values of some keys cannot be had, it returns the others, and a [*ManyError] that names those; their errors are as
 // those of [Cache.Get]. Other errors match ErrClosed or ErrInvalidArgument. Safe for concurrent use.
-func (c *Cache[V]) GetMany(ctx context.Context, keys []string) (map[string]V, error) {
+func (c *Cache[V]) GetMany(ctx context.Context, keys []string) (_ map[string]V, err error) {
 	m, err := c.beginMany(ctx, "get_many", keys, 0, nil)
 	if err != nil {
 		return nil, err
 	}
-	defer c.core.gate.End()
+	defer func() { m.end(err) }()
+	err = errPanicked
 	for q, f := range m.look(m.fromNear(nil)) {
 		switch f.state {
 		case found:
@@ -149,7 +149,7 @@ func (c *Cache[V]) GetMany(ctx context.Context, keys []string) (map[string]V, er
 			m.add(q, Item[V]{}, ErrNotFound)
 		}
 	}
-	return m.end()
+	return m.values, manyError(m.errs)
 }
 
 // fromNear takes what the near cache has, and returns the rest. hit, unless it is nil, is called for each that it takes.

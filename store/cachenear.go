@@ -185,8 +185,9 @@ func (q *query[V]) putNear(mark near.Mark, r result[V]) {
 	q.cache.near.Put(mark, q.nearKey(), &r, size, fresh)
 }
 
-// keepNear keeps what was loaded without Redis in the near cache for a while. It is good for all who wait: nobody could have
-// replaced it in Redis, and a loader that runs again for each who came late would be the worse evil now.
+// keepNear keeps what was loaded without Redis in the near cache for a while. Who came after the load had begun may know that
+// somebody has replaced the value meanwhile, as it may be this process alone that has no answer. So such callers ask Redis
+// once, and take the value only if there is still no answer: a loader that runs again for each of them would be the worse evil.
 func (j *job[V]) keepNear(out load.Outcome[result[V]]) load.Outcome[result[V]] {
 	if j.cache.near != nil && out.Err == nil && out.Value.cause == nil {
 		kept := out.Value
@@ -198,7 +199,7 @@ func (j *job[V]) keepNear(out load.Outcome[result[V]]) load.Outcome[result[V]] {
 		}
 		j.cache.near.Keep(j.mark, j.nearKey(), &kept, size, keptAlone)
 	}
-	out.AsOf = time.Time{}
+	out.Alone = true
 	return out
 }
 

@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/compozy/cache/store/internal/entry"
 	"github.com/compozy/cache/store/internal/near"
@@ -69,20 +68,13 @@ func (c *Cache[V]) InvalidateTag(ctx context.Context, tags ...string) error {
 
 // each calls f for each of some names, many at a time. It returns a ManyError of what f returns.
 func each(names []string, f func(name string) error) error {
-	var mu sync.Mutex // guards errs
 	errs := make(map[string]error)
 	for part := range slices.Chunk(names, parallelDeletes) {
-		var all sync.WaitGroup
-		for _, name := range part {
-			all.Go(func() {
-				if err := f(name); err != nil {
-					mu.Lock()
-					defer mu.Unlock()
-					errs[name] = err
-				}
-			})
+		for i, err := range parallel(len(part), func(i int) error { return f(part[i]) }) {
+			if err != nil {
+				errs[part[i]] = err
+			}
 		}
-		all.Wait()
 	}
 	return manyError(errs)
 }
@@ -95,13 +87,16 @@ func (c *Cache[V]) invalidate(ctx context.Context, tag string) (err error) {
 	}
 	q.ctx, q.span = c.core.tracer.start(ctx, q.op, c.name)
 	defer func() { q.wrote(err) }()
+	err = errPanicked
 	name, shared := c.keys.tag(tag), c.core.shared
 	if c.near != nil {
 		c.near.Changed(name)
 		defer c.near.Changed(name)
 	}
 	deletes := func(ctx context.Context) server.Reply { return shared.invalidate(ctx, name) }
-	return q.written(deletes(q.ctx), name, deletes)
+	reply := deletes(q.ctx)
+	c.calls.ForgetAll() // whatever tags they have: those who come now ask Redis who loads
+	return q.written(reply, name, deletes)
 }
 
 // epochs are those of tags, by tag: an ID, "" for none.
@@ -175,15 +170,15 @@ type looked[V any] struct {
 func (c *Cache[V]) read(ctx context.Context, set settings, all []*looked[V]) {
 	shared, single := c.core.shared, len(all) == 1
 	if single && len(set.tags) == 0 { // by far the most frequent
-		all[0].f = all[0].q.found(shared.read(ctx, all[0].q.keys.Value))
+		all[0].f = all[0].q.found(shared.read(ctx, all[0].q.keys.Value, c.sizes))
 		c.check(ctx, all, nil)
 		return
 	}
-	keys := make([]string, len(all), len(all)+len(set.tags))
+	keys := make([]string, len(all))
 	for i, l := range all {
 		keys[i] = l.q.keys.Value
 	}
-	contents := shared.readMany(ctx, append(keys, c.tagKeys(set.tags)...), single)
+	contents := shared.readMany(ctx, keys, c.tagKeys(set.tags), single, c.sizes)
 	for i, l := range all {
 		l.f = l.q.found(contents[i])
 	}
@@ -223,7 +218,7 @@ func (c *Cache[V]) check(ctx context.Context, all []*looked[V], known map[string
 			known = make(map[string]server.Content)
 		}
 		tags := slices.Collect(maps.Keys(unknown))
-		for i, content := range c.core.shared.readMany(ctx, c.tagKeys(tags), false) {
+		for i, content := range c.core.shared.readMany(ctx, nil, c.tagKeys(tags), false, nil) {
 			known[tags[i]] = content
 		}
 	}

@@ -23,6 +23,7 @@ func (c *Cache[V]) Set(ctx context.Context, key string, v V, opts ...Option) (er
 		return err
 	}
 	defer func() { q.wrote(err) }()
+	err = errPanicked
 	e, err := c.set.coder.encode(v)
 	if err != nil {
 		if errors.Is(err, ErrTooLarge) {
@@ -30,6 +31,7 @@ func (c *Cache[V]) Set(ctx context.Context, key string, v V, opts ...Option) (er
 		}
 		return keyError(q.op, key, err)
 	}
+	c.sizes.saw(len(e.payload))
 	q.removeNear() // what is read from now on may be the new value
 	tags, err := q.epochs(q.ctx)
 	switch {
@@ -72,6 +74,7 @@ func (c *Cache[V]) delete(ctx context.Context, key string) (err error) {
 		return err
 	}
 	defer func() { q.wrote(err) }()
+	err = errPanicked
 	q.removeNear()
 	return q.replaced(c.core.shared.drop(q.ctx, q.keys))
 }

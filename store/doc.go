@@ -76,8 +76,9 @@
 // The loader's context is nobody's: a caller that gives up spoils nothing for others. It ends after 30s ([WithHardTimeout]).
 // A loader that panics is [ErrPanic] for all who wait. It must not ask for its own key, for which it would wait.
 //
-// After [Cache.Set] or [Cache.Delete] nothing is stored that was loaded before, and no caller that comes after it gets such a
-// value from those who load. So a program that changes its database deletes the key afterwards:
+// After [Cache.Set], [Cache.Delete], [Cache.InvalidateTag] or [Cache.Clear] nothing is stored that was loaded before, and no
+// caller that comes after it gets such a value from those who load. So a program that changes its database deletes the key
+// afterwards:
 //
 //	if err := db.Save(ctx, p); err != nil { ... }
 //	err := products.Delete(ctx, p.ID) // if this fails it is repeated until Redis answers
@@ -90,6 +91,8 @@
 //     them tries again each second. Loaders run without Redis then, 32 at a time in a Store, where one of LoadMany counts as
 //     one; others wait, and get [ErrOverloaded] when their context or the soft time-out ends. What they load is not stored in
 //     Redis; a near cache has it for 5s. The stale values of WithStale are in Redis too, so only a near cache has any then.
+//     Callers who come while such a loader runs take its value if Redis still does not answer when it ends. So what other
+//     processes have written or deleted meanwhile is unknown to a process that alone is cut off from Redis, and to no other.
 //   - Redis refuses commands, for lack of memory or as a replica: the same.
 //   - The process that loads dies: others wait for two seconds at most, and if it was only stopped, it stores nothing when it
 //     goes on. A message that is lost costs as much.

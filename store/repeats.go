@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/compozy/cache/internal/redisx"
+	"github.com/compozy/cache/store/internal/breaker"
 	"github.com/compozy/cache/store/internal/server"
 )
 
@@ -29,6 +31,7 @@ type repeats struct {
 	shared *shared
 	log    *zap.Logger
 	full   redisx.Repeated
+	panics redisx.Repeated
 
 	mu      sync.Mutex // guards what follows
 	keys    map[string]func(ctx context.Context) server.Reply
@@ -99,30 +102,31 @@ func (r *repeats) all() []string {
 
 // try deletes some keys. It reports false if Redis did not answer for one.
 func (r *repeats) try(ctx context.Context, keys []string) bool {
-	answers := make([]bool, len(keys))
-	var all sync.WaitGroup
-	for i, key := range keys {
-		all.Go(func() {
-			answers[i] = r.once(ctx, key)
-		})
-	}
-	all.Wait()
-	return !slices.Contains(answers, false)
+	errs := parallel(len(keys), func(i int) error {
+		err := redisx.Apart(func() error { return r.once(ctx, keys[i]) }) // hooks have no caller here who could recover
+		if p, panicked := errors.AsType[*redisx.PanicError](err); panicked {
+			r.panics.Log(r.log, zap.ErrorLevel, "store: a hook of the client panics while deletes are repeated",
+				zap.String("panic", redisx.PanicText(p.Value)))
+			return breaker.ErrNoAnswer
+		}
+		return err
+	})
+	return errors.Join(errs...) == nil
 }
 
-// once deletes a key, unless somebody has done so meanwhile. It reports false if Redis did not answer.
-func (r *repeats) once(ctx context.Context, key string) bool {
+// once deletes a key, unless somebody has done so meanwhile. The error says that Redis did not answer.
+func (r *repeats) once(ctx context.Context, key string) error {
 	r.mu.Lock()
 	deletes := r.keys[key]
 	r.mu.Unlock()
 	if deletes == nil {
-		return true
+		return nil
 	}
 	switch deletes(ctx).Outcome {
 	case server.Failed, server.Uncertain:
-		return false
+		return breaker.ErrNoAnswer
 	default:
 		r.remove(key)
-		return true
+		return nil
 	}
 }

@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"sync"
+	"slices"
 	"time"
 
 	"github.com/compozy/cache/internal/redisx"
@@ -19,13 +19,10 @@ import (
 // maxAlone is how many loaders run at a time without Redis, which keeps others from loading the same.
 const maxAlone = 32
 
-var errNoAnswer = errors.New("no answer in time")
-
-// shared is what the Caches of a Store have in common. Its calls to Redis take no longer than WithTimeout, and fail at once
-// while Redis does not answer.
+// shared is what the Caches of a Store have in common. Its calls to Redis end as WithTimeout says, and fail at once while Redis
+// does not answer.
 type shared struct {
 	server   *server.Redis
-	timeout  time.Duration
 	breakers *breaker.Breakers
 	leases   *lease.Leases
 	limit    *load.Limit
@@ -39,12 +36,12 @@ type shared struct {
 
 func newShared(c *core) *shared {
 	s := &shared{
-		server: c.server, timeout: c.set.timeout, breakers: breaker.New(c.client, c.set.logger),
+		server: c.server, breakers: breaker.New(c.client, c.set.timeout, c.set.logger),
 		limit: load.NewLimit(maxAlone), helpers: tasks.New(),
 	}
 	s.loads, s.stopLoads = context.WithCancelCause(context.Background())
 	s.leases = lease.New(lease.Settings{
-		Client: c.client, Runner: s, Timeout: s.timeout, Prefix: c.set.prefix, Channel: near.Channel(c.set.prefix),
+		Client: c.client, Runner: s, Timeout: c.set.timeout, Prefix: c.set.prefix, Channel: near.Channel(c.set.prefix),
 		Closing: s.helpers.Closing(), Go: s.helpers.Go, Log: c.set.logger,
 	})
 	s.repeats = newRepeats(s, c.set.logger)
@@ -59,82 +56,108 @@ func (s *shared) close(ctx context.Context) bool {
 	return s.helpers.Wait(ctx)
 }
 
-// ask calls f, which asks Redis for a key.
-func (s *shared) ask(ctx context.Context, key string, f func(ctx context.Context) error) error {
-	return s.breakers.Do(ctx, key, func() error {
-		limited, cancel := context.WithTimeoutCause(ctx, s.timeout, errNoAnswer)
-		defer cancel()
-		return f(limited)
-	})
+// Ask calls f, which asks Redis for a key. It implements lease.Runner.
+func (s *shared) Ask(ctx context.Context, key string, f func(ctx context.Context) error) error {
+	return s.breakers.Do(ctx, key, f)
 }
 
 // Run implements lease.Runner.
 func (s *shared) Run(
-	ctx context.Context, script *redisx.Script, keys []string, args func(again bool) []any,
+	ctx context.Context, script *redisx.Script, keys []string, size int, args func(again bool) []any,
 ) (reply any, lost bool, err error) {
-	err = s.ask(ctx, keys[0], func(ctx context.Context) (err error) {
-		reply, lost, err = s.server.Run(ctx, script, keys, args)
+	err = s.Ask(ctx, keys[0], func(ctx context.Context) (err error) {
+		reply, lost, err = s.server.Run(ctx, script, keys, size, args)
 		return err
 	})
 	return reply, lost, err
 }
 
-// read reads a key.
-func (s *shared) read(ctx context.Context, key string) (content server.Content) {
-	err := s.ask(ctx, key, func(ctx context.Context) error {
-		content = s.server.Read(ctx, key)
+// read reads the key of a value.
+func (s *shared) read(ctx context.Context, key string, sizes *valueSizes) (content server.Content) {
+	err := s.Ask(ctx, key, func(ctx context.Context) error {
+		content = s.server.Read(ctx, key, sizes.one())
 		return failureOf(content.Err)
 	})
 	if err != nil {
 		content.Err = err
 	}
+	sizes.saw(len(content.Raw))
 	return content
 }
 
-// readMany reads keys, in one round trip to each server. few tells keys of another type, see [server.Redis.ReadFew].
-func (s *shared) readMany(ctx context.Context, keys []string, few bool) []server.Content {
-	contents := make([]server.Content, len(keys))
-	read := func(indexes []int) {
-		part := make([]string, len(indexes))
-		for i, index := range indexes {
-			part[i] = keys[index]
-		}
-		var read []server.Content
-		err := s.ask(ctx, part[0], func(ctx context.Context) error {
-			if few {
-				read = s.server.ReadFew(ctx, part)
-			} else {
-				read = s.server.ReadMany(ctx, part)
+// readMany reads the keys of values, whose sizes are known, and those of tags. It takes one round trip to each server, or as many
+// as it takes to read not too much at a time. few tells keys of another type, see [server.Redis.ReadFew].
+func (s *shared) readMany(ctx context.Context, values, tags []string, few bool, sizes *valueSizes) []server.Content {
+	keys := slices.Concat(values, tags)
+	contents, groups := make([]server.Content, len(keys)), s.breakers.Group(keys)
+	errs := parallel(len(groups), func(g int) error {
+		for rest := groups[g]; len(rest) > 0; {
+			n := min(sizes.part(), len(rest))
+			for n < len(rest) && rest[n] >= len(values) { // tags are small
+				n++
 			}
-			for _, content := range read {
-				if err := failureOf(content.Err); err != nil {
-					return err
+			part := rest[:n]
+			rest = rest[n:]
+			if err := s.readPart(ctx, keys, part, few, sizes, contents); err != nil { // the server is asked no more
+				if errors.Is(err, breaker.ErrNoAnswer) {
+					sizes.tooMany(n)
+				}
+				for _, i := range rest {
+					contents[i].Err = err
+				}
+				break
+			}
+			for _, i := range part {
+				if i < len(values) {
+					sizes.saw(len(contents[i].Raw))
 				}
 			}
-			return nil
-		})
-		for i, index := range indexes {
-			if contents[index].Err = err; read != nil {
-				contents[index] = read[i]
+		}
+		return nil
+	})
+	for g, err := range errs {
+		if err != nil {
+			for _, i := range groups[g] {
+				contents[i] = server.Content{Err: err}
 			}
 		}
 	}
-	groups := s.breakers.Group(keys)
-	if len(groups) == 1 {
-		read(groups[0])
-		return contents
-	}
-	var all sync.WaitGroup
-	for _, indexes := range groups {
-		all.Go(func() { read(indexes) })
-	}
-	all.Wait()
 	return contents
+}
+
+// readPart reads some of the keys, of one server. The error says that it does not answer.
+func (s *shared) readPart(
+	ctx context.Context, keys []string, which []int, few bool, sizes *valueSizes, contents []server.Content,
+) error {
+	part := make([]string, len(which))
+	for i, index := range which {
+		part[i] = keys[index]
+	}
+	var read []server.Content
+	err := s.Ask(ctx, part[0], func(ctx context.Context) error {
+		if few {
+			read = s.server.ReadFew(ctx, part, sizes.expected())
+		} else {
+			read = s.server.ReadMany(ctx, part, sizes.expected())
+		}
+		for _, content := range read {
+			if err := failureOf(content.Err); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for i, index := range which {
+		if contents[index].Err = err; read != nil {
+			contents[index] = read[i]
+		}
+	}
+	return err
 }
 
 // write calls f, which writes a key.
 func (s *shared) write(ctx context.Context, key string, f func(ctx context.Context) server.Reply) (reply server.Reply) {
-	err := s.ask(ctx, key, func(ctx context.Context) error {
+	err := s.Ask(ctx, key, func(ctx context.Context) error {
 		reply = f(ctx)
 		return reply.Err
 	})
@@ -151,22 +174,18 @@ func (s *shared) put(ctx context.Context, p server.Put) server.Reply {
 
 // epochs returns the epochs of tags, by their keys, which last for a time at least.
 func (s *shared) epochs(ctx context.Context, keys []string, lasts time.Duration) ([]string, error) {
-	epochs, errs := make([]string, len(keys)), make([]error, len(keys))
-	var all sync.WaitGroup
-	for i, key := range keys {
-		all.Go(func() {
-			var foreign error // which is no failure of Redis
-			errs[i] = s.ask(ctx, key, func(ctx context.Context) (err error) {
-				epochs[i], err = s.server.Epoch(ctx, key, lasts)
-				if failureOf(err) == nil {
-					foreign, err = err, nil
-				}
-				return err
-			})
-			errs[i] = cmp.Or(errs[i], foreign)
+	epochs := make([]string, len(keys))
+	errs := parallel(len(keys), func(i int) error {
+		var foreign error // which is no failure of Redis
+		err := s.Ask(ctx, keys[i], func(ctx context.Context) (err error) {
+			epochs[i], err = s.server.Epoch(ctx, keys[i], lasts)
+			if failureOf(err) == nil {
+				foreign, err = err, nil
+			}
+			return err
 		})
-	}
-	all.Wait()
+		return cmp.Or(err, foreign)
+	})
 	return epochs, errors.Join(errs...)
 }
 
@@ -178,6 +197,6 @@ func (s *shared) invalidate(ctx context.Context, key string) server.Reply {
 // drop deletes a value and revokes the lease on it.
 func (s *shared) drop(ctx context.Context, k lease.Keys) server.Reply {
 	return s.write(ctx, k.Value, func(ctx context.Context) server.Reply {
-		return s.server.Drop(ctx, k.Value, k.Lease, k.Codec)
+		return s.server.Drop(ctx, k.Value, k.Lease, k.Codec, k.Size)
 	})
 }

@@ -26,6 +26,8 @@ type State[V any] struct {
 	name string
 	keys keyspace
 	set  settings
+
+	sizes *valueSizes
 }
 
 // NewState makes a State on a Store. All processes that use the same name, on the same Redis and with the same key
@@ -50,7 +52,7 @@ func NewState[V any](s *Store, name string, opts ...Option) (*State[V], error) {
 	if err := s.register(name, "State"); err != nil {
 		return nil, err
 	}
-	return &State[V]{s.core, name, newKeyspace(set.store.prefix, name, set.group), set}, nil
+	return &State[V]{s.core, name, newKeyspace(set.store.prefix, name, set.group), set, new(valueSizes)}, nil
 }
 
 // call is one call of a State.
@@ -96,7 +98,7 @@ func (st *State[V]) usable(ctx context.Context) error {
 }
 
 // errPanicked is how a call has ended that has not returned: the caller's function, a codec or a hook of the client has
-// panicked.
+// panicked, or called runtime.Goexit.
 var errPanicked = errors.New("panicked")
 
 // end counts how the call has ended.
@@ -138,7 +140,8 @@ func (st *State[V]) Get(ctx context.Context, key string) (item Item[V], err erro
 func (st *State[V]) read(c *call) (item Item[V], halfOver bool, err error) {
 	ctx, cancel := c.limited()
 	defer cancel()
-	content := st.core.server.Read(ctx, c.redisKey)
+	content := st.core.server.Read(ctx, c.redisKey, st.sizes.one())
+	st.sizes.saw(len(content.Raw))
 	return st.item(c.ctx, c.op, c.key, content)
 }
 

@@ -54,7 +54,8 @@ func New(client redis.UniversalClient, opts ...Option) (*Store, error) {
 		tracer: newTracer(set.store.tracing), names: make(map[string]string),
 	}
 	c.server = server.New(client, server.Settings{
-		Timeout: max(set.store.timeout, set.store.stateTimeout), Go: c.gate.Go,
+		Timeout:  max(set.store.timeout, set.store.stateTimeout),
+		Patience: min(set.store.timeout, set.store.stateTimeout), Go: c.gate.Go,
 		Channel: near.Channel(set.store.prefix),
 	})
 	c.shared = newShared(c)

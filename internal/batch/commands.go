@@ -31,6 +31,7 @@ type command struct {
 	redis.Cmder
 
 	late func()
+	work int
 }
 
 // CommandSettings say how Commands work. Timeout is required.
@@ -40,6 +41,9 @@ type CommandSettings struct {
 	// Parallel is how many pipelines may be under way to a server at the same time,
 	// 4 by default.
 	Parallel int
+	// MaxWork bounds how much work a pipeline is for its server, see ProcessWork and
+	// [MaxWork]. The default, 0, is not to.
+	MaxWork int
 	// Alone is how much time a caller that finds nothing under way has to send its
 	// command by itself, see Settings.
 	Alone time.Duration
@@ -63,6 +67,7 @@ func NewCommands(client redis.UniversalClient, set CommandSettings) *Commands {
 	c.cluster, _ = redisx.Unwrap[*redis.ClusterClient](client)
 	c.set = Settings[command]{
 		Send: c.send, Timeout: set.Timeout, Parallel: set.Parallel, Alone: set.Alone, Go: set.Go,
+		Size: func(cmd command) int { return cmd.work }, MaxSize: set.MaxWork,
 		Late: func(cmd command) {
 			if cmd.late != nil {
 				cmd.late()
@@ -104,7 +109,13 @@ func send(ctx context.Context, client redis.UniversalClient, cmds []redis.Cmder)
 //
 // key is the command's first key, by which a Cluster is asked for its master.
 func (c *Commands) Process(ctx context.Context, key string, cmd redis.Cmder, late func()) error {
-	sent, err := c.queue(redisx.Master(c.cluster, key)).Do(ctx, command{cmd, late})
+	return c.ProcessWork(ctx, key, cmd, 0, late)
+}
+
+// ProcessWork is Process for a command that is so much work for the server. Those that
+// are not count as none.
+func (c *Commands) ProcessWork(ctx context.Context, key string, cmd redis.Cmder, work int, late func()) error {
+	sent, err := c.queue(redisx.Master(c.cluster, key)).Do(ctx, command{cmd, late, work})
 	if err != nil {
 		return &AbandonedError{Sent: sent, Err: err}
 	}

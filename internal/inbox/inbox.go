@@ -38,9 +38,11 @@ func Listen(ctx context.Context, client redis.UniversalClient, channel string, t
 	ctx = redisx.Background(ctx)
 	s := session{client, channel, timeout, l}
 	for failures := 1; ; failures++ {
-		err := s.run(ctx, func() {
-			failures = 0
-			l.Up()
+		err := redisx.Apart(func() error { // hooks of the client have no caller here who could recover
+			return s.run(ctx, func() {
+				failures = 0
+				l.Up()
+			})
 		})
 		if ctx.Err() != nil {
 			return

@@ -3,6 +3,7 @@ package redisx_test
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -20,6 +21,19 @@ func TestCatchAndRaise(t *testing.T) {
 	require.EqualError(t, err, "panic: the hook's own fault")
 	assert.NotPanics(t, func() { redisx.Raise(nil) })
 	assert.NotPanics(t, func() { redisx.Raise(failure) })
-	defer func() { assert.Contains(t, recover(), "the hook's own fault\n\nraised in another goroutine, at:\n") }()
+	defer func() {
+		v := recover()
+		assert.Contains(t, v, "the hook's own fault\n\nraised in another goroutine, at:\n")
+		assert.Equal(t, "the hook's own fault", redisx.PanicText(v))
+	}()
 	redisx.Raise(fmt.Errorf("node 1: %w", err))
+}
+
+func TestApart(t *testing.T) {
+	t.Parallel()
+	failure := errors.New("failure")
+	require.NoError(t, redisx.Apart(func() error { return nil }))
+	require.Equal(t, failure, redisx.Apart(func() error { return failure }))
+	require.EqualError(t, redisx.Apart(func() error { panic("the hook's own fault") }), "panic: the hook's own fault")
+	require.ErrorIs(t, redisx.Apart(func() error { runtime.Goexit(); return nil }), redisx.ErrExited)
 }

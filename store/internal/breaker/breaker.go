@@ -28,6 +28,8 @@ const (
 var (
 	// ErrOpen means that a server was not asked, as it has not answered a moment ago.
 	ErrOpen = errors.New("not asked, as it has not answered a moment ago")
+	// ErrNoAnswer is the cause of the end of a call that a server has not answered.
+	ErrNoAnswer = errors.New("no answer in time")
 	// errNeither ends a call that says nothing about the server.
 	errNeither = errors.New("neither success nor failure")
 )
@@ -36,40 +38,59 @@ var (
 // [New].
 type Breakers struct {
 	cluster *redis.ClusterClient // nil if there is none
+	timeout time.Duration
 	log     *zap.Logger
 
 	mu    sync.Mutex // guards nodes
-	nodes map[string]*breaker
+	nodes map[string]*node
 }
 
-type breaker = gobreaker.TwoStepCircuitBreaker[struct{}]
+// node is one server.
+type node struct {
+	*gobreaker.TwoStepCircuitBreaker[struct{}]
 
-// New returns Breakers for the servers of a client. What is logged goes to log.
-func New(client redis.UniversalClient, log *zap.Logger) *Breakers {
+	patience
+}
+
+// New returns Breakers for the servers of a client. Calls that a server does not answer end when it has answered nobody for the
+// timeout, and after eight times that in any case. What is logged goes to log.
+func New(client redis.UniversalClient, timeout time.Duration, log *zap.Logger) *Breakers {
 	cluster, _ := redisx.Unwrap[*redis.ClusterClient](client)
-	return &Breakers{cluster: cluster, log: log, nodes: make(map[string]*breaker)}
+	return &Breakers{cluster: cluster, timeout: timeout, log: log, nodes: make(map[string]*node)}
 }
 
-// Do calls f, which asks the server that has a key, and returns its error; or ErrOpen if that server does not answer. A
-// failure is an error that is no reply of the server, unless the caller's context, ctx, has ended.
-func (b *Breakers) Do(ctx context.Context, key string, f func() error) (err error) {
-	done, refused := b.node(redisx.Master(b.cluster, key)).Allow()
+// Do calls f, which asks the server that has a key, and returns its error; or ErrOpen if that server does not answer. The
+// context of f ends with ctx, or when the server takes too long. A failure is an error that is no reply of the server, unless
+// ctx has ended, or the server answers others.
+func (b *Breakers) Do(ctx context.Context, key string, f func(ctx context.Context) error) (err error) {
+	n := b.node(redisx.Master(b.cluster, key))
+	done, refused := n.Allow()
 	if refused != nil {
 		return ErrOpen
 	}
+	limited, end := n.limit(ctx)
+	defer end()
 	returned := false
 	defer func() { // also when a hook of the client panics
 		switch {
 		case !returned, err != nil && ctx.Err() != nil:
 			done(errNeither)
+		case answered(err):
+			n.hear()
+			done(err)
+		case limited.Err() != nil && n.answersOthers():
+			done(errNeither)
 		default:
 			done(err)
 		}
 	}()
-	err = f()
+	err = f(limited)
 	returned = true
 	return err
 }
+
+// answered reports whether what came of a call was the server's answer.
+func answered(err error) bool { return err == nil || redisx.IsReply(err) }
 
 // Group divides keys by server, and returns the indexes of those that each has.
 func (b *Breakers) Group(keys []string) [][]int {
@@ -82,33 +103,34 @@ func (b *Breakers) Open() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	open := 0
-	for _, node := range b.nodes {
-		if node.State() == gobreaker.StateOpen {
+	for _, n := range b.nodes {
+		if n.State() == gobreaker.StateOpen {
 			open++
 		}
 	}
 	return open
 }
 
-// node returns the breaker of a server.
-func (b *Breakers) node(address string) *breaker {
+// node returns what is known of a server.
+func (b *Breakers) node(address string) *node {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	node := b.nodes[address]
-	if node == nil {
+	n := b.nodes[address]
+	if n == nil {
 		if len(b.nodes) >= maxNodes {
 			clear(b.nodes)
 		}
-		node = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+		n = &node{patience: patience{timeout: b.timeout, start: time.Now()}}
+		n.TwoStepCircuitBreaker = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 			Name: address, Timeout: pause,
 			ReadyToTrip:   func(counts gobreaker.Counts) bool { return counts.ConsecutiveFailures >= failures },
-			IsSuccessful:  func(err error) bool { return err == nil || redisx.IsReply(err) },
+			IsSuccessful:  answered,
 			IsExcluded:    func(err error) bool { return err == errNeither }, //nolint:errorlint // our own
 			OnStateChange: b.changed,
 		})
-		b.nodes[address] = node
+		b.nodes[address] = n
 	}
-	return node
+	return n
 }
 
 // changed logs what a breaker does. It holds the breaker's mutex.

@@ -19,17 +19,19 @@ import (
 
 func TestMain(m *testing.M) { redistest.VerifyTestMain(m) }
 
+const timeout = 250 * time.Millisecond
+
 var errNetwork = errors.New("network")
 
-func failing() error { return errNetwork }
+func failing(context.Context) error { return errNetwork }
 
-func working() error { return nil }
+func working(context.Context) error { return nil }
 
 func TestBreakerOpensAndTriesAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		core, logs := observer.New(zap.InfoLevel)
-		b := breaker.New(nil, zap.New(core))
+		b := breaker.New(nil, timeout, zap.New(core))
 		ctx := t.Context()
 		for range 2 {
 			require.ErrorIs(t, b.Do(ctx, "k", failing), errNetwork)
@@ -42,7 +44,7 @@ func TestBreakerOpensAndTriesAgain(t *testing.T) {
 		assert.Equal(t, 1, b.Open())
 		require.ErrorIs(t, b.Do(ctx, "k", working), breaker.ErrOpen)
 		time.Sleep(1100 * time.Millisecond) // in a bubble
-		require.ErrorIs(t, b.Do(ctx, "k", func() error {
+		require.ErrorIs(t, b.Do(ctx, "k", func(context.Context) error {
 			require.ErrorIs(t, b.Do(ctx, "k", working), breaker.ErrOpen, "one tries")
 			return errNetwork
 		}), errNetwork)
@@ -58,13 +60,13 @@ func TestBreakerOpensAndTriesAgain(t *testing.T) {
 
 func TestWhatSaysNothingAboutTheServer(t *testing.T) {
 	t.Parallel()
-	b := breaker.New(nil, zap.NewNop())
+	b := breaker.New(nil, timeout, zap.NewNop())
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	for range 10 {
 		require.Error(t, b.Do(ended, "k", failing))
-		require.Panics(t, func() { _ = b.Do(t.Context(), "k", func() error { panic("hook") }) })
-		require.ErrorIs(t, b.Do(t.Context(), "k", func() error { return redis.Nil }), redis.Nil)
+		require.Panics(t, func() { _ = b.Do(t.Context(), "k", func(context.Context) error { panic("hook") }) })
+		require.ErrorIs(t, b.Do(t.Context(), "k", func(context.Context) error { return redis.Nil }), redis.Nil)
 	}
 	require.NoError(t, b.Do(t.Context(), "k", working))
 }
@@ -75,7 +77,7 @@ func TestEachMasterHasABreaker(t *testing.T) {
 	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: cluster.Addrs()})
 	t.Cleanup(func() { _ = client.Close() })
 	require.NoError(t, client.Set(t.Context(), "a", "", 0).Err())
-	b := breaker.New(client, zap.NewNop())
+	b := breaker.New(client, timeout, zap.NewNop())
 	a, other := "a", "b"
 	require.NotEqual(t, cluster.MasterOf(t, a), cluster.MasterOf(t, other))
 	for range 3 {

@@ -46,26 +46,35 @@ func (c *Claim) Ask(ctx context.Context) Answer {
 	return c.answer(reply, err)
 }
 
-// AskMany asks for several leases in one round trip to each master, and returns the answers in the same order.
+// AskMany asks for several leases in one round trip to each master, or in as many as there are 500, and returns the answers in
+// the same order. Those that were granted are renewed from then on.
 func (l *Leases) AskMany(ctx context.Context, claims []*Claim) []Answer {
 	l.inbox.ready(ctx)
-	calls, answers := make([]call, len(claims)), make([]Answer, len(claims))
+	calls, answers, returned := make([]call, len(claims)), make([]Answer, len(claims)), false
+	defer func() {
+		if returned {
+			return
+		}
+		for _, a := range answers { // a hook of the client panics
+			if a.Lease != nil {
+				a.Lease.Abandon()
+			}
+		}
+	}()
 	for i, c := range claims {
 		c.waiter.clear()
 		c.asked = time.Now()
 		calls[i] = c.asking()
 	}
-	replies, errs := l.runMany(ctx, calls)
-	for i, c := range claims {
-		answers[i] = c.answer(replies[i], errs[i])
-	}
+	l.runMany(ctx, l.set.Runner.Ask, calls, func(i int, reply []any, err error) { answers[i] = claims[i].answer(reply, err) })
+	returned = true
 	return answers
 }
 
 func (c *Claim) asking() call {
-	return call{c.leases.scripts.lease, c.keys.list(), []any{
+	return c.keys.call(c.leases.scripts.lease,
 		c.token, TTL.Milliseconds(), c.leases.inbox.channel, c.known, string(c.keys.Codec),
-	}}
+	)
 }
 
 func (c *Claim) answer(reply []any, err error) Answer {
@@ -80,7 +89,7 @@ func (c *Claim) answer(reply []any, err error) Answer {
 			return Answer{Outcome: Fresh, Raw: []byte(raw), Now: now, AsOf: c.asked}
 		}
 	case reply[0] == "granted":
-		return Answer{Outcome: Granted, Lease: c.leases.renewals.hold(c.keys, c.token)}
+		return Answer{Outcome: Granted, Lease: c.leases.renewals.hold(c.keys, c.token, c.asked)}
 	case reply[0] == "failed" && len(reply) == 3:
 		why, ok1 := reply[1].(string)
 		ms, ok2 := reply[2].(int64)

@@ -19,17 +19,22 @@ const (
 	maxCarried = 4 << 10
 )
 
-// Runner runs a script, whose first key decides where, together with those of other callers, and again after a failure that
-// may pass. It does not wait for Redis much longer than Settings.Timeout.
+// Runner is how servers are asked.
 type Runner interface {
-	Run(ctx context.Context, script *redisx.Script, keys []string, args func(again bool) []any) (reply any, lost bool, err error)
+	// Run is server.Redis.Run.
+	Run(
+		ctx context.Context, script *redisx.Script, keys []string, size int, args func(again bool) []any,
+	) (reply any, lost bool, err error)
+	// Ask calls f, which asks the server that has a key, unless that does not answer; its error is that of f then. The context
+	// of f ends when the server takes too long.
+	Ask(ctx context.Context, key string, f func(ctx context.Context) error) error
 }
 
 // Settings say how Leases work. All are required.
 type Settings struct {
 	Client redis.UniversalClient
 	Runner Runner
-	// Timeout bounds how long calls wait for Redis.
+	// Timeout bounds how long it takes to connect, and to renew leases.
 	Timeout time.Duration
 	// Prefix begins the name of the inbox.
 	Prefix string
@@ -45,6 +50,7 @@ type Settings struct {
 // Leases are those of one process. They are safe for concurrent use; make them with [New].
 type Leases struct {
 	set      Settings
+	cluster  *redis.ClusterClient // nil if there is none
 	scripts  scripts
 	inbox    *box
 	renewals *renewals
@@ -54,7 +60,8 @@ type Leases struct {
 func New(set Settings) *Leases {
 	l := &Leases{set: set, scripts: newScripts()}
 	l.inbox = newBox(set, set.Prefix+"store:inbox:"+entry.NewID())
-	l.renewals = &renewals{leases: l, held: make(map[*Lease]struct{})}
+	l.cluster, _ = redisx.Unwrap[*redis.ClusterClient](set.Client)
+	l.renewals = &renewals{leases: l, held: make(map[*Lease]time.Time)}
 	return l
 }
 
@@ -63,9 +70,14 @@ type Keys struct {
 	Value, Lease string
 	// Codec is the letter of the codec that can read the value.
 	Codec byte
+	// Size is about how large the value is that is there.
+	Size int
 }
 
-func (k Keys) list() []string { return []string{k.Value, k.Lease} }
+// call returns a script about both.
+func (k Keys) call(script *redisx.Script, args ...any) call {
+	return call{script, []string{k.Value, k.Lease}, args, k.Size}
+}
 
 // Outcome is what came of asking for a lease.
 type Outcome uint8
@@ -170,17 +182,17 @@ func (h *Lease) Fill(ctx context.Context, v Value) Result {
 	return filled(reply, err)
 }
 
-// FillMany stores values and ends their leases, in one round trip to each master. Each lease has the value of the same index.
+// FillMany stores values and ends their leases, in one round trip to each master, or in as many as it takes to send not too much
+// at a time. Each lease has the value of the same index.
 func (l *Leases) FillMany(ctx context.Context, leases []*Lease, values []Value) []Result {
 	calls, results := make([]call, len(leases)), make([]Result, len(leases))
 	for i, h := range leases {
-		defer h.Abandon()
 		calls[i] = h.filling(values[i])
 	}
-	replies, errs := l.runMany(ctx, calls)
-	for i := range leases {
-		results[i] = filled(replies[i], errs[i])
-	}
+	l.runMany(ctx, l.set.Runner.Ask, calls, func(i int, reply []any, err error) {
+		leases[i].Abandon()
+		results[i] = filled(reply, err)
+	})
 	return results
 }
 
@@ -189,10 +201,10 @@ func (h *Lease) filling(v Value) call {
 	if tags == "" {
 		tags = string(entry.Plain)
 	}
-	return call{h.leases.scripts.fill, h.keys.list(), []any{
+	return h.keys.call(h.leases.scripts.fill,
 		h.token, string(v.Kind), string([]byte{v.Codec, v.Compression}), v.Payload, v.TTL.Milliseconds(), v.Keep.Milliseconds(),
 		tags, maxCarried, string(h.keys.Codec), h.leases.set.Channel,
-	}}
+	)
 }
 
 func filled(reply []any, err error) Result {
@@ -222,17 +234,16 @@ func (h *Lease) Fail(ctx context.Context, f Failure, pause time.Duration) bool {
 	return err == nil && reply[0] == "ended"
 }
 
-// FailMany ends leases without values, in one round trip to each master, and reports for each what Fail does.
-func (l *Leases) FailMany(ctx context.Context, leases []*Lease, failures []Failure, pauses []time.Duration) []bool {
+// FailMany says that there is no value for several leases, and why, see Fail. It reports which have lasted until then.
+func (l *Leases) FailMany(ctx context.Context, leases []*Lease, failures []Failure, pauses []time.Duration) (ended []bool) {
 	calls, ended := make([]call, len(leases)), make([]bool, len(leases))
 	for i, h := range leases {
-		defer h.Abandon()
 		calls[i] = h.failing(failures[i], pauses[i])
 	}
-	replies, errs := l.runMany(ctx, calls)
-	for i := range leases {
-		ended[i] = errs[i] == nil && replies[i][0] == "ended"
-	}
+	l.runMany(ctx, l.set.Runner.Ask, calls, func(i int, reply []any, err error) {
+		leases[i].Abandon()
+		ended[i] = err == nil && reply[0] == "ended"
+	})
 	return ended
 }
 
@@ -244,7 +255,7 @@ func (h *Lease) failing(f Failure, pause time.Duration) call {
 	if f.Class == Absent {
 		absent = "1"
 	}
-	return call{h.leases.scripts.fail, h.keys.list(), []any{
+	return h.keys.call(h.leases.scripts.fail,
 		h.token, f.String(), pause.Milliseconds(), absent, string(h.keys.Codec), h.leases.set.Channel,
-	}}
+	)
 }

@@ -28,7 +28,7 @@ const (
 type runner struct{ commands *batch.Commands }
 
 func (r runner) Run(
-	ctx context.Context, script *redisx.Script, keys []string, args func(again bool) []any,
+	ctx context.Context, script *redisx.Script, keys []string, _ int, args func(again bool) []any,
 ) (reply any, lost bool, err error) {
 	for {
 		reply, err = script.Run(ctx, func(ctx context.Context, cmd redis.Cmder) error {
@@ -39,6 +39,10 @@ func (r runner) Run(
 		}
 		lost = true
 	}
+}
+
+func (runner) Ask(ctx context.Context, _ string, f func(ctx context.Context) error) error {
+	return f(ctx)
 }
 
 // newLeases returns the leases of what stands for a process, until the test ends.

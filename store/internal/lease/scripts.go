@@ -4,6 +4,9 @@ import (
 	"context"
 	"embed"
 	"errors"
+	"maps"
+	"slices"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 
@@ -22,6 +25,9 @@ var (
 	errNoReply    = errors.New("no reply in time")
 )
 
+// partCalls is how many calls are made in one round trip at most.
+const partCalls = 500
+
 // scripts is what a server is asked for.
 type scripts struct{ lease, fill, fail, renew *redisx.Script }
 
@@ -38,24 +44,104 @@ type call struct {
 	script *redisx.Script
 	keys   []string
 	args   []any
+	reads  int // about how large the value is
 }
+
+// work is that for the server.
+func (c call) work() int { return batch.Work(c.args, c.reads) }
 
 // run makes a call, together with those of others.
 func (l *Leases) run(ctx context.Context, c call) ([]any, error) {
-	reply, _, err := l.set.Runner.Run(ctx, c.script, c.keys, func(bool) []any { return c.args })
+	reply, _, err := l.set.Runner.Run(ctx, c.script, c.keys, c.reads, func(bool) []any { return c.args })
 	return list(reply, err)
 }
 
-// runMany makes calls in one round trip to each master, and returns their replies and errors in the same order. Servers that
-// do not know a script are asked a second time.
-func (l *Leases) runMany(ctx context.Context, calls []call) (replies [][]any, errs []error) {
-	replies, errs = make([][]any, len(calls)), make([]error, len(calls))
+// asker is Runner.Ask, or does the same.
+type asker func(ctx context.Context, key string, f func(ctx context.Context) error) error
+
+// runMany makes calls, and calls done with the index and the outcome of each, maybe several times at once. Each master has its
+// calls in parts, so that it does not take long to answer, and others have their turn. When it does not answer, the parts that
+// follow are not sent.
+func (l *Leases) runMany(ctx context.Context, ask asker, calls []call, done func(i int, reply []any, err error)) {
+	groups := slices.Collect(maps.Values(
+		redisx.ByMaster(l.cluster, len(calls), func(i int) string { return calls[i].keys[0] }),
+	))
+	panics := make([]error, len(groups))
+	var all sync.WaitGroup
+	for g, indexes := range groups {
+		all.Go(func() {
+			panics[g] = redisx.Catch(func() error {
+				l.runParts(ctx, ask, calls, indexes, done)
+				return nil
+			})
+		})
+	}
+	all.Wait()
+	for _, err := range panics {
+		redisx.Raise(err)
+	}
+}
+
+// runParts makes the calls with these indexes, some at a time.
+func (l *Leases) runParts(
+	ctx context.Context, ask asker, calls []call, indexes []int, done func(i int, reply []any, err error),
+) {
+	var failed error
+	for len(indexes) > 0 {
+		n, work := 1, calls[indexes[0]].work()
+		for ; n < min(len(indexes), partCalls); n++ {
+			if work += calls[indexes[n]].work(); work > batch.MaxWork {
+				break
+			}
+		}
+		part := make([]call, n)
+		for i, index := range indexes[:n] {
+			part[i] = calls[index]
+		}
+		var replies []any
+		errs := slices.Repeat([]error{failed}, n)
+		if failed == nil {
+			replies, errs, failed = l.runPart(ctx, ask, part)
+		}
+		for i, index := range indexes[:n] {
+			if errs[i] != nil {
+				done(index, nil, errs[i])
+				continue
+			}
+			reply, err := list(replies[i], nil)
+			done(index, reply, err)
+		}
+		indexes = indexes[n:]
+	}
+}
+
+// runPart makes calls in one round trip, and returns their replies and errors. Servers that do not know a script are asked a
+// second time. failed says that the server does not answer.
+func (l *Leases) runPart(ctx context.Context, ask asker, calls []call) (replies []any, errs []error, failed error) {
+	replies, errs = make([]any, len(calls)), slices.Repeat([]error{errNoReply}, len(calls))
+	asked := false
+	failed = ask(ctx, calls[0].keys[0], func(ctx context.Context) error {
+		asked = true
+		l.send(ctx, calls, replies, errs)
+		for _, err := range errs {
+			if err != nil && !redisx.IsReply(err) {
+				return err
+			}
+		}
+		return nil
+	})
+	if !asked {
+		errs = slices.Repeat([]error{failed}, len(calls))
+	}
+	return replies, errs, failed
+}
+
+// send sends calls, and leaves the reply or error of each that was answered.
+func (l *Leases) send(ctx context.Context, calls []call, replies []any, errs []error) {
 	all := make([]int, len(calls))
 	for i := range calls {
-		all[i], errs[i] = i, errNoReply
+		all[i] = i
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, l.set.Timeout, errNoReply)
-	defer cancel()
 	for _, full := range []bool{false, true} {
 		list, cmds := make([]batch.Keyed, len(all)), make([]*redis.Cmd, len(all))
 		for i, index := range all {
@@ -65,7 +151,11 @@ func (l *Leases) runMany(ctx context.Context, calls []call) (replies [][]any, er
 			}
 			list[i] = batch.Keyed{Key: c.keys[0], Cmd: cmds[i]}
 		}
-		l.pipeline(ctx, list, func(i int) { replies[all[i]], errs[all[i]] = result(cmds[i]) })
+		batch.Pipeline(ctx, l.set.Client, l.set.Go, list, func(indexes []int) {
+			for _, i := range indexes {
+				replies[all[i]], errs[all[i]] = cmds[i].Val(), cmds[i].Err()
+			}
+		})
 		var unknown []int
 		for _, index := range all {
 			if redisx.IsUnknownScript(errs[index]) {
@@ -73,22 +163,10 @@ func (l *Leases) runMany(ctx context.Context, calls []call) (replies [][]any, er
 			}
 		}
 		if all = unknown; len(all) == 0 {
-			break
+			return
 		}
 	}
-	return replies, errs
 }
-
-// pipeline sends commands, and calls done with the index of each that was answered, or has failed.
-func (l *Leases) pipeline(ctx context.Context, list []batch.Keyed, done func(i int)) {
-	batch.Pipeline(ctx, l.set.Client, l.set.Go, list, func(indexes []int) {
-		for _, i := range indexes {
-			done(i)
-		}
-	})
-}
-
-func result(cmd *redis.Cmd) ([]any, error) { return list(cmd.Val(), cmd.Err()) }
 
 // list converts a reply, which has a word at its beginning.
 func list(reply any, err error) ([]any, error) {

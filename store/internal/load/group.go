@@ -32,6 +32,9 @@ type Outcome[T any] struct {
 	// AsOf is a time after which Value was true. Who joined later has to join another call: somebody may have replaced it
 	// in between, and this caller know of that. The zero time is for what is good for all.
 	AsOf time.Time
+	// Alone says that Value was loaded without Redis, so that AsOf is when the load began. Who joined later may take it after
+	// all if Redis still does not answer.
+	Alone bool
 	// Abandoned says that the first caller gave up before it could hand its work to the background. The others have to join
 	// another call.
 	Abandoned bool
@@ -119,6 +122,13 @@ func (g *Group[T]) Forget(key string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.calls, key)
+}
+
+// ForgetAll is Forget for all keys.
+func (g *Group[T]) ForgetAll() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	clear(g.calls)
 }
 
 // Queue says whether the loader waits until it may run.

@@ -62,7 +62,7 @@ func (m *master) attempt() error {
 	m.session.Unlock()
 	// A cache that was added before is in the plan that is read now; one that is added from now on restarts the session.
 	s.prefixes, s.limit = m.t.plan()
-	return s.run()
+	return redisx.Apart(s.run) // the dialer and OnConnect of the client are not ours
 }
 
 // unheard says that there is no session. It is called with the tracker's mu held.

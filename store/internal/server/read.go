@@ -34,48 +34,49 @@ type Content struct {
 type read struct {
 	keys     []string
 	together bool // in one MGET, to which a key of another type looks like one that does not exist
+	size     int  // about what the values add up to
 	contents []Content
 	err      error // of all
 }
 
-// Read reads a key.
-func (r *Redis) Read(ctx context.Context, key string) Content {
+// Read reads a key, whose value has about this size.
+func (r *Redis) Read(ctx context.Context, key string, size int) Content {
 	if r.cluster != nil {
-		reply, _, err := r.Run(ctx, r.scripts.get, []string{key}, func(bool) []any { return nil })
+		reply, _, err := r.Run(ctx, r.scripts.get, []string{key}, size, func(bool) []any { return nil })
 		if err != nil {
 			return Content{Err: err}
 		}
 		return content(reply)
 	}
-	return r.read(ctx, []string{key}, false)[0]
+	return r.read(ctx, []string{key}, false, size)[0]
 }
 
 // ReadMany reads keys, which may be on several masters of a Cluster, in one round trip, or in as many as there are 500
 // keys. It returns what each contained, in the order of the keys. Outside of a Cluster a key of another type than a string
-// looks like one that does not exist; [Redis.ReadEach] tells, but costs the server more.
-func (r *Redis) ReadMany(ctx context.Context, keys []string) []Content {
+// looks like one that does not exist; [Redis.ReadEach] tells, but costs the server more. Each value has about this size.
+func (r *Redis) ReadMany(ctx context.Context, keys []string, size int) []Content {
 	if r.cluster != nil {
 		return r.readCluster(ctx, keys)
 	}
 	contents := make([]Content, 0, len(keys))
 	for part := range slices.Chunk(keys, manyKeys) {
-		contents = append(contents, r.read(ctx, part, true)...)
+		contents = append(contents, r.read(ctx, part, true, size)...)
 	}
 	return contents
 }
 
 // ReadFew is ReadMany for a few keys that tells keys of another type.
-func (r *Redis) ReadFew(ctx context.Context, keys []string) []Content {
+func (r *Redis) ReadFew(ctx context.Context, keys []string, size int) []Content {
 	if r.cluster != nil {
 		return r.readCluster(ctx, keys)
 	}
-	return r.read(ctx, keys, false)
+	return r.read(ctx, keys, false, size)
 }
 
 // read reads keys together with those of other callers, and again after a failure that may pass.
-func (r *Redis) read(ctx context.Context, keys []string, together bool) []Content {
+func (r *Redis) read(ctx context.Context, keys []string, together bool, size int) []Content {
 	for try := 1; ; try++ {
-		one := &read{keys: keys, together: together}
+		one := &read{keys: keys, together: together, size: len(keys) * size}
 		sent, err := r.reads.Do(ctx, one)
 		if err != nil {
 			err = &batch.AbandonedError{Sent: sent, Err: err} // and one is not ours any more

@@ -24,15 +24,14 @@ const (
 	aloneTime = 200 * time.Millisecond
 )
 
-var (
-	errUnexpected = errors.New("unexpected reply of a script")
-	errExited     = errors.New("a hook of the client has called runtime.Goexit")
-)
+var errUnexpected = errors.New("unexpected reply of a script")
 
 // Settings say how a Redis works. All are required.
 type Settings struct {
 	// Timeout bounds each round trip, however long the contexts of the callers last.
 	Timeout time.Duration
+	// Patience is by how much the end of a reader's context may go unnoticed at most.
+	Patience time.Duration
 	// Go starts a goroutine.
 	Go func(func())
 	// Channel is that of near caches.
@@ -58,15 +57,16 @@ func New(client redis.UniversalClient, set Settings) *Redis {
 		client: client, cluster: cluster, timeout: set.Timeout, channel: set.Channel, spawn: set.Go, scripts: newScripts(),
 		// Nothing is sent by its caller alone, for which there is little time: if a server stands still for a moment,
 		// waiting for the reply says what became of a write, and a repetition may not.
-		commands: batch.NewCommands(client, batch.CommandSettings{Timeout: set.Timeout, Go: set.Go}),
+		commands: batch.NewCommands(client, batch.CommandSettings{Timeout: set.Timeout, MaxWork: batch.MaxWork, Go: set.Go}),
 	}
 	if cluster == nil {
 		alone := time.Duration(0)
 		if redisx.HeedsDeadlines(client) {
-			alone = aloneTime
+			alone = min(aloneTime, set.Patience)
 		}
 		r.reads = batch.NewQueue(batch.Settings[*read]{
 			Send: r.sendReads, Timeout: set.Timeout, Parallel: parallelReads, Alone: alone, Go: set.Go,
+			Size: func(one *read) int { return one.size }, MaxSize: batch.MaxWork,
 		})
 	}
 	return r
@@ -82,7 +82,7 @@ func (r *Redis) Ping(ctx context.Context) error {
 func (r *Redis) await(ctx context.Context, f func() error) error {
 	done := make(chan error, 1)
 	r.spawn(func() {
-		err := errExited
+		err := redisx.ErrExited
 		defer func() { done <- err }()
 		err = redisx.Catch(f)
 	})
@@ -107,12 +107,12 @@ func (r *Redis) pipeline(ctx context.Context, client redis.UniversalClient, cmds
 
 // Run runs a script, whose first key decides where, together with those of other callers, and again after a failure that
 // may pass. It asks args for the arguments of each try: again says that an earlier one may have been executed, or be
-// executed yet. lost says that of all tries when Run returns.
+// executed yet. lost says that of all tries when Run returns. size is about how large the value is that the script reads.
 func (r *Redis) Run(
-	ctx context.Context, script *redisx.Script, keys []string, args func(again bool) []any,
+	ctx context.Context, script *redisx.Script, keys []string, size int, args func(again bool) []any,
 ) (reply any, lost bool, err error) {
 	process := func(ctx context.Context, cmd redis.Cmder) error {
-		return r.commands.Process(ctx, keys[0], cmd, nil)
+		return r.commands.ProcessWork(ctx, keys[0], cmd, batch.Work(cmd.Args(), size), nil)
 	}
 	for try := 1; ; try++ {
 		began := time.Now()

@@ -28,7 +28,7 @@ const patience = 20 * time.Second
 
 // on returns what is tested, on a client.
 func on(client redis.UniversalClient) *server.Redis {
-	return server.New(client, server.Settings{Timeout: patience, Go: func(f func()) { go f() }})
+	return server.New(client, server.Settings{Timeout: patience, Patience: patience, Go: func(f func()) { go f() }})
 }
 
 func setup(t *testing.T) (*redistest.Server, *redis.Client, *server.Redis) {
@@ -61,7 +61,7 @@ func TestValuesOfACache(t *testing.T) {
 	require.Equal(t, server.Written, reply.Outcome, reply.Err)
 	assert.Equal(t, reply.Now, reply.Version)
 	assert.Zero(t, c.Exists(ctx, "lease:k").Val(), "nothing that is loaded now may be stored")
-	content := r.Read(ctx, "k")
+	content := r.Read(ctx, "k", 1)
 	require.NoError(t, content.Err)
 	e, err := entry.Parse(content.Raw)
 	require.NoError(t, err)
@@ -81,16 +81,16 @@ func TestValuesOfACache(t *testing.T) {
 	require.Equal(t, server.NotFound, r.Touch(ctx, server.Touch{Key: "none", Kind: entry.Value, Codec: 'j'}).Outcome)
 
 	require.NoError(t, c.Set(ctx, "lease:k", "token", 0).Err())
-	require.Equal(t, server.Foreign, r.Drop(ctx, "k", "lease:k", 'm').Outcome)
-	require.Equal(t, server.Written, r.Drop(ctx, "k", "lease:k", 'j').Outcome)
+	require.Equal(t, server.Foreign, r.Drop(ctx, "k", "lease:k", 'm', 1).Outcome)
+	require.Equal(t, server.Written, r.Drop(ctx, "k", "lease:k", 'j', 1).Outcome)
 	assert.Zero(t, c.Exists(ctx, "k", "lease:k").Val())
-	require.Equal(t, server.Written, r.Drop(ctx, "k", "lease:k", 'j').Outcome)
+	require.Equal(t, server.Written, r.Drop(ctx, "k", "lease:k", 'j', 1).Outcome)
 
 	state := put()
 	state.Kind, state.Lease = entry.State, ""
 	require.Equal(t, server.Written, r.Put(ctx, state).Outcome)
 	require.Equal(t, server.Foreign, r.Put(ctx, put()).Outcome)
-	require.Equal(t, server.Foreign, r.Drop(ctx, "k", "lease:k", 'j').Outcome)
+	require.Equal(t, server.Foreign, r.Drop(ctx, "k", "lease:k", 'j', 1).Outcome)
 	require.Equal(t, server.Written, r.Delete(ctx, server.Delete{Key: "k", Codec: 'j', Write: "w", Version: server.Any, Remember: time.Second}).Outcome)
 	require.Equal(t, server.Foreign, r.Put(ctx, put()).Outcome, "what a State deleted is its own, too")
 }
@@ -144,14 +144,14 @@ func TestReadMany(t *testing.T) {
 		}
 	}
 	s.ResetCommands(t)
-	check(r.ReadMany(ctx, keys), false)
+	check(r.ReadMany(ctx, keys, 1), false)
 	commands := s.Commands(t)
 	assert.EqualValues(t, 3, commands["mget"])
 	assert.EqualValues(t, 3, commands["time"])
 	check(slices.Concat(slices.Collect(r.ReadEach(ctx, keys, patience))...), true)
-	assert.Empty(t, r.ReadMany(ctx, nil))
+	assert.Empty(t, r.ReadMany(ctx, nil, 1))
 	for i := range 4 {
-		content := r.Read(ctx, keys[i])
+		content := r.Read(ctx, keys[i], 1)
 		assert.Equal(t, i == 2, content.Err != nil)
 		assert.Equal(t, i < 2, content.Raw != nil)
 	}
@@ -171,10 +171,10 @@ func TestReadMany(t *testing.T) {
 	}
 	keys = keys[:40]
 	rc := on(cc)
-	check(rc.ReadMany(ctx, keys), true) // no server knows the script
+	check(rc.ReadMany(ctx, keys, 1), true) // no server knows the script
 	check(slices.Concat(slices.Collect(rc.ReadEach(ctx, keys, patience))...), true)
 	require.NoError(t, cluster.Nodes()[1].Client(t).ScriptFlush(ctx).Err())
-	check(rc.ReadMany(ctx, keys), true)
+	check(rc.ReadMany(ctx, keys, 1), true)
 }
 
 // TestReadsLeaveTogether: those of concurrent callers share a round trip and a look at the clock.
@@ -183,13 +183,13 @@ func TestReadsLeaveTogether(t *testing.T) {
 	const callers = 200
 	s, c, r := setup(t)
 	require.NoError(t, c.Set(t.Context(), "k", "v", 0).Err())
-	require.NoError(t, r.Read(t.Context(), "k").Err)
+	require.NoError(t, r.Read(t.Context(), "k", 1).Err)
 	s.ResetCommands(t)
 	s.Stop()
 	var all sync.WaitGroup
 	for range callers {
 		all.Go(func() {
-			content := r.Read(t.Context(), "k")
+			content := r.Read(t.Context(), "k", 1)
 			assert.NoError(t, content.Err)
 			assert.Equal(t, "v", string(content.Raw))
 		})
@@ -210,7 +210,7 @@ func TestEndOfContexts(t *testing.T) {
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
 	var abandoned *batch.AbandonedError
-	require.ErrorAs(t, r.Read(over, "k").Err, &abandoned)
+	require.ErrorAs(t, r.Read(over, "k", 1).Err, &abandoned)
 	assert.False(t, abandoned.Sent)
 	require.Equal(t, server.Failed, r.Put(over, put()).Outcome)
 	for _, err := range r.Scan(over, "*", patience) {
@@ -222,8 +222,8 @@ func TestEndOfContexts(t *testing.T) {
 	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	require.Equal(t, server.Uncertain, r.Put(short, put()).Outcome)
-	require.Error(t, r.Read(short, "k").Err)
-	for _, content := range r.ReadMany(short, []string{"a", "b"}) {
+	require.Error(t, r.Read(short, "k", 1).Err)
+	for _, content := range r.ReadMany(short, []string{"a", "b"}, 1) {
 		require.Error(t, content.Err)
 	}
 }

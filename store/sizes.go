@@ -1,0 +1,69 @@
+package store
+
+import (
+	"sync/atomic"
+
+	"github.com/compozy/cache/internal/batch"
+)
+
+const (
+	// partKeys is how many keys are read together at most, and unknownKeys the same while nothing is known of their values.
+	partKeys, unknownKeys = 500, 100
+	// unknownSize is what is expected of a single value while nothing is known. Many callers read one each.
+	unknownSize = 256 << 10
+	// smallSize is what is expected of the key of a tag.
+	smallSize = 64
+	// memory is among how many values one makes the difference that it makes.
+	memory = 16
+)
+
+// valueSizes is about how large the values of a Cache or State are lately, so that what is read together is not so much that
+// others wait for long. It is safe for concurrent use. Nil is for what is small.
+type valueSizes struct {
+	mean atomic.Int64 // 0 if nothing is known; negative for a guess
+}
+
+// saw takes note of the size of a value; 0 is for none.
+func (s *valueSizes) saw(size int) {
+	if s == nil || size == 0 {
+		return
+	}
+	mean := s.mean.Load()
+	if mean <= 0 {
+		s.mean.Store(int64(size))
+		return
+	}
+	s.mean.Store(max(mean+(int64(size)-mean)/memory, 1)) // if two do so at the same time, one does not count
+}
+
+// tooMany takes note that it took too long to read so many keys together. The next ones are a tenth of that, until a value is
+// seen.
+func (s *valueSizes) tooMany(keys int) {
+	if s != nil && keys > 1 {
+		s.mean.Store(-min(10*batch.MaxWork/int64(keys), batch.MaxWork))
+	}
+}
+
+// expected returns about how large each of several values is.
+func (s *valueSizes) expected() int {
+	if s == nil {
+		return smallSize
+	}
+	switch mean := int(s.mean.Load()); {
+	case mean == 0:
+		return batch.MaxWork / unknownKeys
+	default:
+		return max(mean, -mean)
+	}
+}
+
+// one returns about how large a single value is.
+func (s *valueSizes) one() int {
+	if s != nil && s.mean.Load() == 0 {
+		return unknownSize
+	}
+	return s.expected()
+}
+
+// part returns how many values are read together.
+func (s *valueSizes) part() int { return min(max(batch.MaxWork/s.expected(), 1), partKeys) }
