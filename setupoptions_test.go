@@ -212,7 +212,7 @@ func TestHealthIsTheSameWithAndWithoutFx(t *testing.T) {
 		}
 		return kinds
 	}
-	assert.Len(t, names(c.Health()), 6)
+	assert.Len(t, names(c.Health()), 7)
 	assert.Equal(t, names(parts.Health), names(c.Health()))
 	assert.Len(t, c.Collectors(), len(collectors.Collectors))
 	require.NoError(t, c.HealthCheck(timeout(t)))
