@@ -38,9 +38,11 @@ func Listen(ctx context.Context, client redis.UniversalClient, channel string, t
 	ctx = redisx.Background(ctx)
 	s := session{client, channel, timeout, l}
 	for failures := 1; ; failures++ {
-		err := s.run(ctx, func() {
-			failures = 0
-			l.Up()
+		err := redisx.Isolate(func() error { // a hook of the client may panic, or end the goroutine
+			return s.run(ctx, func() {
+				failures = 0
+				l.Up()
+			})
 		})
 		if ctx.Err() != nil {
 			return

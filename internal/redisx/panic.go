@@ -27,6 +27,20 @@ func Catch(f func() error) (err error) {
 	return f()
 }
 
+// ErrExited means that a hook of a client has ended the goroutine. What became of the command is not known.
+var ErrExited = errors.New("a hook of the client has called runtime.Goexit")
+
+// Isolate is Catch in a goroutine of its own, which f may end: it returns ErrExited then.
+func Isolate(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		err := ErrExited
+		defer func() { done <- err }()
+		err = Catch(f)
+	}()
+	return <-done
+}
+
 // Raise panics, with what is known of it, if err is a [*PanicError] or wraps one: in the goroutine of the caller who can
 // recover.
 func Raise(err error) {
