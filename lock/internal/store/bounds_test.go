@@ -17,6 +17,12 @@ import (
 
 func itoa(n int64) string { return strconv.FormatInt(n, 10) }
 
+func settings(timeout time.Duration) Settings {
+	return Settings{
+		Timeout: timeout, Reservation: time.Second, Go: func(f func()) bool { go f(); return true }, Panicked: func(error) {},
+	}
+}
+
 // hanging returns a client of a server that reads nothing.
 func hanging() *redis.Client {
 	return redis.NewClient(&redis.Options{
@@ -34,7 +40,7 @@ func TestRenewalsDoNotPileUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		client := hanging()
-		s := New(client, Settings{Timeout: time.Second, Reservation: time.Second, Go: func(f func()) bool { go f(); return true }})
+		s := New(client, settings(time.Second))
 		claims := make([]Claim, renewalBatch)
 		for i := range claims {
 			claims[i] = NewClaim(NewKeys("cache:", strconv.Itoa(i)), "claim", time.Hour, 1)
@@ -44,7 +50,7 @@ func TestRenewalsDoNotPileUp(t *testing.T) {
 		const rounds, every, timeout = 200, 50 * time.Millisecond, 200 * time.Millisecond
 		var failed, most atomic.Int64
 		for range rounds {
-			s.Renew(claims, timeout, func(_ int, r Reply) {
+			s.Renew(claims, Timeouts{timeout, timeout}, func(_ int, r Reply) {
 				assert.Equal(t, Failed, r.Outcome)
 				failed.Add(1)
 			})
