@@ -95,6 +95,7 @@ func far(t *testing.T, l line, f func(t *testing.T, c *store.Cache[string], clie
 func TestManyCallersAreNoOutage(t *testing.T) {
 	t.Parallel()
 	far(t, line{trip: 200 * time.Millisecond}, func(t *testing.T, c *store.Cache[string], _ *redis.Client) {
+		t.Helper()
 		var all sync.WaitGroup
 		for i := range 1500 {
 			all.Go(func() {
@@ -111,6 +112,7 @@ func TestManyCallersAreNoOutage(t *testing.T) {
 func TestManyKeysAreNoOutage(t *testing.T) {
 	t.Parallel()
 	far(t, line{trip: 200 * time.Millisecond}, func(t *testing.T, c *store.Cache[string], client *redis.Client) {
+		t.Helper()
 		l := &table{rows: make(map[string]string)}
 		var keys []string
 		for i := range 520 {
@@ -200,6 +202,7 @@ func TestSizesAreLearnt(t *testing.T) {
 	far(t, line{trip: time.Millisecond, perMega: 200 * time.Millisecond}, func(
 		t *testing.T, c *store.Cache[string], client *redis.Client,
 	) {
+		t.Helper()
 		var keys []string
 		for i := range 100 {
 			keys = append(keys, fmt.Sprint("k", i))
