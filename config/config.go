@@ -147,7 +147,8 @@ type Config struct {
 	// What stands before the name of every channel in Redis, for environments that share a server; without *, ?, [ and \.
 	NotificationChannelPrefix string `env:"REDIS_NOTIFICATION_CHANNEL_PREFIX" json:"notification_channel_prefix"`
 
-	// Time a Cache of the store waits for Redis, each time it does, before it goes on without.
+	// Time that Redis may answer nobody while a Cache of the store waits for it, before that goes on without; eight times that
+	// in any case, as behind many other calls, or where one connection of several is half open.
 	StoreTimeout time.Duration `env:"REDIS_STORE_TIMEOUT,default=250ms" json:"store_timeout"`
 	// Time a State of the store waits for Redis, repetitions included, before it fails; at most 1m.
 	StoreStateTimeout time.Duration `env:"REDIS_STORE_STATE_TIMEOUT,default=2s" json:"store_state_timeout"`

@@ -11,7 +11,8 @@ import (
 
 // LoadMany returns the values of keys, and has loader load those that are missing, by one call if nobody else loads any of
 // them. It returns values by key; keys that are missing in what it returns have no value, see [WithNegative]. Its error is
-// that of all keys that it was called for. Cold keys take three round trips, in a Cluster to each master.
+// that of all keys that it was called for. Cold keys take three round trips, in a Cluster to each master, or more where they are
+// more than 500, or their values more than 1 MiB.
 //
 // Callers of [Cache.GetOrLoad] and LoadMany who want the same key share its load, in this process and others, and what that
 // says of contexts, failures and stale values applies here; the map does not show which values are stale: use

@@ -183,8 +183,11 @@ func WithTracerProvider(tp trace.TracerProvider) Option {
 	return option("WithTracerProvider", inNew, nil, func(s *settings) { s.store.tracing = tp })
 }
 
-// WithTimeout sets how long a Cache waits for Redis, each time it does, overriding the default of 250ms. It must be
-// positive. For [New].
+// WithTimeout sets how long Redis may be silent while a Cache waits for it, overriding the default of 250ms: a call gives up, and
+// goes on without Redis, when the server that it asks has answered nobody in this process for so long, and after eight times that,
+// 2s by default, in any case. So what waits its turn behind many other calls does not fail, and a single connection that is half
+// open beside good ones costs a call the longer time. Where a call asks several times, that counts each time. It must be positive.
+// For [New].
 func WithTimeout(d time.Duration) Option {
 	return option("WithTimeout", inNew, refuse(d <= 0, "WithTimeout", "is not positive"),
 		func(s *settings) { s.store.timeout = d })

@@ -49,12 +49,11 @@ func (s *valueSizes) expected() int {
 	if s == nil {
 		return smallSize
 	}
-	switch mean := int(s.mean.Load()); {
-	case mean == 0:
+	mean := int(s.mean.Load())
+	if mean == 0 {
 		return batch.MaxWork / unknownKeys
-	default:
-		return max(mean, -mean)
 	}
+	return max(mean, -mean)
 }
 
 // one returns about how large a single value is.

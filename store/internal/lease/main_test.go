@@ -45,9 +45,12 @@ func (runner) Ask(ctx context.Context, _ string, f func(ctx context.Context) err
 	return f(ctx)
 }
 
-// newLeases returns the leases of what stands for a process, until the test ends.
-func newLeases(t *testing.T, client redis.UniversalClient) *lease.Leases {
+// newLeases returns the leases of what stands for a process, until the test ends. It may be given a runner.
+func newLeases(t *testing.T, client redis.UniversalClient, runners ...lease.Runner) *lease.Leases {
 	t.Helper()
+	if len(runners) == 0 {
+		runners = append(runners, runner{batch.NewCommands(client, batch.CommandSettings{Timeout: patience})})
+	}
 	closing, closeNow := context.WithCancel(context.Background())
 	var work sync.WaitGroup
 	t.Cleanup(func() {
@@ -56,7 +59,7 @@ func newLeases(t *testing.T, client redis.UniversalClient) *lease.Leases {
 	})
 	return lease.New(lease.Settings{
 		Client: client, Timeout: patience, Prefix: "cache:", Closing: closing, Go: work.Go, Log: zap.NewNop(),
-		Runner: runner{batch.NewCommands(client, batch.CommandSettings{Timeout: patience})},
+		Runner: runners[0],
 	})
 }
 

@@ -48,7 +48,13 @@ type call struct {
 }
 
 // work is that for the server.
-func (c call) work() int { return batch.Work(c.args, c.reads) }
+func (c call) work() int {
+	work := batch.Work(c.args, c.reads)
+	for _, key := range c.keys {
+		work += batch.Work([]any{key}, 0)
+	}
+	return work
+}
 
 // run makes a call, together with those of others.
 func (l *Leases) run(ctx context.Context, c call) ([]any, error) {

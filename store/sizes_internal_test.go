@@ -1,0 +1,47 @@
+package store
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+func TestValueSizes(t *testing.T) {
+	t.Parallel()
+	var s valueSizes
+	assert.Equal(t, 100, s.part(), "nothing is known")
+	assert.Equal(t, 256<<10, s.one())
+	s.saw(0)
+	assert.Equal(t, 100, s.part(), "that there is no value says nothing")
+	s.saw(200)
+	assert.Equal(t, 500, s.part())
+	assert.Equal(t, 200, s.one())
+	for range 10 {
+		s.saw(1 << 20)
+	}
+	assert.Less(t, s.part(), 10)
+	for range 200 {
+		s.saw(1)
+	}
+	assert.Equal(t, 500, s.part())
+	s.tooMany(1)
+	assert.Equal(t, 500, s.part())
+	s.tooMany(300)
+	assert.Equal(t, 30, s.part())
+	s.tooMany(30)
+	assert.Equal(t, 3, s.part())
+	s.tooMany(3)
+	s.tooMany(2)
+	assert.Equal(t, 1, s.part())
+	s.saw(200)
+	assert.Equal(t, 500, s.part(), "that was a guess")
+	for range 100 {
+		s.saw(1 << 30)
+	}
+	assert.Equal(t, 1, s.part())
+	var none *valueSizes
+	none.saw(1 << 30)
+	none.tooMany(500)
+	assert.Equal(t, 500, none.part())
+	assert.Equal(t, none.expected(), none.one())
+}
