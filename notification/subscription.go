@@ -266,6 +266,12 @@ func (s *Subscription) hasBegun() bool {
 	return s.state != pending
 }
 
+func (s *Subscription) isOpen() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.closed
+}
+
 func (s *Subscription) isBehind() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
