@@ -122,18 +122,16 @@ func (m *member) joinOnce(ctx context.Context, first bool) error {
 			return err
 		}
 	}
-	if !first {
-		if known, err = wipedSince(known); err != nil {
-			return err
-		}
-	}
-	found, err := m.ops.doJoin(ctx, c, m.set.Pattern, known)
+	wiped, err := wipedSince(known)
 	if err != nil {
-		m.commands.failed(ctx, c, err)
 		return err
 	}
-	if found == orphans && first {
-		m.leader.orphans = true
+	if !first {
+		known = wiped
+	}
+	if err := m.ops.doJoin(ctx, c, m.set.Pattern, known, wiped); err != nil {
+		m.commands.failed(ctx, c, err)
+		return err
 	}
 	m.leader.wake()
 	return nil
