@@ -105,6 +105,25 @@ func (s *Subscription) needs() (at journal.Position, room, gone bool) {
 	return s.at, free > 0 && (!s.waiting || 4*free >= cap(s.messages)), false
 }
 
+// verify finds out from a part how far the journal goes, which no heartbeat could say when the subscription resumed: that has to
+// read as far. Where the journal has not come as far as the subscription, what is published later would otherwise pass for events
+// from before.
+func (s *Subscription) verify(p *part) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.unsure || p.more || s.closed || s.state != behind || s.at.Less(p.from) || s.frontier.generation.Load() != p.generation {
+		return
+	}
+	if p.behind(s.at) == len(p.entries) && s.at.Offset != p.offset && !s.loose {
+		s.restart() // and is read from there, before anything is sure
+		return
+	}
+	s.unsure = false
+	if n := len(p.entries); n > 0 {
+		s.until = later(s.until, p.entries[n-1].Pos)
+	}
+}
+
 // follows tells of a gap if something may be missing between a subscription and what the part of the journal gives it.
 func (s *Subscription) follows(p *part) {
 	s.mu.Lock()
@@ -198,7 +217,7 @@ func (s *Subscription) caughtUp(generation uint64) bool {
 		return false // it may have been given a gap already that belongs behind what passed before
 	}
 	s.keepRecent(true)
-	if s.at.Less(s.until) || s.at.Less(s.topic.recent.from) {
+	if s.unsure || s.at.Less(s.until) || s.at.Less(s.topic.recent.from) {
 		return false
 	}
 	if len(s.changes) > 0 {
@@ -241,7 +260,7 @@ func (s *Subscription) goWithout(limit journal.Position) {
 // goLive is called with mu and topic.mu held.
 func (s *Subscription) goLive() {
 	s.gaps.releaseAll(s.lastID)
-	s.state, s.changes, s.resumes, s.loose, s.waiting = live, nil, false, false, false
+	s.state, s.changes, s.resumes, s.loose, s.unsure, s.waiting = live, nil, false, false, false, false
 	s.keepRecent(false)
 }
 

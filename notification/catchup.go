@@ -347,6 +347,7 @@ func (c *catchup) serve(p *part, subs []*Subscription, limit journal.Position) (
 	audiences, index := make(map[*topic]*audience), names[*audience]{}
 	first := len(p.entries)
 	for _, s := range subs {
+		s.verify(p)
 		at, _, gone := s.needs()
 		if gone || !p.has(at, limit) && at != p.to {
 			continue

@@ -20,7 +20,7 @@ import (
 
 // Consume handles the events of a channel or glob together with all other callers that give the same name of a group, in any number of
 // processes: each event is decoded into a T and handed to the function of one of them, at least once. An event is done when
-// the function returns nil. One that failed or panicked comes again after a pause (WithBackoff), in any process of the group,
+// the function returns nil. One that failed, panicked or ended its goroutine comes again after a pause (WithBackoff), in any process of the group,
 // and after some attempts (WithMaxAttempts) goes to the dead letters of the group, with its error. So does at once what does
 // not decode, and what the function returns a Permanent error for. The events of a process that died are taken over by the
 // others (WithClaimAfter), those of one that stops come again at once. The order is about that of publishing.
@@ -226,8 +226,9 @@ func (c *consumer) one(ctx context.Context, e group.Event) group.Result {
 	m.Redelivered = m.Redelivered || e.Attempt > 1
 	ctx = ConsumeContext(ctx, m, e.Attempt)
 	ctx, span := c.system.tracer.process(ctx, m, c.group)
-	err := guarded(func() error { return c.handle(ctx, m) })
-	span.end(err)
+	err := group.ErrEnded
+	defer func() { span.end(err) }()
+	err = guarded(func() error { return c.handle(ctx, m) })
 	return group.Result{Err: err, Dead: errors.Is(err, ErrPermanent)}
 }
 

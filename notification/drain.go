@@ -39,12 +39,17 @@ func (n *RedisNotificationSystem) Drain(ctx context.Context) error {
 }
 
 // drain waits for a heartbeat, before which everything has passed that was published before the call, and then until
-// subscriptions have got as far and their buffers have been emptied of it.
+// subscriptions have got as far and their buffers have been emptied of it. It waits for none that is closed, nor for a heartbeat
+// if all are: after Close none comes.
 func drain(ctx context.Context, c *common, subs []*Subscription) error {
 	if len(subs) == 0 {
 		return nil
 	}
-	if err := c.barrier.wait(ctx, c.beatSoon()); err != nil {
+	closed := func() bool { return !slices.ContainsFunc(subs, (*Subscription).isOpen) }
+	if closed() {
+		return nil
+	}
+	if err := c.barrier.wait(ctx, c.beatSoon(), closed); err != nil {
 		return err
 	}
 	return empty(ctx, c, subs)

@@ -201,3 +201,47 @@ func TestShutdownDoesNotWaitForAFunctionOfHandleForever(t *testing.T) {
 type embedding struct {
 	*notification.RedisNotificationSystem
 }
+
+// Without Redis no heartbeat comes back, and a Drain ends nevertheless once there is nothing open to wait for.
+func TestDrainEndsWithWhatItWaitsFor(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	n := newSystem(t, server.Client(t))
+	s, own, closed := subscribe(t, n, "k"), subscribe(t, n, "k"), subscribe(t, n, "k")
+	server.Stop()
+	t.Cleanup(server.Continue)
+	begin := func(drain func(context.Context) error) <-chan error {
+		result := make(chan error, 1)
+		go func() { result <- drain(context.Background()) }()
+		return result
+	}
+	ends := func(what string, result <-chan error) {
+		t.Helper()
+		select {
+		case err := <-result:
+			require.NoError(t, err, what)
+		case <-time.After(patience):
+			require.FailNow(t, "does not return", what)
+		}
+	}
+	require.NoError(t, closed.Close())
+	ends("a subscription that was closed before", begin(closed.Drain))
+
+	result := begin(own.Drain)
+	select {
+	case err := <-result:
+		require.FailNow(t, "it did not wait", "%v", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	require.NoError(t, own.Close())
+	ends("a subscription that is closed meanwhile", result)
+
+	ofAll, ofOne := begin(n.Drain), begin(s.Drain)
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	require.Error(t, n.Shutdown(ctx))
+	ends("the system is closed meanwhile", ofAll)
+	ends("its subscription", ofOne)
+	ends("the system was closed before", begin(n.Drain))
+	ends("its subscription, later", begin(s.Drain))
+}

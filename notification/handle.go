@@ -8,12 +8,15 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
+
+	"github.com/compozy/cache/notification/internal/group"
 )
 
 // Handle subscribes to a channel or glob and calls the function with each event, decoded into a T, one after the
 // other, until ctx ends. Payloads that do not decode, errors and panics of the function are logged and counted, and
 // the loop goes on. A *RedisNotificationSystem does so, and a type that embeds one; with any other implementation of
-// NotificationSystem nobody hears of them but the function itself.
+// NotificationSystem nobody hears of them but the function itself. A function that calls runtime.Goexit, as FailNow of a
+// test does, ends the goroutine that called Handle: that counts as a failure, and the subscription is closed.
 //
 // The function's context carries the message (see MessageFrom) and the publisher's trace. The message is how the
 // function learns of gaps: its field Gap tells that events may be missing before it, be it that the gap came with this
@@ -75,12 +78,8 @@ func Handle[T any](
 				return endOf(s)
 			}
 			m = m.behind(untold)
-			begun, err := handleOne(ctx, m, spans, handle)
-			if err != nil {
-				report(m, err)
-			}
 			untold = nil
-			if !begun {
+			if begun := handleOne(ctx, m, spans, report, handle); !begun {
 				untold = m.Gap
 			}
 		}
@@ -119,11 +118,19 @@ func (m *Message) behind(earlier *Gap) *Message {
 	return &copied
 }
 
-// handleOne handles one message, and turns a panic into an error. It reports whether the function was called.
+// handleOne handles one message, and reports what failed: a panic is an error, and so is the end of the goroutine, which
+// cannot be held up. It returns whether the function was called.
 func handleOne[T any](
-	ctx context.Context, m *Message, spans tracer, handle func(context.Context, T) error,
-) (begun bool, err error) {
+	ctx context.Context, m *Message, spans tracer, report func(*Message, error), handle func(context.Context, T) error,
+) (begun bool) {
 	ctx, span := spans.process(messageContext(ctx, m), m, "")
+	err := group.ErrEnded
+	defer func() {
+		span.end(err)
+		if err != nil {
+			report(m, err)
+		}
+	}()
 	err = guarded(func() error {
 		v, err := Decode[T](m)
 		if err != nil {
@@ -132,8 +139,7 @@ func handleOne[T any](
 		begun = true
 		return handle(ctx, v)
 	})
-	span.end(err)
-	return begun, err
+	return begun
 }
 
 // guarded calls f and turns a panic of it into an error.

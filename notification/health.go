@@ -180,8 +180,11 @@ func (b *barrier) awaited() bool {
 	return b.waiting > 0
 }
 
-// wait waits for a heartbeat, or a later one.
-func (b *barrier) wait(ctx context.Context, number uint64) error {
+// wait waits for a heartbeat, or a later one, until there is nobody to wait for any more, which it looks at now and then. It
+// returns the cause of ctx if that ends before.
+func (b *barrier) wait(ctx context.Context, number uint64, over func() bool) error {
+	tick := time.NewTicker(drainTick)
+	defer tick.Stop()
 	b.mu.Lock()
 	b.waiting++
 	defer func() {
@@ -193,9 +196,14 @@ func (b *barrier) wait(ctx context.Context, number uint64) error {
 		b.mu.Unlock()
 		select {
 		case <-next:
+		case <-tick.C:
 		case <-ctx.Done():
 		}
+		none := over()
 		b.mu.Lock()
+		if none {
+			return nil
+		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}

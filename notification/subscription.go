@@ -81,6 +81,7 @@ type Subscription struct {
 	// For a subscription that is behind.
 	until   journal.Position // it has to read the journal as far as this at least
 	loose   bool             // at is no event, so something else may follow it
+	unsure  bool             // nobody knows how far the journal goes: see verify
 	changes []change         // of the journal since it was live
 	start   journal.Position // nothing up to here is for it
 	waiting bool             // its buffer was full when it was last offered something
@@ -266,6 +267,12 @@ func (s *Subscription) hasBegun() bool {
 	return s.state != pending
 }
 
+func (s *Subscription) isOpen() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.closed
+}
+
 func (s *Subscription) isBehind() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -301,6 +308,7 @@ func (s *Subscription) resume(now *journal.Status, here *frontier) bool {
 	close(s.ready)
 	s.loose = s.at.IsZero()
 	if now == nil {
+		s.unsure = true
 		return true
 	}
 	passed, _ := here.at()
@@ -310,11 +318,16 @@ func (s *Subscription) resume(now *journal.Status, here *frontier) bool {
 	case s.until.Offset == s.at.Offset && s.at.Offset > 0:
 		s.at.Ms = 0 // it expired, and nothing has come since
 	default:
-		// It has not come so far: it is another one, and all of it is new.
-		s.tell(Gap{Reason: GapTrimmed})
-		s.at, s.start, s.loose = journal.Position{}, journal.Position{}, true
+		s.restart()
 	}
 	return true
+}
+
+// restart is called when the journal has not come as far as the subscription: it is another one, and all of it is new. The
+// caller holds mu.
+func (s *Subscription) restart() {
+	s.tell(Gap{Reason: GapTrimmed})
+	s.at, s.start, s.loose = journal.Position{}, journal.Position{}, true
 }
 
 // none reports whether no system made s.

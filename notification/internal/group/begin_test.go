@@ -1,8 +1,10 @@
 package group
 
 import (
+	"context"
 	"testing"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -82,4 +84,34 @@ func TestGroupsAreMadeAgainInDoubt(t *testing.T) {
 	b.run(t)
 	b.eventually(t, "no gap", func() bool { return len(b.gaps) > 0 })
 	assert.Equal(t, []journal.Reason{journal.Wiped}, b.reasons())
+}
+
+// The progress of a group was lost while nobody was there, and the member that finds that ends before it leads.
+func TestLossesAreReportedBySomebody(t *testing.T) {
+	t.Parallel()
+	for name, leave := range map[string]func(ctx context.Context, b *bundle) error{
+		"with an event": func(ctx context.Context, b *bundle) error {
+			return b.client.HSet(ctx, b.k.events, "id", "x", "nid", "0 ").Err()
+		},
+		"with a time": func(ctx context.Context, b *bundle) error {
+			return b.client.ZAdd(ctx, b.k.due, redis.Z{Member: "id"}).Err()
+		},
+		"with a dead event": func(ctx context.Context, b *bundle) error {
+			return b.client.XAdd(ctx, &redis.XAddArgs{Stream: b.k.dead, Values: []string{"id", "id"}}).Err()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			require.NoError(t, leave(t.Context(), b))
+			set := b.settings(b.client)
+			o := newOps(&set)
+			m := &member{set: &set, ops: o, leader: newLeader(&set, o, nil), commands: link{client: b.client, key: b.k.progress}}
+			defer m.commands.close()
+			require.NoError(t, m.joinOnce(t.Context(), true))
+			b.run(t)
+			b.eventually(t, "no gap", func() bool { return len(b.gaps) > 0 })
+			assert.Equal(t, []journal.Reason{journal.Wiped}, b.reasons())
+		})
+	}
 }

@@ -3,18 +3,23 @@
 -- KEYS[1]  progress, a hash with what the group knows: pattern, known (opaque to scripts: how far the journal was read),
 --          leader and until (which member reads the journal, and until when), held and bytes (its events)
 -- KEYS[2]  events, a hash: what the group holds. An event has two fields, its ID and "n<ID>": "<attempts> <owner>"
+-- KEYS[3]  due, see lead.lua
+-- KEYS[4]  dead, see turn.lua
 -- ARGV[1]  the pattern
 -- ARGV[2]  known, for a group that is new
+-- ARGV[3]  known, for one that is new and of which there is something else: its progress was lost. That is stored, as the
+--          member that finds it may end before anybody reads on
 --
--- Reply    1 if the group is new, 2 if it is and yet holds events, so that its progress was lost, 0 otherwise; and known. An
---          error that begins with PATTERN if the group has another pattern, which follows.
+-- Reply    1 if the group is new, 0 otherwise. An error that begins with PATTERN if the group has another pattern, which
+--          follows.
 
-local progress, events = KEYS[1], KEYS[2]
+local progress, events, due, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local pattern = redis.call('HGET', progress, 'pattern')
 if not pattern then
-  redis.call('HSET', progress, 'pattern', ARGV[1], 'known', ARGV[2])
-  if redis.call('HLEN', events) > 0 then return {2, ARGV[2]} end
-  return {1, ARGV[2]}
+  local known = ARGV[2]
+  if redis.call('HLEN', events) + redis.call('ZCARD', due) + redis.call('XLEN', dead) > 0 then known = ARGV[3] end
+  redis.call('HSET', progress, 'pattern', ARGV[1], 'known', known)
+  return {1}
 end
 if pattern ~= ARGV[1] then return redis.error_reply('PATTERN ' .. pattern) end
-return {0, redis.call('HGET', progress, 'known')}
+return {0}

@@ -23,7 +23,6 @@ type leader struct {
 	journal *journal.Journal
 	poke    chan struct{} // the group may be without a leader; has room for one
 	failing redisx.Repeated
-	orphans bool            // the group was made although there were events of it
 	reader  *journal.Reader // for all terms: what it has learnt of the events and the link took long
 
 	// What follows is of one term, which lead begins.
@@ -135,8 +134,8 @@ func (l *leader) round(ctx context.Context) (leads bool, err error) {
 	if err := l.check(ctx); err != nil {
 		return false, err
 	}
-	if r.lost > 0 || l.orphans || l.at.wiped {
-		l.orphans, l.at.wiped = false, false
+	if r.lost > 0 || l.at.wiped {
+		l.at.wiped = false
 		l.set.Gap(journal.Wiped, "", uint64(r.lost)) //nolint:gosec // not negative
 	}
 	l.schedule(r)

@@ -16,6 +16,9 @@ import (
 // errNoSign is the error of an event whose members all died of it, or stalled.
 var errNoSign = errors.New("notification: no member that had the event gave a sign of life")
 
+// ErrEnded is the error of a handler that called runtime.Goexit, as FailNow of a test does.
+var ErrEnded = errors.New("notification: handler ended its goroutine")
+
 // member takes events, has them handled, and says what became of them.
 type member struct {
 	set      *Settings
@@ -119,18 +122,16 @@ func (m *member) joinOnce(ctx context.Context, first bool) error {
 			return err
 		}
 	}
-	if !first {
-		if known, err = wipedSince(known); err != nil {
-			return err
-		}
-	}
-	found, err := m.ops.doJoin(ctx, c, m.set.Pattern, known)
+	wiped, err := wipedSince(known)
 	if err != nil {
-		m.commands.failed(ctx, c, err)
 		return err
 	}
-	if found == orphans && first {
-		m.leader.orphans = true
+	if !first {
+		known = wiped
+	}
+	if err := m.ops.doJoin(ctx, c, m.set.Pattern, known, wiped); err != nil {
+		m.commands.failed(ctx, c, err)
+		return err
 	}
 	m.leader.wake()
 	return nil
@@ -190,7 +191,7 @@ func (m *member) work(ctx, working context.Context) error {
 		}
 		for _, e := range reply.events {
 			m.running[e.key] = e
-			handlers.Go(func() { m.finished <- finished{e, m.handle(ctx, e)} })
+			handlers.Go(func() { m.begin(ctx, e) })
 		}
 		m.rest(idle, reply, room-len(reply.events))
 	}
@@ -206,6 +207,13 @@ func (m *member) collect(ended []finished) []finished {
 			return ended
 		}
 	}
+}
+
+// begin has an event handled, and hands in what came of that, also if the handler ends its goroutine.
+func (m *member) begin(ctx context.Context, e Event) {
+	f := finished{e, Result{Err: ErrEnded}}
+	defer func() { m.finished <- f }()
+	f.result = m.handle(ctx, e)
 }
 
 // handle has an event handled, unless it was handed out too often already.

@@ -99,24 +99,15 @@ func run(ctx context.Context, c processor, script *redisx.Script, keys []string,
 	return values, nil
 }
 
-// What doJoin found.
-const (
-	joined  = 0
-	created = 1 // there was no such group
-	orphans = 2 // there were events of such a group, and nothing else
-)
-
-// doJoin joins the group. If there is none, it is made, with what is to be known of the journal.
-func (o *ops) doJoin(ctx context.Context, c processor, pattern, known string) (found int64, err error) {
-	values, err := run(ctx, c, o.join, []string{o.keys.progress, o.keys.events}, 2, pattern, known)
+// doJoin joins the group. If there is none, it is made, with what is to be known of the journal: where there is something of
+// such a group, with what is to be known after a loss.
+func (o *ops) doJoin(ctx context.Context, c processor, pattern, known, wiped string) error {
+	keys := []string{o.keys.progress, o.keys.events, o.keys.due, o.keys.dead}
+	_, err := run(ctx, c, o.join, keys, 1, pattern, known, wiped)
 	if redis.HasErrorPrefix(err, "PATTERN ") {
-		return 0, &PatternError{Group: o.group, Pattern: strings.TrimPrefix(err.Error(), "PATTERN ")}
+		return &PatternError{Group: o.group, Pattern: strings.TrimPrefix(err.Error(), "PATTERN ")}
 	}
-	if err != nil {
-		return 0, err
-	}
-	found, _ = values[0].(int64)
-	return found, nil
+	return err
 }
 
 // leadership is the reply of lead.lua.
