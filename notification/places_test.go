@@ -70,7 +70,7 @@ func TestGapOfAFailoverIsOpen(t *testing.T) {
 	t.Parallel()
 	servers := startPair(t)
 	client, target := switched(t, servers.master.Addr())
-	n := newSystem(t, client, notification.WithBufferSize(8))
+	n := newSystem(t, client, notification.WithBufferSize(8), notification.WithLongestPause(10*time.Millisecond))
 	r, slow := record(t, subscribe(t, n, "k")), subscribe(t, n, "k*")
 	p := &publisher{system: newSystem(t, servers.toMaster)}
 	require.Zero(t, p.publish(t.Context(), "k", 100))
@@ -153,7 +153,7 @@ func TestTrimmedJournalHidesNoFailover(t *testing.T) {
 	t.Parallel()
 	servers := startPair(t)
 	client, target := switched(t, servers.master.Addr())
-	n := newSystem(t, client)
+	n := newSystem(t, client, notification.WithLongestPause(10*time.Millisecond))
 	r := record(t, subscribe(t, n, "k"))
 	p := &publisher{system: newSystem(t, servers.toMaster)}
 	require.Zero(t, p.publish(t.Context(), "k", 100))
@@ -185,4 +185,38 @@ func TestTrimmedJournalHidesNoFailover(t *testing.T) {
 		told[(<-r.sub.Gaps()).Reason] = true
 	}
 	assert.Equal(t, map[notification.GapReason]bool{notification.GapFailover: true, notification.GapTrimmed: true}, told)
+}
+
+// A subscription that is behind while the journal changes twice gets the gap of each change in its place.
+func TestGapsOfTwoChangesHaveTheirOwnPlaces(t *testing.T) {
+	t.Parallel()
+	servers := startPair(t)
+	client, target := switched(t, servers.master.Addr())
+	n := newSystem(t, client, notification.WithBufferSize(8))
+	r, slow := record(t, subscribe(t, n, "k")), subscribe(t, n, "k*")
+	p := &publisher{system: newSystem(t, servers.toMaster)}
+	require.Zero(t, p.publish(t.Context(), "k", 100))
+	r.reached(t, 100)
+	require.NoError(t, servers.toMaster.FlushAll(t.Context()).Err())
+	require.Zero(t, p.publish(t.Context(), "k", 50))
+	r.reached(t, 150)
+	assert.Equal(t, notification.GapWiped, told(t, slow).Reason)
+
+	servers.part(t)
+	addr := servers.replica.Addr()
+	target.Store(&addr)
+	servers.master.Kill()
+	assert.Equal(t, notification.GapFailover, told(t, slow).Reason)
+	p.system = newSystem(t, servers.toReplica)
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	r.reached(t, 160)
+	assert.Zero(t, r.verify(t, p.sent))
+	assert.Equal(t, []placed{{notification.GapFailover, 151, 150, 151}}, r.places(t))
+
+	late := record(t, slow)
+	late.reached(t, 160)
+	assert.Equal(t, 100-8, late.verify(t, p.sent))
+	assert.Equal(t, []placed{
+		{notification.GapWiped, 101, 8, 101}, {notification.GapFailover, 151, 150, 151},
+	}, late.places(t))
 }

@@ -78,7 +78,9 @@ func (r *recorder) last() int {
 }
 
 // isOpen reports whether a message carries a gap that goes on behind it.
-func isOpen(m *notification.Message) bool { return m.Gap != nil && m.Gap.Before == "" && m.EventID != "" }
+func isOpen(m *notification.Message) bool {
+	return m.Gap != nil && m.Gap.Before == "" && m.EventID != ""
+}
 
 // gaps returns the reasons of the gaps that messages carried, of each that was open once.
 func (r *recorder) gaps() []notification.GapReason {
