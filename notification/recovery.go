@@ -123,6 +123,7 @@ func (d *dispatcher) expired(offset uint64) {
 	}
 	here, _ := d.frontier.at()
 	here.limit = at
+	d.frontier.renew(journal.Position{})
 	d.frontier.reset(here)
 }
 
@@ -234,6 +235,7 @@ func (d *dispatcher) goWithout(s *feed.Session) {
 	d.known, d.highest = knowledge{}, journal.Position{}
 	d.health.recover(true)
 	here, _ := d.frontier.at()
+	d.frontier.renew(journal.Position{})
 	d.frontier.reset(place{session: s, limit: here.limit, blind: true})
 	d.forget()
 	if d.returned != nil { // its state can
@@ -302,10 +304,13 @@ func (d *dispatcher) accept(s *feed.Session, now *journal.Now, running bool) {
 	case nothing && r.gone:
 		d.expired(now.Offset)
 	case r.filter != nil, r.gone:
-		var at journal.Position
+		var at, common journal.Position
 		if r.gone {
 			at.Offset = k.passed.Pos.Offset
+		} else if !r.forked {
+			common = r.from
 		}
+		d.frontier.renew(common)
 		k.restart(at)
 		d.highest = at
 	}
