@@ -52,10 +52,12 @@ type Gap struct {
 	// What is missing came after it, but with PolicyDropOldest before the messages that were in the buffer then: After is no
 	// place to read on from.
 	After string
-	// Before is the event ID of the first event known to lie behind all that is missing: of the message that carries the gap. It is
-	// empty if the message has none, and where none was known yet. After a failover, a restart or a rollback, a subscription that was
-	// cut off or behind gets what the server still has of the time before, and nobody knows where in that something is missing.
-	// The first message of that carries the gap without Before, and the first one behind it once more, with the same After.
+	// Before is the event ID of the first event behind all that is missing, which is that of the message with the gap. It is empty in
+	// what Gaps delivers, as it is not known then, and if the message has no ID.
+	//
+	// It is also empty in a message of the time before a failover, a restart or a rollback, where a subscription was cut off or behind:
+	// it gets what the server has of that time, and nobody knows where in between something was lost. Then the gap is open, and
+	// comes once more, with the same After, with the first message behind all of that, which is Before.
 	Before string
 	// Missed counts the messages known to be lost; 0 means that their number is unknown.
 	Missed uint64
