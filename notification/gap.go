@@ -189,7 +189,7 @@ func (g *gaps) release(lastID string, reached func(*heldGap) bool) {
 		h.After = lastID
 		g.add(h.Gap)
 		if h.open != closed {
-			g.leaveOpen(h.Gap)
+			g.leaveOpen()
 		}
 	}
 	clear(g.held[len(kept):])
@@ -199,9 +199,10 @@ func (g *gaps) release(lastID string, reached func(*heldGap) bool) {
 // releaseAll makes all gaps go with the next message, now that nothing from before them can come.
 func (g *gaps) releaseAll(lastID string) { g.release(lastID, func(*heldGap) bool { return true }) }
 
-// leaveOpen notes that more may be missing further ahead.
-func (g *gaps) leaveOpen(gap Gap) {
-	gap.Missed = 0 // those it goes with once
+// leaveOpen notes that more of what the next message tells of may be missing further ahead.
+func (g *gaps) leaveOpen() {
+	gap := *g.next
+	gap.Missed = 0 // those are in front of that message
 	if g.open != nil {
 		gap = g.open.merge(gap)
 	}
@@ -252,7 +253,7 @@ func (s *Subscription) missed(reason GapReason, at spot) bool {
 	default:
 		s.note(Gap{Reason: reason})
 		if at.open == openAll {
-			s.gaps.leaveOpen(*s.gaps.next)
+			s.gaps.leaveOpen()
 		}
 	}
 	return true

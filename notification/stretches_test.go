@@ -83,3 +83,13 @@ func TestEventsOfTheOtherJournalAreRemembered(t *testing.T) {
 	}
 	assert.EqualValues(t, 20+15, c.ring.count, "what both have in common only once")
 }
+
+// TestAnotherEventOfTheSameOffsetDoesNotFollow: a replica takes the journal of its master, in which another event has the offset of
+// one that found the buffer full.
+func TestAnotherEventOfTheSameOffsetDoesNotFollow(t *testing.T) {
+	t.Parallel()
+	full, other := entryAt(3), entryAt(3)
+	other.Pos.Ms++
+	assert.True(t, (&part{entries: []journal.Entry{full}}).follows(justBefore(full.Pos)))
+	assert.False(t, (&part{entries: []journal.Entry{other}}).follows(justBefore(full.Pos)))
+}
