@@ -41,6 +41,8 @@ func (s *Subscription) readOn(r reading) bool {
 			s.loose = true
 		}
 		if len(s.changes) == maxChanges {
+			oldest := s.changes[0].filter
+			s.gaps.release(s.lastID, func(h *heldGap) bool { return h.filter == oldest }) // too early rather than too late
 			s.changes = s.changes[1:]
 		}
 		s.changes = append(s.changes, change{r.filter, had})
@@ -58,6 +60,9 @@ func (s *Subscription) readOn(r reading) bool {
 		at = s.at
 	}
 	s.at, s.until, s.state, s.waiting = at, r.until, behind, false
+	if r.filter != nil || r.gone {
+		s.gaps.end = r.until // positions of before have lost their meaning
+	}
 	return true
 }
 
@@ -71,12 +76,13 @@ func (s *Subscription) expired(offset uint64) {
 	}
 	end := journal.Position{Offset: offset}
 	s.start.Ms = 0
+	s.gaps.close()
 	for i := range s.gaps.held {
 		s.gaps.held[i].behind.Ms = 0
 	}
 	if s.state == behind {
 		if s.at.Offset < offset && !s.loose {
-			s.hold(Gap{Reason: GapTrimmed}, journal.Position{})
+			s.hold(Gap{Reason: GapTrimmed}, spot{})
 			s.logGap(GapTrimmed)
 		}
 		s.until, s.loose = end, false
@@ -174,14 +180,11 @@ type change struct {
 // event twice after more.
 const maxChanges = 8
 
-// filtered reports whether an event of a journal that has changed is not for the subscription. The gap that the
-// last change has caused belongs in front of the first event that is new. The caller holds mu.
+// filtered reports whether an event of a journal that has changed is not for the subscription. The gap of each
+// change belongs in front of the first event that is not of both journals, before and after it. The caller holds mu.
 func (s *Subscription) filtered(e *journal.Envelope) bool {
-	last := s.changes[len(s.changes)-1].filter
-	if last.common.Less(e.Pos) || !last.known(e) {
-		s.gaps.releaseAll(s.lastID)
-	}
-	if last.earlier(e) && !s.start.Less(e.Pos) {
+	s.gaps.release(s.lastID, func(h *heldGap) bool { return h.filter != nil && !h.filter.isCommon(e) })
+	if last := s.changes[len(s.changes)-1].filter; last.earlier(e) && !s.start.Less(e.Pos) {
 		return true
 	}
 	for _, c := range s.changes {
@@ -260,6 +263,7 @@ func (s *Subscription) goWithout(limit journal.Position) {
 // goLive is called with mu and topic.mu held.
 func (s *Subscription) goLive() {
 	s.gaps.releaseAll(s.lastID)
+	s.gaps.close()
 	s.state, s.changes, s.resumes, s.loose, s.unsure, s.waiting = live, nil, false, false, false, false
 	s.keepRecent(false)
 }

@@ -54,7 +54,7 @@ type catchup struct {
 	messages   messages
 	generation uint64           // of the parts
 	hand       journal.Position // where it has read last: it goes on from there, and then begins again
-	newest     journal.Position // the last event it has remembered
+	kept       stretches        // the events it has remembered
 	rounds     uint64
 	failing    bool // which was logged
 }
@@ -167,9 +167,7 @@ func (c *catchup) round(ctx context.Context) (waiting, progress bool) {
 	here, generation := c.frontier.at()
 	if c.generation != generation {
 		c.generation, c.parts = generation, nil
-		if here.limit.Less(c.newest) {
-			c.newest = journal.Position{}
-		}
+		c.kept = c.kept.upTo(c.frontier.renewed())
 	}
 	inside := make(map[*part][]*Subscription)
 	var outside []*Subscription
@@ -371,7 +369,7 @@ func (c *catchup) serve(p *part, subs []*Subscription, limit journal.Position) (
 		if to.Less(e.Pos) {
 			break
 		}
-		isNew := c.remember(e)
+		isNew := c.remember(p, i)
 		for _, channel := range e.Channels {
 			channel, ours := strings.CutPrefix(channel, c.prefix)
 			if !ours {
@@ -422,12 +420,17 @@ func (c *catchup) give(g *audience, p *part, entry int, channel string) (progres
 }
 
 // remember notes what the connection may not have brought but subscriptions get. It reports whether it is read for the first
-// time.
-func (c *catchup) remember(e *journal.Entry) bool {
-	if !c.newest.Less(e.Pos) {
-		return false
+// time: others may have read what is further ahead before.
+func (c *catchup) remember(p *part, entry int) bool {
+	e := &p.entries[entry]
+	if c.kept.have(e.Pos) || c.frontier.generation.Load() != p.generation {
+		return false // nobody gets it, if it is of another generation
 	}
-	c.newest = e.Pos
+	before := p.from
+	if entry > 0 {
+		before = p.entries[entry-1].Pos
+	}
+	c.kept = c.kept.add(stretch{before, e.Pos})
 	c.fresh.Add(1)
 	c.ring.add(&e.Envelope)
 	return true

@@ -194,7 +194,7 @@ func TestFilterTellsWhereTheHoleIs(t *testing.T) {
 	here, _ := c.frontier.at()
 	here.limit = posOf(12)
 	c.frontier.reset(here)
-	require.True(t, s.missed(GapRolledBack, journal.End()))
+	require.True(t, s.missed(GapRolledBack, spot{filter: f, open: openBehind}))
 	require.True(t, s.readOn(reading{from: posOf(1), until: here.limit, filter: f, forked: true}))
 	c.settleAll()
 	for _, number := range []uint64{5, 6, 7, 11, 12} {
@@ -291,7 +291,7 @@ func TestGapWaitsForTheRecovery(t *testing.T) {
 	s := behindAt(c, all, 5)
 	s.changes = []change{{filter: &filter{}}} // an earlier one, which it would be done with now
 	c.frontier.pause()
-	require.True(t, s.missed(GapWiped, journal.End()))
+	require.True(t, s.missed(GapWiped, spot{filter: &filter{}}))
 	c.settleAll()
 	assert.Equal(t, behind, s.state)
 	assert.Len(t, s.gaps.held, 1)

@@ -361,7 +361,7 @@ func (d *dispatcher) Down(_ *feed.Session, err error) {
 	d.early, d.earlyBytes, d.lost = nil, 0, nil
 	if d.touched && !closing {
 		if !d.history {
-			d.missed(GapReconnected, journal.Position{})
+			d.missed(GapReconnected, spot{})
 		} else {
 			d.foreignMissed()
 		}
@@ -371,11 +371,11 @@ func (d *dispatcher) Down(_ *feed.Session, err error) {
 	d.highest = d.known.passed.Pos
 }
 
-// missed tells every subscription that has begun that events may be missing behind a position.
-func (d *dispatcher) missed(reason GapReason, behind journal.Position) {
+// missed tells every subscription that has begun that events may be missing.
+func (d *dispatcher) missed(reason GapReason, at spot) {
 	told := 0
 	for _, s := range d.topics.subscriptions() {
-		if s.missed(reason, behind) {
+		if s.missed(reason, at) {
 			told++
 		}
 	}
@@ -388,7 +388,7 @@ func (d *dispatcher) foreignMissed() {
 	for _, t := range d.topics.all() {
 		t.mu.Lock()
 		for _, s := range t.subs {
-			if t.foreign && s.missed(GapForeign, d.known.passed.Pos) {
+			if t.foreign && s.missed(GapForeign, spot{behind: d.known.passed.Pos}) {
 				told++
 			}
 		}

@@ -20,7 +20,7 @@ func TestDropsAreToldUnderTheirOwnReason(t *testing.T) {
 	for i := range 4 { // three are dropped
 		s.offer(&Message{}, journal.Position{Ms: 1, Offset: uint64(i)})
 	}
-	s.missed(GapFailover, journal.Position{})
+	s.missed(GapFailover, spot{})
 	<-s.messages
 	s.offer(&Message{}, journal.Position{Ms: 2, Offset: 1})
 	var told []Gap

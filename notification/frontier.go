@@ -15,8 +15,9 @@ type frontier struct {
 	// learn of it.
 	generation atomic.Uint64
 
-	mu    sync.Mutex
-	place place
+	mu     sync.Mutex
+	place  place
+	common journal.Position // what is behind it may be other events since somebody has asked last
 }
 
 // place is a state of the frontier.
@@ -58,6 +59,23 @@ func (f *frontier) reset(p place) {
 	defer f.mu.Unlock()
 	f.generation.Add(1)
 	f.place = p
+}
+
+// renew notes that what is behind a position may be other events in the next generation.
+func (f *frontier) renew(common journal.Position) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if common.Less(f.common) {
+		f.common = common
+	}
+}
+
+// renewed returns up to where all events are the same as when it was called last.
+func (f *frontier) renewed() (common journal.Position) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	common, f.common = f.common, journal.End()
+	return common
 }
 
 // pause ends reading until the next reset.

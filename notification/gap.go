@@ -52,7 +52,12 @@ type Gap struct {
 	// What is missing came after it, but with PolicyDropOldest before the messages that were in the buffer then: After is no
 	// place to read on from.
 	After string
-	// Before is the event ID of the first event known to lie behind the gap, empty if none was known yet.
+	// Before is the event ID of the first event behind all that is missing, which is that of the message with the gap. It is empty in
+	// what Gaps delivers, as it is not known then, and if the message has no ID.
+	//
+	// It is also empty in a message of the time before a failover, a restart or a rollback, where a subscription was cut off or behind:
+	// it gets what the server has of that time, and nobody knows where in between something was lost. Then the gap is open, and
+	// comes once more, with the same After, with the first message behind all of that, which is Before.
 	Before string
 	// Missed counts the messages known to be lost; 0 means that their number is unknown.
 	Missed uint64
@@ -87,6 +92,8 @@ type gaps struct {
 	out      chan Gap
 	next     *Gap      // goes with the next message
 	held     []heldGap // go with later ones
+	open     *Gap      // may go on for as far as end; then it goes with a message once more
+	end      journal.Position
 	flood    GapReason // why messages are being dropped since the last delivery, if they are
 	untold   uint64    // how many of them have not been sent to out
 	droppedN uint64
@@ -95,8 +102,26 @@ type gaps struct {
 // heldGap is a gap of a subscription that is behind: events from before it are still to come from the journal.
 type heldGap struct {
 	Gap
-	behind journal.Position // it belongs in front of the first event after this one
+	spot
 }
+
+// spot is where in the journal events may be missing: from the first event behind a position.
+type spot struct {
+	behind journal.Position
+	filter *filter // of a change of the journal: from the first event that is not of both journals, the one before and the one after
+	// open says that a subscription may get events from in front of what is missing behind the first one, as nobody knows which
+	// these are.
+	open openness
+}
+
+// openness is for whom a gap is open.
+type openness uint8
+
+const (
+	closed     openness = iota // nobody
+	openBehind                 // those that had not got everything from before
+	openAll
+)
 
 const (
 	// gapBuffer is how many gaps wait for a reader of Gaps before they are merged.
@@ -139,51 +164,72 @@ func (g *gaps) keep(earlier Gap) {
 	g.next = &earlier
 }
 
-// hold keeps a gap until the place behind a position is reached.
-func (g *gaps) hold(gap Gap, behind journal.Position) {
+// hold keeps a gap until its place is reached.
+func (g *gaps) hold(gap Gap, at spot) {
 	if n := len(g.held); n >= maxHeld {
 		last := &g.held[n-1] // too early rather than not at all
-		last.Gap = last.merge(gap)
+		last.Gap, last.open = last.merge(gap), max(last.open, at.open)
 		return
 	}
-	g.held = append(g.held, heldGap{gap, behind})
+	g.held = append(g.held, heldGap{gap, at})
 }
 
-// release makes the gaps go with the next message that belong in front of an event, now that the event with the ID given was
-// the last before it.
-func (g *gaps) release(before journal.Position, lastID string) {
+// release makes the gaps go with the next message whose place is reached, now that the event with the ID given was the last
+// before them.
+func (g *gaps) release(lastID string, reached func(*heldGap) bool) {
 	if len(g.held) == 0 {
 		return
 	}
 	kept := g.held[:0]
 	for _, h := range g.held {
-		if !h.behind.Less(before) {
+		if !reached(&h) {
 			kept = append(kept, h)
 			continue
 		}
 		h.After = lastID
 		g.add(h.Gap)
+		if h.open != closed {
+			g.leaveOpen()
+		}
 	}
+	clear(g.held[len(kept):])
 	g.held = kept
 }
 
 // releaseAll makes all gaps go with the next message, now that nothing from before them can come.
-func (g *gaps) releaseAll(lastID string) {
-	for _, h := range g.held {
-		h.After = lastID
-		g.add(h.Gap)
+func (g *gaps) releaseAll(lastID string) { g.release(lastID, func(*heldGap) bool { return true }) }
+
+// leaveOpen notes that more of what the next message tells of may be missing further ahead.
+func (g *gaps) leaveOpen() {
+	gap := *g.next
+	gap.Missed = 0 // those are in front of that message
+	if g.open != nil {
+		gap = g.open.merge(gap)
 	}
-	g.held = nil
+	g.open = &gap
+}
+
+// close makes the gap that was left open go with the next message, as nothing more is missing behind it.
+func (g *gaps) close() {
+	if g.open != nil {
+		g.keep(*g.open)
+		g.open = nil
+	}
 }
 
 // carry returns a message with the gap that goes with it, which then has been reported. The message may be shared, so
 // one with a gap is a copy.
-func (g *gaps) carry(m *Message) *Message {
+func (g *gaps) carry(m *Message, pos journal.Position) *Message {
+	if g.end.Less(pos) {
+		g.close()
+	}
 	if g.next == nil {
 		return m
 	}
 	carrier, gap := *m, *g.next
-	gap.Before = m.EventID
+	if gap.Before = m.EventID; g.open != nil {
+		gap.Before = ""
+	}
 	carrier.Gap = &gap
 	if g.untold > 0 {
 		more := gap // the first drop was reported at once; these are the others
@@ -194,17 +240,21 @@ func (g *gaps) carry(m *Message) *Message {
 	return &carrier
 }
 
-// missed tells of a gap behind a position, unless the subscription had not begun. It reports whether it did.
-func (s *Subscription) missed(reason GapReason, behindPos journal.Position) bool {
+// missed tells of a gap, unless the subscription had not begun. It reports whether it did. If the gap is open for the
+// subscription, it has to read on then.
+func (s *Subscription) missed(reason GapReason, at spot) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.closed || s.state == pending:
 		return false
 	case s.state == behind:
-		s.hold(Gap{Reason: reason}, behindPos)
+		s.hold(Gap{Reason: reason}, at)
 	default:
 		s.note(Gap{Reason: reason})
+		if at.open == openAll {
+			s.gaps.leaveOpen()
+		}
 	}
 	return true
 }
@@ -232,9 +282,9 @@ func (s *Subscription) logGap(reason GapReason) {
 }
 
 // hold tells of a gap at once through Gaps, and keeps it until the catch-up comes to its place. The caller holds mu.
-func (s *Subscription) hold(g Gap, behindPos journal.Position) {
+func (s *Subscription) hold(g Gap, at spot) {
 	s.metrics.gap(g.Reason)
 	g.After, g.Time = s.lastID, time.Now()
 	s.gaps.push(g)
-	s.gaps.hold(g, behindPos)
+	s.gaps.hold(g, at)
 }

@@ -50,7 +50,7 @@ func Handle[T any](
 	defer func() { _ = s.Close() }()
 	live := whenLive(s)
 	report, spans := reporter(n), tracerOf(n)
-	var untold *Gap // it came with messages that did not decode
+	var untold *Message // it came with a gap, and did not decode
 	for {
 		select {
 		case <-live: // before the first message
@@ -79,8 +79,8 @@ func Handle[T any](
 			}
 			m = m.behind(untold)
 			untold = nil
-			if begun := handleOne(ctx, m, spans, report, handle); !begun {
-				untold = m.Gap
+			if begun := handleOne(ctx, m, spans, report, handle); !begun && m.Gap != nil {
+				untold = m
 			}
 		}
 	}
@@ -102,17 +102,20 @@ func refused(s Subscriber) bool {
 	return ok && closed.Err() != nil
 }
 
-// behind returns the message with a gap in front of it besides its own. Others may have the message too, so it is a
-// copy unless there is no such gap.
-func (m *Message) behind(earlier *Gap) *Message {
+// behind returns the message with the gap of an earlier one in front of it besides its own. Others may have the message too, so
+// it is a copy unless there is no such gap.
+func (m *Message) behind(earlier *Message) *Message {
 	if earlier == nil {
 		return m
 	}
-	gap := *earlier
-	if m.Gap != nil {
+	gap := *earlier.Gap
+	switch {
+	case m.Gap != nil:
 		gap = gap.merge(*m.Gap)
+	case gap.Before == "" && earlier.EventID != "": // more may be missing further ahead
+	default:
+		gap.Before = m.EventID
 	}
-	gap.Before = m.EventID
 	copied := *m
 	copied.Gap = &gap
 	return &copied

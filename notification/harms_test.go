@@ -84,7 +84,7 @@ func (m *model) harm(t *testing.T) func() {
 		require.NoError(t, admin.ClientKillByFilter(t.Context(), "type", kind, "skipme", "yes").Err())
 	}
 	del := func() { require.NoError(t, admin.Del(t.Context(), journalKey).Err()) }
-	what := m.IntN(11)
+	what := m.IntN(13)
 	switch {
 	case m.sentinel == nil:
 	case m.steps == m.turn:
@@ -117,32 +117,52 @@ func (m *model) harm(t *testing.T) func() {
 	case 9:
 		return m.server.Restart
 	case 10:
+		return func() { m.failOver(t, byDeath) }
+	case 11:
+		return func() { m.failOver(t, byDemotion) }
+	case 12:
 		if m.process != nil {
 			m.changing()
 		}
-		return func() { m.failOver(t) }
+		return func() { m.failOver(t, byFreezing) }
 	default:
-		m.changing()
+		if m.process != nil && m.way != byDeath {
+			m.changing()
+		}
 		return func() { m.electNew(t) }
 	}
 }
 
-// failOver kills the master, whose place its replica takes, and brings it back as a replica of that.
-func (m *model) failOver(t *testing.T) {
+// failOver lets the replica take the place of the master, which becomes a replica of that: once it is brought back, or at once, or
+// when it wakes up and has executed what was sent to it. It keeps its connections but in the first case.
+func (m *model) failOver(t *testing.T, way int) {
 	t.Helper()
-	m.unsure = true
+	m.unsure, m.stayed = true, way != byDeath
 	m.replicated(t)
-	m.server.Kill()
+	former := m.server
 	m.server, m.replica = m.replica, m.server
+	switch way {
+	case byDeath:
+		former.Kill()
+	case byFreezing:
+		former.Stop()
+	default: // before there is another master, which nobody is connected to: what both take would be lost at any time
+		require.NoError(t, former.Client(t).Do(t.Context(), "replicaof", m.server.Host(), m.server.Port()).Err())
+	}
 	require.NoError(t, m.server.Client(t).Do(t.Context(), "replicaof", "no", "one").Err())
 	for _, to := range m.switches {
 		to(m.server.Addr())
 	}
-	m.replica.Restart()
+	switch way {
+	case byDeath:
+		former.Restart()
+	case byFreezing:
+		former.Continue()
+	}
 	m.replicate(t)
 }
 
-// The ways in which sentinels replace a master.
+// The ways in which a master is replaced, by sentinels or without.
 const (
 	inOrder    = iota // it lives, and loses its connections
 	byDeath           // it comes back, for the sentinels to make a replica of

@@ -57,9 +57,9 @@ func (l *listener) lastID() string {
 	return ""
 }
 
-// verify looks at what a listener has got. Where in the journal of the new master the end of the former one's is missing is not
-// known to a listener that had not come as far: the gap is in front of what is read first. So what was sent during a failover,
-// where it is likely that some is lost, need not be missing exactly behind a gap.
+// verify looks at what a listener has got. Where the former master lives on, somebody may still publish there when a listener has
+// gone on to the new one, and has got what others have published there behind the gap. So what was sent then may be missing
+// away from its gap.
 func (m *model) verify(t *testing.T, l *listener) {
 	t.Helper()
 	defer func() {

@@ -23,8 +23,8 @@ type Message struct {
 	// been frozen, has published it late.
 	Redelivered bool
 
-	// Gap is set when events may be missing between the message before and this one. With PolicyDropOldest they are missing
-	// further ahead: before the messages that were in the buffer when this one arrived.
+	// Gap is set when events may be missing between the message before and this one; if it has no Before but the message an EventID,
+	// also further behind, up to where the gap comes once more. With PolicyDropOldest they are missing further ahead: before the messages that were in the buffer when this one arrived.
 	Gap *Gap
 }
 

@@ -69,7 +69,7 @@ func (p *part) follows(at journal.Position) bool {
 		return at.Offset == p.offset
 	case i == 0:
 		first := &p.entries[0]
-		return first.Start() == at.Offset || first.Pos.Offset == at.Offset+1 || first.Size == 0
+		return first.Start() == at.Offset || at == justBefore(first.Pos) || first.Size == 0
 	case at.Offset < p.entries[i-1].Pos.Offset:
 		return false
 	case i < len(p.entries):

@@ -14,9 +14,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/compozy/cache/notification"
 )
@@ -50,7 +53,10 @@ func beParty(config string) {
 	}
 	client, to := p.Place.client()
 	random := rand.New(rand.NewPCG(p.Seed, 0))
-	n, err := notification.NewRedisNotificationSystem(client, append(listening(random), historyOf(random))...)
+	log := zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(zapcore.EncoderConfig{
+		TimeKey: "t", MessageKey: "m", EncodeTime: zapcore.TimeEncoderOfLayout(time.StampMicro),
+	}), os.Stderr, zap.DebugLevel))
+	n, err := notification.NewRedisNotificationSystem(client, append(listening(random), historyOf(random), notification.WithLogger(log))...)
 	if err != nil {
 		say("failed", err)
 		return

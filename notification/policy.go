@@ -111,13 +111,13 @@ func (s *Subscription) send(m *Message, pos journal.Position) bool {
 		return false
 	}
 	if !pos.IsZero() {
-		s.gaps.release(pos, s.lastID)
+		s.gaps.release(s.lastID, func(h *heldGap) bool { return h.filter == nil && h.behind.Less(pos) })
 	}
 	s.metrics.delivered.Add(1)
 	if m.Recovered {
 		s.metrics.recovered.Add(1)
 	}
-	s.messages <- s.gaps.carry(m)
+	s.messages <- s.gaps.carry(m, pos)
 	s.sent++
 	s.advance(pos)
 	// Other events have IDs of other journals. Without history, ours are in none.
@@ -169,5 +169,5 @@ func (s *Subscription) dropForeign() {
 			return
 		}
 	}
-	s.hold(Gap{Reason: GapForeign, Missed: 1}, behindPos)
+	s.hold(Gap{Reason: GapForeign, Missed: 1}, spot{behind: behindPos})
 }

@@ -123,6 +123,7 @@ func (d *dispatcher) expired(offset uint64) {
 	}
 	here, _ := d.frontier.at()
 	here.limit = at
+	d.frontier.renew(journal.Position{})
 	d.frontier.reset(here)
 }
 
@@ -230,10 +231,11 @@ func (d *dispatcher) before() journal.Known {
 
 // goWithout goes on though the journal cannot be read.
 func (d *dispatcher) goWithout(s *feed.Session) {
-	d.missed(GapUnreadable, d.known.passed.Pos)
+	d.missed(GapUnreadable, spot{behind: d.known.passed.Pos})
 	d.known, d.highest = knowledge{}, journal.Position{}
 	d.health.recover(true)
 	here, _ := d.frontier.at()
+	d.frontier.renew(journal.Position{})
 	d.frontier.reset(place{session: s, limit: here.limit, blind: true})
 	d.forget()
 	if d.returned != nil { // its state can
@@ -261,10 +263,10 @@ func (d *dispatcher) accept(s *feed.Session, now *journal.Now, running bool) {
 	v := journal.Compare(d.before(), *now)
 	end := endPosition(&now.Status)
 	r := reading{from: k.passed.Pos, until: end}
-	behind, nothing := k.seen.Pos, false
+	at, nothing := spot{behind: k.seen.Pos}, false
 	switch {
 	case k.epoch == "":
-		d.missed(GapUnreadable, behind) // those that were live while the journal could not be read
+		d.missed(GapUnreadable, at) // those that were live while the journal could not be read
 		r.from = end
 	case v.Reason == journal.Wiped, v.Reason == journal.RolledBack:
 		r.from, r.forked = v.From, true
@@ -286,10 +288,15 @@ func (d *dispatcher) accept(s *feed.Session, now *journal.Now, running bool) {
 	default:
 		nothing = running || end.Offset == k.passed.Pos.Offset // then it was the last one, with all its copies
 	}
-	if r.filter != nil {
-		behind = journal.End() // the first event that is new shows where
+	at.filter = r.filter // the first event that is new shows where
+	switch {
+	case v.Reason == journal.RolledBack:
+		at.open = openBehind
+	case v.Reason != journal.Wiped:
+		at.open = openAll
 	}
-	d.tell(v.Reason, behind, r.sparesLive)
+	d.tell(v.Reason, at, r.sparesLive)
+	d.tell(v.Also, at, false)
 	d.catchup.fresh.Store(0)
 	d.health.recover(k.epoch == "")
 	k.epoch, k.identity = now.Epoch, now.Identity
@@ -297,10 +304,13 @@ func (d *dispatcher) accept(s *feed.Session, now *journal.Now, running bool) {
 	case nothing && r.gone:
 		d.expired(now.Offset)
 	case r.filter != nil, r.gone:
-		var at journal.Position
+		var at, common journal.Position
 		if r.gone {
 			at.Offset = k.passed.Pos.Offset
+		} else if !r.forked {
+			common = r.from
 		}
+		d.frontier.renew(common)
 		k.restart(at)
 		d.highest = at
 	}
@@ -335,17 +345,17 @@ func (d *dispatcher) catchUpWith(now *journal.Now) {
 
 // tell tells what a comparison found. That the journal does not reach back far enough concerns those that are behind, and
 // each finds out by itself.
-func (d *dispatcher) tell(reason journal.Reason, behindPos journal.Position, sparesLive bool) {
+func (d *dispatcher) tell(reason journal.Reason, at spot, sparesLive bool) {
 	switch {
 	case reason == journal.None, reason == journal.Trimmed:
 		return
 	case !sparesLive:
-		d.missed(GapReason(reason), behindPos)
+		d.missed(GapReason(reason), at)
 		return
 	}
 	told := 0
 	for _, s := range d.topics.subscriptions() {
-		if s.isBehind() && s.missed(GapReason(reason), behindPos) {
+		if s.isBehind() && s.missed(GapReason(reason), at) {
 			told++
 		}
 	}

@@ -86,4 +86,7 @@ func (f *filter) known(e *journal.Envelope) bool {
 	return known || f.earlier(e) && !f.oldest.Less(e.Pos)
 }
 
+// isCommon reports whether an event is certainly of both journals, before and after the change.
+func (f *filter) isCommon(e *journal.Envelope) bool { return !f.common.Less(e.Pos) && f.known(e) }
+
 func (f *filter) earlier(e *journal.Envelope) bool { return !e.Time.After(f.until) }

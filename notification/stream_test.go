@@ -77,14 +77,26 @@ func (r *recorder) last() int {
 	return r.numbers[len(r.numbers)-1]
 }
 
-// gaps returns the reasons of the gaps that messages carried.
+// isOpen reports whether a message carries a gap that goes on behind it.
+func isOpen(m *notification.Message) bool {
+	return m.Gap != nil && m.Gap.Before == "" && m.EventID != ""
+}
+
+// gaps returns the reasons of the gaps that messages carried, of each that was open once.
 func (r *recorder) gaps() []notification.GapReason {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var reasons []notification.GapReason
+	var open *notification.Gap
 	for _, m := range r.messages {
-		if m.Gap != nil {
+		switch {
+		case m.Gap == nil:
+			continue
+		case open == nil || m.Gap.After != open.After || m.Gap.Reason != open.Reason:
 			reasons = append(reasons, m.Gap.Reason)
+		}
+		if open = nil; isOpen(m) {
+			open = m.Gap
 		}
 	}
 	return reasons
@@ -92,7 +104,7 @@ func (r *recorder) gaps() []notification.GapReason {
 
 // verify asserts the promise of the package for what was published with success: every event exactly once and in
 // order, but for repetitions that are flagged and come behind a gap, or a gap where some are missing, from the event before to
-// the one behind. It returns how many are missing.
+// the one behind. An open gap goes on to where it is repeated. It returns how many are missing.
 func (r *recorder) verify(tb testing.TB, published []int) (missing int) {
 	tb.Helper()
 	return r.verifyOf(tb, published, numberOf)
@@ -105,12 +117,25 @@ func (r *recorder) verifyOf(
 	tb.Helper()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	at, last, before, told, ever := 0, -1, r.after, false, false
+	at, last, before, told, open, ever := 0, -1, r.after, false, "", false
 	for i, m := range r.messages {
-		if m.Gap != nil {
-			told, ever = true, true
-			require.Equalf(tb, before, m.Gap.After, "where the gap of message %d begins: %+v", i, m.Gap)
+		switch {
+		case m.Gap == nil:
+		case isOpen(m): // there may be another one already, which ends here
+			if after := "after " + m.Gap.After; after != open {
+				require.Equalf(tb, before, m.Gap.After, "where the gap of message %d begins: %+v", i, m.Gap)
+			}
+			if told, ever = true, true; open == "" {
+				open = "after " + before
+			}
+		default:
+			after := "after " + before
+			if open != "" {
+				after = open
+			}
+			require.Equalf(tb, after, "after "+m.Gap.After, "where the gap of message %d begins: %+v", i, m.Gap)
 			require.Equalf(tb, m.EventID, m.Gap.Before, "where the gap of message %d ends: %+v", i, m.Gap)
+			told, open, ever = true, "", true
 		}
 		if m.EventID != "" {
 			before = m.EventID
@@ -136,7 +161,7 @@ func (r *recorder) verifyOf(
 			require.Truef(tb, told, "%d events before number %d are missing without a gap", skipped, number)
 		}
 		missing += skipped
-		told = false
+		told = open != ""
 	}
 	require.Equalf(tb, len(published), at, "the last events are missing, first %v", published[at:min(at+5, len(published))])
 	return missing

@@ -40,7 +40,9 @@
 // notification.Gap and absent if unknown. A gap is sent in its place, before the
 // first event behind it, or as soon as it is noticed if no event is waiting. In the
 // latter case it may come once more with that event if more messages are missing by
-// then. The reasons for a close are "closed" (the system or the subscription was closed),
+// then. If more may be missing behind that event, as after a failover, the gap has no
+// "before", and comes once more, with the same "after", in front of the first event
+// that is certainly behind all that is missing. The reasons for a close are "closed" (the system or the subscription was closed),
 // "slow" (PolicyDisconnect) and "failed" (for example Redis withdrew a permission; it
 // is logged). EventSource connects again after a close, unless the page calls
 // its close method.

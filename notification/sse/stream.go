@@ -88,10 +88,13 @@ func (s *stream) message(m *notification.Message) error {
 		if s.noticed != nil && !s.noticed.Time.After(g.Time) {
 			s.noticed = nil // it is part of this one
 		}
-		if !s.wasEarly(g) {
+		switch {
+		case !s.wasEarly(g):
 			if err := s.sendGap(*g); err != nil {
 				return err
 			}
+		case g.Before == "" && m.EventID != "":
+			s.early = nil // it is open, and comes once more where it ends
 		}
 	}
 	return s.out.send(messageFrame(m, s.eventName(m)))

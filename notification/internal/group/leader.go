@@ -194,6 +194,9 @@ func (l *leader) compare(ctx context.Context) error {
 	found := journal.Compare(known, now)
 	if found.Reason != journal.None && !l.at.anything {
 		l.set.Gap(found.Reason, l.at.cursor.ID, 0)
+		if found.Also != journal.None {
+			l.set.Gap(found.Also, l.at.cursor.ID, 0)
+		}
 		if found.Reason == journal.Wiped {
 			l.at.wiped = false // the group went with the journal, which is one gap
 		}

@@ -32,6 +32,7 @@ type Now struct {
 // Verdict is what a comparison came to.
 type Verdict struct {
 	Reason Reason   // why events may be missing, and None if nothing can be
+	Also   Reason   // another reason for others, beside Trimmed: Failover or Restarted
 	From   Position // where to read on: the entry at it, if there is one, and all behind it
 	// Filter says that events that have passed may be behind From, as on a server that had already been the one to read from
 	// before another took over. Those that are remembered are to be skipped.
@@ -45,10 +46,15 @@ func Compare(known Known, now Now) Verdict {
 		return Verdict{From: now.End()}
 	}
 	reason, from := compare(known, now)
-	if reason == None {
-		reason = known.Identity.change(now.Identity)
+	also := known.Identity.change(now.Identity)
+	switch reason {
+	case None:
+		reason, also = also, None
+	case Trimmed:
+	default:
+		also = None // what was lost with the server, the journal shows
 	}
-	return Verdict{Reason: reason, From: from, Filter: reason != None}
+	return Verdict{Reason: reason, Also: also, From: from, Filter: reason != None}
 }
 
 // compare is Compare without what the server's identity adds.
