@@ -27,14 +27,14 @@ func run(ctx context.Context, out io.Writer) error {
 	var cfg *cache.Config // nil is what the environment says
 	if os.Getenv("REDIS_URL") == "" {
 		server := embedded.New()
-		defer server.Close()
+		defer func() { _ = server.Close() }()
 		cfg = server.Config()
 	}
 	c, err := cache.SetupCache(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	invoices, err := store.NewState[string](c.Store, "invoices", store.WithTTL(time.Minute))
 	if err != nil {
 		return err
@@ -44,10 +44,8 @@ func run(ctx context.Context, out io.Writer) error {
 	err = c.Locker.WithLock(ctx, "invoice-7", 10*time.Second, func(ctx context.Context, l cache.FencedLock) error {
 		fmt.Fprintln(out, "holding the lock of", l.Resource())
 		token = l.Token() // larger than that of every holder before
-		if _, err := invoices.Put(ctx, "invoice-7", "paid", cache.WithFence(token)); err != nil {
-			return err
-		}
-		return c.Notification.PublishWorkflowEvent(ctx, &cache.WorkflowEvent{ID: "invoice-7", Status: "paid"})
+		_, err := invoices.Put(ctx, "invoice-7", "paid", cache.WithFence(token))
+		return errors.Join(err, c.Notification.PublishWorkflowEvent(ctx, &cache.WorkflowEvent{ID: "invoice-7", Status: "paid"}))
 	})
 	if err != nil {
 		return err
