@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -55,8 +56,9 @@ type Presence struct {
 	log     *zap.Logger
 	started time.Time
 
-	wg     sync.WaitGroup
-	cancel context.CancelFunc
+	wg       sync.WaitGroup
+	cancel   context.CancelFunc
+	speaking atomic.Bool
 
 	mu        sync.Mutex // guards processes
 	processes map[string]*Process
@@ -101,6 +103,9 @@ func (p *Presence) Start(ctx context.Context) {
 func (p *Presence) Stop() {
 	p.cancel()
 	p.wg.Wait()
+	if p.outage.On() || !p.speaking.Load() {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
 	defer cancel()
 	p.say(ctx, true)
@@ -115,6 +120,7 @@ func (p *Presence) say(ctx context.Context, leaving bool) {
 	})
 	switch {
 	case err == nil:
+		p.speaking.Store(true)
 		p.outage.Worked(began)
 	case ctx.Err() == nil:
 		p.outage.Failed(err)

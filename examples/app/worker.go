@@ -159,13 +159,12 @@ func (p *Pool) step(ctx context.Context, w Workflow) (Workflow, error) {
 	if err := p.Store.Note(ctx, factBegun, w.Worker, w.Token, w); err != nil {
 		return w, err
 	}
-	customer, err := p.Customers.Of(ctx, w.ID)
-	if err != nil {
-		return w, fmt.Errorf("whom it is for: %w", err)
+	if customer, err := p.Customers.Of(ctx, w.ID); err == nil { // the work can do without the name
+		w.Customer = customer.Name
 	}
-	w.Customer = customer.Name
 	// Here a real program would do its work, and hand the token to whatever it changes.
 	work := func(ctx context.Context) error { return pause(ctx, w.takes(p.Options.Step)) }
+	var err error
 	if steps(w.Kind)[w.Step].AtTable {
 		err = p.atTable(ctx, w.Worker, work)
 	} else {
