@@ -21,15 +21,15 @@ const (
 
 // lockerOf returns the locks of a worker: they bear its name, for people who look with Inspect. Those of a fake need not.
 func (p *Pool) lockerOf(worker string) cache.Locker {
-	if manager, ok := p.Locks.(*cache.RedisLockManager); ok {
+	if manager, ok := p.in.Locks.(*cache.RedisLockManager); ok {
 		return manager.With(lock.WithOwner(worker))
 	}
-	return p.Locks
+	return p.in.Locks
 }
 
 // next takes one unfinished workflow to its end, under its lock. It reports whether it did anything.
 func (p *Pool) next(ctx context.Context, worker string) (bool, error) {
-	id, err := p.Store.Pick(ctx)
+	id, err := p.in.Store.Pick(ctx)
 	if err != nil {
 		return false, fmt.Errorf("choosing a workflow: %w", err)
 	}
@@ -37,10 +37,10 @@ func (p *Pool) next(ctx context.Context, worker string) (bool, error) {
 		return false, nil
 	}
 	// TryAcquire does not wait: there are other workflows.
-	held, err := p.lockerOf(worker).TryAcquire(ctx, p.Store.Resource(id), lockTTL)
+	held, err := p.lockerOf(worker).TryAcquire(ctx, p.in.Store.Resource(id), lockTTL)
 	if errors.Is(err, cache.ErrLockNotAcquired) {
-		p.Tally.LockWaits.Add(1)
-		return false, p.Store.CountWait(ctx)
+		p.in.Tally.LockWaits.Add(1)
+		return false, p.in.Store.CountWait(ctx)
 	}
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", id, err)
@@ -74,7 +74,7 @@ func (p *Pool) release(ctx context.Context, held cache.Lock) {
 	switch err := held.Release(ctx); {
 	case err == nil, errors.Is(err, cache.ErrLockNotHeld): // lost, which the error of next has said
 	default:
-		p.Outage.Failed(err)
+		p.in.Outage.Failed(err)
 	}
 }
 
@@ -85,17 +85,17 @@ func lost(err error) bool {
 
 // gaveUp tells of a worker that had to drop a workflow.
 func (p *Pool) gaveUp(worker string, err error) {
-	p.Log.Info("worker drops a workflow, as it has no lock any more", zap.String("worker", worker), zap.Error(err))
+	p.in.Log.Info("worker drops a workflow, as it has no lock any more", zap.String("worker", worker), zap.Error(err))
 	switch {
 	case errors.Is(err, errFencedOff):
-		p.Diary.Addf(Copes, "Worker %s came too late: the state refused its result, as its fencing token is not the newest.", worker)
+		p.in.Diary.Addf(Copes, "Worker %s came too late: the state refused its result, as its fencing token is not the newest.", worker)
 	default:
-		p.Diary.Addf(Copes, "Worker %s was told that its lock is gone, and dropped the work at once.", worker)
+		p.in.Diary.Addf(Copes, "Worker %s was told that its lock is gone, and dropped the work at once.", worker)
 	}
 }
 
 // packing names the lock of the one table on which orders are packed.
-func (p *Pool) packing() string { return "packing-table/" + p.Options.Run }
+func (p *Pool) packing() string { return "packing-table/" + p.in.Options.Run }
 
 // atTable runs fn at the packing table, of which there is one for the workers of all processes. WithLock waits for it, in
 // the order of arrival, and ends the context of fn if the lock is lost.

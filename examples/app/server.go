@@ -34,8 +34,7 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect
 // Server serves the page. What the page shows comes from /state.json and, as it happens, from /events; the rest of the
 // server is what every service can have from the module: metrics and health reports.
 type Server struct {
-	serverParams
-
+	in    serverParams
 	http  *http.Server
 	hasty context.CancelFunc // ends the streams of events, which would go on for as long as the browsers like
 	done  chan struct{}      // closed when nothing is served any more
@@ -75,7 +74,7 @@ func NewServer(lc fx.Lifecycle, p serverParams) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{serverParams: p, done: make(chan struct{})}
+	s := &Server{in: p, done: make(chan struct{})}
 	mux := http.NewServeMux()
 	mux.Handle("GET /", http.FileServerFS(files))
 	mux.HandleFunc("GET /state.json", s.state)
@@ -120,17 +119,17 @@ func (s *Server) Start(ctx context.Context) error {
 	go func() {
 		defer close(s.done)
 		if err := s.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			s.Log.Error("status page", zap.Error(err))
+			s.in.Log.Error("status page", zap.Error(err))
 		}
 	}()
-	s.Console.Sayf("status page http://%s/  also /metrics /livez /readyz /healthz /state.json", listener.Addr())
+	s.in.Console.Sayf("status page http://%s/  also /metrics /livez /readyz /healthz /state.json", listener.Addr())
 	return nil
 }
 
 func (s *Server) listen(ctx context.Context) (net.Listener, error) {
 	var lc net.ListenConfig
-	listener, err := lc.Listen(ctx, "tcp", s.Options.Addr)
-	if errors.Is(err, syscall.EADDRINUSE) && !s.Options.fixedAddr {
+	listener, err := lc.Listen(ctx, "tcp", s.in.Options.Addr)
+	if errors.Is(err, syscall.EADDRINUSE) && !s.in.Options.fixedAddr {
 		return lc.Listen(ctx, "tcp", "127.0.0.1:0")
 	}
 	return listener, err
@@ -150,15 +149,15 @@ func (s *Server) Stop(ctx context.Context) error {
 // state is what the page shows.
 func (s *Server) state(w http.ResponseWriter, _ *http.Request) {
 	view := View{
-		Picture: s.Board.Picture(), Vitals: s.Pulse.Vitals(), Processes: s.Presence.Processes(), Diary: s.Diary.Entries(),
+		Picture: s.in.Board.Picture(), Vitals: s.in.Pulse.Vitals(), Processes: s.in.Presence.Processes(), Diary: s.in.Diary.Entries(),
 	}
-	view.Buttons, view.WhyNot = s.Breakage.Buttons()
+	view.Buttons, view.WhyNot = s.in.Breakage.Buttons()
 	s.answer(w, http.StatusOK, view)
 }
 
 // press breaks something.
 func (s *Server) press(w http.ResponseWriter, r *http.Request) {
-	err := s.Breakage.Press(r.Context(), r.PathValue("what"))
+	err := s.in.Breakage.Press(r.Context(), r.PathValue("what"))
 	switch {
 	case err == nil:
 		s.answer(w, http.StatusOK, struct{}{})
@@ -173,6 +172,6 @@ func (s *Server) answer(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	if err := json.NewEncoder(w).Encode(v); err != nil {
-		s.Log.Debug("status page", zap.Error(err)) // as a rule the browser has left
+		s.in.Log.Debug("status page", zap.Error(err)) // as a rule the browser has left
 	}
 }

@@ -26,7 +26,7 @@ var errNotRunning = errors.New("the workers do not run")
 
 // Pool is the workers of this process.
 type Pool struct {
-	poolParams
+	in poolParams
 
 	wg      sync.WaitGroup
 	cancel  context.CancelFunc
@@ -50,14 +50,14 @@ type poolParams struct {
 }
 
 // NewPool returns a pool that does nothing yet.
-func NewPool(p poolParams) *Pool { return &Pool{poolParams: p, cancel: func() {}} }
+func NewPool(p poolParams) *Pool { return &Pool{in: p, cancel: func() {}} }
 
 // Start lets the workers work until Stop. They take over the values of ctx, not its end.
 func (p *Pool) Start(ctx context.Context) {
 	ctx, p.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	p.running.Store(true)
-	for n := range p.Options.Workers {
-		name := fmt.Sprintf("%s/%d", p.Options.Name, n+1)
+	for n := range p.in.Options.Workers {
+		name := fmt.Sprintf("%s/%d", p.in.Options.Name, n+1)
 		p.wg.Go(func() { p.work(ctx, name) })
 	}
 }
@@ -89,17 +89,17 @@ func (p *Pool) work(ctx context.Context, name string) {
 		did, err := p.next(ctx, name)
 		if err == nil {
 			failing = afterError
-			p.Outage.Worked(began)
+			p.in.Outage.Worked(began)
 		}
 		switch {
 		case ctx.Err() != nil:
 		case errors.Is(err, errVanished):
 			// Nobody can finish it. It stays missing, and the verdict will say so.
-			p.Log.Error("workflow lost", zap.String("worker", name), zap.Error(err))
+			p.in.Log.Error("workflow lost", zap.String("worker", name), zap.Error(err))
 		case lost(err):
 			p.gaveUp(name, err)
 		case err != nil:
-			p.Outage.Failed(fmt.Errorf("worker %s: %w", name, err))
+			p.in.Outage.Failed(fmt.Errorf("worker %s: %w", name, err))
 			_ = pause(ctx, failing)
 			failing = min(2*failing, longestAfterError)
 		case !did:
@@ -114,16 +114,16 @@ func (p *Pool) work(ctx context.Context, name string) {
 // finish runs a workflow from where it stands to its end. Each change is committed first and told second; what a
 // worker that dies in between leaves untold is in the outbox of the state.
 func (p *Pool) finish(ctx context.Context, id, worker string, token int64) error {
-	state, err := p.Store.Load(ctx, id)
+	state, err := p.in.Store.Load(ctx, id)
 	if errors.Is(err, errVanished) {
-		return errors.Join(err, p.Store.Finish(ctx, id)) // take it off the list, so that nobody tries again
+		return errors.Join(err, p.in.Store.Finish(ctx, id)) // take it off the list, so that nobody tries again
 	}
 	if err != nil {
 		return err
 	}
 	if state.Status == Done {
 		// Whoever ended it may have done all there was to do since it was picked.
-		if listed, err := p.Store.Listed(ctx, id); err != nil || !listed {
+		if listed, err := p.in.Store.Listed(ctx, id); err != nil || !listed {
 			return err
 		}
 	}
@@ -132,7 +132,7 @@ func (p *Pool) finish(ctx context.Context, id, worker string, token int64) error
 		return err
 	}
 	if state.Status == Done {
-		return p.Store.Finish(ctx, id)
+		return p.in.Store.Finish(ctx, id)
 	}
 
 	takeover := state.Status == Running
@@ -140,30 +140,30 @@ func (p *Pool) finish(ctx context.Context, id, worker string, token int64) error
 		return err
 	}
 	if takeover {
-		p.Tally.Takeovers.Add(1)
+		p.in.Tally.Takeovers.Add(1)
 	}
 	for state.Status != Done {
 		if state, err = p.step(ctx, state); err != nil {
 			return err
 		}
 	}
-	if err := p.Store.Finish(ctx, id); err != nil {
+	if err := p.in.Store.Finish(ctx, id); err != nil {
 		return err
 	}
-	p.Tally.Workflows.Add(1)
+	p.in.Tally.Workflows.Add(1)
 	return nil
 }
 
 // step runs one step, once, and returns the state after it, whether it succeeded or has to be tried again.
 func (p *Pool) step(ctx context.Context, w Workflow) (Workflow, error) {
-	if err := p.Store.Note(ctx, factBegun, w.Worker, w.Token, w); err != nil {
+	if err := p.in.Store.Note(ctx, factBegun, w.Worker, w.Token, w); err != nil {
 		return w, err
 	}
-	if customer, err := p.Customers.Of(ctx, w.ID); err == nil { // the work can do without the name
+	if customer, err := p.in.Customers.Of(ctx, w.ID); err == nil { // the work can do without the name
 		w.Customer = customer.Name
 	}
 	// Here a real program would do its work, and hand the token to whatever it changes.
-	work := func(ctx context.Context) error { return pause(ctx, w.takes(p.Options.Step)) }
+	work := func(ctx context.Context) error { return pause(ctx, w.takes(p.in.Options.Step)) }
 	var err error
 	if steps(w.Kind)[w.Step].AtTable {
 		err = p.atTable(ctx, w.Worker, work)
@@ -173,26 +173,26 @@ func (p *Pool) step(ctx context.Context, w Workflow) (Workflow, error) {
 	if err != nil {
 		return w, err
 	}
-	if w.fails(p.Options.Failures) {
+	if w.fails(p.in.Options.Failures) {
 		next, err := p.change(ctx, w, w.Fail(time.Now()), factFailed)
 		if err == nil {
-			p.Tally.Retries.Add(1)
+			p.in.Tally.Retries.Add(1)
 		}
 		return next, err
 	}
 	next, err := p.change(ctx, w, w.Succeed(time.Now()), factDone)
 	if err == nil {
-		p.Tally.Steps.Add(1)
+		p.in.Tally.Steps.Add(1)
 	}
 	return next, err
 }
 
 // change makes next the state of the workflow, if it still may, and tells everybody.
 func (p *Pool) change(ctx context.Context, old, next Workflow, fact string) (Workflow, error) {
-	stored, err := p.Store.Commit(ctx, old, next, fact)
+	stored, err := p.in.Store.Commit(ctx, old, next, fact)
 	if err != nil {
 		if errors.Is(err, errFencedOff) {
-			p.Tally.Refused.Add(1)
+			p.in.Tally.Refused.Add(1)
 		}
 		return old, err
 	}
@@ -202,10 +202,10 @@ func (p *Pool) change(ctx context.Context, old, next Workflow, fact string) (Wor
 // tell publishes the events that say how the state came about.
 func (p *Pool) tell(ctx context.Context, w Workflow) error {
 	for _, e := range w.Outbox {
-		if err := publish(ctx, p.Events, e); err != nil {
+		if err := publish(ctx, p.in.Events, e); err != nil {
 			return fmt.Errorf("publishing: %w", err)
 		}
-		p.Tally.Published.Add(1)
+		p.in.Tally.Published.Add(1)
 	}
 	return nil
 }
