@@ -76,7 +76,7 @@ func NewServer(lc fx.Lifecycle, p serverParams) (*Server, error) {
 	}
 	s := &Server{in: p, done: make(chan struct{})}
 	mux := http.NewServeMux()
-	mux.Handle("GET /", http.FileServerFS(files))
+	mux.Handle("/", http.FileServerFS(files))
 	mux.HandleFunc("GET /state.json", s.state)
 	mux.Handle("GET /events", sse.Handler(p.Events, func(*http.Request) (string, error) { return liveEvents, nil }, sse.WithLogger(p.Log)))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(p.Metrics, promhttp.HandlerOpts{}))
