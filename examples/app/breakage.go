@@ -102,7 +102,7 @@ func (b *Breakage) Press(ctx context.Context, name string) error {
 		return b.burst(ctx)
 	default:
 		b.customers.Break(outageTime)
-		b.diary.Addf(Broke, "The database of the customers fails for %v.", outageTime)
+		b.diary.Addf(Broke, "The database of the customers fails for %.0f s.", outageTime.Seconds())
 		return nil
 	}
 }
@@ -114,7 +114,7 @@ func (b *Breakage) pause() error {
 	if b.resume != nil {
 		return errAlready
 	}
-	b.diary.Addf(Broke, "Redis is paused for %v: no connection, no answer.", outageTime)
+	b.diary.Addf(Broke, "Redis is paused for %.0f s: no connection, no answer.", outageTime.Seconds())
 	b.redis.Embedded.Fail(errPaused)
 	b.resume = time.AfterFunc(outageTime, b.Stop)
 	return nil
@@ -137,8 +137,8 @@ func (b *Breakage) kill() error {
 	if err != nil {
 		return err
 	}
-	b.diary.Addf(Broke, "Process %s was killed in the middle of its work. Its locks stay for %v at most; another process replaces it in %v.",
-		name, lockTTL, replaceAfter)
+	b.diary.Addf(Broke, "Process %s was killed in the middle of its work. Its locks stay for %.0f s at most; another one replaces it in %.0f s.",
+		name, lockTTL.Seconds(), replaceAfter.Seconds())
 	return nil
 }
 

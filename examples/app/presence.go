@@ -60,8 +60,9 @@ type Presence struct {
 	cancel   context.CancelFunc
 	speaking atomic.Bool
 
-	mu        sync.Mutex // guards processes
+	mu        sync.Mutex // guards the fields below
 	processes map[string]*Process
+	deaf      time.Time // when Redis was last seen to be down
 }
 
 // NewPresence returns one that does nothing yet.
@@ -149,18 +150,21 @@ func (p *Presence) hear(b Beat) {
 
 // miss notes who has fallen silent. While Redis is down nobody can be heard, which says nothing about anybody.
 func (p *Presence) miss() {
-	if p.outage.On() {
-		return
-	}
+	away := p.outage.On()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if away {
+		p.deaf = time.Now()
+		return
+	}
 	for name, known := range p.processes {
-		switch silent := time.Since(known.heard); {
+		switch silent := min(time.Since(known.heard), time.Since(p.deaf)); {
 		case silent > forgottenAfter:
 			delete(p.processes, name)
 		case silent > silentAfter && !known.Gone:
 			known.Gone = true
-			p.diary.Addf(Suffers, "Process %s has fallen silent. Nobody needs to notice: its locks ended by themselves, %v after their last renewal.", name, lockTTL)
+			p.diary.Addf(Suffers, "Process %s has fallen silent. Its locks ended %.0f s after their last renewal, so that others can go on.",
+				name, lockTTL.Seconds())
 		}
 	}
 }

@@ -127,7 +127,7 @@ func (p *Pulse) take(ctx context.Context) {
 // tell writes into the diary what only the metrics say.
 func (p *Pulse) tell(news Counters) {
 	if news.Recovered > 0 {
-		p.diary.Addf(Copes, "%.0f messages that had been missed came from the journal, in order.", news.Recovered)
+		p.diary.Addf(Copes, "Messages that had been missed came from the journal, in order: %.0f.", news.Recovered)
 	}
 }
 

@@ -189,6 +189,7 @@ func (p *Pool) step(ctx context.Context, w Workflow) (Workflow, error) {
 
 // change makes next the state of the workflow, if it still may, and tells everybody.
 func (p *Pool) change(ctx context.Context, old, next Workflow, fact string) (Workflow, error) {
+	began := time.Now()
 	stored, err := p.in.Store.Commit(ctx, old, next, fact)
 	if err != nil {
 		if errors.Is(err, errFencedOff) {
@@ -196,6 +197,7 @@ func (p *Pool) change(ctx context.Context, old, next Workflow, fact string) (Wor
 		}
 		return old, err
 	}
+	p.in.Outage.Worked(began)
 	return stored, p.tell(ctx, stored)
 }
 

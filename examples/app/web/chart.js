@@ -1,4 +1,5 @@
-// The chart: events per second as a curve, outages as bands, gaps as lines.
+// The chart: events per second as a curve, outages as bands, gaps as lines. Its scale is that of the square root, so that a
+// burst leaves something of the rest to see.
 const space = "http://www.w3.org/2000/svg";
 const width = 120, height = 100;
 
@@ -7,7 +8,7 @@ export function draw(svg, seconds) {
   const top = Math.max(10, ...seconds.map(s => s.events)) * 1.1;
   const from = width - seconds.length; // the present is at the right
   const x = i => from + i + 1;
-  const y = n => height - (height * n) / top;
+  const y = n => height - height * Math.sqrt(n / top);
   const points = seconds.map((s, i) => `${x(i)},${y(s.events).toFixed(1)}`);
   const parts = [shape("line", { class: "base", x1: 0, x2: width, y1: height, y2: height })];
   seconds.forEach((s, i) => {

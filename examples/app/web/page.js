@@ -5,9 +5,10 @@ import { el, fill, seconds, clock } from "./dom.js";
 
 const $ = id => document.getElementById(id);
 let view = null; // the latest that is known
+let streamed = 0; // events that came as they happened
 let told = 0; // number of the last entry of the diary on the page
 
-// what comes first is that the page never shows a number that it does not know to be current
+// Whether what the page shows is of now.
 function link(text, kind) {
   $("link").textContent = text;
   $("link").className = "pill " + kind;
@@ -22,7 +23,7 @@ async function look() {
     keepNewer(next);
     view = next;
     show();
-    link("live", "good");
+    link(`live, ${streamed} events`, "good");
   } catch {
     link("server away, trying again", "bad");
   }
@@ -39,6 +40,7 @@ function keepNewer(next) {
 function happened(event) {
   const e = event.data;
   if (!view || !e || e.run !== view.run || !e.seq) return; // of another program, or another run
+  streamed++;
   let card = view.workflows.find(w => w.id === e.workflow);
   if (!card || card.seq >= e.seq) return; // new ones come with the next view, which knows their steps
   const ended = e.type === "step done" || e.type === "completed";
@@ -59,7 +61,8 @@ function show() {
   $("ready").className = "pill " + (ready === "ok" ? "good" : "bad");
   tiles();
   draw($("chart"), view.seconds);
-  $("rate").textContent = `${view.seconds.at(-1)?.events ?? 0} now, last two minutes`;
+  const most = Math.max(0, ...view.seconds.map(s => s.events));
+  $("rate").textContent = `${view.seconds.at(-1)?.events ?? 0} now, at most ${most} in two minutes, drawn to a square-root scale`;
   buttons();
   diary();
   flows();
@@ -72,18 +75,19 @@ function show() {
 function tiles() {
   const of = view.total ? ` of ${view.total}` : "";
   const all = [
-    [view.done + of, "workflows done"],
+    [view.done + of, "done"],
     [view.running, view.lost ? `running, ${view.lost} lost` : "running"],
-    [view.retries, "steps retried"],
+    [view.retries, "retried"],
     [view.takeovers, "taken over"],
-    [view.refused, "results refused"],
+    [view.refused, "refused"],
     [view.gaps, "gaps", view.gaps > 0],
   ];
   fill($("tiles"), all.map(([n, what, bad]) => el("div", "tile" + (bad ? " bad" : ""), el("b", "", n), el("span", "", what))));
 }
 
 function flows() {
-  fill($("flows"), view.workflows.slice(0, 14).map(w =>
+  const newestFirst = view.workflows.slice(0, 18).sort((a, b) => (a.id < b.id ? 1 : -1)); // a row keeps its place
+  fill($("flows"), newestFirst.map(w =>
     el("li", w.status === "done" ? "finished" : "",
       el("span", "name", w.id),
       el("span", "faint who", w.customer ? `${w.kind}, ${w.customer}` : w.kind),
