@@ -24,7 +24,7 @@ type Customer struct {
 // loads it again for all. Should that fail or take long, a stale one is good enough for another minute.
 func customerCache() fx.Option {
 	return cache.NewCache[Customer]("customers",
-		cache.WithTTL(8*time.Second),
+		cache.WithTTL(4*time.Second),
 		store.WithStale(time.Minute),
 		store.WithSoftTimeout(200*time.Millisecond))
 }
