@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,12 +18,14 @@ const (
 	outageTime = 8 * time.Second
 	// burstSize is how many events come at once.
 	burstSize = 500
+	// dropPatience is how long to wait for a lock that can be dropped.
+	dropPatience = 3 * time.Second
 )
 
 var (
 	errNotHere = errors.New("this cannot be broken here")
 	errAlready = errors.New("it is paused already")
-	errNothing = errors.New("nobody holds the lock of a workflow just now")
+	errNothing = errors.New("no worker of this process holds the lock of a workflow")
 	errPaused  = errors.New("paused from the page")
 )
 
@@ -142,22 +145,30 @@ func (b *Breakage) kill() error {
 	return nil
 }
 
-// drop deletes the key of a lock behind the back of its holder. What the key is called, package lock documents.
+// drop deletes the key of a lock behind the back of its holder, a worker of this process. What the key is called, package
+// lock documents.
 func (b *Breakage) drop(ctx context.Context) error {
-	for _, card := range b.board.Picture().Workflows {
-		if card.Status != Running {
-			continue
+	ctx, cancel := context.WithTimeout(ctx, dropPatience)
+	defer cancel()
+	for {
+		for _, card := range b.board.Picture().Workflows {
+			ours := strings.HasPrefix(card.Worker, b.options.Name+"/")
+			if card.Status != Running || !ours || card.Done >= len(card.Steps)-1 { // it might be done before it notices
+				continue
+			}
+			n, err := b.rdb.Del(ctx, "cache:lock:{"+b.store.Resource(card.ID)+"}").Result()
+			if err != nil {
+				return err
+			}
+			if n > 0 {
+				b.diary.Addf(Broke, "The lock of %s was deleted in Redis, behind the back of %s.", card.ID, card.Worker)
+				return nil
+			}
 		}
-		n, err := b.rdb.Del(ctx, "cache:lock:{"+b.store.Resource(card.ID)+"}").Result()
-		if err != nil {
-			return err
-		}
-		if n > 0 {
-			b.diary.Addf(Broke, "The lock of %s was deleted in Redis, behind the back of %s.", card.ID, card.Worker)
-			return nil
+		if pause(ctx, glance) != nil {
+			return errNothing
 		}
 	}
-	return errNothing
 }
 
 func (b *Breakage) flush(ctx context.Context) error {

@@ -75,7 +75,7 @@ func TestOnlyTheOwnPagePressesButtons(t *testing.T) {
 func TestRedisOfOthersIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	p := launch(t, server.URL(), "-addr", "127.0.0.1:0", "-step", "5ms")
+	p := launch(t, server.URL(), "-addr", "127.0.0.1:0", "-step", "5ms", "-every", "20ms")
 	base := p.url()
 
 	eventually(t, base+"/state.json", http.StatusOK, `"database"`, "on one that others may use")

@@ -56,7 +56,7 @@ func TestPageOnAPhoneInTheDark(t *testing.T) {
 		b.reads("#locks", "workflow/")
 		b.reads("#processes", "helper-1")
 		b.reads("#diary", "helper-1")
-		b.eventually("document.querySelectorAll('#flows .step').length > 3")
+		b.eventually("document.querySelectorAll('#flows .finished').length > 0")
 		assert.LessOrEqual(t, is[int64](b, "document.documentElement.scrollWidth"), s.Width, s)
 		assert.Empty(t, is[[]string](b, `[...document.querySelectorAll("main *")].filter(e => !e.closest("svg")
 			&& e.getBoundingClientRect().right > innerWidth).map(e => e.outerHTML)`), s)
@@ -119,7 +119,7 @@ func TestPageResumesWhenTheServerIsBack(t *testing.T) {
 // Each button does what it says, and the page says what the program did then. All by keyboard.
 func TestButtons(t *testing.T) {
 	t.Parallel()
-	p := start(t, "-addr", "127.0.0.1:0", "-name", "page", "-step", "300ms")
+	p := start(t, "-addr", "127.0.0.1:0", "-name", "page", "-every", "300ms")
 	b := open(t, "http://"+p.addr(), desktop)
 	b.reads("#locks", "workflow/")
 	b.reads("#diary", "Process helper-1 joins")
