@@ -15,7 +15,7 @@ import (
 
 const (
 	// outageTime is how long Redis, or the database of the customers, is away. Locks end within it.
-	outageTime = 8 * time.Second
+	outageTime = 6 * time.Second
 	// burstSize is how many events come at once.
 	burstSize = 500
 	// dropPatience is how long to wait for a lock that can be dropped.
@@ -68,12 +68,12 @@ func (b *Breakage) Buttons() (can []Button, whyNot string) {
 		Button
 		there bool
 	}{
-		{Button{"pause", "Pause Redis", "no answer and no connection for 8 s"}, own},
+		{Button{"pause", "Pause Redis", "no answer and no connection for 6 s"}, own},
 		{Button{"kill", "Kill a process", "SIGKILL for a helper and its workers"}, b.options.Helpers > 0},
 		{Button{"drop", "Drop a lock", "delete the key of a lock that is held"}, own},
 		{Button{"flush", "Flush Redis", "delete all that is in it"}, own},
 		{Button{"burst", "Burst", fmt.Sprintf("%d events at once", burstSize)}, own},
-		{Button{"database", "Fail database", "no customers but cached ones for 8 s"}, true},
+		{Button{"database", "Fail database", "no customers but cached ones for 6 s"}, true},
 	} {
 		if one.there {
 			can = append(can, one.Button)

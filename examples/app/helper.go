@@ -14,7 +14,7 @@ import (
 )
 
 // replaceAfter is how long after the death of a helper another one takes its place.
-const replaceAfter = 6 * time.Second
+const replaceAfter = 4 * time.Second
 
 var errNoHelper = errors.New("no helper runs just now")
 

@@ -17,6 +17,8 @@ const (
 	pulseEvery, remembers = time.Second, 120
 	// rateOver is over how many of those the rates of the cache are.
 	rateOver = 30
+	// askPatience is how long all questions may take together.
+	askPatience = 2 * time.Second
 )
 
 // Second is what happened within one second.
@@ -70,12 +72,28 @@ func NewPulse(
 	}
 }
 
-// Start takes the pulse until Stop.
+// Start takes the pulse until Stop. Counting and asking are apart: while Redis hangs the questions take their time, and a
+// second is a second all the same.
 func (p *Pulse) Start(ctx context.Context) {
 	ctx, p.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	p.wg.Go(func() {
-		for pause(ctx, pulseEvery) == nil {
-			p.take(ctx)
+		seconds := time.NewTicker(pulseEvery)
+		defer seconds.Stop()
+		for {
+			select {
+			case <-seconds.C:
+				p.count()
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	p.wg.Go(func() {
+		for {
+			p.ask(ctx)
+			if pause(ctx, pulseEvery) != nil {
+				return
+			}
 		}
 	})
 }
@@ -86,40 +104,49 @@ func (p *Pulse) Stop() {
 	p.wg.Wait()
 }
 
-// take takes the pulse. It takes no longer than a second, even while Redis hangs.
-func (p *Pulse) take(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, pulseEvery)
+// count takes down what this process has heard within a second.
+func (p *Pulse) count() {
+	picture, away := p.board.Picture(), p.outage.On()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	v := &p.vitals
+	v.Seconds = append(v.Seconds, Second{
+		At: picture.Now, Events: picture.Received - p.received, Gaps: picture.Gaps - p.gaps,
+		Down: away || (v.Health != nil && v.Health.Status != health.OK),
+	})
+	v.Seconds = slices.Clone(v.Seconds[max(0, len(v.Seconds)-remembers):])
+	p.received, p.gaps = picture.Received, picture.Gaps
+}
+
+// ask asks the parts of this process, and Redis about locks.
+func (p *Pulse) ask(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
-	picture := p.board.Picture()
 	report := p.health.Run(ctx, health.Readiness)
 	resources := []string{p.pool.packing()}
-	for _, card := range picture.Workflows {
+	for _, card := range p.board.Picture().Workflows {
 		if card.Status == Running {
 			resources = append(resources, p.store.Resource(card.ID))
 		}
 	}
 	held, heldErr := heldLocks(ctx, p.locks, resources)
 	now, err := readCounters(p.metrics)
-	if err != nil {
-		now = p.last() // rather nothing new than nonsense
-	}
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	v := &p.vitals
-	v.Health, v.Totals, v.Blind = &report, now, heldErr != nil
+	v.Health, v.Blind = &report, heldErr != nil
 	if heldErr == nil {
 		v.Locks = held
 	}
-	v.Seconds = append(v.Seconds, Second{
-		At: picture.Now, Events: picture.Received - p.received, Gaps: picture.Gaps - p.gaps, Down: report.Status != health.OK,
-	})
-	v.Seconds = slices.Clone(v.Seconds[max(0, len(v.Seconds)-remembers):])
-	p.received, p.gaps = picture.Received, picture.Gaps
+	if err != nil {
+		return // rather old numbers than wrong ones
+	}
 	if len(p.counters) > 0 {
 		p.tell(now.since(p.counters[len(p.counters)-1]))
 		v.Rates = now.since(p.counters[0])
 	}
+	v.Totals = now
 	p.counters = append(p.counters, now)
 	p.counters = slices.Clone(p.counters[max(0, len(p.counters)-rateOver):])
 }
@@ -129,12 +156,6 @@ func (p *Pulse) tell(news Counters) {
 	if news.Recovered > 0 {
 		p.diary.Addf(Copes, "Messages that had been missed came from the journal, in order: %.0f.", news.Recovered)
 	}
-}
-
-func (p *Pulse) last() Counters {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.vitals.Totals
 }
 
 // Vitals returns what the pulse says. The caller must not change it.

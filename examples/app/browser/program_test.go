@@ -18,7 +18,7 @@ import (
 )
 
 // app is the example, built once for all tests.
-var app string //nolint:gochecknoglobals // TestMain hands it to the tests
+var app string
 
 func TestMain(m *testing.M) { os.Exit(withApp(m)) }
 

@@ -6,6 +6,8 @@ import { el, fill, seconds, clock } from "./dom.js";
 const $ = id => document.getElementById(id);
 let view = null; // the latest that is known
 let streamed = 0; // events that came as they happened
+const seen = new Map(); // by the ID of a workflow on the page, its number in the order in which they came
+let arrived = 0;
 let told = 0; // number of the last entry of the diary on the page
 
 // Whether what the page shows is of now.
@@ -19,7 +21,7 @@ async function look() {
     const answer = await fetch("state.json", { signal: AbortSignal.timeout(3000) });
     if (!answer.ok) throw new Error(answer.statusText);
     const next = await answer.json();
-    if (view && next.started !== view.started) told = 0; // another process has taken its place
+    if (view && next.started !== view.started) told = 0; // another process has taken the place of the one before
     keepNewer(next);
     view = next;
     show();
@@ -86,7 +88,10 @@ function tiles() {
 }
 
 function flows() {
-  const newestFirst = view.workflows.slice(0, 18).sort((a, b) => (a.id < b.id ? 1 : -1)); // a row keeps its place
+  const ids = view.workflows.map(w => w.id).sort();
+  for (const id of seen.keys()) if (!ids.includes(id)) seen.delete(id);
+  for (const id of ids) if (!seen.has(id)) seen.set(id, arrived++);
+  const newestFirst = view.workflows.slice(0, 18).sort((a, b) => seen.get(b.id) - seen.get(a.id)); // a row keeps its place
   fill($("flows"), newestFirst.map(w =>
     el("li", w.status === "done" ? "finished" : "",
       el("span", "name", w.id),
