@@ -77,7 +77,7 @@ func TestRedisOfOthersIsLeftAlone(t *testing.T) {
 	p := launch(t, server.URL(), "-addr", "127.0.0.1:0", "-step", "5ms", "-every", "20ms")
 	base := p.url()
 
-	eventually(t, base+"/state.json", http.StatusOK, `"database"`, "on one that others may use")
+	eventually(t, base+"/state.json", http.StatusOK, `"database"`, "on one that others may use", "-0060") // all customers came by
 	assert.NotContains(t, get(t, base+"/state.json"), `"flush"`)
 	for _, what := range []string{"pause", "drop", "flush", "burst", "kill", "nonsense"} {
 		assert.Equal(t, http.StatusNotFound, ask(t, http.MethodPost, base+"/break/"+what).StatusCode, what)
