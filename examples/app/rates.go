@@ -1,9 +1,6 @@
 package main
 
-import (
-	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
-)
+import "github.com/prometheus/client_golang/prometheus"
 
 // Counters are some of the metrics that the module counts in this process.
 type Counters struct {
@@ -23,8 +20,11 @@ func readCounters(from prometheus.Gatherer) (Counters, error) {
 	var c Counters
 	for _, family := range families {
 		for _, m := range family.GetMetric() {
-			into := c.field(family.GetName(), labelsOf(m))
-			if into != nil {
+			labels := make(map[string]string)
+			for _, l := range m.GetLabel() {
+				labels[l.GetName()] = l.GetValue()
+			}
+			if into := c.field(family.GetName(), labels); into != nil {
 				*into += m.GetCounter().GetValue()
 			}
 		}
@@ -57,14 +57,6 @@ func (c *Counters) field(name string, labels map[string]string) *float64 {
 		}
 	}
 	return nil
-}
-
-func labelsOf(m *dto.Metric) map[string]string {
-	labels := make(map[string]string)
-	for _, l := range m.GetLabel() {
-		labels[l.GetName()] = l.GetValue()
-	}
-	return labels
 }
 
 // since returns what was counted after an earlier reading.

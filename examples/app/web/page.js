@@ -135,7 +135,7 @@ function cache() {
     piece.style.width = (all ? (100 * r[name]) / all : 0) + "%";
     return piece;
   }));
-  for (const name of ["fresh", "loaded", "stale"]) $(name).textContent = `${name} ${part(r[name])}%`;
+  for (const name of ["fresh", "loaded", "stale", "none"]) $(name).textContent = `${name} ${part(r[name])}%`;
   $("share").setAttribute("aria-label", `${part(r.fresh)}% fresh, ${part(r.loaded)}% loaded, ${part(r.stale)}% stale of ${all} requests`);
 }
 
