@@ -13,13 +13,13 @@ RUN      ?=
 PARALLEL ?= 4
 BIN      := $(CURDIR)/bin
 # The modules with Go code. A go.work would join them too, but would let the peers of bench/ choose our versions.
-CODE     := . $(patsubst %/go.mod,%,$(wildcard bench/go.mod deploy/go.mod))
+CODE     := . $(patsubst %/go.mod,%,$(wildcard bench/go.mod deploy/go.mod examples/app/browser/go.mod))
 # tools/ and tools/docs have no code, they only pin versions: each tool in a module of its own, so that none changes another.
 MODULES  := $(CODE) tools tools/docs
 LINTER   := $(BIN)/golangci-lint
 DOCS     := $(BIN)/gomarkdoc
 
-.PHONY: help run test alerts lint fmt vet fmt-check tidy-check golangci bench fuzz cover generate generate-check docs docs-check build tidy redis ci clean
+.PHONY: help run test browser alerts lint fmt vet fmt-check tidy-check golangci bench fuzz cover generate generate-check docs docs-check build tidy redis ci clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,7 +32,7 @@ run: ## Start the example: embedded server, or the one REDIS_URL names (ARGS="-w
 	@$(GO) build -o $(BIN)/app ./examples/app
 	@exec $(BIN)/app $(ARGS)
 
-test: redis ## Run all tests under the race detector (PKG=./lock RUN=TestName narrows)
+test: redis $(if $(filter ./...,$(PKG)),browser) ## Run all tests under the race detector (PKG=./lock RUN=TestName narrows)
 	$(GO) test -race -count=1 -parallel $(PARALLEL) $(if $(RUN),-run '$(RUN)') $(PKG)
 # What needs libraries that users should not inherit is in a module of its own.
 	@[ '$(PKG)' != ./... ] || for m in $(filter-out .,$(CODE)); do echo "go test ./... ($$m)"; \
@@ -106,6 +106,9 @@ $(DOCS): tools/docs/go.mod tools/docs/go.sum
 
 redis: # the tests start real redis-server processes
 	@tools/install-redis.sh
+
+browser: # the tests of the example's page look at it in a Chromium
+	@tools/install-chromium.sh
 
 ci: ## What CI runs: generated files fresh, lint, build, test
 	@for t in generate-check lint build test; do \

@@ -182,10 +182,13 @@ func TestExitCodeOfMistakes(t *testing.T) {
 	assert.Contains(t, flags.output(), "-workers: 0")
 	assert.Contains(t, flags.output(), "-failures: 2")
 
+	mistyped := launch(t, "redis://%", "-addr", "127.0.0.1:0")
+	assert.Equal(t, exitUsage, mistyped.wait())
+
 	server := redistest.Start(t, redistest.WithPassword("right"))
 	url := strings.Replace(server.URL(), "right", "s3cret-wrong", 1)
 	password := launch(t, url, "-addr", "127.0.0.1:0")
-	assert.Equal(t, exitUsage, password.wait())
+	assert.Equal(t, exitFailed, password.wait(), "it can only be known by trying")
 	assert.NotContains(t, password.output(), "s3cret")
 }
 
@@ -195,8 +198,11 @@ func TestPagesAnswer(t *testing.T) {
 	p := launch(t, server.URL(), "-addr", "127.0.0.1:0", "-step", "5ms", "-every", "10ms")
 	base := p.url()
 
-	eventually(t, base+"/", http.StatusOK, "-0001", "Run live", "steps retried")
-	eventually(t, base+"/state.json", http.StatusOK, `"run":"live"`)
+	eventually(t, base+"/", http.StatusOK, "page.js", "style.css")
+	for _, file := range []string{"/page.js", "/stream.js", "/chart.js", "/dom.js", "/style.css"} {
+		eventually(t, base+file, http.StatusOK)
+	}
+	eventually(t, base+"/state.json", http.StatusOK, `"run":"live"`, "-0001", `"locks":`, `"processes":[{"name":`)
 	eventually(t, base+"/metrics", http.StatusOK,
 		"example_workflows_completed_total ", `cache_client_commands_total{cache="default"`, "go_goroutines ")
 	eventually(t, base+"/livez", http.StatusOK, "locks")
@@ -206,7 +212,7 @@ func TestPagesAnswer(t *testing.T) {
 	server.Kill()
 	eventually(t, base+"/readyz", http.StatusServiceUnavailable)
 	eventually(t, base+"/livez", http.StatusOK)
-	eventually(t, base+"/", http.StatusOK, "failing")
+	eventually(t, base+"/state.json", http.StatusOK, `"status":"failing"`, "Redis does not answer")
 	server.Restart()
 	eventually(t, base+"/readyz", http.StatusOK)
 
@@ -246,7 +252,7 @@ func TestInterruptedWhileRedisHangs(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	p := launch(t, server.URL(), "-addr", "127.0.0.1:0", "-step", "1h")
-	eventually(t, p.url()+"/", http.StatusOK, `class="started"`) // so there are locks and subscriptions
+	eventually(t, p.url()+"/state.json", http.StatusOK, `"type":"started"`) // so there are locks and subscriptions
 	server.Stop()
 	began := time.Now()
 	p.signal(syscall.SIGINT)

@@ -31,6 +31,7 @@ type Picture struct {
 	LockWaits int64 `json:"lock_waits"` // of this process
 	Published int64 `json:"published"`  // by this process
 	Received  int   `json:"received"`
+	Refused   int64 `json:"refused"`  // results of this process that came after its lock was lost
 	Repeated  int   `json:"repeated"` // received more than once
 	Gaps      int   `json:"gaps"`     // times the subscription said that it may have missed something
 
@@ -48,9 +49,12 @@ type Card struct {
 	Attempt int       `json:"attempt"`
 	Worker  string    `json:"worker"`
 	Changed time.Time `json:"changed"`
+	// Customer is whom it is for, "" if that is not known yet.
+	Customer string `json:"customer,omitempty"`
+	// Seq is the number of the latest event, which need not have come last.
+	Seq int64 `json:"seq"`
 
 	since int64          // number of the last event before this process was there
-	seq   int64          // of the latest event, which need not have come last
 	seen  map[int64]bool // numbers of the events that came
 }
 
@@ -92,7 +96,7 @@ func (b *Board) Seed(w Workflow) {
 	}
 	c := b.card(w.ID, w.Kind)
 	c.Status, c.Done, c.Attempt, c.Worker, c.Changed = w.Status, w.Step, w.Attempt, w.Worker, w.UpdatedAt
-	c.since, c.seq = w.Seq, w.Seq
+	c.since, c.Seq, c.Customer = w.Seq, w.Seq, w.Customer
 	b.count("", w.Status)
 	b.picture.Retries += w.Retries
 	b.picture.Takeovers += w.Takeovers
@@ -122,11 +126,12 @@ func (b *Board) Apply(e Event) {
 	case WorkflowStarted, WorkflowDone, StepDone:
 	}
 
-	if e.Seq <= c.seq {
+	if e.Seq <= c.Seq {
 		return // a later event is here already
 	}
 	b.count(c.Status, e.Status)
-	c.seq, c.Status, c.Worker, c.Attempt, c.Changed = e.Seq, e.Status, e.Worker, e.Attempt, e.At
+	c.Customer = cmp.Or(e.Customer, c.Customer)
+	c.Seq, c.Status, c.Worker, c.Attempt, c.Changed = e.Seq, e.Status, e.Worker, e.Attempt, e.At
 	c.Done = e.StepIndex
 	if e.Type == StepDone || e.Type == WorkflowDone {
 		c.Done, c.Attempt = e.StepIndex+1, 0
@@ -134,6 +139,13 @@ func (b *Board) Apply(e Event) {
 	if c.Status == Done {
 		b.forget()
 	}
+}
+
+// Heard counts events that are not about a workflow.
+func (b *Board) Heard(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.picture.Received += n
 }
 
 // Gap notes that events may be missing.
@@ -163,7 +175,7 @@ func (b *Board) Picture() Picture {
 	defer b.mu.Unlock()
 	p := b.picture
 	p.Now = time.Now()
-	p.LockWaits, p.Published = b.tally.LockWaits.Load(), b.tally.Published.Load()
+	p.LockWaits, p.Published, p.Refused = b.tally.LockWaits.Load(), b.tally.Published.Load(), b.tally.Refused.Load()
 	p.Events = slices.Clone(p.Events)
 	p.Workflows = make([]Card, 0, len(b.cards))
 	for _, c := range b.latest() {

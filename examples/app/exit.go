@@ -1,13 +1,26 @@
 package main
 
-import "sync/atomic"
+import (
+	"errors"
+	"sync/atomic"
+
+	"github.com/compozy/cache"
+)
 
 // Exit codes, besides 0.
 const (
-	exitFailed      = 1   // a workflow was lost or ran twice, an event was lost, or there is no telling
-	exitUsage       = 2   // bad flags or configuration, or no Redis at start
+	exitFailed      = 1   // the run failed: a workflow was lost or ran twice, an event was lost, there is no telling, or no start
+	exitUsage       = 2   // the flags, or the configuration in the environment, cannot be used as they are
 	exitInterrupted = 130 // before there was a verdict, as shells have it for an interrupt
 )
+
+// exitCode tells what is wrong with the configuration from all else that can keep a run from starting.
+func exitCode(err error) int {
+	if errors.Is(err, cache.ErrInvalidConfig) {
+		return exitUsage
+	}
+	return exitFailed
+}
 
 // Exit holds the code with which the program is going to end.
 type Exit struct{ code atomic.Int32 }

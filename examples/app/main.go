@@ -26,9 +26,25 @@
 //
 // # Where to look
 //
-// workflow.go is the state machine, store.go how its states are kept in Redis, ledger.go and todo.go what else is there,
-// worker.go who does the work, watcher.go, books.go and board.go what is seen of it, audit.go and report.go how it ends,
-// server.go the page. wiring.go puts it together.
+// Each file shows one thing. What needs the module:
+//
+//	wiring.go     an Fx application around cache.Module
+//	lock.go       a lock, its owner's name and its loss; waiting for one
+//	state.go      states with versions, which refuse whoever has lost the lock
+//	publish.go    sending events, and reading them back
+//	subscribe.go  receiving events, and learning which may be missing
+//	presence.go   any value on any channel: which processes are there
+//	customers.go  a cache in front of a slow database, which may serve what is stale
+//	commands.go   plain commands of Redis beside all that
+//	inspect.go    looking at locks from outside
+//	rates.go      reading the metrics
+//	server.go     a page that is alive: events for browsers, metrics, health
+//	redis.go      the embedded server, or the one of the environment
+//	outage.go     saying once that Redis is away
+//	breakage.go   breaking all that on purpose
+//
+// The rest is the example's own: workflow.go is the state machine, worker.go does the work, ledger.go and audit.go find the
+// verdict, helper.go starts further processes, web/ is the page.
 package main
 
 import (
@@ -59,11 +75,15 @@ func run(args []string, stdout, stderr io.Writer) int {
 	// Fx looks at signals after the start only, which takes its time while Redis is down.
 	ctx, ignore := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer ignore()
+	if options.Helper {
+		ctx = leashed(ctx, os.Stdin)
+	}
 	server, err := chooseServer(ctx)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
-		return exitUsage
+		return exitCode(err)
 	}
+	options = options.settle(server.Embedded != nil)
 	defer func() {
 		if err := server.Close(); err != nil {
 			fmt.Fprintln(stderr, err)
@@ -72,7 +92,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	console.Sayf("redis %s", server.About)
 
 	exit := NewExit(options)
-	app := fx.New(wiring(options, console, server.Config, exit))
+	app := fx.New(wiring(options, console, server, exit))
 	ended := app.Wait()
 	if err := start(ctx, app); err != nil {
 		if errors.Is(err, context.Canceled) {
@@ -80,9 +100,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 			return exitInterrupted
 		}
 		fmt.Fprintln(stderr, err)
-		return exitUsage
+		return exitCode(err)
 	}
-	<-ended // by the runner, or by a signal
+	select {
+	case <-ended: // by the runner, or by a signal
+	case <-ctx.Done(): // by a signal, or by the process that has started this helper
+	}
 	switch {
 	case !options.Batch():
 		console.Sayf("stopping")

@@ -1,104 +1,120 @@
 package main
 
 import (
-	"context"
-	"encoding/xml"
-	"errors"
-	"io"
+	"io/fs"
 	"net/http"
-	"net/http/httptest"
-	"regexp"
+	"path"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/fx/fxtest"
-	"go.uber.org/zap"
 
-	"github.com/compozy/cache"
-	"github.com/compozy/cache/health"
+	"github.com/compozy/cache/internal/redistest"
 )
 
-// hostile is a name that would change the page if it were not escaped.
-const hostile = `</td><script src="//evil.example/x.js">&lt;'`
+// What comes from Redis may be written by anybody, so the script shows text and never HTML, and the page needs nothing from
+// elsewhere. Module browser looks at the page itself.
+func TestPageTakesNothingFromElsewhereAndShowsTextOnly(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, fs.WalkDir(web, "web", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := fs.ReadFile(web, name)
+		require.NoError(t, err)
+		page := strings.ReplaceAll(string(text), `"http://www.w3.org/2000/svg"`, "") // a name, which nobody loads
+		assert.NotRegexp(t, `https?://|[("']//|@import|url\(`, page, name)
+		assert.NotRegexp(t, `(inner|outer)HTML|insertAdjacentHTML|document\.write|\beval\b|Function\(|srcdoc`, page, name)
+		if path.Ext(name) == ".html" {
+			assert.NotRegexp(t, `(?i)<script[^>]*>[^<]|<style|\son\w+=|\sstyle=`, page, "the policy forbids it")
+		}
+		return nil
+	}))
+}
 
-// void is an element that is never closed in HTML.
-var void = regexp.MustCompile(`<(meta|link)[^>]*>`)
-
-// page returns the status page as a browser gets it.
-func page(t *testing.T, b *Board, checks ...cache.Check) string {
+// ask sends a request to a program as a browser does.
+func ask(t *testing.T, method, url string, header ...string) *http.Response {
 	t.Helper()
-	s, err := NewServer(fxtest.NewLifecycle(t), Options{}, b, health.New(checks...), prometheus.NewRegistry(), nil, zap.NewNop())
+	req, err := http.NewRequestWithContext(t.Context(), method, url, http.NoBody)
 	require.NoError(t, err)
-	w := httptest.NewRecorder()
-	s.http.Handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
-	require.Equal(t, http.StatusOK, w.Code)
-	return w.Body.String()
-}
-
-// requireSound reads the page with a parser that forgives nothing: every element is closed, every value escaped, and
-// nothing comes from elsewhere.
-func requireSound(t *testing.T, page string) {
-	t.Helper()
-	d := xml.NewDecoder(strings.NewReader(void.ReplaceAllString(page, "$0</$1>")))
-	d.Entity = xml.HTMLEntity
-	for {
-		token, err := d.Token()
-		if errors.Is(err, io.EOF) {
-			return
-		}
-		require.NoError(t, err, page)
-		element, ok := token.(xml.StartElement)
-		if !ok {
-			continue
-		}
-		assert.NotEqual(t, "script", element.Name.Local)
-		for _, a := range element.Attr {
-			if a.Name.Local == "href" || a.Name.Local == "src" {
-				local := strings.HasPrefix(a.Value, "/") && !strings.HasPrefix(a.Value, "//")
-				assert.True(t, local || a.Value == "data:,", "%s=%q", a.Name.Local, a.Value)
-			}
-		}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
 	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
+	resp, err := client.Do(req)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	return resp
 }
 
-func TestPageOfARunThatHasNotBegun(t *testing.T) {
+func TestOnlyTheOwnPagePressesButtons(t *testing.T) {
 	t.Parallel()
-	out := page(t, NewBoard(Options{Run: "live"}, new(Tally)))
-	requireSound(t, out)
-	assert.Equal(t, 2, strings.Count(out, "none yet"))
+	p := launch(t, "", "-addr", "127.0.0.1:0", "-helpers", "0", "-step", "5ms")
+	base := p.url()
+	eventually(t, base+"/state.json", http.StatusOK, `"status":"done"`) // so all has started
+
+	for _, foreign := range [][]string{{"Origin", "http://evil.example"}, {"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "same-site"}} {
+		assert.Equal(t, http.StatusForbidden, ask(t, http.MethodPost, base+"/break/pause", foreign...).StatusCode, foreign)
+	}
+	assert.Equal(t, http.StatusNotFound, ask(t, http.MethodGet, base+"/break/pause").StatusCode, "a link presses nothing")
+	assert.NotContains(t, get(t, base+"/state.json"), "Redis is paused")
+
+	assert.Equal(t, http.StatusOK, ask(t, http.MethodPost, base+"/break/pause", "Origin", base, "Sec-Fetch-Site", "same-origin").StatusCode)
+	eventually(t, base+"/state.json", http.StatusOK, "Redis is paused")
+	assert.Contains(t, ask(t, http.MethodGet, base+"/").Header.Get("Content-Security-Policy"), "default-src 'none'")
+
+	// While Redis is away, an end in order takes as long as ever.
+	p.signal(syscall.SIGINT)
+	assert.Equal(t, 0, p.wait())
 }
 
-func TestPageWithEverythingOnIt(t *testing.T) {
+func TestRedisOfOthersIsLeftAlone(t *testing.T) {
 	t.Parallel()
-	b := NewBoard(Options{Run: "demo", Name: hostile, Workflows: 4}, new(Tally))
-	for _, id := range []string{hostile, "whole"} {
-		for _, e := range story(id) {
-			e.Worker = hostile
-			b.Apply(e)
-		}
-	}
-	b.Apply(story("lost")[0])
-	b.Wiped()
-	for _, e := range story("half")[:2] {
-		b.Apply(e)
-	}
-	b.Gap()
+	server := redistest.Start(t)
+	p := launch(t, server.URL(), "-addr", "127.0.0.1:0", "-step", "5ms", "-every", "20ms")
+	base := p.url()
 
-	out := page(t, b,
-		cache.Check{Name: hostile, Kind: health.Readiness, Func: func(context.Context) error { return errors.New(hostile) }},
-		cache.Check{Name: "fine", Kind: health.Liveness, Func: func(context.Context) error { return nil }})
+	eventually(t, base+"/state.json", http.StatusOK, `"database"`, "on one that others may use", "-0060") // all customers came by
+	assert.NotContains(t, get(t, base+"/state.json"), `"flush"`)
+	for _, what := range []string{"pause", "drop", "flush", "burst", "kill", "nonsense"} {
+		assert.Equal(t, http.StatusNotFound, ask(t, http.MethodPost, base+"/break/"+what).StatusCode, what)
+	}
+	assert.Equal(t, http.StatusOK, ask(t, http.MethodPost, base+"/break/database").StatusCode)
+	eventually(t, base+"/state.json", http.StatusOK, "The database of the customers fails", "marks it as stale")
+}
 
-	requireSound(t, out)
-	assert.NotContains(t, out, hostile)
-	for _, words := range []string{
-		"of 4", "1 gaps", "1 lost with", "width: 50%", "failing", "trying again", "completed", "step done", "step again",
-	} {
-		assert.Contains(t, out, words)
-	}
-	for _, path := range []string{"/metrics", "/livez", "/readyz", "/healthz", "/state.json"} {
-		assert.Contains(t, out, `href="`+path+`"`)
-	}
+// A killed helper's workflows are finished by others, and another helper comes.
+func TestHelperIsKilledAndReplaced(t *testing.T) {
+	t.Parallel()
+	p := launch(t, "", "-addr", "127.0.0.1:0", "-workers", "2", "-every", "50ms", "-step", "100ms")
+	base := p.url()
+	eventually(t, base+"/state.json", http.StatusOK, `"owner":"helper-1/`)
+
+	assert.Equal(t, http.StatusOK, ask(t, http.MethodPost, base+"/break/kill").StatusCode)
+	eventually(t, base+"/state.json", http.StatusOK,
+		"Process helper-1 was killed", "Process helper-1 has fallen silent", "goes on with", "Process helper-2 joins")
+
+	p.signal(syscall.SIGTERM)
+	assert.Equal(t, 0, p.wait(), "and helper-2 with it")
+}
+
+// An outage is one thing in the log, however many calls fail meanwhile.
+func TestLogSaysAnOutageOnce(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	p := launch(t, server.URL(), "-addr", "127.0.0.1:0", "-step", "5ms", "-every", "10ms")
+	base := p.url()
+	eventually(t, base+"/state.json", http.StatusOK, `"status":"done"`)
+
+	server.Kill()
+	time.Sleep(3 * time.Second) //nolint:forbidigo // many calls fail meanwhile, which nothing else shows
+	server.Restart()
+	require.Eventually(t, func() bool { return strings.Contains(p.output(), "redis works again") }, patience, 10*time.Millisecond)
+
+	assert.Equal(t, 1, strings.Count(p.output(), "redis fails, trying again"))
+	assert.NotContains(t, p.output(), "no new workflow\n")
+	assert.Less(t, strings.Count(p.output(), "  warn  "), 20, p.output())
 }

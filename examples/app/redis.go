@@ -19,6 +19,10 @@ type server struct {
 	Config *cache.Config
 	About  string // for people: without credentials
 	Close  func() error
+
+	// Embedded is the server if it is in this process, else nil. URL leads other processes to it.
+	Embedded *embedded.Server
+	URL      string
 }
 
 // chooseServer takes the server that the environment names, or else starts one inside this process.
@@ -34,11 +38,11 @@ func chooseServer(ctx context.Context) (*server, error) {
 	}
 
 	redis := embedded.New()
-	if err := redis.Start(ctx); err != nil { // the port is for curious people, this process does not need it
+	if err := redis.Start(ctx); err != nil { // the port is for helpers and curious people, this process does not need it
 		return nil, fmt.Errorf("embedded redis: %w", err)
 	}
 	cfg := redis.Config()
 	cfg.NotificationBufferSize = buffered
 	about := fmt.Sprintf("embedded, nothing is kept; to look inside or to join: %s", redis.URL())
-	return &server{Config: cfg, About: about, Close: redis.Close}, nil
+	return &server{Config: cfg, About: about, Close: redis.Close, Embedded: redis, URL: redis.URL()}, nil
 }

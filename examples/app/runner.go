@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -23,6 +24,11 @@ type Runner struct {
 	store    *Store
 	watcher  *Watcher
 	pool     *Pool
+	presence *Presence
+	helpers  *Helpers
+	breakage *Breakage
+	pulse    *Pulse
+	outage   *Outage
 	board    *Board
 	books    *Books
 	tally    *Tally
@@ -43,6 +49,11 @@ type runnerParams struct {
 	Store    *Store
 	Watcher  *Watcher
 	Pool     *Pool
+	Presence *Presence
+	Helpers  *Helpers
+	Breakage *Breakage
+	Pulse    *Pulse
+	Outage   *Outage
 	Board    *Board
 	Books    *Books
 	Tally    *Tally
@@ -55,7 +66,8 @@ type runnerParams struct {
 // NewRunner appends its hooks to lc. What it needs has been constructed before, and so stops after it.
 func NewRunner(lc fx.Lifecycle, p runnerParams) *Runner {
 	r := &Runner{
-		options: p.Options, store: p.Store, watcher: p.Watcher, pool: p.Pool, board: p.Board, books: p.Books,
+		options: p.Options, store: p.Store, watcher: p.Watcher, pool: p.Pool,
+		presence: p.Presence, helpers: p.Helpers, breakage: p.Breakage, pulse: p.Pulse, outage: p.Outage, board: p.Board, books: p.Books,
 		tally: p.Tally, console: p.Console, log: p.Log, exit: p.Exit, shutdown: p.Shutdown, cancel: func() {},
 	}
 	lc.Append(fx.StopHook(r.Stop)) // first, so that it also follows a start that failed half-way
@@ -74,12 +86,17 @@ func (r *Runner) Start(ctx context.Context) error {
 	}
 	r.console.Sayf("run %s: %d workers in process %s", r.options.Run, r.options.Workers, r.options.Name)
 	r.pool.Start(ctx)
+	r.presence.Start(ctx)
+	r.helpers.Start(ctx)
+	r.pulse.Start(ctx)
 
 	ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	r.wg.Go(func() {
-		if r.options.Batch() {
+		switch {
+		case r.options.Helper:
+		case r.options.Batch():
 			r.follow(ctx, ids)
-		} else {
+		default:
 			r.feed(ctx)
 		}
 	})
@@ -89,9 +106,14 @@ func (r *Runner) Start(ctx context.Context) error {
 // Stop ends all that Start began. The workers release their locks, so that other processes go on at once. All are told
 // to end before one is waited for: while Redis hangs, each of them takes as long as its command.
 func (r *Runner) Stop() {
+	r.breakage.Stop()
 	r.cancel()
-	r.pool.Stop()
-	r.wg.Wait()
+	var stops sync.WaitGroup
+	for _, stop := range []func(){r.helpers.Stop, r.pulse.Stop, r.pool.Stop, r.wg.Wait} {
+		stops.Go(stop)
+	}
+	stops.Wait()
+	r.presence.Stop()
 	r.watcher.Stop()
 }
 
@@ -126,7 +148,7 @@ func (r *Runner) feed(ctx context.Context) {
 			}
 		}
 		if err != nil && ctx.Err() == nil {
-			r.log.Warn("no new workflow", zap.Error(err))
+			r.outage.Failed(fmt.Errorf("no new workflow: %w", err))
 		}
 	}
 }

@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
-	_ "embed" // the page
+	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"html/template"
+	"io/fs"
 	"net"
 	"net/http"
 	"syscall"
@@ -18,47 +18,96 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/compozy/cache"
+	"github.com/compozy/cache/notification/sse"
 )
 
-//go:embed page.html
-var pageHTML string
+//go:embed web
+var web embed.FS
 
-// Server serves the status page, the same as JSON, the metrics and the health reports.
+// liveEvents is the pattern of the channels on which all events of workflows and tasks are: workflow:events, task:events.
+const liveEvents = "*:events"
+
+// policy lets the page use what this server has, and nothing from elsewhere.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; " +
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+// Server serves the page. What the page shows comes from /state.json and, as it happens, from /events; the rest of the
+// server is what every service can have from the module: metrics and health reports.
 type Server struct {
-	options Options
-	board   *Board
-	health  *cache.Health
-	console *Console
-	log     *zap.Logger
-	page    *template.Template
-	http    *http.Server
-	done    chan struct{} // closed when nothing is served any more
+	in    serverParams
+	http  *http.Server
+	hasty context.CancelFunc // ends the streams of events, which would go on for as long as the browsers like
+	done  chan struct{}      // closed when nothing is served any more
+}
+
+// serverParams are what Fx puts together for NewServer.
+type serverParams struct {
+	fx.In
+
+	Options  Options
+	Board    *Board
+	Pulse    *Pulse
+	Presence *Presence
+	Breakage *Breakage
+	Diary    *Diary
+	Events   *cache.RedisNotificationSystem
+	Health   *cache.Health
+	Metrics  prometheus.Gatherer
+	Console  *Console
+	Log      *zap.Logger
+}
+
+// View is all that the page shows, at one moment.
+type View struct {
+	Picture
+	Vitals
+
+	Processes []Process `json:"processes"`
+	Diary     []Entry   `json:"diary"`
+	Buttons   []Button  `json:"buttons"`
+	WhyNot    string    `json:"why_not,omitempty"` // there are not more buttons
 }
 
 // NewServer appends its hooks to lc.
-func NewServer(
-	lc fx.Lifecycle, o Options, b *Board, h *cache.Health, metrics prometheus.Gatherer, c *Console, log *zap.Logger,
-) (*Server, error) {
-	page, err := template.New("page").Funcs(template.FuncMap{
-		"ago":   func(t, now time.Time) string { return now.Sub(t).Round(time.Second).String() },
-		"clock": func(t time.Time) string { return t.Local().Format("15:04:05") },
-		"class": func(e Event) string { return cssClass(e.Type) },
-		"words": func(e Event) string { words, _ := describe(e); return words },
-	}).Parse(pageHTML)
+func NewServer(lc fx.Lifecycle, p serverParams) (*Server, error) {
+	files, err := fs.Sub(web, "web")
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{options: o, board: b, health: h, console: c, log: log, page: page, done: make(chan struct{})}
+	s := &Server{in: p, done: make(chan struct{})}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", s.status)
+	mux.Handle("/", http.FileServerFS(files))
 	mux.HandleFunc("GET /state.json", s.state)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	mux.Handle("GET /events", sse.Handler(p.Events, func(*http.Request) (string, error) { return liveEvents, nil }, sse.WithLogger(p.Log)))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(p.Metrics, promhttp.HandlerOpts{}))
 	for _, path := range []string{"/livez", "/readyz", "/healthz"} {
-		mux.Handle(path, h.Handler())
+		mux.Handle(path, p.Health.Handler())
 	}
-	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	lc.Append(fx.StartStopHook(s.Start, s.Stop))
+	mux.HandleFunc("POST /break/{what}", s.press)
+
+	// A page of somebody else must not press the buttons.
+	guarded := http.NewCrossOriginProtection().Handler(secured(mux))
+	var ctx context.Context
+	ctx, s.hasty = context.WithCancel(context.Background())
+	s.http = &http.Server{
+		Handler: guarded, ReadHeaderTimeout: 5 * time.Second,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	if !p.Options.Helper {
+		lc.Append(fx.StartStopHook(s.Start, s.Stop))
+	}
 	return s, nil
+}
+
+// secured sets the headers that all responses have in common.
+func secured(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Security-Policy", policy)
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Referrer-Policy", "no-referrer")
+		w.Header().Set("Cache-Control", "no-store")
+		next.ServeHTTP(w, r)
+	})
 }
 
 // Start listens, and prints where.
@@ -70,24 +119,25 @@ func (s *Server) Start(ctx context.Context) error {
 	go func() {
 		defer close(s.done)
 		if err := s.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			s.log.Error("status page", zap.Error(err))
+			s.in.Log.Error("status page", zap.Error(err))
 		}
 	}()
-	s.console.Sayf("status page http://%s/  also /metrics /livez /readyz /healthz /state.json", listener.Addr())
+	s.in.Console.Sayf("status page http://%s/  also /metrics /livez /readyz /healthz /state.json", listener.Addr())
 	return nil
 }
 
 func (s *Server) listen(ctx context.Context) (net.Listener, error) {
 	var lc net.ListenConfig
-	listener, err := lc.Listen(ctx, "tcp", s.options.Addr)
-	if errors.Is(err, syscall.EADDRINUSE) && !s.options.fixedAddr {
+	listener, err := lc.Listen(ctx, "tcp", s.in.Options.Addr)
+	if errors.Is(err, syscall.EADDRINUSE) && !s.in.Options.fixedAddr {
 		return lc.Listen(ctx, "tcp", "127.0.0.1:0")
 	}
 	return listener, err
 }
 
-// Stop answers the requests that are there, within the time that ctx leaves, then closes.
+// Stop ends the streams, answers the other requests that are there, within the time that ctx leaves, then closes.
 func (s *Server) Stop(ctx context.Context) error {
+	s.hasty()
 	err := s.http.Shutdown(ctx)
 	if err != nil {
 		err = errors.Join(err, s.http.Close())
@@ -96,40 +146,32 @@ func (s *Server) Stop(ctx context.Context) error {
 	return err
 }
 
-// status is the page for people.
-func (s *Server) status(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store")
-	err := s.page.Execute(w, struct {
-		Picture
-		Health any
-	}{s.board.Picture(), s.health.Run(r.Context())})
-	if err != nil {
-		s.log.Debug("status page", zap.Error(err)) // as a rule the browser has left
-	}
-}
-
-// state is the same for programs.
+// state is what the page shows.
 func (s *Server) state(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	if err := json.NewEncoder(w).Encode(s.board.Picture()); err != nil {
-		s.log.Debug("state", zap.Error(err))
+	view := View{
+		Picture: s.in.Board.Picture(), Vitals: s.in.Pulse.Vitals(), Processes: s.in.Presence.Processes(), Diary: s.in.Diary.Entries(),
+	}
+	view.Buttons, view.WhyNot = s.in.Breakage.Buttons()
+	s.answer(w, http.StatusOK, view)
+}
+
+// press breaks something.
+func (s *Server) press(w http.ResponseWriter, r *http.Request) {
+	err := s.in.Breakage.Press(r.Context(), r.PathValue("what"))
+	switch {
+	case err == nil:
+		s.answer(w, http.StatusOK, struct{}{})
+	case errors.Is(err, errNotHere):
+		http.Error(w, err.Error(), http.StatusNotFound)
+	default:
+		s.answer(w, http.StatusOK, map[string]string{"instead": err.Error()})
 	}
 }
 
-// cssClass gives events their colour on the page.
-func cssClass(t EventType) string {
-	switch t {
-	case WorkflowStarted:
-		return "started"
-	case WorkflowResumed:
-		return "resumed"
-	case WorkflowDone:
-		return "completed"
-	case StepFailed:
-		return "failed"
-	case StepDone:
+func (s *Server) answer(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	if err := json.NewEncoder(w).Encode(v); err != nil {
+		s.in.Log.Debug("status page", zap.Error(err)) // as a rule the browser has left
 	}
-	return ""
 }

@@ -13,19 +13,21 @@ import (
 )
 
 // wiring is the whole application. cache.Module gives it Redis, locks, notifications and health, NewState the
-// states of its workflows; the rest is its own.
-func wiring(o Options, c *Console, cfg *cache.Config, exit *Exit) fx.Option {
+// states of its workflows, NewCache the cache of customers; the rest is its own.
+func wiring(o Options, c *Console, redis *server, exit *Exit) fx.Option {
 	return fx.Options(
 		cache.Module,
-		cache.WithConfig(cfg),
+		cache.WithConfig(redis.Config),
 		cache.RegisterMetrics,
 		cache.NewState[Workflow]("workflows", cache.WithTTL(keep)),
+		customerCache(),
 
-		fx.Supply(o, c, exit),
+		fx.Supply(o, c, redis, exit),
 		fx.Provide(
 			newLogger, newRegistry,
 			func() *Tally { return new(Tally) },
-			NewStore, NewBoard, NewBooks, NewPool, NewWatcher, NewServer, NewRunner,
+			NewStore, NewBoard, NewBooks, NewPool, NewWatcher, NewRunner,
+			NewDiary, NewOutage, NewCustomers, NewPresence, NewHelpers, NewBreakage, NewPulse, NewServer,
 			// What the example itself has to say goes where the module's checks and metrics are.
 			fx.Annotate(workersCheck, fx.ResultTags(`group:"`+cache.HealthGroup+`"`)),
 			fx.Annotate((*Tally).Collector, fx.ResultTags(`group:"`+cache.MetricsGroup+`"`)),

@@ -11,6 +11,7 @@ import (
 
 	"github.com/compozy/cache"
 	cachetest "github.com/compozy/cache/fxtest"
+	"github.com/compozy/cache/store"
 )
 
 // bundle is a pool with one workflow to do, on fakes of everything but the store.
@@ -25,24 +26,36 @@ func newBundle(t *testing.T, o Options) bundle {
 	t.Helper()
 	s, w := submitted(t)
 	locks, events := cachetest.NewLockManager(), cachetest.NewNotificationSystem()
-	return bundle{
-		Pool:  NewPool(o, s, locks, events, new(Tally), zap.NewNop()),
-		locks: locks, events: events, id: w.ID,
-	}
+	return bundle{Pool: pool(t, o, s, locks, events), locks: locks, events: events, id: w.ID}
+}
+
+// pool returns one whose customers are cached where the states are.
+func pool(t *testing.T, o Options, s *Store, locks cache.Locker, events cache.NotificationSystem) *Pool {
+	t.Helper()
+	kept, err := store.New(s.rdb)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, kept.Close(context.WithoutCancel(t.Context()))) })
+	customers, err := store.NewCache[Customer](kept, "customers")
+	require.NoError(t, err)
+	d := NewDiary()
+	return NewPool(poolParams{
+		Options: o, Store: s, Customers: NewCustomers(customers, d), Locks: locks, Events: events,
+		Tally: new(Tally), Outage: NewOutage(zap.NewNop(), d), Diary: d, Log: zap.NewNop(),
+	})
 }
 
 // begun waits until somebody is in the middle of a step.
 func (b bundle) begun(t *testing.T) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		_, facts, err := b.store.Ledger(t.Context(), b.id)
+		_, facts, err := b.in.Store.Ledger(t.Context(), b.id)
 		return err == nil && len(facts) > 0 && facts[len(facts)-1].What == factBegun
 	}, patience, time.Millisecond)
 }
 
 func (b bundle) state(t *testing.T) Workflow {
 	t.Helper()
-	w, err := b.store.Load(t.Context(), b.id)
+	w, err := b.in.Store.Load(t.Context(), b.id)
 	require.NoError(t, err)
 	return w
 }
@@ -54,7 +67,7 @@ func TestPoolRunsWhatIsThereAndTellsEachEventOnce(t *testing.T) {
 	defer b.Stop()
 
 	require.Eventually(t, func() bool {
-		unfinished, err := b.store.Unfinished(t.Context())
+		unfinished, err := b.in.Store.Unfinished(t.Context())
 		return err == nil && unfinished == 0
 	}, patience, time.Millisecond)
 
@@ -77,18 +90,18 @@ func TestWorkerStopsWhenItsLockIsLost(t *testing.T) {
 	}()
 	b.begun(t)
 
-	require.True(t, b.locks.Lose(b.store.Resource(b.id)))
+	require.True(t, b.locks.Lose(b.in.Store.Resource(b.id)))
 
 	require.ErrorIs(t, <-result, cache.ErrLockExpired, "and not after an hour")
 	assert.Equal(t, Running, b.state(t).Status)
-	assert.Zero(t, b.tally.Steps.Load())
+	assert.Zero(t, b.in.Tally.Steps.Load())
 
-	quick := NewPool(Options{Name: "b"}, b.store, b.locks, b.events, new(Tally), zap.NewNop())
+	quick := pool(t, Options{Name: "b"}, b.in.Store, b.locks, b.events)
 	did, err := quick.next(t.Context(), "b/1")
 	require.NoError(t, err)
 	assert.True(t, did)
 	assert.Equal(t, Done, b.state(t).Status)
-	assert.Equal(t, int64(1), quick.tally.Takeovers.Load())
+	assert.Equal(t, int64(1), quick.in.Tally.Takeovers.Load())
 }
 
 func TestStoppedPoolLeavesItsWorkAtOnce(t *testing.T) {
@@ -107,14 +120,14 @@ func TestStoppedPoolLeavesItsWorkAtOnce(t *testing.T) {
 func TestHeldWorkflowIsAWait(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t, Options{})
-	_, err := b.locks.Acquire(t.Context(), b.store.Resource(b.id), time.Minute)
+	_, err := b.locks.Acquire(t.Context(), b.in.Store.Resource(b.id), time.Minute)
 	require.NoError(t, err)
 
 	did, err := b.next(t.Context(), "a/1")
 
 	require.NoError(t, err)
 	assert.False(t, did)
-	waits, err := b.store.Waits(t.Context())
+	waits, err := b.in.Store.Waits(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, int64(1), waits)
 }
@@ -124,9 +137,9 @@ func TestWhatADeadWorkerDidNotTellIsTold(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t, Options{Name: "heir"})
 	w := b.state(t)
-	w = commit(t, b.store, w, w.Claim("dead/1", 1, time.Now()), factClaimed)
+	w = commit(t, b.in.Store, w, w.Claim("dead/1", 1, time.Now()), factClaimed)
 	for w.Status != Done {
-		w = commit(t, b.store, w, w.Succeed(time.Now()), factDone)
+		w = commit(t, b.in.Store, w, w.Succeed(time.Now()), factDone)
 	}
 	w = b.state(t)
 
@@ -136,7 +149,7 @@ func TestWhatADeadWorkerDidNotTellIsTold(t *testing.T) {
 	assert.True(t, did)
 	assert.Len(t, b.events.Published(), len(w.Outbox))
 	assert.Equal(t, w, b.state(t), "nothing ran again")
-	unfinished, err := b.store.Unfinished(t.Context())
+	unfinished, err := b.in.Store.Unfinished(t.Context())
 	require.NoError(t, err)
 	assert.Zero(t, unfinished)
 }
@@ -173,7 +186,7 @@ func TestFailedPublishLeavesTheWorkflowToOthers(t *testing.T) {
 func TestVanishedWorkflowIsTriedOnce(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t, Options{})
-	require.NoError(t, b.store.states.Delete(t.Context(), b.store.stateKey(b.id)))
+	require.NoError(t, b.in.Store.states.Delete(t.Context(), b.in.Store.stateKey(b.id)))
 
 	_, err := b.next(t.Context(), "a/1")
 

@@ -26,17 +26,22 @@ type Step struct {
 	Name string
 	// Weight is how long it takes, as a multiple of the average step.
 	Weight float64
+	// AtTable says that it needs the packing table, of which there is one.
+	AtTable bool
 }
 
 // steps returns what a workflow of this kind consists of, in order.
 func steps(kind string) []Step {
 	switch kind {
 	case "order":
-		return []Step{{"reserve", 0.6}, {"charge", 1.4}, {"pack", 1.6}, {"ship", 0.4}}
+		return []Step{
+			{Name: "reserve", Weight: 0.6}, {Name: "charge", Weight: 1.4}, {Name: "pack", Weight: 1.6, AtTable: true},
+			{Name: "ship", Weight: 0.4},
+		}
 	case "report":
-		return []Step{{"collect", 1.8}, {"render", 0.8}, {"deliver", 0.4}}
+		return []Step{{Name: "collect", Weight: 1.8}, {Name: "render", Weight: 0.8}, {Name: "deliver", Weight: 0.4}}
 	default:
-		return []Step{{"verify", 0.5}, {"provision", 2}, {"welcome", 0.5}}
+		return []Step{{Name: "verify", Weight: 0.5}, {Name: "provision", Weight: 2}, {Name: "welcome", Weight: 0.5}}
 	}
 }
 
@@ -59,6 +64,8 @@ type Workflow struct {
 	// the lock since, even if it has not noticed yet.
 	Token  int64  `json:"token"`
 	Worker string `json:"worker"`
+	// Customer is whom it is for, as far as somebody has looked.
+	Customer string `json:"customer,omitempty"`
 	// Seq counts the events of this workflow. Every state has at least one event more than the one before.
 	Seq int64 `json:"seq"`
 	// Outbox holds the events that say how this state came about. They are published after the state was written, so
@@ -118,7 +125,7 @@ func (w Workflow) with(now time.Time, what ...EventType) Workflow {
 		w.Seq++
 		w.Outbox = append(w.Outbox, Event{
 			Run: w.Run, Workflow: w.ID, Kind: w.Kind, Seq: w.Seq, Type: t, Status: w.Status,
-			Step: w.stepName(), StepIndex: w.Step, Attempt: w.Attempt, Worker: w.Worker, Token: w.Token, At: now,
+			Step: w.stepName(), StepIndex: w.Step, Attempt: w.Attempt, Worker: w.Worker, Token: w.Token, Customer: w.Customer, At: now,
 		})
 	}
 	return w

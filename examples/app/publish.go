@@ -34,6 +34,7 @@ type Event struct {
 	Attempt   int       `json:"attempt"`
 	Worker    string    `json:"worker"`
 	Token     int64     `json:"token"`
+	Customer  string    `json:"customer,omitempty"`
 	At        time.Time `json:"at"`
 }
 

@@ -28,6 +28,7 @@ type Watcher struct {
 	board   *Board
 	books   *Books
 	console *Console
+	diary   *Diary
 	log     *zap.Logger
 
 	wg     sync.WaitGroup
@@ -36,9 +37,9 @@ type Watcher struct {
 
 // NewWatcher returns a watcher that does nothing yet.
 func NewWatcher(
-	o Options, events cache.NotificationSystem, board *Board, books *Books, c *Console, log *zap.Logger,
+	o Options, events cache.NotificationSystem, board *Board, books *Books, c *Console, d *Diary, log *zap.Logger,
 ) *Watcher {
-	return &Watcher{options: o, events: events, board: board, books: books, console: c, log: log, cancel: func() {}}
+	return &Watcher{options: o, events: events, board: board, books: books, console: c, diary: d, log: log, cancel: func() {}}
 }
 
 // Start subscribes. When it returns, every event published from then on is going to arrive, or a gap says why not.
@@ -134,6 +135,9 @@ func (w *Watcher) gap(from *source, g cache.Gap, open bool) {
 	}
 	if g.Reason == cache.GapWiped {
 		w.board.Wiped()
+		w.diary.Addf(Suffers, "Redis has lost its data, says the subscription (gap: %s). What was running is lost with it; new workflows go on under numbers of a new series.", g.Reason)
+	} else {
+		w.diary.Addf(Suffers, "Events may be missing here, says the subscription (gap: %s).", g.Reason)
 	}
 	w.missed(from.pattern, fmt.Sprint(g.Reason))
 }
@@ -144,6 +148,9 @@ func (w *Watcher) enter(e Event) {
 	}
 	w.board.Apply(e)
 	w.console.Event(e)
+	if e.Type == WorkflowResumed {
+		w.diary.Addf(Copes, "%s goes on with %s before “%s”, under the newer token %d.", e.Worker, e.Workflow, e.Step, e.Token)
+	}
 }
 
 func (w *Watcher) missed(pattern, reason string) {
