@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"runtime/debug"
 	"strings"
 	"sync/atomic"
@@ -50,12 +51,13 @@ const (
 	succeeded = 2
 )
 
-// note remembers how a check went, unless it was its caller's context that ended it.
+// note remembers how a check went, unless its caller gave it up. Time that is over is no reason: a server that hangs is
+// noticed by nothing else.
 func (v *verdict) note(ctx context.Context, err error) {
 	switch {
 	case err == nil:
 		v.is.Store(succeeded)
-	case ctx.Err() == nil:
+	case !errors.Is(ctx.Err(), context.Canceled):
 		v.is.Store(failed)
 	}
 }

@@ -59,4 +59,8 @@ func TestVerdict(t *testing.T) {
 	require.Zero(t, v.is.Load())
 	v.note(ended, nil)
 	require.EqualValues(t, succeeded, v.is.Load(), "it has succeeded all the same")
+	late, end := context.WithTimeout(t.Context(), 0)
+	defer end()
+	v.note(late, errors.New("no answer"))
+	require.EqualValues(t, failed, v.is.Load(), "the server hangs")
 }

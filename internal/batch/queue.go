@@ -1,6 +1,7 @@
 package batch
 
 import (
+	"cmp"
 	"container/list"
 	"context"
 	"fmt"
@@ -123,6 +124,9 @@ func (q *Queue[T]) Do(ctx context.Context, item T) (sent bool, err error) {
 			return sent, context.Cause(ctx)
 		}
 	}
+	if e.state == dropped {
+		return false, cmp.Or(context.Cause(ctx), context.DeadlineExceeded)
+	}
 	if e.panicked != nil {
 		panic(e.panicked)
 	}
@@ -236,6 +240,8 @@ func (q *Queue[T]) take() []*entry[T] {
 		q.waiting.Remove(e.place)
 		if e.state = next; next == taken {
 			batch = append(batch, e)
+		} else {
+			close(e.done) // a context of somebody's own may have a deadline and never end
 		}
 	}
 	if batch == nil {

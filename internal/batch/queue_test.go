@@ -430,3 +430,24 @@ func TestAnItemIsNotTakenAfterItsDeadline(t *testing.T) {
 		assert.Equal(t, [][]int{{1}}, l.sent())
 	})
 }
+
+// detached is a context of somebody's own that has a deadline and never ends.
+type detached struct{ context.Context }
+
+func (detached) Done() <-chan struct{} { return nil }
+func (detached) Err() error            { return nil }
+
+func TestContextThatNeverEndsButHasADeadline(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLine()
+		close(l.open)
+		q := batch.NewQueue(l.settings())
+		ctx, cancel := context.WithTimeout(t.Context(), 0)
+		defer cancel()
+		sent, err := q.Do(detached{ctx}, &item{number: 1})
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.False(t, sent)
+		assert.Empty(t, l.sent())
+	})
+}
