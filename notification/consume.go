@@ -223,7 +223,7 @@ func (c *consumer) one(ctx context.Context, e group.Event) group.Result {
 	if c.glob {
 		m.Pattern = c.pattern
 	}
-	m.Redelivered = m.Redelivered || e.Attempt > 1
+	m.Redelivered = m.Redelivered || e.Attempt > 1 || e.Returned
 	ctx = ConsumeContext(ctx, m, e.Attempt)
 	ctx, span := c.system.tracer.process(ctx, m, c.group)
 	err := group.ErrEnded

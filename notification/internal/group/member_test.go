@@ -54,6 +54,7 @@ func TestStoppedMembersGiveBack(t *testing.T) {
 	assert.Less(t, time.Since(start), 10*time.Second, "long before it would be claimed")
 	assert.Equal(t, []int{1, 1}, []int{b.order[0].Attempt, b.order[1].Attempt})
 	assert.False(t, b.order[1].Abandoned)
+	assert.Equal(t, []bool{false, true}, []bool{b.order[0].Returned, b.order[1].Returned})
 }
 
 // A member that is stopped without being cancelled ends what it has begun, and takes nothing more.
