@@ -305,6 +305,12 @@ func TestConsumeRefusesWhatMakesNoSense(t *testing.T) {
 		require.ErrorAs(t, err, &wrong, argument)
 		assert.Equal(t, argument, wrong.Argument)
 	}
+	const ever = time.Duration(1<<63 - 1)
+	for _, opt := range []notification.ConsumeOption{
+		notification.WithBackoff(ever, 0), notification.WithBackoff(time.Second, ever), notification.WithClaimAfter(ever),
+	} {
+		require.ErrorContains(t, notification.Consume(ctx, n, "g", "k", ignore, opt), "30 days")
+	}
 	err := notification.Consume(ctx, n, "g", "other", ignore)
 	require.ErrorIs(t, err, notification.ErrInvalidArgument)
 	require.ErrorContains(t, err, `pattern is "other", and that of the group "g" is "k"`)

@@ -27,8 +27,8 @@
 
 local progress, events, due, wake, dead, turn = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local me = ARGV[1]
-local had = redis.call('HMGET', progress, 'known', 'leader', 'until')
-local known, leader, ends = had[1], had[2], had[3]
+local had = redis.call('HMGET', progress, 'known', 'leader', 'until', 'ahead')
+local known, leader, ends, ahead = had[1], had[2], had[3], tonumber(had[4] or 0)
 if not known then return redis.error_reply('NOGROUP the group is gone') end
 local before = redis.call('GET', turn)
 local executed = before and tonumber(string.match(before, '^%d+')) or 0
@@ -39,6 +39,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function at(ms) return string.format('%.0f', now + ms) end
 
 local number, size, resigned = 0, 0, false
+local furthest = tonumber(ARGV[5])
 local function remove(id, bytes)
   redis.call('ZREM', due, id)
   redis.call('HDEL', events, id, 'n' .. id)
@@ -64,6 +65,7 @@ for i = 7, repeated and 0 or #ARGV, 4 do
       elseif what == 'again' then
         redis.call('HSET', events, 'n' .. id, attempts .. ' ')
         redis.call('ZADD', due, at(n), id)
+        furthest = math.max(furthest, n)
       elseif what == 'back' then
         redis.call('HSET', events, 'n' .. id, (attempts - 1) .. '  back')
         redis.call('ZADD', due, 0, id) -- before what came after it
@@ -104,6 +106,7 @@ else
   end
   redis.call('SET', turn, table.concat(names, '\n'), 'PX', 600000)
 end
+if furthest > ahead then redis.call('HSET', progress, 'ahead', string.format('%.0f', furthest)) end
 if number < 0 then
   redis.call('HINCRBY', progress, 'held', number)
   redis.call('HINCRBY', progress, 'bytes', size)
