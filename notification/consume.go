@@ -223,7 +223,7 @@ func (c *consumer) one(ctx context.Context, e group.Event) group.Result {
 	if c.glob {
 		m.Pattern = c.pattern
 	}
-	m.Redelivered = m.Redelivered || e.Attempt > 1
+	m.Redelivered = m.Redelivered || e.Attempt > 1 || e.Returned
 	ctx = ConsumeContext(ctx, m, e.Attempt)
 	ctx, span := c.system.tracer.process(ctx, m, c.group)
 	err := group.ErrEnded
@@ -266,8 +266,16 @@ func (c *consumer) gap(reason journal.Reason, after string, missed uint64) {
 	c.system.metrics.gap(g.Reason)
 	c.system.set.logger.Warn("notification: events may be missing",
 		zap.String("reason", string(g.Reason)), zap.String("group", c.group), zap.Uint64("missed", missed))
-	if c.set.OnGap != nil {
+	if c.set.OnGap == nil {
+		return
+	}
+	err := guarded(func() error {
 		c.set.OnGap(g)
+		return nil
+	})
+	if panicked, ok := errors.AsType[*panicError](err); ok {
+		c.system.set.logger.Error("notification: the function for gaps panicked",
+			zap.String("group", c.group), zap.Error(err), zap.ByteString("stack", panicked.stack))
 	}
 }
 

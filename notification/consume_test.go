@@ -234,6 +234,27 @@ func TestConsumeRepeatsAndGivesUp(t *testing.T) {
 	assert.Equal(t, "0", client.HGet(t.Context(), "cache:{notification}:group:g:progress", "bytes").Val())
 }
 
+// An event that a member which stops gives back was handed out before, though that attempt does not count.
+func TestConsumeSaysThatAnEventWasHandedOutBefore(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	n := newSystem(t, client)
+	begun := make(chan struct{})
+	stop := consume(t, n, "g", "k", func(ctx context.Context, _ numbered) error {
+		close(begun)
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	publish(t, n, "k", 1, 1)
+	<-begun
+	require.NoError(t, stop())
+	w := newWork()
+	consume(t, n, "g", "k", w.handled)
+	publish(t, n, "k", 2, 2)
+	w.first(t, 2)
+	assert.Equal(t, []call{{1, 1, true}, {2, 1, false}}, w.all())
+}
+
 // The group goes on where it was, also when nobody was there and the journal is gone.
 func TestConsumeKeepsItsProgress(t *testing.T) {
 	t.Parallel()
@@ -283,6 +304,12 @@ func TestConsumeRefusesWhatMakesNoSense(t *testing.T) {
 		var wrong *notification.ArgumentError
 		require.ErrorAs(t, err, &wrong, argument)
 		assert.Equal(t, argument, wrong.Argument)
+	}
+	const ever = time.Duration(1<<63 - 1)
+	for _, opt := range []notification.ConsumeOption{
+		notification.WithBackoff(ever, 0), notification.WithBackoff(time.Second, ever), notification.WithClaimAfter(ever),
+	} {
+		require.ErrorContains(t, notification.Consume(ctx, n, "g", "k", ignore, opt), "30 days")
 	}
 	err := notification.Consume(ctx, n, "g", "other", ignore)
 	require.ErrorIs(t, err, notification.ErrInvalidArgument)

@@ -24,6 +24,7 @@ const (
 	defaultClaimAfter   = 30 * time.Second
 	defaultDeadLetters  = 1000
 
+	longestWait    = 30 * 24 * time.Hour // of WithBackoff and WithClaimAfter
 	minClaimAfter  = 100 * time.Millisecond
 	maxConcurrency = 1024
 )
@@ -79,20 +80,21 @@ func WithReady(ready func()) HandleOption {
 
 // WithMaxAttempts sets how often an event is handed to a function of the group before it goes to the dead letters, overriding
 // the default of 5. At least 1; 0 means the default. An attempt whose process died counts, one that was cut short by the end
-// of Consume does not.
+// of Consume does not. All members of a group should have the same: one that gets an event which another with a higher number
+// has failed on often enough tries it once more.
 func WithMaxAttempts(n int) ConsumeOption {
 	return consumeOption(func(s *ConsumeSettings) { s.MaxAttempts = n })
 }
 
 // WithBackoff sets after which time an event comes again whose function failed, overriding the default of 1s: doubled for each
-// further failure, up to the longest, by default 1m. 0 means the default; at least 1ms.
+// further failure, up to the longest, by default 1m. 0 means the default; at least 1ms, and at most 30 days.
 func WithBackoff(first, longest time.Duration) ConsumeOption {
 	return consumeOption(func(s *ConsumeSettings) { s.FirstPause, s.LongestPause = first, longest })
 }
 
 // WithClaimAfter sets after which time without a sign of life from a process the others of its group take over its events,
 // overriding the default of 30s. Each event that is being handled is a sign of life every third of that, however long it
-// takes. 0 means the default; at least 100ms. All members of a group should have the same.
+// takes. 0 means the default; at least 100ms, and at most 30 days. All members of a group should have the same.
 func WithClaimAfter(d time.Duration) ConsumeOption {
 	return consumeOption(func(s *ConsumeSettings) { s.ClaimAfter = d })
 }
@@ -104,7 +106,8 @@ func WithConcurrency(n int) ConsumeOption {
 }
 
 // WithDeadLetters sets how many dead letters the group keeps, about, overriding the default of 1000. The oldest go first. 0
-// means the default.
+// means the default. Each has its event, and nothing but their number bounds them: 1000 of 1 MiB (see WithMaxEventSize) take 1 GiB
+// of Redis' memory.
 func WithDeadLetters(n int) ConsumeOption {
 	return consumeOption(func(s *ConsumeSettings) { s.DeadLetters = n })
 }
@@ -116,8 +119,9 @@ func WithFrom(eventID string) ConsumeOption {
 }
 
 // WithOnGap has a function called when events may be missing: the journal lost some before the group had read them, or Redis
-// lost some that the group held. It is called in one process of the group, by a goroutine of its own that reads no further
-// until it returns. Without it, gaps are logged and counted.
+// lost some that the group held. It is called in one process of the group, by a goroutine of its own; the group reads no further
+// until it returns. Should that process end before, another one's is called. Without it, gaps are logged and counted. A panic of
+// it is logged.
 func WithOnGap(onGap func(Gap)) ConsumeOption {
 	return consumeOption(func(s *ConsumeSettings) { s.OnGap = onGap })
 }
@@ -151,6 +155,10 @@ func (s *ConsumeSettings) validate() error {
 		return refuse("WithBackoff", "%v is below 1ms", s.FirstPause)
 	case s.LongestPause < s.FirstPause:
 		return refuse("WithBackoff", "the longest, %v, is below the first, %v", s.LongestPause, s.FirstPause)
+	case s.LongestPause > longestWait:
+		return refuse("WithBackoff", "%v is above %v, which is 30 days", s.LongestPause, longestWait)
+	case s.ClaimAfter > longestWait:
+		return refuse("WithClaimAfter", "%v is above %v, which is 30 days", s.ClaimAfter, longestWait)
 	case s.ClaimAfter < minClaimAfter:
 		return refuse("WithClaimAfter", "%v is below %v", s.ClaimAfter, minClaimAfter)
 	case s.Concurrency < 1 || s.Concurrency > maxConcurrency:

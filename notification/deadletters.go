@@ -26,8 +26,8 @@ type DeadLetter struct {
 }
 
 // DeadLetters iterates over the events that a group of Consume has given up, oldest first, until the end at the moment it is
-// reached. They stay where they are, in the stream "<key prefix>{notification}:group:<group>:dead", about as many as
-// WithDeadLetters says. To have one handled once more, publish it again.
+// reached. They stay where they are, in the stream "<key prefix>{notification}:group:<group>:dead", with the channel prefix
+// and a colon before "group" if there is one, about as many as WithDeadLetters says. To have one handled once more, publish it again.
 //
 // An error is the last thing it yields, with a nil letter: an *ArgumentError, ErrClosed, the cause of ctx, or an error of
 // Redis. Each iterator may be used once, or again from the start; different ones concurrently.

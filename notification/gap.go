@@ -59,7 +59,8 @@ type Gap struct {
 	// it gets what the server has of that time, and nobody knows where in between something was lost. Then the gap is open, and
 	// comes once more, with the same After, with the first message behind all of that, which is Before.
 	Before string
-	// Missed counts the messages known to be lost; 0 means that their number is unknown.
+	// Missed counts the messages known to be lost; 0 means that their number is unknown. Of a group of Consume it is at most so
+	// many: those that functions were at work on count, and may be done.
 	Missed uint64
 	// Time is when the gap was noticed, on this machine's clock.
 	Time time.Time

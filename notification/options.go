@@ -206,6 +206,8 @@ func (s *settings) validate() error {
 		return refuse("WithChannelPrefix", "%q contains one of %s, which globs give a meaning to", s.channelPrefix, globBytes)
 	case !utf8.ValidString(s.channelPrefix):
 		return refuse("WithChannelPrefix", "%q is not UTF-8", s.channelPrefix)
+	case s.reservesAll():
+		return refuse("WithChannelPrefix", "%q gives channels that only this module uses", s.channelPrefix)
 	case s.heartbeat < 10*time.Millisecond:
 		return refuse("WithHeartbeat", "%v is below 10ms", s.heartbeat)
 	}
@@ -226,6 +228,12 @@ func emptyTag(prefix string) bool {
 
 func (s *settings) keys(database int) journal.Keys {
 	return journal.NewKeys(s.keyPrefix, s.channelPrefix, database)
+}
+
+// reservesAll reports whether nothing may be published under the channel prefix.
+func (s *settings) reservesAll() bool {
+	keys := s.keys(0)
+	return keys.Reserved(s.channelPrefix)
 }
 
 // deadAfter is how many heartbeat intervals may pass without a heartbeat coming back.

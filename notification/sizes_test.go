@@ -56,14 +56,16 @@ func TestOptionsOfPublishing(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client(t)
 	for name, opt := range map[string]notification.Option{
-		"WithMaxEventSize":     notification.WithMaxEventSize(-1),
-		"WithMaxEventSize ":    notification.WithMaxEventSize(512<<20 + 1),
-		"WithHistoryBytes":     notification.WithHistoryBytes(-1),
-		"WithChannelPrefix":    notification.WithChannelPrefix("a*"),
-		"WithChannelPrefix  ":  notification.WithChannelPrefix("?"),
-		"WithChannelPrefix   ": notification.WithChannelPrefix("[a]"),
-		"WithChannelPrefix :":  notification.WithChannelPrefix(`a\\`),
-		"WithChannelPrefix ::": notification.WithChannelPrefix("\xff"),
+		"WithMaxEventSize":      notification.WithMaxEventSize(-1),
+		"WithMaxEventSize ":     notification.WithMaxEventSize(512<<20 + 1),
+		"WithHistoryBytes":      notification.WithHistoryBytes(-1),
+		"WithChannelPrefix":     notification.WithChannelPrefix("a*"),
+		"WithChannelPrefix  ":   notification.WithChannelPrefix("?"),
+		"WithChannelPrefix   ":  notification.WithChannelPrefix("[a]"),
+		"WithChannelPrefix :":   notification.WithChannelPrefix(`a\\`),
+		"WithChannelPrefix ::":  notification.WithChannelPrefix("\xff"),
+		"WithChannelPrefix   :": notification.WithChannelPrefix("cache:lock:inbox:"),
+		"WithChannelPrefix  ::": notification.WithChannelPrefix("a{notification}:heartbeat:"),
 	} {
 		_, err := notification.NewRedisNotificationSystem(client, opt)
 		var refused *notification.ArgumentError

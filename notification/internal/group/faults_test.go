@@ -295,3 +295,21 @@ func TestServerRestarts(t *testing.T) {
 		})
 	}
 }
+
+// To report a gap may take longer than a leader leads without a sign of life: it gives some.
+func TestLeadersLeadWhileTheyReport(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.run(t)() // makes the group
+	b.append(t, "k", 1)
+	require.NoError(t, b.client.Del(t.Context(), b.keys.Journal).Err())
+	until := func() string { return b.client.HGet(t.Context(), b.k.progress, "until").Val() }
+	extended := make(chan bool, 1)
+	b.run(t, func(s *Settings) {
+		s.Gap = func(journal.Reason, string, uint64) {
+			before := until()
+			extended <- assert.Eventually(t, func() bool { return until() > before }, patience, 10*time.Millisecond)
+		}
+	})
+	assert.True(t, <-extended)
+}

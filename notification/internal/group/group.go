@@ -33,6 +33,7 @@ type Event struct {
 	ID        string // the event ID
 	Attempt   int    // how often it was handed out by now
 	Abandoned bool   // the member that had it before gave no sign of life
+	Returned  bool   // a member that stopped in the middle has given it back
 	Body      string // what Settings.Body made
 
 	key string // its ID in the group

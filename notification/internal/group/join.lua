@@ -1,8 +1,10 @@
 -- Joins a group, and makes it if there is none.
 --
 -- KEYS[1]  progress, a hash with what the group knows: pattern, known (opaque to scripts: how far the journal was read),
---          leader and until (which member reads the journal, and until when), held and bytes (its events)
--- KEYS[2]  events, a hash: what the group holds. An event has two fields, its ID and "n<ID>": "<attempts> <owner>"
+--          leader and until (which member reads the journal, and until when), held and bytes (its events), ahead (how
+--          many milliseconds an event was ever put off for)
+-- KEYS[2]  events, a hash: what the group holds. An event has two fields, its ID and "n<ID>": "<attempts> <owner>",
+--          and " back" behind that once a member that stopped has given it back
 -- KEYS[3]  due, see lead.lua
 -- KEYS[4]  dead, see turn.lua
 -- ARGV[1]  the pattern

@@ -9,14 +9,14 @@
 -- ARGV[2]  for how many milliseconds it leads
 -- ARGV[3]  known as the member has it
 -- ARGV[4]  known from now on, if it still is as the member has it; an empty string changes nothing
--- ARGV[5]  how many milliseconds ahead a due time can be
+-- ARGV[5]  how many milliseconds ahead a due time can be, by the member's own settings: those of another one may be larger
 --
 -- Reply    1 if the member leads, and 0 if another one does; known; number and bytes of the events held; how many of them
 --          were lost, as Redis evicted them; and in how many milliseconds the next one is due, -1 if none is. An error
 --          that begins with NOGROUP if the group is gone.
 
 local progress, events, due, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local had = redis.call('HMGET', progress, 'known', 'leader', 'until', 'held', 'bytes')
+local had = redis.call('HMGET', progress, 'known', 'leader', 'until', 'held', 'bytes', 'ahead')
 local known, leader, ends = had[1], had[2], tonumber(had[3] or 0)
 local held, bytes = tonumber(had[4] or 0), tonumber(had[5] or 0)
 if not known then return redis.error_reply('NOGROUP the group is gone') end
@@ -51,9 +51,10 @@ if fields ~= 2 * held or times ~= held then
   redis.call('HSET', progress, 'held', held, 'bytes', bytes)
 end
 
+local limit = now + math.max(tonumber(ARGV[5]), 2 * tonumber(had[6] or 0))
 local last = redis.call('ZRANGE', due, -1, -1, 'WITHSCORES')
-if last[2] and tonumber(last[2]) > now + ARGV[5] then -- again a clock that has gone back
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, string.format('(%.0f', now + ARGV[5]), '+inf')) do
+if last[2] and tonumber(last[2]) > limit then -- again a clock that has gone back
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, string.format('(%.0f', limit), '+inf')) do
     redis.call('ZADD', due, now, id)
   end
 end

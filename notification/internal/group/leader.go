@@ -23,6 +23,7 @@ type leader struct {
 	journal *journal.Journal
 	poke    chan struct{} // the group may be without a leader; has room for one
 	failing redisx.Repeated
+	lost    int64           // events that Redis has evicted, which is still to be reported
 	reader  *journal.Reader // for all terms: what it has learnt of the events and the link took long
 
 	// What follows is of one term, which lead begins.
@@ -120,7 +121,7 @@ func (l *leader) round(ctx context.Context) (leads bool, err error) {
 	if l.stored != "" && l.at.String() != l.stored {
 		known = l.at.String()
 	}
-	r, err := l.ops.doLead(ctx, l.server.Client, l.stored, known, 2*max(l.set.Claim, l.set.LongestPause))
+	r, err := l.extend(ctx, known)
 	if err != nil || !r.leads {
 		return false, err
 	}
@@ -134,12 +135,39 @@ func (l *leader) round(ctx context.Context) (leads bool, err error) {
 	if err := l.check(ctx); err != nil {
 		return false, err
 	}
-	if r.lost > 0 || l.at.wiped {
-		l.at.wiped = false
-		l.set.Gap(journal.Wiped, "", uint64(r.lost)) //nolint:gosec // not negative
+	for l.lost > 0 || l.at.wiped {
+		lost := l.lost
+		l.lost, l.at.wiped = 0, false
+		l.tell(ctx, journal.Wiped, "", uint64(lost)) //nolint:gosec // not negative
 	}
 	l.schedule(r)
 	return true, nil
+}
+
+// extend makes the member lead for longer, and stores how far it has read, unless that is empty.
+func (l *leader) extend(ctx context.Context, known string) (leadership, error) {
+	r, err := l.ops.doLead(ctx, l.server.Client, l.stored, known, 2*max(l.set.Claim, l.set.LongestPause))
+	l.lost += r.lost
+	return r, err
+}
+
+// tell reports a gap. That may take long, and the member goes on leading meanwhile, as another one would report it too.
+func (l *leader) tell(ctx context.Context, reason journal.Reason, after string, missed uint64) {
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		l.set.Gap(reason, after, missed)
+	}()
+	tick := time.NewTicker(roundEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-told:
+			return
+		case <-tick.C:
+			_, _ = l.extend(ctx, "") // the next step notices if that was in vain
+		}
+	}
 }
 
 // schedule sets when the next round is due: in time for an event that somebody has to be woken for, and for a group that has
@@ -193,9 +221,9 @@ func (l *leader) compare(ctx context.Context) error {
 	}
 	found := journal.Compare(known, now)
 	if found.Reason != journal.None && !l.at.anything {
-		l.set.Gap(found.Reason, l.at.cursor.ID, 0)
+		l.tell(ctx, found.Reason, l.at.cursor.ID, 0)
 		if found.Also != journal.None {
-			l.set.Gap(found.Also, l.at.cursor.ID, 0)
+			l.tell(ctx, found.Also, l.at.cursor.ID, 0)
 		}
 		if found.Reason == journal.Wiped {
 			l.at.wiped = false // the group went with the journal, which is one gap

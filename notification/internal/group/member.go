@@ -13,8 +13,8 @@ import (
 	"github.com/compozy/cache/internal/redisx"
 )
 
-// errNoSign is the error of an event whose members all died of it, or stalled.
-var errNoSign = errors.New("notification: no member that had the event gave a sign of life")
+// errNoSign is the error of an event whose last member died of it, or stalled.
+var errNoSign = errors.New("notification: the last member that had the event gave no sign of life")
 
 // ErrEnded is the error of a handler that called runtime.Goexit, as FailNow of a test does.
 var ErrEnded = errors.New("notification: handler ended its goroutine")
@@ -216,9 +216,10 @@ func (m *member) begin(ctx context.Context, e Event) {
 	f.result = m.handle(ctx, e)
 }
 
-// handle has an event handled, unless it was handed out too often already.
+// handle has an event handled, unless it was handed out too often already and nobody can say why it failed. Where members differ
+// in how often they try, another one may have failed on it: then one more attempt tells the error.
 func (m *member) handle(ctx context.Context, e Event) Result {
-	if e.Attempt > m.set.MaxAttempts {
+	if e.Attempt > m.set.MaxAttempts && e.Abandoned {
 		return Result{Err: errNoSign, Dead: true}
 	}
 	return m.set.Handle(ctx, e)

@@ -54,6 +54,7 @@ func TestStoppedMembersGiveBack(t *testing.T) {
 	assert.Less(t, time.Since(start), 10*time.Second, "long before it would be claimed")
 	assert.Equal(t, []int{1, 1}, []int{b.order[0].Attempt, b.order[1].Attempt})
 	assert.False(t, b.order[1].Abandoned)
+	assert.Equal(t, []bool{false, true}, []bool{b.order[0].Returned, b.order[1].Returned})
 }
 
 // A member that is stopped without being cancelled ends what it has begun, and takes nothing more.
@@ -333,4 +334,21 @@ func TestUnreadableEventsAreSkipped(t *testing.T) {
 	assert.Equal(t, []journal.Reason{Unreadable}, b.reasons())
 	require.NoError(t, l.skip(t.Context()))
 	require.Error(t, l.skip(t.Context()), "there is no more")
+}
+
+// A member that tries less often gets an event on which another one has failed: its dead letter has the error of an attempt.
+func TestMembersWithFewerAttempts(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.set(func(context.Context, Event) Result { return Result{Err: errFailed} })
+	stop := b.run(t, func(s *Settings) { s.MaxAttempts, s.LongestPause = 10, 20*time.Millisecond })
+	b.append(t, "k", 1)
+	b.eventually(t, "not tried", func() bool { return len(b.settled) >= 3 })
+	stop()
+	b.run(t, func(s *Settings) { s.MaxAttempts = 2 })
+	b.eventually(t, "not given up", func() bool { return b.settled[len(b.settled)-1] == Dead })
+	letters, err := b.client.XRange(t.Context(), b.k.dead, "-", "+").Result()
+	require.NoError(t, err)
+	require.Len(t, letters, 1)
+	assert.Equal(t, errFailed.Error(), letters[0].Values["error"])
 }

@@ -197,7 +197,8 @@ func (o *ops) doTurn(ctx context.Context, c processor, t turnRequest) (turnReply
 			return turnReply{}, fmt.Errorf("%w: event %v of a group", journal.ErrProtocol, rest[:2])
 		}
 		reply.events = append(reply.events, Event{
-			key: text(rest[0]), ID: pos.String(), Attempt: attempt, Abandoned: rest[2] == int64(1), Body: text(rest[3]),
+			key: text(rest[0]), ID: pos.String(), Attempt: attempt, Abandoned: rest[2] == int64(1), Returned: rest[2] == int64(2),
+			Body: text(rest[3]),
 		})
 	}
 	return reply, nil

@@ -62,6 +62,22 @@ func TestTimesFarAheadDoNotCount(t *testing.T) {
 	assert.Zero(t, r.lost)
 }
 
+// How far ahead a due time may be does not depend on the settings of the member that leads.
+func TestLeadersHeedThePausesOfOthers(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	stop := b.run(t, func(s *Settings) { s.FirstPause, s.LongestPause = time.Hour, time.Hour })
+	b.set(func(context.Context, Event) Result { return Result{Err: errFailed} })
+	b.append(t, "k", 1)
+	b.eventually(t, "not put off", func() bool { return len(b.settled) == 1 })
+	stop()
+	set := b.settings(b.client)
+	r, err := newOps(&set).doLead(t.Context(), b.client, "", "", time.Minute)
+	require.NoError(t, err)
+	assert.True(t, r.leads)
+	assert.Greater(t, r.next, 50*time.Minute)
+}
+
 // A member is woken for each event: it does not wait until it would look by itself.
 func TestMembersAreWoken(t *testing.T) {
 	t.Parallel()

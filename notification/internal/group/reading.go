@@ -97,7 +97,7 @@ func (l *leader) skip(ctx context.Context) error {
 	if !ok {
 		return fmt.Errorf("%w: %v instead of an event ID", journal.ErrProtocol, id)
 	}
-	l.set.Gap(Unreadable, l.at.cursor.ID, 1)
+	l.tell(ctx, Unreadable, l.at.cursor.ID, 1)
 	l.at.cursor, l.at.anything = journal.Envelope{ID: text(id), Pos: pos}, false
 	return nil
 }

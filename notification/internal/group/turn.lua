@@ -20,14 +20,15 @@
 -- or       resign            the member does not lead any more; what follows is ignored
 --
 -- Reply    known; 1 if no member leads; in how many milliseconds the next event is due, -1 if none is; and for each event
---          that was taken its ID, the number of this attempt, 1 if its owner gave no sign of life, and its body. A turn that
+--          that was taken its ID, the number of this attempt, 1 if its owner gave no sign of life or 2 if one that stopped has
+--          given it back, 0 otherwise, and its body. A turn that
 --          was executed before gives what it took then, and does nothing else. An error that begins with NOGROUP if the group
 --          is gone, and with LATE if a later turn of the member was executed: nobody waits for this one, so nothing is done.
 
 local progress, events, due, wake, dead, turn = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local me = ARGV[1]
-local had = redis.call('HMGET', progress, 'known', 'leader', 'until')
-local known, leader, ends = had[1], had[2], had[3]
+local had = redis.call('HMGET', progress, 'known', 'leader', 'until', 'ahead')
+local known, leader, ends, ahead = had[1], had[2], had[3], tonumber(had[4] or 0)
 if not known then return redis.error_reply('NOGROUP the group is gone') end
 local before = redis.call('GET', turn)
 local executed = before and tonumber(string.match(before, '^%d+')) or 0
@@ -38,6 +39,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function at(ms) return string.format('%.0f', now + ms) end
 
 local number, size, resigned = 0, 0, false
+local furthest = tonumber(ARGV[5])
 local function remove(id, bytes)
   redis.call('ZREM', due, id)
   redis.call('HDEL', events, id, 'n' .. id)
@@ -56,15 +58,16 @@ for i = 7, repeated and 0 or #ARGV, 4 do
     if redis.call('HEXISTS', events, id) == 1 then remove(id, redis.call('HSTRLEN', events, id)) end
   else
     local state = redis.call('HGET', events, 'n' .. id)
-    local attempts, owner = string.match(state or '', '^(%d+) (.*)$')
+    local attempts, owner = string.match(state or '', '^(%d+) (%S*)')
     if owner == me then
       if what == 'live' then
         redis.call('ZADD', due, 'XX', at(ARGV[5]), id)
       elseif what == 'again' then
         redis.call('HSET', events, 'n' .. id, attempts .. ' ')
         redis.call('ZADD', due, at(n), id)
+        furthest = math.max(furthest, n)
       elseif what == 'back' then
-        redis.call('HSET', events, 'n' .. id, (attempts - 1) .. ' ')
+        redis.call('HSET', events, 'n' .. id, (attempts - 1) .. '  back')
         redis.call('ZADD', due, 0, id) -- before what came after it
       elseif what == 'dead' then
         local body = redis.call('HGET', events, id) or '' -- Redis may have evicted it
@@ -76,14 +79,14 @@ for i = 7, repeated and 0 or #ARGV, 4 do
 end
 
 local taken, names = {}, {ARGV[2]}
-local function take(id, attempts, abandoned, body)
-  for _, v in ipairs({id, tostring(attempts), abandoned, body}) do table.insert(taken, v) end
+local function take(id, attempts, before, body)
+  for _, v in ipairs({id, tostring(attempts), before, body}) do table.insert(taken, v) end
   table.insert(names, id)
 end
 if repeated then
   for id in string.gmatch(before, '\n([^\n]+)') do
-    local attempts, owner = string.match(redis.call('HGET', events, 'n' .. id) or '', '^(%d+) (.*)$')
-    if owner == me then take(id, attempts, 0, redis.call('HGET', events, id)) end
+    local attempts, owner, back = string.match(redis.call('HGET', events, 'n' .. id) or '', '^(%d+) (%S*)(.*)$')
+    if owner == me then take(id, attempts, back ~= '' and 2 or 0, redis.call('HGET', events, id)) end
   end
 else
   local room, bytes = tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -92,17 +95,18 @@ else
     if body then
       bytes = bytes - #body
       if bytes < 0 and #taken > 0 then break end
-      local attempts, owner = string.match(redis.call('HGET', events, 'n' .. id) or '0 ', '^(%d+) (.*)$')
+      local attempts, owner, back = string.match(redis.call('HGET', events, 'n' .. id) or '0 ', '^(%d+) (%S*)(.*)$')
       attempts = attempts + 1
-      redis.call('HSET', events, 'n' .. id, attempts .. ' ' .. me)
+      redis.call('HSET', events, 'n' .. id, attempts .. ' ' .. me .. back)
       redis.call('ZADD', due, at(ARGV[5]), id)
-      take(id, attempts, owner ~= '' and 1 or 0, body)
+      take(id, attempts, owner ~= '' and 1 or back ~= '' and 2 or 0, body)
     else
       redis.call('ZREM', due, id) -- it was evicted, which the leader finds out
     end
   end
   redis.call('SET', turn, table.concat(names, '\n'), 'PX', 600000)
 end
+if furthest > ahead then redis.call('HSET', progress, 'ahead', string.format('%.0f', furthest)) end
 if number < 0 then
   redis.call('HINCRBY', progress, 'held', number)
   redis.call('HINCRBY', progress, 'bytes', size)
