@@ -31,7 +31,7 @@
 // GapReason lists why: the journal was trimmed, wiped or rolled back, another server took over, foreign programs
 // publish to the channel, history is off, or the subscriber was too slow for a policy that drops.
 //
-// The place is exact but for one case. What a failover, a restart or a rollback has cost was published last before it. A
+// The place is exact but for one case. What a failover, a restart or a loss of data has cost was published last before it. A
 // subscription that had not come so far gets what is left of that time, and not even Redis knows where in it something is missing.
 // Its gap is open: the first message that may be behind what is lost carries it with an empty Gap.Before, and the first
 // one that certainly is carries it once more. In between events may be missing anywhere. What a former master accepts

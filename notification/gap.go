@@ -55,9 +55,9 @@ type Gap struct {
 	// Before is the event ID of the first event behind all that is missing, which is that of the message with the gap. It is empty in
 	// what Gaps delivers, as it is not known then, and if the message has no ID.
 	//
-	// It is also empty in a message of the time before a failover, a restart or a rollback, where a subscription was cut off or behind:
-	// it gets what the server has of that time, and nobody knows where in between something was lost. Then the gap is open, and
-	// comes once more, with the same After, with the first message behind all of that, which is Before.
+	// It is also empty where more may be missing behind the message. After a failover, a restart or a loss of data, a subscription gets
+	// what the server has of the time before that was noticed, and nobody knows where in between something was lost. So the gap is
+	// open, and comes once more, with the same After, with the first message behind all of that, which is Before.
 	Before string
 	// Missed counts the messages known to be lost; 0 means that their number is unknown. Of a group of Consume it is at most so
 	// many: those that functions were at work on count, and may be done.

@@ -112,8 +112,8 @@ func TestGapOfAFailoverIsOpen(t *testing.T) {
 }
 
 // A subscription that is behind when a server comes back without its last events has got some of those that remain, and not
-// others: where the lost ones were is not known either. One that had got everything knows.
-func TestGapOfARollbackIsOpenForThoseBehind(t *testing.T) {
+// others: where the lost ones were is not known either. One that had got everything lacks nothing in front of the first new one.
+func TestGapOfARollbackIsOpen(t *testing.T) {
 	t.Parallel()
 	servers := startPair(t)
 	client, target := switched(t, servers.master.Addr())
@@ -136,7 +136,9 @@ func TestGapOfARollbackIsOpenForThoseBehind(t *testing.T) {
 	require.Zero(t, p.publish(t.Context(), "k", 10))
 	r.reached(t, 130)
 	assert.Zero(t, r.verify(t, p.sent))
-	assert.Equal(t, []placed{{notification.GapRolledBack, 111, 110, 111}}, r.places(t))
+	assert.Equal(t, []placed{
+		{notification.GapRolledBack, 111, 110, 0}, {notification.GapRolledBack, 121, 110, 121},
+	}, r.places(t))
 
 	late := record(t, slow)
 	late.reached(t, 130)
@@ -219,4 +221,38 @@ func TestGapsOfTwoChangesHaveTheirOwnPlaces(t *testing.T) {
 	assert.Equal(t, []placed{
 		{notification.GapWiped, 101, 8, 101}, {notification.GapFailover, 151, 150, 151},
 	}, late.places(t))
+}
+
+// Data that is wiped just before a failover hides no failover: what the former server took in between may be lost as well.
+func TestWipedJournalHidesNoFailover(t *testing.T) {
+	t.Parallel()
+	servers := startPair(t)
+	client, target := switched(t, servers.master.Addr())
+	n := newSystem(t, client, notification.WithLongestPause(10*time.Millisecond))
+	r := record(t, subscribe(t, n, "k"))
+	p := &publisher{system: newSystem(t, servers.toMaster)}
+	require.Zero(t, p.publish(t.Context(), "k", 100))
+	r.reached(t, 100)
+
+	nowhere := "127.0.0.1:1"
+	target.Store(&nowhere)
+	require.NoError(t, servers.toMaster.Do(t.Context(), "client", "kill", "type", "pubsub").Err())
+	require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) != nil }, patience, time.Millisecond)
+	require.NoError(t, servers.toMaster.FlushAll(t.Context()).Err())
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	servers.part(t)
+	require.Zero(t, p.publish(t.Context(), "k", 10)) // lost
+	servers.master.Kill()
+	p.system = newSystem(t, servers.toReplica)
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	addr := servers.replica.Addr()
+	target.Store(&addr)
+	r.reached(t, 130)
+	require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) == nil }, patience, time.Millisecond)
+	require.Zero(t, p.publish(t.Context(), "k", 1))
+	r.reached(t, 131)
+	assert.Equal(t, 10, r.verify(t, p.sent))
+	assert.Equal(t, []placed{
+		{notification.GapWiped, 101, 100, 0}, {notification.GapWiped, 131, 100, 131},
+	}, r.places(t))
 }

@@ -290,10 +290,10 @@ func (d *dispatcher) accept(s *feed.Session, now *journal.Now, running bool) {
 	}
 	at.filter = r.filter // the first event that is new shows where
 	switch {
+	case v.Reason != journal.Wiped && v.Reason != journal.RolledBack, now.Identity != k.identity:
+		at.open = openAll // also what was lost with one server after that had begun again
 	case v.Reason == journal.RolledBack:
 		at.open = openBehind
-	case v.Reason != journal.Wiped:
-		at.open = openAll
 	}
 	d.tell(v.Reason, at, r.sparesLive)
 	d.tell(v.Also, at, false)
