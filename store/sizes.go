@@ -10,7 +10,7 @@ const (
 	// partKeys is how many keys are read together at most, and unknownKeys the same while nothing is known of their values.
 	partKeys, unknownKeys = 500, 100
 	// unknownSize is what is expected of a single value while nothing is known. Many callers read one each.
-	unknownSize = 256 << 10
+	unknownSize = 64 << 10
 	// smallSize is what is expected of the key of a tag.
 	smallSize = 64
 	// memory is among how many values one makes the difference that it makes.

@@ -10,7 +10,7 @@ func TestValueSizes(t *testing.T) {
 	t.Parallel()
 	var s valueSizes
 	assert.Equal(t, 100, s.part(), "nothing is known")
-	assert.Equal(t, 256<<10, s.one())
+	assert.Equal(t, 64<<10, s.one())
 	s.saw(0)
 	assert.Equal(t, 100, s.part(), "that there is no value says nothing")
 	s.saw(200)

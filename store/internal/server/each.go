@@ -11,6 +11,9 @@ import (
 	"github.com/compozy/cache/internal/batch"
 )
 
+// partBytes is what the values that are read in one step add up to, unless one is larger.
+const partBytes = 4 << 20
+
 // ReadEach yields what keys contain, in the order of the keys and some at a time, so that there is memory for them however
 // large the values are. It tells keys of another type than a string. Each step takes no longer than step. It does not hold
 // up other readers.
@@ -19,7 +22,7 @@ func (r *Redis) ReadEach(ctx context.Context, keys []string, step time.Duration)
 		sizes := r.sizes(ctx, keys, step)
 		for len(keys) > 0 {
 			n, total := 1, sizes[0]
-			for n < min(len(keys), manyKeys) && total+sizes[n] <= batch.MaxWork {
+			for n < min(len(keys), manyKeys) && total+sizes[n] <= partBytes {
 				total += sizes[n]
 				n++
 			}
@@ -31,11 +34,11 @@ func (r *Redis) ReadEach(ctx context.Context, keys []string, step time.Duration)
 	}
 }
 
-// sizes returns how long the values of keys are: batch.MaxWork where that is not known.
+// sizes returns how long the values of keys are: partBytes where that is not known.
 func (r *Redis) sizes(ctx context.Context, keys []string, step time.Duration) []int64 {
 	ctx, cancel := context.WithTimeout(ctx, step)
 	defer cancel()
-	sizes, cmds := slices.Repeat([]int64{batch.MaxWork}, len(keys)), make([]*redis.IntCmd, len(keys))
+	sizes, cmds := slices.Repeat([]int64{partBytes}, len(keys)), make([]*redis.IntCmd, len(keys))
 	list := make([]batch.Keyed, len(keys))
 	for i, key := range keys {
 		cmds[i] = redis.NewIntCmd(ctx, "strlen", key)
