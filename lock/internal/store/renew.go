@@ -12,9 +12,15 @@ import (
 )
 
 const (
-	// renewalSenders is how many pipelines of renewals may be under way to a server. More than one, so that a connection
-	// on which nothing moves does not hold up all locks.
+	// renewalSenders is how many pipelines of renewals may be under way to a server, but for those that are stuck: more of
+	// them would be less full.
 	renewalSenders = 2
+	// minStuck is how long a pipeline may be under way at least until others do not wait for it, as it may be on a connection
+	// on which nothing moves any more. That is several round trips to most servers, and little of what the reply to a
+	// renewal may take.
+	minStuck = 50 * time.Millisecond
+	// maxStuck bounds what a server that hangs costs.
+	maxStuck = 6
 	// renewalBatch is how many renewals a pipeline has at most.
 	renewalBatch = 500
 	// maxLanes is beyond how many servers those that have nothing to do are forgotten.
@@ -36,7 +42,9 @@ type renewals struct {
 // lane is the renewals that wait to be sent to one server.
 type lane struct {
 	waiting []renewal
-	senders int
+	senders int // but for those that are stuck
+	stuck   int
+	usual   time.Duration         // how long the last pipeline took that was answered
 	client  redis.UniversalClient // of its own, or else the application's
 	own     bool
 }
@@ -147,11 +155,46 @@ func (r *renewals) add(work []renewal) {
 		l.waiting = append(l.waiting, w)
 	}
 	for _, l := range r.lanes {
-		for l.senders < renewalSenders && l.senders*renewalBatch < len(l.waiting) {
-			if !r.set.Go(func() { r.send(l) }) {
-				return
-			}
-			l.senders++
+		r.start(l)
+	}
+}
+
+// start starts as many senders as there is work for. The caller holds mu.
+func (r *renewals) start(l *lane) {
+	for l.senders < renewalSenders && l.senders+l.stuck < renewalSenders+maxStuck && l.senders*renewalBatch < len(l.waiting) {
+		if !r.set.Go(func() { r.send(l) }) {
+			return
+		}
+		l.senders++
+	}
+}
+
+// watch counts a sender as stuck if its pipeline takes longer than is usual there, until the function is called that it
+// returns.
+func (r *renewals) watch(l *lane) (arrived func(answered bool)) {
+	count := func(stuck int) {
+		l.stuck += stuck
+		l.senders -= stuck
+		if r.ctx.Err() == nil {
+			r.start(l)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	began := time.Now()
+	timer := time.AfterFunc(max(minStuck, l.usual*3/2), func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		count(1)
+	})
+	return func(answered bool) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if answered {
+			l.usual = time.Since(began)
+		}
+		if !timer.Stop() {
+			count(-1)
 		}
 	}
 }
@@ -160,7 +203,10 @@ func (r *renewals) add(work []renewal) {
 // cluster finds out, and says why.
 func (r *renewals) newLane(master *redis.Client) *lane {
 	if r.cluster == nil || master != nil {
-		if client := redisx.Separate(r.client, master, renewalSenders); client != nil {
+		client := redisx.Separate(r.client, master, renewalSenders+maxStuck, func(o *redis.Options) {
+			o.MaxIdleConns = renewalSenders
+		})
+		if client != nil {
 			return &lane{client: client, own: true}
 		}
 	}
@@ -178,9 +224,11 @@ func (r *renewals) send(l *lane) {
 			timeout = min(timeout, w.timeout)
 		}
 		ctx, cancel := context.WithTimeout(r.ctx, timeout)
+		arrived := r.watch(l)
 		moved := r.sendTo(ctx, l.client, work, r.cluster != nil)
 		// Where a slot has moved, or is moving, the client of the cluster follows it.
 		r.sendTo(ctx, r.client, moved, false)
+		arrived(ctx.Err() == nil)
 		cancel()
 	}
 }
@@ -233,7 +281,7 @@ func (r *renewals) prune() {
 		return
 	}
 	for addr, l := range r.lanes {
-		if l.senders == 0 && len(l.waiting) == 0 {
+		if l.senders+l.stuck == 0 && len(l.waiting) == 0 {
 			l.close()
 			delete(r.lanes, addr)
 		}

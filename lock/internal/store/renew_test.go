@@ -1,0 +1,87 @@
+package store
+
+import (
+	"context"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/internal/redistest"
+)
+
+// forgetfulNet is a network that forgets a connection when something is written to it while armed.
+type forgetfulNet struct {
+	armed     atomic.Bool
+	forgotten chan struct{} // receives for each
+}
+
+// client returns a client that uses the network.
+func (n *forgetfulNet) client(t *testing.T, server *redistest.Server) redis.UniversalClient {
+	t.Helper()
+	client := redis.NewClient(&redis.Options{
+		Addr: server.Addr(), ContextTimeoutEnabled: true,
+		Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			c, err := new(net.Dialer).DialContext(ctx, network, addr)
+			return &forgottenConn{Conn: c, net: n}, err
+		},
+	})
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+type forgottenConn struct {
+	net.Conn
+
+	net  *forgetfulNet
+	dead atomic.Bool
+}
+
+// Write implements net.Conn.
+func (c *forgottenConn) Write(b []byte) (int, error) {
+	if c.net.armed.CompareAndSwap(true, false) {
+		c.dead.Store(true)
+		c.net.forgotten <- struct{}{}
+	}
+	if c.dead.Load() {
+		return len(b), nil
+	}
+	return c.Conn.Write(b)
+}
+
+// TestRenewalDoesNotWaitForOneThatHangs: as many connections as it takes are forgotten by the network, one after the other,
+// with a renewal each.
+func TestRenewalDoesNotWaitForOneThatHangs(t *testing.T) {
+	t.Parallel()
+	n := &forgetfulNet{forgotten: make(chan struct{}, 1)}
+	s := New(n.client(t, redistest.Start(t)), Settings{
+		Timeout: 20 * time.Second, Reservation: time.Second, Go: func(f func()) bool { go f(); return true },
+	})
+	const hung = renewalSenders + maxStuck - 1
+	claims := make([]Claim, hung+1)
+	for i := range claims {
+		claims[i] = NewClaim(NewKeys("cache:", itoa(int64(i))), "claim", time.Hour, 1)
+		require.Equal(t, Granted, s.Acquire(t.Context(), claims[i]).Outcome)
+	}
+	replies := make(chan Reply, len(claims))
+	renew := func(i int) {
+		s.Renew(claims[i:i+1], 20*time.Second, func(_ int, r Reply) { replies <- r })
+	}
+	for i := range hung {
+		renew(hung) // opens a connection
+		require.Equal(t, Granted, (<-replies).Outcome)
+		n.armed.Store(true)
+		renew(i)
+		<-n.forgotten
+	}
+	renew(hung)
+	require.Equal(t, Granted, (<-replies).Outcome, "and not one of those that hang")
+	require.NoError(t, s.Close(t.Context()))
+	for range hung {
+		assert.Equal(t, Failed, (<-replies).Outcome)
+	}
+}
