@@ -28,7 +28,7 @@ type locks interface {
 	Enqueue(ctx context.Context, c store.Claim, w store.Waiter) store.Reply
 	Release(ctx context.Context, c store.Claim) store.Reply
 	Refresh(ctx context.Context, c store.Claim) store.Reply
-	Renew(claims []store.Claim, timeout time.Duration, done func(i int, r store.Reply))
+	Renew(claims []store.Claim, timeouts store.Timeouts, done func(i int, r store.Reply))
 	ReleaseAll(ctx context.Context, claims []store.Claim, done func(i int, r store.Reply))
 	Mend(c store.Claim, until time.Time)
 	Reap(c store.Claim, why store.Reason)

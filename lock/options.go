@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/compozy/cache/internal/redisx"
+	"github.com/compozy/cache/lock/internal/store"
 )
 
 const (
@@ -21,6 +22,9 @@ const (
 	// otherwise.
 	minNodeTimeout = 50 * time.Millisecond
 	maxNodeTimeout = 2 * time.Second
+	// minRenewalTimeout is how long a renewal may take at least, where that is not more than another call: a sixth of a
+	// short TTL is less than a round trip to a far server.
+	minRenewalTimeout = 250 * time.Millisecond
 	// maxClassName is how long the name of a class may be.
 	maxClassName = 64
 )
@@ -85,7 +89,8 @@ func WithName(name string) Option {
 
 // WithNodeTimeout sets how long a node may take to answer one call, connecting included, before the call counts as
 // failed. The default, also for 0, is half of the lock's TTL, but at least 50ms and at most 2s; releases, for which the
-// TTL does not matter, have 2s.
+// TTL does not matter, have 2s. Automatic renewals have 2s at most, and on a connection that is open a sixth of the TTL
+// or 250ms, whichever is longer, so that there is time to repeat one.
 func WithNodeTimeout(d time.Duration) Option {
 	return func(s *settings) { s.timeouts.node, s.whole = d, "WithNodeTimeout" }
 }
@@ -218,6 +223,12 @@ func (t timeouts) call(ttl time.Duration) time.Duration {
 		return t.node
 	}
 	return min(max(ttl/2, minNodeTimeout), maxNodeTimeout)
+}
+
+// renewal returns how long the renewal of a lock with this TTL may take: when it has failed there is to be time for more.
+func (t timeouts) renewal(ttl time.Duration) store.Timeouts {
+	longest := min(t.call(ttl), maxNodeTimeout)
+	return store.Timeouts{Open: min(max(ttl/6, minRenewalTimeout), longest), Opening: longest}
 }
 
 // release returns how long a release may take.

@@ -35,8 +35,8 @@ type renewer struct {
 
 func newRenewer(m means) *renewer { return &renewer{means: m, wake: make(chan struct{}, 1)} }
 
-// next is when to renew a lock that was extended to last for ttl from then: two tries may fail before the third is too
-// late. Jitter keeps locks that were renewed together, as after a pause, from staying in step.
+// next is when to renew a lock that was extended to last for ttl from then: two tries may fail, with a time-out even, before
+// the third is too late. Jitter keeps locks that were renewed together, as after a pause, from staying in step.
 func next(sent time.Time, ttl time.Duration) time.Time {
 	return sent.Add(ttl/3 - rand.N(ttl/30+1))
 }
@@ -214,7 +214,7 @@ func (r *renewer) renew(due []*RedisLock) {
 	now := time.Now()
 	extensions := make([]extension, 0, len(due))
 	claims := make([]store.Claim, 0, len(due))
-	timeout := maxNodeTimeout
+	timeouts := store.Timeouts{Open: maxNodeTimeout, Opening: maxNodeTimeout}
 	for _, l := range due {
 		x, err := l.extension("renew", now)
 		if err != nil { // released or lost in the meantime, or its time is up though the timer does not know: see remaining
@@ -222,9 +222,9 @@ func (r *renewer) renew(due []*RedisLock) {
 			continue
 		}
 		extensions, claims = append(extensions, x), append(claims, x.claim)
-		timeout = min(timeout, r.timeouts.call(l.claim.TTL))
+		timeouts = timeouts.Or(r.timeouts.renewal(l.claim.TTL))
 	}
-	r.store.Renew(claims, timeout, func(i int, reply store.Reply) { r.renewed(extensions[i], reply) })
+	r.store.Renew(claims, timeouts, func(i int, reply store.Reply) { r.renewed(extensions[i], reply) })
 }
 
 // renewed sees to the reply about a lock.
@@ -247,7 +247,7 @@ func (r *renewer) renewed(x extension, reply store.Reply) {
 		r.metrics.renewalsFailed.Add(1)
 		r.failing.Log(r.log, zap.WarnLevel, "lock: renewal failed",
 			zap.String("resource", l.resource), zap.Error(reply.Err), zap.Time("until", l.Until()))
-		r.schedule(l, time.Now().Add(min(l.claim.TTL/10, 500*time.Millisecond)))
+		r.schedule(l, x.sent.Add(min(l.claim.TTL/10, 500*time.Millisecond))) // at once, if that took longer
 	default:
 		l.lose(lossBy(reply.Outcome))
 	}

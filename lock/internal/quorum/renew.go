@@ -22,13 +22,13 @@ type renewal struct {
 // Renew makes locks last for their TTLs from now. It returns at once, and calls done for each with its index when its
 // fate is decided, from any goroutine. Where the majority confirms a lock, servers that say that they do not have it, or are
 // not known to, are mended.
-func (q *Quorum) Renew(claims []store.Claim, timeout time.Duration, done func(i int, r store.Reply)) {
+func (q *Quorum) Renew(claims []store.Claim, timeouts store.Timeouts, done func(i int, r store.Reply)) {
 	r := &renewal{
 		nodes: q.nodes, claims: claims, done: done,
 		replies: make([]store.Reply, len(claims)*len(q.nodes)), decided: make([]store.Outcome, len(claims)),
 	}
 	for _, n := range q.nodes {
-		n.Renew(claims, timeout, func(i int, reply store.Reply) { r.record(n, i, reply) })
+		n.Renew(claims, timeouts, func(i int, reply store.Reply) { r.record(n, i, reply) })
 	}
 }
 

@@ -44,7 +44,7 @@ func TestRenewalsDoNotPileUp(t *testing.T) {
 		const rounds, every, timeout = 200, 50 * time.Millisecond, 200 * time.Millisecond
 		var failed, most atomic.Int64
 		for range rounds {
-			s.Renew(claims, timeout, func(_ int, r Reply) {
+			s.Renew(claims, Timeouts{timeout, timeout}, func(_ int, r Reply) {
 				assert.Equal(t, Failed, r.Outcome)
 				failed.Add(1)
 			})

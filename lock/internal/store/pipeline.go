@@ -10,11 +10,16 @@ import (
 )
 
 // pipeline makes calls in a round trip for each 500, and gives each reply to done, maybe several at the same time. It
-// returns when ctx ends, even if the client does not heed contexts; calls without a reply have failed then.
-func pipeline(ctx context.Context, client redis.UniversalClient, calls []call, done func(i int, number int64, err error)) {
+// returns when ctx ends, even if the client does not heed contexts; calls without a reply have failed then. A server that
+// may not know the scripts is given them in full at once, if that is asked for, which saves a round trip.
+func pipeline(
+	ctx context.Context, client redis.UniversalClient, full bool, calls []call, done func(i int, number int64, err error),
+) {
 	cmds, list := make([]*redis.Cmd, len(calls)), make([]batch.Keyed, len(calls))
+	given := make(map[*redisx.Script]bool)
 	for i, c := range calls {
-		cmd, sent := c.command(ctx, false)
+		cmd, sent := c.command(ctx, full && !given[c.script])
+		given[c.script] = true
 		cmds[i], list[i] = cmd, batch.Keyed{Key: c.keys[0], Cmd: sent}
 	}
 	answered := make([]bool, len(calls))

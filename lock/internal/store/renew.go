@@ -49,12 +49,21 @@ type lane struct {
 	own     bool
 }
 
+// Timeouts say how long the reply to a renewal may take: Open on a connection that is open, and at most Opening where one has
+// to be opened first, which takes several round trips, or where the server is far.
+type Timeouts struct{ Open, Opening time.Duration }
+
+// Or returns the shorter ones.
+func (t Timeouts) Or(other Timeouts) Timeouts {
+	return Timeouts{min(t.Open, other.Open), min(t.Opening, other.Opening)}
+}
+
 // renewal is a call of a script, how long its reply may take, and what to do with that.
 type renewal struct {
-	call    call
-	timeout time.Duration
-	done    func(Reply)
-	due     time.Time // when it is to be sent at the latest, or has failed
+	call     call
+	timeouts Timeouts
+	done     func(Reply)
+	due      time.Time // when it is to be sent at the latest, or has failed
 }
 
 func newRenewals(l link) *renewals {
@@ -64,26 +73,25 @@ func newRenewals(l link) *renewals {
 }
 
 // Renew makes locks last for their TTLs from now. It returns at once, and calls done for each with its index when its
-// reply is there, or it could not be sent for the timeout, or the reply has not come for as long since: at most once, from
-// any goroutine; after Close maybe not at all.
-func (s *Redis) Renew(claims []Claim, timeout time.Duration, done func(i int, r Reply)) {
+// reply is there, or it could not be sent for the time that a reply may take, or the reply has not come in time since: at
+// most once, from any goroutine; after Close maybe not at all.
+func (s *Redis) Renew(claims []Claim, timeouts Timeouts, done func(i int, r Reply)) {
 	work := make([]renewal, 0, len(claims))
-	timeout = min(timeout, s.set.Timeout)
 	for i, c := range claims {
 		try, ok := s.tries(c).confirmed()
 		if !ok {
 			done(i, Reply{Outcome: Unset})
 			continue
 		}
-		work = append(work, s.renewal(c, try, timeout, func(r Reply) { done(i, r) }))
+		work = append(work, s.renewal(c, try, timeouts, func(r Reply) { done(i, r) }))
 	}
 	s.renewals.add(work)
 }
 
 // renewal returns what makes the lock that a try has set last for the claim's TTL from now.
-func (s *Redis) renewal(c Claim, try int, timeout time.Duration, done func(Reply)) renewal {
+func (s *Redis) renewal(c Claim, try int, timeouts Timeouts, done func(Reply)) renewal {
 	tries, until := s.tries(c), time.Now().Add(c.TTL)
-	return renewal{call: s.scripts.extending(c, try), timeout: timeout, done: func(r Reply) {
+	return renewal{call: s.scripts.extending(c, try), timeouts: timeouts, done: func(r Reply) {
 		tries.extended(try, r, until)
 		done(r)
 	}}
@@ -110,7 +118,7 @@ func (s *Redis) Mend(c Claim, until time.Time) {
 			script: s.scripts.repair, keys: []string{c.Keys.Lock(), c.Keys.Fence()},
 			args: []any{c.Value, 0, first(c.TTL), c.Token}, tries: tries,
 		},
-		timeout: s.set.Timeout,
+		timeouts: s.longest(),
 		done: func(r Reply) {
 			set, lost := r.Outcome == Granted, isLost(r.Err)
 			wanted := tries.end(set, lost, now.Add(min(c.TTL, FirstGrant)))
@@ -128,9 +136,12 @@ func (s *Redis) Mend(c Claim, until time.Time) {
 // mendKnown extends a lock that the server is known to have.
 func (s *Redis) mendKnown(c Claim) {
 	if try, ok := s.tries(c).wanted(); ok && c.TTL >= time.Millisecond {
-		s.renewals.add([]renewal{s.renewal(c, try, s.set.Timeout, func(Reply) {})})
+		s.renewals.add([]renewal{s.renewal(c, try, s.longest(), func(Reply) {})})
 	}
 }
+
+// longest is how long a round trip may take at most.
+func (l link) longest() Timeouts { return Timeouts{l.set.Timeout, l.set.Timeout} }
 
 // add gives work to the lanes, and starts their senders.
 func (r *renewals) add(work []renewal) {
@@ -145,7 +156,7 @@ func (r *renewals) add(work []renewal) {
 	}
 	now := time.Now()
 	for i, w := range work {
-		w.due = now.Add(w.timeout)
+		w.due = now.Add(w.timeouts.Open)
 		l := r.lanes[address(masters[i])]
 		if l == nil {
 			r.prune()
@@ -169,9 +180,13 @@ func (r *renewals) start(l *lane) {
 	}
 }
 
-// watch counts a sender as stuck if its pipeline takes longer than is usual there, until the function is called that it
-// returns.
-func (r *renewals) watch(l *lane) (arrived func(answered bool)) {
+// depart is called when a pipeline leaves. It returns a context that bounds it, and what is to be called when the pipeline
+// has returned. If that takes longer than is usual there, its sender counts as stuck until then.
+func (r *renewals) depart(l *lane, work []renewal, opening bool) (ctx context.Context, arrived func()) {
+	timeouts := r.longest()
+	for _, w := range work {
+		timeouts = timeouts.Or(w.timeouts)
+	}
 	count := func(stuck int) {
 		l.stuck += stuck
 		l.senders -= stuck
@@ -181,18 +196,30 @@ func (r *renewals) watch(l *lane) (arrived func(answered bool)) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	timeout, trips := timeouts.Opening, time.Duration(2)
+	if opening {
+		trips = 4
+	}
+	if !opening || l.usual > 0 { // where the server is far, there is no time for another try anyway
+		timeout = min(max(timeouts.Open, trips*l.usual), timeout)
+	}
+	ctx, cancel := context.WithTimeout(r.ctx, timeout)
 	began := time.Now()
 	timer := time.AfterFunc(max(minStuck, l.usual*3/2), func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		count(1)
 	})
-	return func(answered bool) {
+	return ctx, func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		if answered {
+		switch {
+		case ctx.Err() == nil:
 			l.usual = time.Since(began)
+		case opening:
+			l.usual = 0 // the next one has more time: the server may be another one, and farther
 		}
+		cancel()
 		if !timer.Stop() {
 			count(-1)
 		}
@@ -204,7 +231,7 @@ func (r *renewals) watch(l *lane) (arrived func(answered bool)) {
 func (r *renewals) newLane(master *redis.Client) *lane {
 	if r.cluster == nil || master != nil {
 		client := redisx.Separate(r.client, master, renewalSenders+maxStuck, func(o *redis.Options) {
-			o.MaxIdleConns = renewalSenders
+			o.MaxIdleConns, o.DisableIdentity = renewalSenders, true // which takes a round trip more
 		})
 		if client != nil {
 			return &lane{client: client, own: true}
@@ -219,30 +246,25 @@ func (r *renewals) send(l *lane) {
 		for _, w := range late {
 			w.done(Reply{Outcome: Failed, Err: errNotSent})
 		}
-		timeout := r.set.Timeout
-		for _, w := range work {
-			timeout = min(timeout, w.timeout)
-		}
-		ctx, cancel := context.WithTimeout(r.ctx, timeout)
-		arrived := r.watch(l)
-		moved := r.sendTo(ctx, l.client, work, r.cluster != nil)
+		opening := l.isOpening()
+		ctx, arrived := r.depart(l, work, opening)
+		moved := r.sendTo(ctx, l.client, opening, work, r.cluster != nil)
 		// Where a slot has moved, or is moving, the client of the cluster follows it.
-		r.sendTo(ctx, r.client, moved, false)
-		arrived(ctx.Err() == nil)
-		cancel()
+		r.sendTo(ctx, r.client, false, moved, false)
+		arrived()
 	}
 }
 
 // sendTo sends renewals. It returns those that the server refused, without calling done, if that is asked for.
 func (r *renewals) sendTo(
-	ctx context.Context, client redis.UniversalClient, work []renewal, keepRefused bool,
+	ctx context.Context, client redis.UniversalClient, full bool, work []renewal, keepRefused bool,
 ) (refused []renewal) {
 	calls := make([]call, len(work))
 	for i, w := range work {
 		calls[i] = w.call
 	}
 	var mu sync.Mutex // guards refused
-	pipeline(ctx, client, calls, func(i int, number int64, err error) {
+	pipeline(ctx, client, full, calls, func(i int, number int64, err error) {
 		if keepRefused && redisx.IsReply(err) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -287,6 +309,9 @@ func (r *renewals) prune() {
 		}
 	}
 }
+
+// isOpening reports whether what is sent next seems to need a new connection.
+func (l *lane) isOpening() bool { return l.own && l.client.PoolStats().IdleConns == 0 }
 
 func (l *lane) close() {
 	if l.own {

@@ -69,7 +69,7 @@ func TestRenewalDoesNotWaitForOneThatHangs(t *testing.T) {
 	}
 	replies := make(chan Reply, len(claims))
 	renew := func(i int) {
-		s.Renew(claims[i:i+1], 20*time.Second, func(_ int, r Reply) { replies <- r })
+		s.Renew(claims[i:i+1], s.longest(), func(_ int, r Reply) { replies <- r })
 	}
 	for i := range hung {
 		renew(hung) // opens a connection
