@@ -131,7 +131,16 @@ func (c *contender) fail(err error) {
 // run is the goroutine.
 func (c *contender) run() {
 	c.name = c.inbox.enter(c)
-	defer func() { c.inbox.drop(c.name) }()
+	through := false
+	defer func() {
+		c.inbox.drop(c.name)
+		if !through { // a hook of the client has ended the goroutine
+			c.fail(&RedisError{Op: "acquire", Resource: c.resource, Err: redisx.ErrExited})
+		}
+		if !through || c.arrival != 0 || c.failures > 0 {
+			c.keeper.store.Leave(store.NewKeys(c.keeper.prefix, c.resource), c.name)
+		}
+	}()
 	for w := c.first(); w != nil; w = c.first() {
 		// One that does not hear of others' questions keeps nobody from asking: each of many would let all the others know.
 		c.recheck = c.recheck && c.inbox.isOpen()
@@ -140,9 +149,7 @@ func (c *contender) run() {
 			break
 		}
 	}
-	if c.arrival != 0 || c.failures > 0 {
-		c.keeper.store.Leave(store.NewKeys(c.keeper.prefix, c.resource), c.name)
-	}
+	through = true
 }
 
 // try asks for the lock once. Unless the turn of the caller, or of all, has ended it returns after which pause to ask

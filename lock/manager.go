@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
 
 	"github.com/compozy/cache/internal/redisx"
 	"github.com/compozy/cache/internal/tasks"
@@ -90,7 +91,13 @@ func (m *RedisLockManager) ready() error {
 
 // newStore makes the store: of one Redis, or of a quorum.
 func newStore(set settings, spawn func(func()) bool) locks {
-	s := store.Settings{Timeout: max(set.timeouts.node, maxNodeTimeout), Reservation: reservation, Go: spawn}
+	var panics redisx.Repeated
+	s := store.Settings{
+		Timeout: max(set.timeouts.node, maxNodeTimeout), Reservation: reservation, Go: spawn,
+		Panicked: func(err error) {
+			panics.Log(set.logger, zap.ErrorLevel, "lock: a hook of a client has panicked", zap.Error(err))
+		},
+	}
 	if len(set.nodes) == 1 {
 		return store.New(set.nodes[0], s)
 	}
@@ -119,7 +126,8 @@ func (m *RedisLockManager) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s
 // that of ctx. It returns an error matching ErrRedis if keys may be left, of locks or of attempts that failed; they end
 // with their TTL. A minority of nodes that hangs may take it as long as the node timeout of releases, see
 // [WithNodeTimeout], or 2s if that is more, and is no error. It does not close the clients. A command that the
-// network holds back for longer than Close takes may leave a key all the same, for 10s at most.
+// network holds back for longer than Close takes may leave a key all the same, for 10s at most. A hook of a client that
+// panics meanwhile, or ends its goroutine, is logged, and is a failure of Redis like any other.
 //
 // Close may be called without a lock ever acquired, concurrently, and again; later calls wait for the first one's end.
 func (m *RedisLockManager) Close(ctx context.Context) error {

@@ -2,7 +2,6 @@ package batch
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync"
 
@@ -39,6 +38,14 @@ type Keyed struct {
 func Pipeline(
 	ctx context.Context, client redis.UniversalClient, spawn func(func()), list []Keyed, done func(indexes []int),
 ) {
+	redisx.Raise(Attempt(ctx, client, spawn, list, done))
+}
+
+// Attempt is Pipeline for goroutines in which nobody recovers: a panic of the client's is returned as an error, and so is
+// that a hook has ended its goroutine.
+func Attempt(
+	ctx context.Context, client redis.UniversalClient, spawn func(func()), list []Keyed, done func(indexes []int),
+) error {
 	if spawn == nil {
 		spawn = func(f func()) { go f() }
 	}
@@ -65,7 +72,7 @@ func Pipeline(
 	}
 	all.Wait()
 	close(panics)
-	redisx.Raise(<-panics)
+	return <-panics
 }
 
 // sendPart sends some commands of a list, and reports false if ctx ended first. Its
@@ -79,7 +86,7 @@ func sendPart(
 	}
 	sent := make(chan error, 1)
 	spawn(func() {
-		err := errExited
+		err := redisx.ErrExited
 		defer func() { sent <- err }()
 		err = redisx.Catch(func() error {
 			send(ctx, client, cmds)
@@ -98,7 +105,3 @@ func sendPart(
 		return false, nil
 	}
 }
-
-// errExited means that a hook of the client has ended the goroutine. What became of the
-// commands is not known.
-var errExited = errors.New("batch: a hook of the client has called runtime.Goexit")

@@ -203,7 +203,7 @@ func most[T any](ctx context.Context, q *Quorum, ask func(context.Context, *node
 	for _, n := range q.nodes {
 		if !q.spawn(func() {
 			var answer T
-			err := redisx.Catch(func() (err error) {
+			err := redisx.Apart(func() (err error) {
 				answer, err = ask(ctx, n)
 				return err
 			})

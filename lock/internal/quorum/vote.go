@@ -88,12 +88,12 @@ func newVote(ctx context.Context, q *Quorum, verb verb, c store.Claim, ask reque
 // put puts the question to one server and takes note of the reply.
 func (v *vote) put(n *node) (r store.Reply) {
 	r = store.Reply{Outcome: store.Failed, Err: errNoAnswer}
-	defer func() { v.record(n, r) }() // also if a hook of the client ends the goroutine
+	defer func() { v.record(n, r) }()
 	if n.late.Load() >= maxLate {
 		r.Err = errBehind
 		return r
 	}
-	if err := redisx.Catch(func() error { r = v.ask(v.ctx, n); return nil }); err != nil {
+	if err := redisx.Apart(func() error { r = v.ask(v.ctx, n); return nil }); err != nil {
 		v.caught(err)
 		r.Err = err
 	}
@@ -305,7 +305,7 @@ func (v *vote) raise(n *node, c store.Claim) bool {
 		return r.Outcome == store.Granted
 	}
 	raised := false
-	if err := redisx.Catch(func() error { raised = n.Raise(v.ctx, c); return nil }); err != nil {
+	if err := redisx.Apart(func() error { raised = n.Raise(v.ctx, c); return nil }); err != nil {
 		v.caught(err)
 	}
 	return raised

@@ -17,6 +17,12 @@ import (
 
 func itoa(n int64) string { return strconv.FormatInt(n, 10) }
 
+func settings(timeout time.Duration) Settings {
+	return Settings{
+		Timeout: timeout, Reservation: time.Second, Go: func(f func()) bool { go f(); return true }, Panicked: func(error) {},
+	}
+}
+
 // hanging returns a client of a server that reads nothing.
 func hanging() *redis.Client {
 	return redis.NewClient(&redis.Options{
@@ -34,7 +40,7 @@ func TestRenewalsDoNotPileUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		client := hanging()
-		s := New(client, Settings{Timeout: time.Second, Reservation: time.Second, Go: func(f func()) bool { go f(); return true }})
+		s := New(client, settings(time.Second))
 		claims := make([]Claim, renewalBatch)
 		for i := range claims {
 			claims[i] = NewClaim(NewKeys("cache:", strconv.Itoa(i)), "claim", time.Hour, 1)

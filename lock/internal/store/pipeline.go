@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 
@@ -11,8 +12,9 @@ import (
 
 // pipeline makes calls in a round trip for each 500, and gives each reply to done, maybe several at the same time. It
 // returns when ctx ends, even if the client does not heed contexts; calls without a reply have failed then. A server that
-// may not know the scripts is given them in full at once, if that is asked for, which saves a round trip.
-func pipeline(
+// may not know the scripts is given them in full at once, if that is asked for, which saves a round trip. What a hook of the
+// client does is a failure of the calls.
+func (l link) pipeline(
 	ctx context.Context, client redis.UniversalClient, full bool, calls []call, done func(i int, number int64, err error),
 ) {
 	cmds, list := make([]*redis.Cmd, len(calls)), make([]batch.Keyed, len(calls))
@@ -31,7 +33,17 @@ func pipeline(
 		}
 		done(i, number, err)
 	}
-	batch.Pipeline(ctx, client, nil, list, func(part []int) {
+	var mu sync.Mutex // guards failed
+	failed := errNoAnswer
+	attempt := func(list []batch.Keyed, done func(part []int)) {
+		if err := batch.Attempt(ctx, client, nil, list, done); err != nil {
+			l.set.Panicked(err)
+			mu.Lock()
+			defer mu.Unlock()
+			failed = err
+		}
+	}
+	attempt(list, func(part []int) {
 		// A server may not know a script. It is given in full once, and known for the other calls.
 		var unknown []int
 		var again []batch.Keyed
@@ -46,7 +58,7 @@ func pipeline(
 			full[script], cmds[i] = true, cmd
 			unknown, again = append(unknown, i), append(again, batch.Keyed{Key: list[i].Key, Cmd: sent})
 		}
-		batch.Pipeline(ctx, client, nil, again, func(part []int) {
+		attempt(again, func(part []int) {
 			for _, k := range part {
 				finish(unknown[k])
 			}
@@ -54,7 +66,7 @@ func pipeline(
 	})
 	for i, ok := range answered {
 		if !ok {
-			done(i, 0, errNoAnswer)
+			done(i, 0, failed)
 		}
 	}
 }

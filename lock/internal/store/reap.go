@@ -245,7 +245,7 @@ func (r *reapers) try(work []reaped, last bool) (again []reaped) {
 		calls[i] = w.call()
 	}
 	var mu sync.Mutex // guards again
-	pipeline(ctx, r.client, false, calls, func(i int, _ int64, err error) {
+	r.pipeline(ctx, r.client, false, calls, func(i int, _ int64, err error) {
 		mu.Lock()
 		defer mu.Unlock()
 		if w, ok := work[i].after(err); ok {

@@ -43,6 +43,8 @@ type Settings struct {
 	Reservation time.Duration
 	// Go starts a goroutine. It reports false if none may be started any more.
 	Go func(func()) bool
+	// Panicked is called when a hook of the client has panicked, or ended its goroutine, where no caller can recover.
+	Panicked func(err error)
 }
 
 // link is the way to a Redis.

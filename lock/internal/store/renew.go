@@ -264,7 +264,7 @@ func (r *renewals) sendTo(
 		calls[i] = w.call
 	}
 	var mu sync.Mutex // guards refused
-	pipeline(ctx, client, full, calls, func(i int, number int64, err error) {
+	r.pipeline(ctx, client, full, calls, func(i int, number int64, err error) {
 		if keepRefused && redisx.IsReply(err) {
 			mu.Lock()
 			defer mu.Unlock()

@@ -58,9 +58,7 @@ func (c *forgottenConn) Write(b []byte) (int, error) {
 func TestRenewalDoesNotWaitForOneThatHangs(t *testing.T) {
 	t.Parallel()
 	n := &forgetfulNet{forgotten: make(chan struct{}, 1)}
-	s := New(n.client(t, redistest.Start(t)), Settings{
-		Timeout: 20 * time.Second, Reservation: time.Second, Go: func(f func()) bool { go f(); return true },
-	})
+	s := New(n.client(t, redistest.Start(t)), settings(20*time.Second))
 	const hung = renewalSenders + maxStuck - 1
 	claims := make([]Claim, hung+1)
 	for i := range claims {

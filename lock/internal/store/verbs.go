@@ -104,7 +104,7 @@ func (s *Redis) ReleaseAll(ctx context.Context, claims []Claim, done func(i int,
 	for i, c := range claims {
 		calls[i] = s.scripts.releasing(c, s.set.Reservation)
 	}
-	pipeline(ctx, s.client, false, calls, func(i int, _ int64, err error) {
+	s.pipeline(ctx, s.client, false, calls, func(i int, _ int64, err error) {
 		if err != nil {
 			s.Reap(claims[i], Unwanted)
 			done(i, Reply{Outcome: Failed, Err: err})

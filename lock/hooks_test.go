@@ -1,0 +1,203 @@
+package lock_test
+
+import (
+	"context"
+	"net"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/lock"
+)
+
+// bad is a hook that does something bad, so many times when it is armed: whatever context it runs in.
+type bad struct {
+	do    func()
+	left  atomic.Int64 // scripts
+	dials atomic.Int64
+}
+
+func (b *bad) see(cmd redis.Cmder) {
+	if strings.HasPrefix(cmd.Name(), "eval") && b.left.Add(-1) >= 0 {
+		b.do()
+	}
+}
+
+func (b *bad) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if b.dials.Add(-1) >= 0 {
+			b.do()
+		}
+		return next(ctx, network, addr)
+	}
+}
+
+func (b *bad) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		b.see(cmd)
+		return next(ctx, cmd)
+	}
+}
+
+func (b *bad) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		b.see(cmds[0])
+		return next(ctx, cmds)
+	}
+}
+
+// opaque hides what kind of client there is: locks are renewed on it, hooks and all.
+type opaque struct{ redis.UniversalClient }
+
+// badHooks are on the clients of some servers.
+type badHooks struct {
+	servers []*redistest.Server
+	hooks   []*bad
+	manager *lock.RedisLockManager
+	logs    *observer.ObservedLogs
+}
+
+// arm has the next scripts, so many to each server, run into the hook.
+func (b badHooks) arm(scripts int64) {
+	for _, h := range b.hooks {
+		h.left.Store(scripts)
+	}
+}
+
+func (b badHooks) panics() int { return b.logs.FilterMessageSnippet("has panicked").Len() }
+
+// withBadHooks tests hooks that panic, and such that end the goroutine, on one server and on three.
+func withBadHooks(t *testing.T, test func(t *testing.T, b badHooks)) {
+	t.Helper()
+	onOneAndThree(t, func(t *testing.T, count int) { //nolint:thelper // a test
+		for name, do := range map[string]func(){"panic": func() { panic("the hook's own fault") }, "exit": runtime.Goexit} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				core, logs := observer.New(zap.InfoLevel)
+				b := badHooks{servers: redistest.StartN(t, count), logs: logs}
+				var clients []redis.UniversalClient
+				for _, s := range b.servers {
+					client, hook := newClient(t, s.Addr()), &bad{do: do}
+					client.AddHook(hook)
+					b.hooks, clients = append(b.hooks, hook), append(clients, opaque{client})
+				}
+				b.manager = managerOn(t, clients, lock.WithLogger(zap.New(core)))
+				warmUp(t, b.manager)
+				test(t, b)
+			})
+		}
+	})
+}
+
+// TestBadHookWhileClosing: Close does all that it can, and says so.
+func TestBadHookWhileClosing(t *testing.T) {
+	t.Parallel()
+	withBadHooks(t, func(t *testing.T, b badHooks) { //nolint:thelper // a test
+		for _, resource := range []string{"a", "b", "c"} {
+			acquire(t, b.manager, resource, longTTL)
+		}
+		b.arm(1)
+		require.ErrorIs(t, b.manager.Close(t.Context()), lock.ErrRedis)
+		require.NoError(t, b.manager.Close(t.Context()), "it is done")
+		for _, s := range b.servers {
+			for _, key := range keysOfLocks(t, s) {
+				assert.True(t, strings.HasSuffix(key, ":fence"), "%s is left", key)
+			}
+		}
+		assert.NotZero(t, b.panics())
+	})
+}
+
+// TestBadHookForEver: Close ends all the same.
+func TestBadHookForEver(t *testing.T) {
+	t.Parallel()
+	withBadHooks(t, func(t *testing.T, b badHooks) { //nolint:thelper // a test
+		acquire(t, b.manager, "job", longTTL)
+		b.arm(1 << 30)
+		require.ErrorIs(t, b.manager.Close(t.Context()), lock.ErrRedis)
+		require.NoError(t, b.manager.Close(t.Context()), "it is done")
+	})
+}
+
+// TestBadHookWhileCleaningUp: a key that is to be removed in the background is removed with the next try.
+func TestBadHookWhileCleaningUp(t *testing.T) {
+	t.Parallel()
+	withBadHooks(t, func(t *testing.T, b badHooks) { //nolint:thelper // a test
+		l, err := b.manager.With(lock.WithMaxHold(200*time.Millisecond)).TryAcquire(t.Context(), "job", longTTL)
+		require.NoError(t, err)
+		b.arm(1)
+		wait(t, l.Lost(), "the end of the lock")
+		everywhere(t, b.servers, false)
+		require.NotZero(t, b.panics())
+		require.NoError(t, b.manager.Close(t.Context()))
+	})
+}
+
+// TestBadHookWhileRenewing: that renewal has failed, and the next one has not.
+func TestBadHookWhileRenewing(t *testing.T) {
+	t.Parallel()
+	withBadHooks(t, func(t *testing.T, b badHooks) { //nolint:thelper // a test
+		l := acquire(t, b.manager, "job", time.Second)
+		b.arm(1)
+		require.True(t, extended(t, l))
+		assert.NotZero(t, b.manager.GetMetrics().RenewalsFailed)
+		assert.NotZero(t, b.panics())
+		require.NoError(t, l.Release(t.Context()))
+	})
+}
+
+// TestBadHookWhileWaiting: who waits is given an error, or the panic, and the inbox is opened with the next try.
+func TestBadHookWhileWaiting(t *testing.T) {
+	t.Parallel()
+	withBadHooks(t, func(t *testing.T, b badHooks) { //nolint:thelper // a test
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		b.arm(1)
+		func() {
+			defer func() { _ = recover() }()
+			_, err := b.manager.AcquireWait(ctx, "job", longTTL)
+			assert.ErrorIs(t, err, lock.ErrRedis)
+		}()
+		require.NoError(t, ctx.Err())
+		b.arm(0)
+		l, err := b.manager.AcquireWait(ctx, "job", longTTL)
+		require.NoError(t, err)
+		require.NoError(t, l.Release(ctx))
+	})
+}
+
+// TestBadHookOfTheInbox: it is opened with the next try.
+func TestBadHookOfTheInbox(t *testing.T) {
+	t.Parallel()
+	for name, do := range map[string]func(){"panic": func() { panic("the hook's own fault") }, "exit": runtime.Goexit} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server, near := setup(t)
+			client, hook := newClient(t, server.Addr()), &bad{do: do}
+			client.AddHook(hook)
+			core, logs := observer.New(zap.InfoLevel)
+			m := newManager(t, client, lock.WithLogger(zap.New(core)))
+			require.NoError(t, m.HealthCheck(t.Context())) // there is a connection in the pool
+			hook.dials.Store(1)
+			l := acquire(t, near, "job", longTTL)
+			done := make(chan error, 1)
+			go func() {
+				done <- m.WithLock(t.Context(), "job", longTTL, func(context.Context, lock.FencedLock) error { return nil })
+			}()
+			require.Eventually(t, func() bool {
+				return logs.FilterMessageSnippet("hear of releases again").Len() > 0
+			}, patience, tick)
+			require.NoError(t, l.Release(t.Context()))
+			require.NoError(t, <-done)
+		})
+	}
+}
