@@ -37,7 +37,8 @@ func (m *RedisLockManager) TryAcquire(ctx context.Context, resource string, ttl 
 // take turns, and are one waiter in Redis; one whose TTL is too short for the way to Redis goes to the end of their line.
 //
 // A plain Acquire does not get ahead of those who wait. A holder or waiter that dies, or a message that is lost, delays
-// the next holder by about two seconds at most once the lock is free.
+// the next holder by about two seconds at most once the lock is free, and a plain Acquire by about three when all who
+// waited have died.
 //
 // The arguments and the lock are those of Acquire, the error matches exactly one of: the error of ctx, ErrManagerClosed,
 // ErrInvalidArgument, and ErrRedis if Redis fails before it has answered anybody who waits for the resource in this process.

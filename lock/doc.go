@@ -120,9 +120,15 @@
 //     and released meanwhile. A slot that moves is waited for within the node timeout.
 //   - A command whose fate is unknown is undone in the background, so that an Acquire that failed leaves no key. A lock
 //     lasts for 10s at first, however long its TTL; so does a key that a command leaves which arrives too late for that.
-//   - The application's pool is used up: held locks are renewed all the same, on a connection of their own.
+//   - The application's pool is used up: held locks are renewed all the same, on a connection of their own, on which hooks
+//     of the client do not run; see [NewRedisLockManager].
+//   - A firewall has forgotten connections: a renewal that hangs on one holds up no other. It is repeated after a sixth of
+//     the TTL, but 250ms at least and 2s at most, on another connection.
 //   - A holder that dies delays the others by its TTL. Once the lock is free a waiter that has died, queue keys that are
-//     lost, or a message that does not arrive, delays the next holder by about two seconds at most.
+//     lost, or a message that does not arrive, delays the next holder by about two seconds at most; one who only tries, by
+//     about three, when all who waited have died.
+//   - A hook of a client that panics, or ends its goroutine, is a matter of the caller; in the background it is logged, and
+//     a failure of Redis.
 //   - [RedisLockManager.Close] notifies all holders, releases everything, and leaves no goroutine.
 //   - Bad arguments are refused with [ErrInvalidArgument] before anything is sent.
 //

@@ -76,7 +76,7 @@ func (b badHooks) arm(scripts int64) {
 func (b badHooks) panics() int { return b.logs.FilterMessageSnippet("has panicked").Len() }
 
 // withBadHooks tests hooks that panic, and such that end the goroutine, on one server and on three.
-func withBadHooks(t *testing.T, test func(t *testing.T, b badHooks)) {
+func withBadHooks(t *testing.T, hide bool, test func(t *testing.T, b badHooks)) {
 	t.Helper()
 	onOneAndThree(t, func(t *testing.T, count int) { //nolint:thelper // a test
 		for name, do := range map[string]func(){"panic": func() { panic("the hook's own fault") }, "exit": runtime.Goexit} {
@@ -88,7 +88,10 @@ func withBadHooks(t *testing.T, test func(t *testing.T, b badHooks)) {
 				for _, s := range b.servers {
 					client, hook := newClient(t, s.Addr()), &bad{do: do}
 					client.AddHook(hook)
-					b.hooks, clients = append(b.hooks, hook), append(clients, opaque{client})
+					b.hooks, clients = append(b.hooks, hook), append(clients, client)
+					if hide {
+						clients[len(clients)-1] = opaque{client}
+					}
 				}
 				b.manager = managerOn(t, clients, lock.WithLogger(zap.New(core)))
 				warmUp(t, b.manager)
@@ -101,7 +104,7 @@ func withBadHooks(t *testing.T, test func(t *testing.T, b badHooks)) {
 // TestBadHookWhileClosing: Close does all that it can, and says so.
 func TestBadHookWhileClosing(t *testing.T) {
 	t.Parallel()
-	withBadHooks(t, func(t *testing.T, b badHooks) { //nolint:thelper // a test
+	withBadHooks(t, false, func(t *testing.T, b badHooks) { //nolint:thelper // a test
 		for _, resource := range []string{"a", "b", "c"} {
 			acquire(t, b.manager, resource, longTTL)
 		}
@@ -120,7 +123,7 @@ func TestBadHookWhileClosing(t *testing.T) {
 // TestBadHookForEver: Close ends all the same.
 func TestBadHookForEver(t *testing.T) {
 	t.Parallel()
-	withBadHooks(t, func(t *testing.T, b badHooks) { //nolint:thelper // a test
+	withBadHooks(t, false, func(t *testing.T, b badHooks) { //nolint:thelper // a test
 		acquire(t, b.manager, "job", longTTL)
 		b.arm(1 << 30)
 		require.ErrorIs(t, b.manager.Close(t.Context()), lock.ErrRedis)
@@ -131,7 +134,7 @@ func TestBadHookForEver(t *testing.T) {
 // TestBadHookWhileCleaningUp: a key that is to be removed in the background is removed with the next try.
 func TestBadHookWhileCleaningUp(t *testing.T) {
 	t.Parallel()
-	withBadHooks(t, func(t *testing.T, b badHooks) { //nolint:thelper // a test
+	withBadHooks(t, false, func(t *testing.T, b badHooks) { //nolint:thelper // a test
 		l, err := b.manager.With(lock.WithMaxHold(200*time.Millisecond)).TryAcquire(t.Context(), "job", longTTL)
 		require.NoError(t, err)
 		b.arm(1)
@@ -145,7 +148,7 @@ func TestBadHookWhileCleaningUp(t *testing.T) {
 // TestBadHookWhileRenewing: that renewal has failed, and the next one has not.
 func TestBadHookWhileRenewing(t *testing.T) {
 	t.Parallel()
-	withBadHooks(t, func(t *testing.T, b badHooks) { //nolint:thelper // a test
+	withBadHooks(t, true, func(t *testing.T, b badHooks) { //nolint:thelper // a test
 		l := acquire(t, b.manager, "job", time.Second)
 		b.arm(1)
 		require.True(t, extended(t, l))
@@ -158,7 +161,7 @@ func TestBadHookWhileRenewing(t *testing.T) {
 // TestBadHookWhileWaiting: who waits is given an error, or the panic, and the inbox is opened with the next try.
 func TestBadHookWhileWaiting(t *testing.T) {
 	t.Parallel()
-	withBadHooks(t, func(t *testing.T, b badHooks) { //nolint:thelper // a test
+	withBadHooks(t, false, func(t *testing.T, b badHooks) { //nolint:thelper // a test
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		b.arm(1)
@@ -200,4 +203,40 @@ func TestBadHookOfTheInbox(t *testing.T) {
 			require.NoError(t, <-done)
 		})
 	}
+}
+
+// route is a hook that knows where the server is.
+type route struct {
+	redistest.Hook
+
+	addr string
+}
+
+func (r route) DialHook(redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, r.addr)
+	}
+}
+
+// routed is a client whose renewals have the hook, too.
+type routed struct {
+	redis.UniversalClient
+
+	hook redis.Hook
+}
+
+func (r routed) Unwrap() redis.UniversalClient { return r.UniversalClient }
+func (r routed) ConnectionHook() redis.Hook    { return r.hook }
+
+// TestHookThatRenewalsNeed, and how they get it.
+func TestHookThatRenewalsNeed(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client, hook := newClient(t, "127.0.0.1:1"), route{addr: server.Addr()}
+	client.AddHook(hook)
+	l := acquire(t, newManager(t, client), "without", 300*time.Millisecond)
+	wait(t, l.Lost(), "the end, as documented")
+	l = acquire(t, newManager(t, routed{client, hook}), "with", time.Second)
+	require.True(t, extended(t, l))
+	require.NoError(t, l.Release(t.Context()))
 }

@@ -65,6 +65,14 @@ type core struct {
 // then. It sends nothing and starts nothing: both begin with the first lock. The clients stay the caller's and must be
 // open until Close has returned.
 //
+// Locks are renewed on connections of the manager's own, to the same server with the same redis.Options, on which the hooks
+// of client do not run. So what commands cannot do without must not be in a hook: say where the server is by
+// redis.Options.Dialer instead of a DialHook, and what keys begin with by [WithKeyPrefix] instead of a ProcessHook;
+// otherwise locks are lost with their first renewal. A client that wraps client, has a method Unwrap() redis.UniversalClient
+// which returns it, and a method ConnectionHook() redis.Hook, has the renewals run through that hook as well. On a client of
+// another kind, which hides a *redis.Client or *redis.ClusterClient by wrapping it without Unwrap, locks are renewed
+// through that client, hooks and all, and on its pool.
+//
 // It returns an error matching ErrInvalidArgument if an argument cannot be used. A *redis.Ring cannot.
 func NewRedisLockManager(client redis.UniversalClient, opts ...Option) (*RedisLockManager, error) {
 	set, err := collect(client, opts)

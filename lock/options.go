@@ -59,7 +59,7 @@ type callSettings struct {
 // WithNodes puts the locks on independent masters instead of the manager's client: a lock is held when a majority of
 // them grants it, as Redlock describes. Use three or five; an even number tolerates no more failures than the odd one
 // below it. The clients stay the caller's, who closes them after the manager. The same client twice is refused, and so is
-// the same address with the same database.
+// the same address with the same database. Renewals do not run the clients' hooks, see [NewRedisLockManager].
 func WithNodes(clients ...redis.UniversalClient) Option {
 	return func(s *settings) {
 		s.nodes, s.nodesGiven, s.whole = append([]redis.UniversalClient(nil), clients...), true, "WithNodes"

@@ -72,6 +72,11 @@ func TestShortTTLOnAFarLink(t *testing.T) {
 		require.NoError(t, m.HealthCheck(t.Context()))
 		proxy.SetLatency(100 * time.Millisecond)
 		l := acquire(t, m, "job", time.Second)
-		return extended(t, l) && extended(t, l) && extended(t, l)
+		for range 3 {
+			if !extended(t, l) {
+				return false
+			}
+		}
+		return true
 	})
 }

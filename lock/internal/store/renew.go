@@ -196,12 +196,13 @@ func (r *renewals) depart(l *lane, work []renewal, opening bool) (ctx context.Co
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	timeout, trips := timeouts.Opening, time.Duration(2)
-	if opening {
-		trips = 4
-	}
-	if !opening || l.usual > 0 { // where the server is far, there is no time for another try anyway
-		timeout = min(max(timeouts.Open, trips*l.usual), timeout)
+	// Where the server is far there is no time for another try anyway.
+	timeout := timeouts.Opening
+	switch {
+	case !opening:
+		timeout = min(timeout, max(timeouts.Open, 2*l.usual))
+	case l.usual > 0: // to connect takes two round trips, or three with TLS
+		timeout = min(timeout, max(timeouts.Open, 4*l.usual))
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, timeout)
 	began := time.Now()
