@@ -19,7 +19,7 @@ type PanicError struct {
 }
 
 // Error says what the panic was.
-func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
+func (e *PanicError) Error() string { return "panic: " + PanicText(e.Value) }
 
 // Catch calls f. It returns the error of f, or a [*PanicError].
 func Catch(f func() error) (err error) {

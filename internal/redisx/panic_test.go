@@ -19,6 +19,8 @@ func TestCatchAndRaise(t *testing.T) {
 	require.Equal(t, failure, redisx.Catch(func() error { return failure }))
 	err := redisx.Catch(func() error { panic("the hook's own fault") })
 	require.EqualError(t, err, "panic: the hook's own fault")
+	again := redisx.Catch(func() error { redisx.Raise(err); return nil })
+	require.EqualError(t, again, "panic: the hook's own fault", "and no stack")
 	assert.NotPanics(t, func() { redisx.Raise(nil) })
 	assert.NotPanics(t, func() { redisx.Raise(failure) })
 	defer func() {
