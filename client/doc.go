@@ -43,12 +43,13 @@
 //	+xadd +xdel +xtrim +xlen +xrange +xrevrange +hincrby +hget +hmget +hset +hsetnx
 //	+multi +exec
 //	+psubscribe +unsubscribe +punsubscribe
-//	+mget +scan +strlen +info
+//	+mget +scan +strlen +getrange +info
 //
 // A lock node needs the first three lines, and of the channels &<prefix>lock:inbox:* only.
 // Its check does not ask for the channels and the third line: without them AcquireWait does
 // not hear of a release, and asks for the lock every two seconds. No check asks for the last
-// line, which is for GetMany, LoadMany, tags, lists and Clear of a store.
+// line, which is for GetMany, LoadMany, tags, lists and Clear of a store; GETRANGE only saves it time
+// with large values.
 // Near caches of a store work best with CLIENT TRACKING, and in a Cluster need CLUSTER MYID;
 // without PUBSUB NUMSUB each write of a cache publishes its key.
 //

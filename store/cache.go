@@ -167,9 +167,7 @@ func (c *Cache[V]) options(where scope, opts []Option) (settings, error) {
 
 // names returns the keys in Redis.
 func (c *Cache[V]) names(key string) lease.Keys {
-	return lease.Keys{
-		Value: c.keys.value(key), Lease: c.keys.lease(key), Codec: c.set.coder.codec.Letter(), Size: c.sizes.one(),
-	}
+	return lease.Keys{Value: c.keys.value(key), Lease: c.keys.lease(key), Codec: c.set.coder.codec.Letter()}
 }
 
 // begin checks the arguments of a call about one key and counts it. If there is no error, end must follow.

@@ -53,7 +53,7 @@ func (q *query[V]) clear(kind string) error {
 			for _, err := range parallel(len(part), func(i int) error {
 				rest := strings.TrimPrefix(part[i], kind)
 				r := q.cache.core.shared.drop(q.ctx, lease.Keys{
-					Value: keys.values + rest, Lease: keys.leases + rest, Codec: q.cache.set.coder.codec.Letter(), Size: q.cache.sizes.one(),
+					Value: keys.values + rest, Lease: keys.leases + rest, Codec: q.cache.set.coder.codec.Letter(),
 				})
 				if r.Outcome != server.Written && r.Outcome != server.Foreign {
 					return r.Err

@@ -40,7 +40,6 @@ func (q *query[V]) job(call *load.Call[result[V]], f finding[V], loader func(con
 	if f.state == outdated {
 		call.Offer(f.result)
 	}
-	apart.keys.Size = len(f.result.entry.Payload)
 	j := &job[V]{query: &apart, call: call, loader: loader, found: f, mark: q.beginNear()}
 	if f.state == invalid {
 		j.known = f.result.entry.Version

@@ -118,8 +118,9 @@ func (m *many[V]) add(q *query[V], item Item[V], err error) {
 }
 
 // GetMany returns the values of keys, in one round trip, in a Cluster one to each master, or in more where the keys are more than
-// 500 or the values large: about 1 MiB at a time, by the sizes that were seen lately. Keys without a value are missing in the map. If Redis does not answer, stale values of a near cache are among them, which the map does not show: use
-// [Cache.GetItem] where that matters.
+// 500 or the values large: about 1 MiB at a time, by the sizes that were seen lately. Keys without a value are missing in the
+// map. If Redis does not answer, stale values of a near cache are among them, which the map does not show: use [Cache.GetItem]
+// where that matters.
 //
 // If the values of some keys cannot be had, it returns the others, and a [*ManyError] that names those; their errors are as
 // those of [Cache.Get]. Other errors match ErrClosed or ErrInvalidArgument. Safe for concurrent use.

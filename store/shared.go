@@ -63,10 +63,10 @@ func (s *shared) Ask(ctx context.Context, key string, f func(ctx context.Context
 
 // Run implements lease.Runner.
 func (s *shared) Run(
-	ctx context.Context, script *redisx.Script, keys []string, size int, args func(again bool) []any,
+	ctx context.Context, script *redisx.Script, keys []string, args func(again bool) []any,
 ) (reply any, lost bool, err error) {
 	err = s.Ask(ctx, keys[0], func(ctx context.Context) (err error) {
-		reply, lost, err = s.server.Run(ctx, script, keys, size, args)
+		reply, lost, err = s.server.Run(ctx, script, keys, args)
 		return err
 	})
 	return reply, lost, err
@@ -197,6 +197,6 @@ func (s *shared) invalidate(ctx context.Context, key string) server.Reply {
 // drop deletes a value and revokes the lease on it.
 func (s *shared) drop(ctx context.Context, k lease.Keys) server.Reply {
 	return s.write(ctx, k.Value, func(ctx context.Context) server.Reply {
-		return s.server.Drop(ctx, k.Value, k.Lease, k.Codec, k.Size)
+		return s.server.Drop(ctx, k.Value, k.Lease, k.Codec)
 	})
 }

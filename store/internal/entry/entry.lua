@@ -40,8 +40,16 @@ local function readable(entry, codec)
   return (codec == '-' or theirs == codec) and (compression == '-' or compression == 's')
 end
 
--- read_entry returns the entry of a key and its text. The entry is nil if there is none, and false if what is there is
--- no entry, or one of other kinds than those that are named, or a value that cannot be read with a codec.
+-- accepted returns the entry that a text says, or false if it is none, or one of other kinds than those that are named, or a
+-- value that cannot be read with a codec.
+local function accepted(raw, kinds, codec)
+  local entry = parse(raw)
+  if not entry or not string.find(kinds, entry.kind, 1, true) or not readable(entry, codec) then return false end
+  return entry
+end
+
+-- read_entry returns the entry of a key and its text. The entry is nil if there is none, and false if what is there is not
+-- accepted.
 local function read_entry(key, kinds, codec)
   local raw = redis.pcall('GET', key)
   if not raw then return nil end
@@ -49,9 +57,18 @@ local function read_entry(key, kinds, codec)
     if string.find(raw.err, 'WRONGTYPE', 1, true) then return false end
     error(raw.err, 0)
   end
-  local entry = parse(raw)
-  if not entry or not string.find(kinds, entry.kind, 1, true) or not readable(entry, codec) then return false end
-  return entry, raw
+  return accepted(raw, kinds, codec), raw
+end
+
+-- read_header returns what read_entry does, without the text. It takes a thousandth of the time if the value is large. The
+-- whole is read if the header is very long, and for a user who may not call GETRANGE.
+local function read_header(key, kinds, codec)
+  local head = redis.pcall('GETRANGE', key, 0, 1023)
+  if type(head) ~= 'string' or not string.find(head, '\n', 1, true) then
+    local entry = read_entry(key, kinds, codec)
+    return entry
+  end
+  return accepted(head, kinds, codec)
 end
 
 -- fresh reports whether there is a value at a time, and it is fresh.

@@ -7,7 +7,7 @@
 -- Reply {'ended'} | {'refused'} the lease was over, and nothing was done
 local held = redis.pcall('GET', KEYS[2])
 if not holds(held, ARGV[1]) then return {'refused'} end
-local deletes = ARGV[4] == '1' and read_entry(KEYS[1], 'va', ARGV[5])
+local deletes = ARGV[4] == '1' and read_header(KEYS[1], 'va', ARGV[5])
 if deletes then redis.call('DEL', KEYS[1]) end
 redis.call('DEL', KEYS[2])
 if ARGV[3] ~= '0' then redis.call('SET', KEYS[2], '! ' .. ARGV[2], 'PX', ARGV[3]) end

@@ -7,7 +7,7 @@
 --       8 up to how many bytes of payload messages have the entry  9 letter of the codec, also if there is no payload
 --       10 channel of near caches
 -- Reply {'written', version, time} | {'refused'} | {'foreign'}
-local entry = read_entry(KEYS[1], 'va', ARGV[9])
+local entry = read_header(KEYS[1], 'va', ARGV[9])
 local held = redis.pcall('GET', KEYS[2])
 if not holds(held, ARGV[1]) then
   if entry and entry.write == ARGV[1] then return {'written', entry.version, clock()} end -- the first reply was lost

@@ -21,10 +21,9 @@ const (
 
 // Runner is how servers are asked.
 type Runner interface {
-	// Run is server.Redis.Run.
-	Run(
-		ctx context.Context, script *redisx.Script, keys []string, size int, args func(again bool) []any,
-	) (reply any, lost bool, err error)
+	// Run runs a script, whose first key decides where, together with those of other callers, and again after a failure that
+	// may pass.
+	Run(ctx context.Context, script *redisx.Script, keys []string, args func(again bool) []any) (reply any, lost bool, err error)
 	// Ask calls f, which asks the server that has a key, unless that does not answer; its error is that of f then. The context
 	// of f ends when the server takes too long.
 	Ask(ctx context.Context, key string, f func(ctx context.Context) error) error
@@ -70,13 +69,11 @@ type Keys struct {
 	Value, Lease string
 	// Codec is the letter of the codec that can read the value.
 	Codec byte
-	// Size is about how large the value is that is there.
-	Size int
 }
 
 // call returns a script about both.
 func (k Keys) call(script *redisx.Script, args ...any) call {
-	return call{script, []string{k.Value, k.Lease}, args, k.Size}
+	return call{script, []string{k.Value, k.Lease}, args}
 }
 
 // Outcome is what came of asking for a lease.

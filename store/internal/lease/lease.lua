@@ -7,10 +7,12 @@
 --       {'failed', why, ms} somebody has tried a moment ago, and nobody tries for so long |
 --       {'busy', token, ms, time} the holder of this token loads; the lease lasts for so long unless it is renewed |
 --       {'foreign'}
-local entry, raw = read_entry(KEYS[1], 'va', ARGV[5])
+local entry = read_header(KEYS[1], 'va', ARGV[5])
 if entry == false then return {'foreign'} end
 local now = clock()
-if fresh(entry, now) and string.format('%.0f', entry.version) ~= ARGV[4] then return {'fresh', raw, now} end
+if fresh(entry, now) and string.format('%.0f', entry.version) ~= ARGV[4] then
+  return {'fresh', redis.call('GET', KEYS[1]), now}
+end
 
 local held = redis.pcall('GET', KEYS[2])
 if type(held) == 'table' then

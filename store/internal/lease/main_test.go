@@ -28,7 +28,7 @@ const (
 type runner struct{ commands *batch.Commands }
 
 func (r runner) Run(
-	ctx context.Context, script *redisx.Script, keys []string, _ int, args func(again bool) []any,
+	ctx context.Context, script *redisx.Script, keys []string, args func(again bool) []any,
 ) (reply any, lost bool, err error) {
 	for {
 		reply, err = script.Run(ctx, func(ctx context.Context, cmd redis.Cmder) error {

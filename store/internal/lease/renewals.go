@@ -100,7 +100,7 @@ func (r *renewals) due() (due []*Lease, ok bool) {
 func (r *renewals) renew(due []*Lease) {
 	calls := make([]call, len(due))
 	for i, h := range due {
-		calls[i] = call{r.leases.scripts.renew, []string{h.keys.Lease}, []any{h.token, TTL.Milliseconds()}, 0}
+		calls[i] = call{r.leases.scripts.renew, []string{h.keys.Lease}, []any{h.token, TTL.Milliseconds()}}
 	}
 	now := time.Now()
 	// Without the breaker: a server that answers again after a moment still has the leases.

@@ -44,12 +44,11 @@ type call struct {
 	script *redisx.Script
 	keys   []string
 	args   []any
-	reads  int // about how large the value is
 }
 
 // work is that for the server.
 func (c call) work() int {
-	work := batch.Work(c.args, c.reads)
+	work := batch.Work(c.args, 0)
 	for _, key := range c.keys {
 		work += batch.Work([]any{key}, 0)
 	}
@@ -58,7 +57,7 @@ func (c call) work() int {
 
 // run makes a call, together with those of others.
 func (l *Leases) run(ctx context.Context, c call) ([]any, error) {
-	reply, _, err := l.set.Runner.Run(ctx, c.script, c.keys, c.reads, func(bool) []any { return c.args })
+	reply, _, err := l.set.Runner.Run(ctx, c.script, c.keys, func(bool) []any { return c.args })
 	return list(reply, err)
 }
 

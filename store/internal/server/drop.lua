@@ -3,7 +3,7 @@
 -- KEYS  1 entry  2 lease
 -- ARGV  1 letter of the codec  2 channel of near caches
 -- Reply {'written', its version or 0, time} | {'foreign'}
-local entry = read_entry(KEYS[1], 'va', ARGV[1])
+local entry = read_header(KEYS[1], 'va', ARGV[1])
 if entry == false then return {'foreign'} end
 if entry then redis.call('DEL', KEYS[1]) end
 revoke(KEYS[2])

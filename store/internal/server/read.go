@@ -42,7 +42,7 @@ type read struct {
 // Read reads a key, whose value has about this size.
 func (r *Redis) Read(ctx context.Context, key string, size int) Content {
 	if r.cluster != nil {
-		reply, _, err := r.Run(ctx, r.scripts.get, []string{key}, size, func(bool) []any { return nil })
+		reply, _, err := r.run(ctx, r.scripts.get, []string{key}, size, func(bool) []any { return nil })
 		if err != nil {
 			return Content{Err: err}
 		}

@@ -107,8 +107,15 @@ func (r *Redis) pipeline(ctx context.Context, client redis.UniversalClient, cmds
 
 // Run runs a script, whose first key decides where, together with those of other callers, and again after a failure that
 // may pass. It asks args for the arguments of each try: again says that an earlier one may have been executed, or be
-// executed yet. lost says that of all tries when Run returns. size is about how large the value is that the script reads.
+// executed yet. lost says that of all tries when Run returns.
 func (r *Redis) Run(
+	ctx context.Context, script *redisx.Script, keys []string, args func(again bool) []any,
+) (reply any, lost bool, err error) {
+	return r.run(ctx, script, keys, 0, args)
+}
+
+// run is Run for a script that returns a value of about this size.
+func (r *Redis) run(
 	ctx context.Context, script *redisx.Script, keys []string, size int, args func(again bool) []any,
 ) (reply any, lost bool, err error) {
 	process := func(ctx context.Context, cmd redis.Cmder) error {

@@ -81,16 +81,16 @@ func TestValuesOfACache(t *testing.T) {
 	require.Equal(t, server.NotFound, r.Touch(ctx, server.Touch{Key: "none", Kind: entry.Value, Codec: 'j'}).Outcome)
 
 	require.NoError(t, c.Set(ctx, "lease:k", "token", 0).Err())
-	require.Equal(t, server.Foreign, r.Drop(ctx, "k", "lease:k", 'm', 1).Outcome)
-	require.Equal(t, server.Written, r.Drop(ctx, "k", "lease:k", 'j', 1).Outcome)
+	require.Equal(t, server.Foreign, r.Drop(ctx, "k", "lease:k", 'm').Outcome)
+	require.Equal(t, server.Written, r.Drop(ctx, "k", "lease:k", 'j').Outcome)
 	assert.Zero(t, c.Exists(ctx, "k", "lease:k").Val())
-	require.Equal(t, server.Written, r.Drop(ctx, "k", "lease:k", 'j', 1).Outcome)
+	require.Equal(t, server.Written, r.Drop(ctx, "k", "lease:k", 'j').Outcome)
 
 	state := put()
 	state.Kind, state.Lease = entry.State, ""
 	require.Equal(t, server.Written, r.Put(ctx, state).Outcome)
 	require.Equal(t, server.Foreign, r.Put(ctx, put()).Outcome)
-	require.Equal(t, server.Foreign, r.Drop(ctx, "k", "lease:k", 'j', 1).Outcome)
+	require.Equal(t, server.Foreign, r.Drop(ctx, "k", "lease:k", 'j').Outcome)
 	require.Equal(t, server.Written, r.Delete(ctx, server.Delete{Key: "k", Codec: 'j', Write: "w", Version: server.Any, Remember: time.Second}).Outcome)
 	require.Equal(t, server.Foreign, r.Put(ctx, put()).Outcome, "what a State deleted is its own, too")
 }
@@ -297,4 +297,21 @@ func TestSlowDials(t *testing.T) {
 	reply := on(c).Put(ctx, put())
 	require.Equal(t, server.Failed, reply.Outcome)
 	require.ErrorContains(t, reply.Err, "nobody is there")
+}
+
+// TestLargeValuesAreDroppedUnread: a server that reads them does nothing else meanwhile.
+func TestLargeValuesAreDroppedUnread(t *testing.T) {
+	t.Parallel()
+	s, c, r := setup(t)
+	ctx := t.Context()
+	for tags, reads := range map[string]int64{"a=1": 1, strings.Repeat("a", 2000) + "=1": 2} { // the lease is read as well
+		p := put()
+		p.Payload, p.Tags = []byte(strings.Repeat("x", 1<<20)), tags
+		require.Equal(t, server.Written, r.Put(ctx, p).Outcome)
+		require.Equal(t, server.Foreign, r.Drop(ctx, "k", "lease:k", 'm').Outcome)
+		s.ResetCommands(t)
+		require.Equal(t, server.Written, r.Drop(ctx, "k", "lease:k", 'j').Outcome)
+		assert.Equal(t, reads, s.Commands(t)["get"])
+		assert.Zero(t, c.Exists(ctx, "k").Val())
+	}
 }

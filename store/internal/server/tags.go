@@ -14,7 +14,7 @@ const spare = 24 * time.Hour
 // invalidated or lost. The error is [entry.ErrForeign] if something else has written the key.
 func (r *Redis) Epoch(ctx context.Context, key string, lasts time.Duration) (string, error) {
 	fresh := entry.NewID()
-	reply, _, err := r.Run(ctx, r.scripts.epoch, []string{key}, 0, func(bool) []any {
+	reply, _, err := r.Run(ctx, r.scripts.epoch, []string{key}, func(bool) []any {
 		return []any{fresh, lasts.Milliseconds(), (lasts + spare).Milliseconds()}
 	})
 	if err != nil {
@@ -34,5 +34,5 @@ func (r *Redis) Epoch(ctx context.Context, key string, lasts time.Duration) (str
 
 // Invalidate ends the epoch of a tag. It may be executed twice: that costs other loads, no more.
 func (r *Redis) Invalidate(ctx context.Context, key string) Reply {
-	return r.write(ctx, r.scripts.invalidate, []string{key}, 0, func(bool) []any { return []any{r.channel} })
+	return r.write(ctx, r.scripts.invalidate, []string{key}, func(bool) []any { return []any{r.channel} })
 }

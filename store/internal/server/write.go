@@ -94,7 +94,7 @@ func (r *Redis) Put(ctx context.Context, p Put) Reply {
 	if tags == "" {
 		tags = string(entry.Plain)
 	}
-	return r.write(ctx, r.scripts.put, keys, 0, func(again bool) []any {
+	return r.write(ctx, r.scripts.put, keys, func(again bool) []any {
 		return []any{
 			string(p.Kind), coding, p.Payload, p.Write, flag(again), version, p.Fence,
 			p.TTL.Milliseconds(), p.Keep.Milliseconds(), tags, channel,
@@ -116,7 +116,7 @@ type Delete struct {
 // Delete deletes a value of a State.
 func (r *Redis) Delete(ctx context.Context, d Delete) Reply {
 	version := expected(d.Version)
-	return r.write(ctx, r.scripts.remove, []string{d.Key}, 0, func(again bool) []any {
+	return r.write(ctx, r.scripts.remove, []string{d.Key}, func(again bool) []any {
 		return []any{
 			d.Write, flag(again), version, d.Fence, d.Remember.Milliseconds(), d.RememberFence.Milliseconds(),
 			string(d.Codec),
@@ -124,10 +124,9 @@ func (r *Redis) Delete(ctx context.Context, d Delete) Reply {
 	})
 }
 
-// Drop deletes a value of a Cache, which has about this size, and the lease on it. It may be executed twice: that costs another
-// load, no more.
-func (r *Redis) Drop(ctx context.Context, key, lease string, codec byte, size int) Reply {
-	return r.write(ctx, r.scripts.drop, []string{key, lease}, size, func(bool) []any { return []any{string(codec), r.channel} })
+// Drop deletes a value of a Cache, and the lease on it. It may be executed twice: that costs another load, no more.
+func (r *Redis) Drop(ctx context.Context, key, lease string, codec byte) Reply {
+	return r.write(ctx, r.scripts.drop, []string{key, lease}, func(bool) []any { return []any{string(codec), r.channel} })
 }
 
 // Touch says what is to last for another time.
@@ -149,16 +148,14 @@ func (r *Redis) Touch(ctx context.Context, t Touch) Reply {
 	if t.Kind == entry.State {
 		kinds = "sd"
 	}
-	return r.write(ctx, r.scripts.touch, []string{t.Key}, 0, func(again bool) []any {
+	return r.write(ctx, r.scripts.touch, []string{t.Key}, func(again bool) []any {
 		return []any{kinds, t.TTL.Milliseconds(), t.Keep.Milliseconds(), flag(again), string(t.Codec)}
 	})
 }
 
 // write runs a script that writes.
-func (r *Redis) write(
-	ctx context.Context, script *redisx.Script, keys []string, size int, args func(again bool) []any,
-) Reply {
-	reply, lost, err := r.Run(ctx, script, keys, size, args)
+func (r *Redis) write(ctx context.Context, script *redisx.Script, keys []string, args func(again bool) []any) Reply {
+	reply, lost, err := r.Run(ctx, script, keys, args)
 	if err == nil {
 		var result Reply
 		if result, err = parse(reply); err == nil {
