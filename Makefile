@@ -13,9 +13,12 @@ RUN      ?=
 PARALLEL ?= 4
 BIN      := $(CURDIR)/bin
 # The modules with Go code. A go.work would join them too, but would let the peers of bench/ choose our versions.
-CODE     := . $(patsubst %/go.mod,%,$(wildcard bench/go.mod deploy/go.mod examples/app/browser/go.mod))
+CODE     := . $(patsubst %/go.mod,%,$(wildcard bench/go.mod))
+# Modules that have tests only, of what is not Go. Their dependencies would take the linters minutes, and the race detector as
+# many; go test compiles and vets them.
+CHECKS   := $(patsubst %/go.mod,%,$(wildcard deploy/go.mod examples/app/browser/go.mod))
 # tools/ and tools/docs have no code, they only pin versions: each tool in a module of its own, so that none changes another.
-MODULES  := $(CODE) tools tools/docs
+MODULES  := $(CODE) $(CHECKS) tools tools/docs
 LINTER   := $(BIN)/golangci-lint
 DOCS     := $(BIN)/gomarkdoc
 
@@ -37,6 +40,8 @@ test: redis $(if $(filter ./...,$(PKG)),browser) ## Run all tests under the race
 # What needs libraries that users should not inherit is in a module of its own.
 	@[ '$(PKG)' != ./... ] || for m in $(filter-out .,$(CODE)); do echo "go test ./... ($$m)"; \
 	  (cd $$m && $(GO) test -race -count=1 -parallel $(PARALLEL) $(if $(RUN),-run '$(RUN)') ./...); done
+	@[ '$(PKG)' != ./... ] || for m in $(CHECKS); do echo "go test ./... ($$m)"; \
+	  (cd $$m && $(GO) test -count=1 $(if $(RUN),-run '$(RUN)') ./...); done
 	@[ '$(PKG)$(RUN)' != ./... ] || $(MAKE) --no-print-directory alerts
 
 alerts: ## Check the alerts of deploy/ and run their tests with promtool
