@@ -58,9 +58,10 @@ func TestProbeCallsWhatScriptsCall(t *testing.T) {
 // optionalCommands are those that an ACL may refuse.
 func optionalCommands() map[string]string {
 	return map[string]string{
-		"INFO":    "what it does not say counts as unknown",
-		"CLUSTER": "a server that does not say which node it is counts as unknown",
-		"PUBSUB":  "its error counts as a server that has the subscriptions",
+		"INFO":     "what it does not say counts as unknown",
+		"CLUSTER":  "a server that does not say which node it is counts as unknown",
+		"PUBSUB":   "its error counts as a server that has the subscriptions",
+		"GETRANGE": "a value is read whole instead",
 	}
 }
 

@@ -36,6 +36,7 @@ type groupEvent struct {
 	attempts int
 	due      time.Time
 	taken    bool
+	returned bool // by a member that stopped; that attempt does not count
 }
 
 var _ notification.Consumer = (*NotificationSystem)(nil)
@@ -193,7 +194,7 @@ func call(ctx context.Context, e *groupEvent, handle func(context.Context, *noti
 		}
 	}()
 	m := e.message
-	m.Redelivered = e.attempts > 1
+	m.Redelivered = e.attempts > 1 || e.returned
 	return handle(notification.ConsumeContext(ctx, &m, e.attempts), &m)
 }
 
@@ -209,6 +210,7 @@ func (s *NotificationSystem) settle(
 	case err == nil:
 	case ctx.Err() != nil && !errors.Is(err, notification.ErrPermanent):
 		e.attempts--
+		e.returned = true
 		return
 	case e.attempts >= set.MaxAttempts || errors.Is(err, notification.ErrPermanent):
 		g.dead = append(g.dead, &notification.DeadLetter{

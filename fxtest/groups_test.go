@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -50,6 +51,7 @@ func testGroups(t *testing.T, n grouped) {
 	}
 	type call struct{ n, attempt int }
 	calls := make(chan call, 100)
+	var fives atomic.Int32 // how often 5 was handed out: it is given back each time, and that does not count as an attempt
 	consume := func(ctx context.Context, opts ...notification.ConsumeOption) <-chan error {
 		ready, over := make(chan struct{}), make(chan error, 1)
 		opts = append(opts, notification.WithReady(sync.OnceFunc(func() { close(ready) })),
@@ -59,7 +61,7 @@ func testGroups(t *testing.T, n grouped) {
 				m, _ := notification.MessageFrom(ctx)
 				assert.Equal(t, "k1", m.Channel)
 				assert.Equal(t, "k*", m.Pattern)
-				assert.Equal(t, notification.AttemptFrom(ctx) > 1, m.Redelivered)
+				assert.Equal(t, notification.AttemptFrom(ctx) > 1 || e.N == 5 && fives.Add(1) > 1, m.Redelivered)
 				calls <- call{e.N, notification.AttemptFrom(ctx)}
 				switch {
 				case e.N == 2, e.N == 3 && notification.AttemptFrom(ctx) == 1:
