@@ -200,18 +200,20 @@ func TestLargeValuesGoInParts(t *testing.T) {
 func TestSizesAreLearnt(t *testing.T) {
 	t.Parallel()
 	far(t, line{trip: time.Millisecond, perMega: 200 * time.Millisecond}, func(
-		t *testing.T, c *store.Cache[string], client *redis.Client,
+		t *testing.T, _ *store.Cache[string], client *redis.Client,
 	) {
 		t.Helper()
+		direct := redis.NewClient(client.Options())
+		defer func() { _ = direct.Close() }()
+		here, err := store.New(direct)
+		require.NoError(t, err)
+		defer func() { require.NoError(t, here.Close(t.Context())) }()
+		c := newCache[string](t, here)
 		var keys []string
 		for i := range 100 {
 			keys = append(keys, fmt.Sprint("k", i))
+			require.NoError(t, c.Set(t.Context(), keys[i], strings.Repeat("x", 20_000)))
 		}
-		var all sync.WaitGroup
-		for _, key := range keys {
-			all.Go(func() { assert.NoError(t, c.Set(t.Context(), key, strings.Repeat("x", 20_000))) })
-		}
-		all.Wait()
 		distant := redis.NewClient(client.Options())
 		defer func() { _ = distant.Close() }()
 		distant.AddHook(line{trip: time.Millisecond, perMega: 200 * time.Millisecond})
