@@ -4,6 +4,8 @@ import (
 	"io/fs"
 	"net/http"
 	"path"
+	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -109,12 +111,27 @@ func TestLogSaysAnOutageOnce(t *testing.T) {
 	base := p.url()
 	eventually(t, base+"/state.json", http.StatusOK, `"status":"done"`)
 
+	before := failedCalls(t, base)
 	server.Kill()
-	time.Sleep(3 * time.Second) //nolint:forbidigo // many calls fail meanwhile, which nothing else shows
+	require.Eventually(t, func() bool { return failedCalls(t, base) > before+50 }, patience, 50*time.Millisecond)
 	server.Restart()
 	require.Eventually(t, func() bool { return strings.Contains(p.output(), "redis works again") }, patience, 10*time.Millisecond)
 
 	assert.Equal(t, 1, strings.Count(p.output(), "redis fails, trying again"))
 	assert.NotContains(t, p.output(), "no new workflow\n")
 	assert.Less(t, strings.Count(p.output(), "  warn  "), 20, p.output())
+}
+
+// failedCommand is the number of failed calls of one command in what a program exports.
+var failedCommand = regexp.MustCompile(`(?m)^cache_client_commands_total\{.*status="(?:error|timeout)".*\} (\d+)$`)
+
+// failedCalls returns how many calls to Redis have failed.
+func failedCalls(t *testing.T, base string) (failed int) {
+	t.Helper()
+	for _, found := range failedCommand.FindAllStringSubmatch(get(t, base+"/metrics"), -1) {
+		count, err := strconv.Atoi(found[1])
+		require.NoError(t, err)
+		failed += count
+	}
+	return failed
 }
