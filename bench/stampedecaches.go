@@ -49,7 +49,7 @@ func newOurStampeder(s *scope, addr string) (stampeder, error) {
 	}, nil
 }
 
-// newRueidisStampeder has placeholders in Redis, and learns by client-side caching what comes in their place.
+// newRueidisStampeder: a key being loaded holds a marker in Redis, and the others learn of its value by client-side caching.
 func newRueidisStampeder(s *scope, addr string) (stampeder, error) {
 	client, err := rueidisaside.NewClient(rueidisaside.ClientOption{
 		ClientOption: rueidis.ClientOption{InitAddress: []string{addr}},

@@ -50,7 +50,7 @@ func (v *validation) credentials() {
 	}
 }
 
-// needsPassword is what a user without a password is told.
+// needsPassword is why a user without a password is refused.
 const needsPassword = "nothing without a password: Redis gets both or neither, and a user that needs none (nopass) takes any"
 
 // isLonely reports whether a user has no password. go-redis would not send it, and all would be

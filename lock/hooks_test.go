@@ -158,7 +158,7 @@ func TestBadHookWhileRenewing(t *testing.T) {
 	})
 }
 
-// TestBadHookWhileWaiting: who waits is given an error, or the panic, and the inbox is opened with the next try.
+// TestBadHookWhileWaiting: the waiter gets an error, or the panic, and the inbox is opened with the next try.
 func TestBadHookWhileWaiting(t *testing.T) {
 	t.Parallel()
 	withBadHooks(t, false, func(t *testing.T, b badHooks) { //nolint:thelper // a test

@@ -190,7 +190,7 @@ func (m *model) join(t *testing.T) {
 	m.listeners = append(m.listeners, &listener{recorder: record(t, s), pattern: s.Pattern(), behind: m.published()})
 }
 
-// restart ends a subscriber, who has got what he has got, and lets him go on from there. Another process is killed.
+// restart ends a subscriber, and lets another one go on behind the last event that it received. Another process is killed.
 func (m *model) restart(t *testing.T, index int) {
 	t.Helper()
 	old := m.listeners[index]

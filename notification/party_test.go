@@ -36,7 +36,7 @@ type party struct {
 	Seed    uint64
 }
 
-// beParty is that process. It is told what to do on its standard input: "publish", and "to <address>" where Redis is from now
+// beParty is that process. It reads commands from its standard input: "publish", and "to <address>" where Redis is from now
 // on. It says on its standard output: "ready", once it listens, "message <JSON>" of each that arrives, "sent <first> <last>"
 // of numbers that it has published, and "over <last>" when that is done.
 func beParty(config string) {

@@ -1,6 +1,7 @@
 package notification_test
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 	"github.com/compozy/cache/notification"
 )
 
-// place is where a recorder got a gap, by the numbers of the events.
+// placed is where a recorder got a gap, by the numbers of the events.
 type placed struct {
 	reason        notification.GapReason
 	at            int // the message that carries it
@@ -35,7 +36,7 @@ func (r *recorder) places(tb testing.TB) (places []placed) {
 	return places
 }
 
-// pair is a master and its replica, which takes over when both are told.
+// pair is a master and its replica, which part makes a master.
 type pair struct {
 	master, replica     *redistest.Server
 	toMaster, toReplica *redis.Client
@@ -64,6 +65,15 @@ func (p *pair) part(t *testing.T) {
 	require.NoError(t, p.toReplica.Do(t.Context(), "replicaof", "no", "one").Err())
 }
 
+// cutOff cuts a system off from the master, and lets it reach no other server.
+func (p *pair) cutOff(t *testing.T, n *notification.RedisNotificationSystem, target *atomic.Pointer[string]) {
+	t.Helper()
+	nowhere := "127.0.0.1:1"
+	target.Store(&nowhere)
+	require.NoError(t, p.toMaster.Do(t.Context(), "client", "kill", "type", "pubsub").Err())
+	require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) != nil }, patience, time.Millisecond)
+}
+
 // What a failover has cost lies where the journals of both servers part, which may be far behind the place where a subscription was
 // cut off. So its gap is open until it has got everything that the new server had.
 func TestGapOfAFailoverIsOpen(t *testing.T) {
@@ -76,10 +86,7 @@ func TestGapOfAFailoverIsOpen(t *testing.T) {
 	require.Zero(t, p.publish(t.Context(), "k", 100))
 	r.reached(t, 100)
 
-	nowhere := "127.0.0.1:1"
-	target.Store(&nowhere)
-	require.NoError(t, servers.toMaster.Do(t.Context(), "client", "kill", "type", "pubsub").Err())
-	require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) != nil }, patience, time.Millisecond)
+	servers.cutOff(t, n, target)
 	require.Zero(t, p.publish(t.Context(), "k", 100)) // replicated
 	servers.part(t)
 	require.Zero(t, p.publish(t.Context(), "k", 10)) // lost
@@ -161,10 +168,7 @@ func TestTrimmedJournalHidesNoFailover(t *testing.T) {
 	require.Zero(t, p.publish(t.Context(), "k", 100))
 	r.reached(t, 100)
 
-	nowhere := "127.0.0.1:1"
-	target.Store(&nowhere)
-	require.NoError(t, servers.toMaster.Do(t.Context(), "client", "kill", "type", "pubsub").Err())
-	require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) != nil }, patience, time.Millisecond)
+	servers.cutOff(t, n, target)
 	require.Zero(t, p.publish(t.Context(), "k", 100))
 	servers.part(t)
 	require.Zero(t, p.publish(t.Context(), "k", 10)) // lost
@@ -234,10 +238,7 @@ func TestWipedJournalHidesNoFailover(t *testing.T) {
 	require.Zero(t, p.publish(t.Context(), "k", 100))
 	r.reached(t, 100)
 
-	nowhere := "127.0.0.1:1"
-	target.Store(&nowhere)
-	require.NoError(t, servers.toMaster.Do(t.Context(), "client", "kill", "type", "pubsub").Err())
-	require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) != nil }, patience, time.Millisecond)
+	servers.cutOff(t, n, target)
 	require.NoError(t, servers.toMaster.FlushAll(t.Context()).Err())
 	require.Zero(t, p.publish(t.Context(), "k", 10))
 	servers.part(t)

@@ -42,7 +42,7 @@ func (c *Cache[V]) LoadMany(
 	return m.values, manyError(m.errs)
 }
 
-// share takes part in the calls for keys. It returns those whose outcome is of no use for this caller, who has come at a time.
+// share takes part in the calls for keys. It returns those whose outcome is of no use for a caller that came at the given time.
 func (m *many[V]) share(
 	queries []*query[V], came time.Time, loader func(context.Context, []string) (map[string]V, error),
 ) (again []*query[V]) {

@@ -148,7 +148,7 @@ func (p *Presence) hear(b Beat) {
 	p.processes[b.Name] = &Process{Beat: b, heard: time.Now(), Self: b.Name == p.options.Name}
 }
 
-// miss notes who has fallen silent. While Redis is down nobody can be heard, which says nothing about anybody.
+// miss marks the processes that have fallen silent. While Redis is down nobody can be heard, which says nothing about anybody.
 func (p *Presence) miss() {
 	away := p.outage.On()
 	p.mu.Lock()

@@ -52,7 +52,7 @@ func run(ctx context.Context, out io.Writer) error {
 	}
 	event, err := cache.Decode[cache.WorkflowEvent](<-heard.Messages())
 	fmt.Fprintf(out, "received: %s is %s\n", event.ID, event.Status)
-	_, late := invoices.Put(ctx, "invoice-7", "unpaid", cache.WithFence(token-1)) // by one who has lost the lock since
+	_, late := invoices.Put(ctx, "invoice-7", "unpaid", cache.WithFence(token-1)) // with the token of an earlier holder
 	fmt.Fprintln(out, "a late writer is refused:", errors.Is(late, cache.ErrFenced))
 	return err
 }
