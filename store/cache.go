@@ -61,6 +61,7 @@ func NewCache[V any](s *Store, name string, opts ...Option) (_ *Cache[V], err er
 	if set.ttl == 0 {
 		set.ttl = defaultCacheTTL
 	}
+	set.coder = set.coder.forType(reflect.TypeFor[V]())
 	clone, ok := set.cache.clone.(func(V) V)
 	if set.cache.clone != nil && !ok {
 		return nil, &ArgumentError{Argument: "WithClone", Reason: fmt.Sprintf("is for another type than %v", reflect.TypeFor[V]())}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -58,6 +59,38 @@ type coder struct {
 	codec    Codec
 	compress int // from how many bytes on, 0 for never
 	maxSize  int
+	typed    bool // values are of a type where JSON has no interface to fill, see typedJSON
+}
+
+// forType returns a coder for values of a type.
+func (c coder) forType(t reflect.Type) coder {
+	_, own := c.codec.(JSON)
+	c.typed = own && typedJSON(t, nil)
+	return c
+}
+
+// typedJSON reports whether json.Unmarshal does for a type what the Decoder of [JSON] does, which costs twice as much: no
+// value in it is an interface, where numbers would become float64. Types that decode themselves do so either way. within are
+// the types around t.
+func typedJSON(t reflect.Type, within []reflect.Type) bool {
+	if slices.Contains(within, t) {
+		return true // of a recursive type; the rest of it decides
+	}
+	within = append(within, t)
+	switch t.Kind() {
+	case reflect.Interface:
+		return false
+	case reflect.Array, reflect.Map, reflect.Pointer, reflect.Slice:
+		return typedJSON(t.Elem(), within)
+	case reflect.Struct:
+		for f := range t.Fields() {
+			if !typedJSON(f.Type, within) {
+				return false
+			}
+		}
+	default:
+	}
+	return true
 }
 
 // encoded is a value as it is stored.
@@ -123,7 +156,11 @@ func (c coder) decode(e *entry.Entry, into any) error {
 			return codecError{"cannot be decompressed", err}
 		}
 	}
-	if err := c.codec.Unmarshal(data, into); err != nil {
+	unmarshal := c.codec.Unmarshal
+	if c.typed {
+		unmarshal = json.Unmarshal
+	}
+	if err := unmarshal(data, into); err != nil {
 		return codecError{"cannot be decoded", err}
 	}
 	return nil

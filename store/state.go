@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"time"
 
 	"github.com/compozy/cache/store/internal/entry"
@@ -52,6 +53,7 @@ func NewState[V any](s *Store, name string, opts ...Option) (*State[V], error) {
 	if err := s.register(name, "State"); err != nil {
 		return nil, err
 	}
+	set.coder = set.coder.forType(reflect.TypeFor[V]())
 	return &State[V]{s.core, name, newKeyspace(set.store.prefix, name, set.group), set, new(valueSizes)}, nil
 }
 

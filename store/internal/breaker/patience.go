@@ -33,18 +33,18 @@ func (p *patience) answersOthers() bool { return p.heard.Load() > 0 && p.silence
 // limit returns a context for a call that begins now, which the caller ends.
 func (p *patience) limit(ctx context.Context) (limited context.Context, end func()) {
 	began := time.Now()
-	ctx, cancelLongest := context.WithTimeoutCause(ctx, longest*p.timeout, ErrNoAnswer)
 	ctx, cancel := context.WithCancelCause(ctx)
 	var check func()
 	check = func() {
 		if ctx.Err() != nil {
 			return
 		}
-		left := p.timeout - min(p.silence(), time.Since(began))
+		took := time.Since(began)
+		left := p.timeout - min(p.silence(), took)
 		if left <= 0 && isBusy(p.timeout) {
 			left = p.timeout
 		}
-		if left > 0 {
+		if left = min(left, longest*p.timeout-took); left > 0 {
 			time.AfterFunc(left, check)
 			return
 		}
@@ -54,7 +54,6 @@ func (p *patience) limit(ctx context.Context) (limited context.Context, end func
 	return ctx, func() {
 		timer.Stop()
 		cancel(nil)
-		cancelLongest()
 	}
 }
 
