@@ -1,6 +1,8 @@
 package notification
 
 import (
+	"math"
+
 	"github.com/compozy/cache/notification/internal/journal"
 )
 
@@ -38,7 +40,7 @@ func (s *Subscription) readOn(r reading) bool {
 		if s.state == behind && (!r.forked || s.at.Less(at)) {
 			at = s.at // of those before the place, it has still some in front of it
 		} else {
-			s.loose = true
+			s.got, s.loose = min(s.gotSoFar(), r.filter.common.Offset), true
 		}
 		if len(s.changes) == maxChanges {
 			oldest := s.changes[0].filter
@@ -64,6 +66,18 @@ func (s *Subscription) readOn(r reading) bool {
 		s.gaps.end = r.until // positions of before have lost their meaning
 	}
 	return true
+}
+
+// gotSoFar returns the offset up to which a subscription has got everything. The caller holds mu.
+func (s *Subscription) gotSoFar() uint64 {
+	switch {
+	case s.state == live, s.loose && len(s.changes) == 0: // what the latter has missed it knows, or does not want
+		return math.MaxUint64
+	case s.loose:
+		return s.got
+	default:
+		return s.at.Offset
+	}
 }
 
 // expired is called when the journal is empty, and everything in it has passed, up to an offset: what a subscription that is
@@ -134,12 +148,26 @@ func (s *Subscription) verify(p *part) {
 func (s *Subscription) follows(p *part) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.state != behind || s.loose || p.follows(s.at) || s.frontier.generation.Load() != p.generation {
-		return
+	switch {
+	case s.closed || s.state != behind || s.frontier.generation.Load() != p.generation:
+	case s.loose && s.lacks(p): // what the gaps that it holds tell of is further ahead
+		s.got = math.MaxUint64 // the gap is reported once
+		s.tell(Gap{Reason: GapTrimmed})
+	case !s.loose && !p.follows(s.at):
+		s.loose = true // likewise
+		s.gaps.releaseAll(s.lastID)
+		s.tell(Gap{Reason: GapTrimmed})
 	}
-	s.loose = true // the gap is reported once
-	s.gaps.releaseAll(s.lastID)
-	s.tell(Gap{Reason: GapTrimmed})
+}
+
+// lacks reports whether a changed journal was trimmed beyond the place where the subscription was before the change: it begins
+// with an event of both journals, before and after it, but others in front of that are missing. The caller holds mu.
+func (s *Subscription) lacks(p *part) bool {
+	if len(s.changes) == 0 || len(p.entries) == 0 || p.behind(s.at) > 0 {
+		return false
+	}
+	first := &p.entries[0]
+	return first.Size > 0 && s.got < first.Start() && s.changes[len(s.changes)-1].filter.isCommon(&first.Envelope)
 }
 
 // take gives an event of the journal to a subscription, whose message is made when it is needed. It reports whether the

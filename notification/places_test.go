@@ -257,3 +257,33 @@ func TestWipedJournalHidesNoFailover(t *testing.T) {
 		{notification.GapWiped, 101, 100, 0}, {notification.GapWiped, 131, 100, 131},
 	}, r.places(t))
 }
+
+// A server came back without its last events, and has trimmed its journal beyond the place where a subscription is behind. That
+// what was rolled back is further ahead does not hide what is missing in front of what is left.
+func TestRolledBackJournalHidesNoTrimming(t *testing.T) {
+	t.Parallel()
+	servers := startPair(t)
+	client, target := switched(t, servers.master.Addr())
+	n := newSystem(t, client, notification.WithBufferSize(8), notification.WithLongestPause(10*time.Millisecond))
+	r, slow := record(t, subscribe(t, n, "k")), subscribe(t, n, "k*")
+	p := &publisher{system: newSystem(t, servers.toMaster)}
+	require.Zero(t, p.publish(t.Context(), "k", 100))
+	r.reached(t, 100)
+	subscribe(t, n, "other") // for which a heartbeat comes that names them
+	servers.part(t)
+	require.Zero(t, p.publish(t.Context(), "k", 10)) // lost
+	r.reached(t, 110)
+	require.EqualValues(t, 50, servers.toReplica.XTrimMaxLen(t.Context(), journalKey, 50).Val())
+	p.system = newSystem(t, servers.toReplica)
+	require.Zero(t, p.publish(t.Context(), "k", 1))
+	addr := servers.replica.Addr()
+	target.Store(&addr)
+	servers.master.Kill()
+	r.reached(t, 111)
+	assert.Equal(t, []placed{{notification.GapRolledBack, 111, 110, 0}}, r.places(t))
+
+	late := record(t, slow)
+	late.reached(t, 111)
+	assert.Equal(t, 50-8+10, late.verify(t, p.sent))
+	assert.Equal(t, []placed{{notification.GapTrimmed, 51, 8, 51}, {notification.GapRolledBack, 111, 100, 0}}, late.places(t))
+}

@@ -319,7 +319,7 @@ func (d *dispatcher) accept(s *feed.Session, now *journal.Now, running bool) {
 	}
 	d.frontier.reset(place{session: s, epoch: now.Epoch, limit: end})
 	d.catchup.wake()
-	d.catchUpWith(now)
+	d.catchUpWith(now, r.sparesLive)
 	if now.Identity.Role == "slave" {
 		d.log.Warn("notification: connected to a replica, which may skip events unnoticed")
 	}
@@ -331,10 +331,11 @@ func (k *knowledge) restart(at journal.Position) {
 	k.seen, k.verified = k.passed, k.passed
 }
 
-// catchUpWith learns from the last heartbeat of the session, unless that is of another journal.
-func (d *dispatcher) catchUpWith(now *journal.Now) {
+// catchUpWith learns from the last heartbeat of the session, unless that is of another journal. sparesLive is that of reading: what
+// subscriptions that are live do not read has yet to pass.
+func (d *dispatcher) catchUpWith(now *journal.Now, sparesLive bool) {
 	switch beat := d.returned; {
-	case beat == nil && d.known.passed.Pos.IsZero():
+	case beat == nil && d.known.passed.Pos.IsZero() && !sparesLive:
 		d.known.passed = now.Cursor()
 		d.known.seen = d.known.passed
 	case beat == nil, beat.Epoch != now.Epoch, beat.Offset < d.known.passed.Pos.Offset, now.Last.Pos.Less(beat.Last.Pos):

@@ -81,6 +81,7 @@ type Subscription struct {
 	// For a subscription that is behind.
 	until   journal.Position // it has to read the journal as far as this at least
 	loose   bool             // at is no event, so something else may follow it
+	got     uint64           // while loose after a change of the journal: the offset up to which nothing of both is missing
 	unsure  bool             // nobody knows how far the journal goes: see verify
 	changes []change         // of the journal since it was live
 	start   journal.Position // nothing up to here is for it

@@ -54,7 +54,7 @@ func (q *query[V]) clear(kind string) error {
 				rest := strings.TrimPrefix(part[i], kind)
 				r := q.cache.core.shared.drop(q.ctx, lease.Keys{
 					Value: keys.values + rest, Lease: keys.leases + rest, Codec: q.cache.set.coder.codec.Letter(),
-				})
+				}, q.cache.set.cache.holdOff)
 				if r.Outcome != server.Written && r.Outcome != server.Foreign {
 					return r.Err
 				}

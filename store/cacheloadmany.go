@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/compozy/cache/store/internal/lease"
@@ -133,7 +134,7 @@ type batchJob[V any] struct {
 
 // run does what is to be done, and ends the calls.
 func (b *batchJob[V]) run() {
-	var granted, alone []*job[V]
+	var granted, unstorable, alone []*job[V]
 	protect(b.jobs, func() {
 		var asking []*job[V]
 		for _, j := range b.jobs {
@@ -144,27 +145,26 @@ func (b *batchJob[V]) run() {
 			}
 		}
 		var unanswered []*job[V]
-		granted, unanswered = b.ask(asking)
+		granted, unstorable, unanswered = b.ask(asking)
 		alone = append(alone, unanswered...)
 	})
-	if len(alone) > 0 {
-		without := func() { protect(alone, func() { b.alone(alone) }) }
-		if len(granted) == 0 {
-			without()
-			return
+	var all sync.WaitGroup
+	for _, part := range []struct {
+		jobs []*job[V]
+		load func([]*job[V])
+	}{{granted, b.load}, {unstorable, b.pass}, {alone, b.alone}} { // mostly one has all
+		if len(part.jobs) > 0 {
+			all.Go(func() { protect(part.jobs, func() { part.load(part.jobs) }) })
 		}
-		b.cache.core.gate.Go(without) // some masters of a Cluster answer
 	}
-	if len(granted) > 0 {
-		protect(granted, func() { b.load(granted) })
-	}
+	all.Wait()
 }
 
-// ask asks for the leases on all keys at once. It returns the jobs that got them, and those for which Redis did not answer;
-// the others go on by themselves.
-func (b *batchJob[V]) ask(jobs []*job[V]) (granted, unanswered []*job[V]) {
+// ask asks for the leases on all keys at once. It returns the jobs that got them, those whose values cannot or must not be stored,
+// and those for which Redis did not answer; the others go on by themselves.
+func (b *batchJob[V]) ask(jobs []*job[V]) (granted, unstorable, unanswered []*job[V]) {
 	if len(jobs) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	leases := b.cache.core.shared.leases
 	claims := make([]*lease.Claim, len(jobs))
@@ -184,12 +184,15 @@ func (b *batchJob[V]) ask(jobs []*job[V]) (granted, unanswered []*job[V]) {
 	var others []func()
 	for i, a := range answers {
 		j, claim := jobs[i], claims[i]
-		switch a.Outcome {
-		case lease.Granted:
+		switch {
+		case a.Outcome == lease.Granted:
 			claim.Close()
 			j.held = a.Lease
 			granted = append(granted, j)
-		case lease.Unknown:
+		case a.Outcome == lease.Refused && a.Failure.Class == lease.Unstorable:
+			claim.Close()
+			unstorable = append(unstorable, j)
+		case a.Outcome == lease.Unknown:
 			claim.Close()
 			j.found.err = failure(j.ctx, j.op, j.key, a.Err)
 			unanswered = append(unanswered, j)
@@ -207,7 +210,7 @@ func (b *batchJob[V]) ask(jobs []*job[V]) (granted, unanswered []*job[V]) {
 	for _, other := range others {
 		b.cache.core.gate.Go(other)
 	}
-	return granted, unanswered
+	return granted, unstorable, unanswered
 }
 
 // call runs the loader for some keys, and returns what it says of each.
@@ -280,6 +283,14 @@ func (b *batchJob[V]) load(jobs []*job[V]) {
 		j := fail[i]
 		j.held = nil
 		j.call.Finish(j.unstored(plans[j], ended, asked))
+	}
+}
+
+// pass loads the values of keys for those who wait, and stores nothing.
+func (b *batchJob[V]) pass(jobs []*job[V]) {
+	planned := b.call(jobs, func() {})
+	for _, j := range jobs {
+		j.call.Finish(planned(j).outcome)
 	}
 }
 

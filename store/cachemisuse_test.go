@@ -39,6 +39,7 @@ func TestNewCacheRefusesArguments(t *testing.T) {
 		"WithSoftTimeout":  {store.WithSoftTimeout(-1)},
 		"WithHardTimeout":  {store.WithHardTimeout(-1), store.WithHardTimeout(0)},
 		"WithFailurePause": {store.WithFailurePause(-1), store.WithFailurePause(time.Microsecond)},
+		"WithHoldOff":      {store.WithHoldOff(-1), store.WithHoldOff(time.Microsecond)},
 		"WithTTL":          {store.WithTTL(-1)},
 		"WithMaxSize":      {store.WithMaxSize(0)},
 		"WithFence":        {store.WithFence(1)},

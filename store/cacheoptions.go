@@ -20,6 +20,7 @@ type cacheSettings struct {
 	early        float64       // 0 for not at all
 	soft, hard   time.Duration // soft is 0 for none
 	pause        time.Duration
+	holdOff      time.Duration
 	sharedErrors bool
 	sharedValues bool
 	clone        any // func(V) V, or nil
@@ -96,6 +97,15 @@ func WithHardTimeout(d time.Duration) Option {
 func WithFailurePause(d time.Duration) Option {
 	return option("WithFailurePause", inCache|inLoad, checkDuration("WithFailurePause", d),
 		func(s *settings) { s.cache.pause = d.Truncate(time.Millisecond) })
+}
+
+// WithHoldOff keeps what is loaded within d after a [Cache.Delete] of its key from being stored, as it may come from a replica
+// of a database that does not have the change yet. Callers get it all the same, but each process loads by itself, and again
+// for the next caller. [Cache.Set] ends that time. [Cache.Clear] begins it for the values that it finds, and
+// [Cache.InvalidateTag] for none. It overrides the default of 0, which is for none. For [NewCache].
+func WithHoldOff(d time.Duration) Option {
+	return option("WithHoldOff", inCache, checkDuration("WithHoldOff", d),
+		func(s *settings) { s.cache.holdOff = d.Truncate(time.Millisecond) })
 }
 
 // WithSharedErrors lets other processes, and later callers during the pause of [WithFailurePause], have the text of a loader's

@@ -76,7 +76,7 @@ func (c *Cache[V]) delete(ctx context.Context, key string) (err error) {
 	defer func() { q.wrote(err) }()
 	err = errPanicked
 	q.removeNear()
-	return q.replaced(c.core.shared.drop(q.ctx, q.keys))
+	return q.replaced(c.core.shared.drop(q.ctx, q.keys, q.set.cache.holdOff))
 }
 
 // replaced is what the caller learns of a write to its key. Calls of this process that read the key from now on do not get what
@@ -84,8 +84,8 @@ func (c *Cache[V]) delete(ctx context.Context, key string) (err error) {
 func (q *query[V]) replaced(r server.Reply) error {
 	q.cache.calls.Forget(q.key)
 	q.removeNear()
-	keys, shared := q.keys, q.cache.core.shared
-	return q.written(r, keys.Value, func(ctx context.Context) server.Reply { return shared.drop(ctx, keys) })
+	keys, shared, holdOff := q.keys, q.cache.core.shared, q.set.cache.holdOff
+	return q.written(r, keys.Value, func(ctx context.Context) server.Reply { return shared.drop(ctx, keys, holdOff) })
 }
 
 // written is what the caller learns of a write to what Redis calls by a name, which deletes has deleted later if it must.

@@ -194,9 +194,12 @@ func (s *shared) invalidate(ctx context.Context, key string) server.Reply {
 	return s.write(ctx, key, func(ctx context.Context) server.Reply { return s.server.Invalidate(ctx, key) })
 }
 
-// drop deletes a value and revokes the lease on it.
-func (s *shared) drop(ctx context.Context, k lease.Keys) server.Reply {
+// drop deletes a value and revokes the lease on it. Nobody gets another one for the time of holdOff.
+func (s *shared) drop(ctx context.Context, k lease.Keys, holdOff time.Duration) server.Reply {
 	return s.write(ctx, k.Value, func(ctx context.Context) server.Reply {
-		return s.server.Drop(ctx, k.Value, k.Lease, k.Codec)
+		return s.server.Drop(ctx, server.Drop{
+			Key: k.Value, Lease: k.Lease, Codec: k.Codec, HoldOff: holdOff,
+			Why: lease.Failure{Class: lease.Unstorable}.String(),
+		})
 	})
 }

@@ -133,7 +133,7 @@ const (
 	Absent Class = "absent"
 	// Gone means that its holder has given up, and that others may try.
 	Gone Class = "gone"
-	// Unstorable means that what was loaded cannot be stored: others have to load it by themselves.
+	// Unstorable means that what is loaded cannot or must not be stored: everybody has to load it by themselves.
 	Unstorable Class = "unstorable"
 )
 

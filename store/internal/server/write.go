@@ -124,9 +124,20 @@ func (r *Redis) Delete(ctx context.Context, d Delete) Reply {
 	})
 }
 
-// Drop deletes a value of a Cache, and the lease on it. It may be executed twice: that costs another load, no more.
-func (r *Redis) Drop(ctx context.Context, key, lease string, codec byte) Reply {
-	return r.write(ctx, r.scripts.drop, []string{key, lease}, func(bool) []any { return []any{string(codec), r.channel} })
+// Drop is a value of a Cache that is to be deleted, together with the lease on it.
+type Drop struct {
+	Key, Lease string
+	Codec      byte
+	// HoldOff is for how long nobody is granted the lease after that, 0 for none: who asks is told Why.
+	HoldOff time.Duration
+	Why     string
+}
+
+// Drop deletes. It may be executed twice: that costs another load, no more.
+func (r *Redis) Drop(ctx context.Context, d Drop) Reply {
+	return r.write(ctx, r.scripts.drop, []string{d.Key, d.Lease}, func(bool) []any {
+		return []any{string(d.Codec), r.channel, d.HoldOff.Milliseconds(), d.Why}
+	})
 }
 
 // Touch says what is to last for another time.

@@ -1,0 +1,145 @@
+package store_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/store"
+)
+
+// holdOff is longer than any test: what ends it is the test's own.
+const holdOff = time.Minute
+
+// leaseKey is that of the lease on a value.
+func leaseKey(key string) string { return "cache:l:" + name + ":{" + key + "}" }
+
+// noValues checks that nothing is stored under keys.
+func noValues(t *testing.T, client *redis.Client, keys ...string) {
+	t.Helper()
+	for _, key := range keys {
+		require.Zero(t, client.Exists(t.Context(), redisKey(key)).Val(), key)
+	}
+}
+
+// What is loaded after a Delete may come from a replica that lags behind: callers get it, and nobody keeps it.
+func TestHoldOffStoresNothingAfterADelete(t *testing.T) {
+	t.Parallel()
+	server, a, b := two[string](t, store.WithHoldOff(holdOff), near())
+	client := server.Client(t)
+	require.NoError(t, a.Set(t.Context(), "k", "old"))
+	require.NoError(t, a.Delete(t.Context(), "k"))
+	left := client.PTTL(t.Context(), leaseKey("k")).Val()
+	assert.Greater(t, left, time.Duration(0))
+	assert.LessOrEqual(t, left, holdOff)
+
+	loader, count := loads("stale")
+	for range 3 {
+		for _, c := range []*store.Cache[string]{a, b} {
+			v, err := c.GetOrLoad(t.Context(), "k", loader)
+			require.NoError(t, err)
+			assert.Equal(t, "stale", v)
+			_, err = c.Get(t.Context(), "k")
+			require.ErrorIs(t, err, store.ErrNotFound)
+		}
+	}
+	assert.EqualValues(t, 6, count.Load(), "nothing is kept, in Redis or in a process")
+	noValues(t, client, "k")
+
+	// Once it is over, one loads for all.
+	require.True(t, client.PExpire(t.Context(), leaseKey("k"), time.Millisecond).Val())
+	require.Eventually(t, func() bool { return client.Exists(t.Context(), leaseKey("k")).Val() == 0 }, patience, time.Millisecond)
+	loader, count = loads("new")
+	for _, c := range []*store.Cache[string]{a, b} {
+		v, err := c.GetOrLoad(t.Context(), "k", loader)
+		require.NoError(t, err)
+		assert.Equal(t, "new", v)
+	}
+	assert.EqualValues(t, 1, count.Load())
+}
+
+// Callers of one process who come together share a load nevertheless, and its failure is that of this process alone.
+func TestLoadsDuringHoldOff(t *testing.T) {
+	t.Parallel()
+	_, a, b := two[string](t, store.WithHoldOff(holdOff))
+	require.NoError(t, a.Delete(t.Context(), "k"))
+	g := newGated[string]()
+	first := async(t.Context(), a, "k", g.load)
+	receive(t, g.began, "the loader")
+	second := async(t.Context(), a, "k", never[string])
+	v, err := b.GetOrLoad(t.Context(), "k", func(ctx context.Context) (string, error) { return "", errDatabase })
+	require.ErrorIs(t, err, errDatabase)
+	assert.Empty(t, v)
+	g.give("v", nil)
+	assert.Equal(t, "v", receive(t, first, "the first").item.Value)
+	if out := receive(t, second, "the second"); out.err == nil { // it may have come too late
+		assert.Equal(t, "v", out.item.Value)
+	}
+}
+
+// A Set knows what is right.
+func TestSetEndsHoldOff(t *testing.T) {
+	t.Parallel()
+	server, a, b := two[string](t, store.WithHoldOff(holdOff))
+	require.NoError(t, a.Delete(t.Context(), "k"))
+	require.NoError(t, b.Set(t.Context(), "k", "new"))
+	v, err := a.GetOrLoad(t.Context(), "k", never[string])
+	require.NoError(t, err)
+	assert.Equal(t, "new", v)
+	assert.Zero(t, server.Client(t).Exists(t.Context(), leaseKey("k")).Val())
+}
+
+func TestLoadManyDuringHoldOff(t *testing.T) {
+	t.Parallel()
+	server, c := setupCache[string](t, store.WithHoldOff(holdOff))
+	require.NoError(t, c.Delete(t.Context(), "a", "b", "c"))
+	l := &table{rows: map[string]string{"a": "1", "b": "2"}}
+	for range 2 {
+		values, err := c.LoadMany(t.Context(), []string{"a", "b", "c"}, l.load)
+		require.NoError(t, err)
+		assert.Equal(t, l.rows, values)
+	}
+	assert.Equal(t, [][]string{{"a", "b", "c"}, {"a", "b", "c"}}, l.calls(), "one call for all, each time")
+	noValues(t, server.Client(t), "a", "b", "c")
+
+	l = &table{rows: map[string]string{"a": "1", "d": "4"}}
+	values, err := c.LoadMany(t.Context(), []string{"a", "d"}, l.load)
+	require.NoError(t, err)
+	assert.Equal(t, l.rows, values)
+	assert.ElementsMatch(t, [][]string{{"a"}, {"d"}}, l.calls())
+	v, err := c.Get(t.Context(), "d")
+	require.NoError(t, err)
+	assert.Equal(t, "4", v, "of which nobody has deleted anything")
+	noValues(t, server.Client(t), "a")
+}
+
+func TestClearHoldsOffWhatItFinds(t *testing.T) {
+	t.Parallel()
+	server, c := setupCache[string](t, store.WithHoldOff(holdOff))
+	require.NoError(t, c.Set(t.Context(), "k", "v"))
+	require.NoError(t, c.Clear(t.Context()))
+	loader, _ := loads("v")
+	for _, key := range []string{"k", "other"} {
+		_, err := c.GetOrLoad(t.Context(), key, loader)
+		require.NoError(t, err)
+	}
+	noValues(t, server.Client(t), "k")
+	require.NoError(t, c.Clear(t.Context()), "which also finds what it has left itself")
+	require.EqualValues(t, 2, server.Client(t).DBSize(t.Context()).Val())
+}
+
+// A key of something else in the place of the lease stays as it is.
+func TestHoldOffOverwritesNothingForeign(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := newClient(t, server.Addr())
+	c := newCache[string](t, newCacheStore(t, client), store.WithHoldOff(holdOff))
+	require.NoError(t, client.HSet(t.Context(), leaseKey("k"), "f", "v").Err())
+	require.NoError(t, c.Delete(t.Context(), "k"))
+	assert.Equal(t, "v", client.HGet(t.Context(), leaseKey("k"), "f").Val())
+}
