@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/compozy/cache/internal/redistest"
 	"github.com/compozy/cache/notification"
@@ -103,9 +104,11 @@ func TestReconnectsAndGapsAreLogged(t *testing.T) {
 	assert.Zero(t, logs.FilterLevelExact(zap.WarnLevel).Len())
 	only := func(message string) map[string]any {
 		t.Helper()
-		entries := logs.FilterMessage("notification: " + message).All()
-		require.Len(t, entries, 1, message)
-		return entries[0].ContextMap()
+		found := func() *observer.ObservedLogs { return logs.FilterMessage("notification: " + message) }
+		// The system may be healthy a moment before it says so.
+		require.Eventually(t, func() bool { return found().Len() > 0 }, patience, time.Millisecond, message)
+		require.Equal(t, 1, found().Len(), message)
+		return found().All()[0].ContextMap()
 	}
 
 	cut(t, n, client)
