@@ -16,8 +16,8 @@ import (
 // holdOff is longer than any test: what ends it is the test's own.
 const holdOff = time.Minute
 
-// leaseKey is that of the lease on a value.
-func leaseKey(key string) string { return "cache:l:" + name + ":{" + key + "}" }
+// leaseOfK is the key of the lease on the value of k.
+const leaseOfK = "cache:l:" + name + ":{k}"
 
 // noValues checks that nothing is stored under keys.
 func noValues(t *testing.T, client *redis.Client, keys ...string) {
@@ -34,7 +34,7 @@ func TestHoldOffStoresNothingAfterADelete(t *testing.T) {
 	client := server.Client(t)
 	require.NoError(t, a.Set(t.Context(), "k", "old"))
 	require.NoError(t, a.Delete(t.Context(), "k"))
-	left := client.PTTL(t.Context(), leaseKey("k")).Val()
+	left := client.PTTL(t.Context(), leaseOfK).Val()
 	assert.Greater(t, left, time.Duration(0))
 	assert.LessOrEqual(t, left, holdOff)
 
@@ -52,8 +52,8 @@ func TestHoldOffStoresNothingAfterADelete(t *testing.T) {
 	noValues(t, client, "k")
 
 	// Once it is over, one loads for all.
-	require.True(t, client.PExpire(t.Context(), leaseKey("k"), time.Millisecond).Val())
-	require.Eventually(t, func() bool { return client.Exists(t.Context(), leaseKey("k")).Val() == 0 }, patience, time.Millisecond)
+	require.True(t, client.PExpire(t.Context(), leaseOfK, time.Millisecond).Val())
+	require.Eventually(t, func() bool { return client.Exists(t.Context(), leaseOfK).Val() == 0 }, patience, time.Millisecond)
 	loader, count = loads("new")
 	for _, c := range []*store.Cache[string]{a, b} {
 		v, err := c.GetOrLoad(t.Context(), "k", loader)
@@ -91,7 +91,7 @@ func TestSetEndsHoldOff(t *testing.T) {
 	v, err := a.GetOrLoad(t.Context(), "k", never[string])
 	require.NoError(t, err)
 	assert.Equal(t, "new", v)
-	assert.Zero(t, server.Client(t).Exists(t.Context(), leaseKey("k")).Val())
+	assert.Zero(t, server.Client(t).Exists(t.Context(), leaseOfK).Val())
 }
 
 func TestLoadManyDuringHoldOff(t *testing.T) {
@@ -139,7 +139,7 @@ func TestHoldOffOverwritesNothingForeign(t *testing.T) {
 	server := redistest.Start(t)
 	client := newClient(t, server.Addr())
 	c := newCache[string](t, newCacheStore(t, client), store.WithHoldOff(holdOff))
-	require.NoError(t, client.HSet(t.Context(), leaseKey("k"), "f", "v").Err())
+	require.NoError(t, client.HSet(t.Context(), leaseOfK, "f", "v").Err())
 	require.NoError(t, c.Delete(t.Context(), "k"))
-	assert.Equal(t, "v", client.HGet(t.Context(), leaseKey("k"), "f").Val())
+	assert.Equal(t, "v", client.HGet(t.Context(), leaseOfK, "f").Val())
 }

@@ -81,16 +81,16 @@ func TestValuesOfACache(t *testing.T) {
 	require.Equal(t, server.NotFound, r.Touch(ctx, server.Touch{Key: "none", Kind: entry.Value, Codec: 'j'}).Outcome)
 
 	require.NoError(t, c.Set(ctx, "lease:k", "token", 0).Err())
-	require.Equal(t, server.Foreign, r.Drop(ctx, "k", "lease:k", 'm').Outcome)
-	require.Equal(t, server.Written, r.Drop(ctx, "k", "lease:k", 'j').Outcome)
+	require.Equal(t, server.Foreign, r.Drop(ctx, drop('m')).Outcome)
+	require.Equal(t, server.Written, r.Drop(ctx, drop('j')).Outcome)
 	assert.Zero(t, c.Exists(ctx, "k", "lease:k").Val())
-	require.Equal(t, server.Written, r.Drop(ctx, "k", "lease:k", 'j').Outcome)
+	require.Equal(t, server.Written, r.Drop(ctx, drop('j')).Outcome)
 
 	state := put()
 	state.Kind, state.Lease = entry.State, ""
 	require.Equal(t, server.Written, r.Put(ctx, state).Outcome)
 	require.Equal(t, server.Foreign, r.Put(ctx, put()).Outcome)
-	require.Equal(t, server.Foreign, r.Drop(ctx, "k", "lease:k", 'j').Outcome)
+	require.Equal(t, server.Foreign, r.Drop(ctx, drop('j')).Outcome)
 	require.Equal(t, server.Written, r.Delete(ctx, server.Delete{Key: "k", Codec: 'j', Write: "w", Version: server.Any, Remember: time.Second}).Outcome)
 	require.Equal(t, server.Foreign, r.Put(ctx, put()).Outcome, "what a State deleted is its own, too")
 }
@@ -308,10 +308,13 @@ func TestLargeValuesAreDroppedUnread(t *testing.T) {
 		p := put()
 		p.Payload, p.Tags = []byte(strings.Repeat("x", 1<<20)), tags
 		require.Equal(t, server.Written, r.Put(ctx, p).Outcome)
-		require.Equal(t, server.Foreign, r.Drop(ctx, "k", "lease:k", 'm').Outcome)
+		require.Equal(t, server.Foreign, r.Drop(ctx, drop('m')).Outcome)
 		s.ResetCommands(t)
-		require.Equal(t, server.Written, r.Drop(ctx, "k", "lease:k", 'j').Outcome)
+		require.Equal(t, server.Written, r.Drop(ctx, drop('j')).Outcome)
 		assert.Equal(t, reads, s.Commands(t)["get"])
 		assert.Zero(t, c.Exists(ctx, "k").Val())
 	}
 }
+
+// drop deletes the value that put makes, of a codec.
+func drop(codec byte) server.Drop { return server.Drop{Key: "k", Lease: "lease:k", Codec: codec} }
