@@ -22,7 +22,8 @@ type Codec interface {
 	Letter() byte
 	// Marshal encodes a value. What it returns is copied, so it may be v itself, or be used again.
 	Marshal(v any) ([]byte, error)
-	// Unmarshal decodes data into what v points to. It must neither change data nor keep it.
+	// Unmarshal decodes data into what v points to. It must neither change data nor keep it. Something else may have written
+	// data: a length in it must not decide how much memory is taken.
 	Unmarshal(data []byte, v any) error
 }
 
