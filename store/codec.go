@@ -66,26 +66,26 @@ type coder struct {
 // forType returns a coder for values of a type.
 func (c coder) forType(t reflect.Type) coder {
 	_, own := c.codec.(JSON)
-	c.typed = own && typedJSON(t, nil)
+	c.typed = own && typedJSON(t, make(map[reflect.Type]bool))
 	return c
 }
 
 // typedJSON reports whether json.Unmarshal does for a type what the Decoder of [JSON] does, which costs twice as much: no
-// value in it is an interface, where numbers would become float64. Types that decode themselves do so either way. within are
-// the types around t.
-func typedJSON(t reflect.Type, within []reflect.Type) bool {
-	if slices.Contains(within, t) {
-		return true // of a recursive type; the rest of it decides
+// value in it is an interface, where numbers would become float64. Types that decode themselves do so either way. seen are the
+// types that were looked at, of which none has an interface so far.
+func typedJSON(t reflect.Type, seen map[reflect.Type]bool) bool {
+	if seen[t] {
+		return true
 	}
-	within = append(within, t)
+	seen[t] = true
 	switch t.Kind() {
 	case reflect.Interface:
 		return false
 	case reflect.Array, reflect.Map, reflect.Pointer, reflect.Slice:
-		return typedJSON(t.Elem(), within)
+		return typedJSON(t.Elem(), seen)
 	case reflect.Struct:
 		for f := range t.Fields() {
-			if !typedJSON(f.Type, within) {
+			if !typedJSON(f.Type, seen) {
 				return false
 			}
 		}

@@ -51,3 +51,15 @@ func TestLargeNumbersStayExact(t *testing.T) {
 	put(t, lists, "list", [2]map[string]any{{"a": large}, {"b": large}})
 	assert.Equal(t, [2]map[string]any{{"a": exact}, {"b": exact}}, get(t, lists, "list").Value)
 }
+
+// eight has another type in it in eight places.
+type eight[T any] struct{ A, B, C, D, E, F, G, H *T }
+
+// A type is looked at once, in however many places it is: there are billions of ways through this one.
+func TestTypesWithManyPlaces(t *testing.T) {
+	t.Parallel()
+	type inner = eight[eight[eight[eight[eight[int]]]]]
+	st := newState[eight[eight[eight[eight[eight[inner]]]]]](t, newStore(t, newClient(t, redistest.Start(t).Addr())))
+	put(t, st, "k", eight[eight[eight[eight[eight[inner]]]]]{A: new(eight[eight[eight[eight[inner]]]])})
+	assert.NotNil(t, get(t, st, "k").Value.A)
+}
