@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -24,7 +25,7 @@ import (
 // a log.
 func prints(v any) string {
 	var out bytes.Buffer
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d", "%t", "%!"} {
 		fmt.Fprintf(&out, verb+"\n", v)
 	}
 	if text, err := json.Marshal(v); err == nil {
@@ -54,6 +55,13 @@ func TestNoPartPrintsAPassword(t *testing.T) {
 			c, err := cache.SetupCache(ctx, cfg)
 			require.NoError(t, err)
 			defer c.Close()
+			for _, option := range []fx.Option{
+				cache.WithConfig(cfg), cache.ReplaceConfig(cfg), cache.Named("x", cache.WithConfig(cfg)), cache.WithSlog(slog.Default()),
+				cache.DrainOnStop, cache.NewState[int]("n"), cache.NewCache[int]("n"),
+			} {
+				assert.NotContains(t, prints(option), "hunter2", "%T", option)
+				assert.NotContains(t, prints(&option), "hunter2", "%T", option)
+			}
 			// Before first use: fmt knows nothing of the mutexes of what it prints.
 			for _, part := range []any{cfg, *cfg, c, c.Redis, c.LockManager, c.Notification, c.Redis.LockNodes(), c.Redis.Unwrap()} {
 				assert.NotContains(t, prints(part), "hunter2", "%T", part)

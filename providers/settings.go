@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"go.uber.org/fx"
 
@@ -46,6 +47,12 @@ type Option struct {
 	part    func(i Instance) fx.Option // nil for a setting
 	err     error
 }
+
+var _ fmt.Formatter = Option{}
+
+// Format writes what Fx says of the option, whatever the verb: for one that does not fit, fmt would show all fields, and
+// the setting has a Config with its password.
+func (o Option) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, o.String()) }
 
 // WithConfig makes the unnamed instance use cfg instead of the environment.
 func WithConfig(cfg *config.Config) fx.Option {
