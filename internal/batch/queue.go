@@ -9,6 +9,8 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+
+	"github.com/compozy/cache/internal/redisx"
 )
 
 // Settings say how a Queue works. Send and Timeout are required.
@@ -152,7 +154,7 @@ func (q *Queue[T]) sendAlone(ctx context.Context, item T) {
 		q.quick = q.isQuick(began)
 		q.start()
 	}()
-	ctx, cancel := context.WithDeadline(ctx, began.Add(q.set.Alone))
+	ctx, cancel := redisx.WithDeadline(ctx, began.Add(q.set.Alone))
 	defer cancel()
 	q.set.Send(ctx, []T{item})
 }

@@ -378,3 +378,20 @@ func TestContextThatNeverEndsButHasADeadline(t *testing.T) {
 		assert.Empty(t, l.sent())
 	})
 }
+
+func TestACallerThatIsAloneWithAContextThatNeverEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q := lone(func(ctx context.Context, it *item) {
+			if it.number == 1 {
+				<-ctx.Done()
+			}
+		})
+		require.NoError(t, (<-do(t.Context(), q, 0)).err)
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		began := time.Now()
+		require.NoError(t, (<-do(detached{ctx}, q, 1)).err)
+		require.Equal(t, 50*time.Millisecond, time.Since(began))
+	})
+}

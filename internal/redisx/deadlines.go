@@ -1,6 +1,11 @@
 package redisx
 
-import "github.com/redis/go-redis/v9"
+import (
+	"context"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
 
 // HeedsDeadlines reports whether c is known to return at the deadline of a context, as clients of go-redis do with
 // ContextTimeoutEnabled. Others return with the reply, or after ReadTimeout, and that again for each retry. A client of
@@ -13,4 +18,18 @@ func HeedsDeadlines(c redis.UniversalClient) bool {
 		return cluster.Options().ContextTimeoutEnabled
 	}
 	return false
+}
+
+// WithDeadline is [context.WithDeadline] for any ctx: that one sets no timer where ctx has an earlier deadline, and a context
+// of somebody's own may have a deadline and never end.
+func WithDeadline(ctx context.Context, deadline time.Time) (context.Context, context.CancelFunc) {
+	if earlier, ok := ctx.Deadline(); ok && earlier.Before(deadline) {
+		deadline = earlier
+	}
+	return context.WithDeadline(ctx, deadline)
+}
+
+// WithTimeout is [WithDeadline] for a time from now on.
+func WithTimeout(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	return WithDeadline(ctx, time.Now().Add(limit))
 }
