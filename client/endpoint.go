@@ -187,6 +187,14 @@ func orNone[T int | time.Duration](v T) T {
 	return v
 }
 
+// maxConns is how many connections the pool has at most.
+func (e *endpoint) maxConns() int {
+	if e.options.MaxActiveConns > 0 {
+		return min(e.options.MaxActiveConns, e.options.PoolSize)
+	}
+	return e.options.PoolSize
+}
+
 // pipelinePoolSize is how many connections go-redis has for pipelines, beside its
 // pool: 0 is how the option says "the default", and below that there are none.
 func (e *endpoint) pipelinePoolSize() int {

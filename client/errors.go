@@ -171,8 +171,7 @@ func (s *server) explain(ctx context.Context, addr string, err error) error {
 	case errors.Is(kind, ErrNotStarted), errors.Is(kind, ErrClosed):
 		return kind
 	case s.poolIsBusy(ctx, err):
-		short = s.endpoint.advised(fmt.Sprintf("all %d connections of the pool are in use, by commands that take long or get no answer; "+
-			"see PoolSize (REDIS_POOL_SIZE)", s.endpoint.options.PoolSize), short)
+		short = s.endpoint.advised(s.endpoint.poolAdvice(), short)
 	case errors.Is(kind, ErrTLS), errors.Is(kind, ErrUnreachable):
 		if trouble := s.tlsTrouble(ctx, err); trouble != nil {
 			kind, short = ErrTLS, trouble
@@ -233,6 +232,16 @@ func (e *endpoint) credentialsAdvice(err error) string {
 		return "set " + password + fromURL
 	}
 	return "check " + user + " and " + password + fromURL
+}
+
+// poolAdvice says which setting to look at when no connection comes free.
+func (e *endpoint) poolAdvice() string {
+	setting := "PoolSize (REDIS_POOL_SIZE)"
+	if e.maxConns() < e.options.PoolSize {
+		setting = "max_active_conns of the URL"
+	}
+	return fmt.Sprintf("all %d connections of the pool are in use, by commands that take long or get no answer; see %s",
+		e.maxConns(), setting)
 }
 
 // databaseAdvice says which setting to look at when the database does not exist.

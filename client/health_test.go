@@ -145,6 +145,7 @@ func TestHealthWithABusyPool(t *testing.T) {
 	for name, cfg := range map[string]*config.Config{
 		"single":     of(config.Config{URL: srv.URL()}),
 		"by URL":     of(config.Config{URL: srv.URL() + "?pool_size=2"}),
+		"at most":    of(config.Config{URL: srv.URL() + "?max_active_conns=2"}),
 		"impatient":  impatient,
 		"Sentinel":   of(config.Config{MasterName: set.MasterName(), Addrs: set.Addrs()}),
 		"Cluster":    of(config.Config{Cluster: true, Addrs: cluster.Addrs()}),
@@ -152,8 +153,12 @@ func TestHealthWithABusyPool(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if name == "by URL" {
+			setting := "PoolSize (REDIS_POOL_SIZE)"
+			switch name {
+			case "by URL":
 				cfg.PoolSize = 3
+			case "at most":
+				cfg.PoolSize, setting = 3, "max_active_conns of the URL"
 			}
 			r := ready(t, cfg)
 			held, check := r.UniversalClient, r.HealthCheck
@@ -164,7 +169,7 @@ func TestHealthWithABusyPool(t *testing.T) {
 			err := check(t.Context())
 			require.ErrorIs(t, err, ErrUnreachable)
 			require.ErrorContains(t, err, "all 2 connections of the pool are in use")
-			require.ErrorContains(t, err, "PoolSize (REDIS_POOL_SIZE)")
+			require.ErrorContains(t, err, "; see "+setting+" (")
 		})
 	}
 	t.Run("idle", func(t *testing.T) {

@@ -172,7 +172,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	m.commands.Collect(ch)
 	m.seconds.Collect(ch)
 	main := m.main.poolStats()
-	m.collectPool(ch, "main", m.main.endpoint.options.PoolSize, main)
+	m.collectPool(ch, "main", m.main.endpoint.maxConns(), main)
 	if main.PipelineStats != nil {
 		m.collectPool(ch, "pipeline", m.main.endpoint.pipelinePoolSize(), (*redis.PoolStats)(main.PipelineStats))
 	}
@@ -186,7 +186,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 			if stats.PipelineStats != nil {
 				pools = append(pools, (*redis.PoolStats)(stats.PipelineStats))
 			}
-			size += n.endpoint.options.PoolSize + n.endpoint.pipelinePoolSize()
+			size += n.endpoint.maxConns() + n.endpoint.pipelinePoolSize()
 			pubsub += stats.PubSubStats.Active
 		}
 		m.collectPool(ch, "lock_nodes", size, pools...)

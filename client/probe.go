@@ -159,11 +159,12 @@ func (s *server) reachable(ctx context.Context) error {
 // poolIsBusy reports whether a check met err because no connection of the pool, or of that of
 // one of a Cluster's masters, came free. It asks no server.
 func (s *server) poolIsBusy(ctx context.Context, err error) bool {
-	if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, redis.ErrPoolTimeout) {
+	met := func(known error) bool { return errors.Is(err, known) }
+	if !slices.ContainsFunc([]error{context.DeadlineExceeded, redis.ErrPoolTimeout, redis.ErrPoolExhausted}, met) {
 		return false
 	}
 	busy := func(_ context.Context, c *redis.Client) error {
-		if stats := c.PoolStats(); int(stats.TotalConns)-int(stats.IdleConns) >= s.endpoint.options.PoolSize {
+		if stats := c.PoolStats(); int(stats.TotalConns)-int(stats.IdleConns) >= s.endpoint.maxConns() {
 			return redis.ErrPoolTimeout
 		}
 		return nil
