@@ -12,6 +12,7 @@ import (
 
 	"github.com/compozy/cache/config"
 	"github.com/compozy/cache/internal/arguments"
+	"github.com/compozy/cache/internal/redisx"
 )
 
 // askCredentials returns user and password for a new connection.
@@ -82,17 +83,11 @@ var errLate = errors.New("client: no end in time")
 // await calls f, which is not ours, and returns its error, or errLate when ctx ends first. A
 // panic of f is an error as well; its value may be a secret.
 func await(ctx context.Context, f func() error) error {
-	ended := make(chan error, 1)
-	go func() {
-		err := errCredentialsPanic
-		defer func() {
-			_ = recover()
-			ended <- err
-		}()
-		err = f()
-	}()
 	select {
-	case err := <-ended:
+	case err := <-redisx.Go(f):
+		if isForeign(foreign(err)) {
+			return errCredentialsPanic
+		}
 		return err
 	case <-ctx.Done():
 		return errLate

@@ -126,6 +126,7 @@ func (g *gate) dialer(dial dialFunc, limit time.Duration, tls *security, peers *
 		}}
 		dial = d.DialContext
 	}
+	opener := new(opener)
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if err := g.check(); err != nil {
 			return nil, dialError{err}
@@ -147,20 +148,18 @@ func (g *gate) dialer(dial dialFunc, limit time.Duration, tls *security, peers *
 			}
 			return dialError{g.blame(err)}
 		}
-		conn, err := dial(ctx, network, addr)
+		conn, err := opener.open(ctx, network, func() (net.Conn, error) {
+			conn, err := dial(ctx, network, addr)
+			if err == nil && arguments.IsNil(conn) {
+				err = errors.New("client: Dialer returned no connection")
+			}
+			if err != nil || tls == nil {
+				return conn, err
+			}
+			return tls.handshake(ctx, conn, addr)
+		})
 		if err != nil {
 			return nil, failed(err)
-		}
-		if arguments.IsNil(conn) {
-			return nil, dialError{errors.New("client: Dialer returned no connection")}
-		}
-		if tls != nil {
-			secure, err := tls.handshake(ctx, conn, addr)
-			if err != nil {
-				_ = conn.Close()
-				return nil, failed(err)
-			}
-			conn = secure
 		}
 		return peers.watch(g.done, conn, addr, sentinel), nil
 	}
@@ -172,10 +171,13 @@ func (g *gate) dialer(dial dialFunc, limit time.Duration, tls *security, peers *
 func (g *gate) guardDial(next redis.DialHook) redis.DialHook {
 	return func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
 		if err = g.check(); err == nil {
-			conn, err = next(ctx, network, addr)
+			err = redisx.Apart(func() (err error) { // hooks are not ours, and go-redis' goroutines neither
+				conn, err = next(ctx, network, addr)
+				return err
+			})
 		}
 		if err != nil {
-			return failedConn{dialError{err}}, nil //nolint:nilerr // it is in the connection
+			return failedConn{dialError{foreign(err)}}, nil // the error is in the connection
 		}
 		return conn, nil
 	}

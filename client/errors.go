@@ -163,6 +163,9 @@ func (s *server) explain(ctx context.Context, addr string, err error) error {
 	if known, ok := errors.AsType[*Error](err); ok {
 		return known
 	}
+	if fault, ok := errors.AsType[foreignError](foreign(err)); ok {
+		return s.failure(addr, ErrUnreachable, fault)
+	}
 	if inner := errors.Unwrap(err); inner != nil && strings.HasPrefix(err.Error(), "redis: Conn is in a bad state: ") {
 		err = inner // what the first command met on a connection that a second was to use
 	}

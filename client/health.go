@@ -26,6 +26,7 @@ const (
 // It returns nil, ErrInvalidArgument without a ctx, ErrNotStarted, ErrClosed, or an
 // *Error whose kind tells what is wrong: any of those in this package. What the server
 // does not say, because the user may not ask for INFO, is a warning; see [Redis.Warnings].
+// After a panic of a hook, the Dialer or other code of the application, the error says where that was, and not what.
 // Safe for concurrent use.
 func (r *Redis) HealthCheck(ctx context.Context) error {
 	return r.check(ctx, func(limited context.Context) error {

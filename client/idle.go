@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
 
 	"github.com/compozy/cache/internal/redisx"
 )
@@ -18,11 +19,12 @@ type idleKeeper struct {
 	least   int           // how many idle connections there should be
 	every   time.Duration // how often that is looked at
 	running sync.WaitGroup
+	faults  redisx.Repeated // of hooks and the Dialer
 }
 
 // newIdleKeeper returns nil where there is nothing to keep.
 func newIdleKeeper(s *server) *idleKeeper {
-	least := min(s.endpoint.options.MinIdleConns, s.endpoint.options.PoolSize)
+	least := min(s.endpoint.options.MinIdleConns, s.endpoint.maxConns())
 	if least <= 0 {
 		return nil
 	}
@@ -39,7 +41,9 @@ func (k *idleKeeper) start() {
 		tick := time.NewTicker(k.every)
 		defer tick.Stop()
 		for {
-			k.round()
+			if err := foreign(redisx.Apart(k.round)); isForeign(err) {
+				k.faults.Log(k.server.log, zap.ErrorLevel, "cache: idle connections are not opened", zap.Error(err))
+			}
 			select {
 			case <-k.server.gate.done.Done():
 				return
@@ -56,44 +60,45 @@ func (k *idleKeeper) wait() {
 	}
 }
 
-// round opens what is missing. Failures are left to the next round: while Redis is
+// round opens what is missing, and returns an error if it cannot. That is left to the next round: while Redis is
 // down, once per interval is enough.
-func (k *idleKeeper) round() {
+func (k *idleKeeper) round() error {
 	// The whole round counts as a command: it gives connections back at its end.
 	gate := k.server.gate
 	if gate.enter() != nil {
-		return
+		return nil
 	}
 	defer gate.leave()
 	limit := k.server.endpoint.options.DialTimeout + time.Second
 	ctx, cancel := context.WithTimeout(redisx.Background(gate.done), limit) // Close ends it
 	defer cancel()
-	if k.server.reachable(ctx) != nil {
-		return // rather than to ask sentinels that are down
+	if err := k.server.reachable(ctx); err != nil {
+		return err // rather than to ask sentinels that are down
 	}
 	switch c := k.server.client.(type) {
 	case *redis.Client:
-		k.fill(ctx, c)
+		return k.fill(ctx, c)
 	case *redis.ClusterClient:
-		_ = c.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
-			k.fill(ctx, node)
-			return nil
+		return c.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+			return redisx.Apart(func() error { return k.fill(ctx, node) }) // go-redis calls this in goroutines of its own
 		})
 	}
+	return nil
 }
 
 // fill holds as many connections of c as should be idle, and gives them back.
-func (k *idleKeeper) fill(ctx context.Context, c *redis.Client) {
+func (k *idleKeeper) fill(ctx context.Context, c *redis.Client) error {
 	stats := c.PoolStats()
 	idle, total := int(stats.IdleConns), int(stats.TotalConns)
-	if idle >= k.least || total+k.least-idle > k.server.endpoint.options.PoolSize {
-		return // enough, or the pool is busy and grows by itself
+	if idle >= k.least || total+k.least-idle > k.server.endpoint.maxConns() {
+		return nil // enough, or the pool is busy and grows by itself
 	}
 	for range k.least {
 		conn := c.Conn()
 		defer func() { _ = conn.Close() }() // back to the pool, unless it is broken
-		if conn.Ping(ctx).Err() != nil {
-			return
+		if err := conn.Ping(ctx).Err(); err != nil {
+			return err
 		}
 	}
+	return nil
 }

@@ -54,8 +54,17 @@ func (s *server) name(addr string) string {
 }
 
 // check finds out whether the server, or every master of a Cluster, can do what this
-// module needs. It returns nil, ErrNotStarted, ErrClosed or an *Error.
+// module needs. It returns nil, ErrNotStarted, ErrClosed or an *Error, whatever the hooks of the client do.
 func (s *server) check(ctx context.Context) error {
+	err := redisx.Apart(func() error { return s.examine(ctx) })
+	if err == nil {
+		return nil
+	}
+	return s.explain(ctx, s.endpoint.String(), err)
+}
+
+// examine is check, which calls it in a goroutine of its own.
+func (s *server) examine(ctx context.Context) error {
 	asking, cancel := s.patience(ctx)
 	defer cancel()
 	if err := s.reachable(asking); err != nil {
@@ -69,16 +78,19 @@ func (s *server) check(ctx context.Context) error {
 	}
 	errs := make([]error, len(targets))
 	warnings := make([][]string, len(targets))
-	var all sync.WaitGroup
+	ended := make([]<-chan error, len(targets))
 	for i, t := range targets {
-		all.Go(func() {
-			if warnings[i], errs[i] = s.inspect(asking, t); errs[i] != nil {
-				s.unanswered(errs[i], began, s.endpoint.mode == modeSentinel) // sentinels as well
-				errs[i] = s.explain(ctx, t.addr, errs[i])
+		ended[i] = redisx.Go(func() (err error) {
+			if warnings[i], err = s.inspect(asking, t); err != nil {
+				s.unanswered(err, began, s.endpoint.mode == modeSentinel) // sentinels as well
+				err = s.explain(ctx, t.addr, err)
 			}
+			return err
 		})
 	}
-	all.Wait()
+	for i := range ended {
+		errs[i] = <-ended[i]
+	}
 	if err := cmp.Or(errs...); err != nil {
 		return err
 	}
@@ -138,19 +150,24 @@ func (s *server) reachable(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	errs := make([]error, len(s.endpoint.addrs))
-	var reached atomic.Bool
-	var all sync.WaitGroup // awaited, so that nothing is left behind
+	ended := make([]<-chan error, len(s.endpoint.addrs)) // awaited, so that nothing is left behind
 	for i, addr := range s.endpoint.addrs {
-		all.Go(func() {
-			if _, errs[i] = s.firstByte(ctx, s.dial, addr, ping); errs[i] == nil {
-				reached.Store(true)
+		ended[i] = redisx.Go(func() error {
+			_, err := s.firstByte(ctx, s.dial, addr, ping)
+			if err == nil {
 				cancel() // ends the others
 			}
+			return err
 		})
 	}
-	all.Wait()
-	if reached.Load() {
+	var errs []error
+	reached := false
+	for i := range ended {
+		err := <-ended[i]
+		reached = reached || err == nil
+		errs = append(errs, err)
+	}
+	if reached {
 		return nil
 	}
 	return errors.Join(errs...)
@@ -239,13 +256,12 @@ var errSlots = errors.New("it does not serve all slots")
 // inspect checks one Redis: until a check has succeeded, also whether it lets us listen.
 // That needs a connection of its own, and so does not come with each check.
 func (s *server) inspect(ctx context.Context, t target) (warnings []string, err error) {
-	var (
-		deaf      error
-		listening sync.WaitGroup
-	)
-	if !s.endpoint.lockNode && !s.fit.Load() {
-		listening.Go(func() { deaf = s.listen(ctx, t) })
-	}
+	listening := redisx.Go(func() error {
+		if s.endpoint.lockNode || s.fit.Load() {
+			return nil
+		}
+		return s.listen(ctx, t)
+	})
 	said := s.ask(ctx, t)
 	if err := said.server.Err(); err != nil && !redisx.IsReply(err) && !redisx.IsUnsent(err) && ctx.Err() == nil {
 		// The connection was one of the pool's that had died. go-redis takes another one for a
@@ -253,7 +269,7 @@ func (s *server) inspect(ctx context.Context, t target) (warnings []string, err 
 		said = s.ask(ctx, t)
 	}
 	refused := s.probed(ctx, t, said)
-	listening.Wait()
+	deaf := <-listening
 	info, infoErr := said.server.Result()
 	// What a server does not say of itself counts as unknown, an error is another's.
 	if infoErr != nil && !redisx.IsReply(infoErr) {

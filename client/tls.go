@@ -50,19 +50,25 @@ func newSecurity(cfg *config.Config, raw string, parsed *redis.Options) (*securi
 	return s, s.readFiles(s.config)
 }
 
-// handshake makes conn, which leads to addr, a TLS connection. It leaves conn to the
-// caller if it fails.
-func (s *security) handshake(ctx context.Context, conn net.Conn, addr string) (net.Conn, error) {
+// handshake makes conn, which leads to addr, a TLS connection. If it fails conn is closed.
+func (s *security) handshake(ctx context.Context, conn net.Conn, addr string) (secure net.Conn, err error) {
+	defer func() { // also when a function of TLSConfig panics
+		if secure == nil {
+			_ = conn.Close()
+		}
+	}()
 	settings := s.forDial(addr)
 	if err := s.readFiles(settings); err != nil {
 		return nil, err
 	}
-	secure := tls.Client(conn, settings)
-	err := secure.HandshakeContext(ctx)
-	if err != nil && !isNetwork(err) {
-		err = handshakeError{err}
+	client := tls.Client(conn, settings)
+	if err := client.HandshakeContext(ctx); err != nil {
+		if !isNetwork(err) {
+			err = handshakeError{err}
+		}
+		return nil, err
 	}
-	return secure, err
+	return client, nil
 }
 
 // handshakeError is an error of a handshake that has no type to tell it from others: of settings

@@ -3,6 +3,8 @@ package redisx
 import (
 	"errors"
 	"fmt"
+	"path"
+	"runtime"
 	"runtime/debug"
 	"strings"
 )
@@ -15,6 +17,8 @@ var ErrExited = errors.New("a hook of the client has called runtime.Goexit")
 type PanicError struct {
 	// Value is what was passed to panic.
 	Value any
+	// Where is the function that panicked, with file and line.
+	Where string
 	stack []byte
 }
 
@@ -25,7 +29,7 @@ func (e *PanicError) Error() string { return "panic: " + PanicText(e.Value) }
 func Catch(f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = &PanicError{v, debug.Stack()}
+			err = &PanicError{v, where(), debug.Stack()}
 		}
 	}()
 	return f()
@@ -49,14 +53,33 @@ func PanicText(v any) string {
 	return text
 }
 
-// Apart calls f in a goroutine of its own, and returns its error when that has ended: a [*PanicError] after a panic, and
-// [ErrExited] after runtime.Goexit.
-func Apart(f func() error) error {
-	done := make(chan error, 1)
+// Go calls f in a goroutine of its own. The channel gets the error of f when that has ended: a [*PanicError] after a panic,
+// and [ErrExited] after runtime.Goexit.
+func Go(f func() error) <-chan error {
+	ended := make(chan error, 1)
 	go func() {
 		err := ErrExited
-		defer func() { done <- err }()
+		defer func() { ended <- err }()
 		err = Catch(f)
 	}()
-	return <-done
+	return ended
+}
+
+// Apart is Go that waits for the end of f.
+func Apart(f func() error) error { return <-Go(f) }
+
+// where returns which function has panicked, for a deferred function that recovers.
+func where() string {
+	callers := make([]uintptr, 32)
+	frames := runtime.CallersFrames(callers[:runtime.Callers(2, callers)])
+	for panicking := false; ; {
+		frame, more := frames.Next()
+		if panicking && !strings.HasPrefix(frame.Function, "runtime.") { // which panics for the likes of nil
+			return fmt.Sprintf("%s (%s:%d)", path.Base(frame.Function), path.Base(frame.File), frame.Line)
+		}
+		if !more {
+			return "an unknown function"
+		}
+		panicking = panicking || frame.Function == "runtime.gopanic"
+	}
 }

@@ -19,6 +19,12 @@ func TestCatchAndRaise(t *testing.T) {
 	require.Equal(t, failure, redisx.Catch(func() error { return failure }))
 	err := redisx.Catch(func() error { panic("the hook's own fault") })
 	require.EqualError(t, err, "panic: the hook's own fault")
+	caught, _ := errors.AsType[*redisx.PanicError](err)
+	require.Regexp(t, `^redisx_test\.TestCatchAndRaise\.func\d+ \(panic_test\.go:\d+\)$`, caught.Where)
+	err = redisx.Catch(func() error { return errors.New(none().Where) })
+	caught, _ = errors.AsType[*redisx.PanicError](err)
+	require.Regexp(t, `^redisx_test\.TestCatchAndRaise\.func\d+ \(panic_test\.go:\d+\)$`, caught.Where, "and not the runtime, which finds the nil")
+	err = redisx.Catch(func() error { panic("the hook's own fault") })
 	again := redisx.Catch(func() error { redisx.Raise(err); return nil })
 	require.EqualError(t, again, "panic: the hook's own fault", "and no stack")
 	assert.NotPanics(t, func() { redisx.Raise(nil) })
@@ -30,6 +36,8 @@ func TestCatchAndRaise(t *testing.T) {
 	}()
 	redisx.Raise(fmt.Errorf("node 1: %w", err))
 }
+
+func none() *redisx.PanicError { return nil }
 
 func TestApart(t *testing.T) {
 	t.Parallel()

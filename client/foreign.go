@@ -1,0 +1,87 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"net"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/compozy/cache/internal/redisx"
+)
+
+// The application's code runs within ours: hooks of the client, the Dialer, functions of TLSConfig, a TracerProvider. It may
+// panic, end its goroutine, or not return, and mostly does so in a goroutine where the application cannot recover.
+
+// foreignError says that the application's code has panicked or ended its goroutine. It does not show what was passed to
+// panic: a hook sees the password with which each connection begins.
+type foreignError struct{ text string }
+
+func (f foreignError) Error() string { return f.text }
+
+// Unsent is for package redisx: a command meets such a fault only when no connection can be opened.
+func (foreignError) Unsent() bool { return true }
+
+// foreign returns err, and a foreignError in the place of what package redisx makes of a panic or a goroutine that ended.
+func foreign(err error) error {
+	if p, ok := errors.AsType[*redisx.PanicError](err); ok {
+		what := ""
+		if bug, ok := p.Value.(runtime.Error); ok { // has no values of the application
+			what = ": " + bug.Error()
+		}
+		return foreignError{"client: a hook, the Dialer or another function of the application panics in " + p.Where + what}
+	}
+	if errors.Is(err, redisx.ErrExited) {
+		return foreignError{"client: " + redisx.ErrExited.Error()}
+	}
+	return err
+}
+
+// isForeign reports whether err is a fault of the application's code.
+func isForeign(err error) bool {
+	_, fault := errors.AsType[foreignError](err)
+	return fault
+}
+
+// errOverdue is the error of a dial while too many before it have not returned.
+var errOverdue = errors.New("client: the Dialer, or a function of TLSConfig, does not return when its context ends")
+
+// opener opens connections by the application's code.
+type opener struct{ overdue atomic.Int32 }
+
+// maxOverdue is how many calls may be overdue before no further one is made: each keeps a goroutine.
+const maxOverdue = 100
+
+// open calls f, and returns its connection, or an error soon after ctx has ended. A connection that comes later is closed.
+// What f panics with is an error.
+func (o *opener) open(ctx context.Context, network string, f func() (net.Conn, error)) (net.Conn, error) {
+	if o.overdue.Load() >= maxOverdue {
+		return nil, unopened(network, errOverdue)
+	}
+	var conn net.Conn // read only after the end of f
+	ended := redisx.Go(func() (err error) {
+		conn, err = f()
+		return err
+	})
+	late := make(chan struct{})
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(lateness, func() { close(late) }) })()
+	select {
+	case err := <-ended:
+		return conn, foreign(err)
+	case <-late:
+	}
+	o.overdue.Add(1)
+	go func() {
+		if <-ended == nil {
+			_ = conn.Close()
+		}
+		o.overdue.Add(-1)
+	}()
+	return nil, unopened(network, ctx.Err()) // as net does
+}
+
+// unopened is the error of a dial, over whose connection nothing was sent.
+func unopened(network string, err error) error {
+	return &net.OpError{Op: "dial", Net: network, Err: err}
+}

@@ -1,0 +1,90 @@
+package client
+
+import (
+	"context"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/compozy/cache/config"
+	"github.com/compozy/cache/internal/redisx"
+)
+
+// ends fails the test if f does not return.
+func ends(t *testing.T, what string, f func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+	case <-time.After(patience):
+		t.Fatal(what + " does not return")
+	}
+}
+
+func TestDialerThatIgnoresItsContext(t *testing.T) {
+	t.Parallel()
+	for name, cfg := range map[string]*config.Config{
+		"single": {}, "sentinel": {MasterName: "m", Addrs: []string{"127.0.0.1:1", "127.0.0.1:2"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			release := make(chan struct{})
+			t.Cleanup(func() { close(release) })
+			cfg.PingTimeout, cfg.DialTimeout = 20*time.Millisecond, 10*time.Millisecond
+			cfg.Dialer = func(context.Context, string, string) (net.Conn, error) {
+				<-release
+				return nil, net.ErrClosed
+			}
+			r, err := New(cfg)
+			require.NoError(t, err)
+			r.Open()
+			ends(t, "HealthCheck", func() { require.ErrorIs(t, r.HealthCheck(t.Context()), ErrUnreachable) })
+			ends(t, "a command", func() { require.True(t, redisx.IsUnsent(r.Ping(t.Context()).Err())) })
+			ends(t, "Close", func() { require.NoError(t, r.Close()) })
+		})
+	}
+}
+
+func TestOverdueConnections(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	o, release := new(opener), make(chan struct{})
+	peers := make(chan net.Conn, maxOverdue)
+	slow := func() (net.Conn, error) { //nolint:unparam // as open takes it
+		<-release
+		conn, peer := net.Pipe()
+		peers <- peer
+		return conn, nil
+	}
+	var all sync.WaitGroup
+	for range maxOverdue {
+		all.Go(func() {
+			_, err := o.open(ctx, "tcp", slow)
+			require.ErrorIs(t, err, context.Canceled)
+			require.True(t, redisx.IsUnsent(err))
+		})
+	}
+	all.Wait()
+	_, err := o.open(ctx, "tcp", func() (net.Conn, error) { panic("is not called") })
+	require.ErrorIs(t, err, errOverdue)
+	require.True(t, redisx.IsUnsent(err))
+	close(release)
+	for range maxOverdue {
+		_, err := (<-peers).Read(make([]byte, 1))
+		require.ErrorIs(t, err, io.EOF, "what comes too late is closed")
+	}
+	eventually(t, func() bool { return o.overdue.Load() == 0 }, "and does not count any more")
+	conn, _ := net.Pipe()
+	got, err := o.open(t.Context(), "tcp", func() (net.Conn, error) { return conn, nil })
+	require.NoError(t, err)
+	require.Equal(t, conn, got)
+}
