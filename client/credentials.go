@@ -47,7 +47,7 @@ func (g *gate) bounds(ask askCredentials, limit time.Duration) askCredentials {
 	}
 	slots := make(chan struct{}, maxAsking)
 	return func(ctx context.Context) (string, string, error) {
-		ctx, cancel := context.WithTimeout(ctx, limit)
+		ctx, cancel := redisx.WithTimeout(ctx, limit)
 		defer cancel()
 		defer context.AfterFunc(g.done, cancel)()
 		var username, password string // read only after await has seen the end of the function

@@ -139,7 +139,7 @@ func (g *gate) dialer(dial dialFunc, limit time.Duration, tls *security, peers *
 			limit = peers.answerTime
 		}
 		outer := ctx
-		ctx, cancel := context.WithTimeout(ctx, limit)
+		ctx, cancel := redisx.WithTimeout(ctx, limit)
 		defer cancel()
 		defer context.AfterFunc(g.done, cancel)()
 		failed := func(err error) error {

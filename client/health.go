@@ -55,7 +55,7 @@ func (r *Redis) check(ctx context.Context, question func(context.Context) error)
 	if err := r.usable(ctx); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(redisx.Background(ctx), r.cfg.PingTimeout)
+	ctx, cancel := redisx.WithTimeout(redisx.Background(ctx), r.cfg.PingTimeout)
 	defer cancel()
 	return question(ctx)
 }
@@ -158,6 +158,14 @@ func (r *Redis) Warnings() []string {
 // replicas and a lack of memory may pass. It returns ErrInvalidArgument without a ctx,
 // ErrNotStarted before Open and ErrClosed after Close.
 func (r *Redis) WaitReady(ctx context.Context) error {
+	if err := r.usable(ctx); err != nil {
+		return err
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = redisx.WithDeadline(ctx, deadline)
+		defer cancel()
+	}
 	var last error
 	for tries := 1; ; tries++ {
 		if err := r.usable(ctx); err != nil {
