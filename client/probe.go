@@ -120,13 +120,14 @@ func (s *server) unanswered(err error, began int64, everywhere bool) {
 // warn remembers what the last check found worth a warning, and logs what is new.
 func (s *server) warn(warnings []string) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	known := s.warnings
+	s.warnings = warnings
+	s.mu.Unlock() // a log may be slow
 	for _, w := range warnings {
-		if !slices.Contains(s.warnings, w) {
+		if !slices.Contains(known, w) {
 			s.log.Warn("cache: " + w)
 		}
 	}
-	s.warnings = warnings
 }
 
 // patience returns the context of a check. Until a TLS server has answered for the

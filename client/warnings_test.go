@@ -8,10 +8,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/compozy/cache/config"
 	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/internal/redisx"
 )
 
 func TestServerThatRefusesWritesForNow(t *testing.T) {
@@ -86,6 +88,40 @@ func TestEvictionIsAWarning(t *testing.T) {
 			require.Empty(t, r.Warnings())
 		})
 	}
+}
+
+// blocked is a log whose lines are not written before it is released.
+type blocked struct {
+	zapcore.Core
+
+	begun, release chan struct{}
+}
+
+func (blocked) Enabled(zapcore.Level) bool { return true }
+
+func (b blocked) Check(e zapcore.Entry, c *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if e.Level == zapcore.WarnLevel {
+		return c.AddCore(e, b)
+	}
+	return c
+}
+
+func (b blocked) Write(zapcore.Entry, []zapcore.Field) error {
+	close(b.begun)
+	<-b.release
+	return nil
+}
+
+func TestWarningsDoNotWaitForTheLog(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t, redistest.WithConfig("maxmemory-policy", "allkeys-lru"))
+	b := blocked{zapcore.NewNopCore(), make(chan struct{}), make(chan struct{})}
+	r := open(t, &config.Config{URL: srv.URL()}, WithLogger(zap.New(b)))
+	checked := redisx.Go(func() error { return r.HealthCheck(t.Context()) })
+	<-b.begun
+	ends(t, "Warnings", func() { require.Len(t, r.Warnings(), 1) })
+	close(b.release)
+	require.NoError(t, <-checked)
 }
 
 func TestWritableReplicaIsAWarning(t *testing.T) {
