@@ -126,8 +126,8 @@ func (e *endpoint) applyURL(raw string) (*redis.Options, error) {
 	o.Protocol = cmp.Or(u.Protocol, o.Protocol)
 	o.ClientName = cmp.Or(u.ClientName, o.ClientName)
 	o.MaxRetries = cmp.Or(u.MaxRetries, o.MaxRetries)
-	o.MinRetryBackoff = cmp.Or(u.MinRetryBackoff, o.MinRetryBackoff)
-	o.MaxRetryBackoff = cmp.Or(u.MaxRetryBackoff, o.MaxRetryBackoff)
+	o.MinRetryBackoff, o.MaxRetryBackoff = fit(cmp.Or(u.MinRetryBackoff, o.MinRetryBackoff),
+		cmp.Or(u.MaxRetryBackoff, o.MaxRetryBackoff), u.MaxRetryBackoff != 0)
 	o.DialTimeout = cmp.Or(max(u.DialTimeout, 0), o.DialTimeout)
 	o.ReadTimeout = cmp.Or(u.ReadTimeout, o.ReadTimeout)
 	o.WriteTimeout = cmp.Or(u.WriteTimeout, o.WriteTimeout)
@@ -135,7 +135,10 @@ func (e *endpoint) applyURL(raw string) (*redis.Options, error) {
 	o.PoolSize = cmp.Or(u.PoolSize, o.PoolSize)
 	o.PoolTimeout = cmp.Or(max(u.PoolTimeout, 0), o.PoolTimeout)
 	o.MinIdleConns = cmp.Or(u.MinIdleConns, o.MinIdleConns)
-	o.MaxIdleConns = cmp.Or(u.MaxIdleConns, o.MaxIdleConns)
+	if o.MaxIdleConns = cmp.Or(u.MaxIdleConns, o.MaxIdleConns); o.MaxIdleConns > 0 { // otherwise there is no limit
+		// Connections above the limit would be opened and closed for ever.
+		o.MinIdleConns, o.MaxIdleConns = fit(o.MinIdleConns, o.MaxIdleConns, u.MaxIdleConns != 0)
+	}
 	o.MaxActiveConns = u.MaxActiveConns
 	o.MaxConcurrentDials = u.MaxConcurrentDials
 	o.PipelinePoolSize = u.PipelinePoolSize
@@ -145,6 +148,18 @@ func (e *endpoint) applyURL(raw string) (*redis.Options, error) {
 	o.ConnMaxLifetime = cmp.Or(u.ConnMaxLifetime, o.ConnMaxLifetime)
 	o.ConnMaxLifetimeJitter = u.ConnMaxLifetimeJitter
 	return u, nil
+}
+
+// fit returns two bounds that agree. The one that the URL names wins; it does not contradict itself.
+func fit[T int | time.Duration](least, most T, mostNamed bool) (T, T) {
+	switch {
+	case least <= most:
+		return least, most
+	case mostNamed:
+		return most, most
+	default:
+		return least, least
+	}
 }
 
 // baseOptions are the settings that do not depend on the server.

@@ -153,6 +153,37 @@ func TestURLOptions(t *testing.T) {
 	require.Equal(t, time.Minute, o.ConnMaxLifetimeJitter)
 }
 
+// TestURLFits: of two numbers that contradict each other, that of the URL wins. Idle connections would be opened and closed
+// for ever.
+func TestURLFits(t *testing.T) {
+	t.Parallel()
+	for query, want := range map[string]struct{ least, most int }{
+		"":                                  {2, 5},
+		"max_idle_conns=1":                  {1, 1},
+		"min_idle_conns=8":                  {8, 8},
+		"min_idle_conns=3&max_idle_conns=7": {3, 7},
+		"pool_size=1":                       {1, 5},
+		"max_active_conns=1":                {1, 5},
+	} {
+		r := build(t, &config.Config{URL: "redis://h?" + query})
+		require.Equal(t, want.least, r.idle.least, query)
+		require.Equal(t, want.most, single(t, r.UniversalClient).MaxIdleConns, query)
+	}
+	cfg := config.Default()
+	cfg.URL, cfg.MaxIdleConns = "redis://h?min_idle_conns=8", 0
+	r := build(t, cfg)
+	require.Equal(t, 8, r.idle.least)
+	require.Zero(t, single(t, r.UniversalClient).MaxIdleConns, "no limit")
+	for query, want := range map[string]struct{ least, most time.Duration }{
+		"min_retry_backoff=2s": {2 * time.Second, 2 * time.Second}, "max_retry_backoff=1ms": {time.Millisecond, time.Millisecond},
+		"max_retry_backoff=-1": {0, 0}, "min_retry_backoff=-1": {0, 512 * time.Millisecond},
+	} {
+		o := single(t, build(t, &config.Config{URL: "redis://h?" + query}).UniversalClient)
+		require.Equal(t, want.least, o.MinRetryBackoff, query)
+		require.Equal(t, want.most, o.MaxRetryBackoff, query)
+	}
+}
+
 func TestModes(t *testing.T) {
 	t.Parallel()
 	r := build(t, &config.Config{MasterName: "m", Addrs: []string{"a:1", "b:2"}, SentinelUsername: "su", SentinelPassword: "sp", DB: 2})

@@ -75,7 +75,9 @@
 //
 // Each may be there once. An empty one means the field, as an empty variable does. The
 // zeros that are missing here are errors, as go-redis would ignore them: a MinIdleConns or
-// MaxIdleConns of 0 is set by its field.
+// MaxIdleConns of 0 is set by its field. min_idle_conns is at most max_idle_conns, and
+// min_retry_backoff at most max_retry_backoff; where a URL has one of the two, the field of
+// the other is moved to agree with it.
 //
 // # Credentials
 //

@@ -313,6 +313,12 @@ func checkURLOptions(o *redis.Options, query url.Values) string {
 			return fmt.Sprintf("a URL with %s %s", l.name, l.allowed)
 		}
 	}
+	if o.MaxIdleConns > 0 && o.MinIdleConns > o.MaxIdleConns {
+		return "a URL with min_idle_conns of at most max_idle_conns"
+	}
+	if o.MaxRetryBackoff != 0 && o.MinRetryBackoff > max(o.MaxRetryBackoff, 0) {
+		return "a URL with min_retry_backoff of at most max_retry_backoff"
+	}
 	if !isClientName(o.ClientName) {
 		return "a URL with client_name as " + allowedClientName
 	}

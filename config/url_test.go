@@ -12,17 +12,20 @@ import (
 func TestUnknownURLOption(t *testing.T) {
 	t.Parallel()
 	for raw, says := range map[string]string{
-		"redis://h?poolsize=424242":                         "without the option poolsize; the options are client_name, conn_max_idle_time,",
-		"redis://h?pool-size=424242":                        "without the option pool-size; the options are ",
-		"unix:///s?PoolSize=424242&db=1":                    "without the option PoolSize; the options are ",
-		"redis://h?pool_size=5&readtimeout=42s":             "without the option readtimeout; the options are ",
-		"redis://h?p4ss=424242":                             "without other options than client_name, ",
-		"redis://h?=424242":                                 "without other options than client_name, ",
-		"redis://h?skip_verify=true":                        "with skip_verify for rediss:// and valkeys:// only",
-		"redis://h?idle_timeout=42s&conn_max_idle_time=42s": "with conn_max_idle_time without idle_timeout, which means the same",
-		"redis://h?pool_size=4242many":                      "with a value of pool_size that fits it",
-		"redis://h?db=0&pool_fifo=4242many":                 "with a value of pool_fifo that fits it",
-		"rediss://h?skip_verify=4242many":                   "with a value of skip_verify that fits it",
+		"redis://h?poolsize=424242":                            "without the option poolsize; the options are client_name, conn_max_idle_time,",
+		"redis://h?pool-size=424242":                           "without the option pool-size; the options are ",
+		"unix:///s?PoolSize=424242&db=1":                       "without the option PoolSize; the options are ",
+		"redis://h?pool_size=5&readtimeout=42s":                "without the option readtimeout; the options are ",
+		"redis://h?p4ss=424242":                                "without other options than client_name, ",
+		"redis://h?=424242":                                    "without other options than client_name, ",
+		"redis://h?skip_verify=true":                           "with skip_verify for rediss:// and valkeys:// only",
+		"redis://h?min_idle_conns=42&max_idle_conns=41":        "with min_idle_conns of at most max_idle_conns",
+		"redis://h?min_retry_backoff=42s&max_retry_backoff=1s": "with min_retry_backoff of at most max_retry_backoff",
+		"redis://h?min_retry_backoff=42s&max_retry_backoff=-1": "with min_retry_backoff of at most max_retry_backoff",
+		"redis://h?idle_timeout=42s&conn_max_idle_time=42s":    "with conn_max_idle_time without idle_timeout, which means the same",
+		"redis://h?pool_size=4242many":                         "with a value of pool_size that fits it",
+		"redis://h?db=0&pool_fifo=4242many":                    "with a value of pool_fifo that fits it",
+		"rediss://h?skip_verify=4242many":                      "with a value of skip_verify that fits it",
 	} {
 		for name, c := range map[string]*Config{"URL": {URL: raw}, "LockNodes": {LockNodes: []string{raw}}} {
 			err := c.Validate()
