@@ -29,11 +29,7 @@ const (
 // After a panic of a hook, the Dialer or other code of the application, the error says where that was, and not what.
 // Safe for concurrent use.
 func (r *Redis) HealthCheck(ctx context.Context) error {
-	return r.check(ctx, func(limited context.Context) error {
-		err := r.main.check(limited)
-		r.metrics.checked.note(ctx, err)
-		return err
-	})
+	return r.check(ctx, func(limited context.Context) error { return r.metrics.checked.of(limited, r.main.check) })
 }
 
 // CheckLockNodes asks the lock nodes what HealthCheck asks the main server, within the ping
@@ -43,11 +39,7 @@ func (r *Redis) HealthCheck(ctx context.Context) error {
 // It returns ErrInvalidArgument without a ctx, ErrNotStarted, ErrClosed, or an *Error
 // that names one of the nodes. Safe for concurrent use.
 func (r *Redis) CheckLockNodes(ctx context.Context) error {
-	return r.check(ctx, func(limited context.Context) error {
-		err := checkAll(limited, r.nodes)
-		r.metrics.nodesChecked.note(ctx, err)
-		return err
-	})
+	return r.check(ctx, func(limited context.Context) error { return r.metrics.nodesChecked.of(limited, r.checkNodes) })
 }
 
 // check asks a question within the ping timeout and ctx, of a client that is in use.
@@ -59,6 +51,8 @@ func (r *Redis) check(ctx context.Context, question func(context.Context) error)
 	defer cancel()
 	return question(ctx)
 }
+
+func (r *Redis) checkNodes(ctx context.Context) error { return checkAll(ctx, r.nodes) }
 
 // usable returns an error when there is no point in asking Redis.
 func (r *Redis) usable(ctx context.Context) error {
@@ -199,11 +193,9 @@ func (r *Redis) try(ctx context.Context) error {
 	done := make(chan error, 1)
 	go func() {
 		defer cancel()
-		err := r.main.check(limited)
-		r.metrics.checked.note(ctx, err)
+		err := r.metrics.checked.of(limited, r.main.check)
 		if err == nil {
-			err = checkAll(limited, r.nodes)
-			r.metrics.nodesChecked.note(ctx, err)
+			err = r.metrics.nodesChecked.of(limited, r.checkNodes)
 		}
 		done <- err
 	}()

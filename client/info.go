@@ -51,6 +51,16 @@ const (
 	succeeded = 2
 )
 
+// of asks a question and notes how that went, unless there is no time for it at all.
+func (v *verdict) of(ctx context.Context, question func(context.Context) error) error {
+	ended := ctx.Err() != nil // nothing is asked then
+	err := question(ctx)
+	if !ended {
+		v.note(ctx, err)
+	}
+	return err
+}
+
 // note remembers how a check went, unless its caller gave it up. Time that is over is no reason: a server that hangs is
 // noticed by nothing else.
 func (v *verdict) note(ctx context.Context, err error) {
