@@ -65,7 +65,8 @@
 // With [WithNodes] a lock lives on several independent masters and is held when a majority has granted it, as Redlock
 // describes. All are asked in parallel, and the answer is there when the majority has decided: a minority that is down
 // costs no time, unless those that answer are split between several who acquire. Then it is waited for as long again as
-// they took, at least 50ms. A node that is late may refuse the next one for a moment; waiting copes with it. The token is
+// they took, at least 50ms; a node that has been silent for that time already, though it owes answers, counts as down. A node
+// that is late may refuse the next one for a moment; waiting copes with it. The token is
 // the largest that a granting master gave, and is on a majority before the holder sees it.
 //
 // A master that was restarted empty gets the locks back that a majority confirms, with their next renewal or Refresh. Until

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	"go.uber.org/zap"
 
@@ -31,7 +30,7 @@ type node struct {
 	*store.Redis
 
 	index int
-	late  atomic.Int32 // calls whose callers have gone on without them
+	debt  debt
 }
 
 // New returns a Quorum of servers.
