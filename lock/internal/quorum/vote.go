@@ -135,9 +135,18 @@ func (v *vote) record(n *node, r store.Reply) {
 	if v.over {
 		v.reap(n, r)
 	} else {
+		v.endIfHopeless()
 		v.endSplit()
 	}
 	v.leave()
+}
+
+// endIfHopeless ends the waiting for the others when so many servers have failed that no majority can answer. The caller
+// holds mu.
+func (v *vote) endIfHopeless() {
+	if count(v.replies).failed > v.nodes.minority() {
+		v.cancel()
+	}
 }
 
 // leave ends the vote with the last one who needs it. The caller holds mu.
