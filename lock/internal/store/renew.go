@@ -13,7 +13,7 @@ import (
 
 const (
 	// renewalSenders is how many pipelines of renewals may be under way to a server, but for those that are stuck: more of
-	// them would be less full.
+	// them would be less full. Where the server is so far that full ones wait, all that are allowed leave.
 	renewalSenders = 2
 	// minStuck is how long a pipeline may be under way at least until others do not wait for it, as it may be on a connection
 	// on which nothing moves any more. That is several round trips to most servers, and little of what the reply to a
@@ -177,8 +177,9 @@ func (r *renewals) add(work []renewal) {
 
 // start starts as many senders as there is work for. The caller holds mu.
 func (r *renewals) start(l *lane) {
-	for l.senders < renewalSenders && l.senders+l.stuck < renewalSenders+maxStuck && l.senders*renewalBatch < len(l.waiting) {
-		if !r.set.Go(func() { r.send(l) }) {
+	for l.senders+l.stuck < renewalSenders+maxStuck {
+		left := len(l.waiting) - l.senders*renewalBatch
+		if left <= 0 || left < renewalBatch && l.senders >= renewalSenders || !r.set.Go(func() { r.send(l) }) {
 			return
 		}
 		l.senders++
