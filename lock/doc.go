@@ -65,7 +65,8 @@
 // With [WithNodes] a lock lives on several independent masters and is held when a majority has granted it, as Redlock
 // describes. All are asked in parallel, and the answer is there when the majority has decided: a minority that is down
 // costs no time, unless those that answer are split between several who acquire. Then it is waited for as long again as
-// they took, at least 50ms. A node that is late may refuse the next one for a moment; waiting copes with it. The token is
+// they took, at least 50ms; a node that has been silent for that time already, though it owes answers, counts as down. A node
+// that is late may refuse the next one for a moment; waiting copes with it. The token is
 // the largest that a granting master gave, and is on a majority before the holder sees it.
 //
 // A master that was restarted empty gets the locks back that a majority confirms, with their next renewal or Refresh. Until
@@ -85,7 +86,9 @@
 // use a quorum, and keep the TTL short.
 //
 //   - A failover: Redis replicates after it has answered, so a replica that becomes the master may not know the lock.
-//     Those who wait ask again when they have reconnected; the lock is theirs only when the new master says so.
+//     Those who wait ask again when they have reconnected; the lock is theirs only when the new master says so. With Sentinel
+//     a former master may live on; renewals leave it within a second of what Sentinel says, so that its holder is notified a
+//     second and a third of the TTL later at most.
 //   - A restart from an old snapshot, or without one: the same. Use AOF, or stay away for as long as the longest TTL.
 //   - Eviction: a maxmemory-policy other than noeviction may remove locks, tokens and queues. Set noeviction.
 //   - The server's clock steps forward: keys expire early. Let NTP slew it.
@@ -121,7 +124,8 @@
 //   - A command whose fate is unknown is undone in the background, so that an Acquire that failed leaves no key. A lock
 //     lasts for 10s at first, however long its TTL; so does a key that a command leaves which arrives too late for that.
 //   - The application's pool is used up: held locks are renewed all the same, on a connection of their own, on which hooks
-//     of the client do not run; see [NewRedisLockManager].
+//     of the client do not run; see [NewRedisLockManager]. Where none can be opened, as the server has too many, or no
+//     Sentinel answers, they are renewed through the client.
 //   - A firewall has forgotten connections: a renewal that hangs on one holds up no other. It is repeated after a sixth of
 //     the TTL, but 250ms at least and 2s at most, on another connection.
 //   - A holder that dies delays the others by its TTL. Once the lock is free a waiter that has died, queue keys that are

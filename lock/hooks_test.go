@@ -232,10 +232,10 @@ func (r routed) ConnectionHook() redis.Hook    { return r.hook }
 func TestHookThatRenewalsNeed(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	client, hook := newClient(t, "127.0.0.1:1"), route{addr: server.Addr()}
+	client, hook := newClient(t, redistest.Start(t).Addr()), route{addr: server.Addr()}
 	client.AddHook(hook)
 	l := acquire(t, newManager(t, client), "without", 300*time.Millisecond)
-	wait(t, l.Lost(), "the end, as documented")
+	wait(t, l.Lost(), "the end, as documented: renewals do not find it")
 	l = acquire(t, newManager(t, routed{client, hook}), "with", time.Second)
 	require.True(t, extended(t, l))
 	require.NoError(t, l.Release(t.Context()))

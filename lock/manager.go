@@ -69,7 +69,8 @@ type core struct {
 // of client do not run. So what commands cannot do without must not be in a hook: say where the server is by
 // redis.Options.Dialer instead of a DialHook, and what keys begin with by [WithKeyPrefix] instead of a ProcessHook;
 // otherwise locks are lost with their first renewal. A client that wraps client, has a method Unwrap() redis.UniversalClient
-// which returns it, and a method ConnectionHook() redis.Hook, has the renewals run through that hook as well. On a client of
+// which returns it, and a method ConnectionHook() redis.Hook, has the renewals run through that hook as well. With Sentinel a
+// connection of the manager's own is used for a second, so that renewals follow a failover. On a client of
 // another kind, which hides a *redis.Client or *redis.ClusterClient by wrapping it without Unwrap, locks are renewed
 // through that client, hooks and all, and on its pool.
 //

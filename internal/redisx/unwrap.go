@@ -36,6 +36,6 @@ func Same(a, b redis.UniversalClient) bool {
 		return one != nil && one == other
 	}
 	o, p := first.Options(), second.Options()
-	filledIn := o.Addr == "localhost:6379" || o.Addr == "FailoverClient"
+	filledIn := o.Addr == "localhost:6379" || FollowsSentinel(first)
 	return first == second || !filledIn && o.Network == p.Network && o.Addr == p.Addr && o.DB == p.DB
 }

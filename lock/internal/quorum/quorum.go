@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	"go.uber.org/zap"
 
@@ -31,7 +30,7 @@ type node struct {
 	*store.Redis
 
 	index int
-	late  atomic.Int32 // calls whose callers have gone on without them
+	debt  debt
 }
 
 // New returns a Quorum of servers.
@@ -108,16 +107,10 @@ func (q *Quorum) Release(ctx context.Context, c store.Claim) store.Reply {
 	ok, _ := v.mutex().Unlock() // the votes say more than redsync's error
 	v.raisePanic()
 	t := v.tally()
-	switch {
-	case ok:
+	if ok {
 		return store.Reply{Outcome: store.Granted, PassedOn: t.passedOn}
-	case t.failed > 0 && t.granted+t.failed >= q.nodes.majority():
-		return store.Reply{Outcome: store.Failed, Err: t.err()}
-	case t.refused > t.absent:
-		return store.Reply{Outcome: store.Refused}
-	default:
-		return store.Reply{Outcome: store.Absent}
 	}
+	return t.failure(q.nodes.minority())
 }
 
 // ReleaseAll releases locks in pipelines, and calls done for each with its index when a majority has released it, or
@@ -164,10 +157,7 @@ func (q *Quorum) Refresh(ctx context.Context, c store.Claim) store.Reply {
 		q.nodes.mend(c, t.without)
 		return store.Reply{Outcome: store.Granted}
 	}
-	if r := t.loss(q.nodes.minority()); r.Outcome != store.Pending {
-		return r
-	}
-	return store.Reply{Outcome: store.Failed, Err: t.err()}
+	return t.failure(q.nodes.minority())
 }
 
 // Inspect describes a lock as a majority sees it.

@@ -54,14 +54,11 @@ func (c conn) Eval(*redis.Script, ...any) (any, error) {
 	if c.vote.verb == acquiring {
 		return int64(1), nil
 	}
-	switch r := c.vote.put(c.node); {
-	case r.Outcome == store.Granted:
+	r := c.vote.put(c.node)
+	if r.Outcome == store.Granted {
 		return int64(1), nil
-	case r.Outcome == store.Absent && c.vote.verb == releasing:
-		return int64(-1), nil // redsync's way to say that the lock had expired
-	default:
-		return int64(0), r.Err
 	}
+	return int64(0), r.Err // redsync counts those without an error, and waits for no others once they are a majority
 }
 
 // Close implements redis.Conn.

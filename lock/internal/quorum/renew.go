@@ -62,11 +62,10 @@ func (t *tally) decide(all nodes) store.Reply {
 	if t.granted >= all.majority() {
 		return store.Reply{Outcome: store.Granted}
 	}
-	r := t.loss(all.minority())
-	if r.Outcome == store.Pending && t.pending == 0 {
-		r = store.Reply{Outcome: store.Failed, Err: t.err()}
+	if t.pending == 0 {
+		return t.failure(all.minority())
 	}
-	return r
+	return t.loss(all.minority())
 }
 
 // mend gives a lock that the majority confirms to the servers with the given indexes.

@@ -56,7 +56,7 @@ func count(replies []store.Reply) tally {
 	return t
 }
 
-// loss returns why a lock is lost after such replies to an extension, a pending reply if it is not: a majority may still
+// loss returns why a lock is lost after such replies to an extension or a release, a pending reply if it is not: a majority may still
 // hold it, as long as no more than the given number does not.
 func (t *tally) loss(minority int) store.Reply {
 	switch {
@@ -67,6 +67,14 @@ func (t *tally) loss(minority int) store.Reply {
 	default:
 		return store.Reply{Outcome: store.Absent}
 	}
+}
+
+// failure is loss where no more replies are waited for: a lock that is not known to be lost has met a failure.
+func (t *tally) failure(minority int) store.Reply {
+	if r := t.loss(minority); r.Outcome != store.Pending {
+		return r
+	}
+	return store.Reply{Outcome: store.Failed, Err: t.err()}
 }
 
 // err joins what went wrong.

@@ -89,7 +89,7 @@ func newVote(ctx context.Context, q *Quorum, verb verb, c store.Claim, ask reque
 func (v *vote) put(n *node) (r store.Reply) {
 	r = store.Reply{Outcome: store.Failed, Err: errNoAnswer}
 	defer func() { v.record(n, r) }()
-	if n.late.Load() >= maxLate {
+	if n.debt.isFull() {
 		r.Err = errBehind
 		return r
 	}
@@ -131,13 +131,22 @@ func (v *vote) record(n *node, r store.Reply) {
 	defer v.mu.Unlock()
 	v.replies[n.index] = r
 	close(v.answered[n.index])
+	n.debt.settle(v.over, r.Outcome != store.Failed)
 	if v.over {
-		n.late.Add(-1)
 		v.reap(n, r)
 	} else {
+		v.endIfHopeless()
 		v.endSplit()
 	}
 	v.leave()
+}
+
+// endIfHopeless ends the waiting for the others when so many servers have failed that no majority can answer. The caller
+// holds mu.
+func (v *vote) endIfHopeless() {
+	if count(v.replies).failed > v.nodes.minority() {
+		v.cancel()
+	}
 }
 
 // leave ends the vote with the last one who needs it. The caller holds mu.
@@ -164,7 +173,8 @@ func (v *vote) await(ctx context.Context, n *node) {
 
 // endSplit ends the waiting for servers that are down where the others are split between several who acquire: they all
 // would wait until the deadline, each for the server that could make its majority. The late have as long again as the
-// majority took, but at least minSplitWait; none if they owe others an answer already. The caller holds mu.
+// majority took, but at least minSplitWait, less the time for which they have owed others an answer already: what is down
+// costs that once, and not each vote. The caller holds mu.
 func (v *vote) endSplit() {
 	t := count(v.replies)
 	majority := v.nodes.majority()
@@ -173,13 +183,18 @@ func (v *vote) endSplit() {
 		return
 	}
 	v.split = true
+	most := max(time.Since(v.start), minSplitWait)
+	left := time.Duration(0)
 	for i, r := range v.replies {
-		if r.Outcome == store.Pending && v.nodes[i].late.Load() == 0 {
-			time.AfterFunc(max(time.Since(v.start), minSplitWait), v.endIfSplit)
-			return
+		if r.Outcome == store.Pending {
+			left = max(left, most-v.nodes[i].debt.silence())
 		}
 	}
-	v.cancel()
+	if left == 0 {
+		v.cancel()
+		return
+	}
+	time.AfterFunc(left, v.endIfSplit)
 }
 
 // endIfSplit is called when the late have had their time. If they have made a majority, that may be settling the token.
@@ -204,7 +219,7 @@ func (v *vote) end(wanted bool) {
 	}
 	for i, r := range v.replies {
 		if r.Outcome == store.Pending {
-			v.nodes[i].late.Add(1)
+			v.nodes[i].debt.add()
 		} else {
 			v.reap(v.nodes[i], r)
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/compozy/cache/internal/inbox"
+	"github.com/compozy/cache/internal/redisx"
 )
 
 // Hint is a message to a waiter.
@@ -29,9 +30,22 @@ type Listener interface {
 	Down(err error)
 }
 
+// inboxLifetime is for how long a connection of an inbox to what Sentinel says is the master is used: nobody who releases
+// sends messages through a former master, though it may go on to answer. It is longer than that of renewals as a message that
+// is missed costs two seconds at most, and no lock.
+const inboxLifetime = 10 * time.Second
+
 // Listen reads an inbox until ctx ends, and connects again whenever the connection fails.
 func (s *Redis) Listen(ctx context.Context, channel string, l Listener) {
-	inbox.Listen(ctx, s.client, channel, s.set.Timeout, hints{l})
+	if !redisx.FollowsSentinel(s.client) {
+		inbox.Listen(ctx, s.client, channel, s.set.Timeout, hints{l})
+		return
+	}
+	for ctx.Err() == nil {
+		connected, cancel := context.WithTimeout(ctx, inboxLifetime)
+		inbox.Listen(connected, s.client, channel, s.set.Timeout, hints{l})
+		cancel()
+	}
 }
 
 // hints reads the messages of an inbox for a Listener.

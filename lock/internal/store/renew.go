@@ -13,7 +13,7 @@ import (
 
 const (
 	// renewalSenders is how many pipelines of renewals may be under way to a server, but for those that are stuck: more of
-	// them would be less full.
+	// them would be less full. Where the server is so far that full ones wait, all that are allowed leave.
 	renewalSenders = 2
 	// minStuck is how long a pipeline may be under way at least until others do not wait for it, as it may be on a connection
 	// on which nothing moves any more. That is several round trips to most servers, and little of what the reply to a
@@ -23,6 +23,9 @@ const (
 	maxStuck = 6
 	// renewalBatch is how many renewals a pipeline has at most.
 	renewalBatch = 500
+	// masterLifetime is for how long a connection to what Sentinel says is the master is used. A former master that nobody
+	// could demote goes on to answer, and only a new connection shows that there is another one.
+	masterLifetime = time.Second
 	// maxLanes is beyond how many servers those that have nothing to do are forgotten.
 	maxLanes = 256
 )
@@ -47,6 +50,8 @@ type lane struct {
 	usual   time.Duration         // how long the last pipeline took that was answered
 	client  redis.UniversalClient // of its own, or else the application's
 	own     bool
+	moves   bool      // each connection may lead to another server, and is used for a short time only
+	detour  time.Time // until when the application's client is used, as opening a connection has hung
 }
 
 // Timeouts say how long the reply to a renewal may take: Open on a connection that is open, and at most Opening where one has
@@ -172,17 +177,20 @@ func (r *renewals) add(work []renewal) {
 
 // start starts as many senders as there is work for. The caller holds mu.
 func (r *renewals) start(l *lane) {
-	for l.senders < renewalSenders && l.senders+l.stuck < renewalSenders+maxStuck && l.senders*renewalBatch < len(l.waiting) {
-		if !r.set.Go(func() { r.send(l) }) {
+	for l.senders+l.stuck < renewalSenders+maxStuck {
+		left := len(l.waiting) - l.senders*renewalBatch
+		if left <= 0 || left < renewalBatch && l.senders >= renewalSenders || !r.set.Go(func() { r.send(l) }) {
 			return
 		}
 		l.senders++
 	}
 }
 
-// depart is called when a pipeline leaves. It returns a context that bounds it, and what is to be called when the pipeline
-// has returned. If that takes longer than is usual there, its sender counts as stuck until then.
-func (r *renewals) depart(l *lane, work []renewal, opening bool) (ctx context.Context, arrived func()) {
+// depart is called when a pipeline leaves. It returns which client to take, a context that bounds the pipeline, and what is
+// to be called when it has returned. If that takes longer than is usual there, its sender counts as stuck until then.
+func (r *renewals) depart(
+	l *lane, work []renewal, opening bool,
+) (client redis.UniversalClient, ctx context.Context, arrived func()) {
 	timeouts := r.longest()
 	for _, w := range work {
 		timeouts = timeouts.Or(w.timeouts)
@@ -206,12 +214,17 @@ func (r *renewals) depart(l *lane, work []renewal, opening bool) (ctx context.Co
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, timeout)
 	began := time.Now()
+	detour := began.Before(l.detour)
+	client = l.client
+	if detour {
+		client = r.client
+	}
 	timer := time.AfterFunc(max(minStuck, l.usual*3/2), func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		count(1)
 	})
-	return ctx, func() {
+	return client, ctx, func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		switch {
@@ -219,6 +232,9 @@ func (r *renewals) depart(l *lane, work []renewal, opening bool) (ctx context.Co
 			l.usual = time.Since(began)
 		case opening:
 			l.usual = 0 // the next one has more time: the server may be another one, and farther
+			if l.moves && !detour {
+				l.detour = time.Now().Add(masterLifetime)
+			}
 		}
 		cancel()
 		if !timer.Stop() {
@@ -231,11 +247,17 @@ func (r *renewals) depart(l *lane, work []renewal, opening bool) (ctx context.Co
 // cluster finds out, and says why.
 func (r *renewals) newLane(master *redis.Client) *lane {
 	if r.cluster == nil || master != nil {
+		moves := redisx.FollowsSentinel(r.client)
 		client := redisx.Separate(r.client, master, renewalSenders+maxStuck, func(o *redis.Options) {
 			o.MaxIdleConns, o.DisableIdentity = renewalSenders, true // which takes a round trip more
+			o.PipelinePoolSize = -1                                  // one pool for all
+			o.MaxRetries, o.DialerRetries = min(o.MaxRetries, 1), 1  // a renewal is repeated anyway, maybe on another client
+			if moves {
+				o.ConnMaxLifetime, o.ConnMaxLifetimeJitter = masterLifetime, 0
+			}
 		})
 		if client != nil {
-			return &lane{client: client, own: true}
+			return &lane{client: client, own: true, moves: moves}
 		}
 	}
 	return &lane{client: r.client}
@@ -248,33 +270,36 @@ func (r *renewals) send(l *lane) {
 			w.done(Reply{Outcome: Failed, Err: errNotSent})
 		}
 		opening := l.isOpening()
-		ctx, arrived := r.depart(l, work, opening)
-		moved := r.sendTo(ctx, l.client, opening, work, r.cluster != nil)
+		client, ctx, arrived := r.depart(l, work, opening)
+		again := r.sendTo(ctx, client, opening, work, func(w renewal, err error) bool {
+			return opening && w.call.tries == nil || r.cluster != nil && redisx.IsReply(err)
+		})
+		// Where no connection can be opened, as the server has too many or no Sentinel answers, the application may have one.
 		// Where a slot has moved, or is moving, the client of the cluster follows it.
-		r.sendTo(ctx, r.client, false, moved, false)
+		r.sendTo(ctx, r.client, false, again, nil)
 		arrived()
 	}
 }
 
-// sendTo sends renewals. It returns those that the server refused, without calling done, if that is asked for.
+// sendTo sends renewals. It returns those that have failed so that another client is to try, without calling done.
 func (r *renewals) sendTo(
-	ctx context.Context, client redis.UniversalClient, full bool, work []renewal, keepRefused bool,
-) (refused []renewal) {
+	ctx context.Context, client redis.UniversalClient, full bool, work []renewal, isForAnother func(w renewal, err error) bool,
+) (again []renewal) {
 	calls := make([]call, len(work))
 	for i, w := range work {
 		calls[i] = w.call
 	}
-	var mu sync.Mutex // guards refused
+	var mu sync.Mutex // guards again
 	r.pipeline(ctx, client, full, calls, func(i int, number int64, err error) {
-		if keepRefused && redisx.IsReply(err) {
+		if err != nil && isForAnother != nil && isForAnother(work[i], err) {
 			mu.Lock()
 			defer mu.Unlock()
-			refused = append(refused, work[i])
+			again = append(again, work[i])
 			return
 		}
 		work[i].done(extended(number, err))
 	})
-	return refused
+	return again
 }
 
 // take returns what a sender is to send next, and what has waited for too long, as the server hangs. If there is neither
@@ -312,7 +337,7 @@ func (r *renewals) prune() {
 }
 
 // isOpening reports whether what is sent next seems to need a new connection.
-func (l *lane) isOpening() bool { return l.own && l.client.PoolStats().IdleConns == 0 }
+func (l *lane) isOpening() bool { return l.own && (l.moves || l.client.PoolStats().IdleConns == 0) }
 
 func (l *lane) close() {
 	if l.own {

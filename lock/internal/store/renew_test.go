@@ -83,3 +83,25 @@ func TestRenewalDoesNotWaitForOneThatHangs(t *testing.T) {
 		assert.Equal(t, Failed, (<-replies).Outcome)
 	}
 }
+
+// TestSendersAreAsManyAsPipelinesAreFull: two will do, unless full pipelines wait, as where the server is far.
+func TestSendersAreAsManyAsPipelinesAreFull(t *testing.T) {
+	t.Parallel()
+	const most = renewalSenders + maxStuck
+	for _, c := range []struct{ waiting, stuck, want int }{
+		{0, 0, 0},
+		{1, 0, 1},
+		{renewalBatch + 1, 0, 2},
+		{3*renewalBatch - 1, 0, 2},
+		{3 * renewalBatch, 0, 3},
+		{most * renewalBatch, 0, most},
+		{100 * renewalBatch, 0, most},
+		{100 * renewalBatch, maxStuck, renewalSenders},
+		{1, most, 0},
+	} {
+		started := 0
+		r := &renewals{link: link{set: Settings{Go: func(func()) bool { started++; return true }}}}
+		r.start(&lane{waiting: make([]renewal, c.waiting), stuck: c.stuck})
+		assert.Equal(t, c.want, started, "%+v", c)
+	}
+}
