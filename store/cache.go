@@ -139,8 +139,9 @@ type query[V any] struct {
 	keys  lease.Keys
 	set   settings // with the options of the call
 	span  span
-	// kept was loaded without Redis, by a load that began before this call: it is good enough if Redis still does not answer.
-	kept *result[V]
+	// kept is what came of a load that began before this call: a failure, which stands unless Redis has a value meanwhile, or what
+	// was loaded without Redis, which is good enough if that still does not answer.
+	kept *load.Outcome[result[V]]
 }
 
 // usable returns why no call with this context can succeed, if that is so.

@@ -34,11 +34,8 @@ type job[V any] struct {
 func (q *query[V]) job(call *load.Call[result[V]], f finding[V], loader func(context.Context) (V, error)) *job[V] {
 	apart := *q
 	apart.ctx = context.WithoutCancel(q.ctx)
-	if f.state == outdated && (f.result.entry.Kind != entry.Value || -f.result.left > q.set.cache.stale) {
-		f.state = missing
-	}
-	if f.state == outdated {
-		call.Offer(f.result)
+	if q.servesStale(f) {
+		call.Offer(f.result, f.asOf)
 	}
 	j := &job[V]{query: &apart, call: call, loader: loader, found: f, mark: q.beginNear()}
 	if f.state == invalid {
@@ -169,17 +166,12 @@ func (j *job[V]) refused(a lease.Answer) load.Outcome[result[V]] {
 	case lease.Unstorable:
 		return j.load()
 	default:
-		return j.failed(sharedError(j.op, j.key, a.Failure))
+		return j.untouched(j.failed(sharedError(j.op, j.key, a.Failure)), a.AsOf)
 	}
 }
 
-// failed is for a load that has no value: all get a stale one if there is one, or else the error.
-func (j *job[V]) failed(err error) load.Outcome[result[V]] {
-	if j.found.state == outdated {
-		return load.Outcome[result[V]]{Value: j.found.result.withCause(err)}
-	}
-	return load.Outcome[result[V]]{Err: err}
-}
+// failed is for a load that has no value, see query.failed.
+func (j *job[V]) failed(err error) load.Outcome[result[V]] { return j.query.failed(j.found, err) }
 
 // load runs the loader, and stores what it returns if this process holds the lease.
 func (j *job[V]) load() load.Outcome[result[V]] {
@@ -238,8 +230,8 @@ type plan[V any] struct {
 // plan decides what is to be done with what the loader, which began then, has returned for the key.
 func (j *job[V]) plan(v V, err error, began time.Time) plan[V] {
 	p := j.planned(v, err)
-	if p.outcome.Err == nil && p.outcome.Value.cause == nil {
-		p.outcome.AsOf = began
+	if p.outcome.AsOf = began; failureOfLoad(p.outcome) != nil {
+		p.outcome.AsOf = j.found.asOf
 	}
 	return p
 }
@@ -295,12 +287,21 @@ func (j *job[V]) planValue(v V) plan[V] {
 }
 
 // unstored is what callers get of a load that has nothing to store, for which the lease was ended at a time, unless it had
-// ended before. Whether a tag was invalidated meanwhile is not known.
+// ended before.
 func (j *job[V]) unstored(p plan[V], lasted bool, ended time.Time) load.Outcome[result[V]] {
-	if lasted && len(j.set.tags) == 0 && !p.outcome.AsOf.IsZero() {
-		p.outcome.AsOf = ended // nobody has written meanwhile
+	if !lasted {
+		return p.outcome
 	}
-	return p.outcome
+	return j.untouched(p.outcome, ended)
+}
+
+// untouched is an outcome if nobody has written the key until a time, which is zero if that is not known. A tag may have been
+// invalidated.
+func (j *job[V]) untouched(out load.Outcome[result[V]], until time.Time) load.Outcome[result[V]] {
+	if !until.IsZero() && len(j.set.tags) == 0 && out.Value.entry.Tags == "" {
+		out.AsOf = until
+	}
+	return out
 }
 
 // stored is what callers get of a value that Redis was asked to store, at a time. If it did, nobody has written meanwhile,

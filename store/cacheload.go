@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -75,7 +76,7 @@ func (q *query[V]) share(
 	if m.First {
 		q.lead(m.Call, loader)
 	}
-	return q.await(m, q.softTimer(time.Now()))
+	return q.await(m, q.softTimer(time.Now()), func() { q.update(m, q.look()) })
 }
 
 // lead finds out what is to be done about a key, for all who join the call. If something is to be loaded that is done in the
@@ -107,13 +108,36 @@ func (q *query[V]) conclude(call *load.Call[result[V]], f finding[V]) bool {
 		call.Finish(load.Outcome[result[V]]{Err: f.err})
 	case f.state == unanswered && q.ctx.Err() != nil:
 		call.Finish(load.Outcome[result[V]]{Err: f.err, Abandoned: true})
-	case f.state == unanswered && q.kept != nil:
-		call.Finish(load.Outcome[result[V]]{Value: *q.kept, AsOf: f.asOf, Alone: true})
+	case q.kept == nil:
+		return false
+	case failureOfLoad(*q.kept) != nil:
+		out := q.failed(f, failureOfLoad(*q.kept))
+		out.Passed = true
+		call.Finish(out)
+	case f.state == unanswered:
+		call.Finish(load.Outcome[result[V]]{Value: q.kept.Value, AsOf: f.asOf, Alone: true})
 	default:
 		return false
 	}
 	return true
 }
+
+// servesStale reports whether what was found is returned when the loader fails, or takes too long.
+func (q *query[V]) servesStale(f finding[V]) bool {
+	return f.state == outdated && f.result.entry.Kind == entry.Value && -f.result.left <= q.set.cache.stale
+}
+
+// failed is for a load that has no value: all who came before the finding get the stale value in it, if there is one, or else the
+// error. Those who came later have to look again.
+func (q *query[V]) failed(f finding[V], err error) load.Outcome[result[V]] {
+	if q.servesStale(f) {
+		return load.Outcome[result[V]]{Value: f.result.withCause(err), AsOf: f.asOf}
+	}
+	return load.Outcome[result[V]]{Err: err, AsOf: f.asOf}
+}
+
+// failureOfLoad returns why the outcome is an error or a stale value, nil if it is neither.
+func failureOfLoad[V any](out load.Outcome[result[V]]) error { return cmp.Or(out.Err, out.Value.cause) }
 
 // softTimer returns a timer for WithSoftTimeout of a call that began then, nil if there is none.
 func (q *query[V]) softTimer(began time.Time) *time.Timer {
@@ -123,8 +147,11 @@ func (q *query[V]) softTimer(began time.Time) *time.Timer {
 	return time.NewTimer(q.set.cache.soft - time.Since(began))
 }
 
-// await waits for the end of a call, as long as the caller's context and the soft time-out allow.
-func (q *query[V]) await(m load.Member[result[V]], timer *time.Timer) (item Item[V], again bool, err error) {
+// await waits for the end of a call, as long as the caller's context and the soft time-out allow. look, which calls update, looks
+// again for a caller that has come later than what it could get instead was found.
+func (q *query[V]) await(
+	m load.Member[result[V]], timer *time.Timer, look func(),
+) (item Item[V], again bool, err error) {
 	var soft <-chan time.Time
 	if timer != nil {
 		defer timer.Stop()
@@ -146,7 +173,12 @@ func (q *query[V]) await(m load.Member[result[V]], timer *time.Timer) (item Item
 			return Item[V]{Key: q.key}, false, err
 		case <-soft:
 			soft = nil
-			if stale, ok := m.Fallback(); ok {
+			stale, late, ok := m.Fallback()
+			if ok && late {
+				look()
+				stale, late, _ = m.Fallback()
+			}
+			if ok && !late {
 				item, err := q.cache.item(q, stale.withCause(keyError(q.op, q.key, ErrLoadTimeout)), false)
 				return item, false, err
 			}
@@ -162,9 +194,7 @@ func (q *query[V]) outcome(m load.Member[result[V]]) (item Item[V], again bool, 
 	out := m.Outcome()
 	switch {
 	case m.Repeats():
-		if out.Alone {
-			q.keep(out.Value)
-		}
+		q.keep(out)
 		return item, true, nil
 	case out.Err != nil:
 		return Item[V]{Key: q.key}, false, out.Err
@@ -174,12 +204,25 @@ func (q *query[V]) outcome(m load.Member[result[V]]) (item Item[V], again bool, 
 	}
 }
 
-// keep takes note of a value that was loaded without Redis, by a load that began before this call.
-func (q *query[V]) keep(r result[V]) {
-	if !q.cache.shares {
-		r.value = nil // which is the own one of the first caller
+// update makes what was found later known to all who wait for a call.
+func (q *query[V]) update(m load.Member[result[V]], f finding[V]) {
+	switch {
+	case f.state == found:
+		m.Finish(load.Outcome[result[V]]{Value: f.result, AsOf: f.asOf})
+	case q.servesStale(f):
+		m.Offer(f.result, f.asOf)
 	}
-	q.kept = &r
+}
+
+// keep takes note of what came of a load that began before this call, if that may be of use.
+func (q *query[V]) keep(out load.Outcome[result[V]]) {
+	if out.Abandoned || out.Passed || !out.Alone && failureOfLoad(out) == nil {
+		return
+	}
+	if !q.cache.shares {
+		out.Value.value = nil // which is the own one of the first caller
+	}
+	q.kept = &out
 }
 
 // refresh loads a value again in the background if it is not fresh for much longer.

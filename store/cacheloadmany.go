@@ -59,7 +59,7 @@ func (m *many[V]) share(
 	began := time.Now()
 	m.lead(queries, members, loader)
 	for i, q := range queries {
-		item, repeats, err := q.await(members[i], q.softTimer(began))
+		item, repeats, err := q.await(members[i], q.softTimer(began), func() { m.update(queries[i:], members[i:]) })
 		members[i].Leave()
 		left = i + 1
 		if repeats {
@@ -69,6 +69,21 @@ func (m *many[V]) share(
 		m.add(q, item, err)
 	}
 	return again
+}
+
+// update is query.update for those who have come later than what they could get was found.
+func (m *many[V]) update(queries []*query[V], members []load.Member[result[V]]) {
+	var rest []*query[V]
+	late := make(map[*query[V]]load.Member[result[V]])
+	for i, q := range queries {
+		if _, isLate, ok := members[i].Fallback(); ok && isLate {
+			late[q] = members[i]
+			rest = append(rest, q)
+		}
+	}
+	for q, f := range m.look(rest) {
+		q.update(late[q], f)
+	}
 }
 
 // single returns a loader for one key.

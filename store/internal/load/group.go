@@ -21,7 +21,7 @@ type Call[T any] struct {
 	members     int
 	deserted    chan struct{} // closed when the call is queued and nobody waits for it
 	fallback    T
-	hasFallback bool
+	offered     time.Time  // after which fallback was true; zero if there is none
 	outcome     Outcome[T] // once done is closed
 }
 
@@ -29,9 +29,11 @@ type Call[T any] struct {
 type Outcome[T any] struct {
 	Value T
 	Err   error
-	// AsOf is a time after which Value was true. Who joined later has to join another call: somebody may have replaced it
-	// in between, and this caller know of that. The zero time is for what is good for all.
+	// AsOf is a time after which Value was true, or there was none. Who joined later has to join another call: somebody may
+	// have replaced it in between, and this caller know of that. The zero time is for what is good for all.
 	AsOf time.Time
+	// Passed says that an earlier call has failed so, and that there was nothing better since. Who joined later loads.
+	Passed bool
 	// Alone says that Value was loaded without Redis, so that AsOf is when the load began. Who joined later may take it after
 	// all if Redis still does not answer.
 	Alone bool
@@ -153,18 +155,21 @@ func (c *Call[T]) forget() {
 	}
 }
 
-// Offer sets what those who cannot wait for the outcome may take instead.
-func (c *Call[T]) Offer(fallback T) {
+// Offer sets what those may take who cannot wait for the outcome. It was true after asOf; the latest counts.
+func (c *Call[T]) Offer(fallback T, asOf time.Time) {
 	c.group.mu.Lock()
 	defer c.group.mu.Unlock()
-	c.fallback, c.hasFallback = fallback, true
+	if asOf.After(c.offered) {
+		c.fallback, c.offered = fallback, asOf
+	}
 }
 
-// Fallback returns what Offer has set, if it was called.
-func (c *Call[T]) Fallback() (fallback T, ok bool) {
-	c.group.mu.Lock()
-	defer c.group.mu.Unlock()
-	return c.fallback, c.hasFallback
+// Fallback returns what Offer has set, if it was called. It is late if this member has come after the time as of which that was
+// true: somebody may have deleted it in between, so the member must not take it.
+func (m Member[T]) Fallback() (fallback T, late, ok bool) {
+	m.group.mu.Lock()
+	defer m.group.mu.Unlock()
+	return m.fallback, m.since.After(m.offered), !m.offered.IsZero()
 }
 
 // Finish ends the call and wakes all who wait. Only the first call of Finish counts.

@@ -103,15 +103,32 @@ func TestTryStart(t *testing.T) {
 	require.True(t, ok)
 	_, ok = g.TryStart("k")
 	require.False(t, ok)
-	_, ok = c.Fallback()
-	require.False(t, ok)
-	c.Offer(3)
-	fallback, ok := g.Join("k", time.Now()).Fallback()
-	require.True(t, ok)
-	assert.Equal(t, 3, fallback)
 	c.Finish(load.Outcome[int]{})
 	_, ok = g.TryStart("k")
 	require.True(t, ok)
+}
+
+func TestFallbackIsForThoseWhoCameBefore(t *testing.T) {
+	t.Parallel()
+	var g load.Group[int]
+	began := time.Now()
+	early, late := g.Join("k", began), g.Join("k", began.Add(2*time.Second))
+	_, _, ok := early.Fallback()
+	require.False(t, ok)
+	requireFallback := func(m load.Member[int], want int, wantLate bool) {
+		t.Helper()
+		fallback, isLate, ok := m.Fallback()
+		require.True(t, ok)
+		assert.Equal(t, want, fallback)
+		assert.Equal(t, wantLate, isLate)
+	}
+	early.Offer(3, began.Add(time.Second))
+	requireFallback(early, 3, false)
+	requireFallback(late, 3, true)
+	late.Offer(4, began.Add(3*time.Second))
+	late.Offer(5, began.Add(time.Second)) // what was read before, and comes later
+	requireFallback(early, 4, false)
+	requireFallback(late, 4, false)
 }
 
 func TestLoaderHasValuesOfItsCallerOnly(t *testing.T) {
