@@ -19,8 +19,9 @@ import (
 // matching ErrNotFound says that there is no value; see [WithNegative].
 //
 // When the loader fails, a stale value is returned if there is one, see [WithStale], and when Redis does, one that a near cache
-// has; [Cache.GetOrLoadItem] says so. While Redis does not answer, 32 loaders of the Store run at a time, and what they return
-// is not stored in Redis, but for 5s in the near cache.
+// has; [Cache.GetOrLoadItem] says so. While Redis does not answer, 32 loaders of the Store run at a time, not counting
+// those of calls that such a loader makes with its context, and what they return is not stored in Redis, but for 5s in the near
+// cache.
 //
 // Options: those of [NewCache] that say so. Callers who share a load share the options and the loader of the first. The error
 // is that of the loader, or matches ErrLoad if it ran in another process or a moment ago, ErrLoadTimeout, ErrPanic,
@@ -61,11 +62,20 @@ func (q *query[V]) getOrLoad(loader func(context.Context) (V, error)) (Item[V], 
 		return q.cache.item(q, r, false)
 	}
 	for came := time.Now(); ; {
-		item, again, err := q.share(q.cache.calls.Join(q.key, came), loader)
+		item, again, err := q.share(q.join(came), loader)
 		if !again {
 			return item, err
 		}
 	}
+}
+
+// join returns the part in the call for the key of a caller that came at a time.
+func (q *query[V]) join(came time.Time) load.Member[result[V]] {
+	m := q.cache.calls.Join(q.key, came)
+	if q.cache.core.shared.limit.Covers(q.ctx) {
+		m.Hasten()
+	}
+	return m
 }
 
 // share takes part in a call. again says that its outcome is of no use for this caller.

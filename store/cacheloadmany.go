@@ -49,7 +49,7 @@ func (m *many[V]) share(
 ) (again []*query[V]) {
 	members, left := make([]load.Member[result[V]], len(queries)), 0
 	for i, q := range queries {
-		members[i] = m.cache.calls.Join(q.key, came)
+		members[i] = q.join(came)
 	}
 	defer func() { // also when the function of WithClone panics
 		for _, member := range members[left:] {
@@ -228,18 +228,17 @@ func (b *batchJob[V]) ask(jobs []*job[V]) (granted, unstorable, unanswered []*jo
 	return granted, unstorable, unanswered
 }
 
-// call runs the loader for some keys, and returns what it says of each.
-func (b *batchJob[V]) call(jobs []*job[V], done func()) func(j *job[V]) plan[V] {
+// call runs a loader for some keys, and returns what it says of each.
+func (b *batchJob[V]) call(
+	jobs []*job[V], loader func(context.Context, []string) (map[string]V, error),
+) func(j *job[V]) plan[V] {
 	keys := make([]string, len(jobs))
 	for i, j := range jobs {
 		keys[i] = j.key
-		j.call.Queue(false)
+		j.call.Queue(nil)
 	}
 	began := time.Now()
-	values, err := execute(jobs[0].query, func(ctx context.Context) (map[string]V, error) {
-		defer done()
-		return b.loader(ctx, keys)
-	})
+	values, err := execute(jobs[0].query, func(ctx context.Context) (map[string]V, error) { return loader(ctx, keys) })
 	return func(j *job[V]) plan[V] {
 		v, ok := values[j.key]
 		switch {
@@ -263,7 +262,7 @@ func (b *batchJob[V]) load(jobs []*job[V]) {
 	for _, j := range jobs {
 		j.tags = tags
 	}
-	planned := b.call(jobs, func() {})
+	planned := b.call(jobs, b.loader)
 	var (
 		fill, fail []*job[V]
 		fills      []*lease.Lease
@@ -303,7 +302,7 @@ func (b *batchJob[V]) load(jobs []*job[V]) {
 
 // pass loads the values of keys for those who wait, and stores nothing.
 func (b *batchJob[V]) pass(jobs []*job[V]) {
-	planned := b.call(jobs, func() {})
+	planned := b.call(jobs, b.loader)
 	for _, j := range jobs {
 		j.call.Finish(planned(j).outcome)
 	}
@@ -337,10 +336,7 @@ func (b *batchJob[V]) alone(jobs []*job[V]) {
 	if len(rest) == 0 {
 		return
 	}
-	for _, j := range rest {
-		j.call.Queue(true)
-	}
-	release, abandoned, err := rest[0].slot(rest[0].found.err)
+	release, abandoned, err := slot(rest, rest[0].found.err)
 	if err != nil {
 		for _, j := range rest {
 			out := j.failed(err)
@@ -349,7 +345,10 @@ func (b *batchJob[V]) alone(jobs []*job[V]) {
 		}
 		return
 	}
-	planned := b.call(rest, release)
+	planned := b.call(rest, func(ctx context.Context, missing []string) (map[string]V, error) {
+		defer release() // later than the time-out, if the loader is
+		return b.loader(b.cache.core.shared.limit.With(ctx), missing)
+	})
 	for _, j := range rest {
 		j.call.Finish(j.keepNear(planned(j).outcome))
 	}

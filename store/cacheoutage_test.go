@@ -123,6 +123,62 @@ func TestLoadersWithoutRedisAreLimited(t *testing.T) {
 	assert.EqualValues(t, 33, loader.runs.Load(), "what nobody waits for any more does not run")
 }
 
+// A loader may ask for something else of the same Store: all of them run already when those that they wait for are to run.
+func TestLoadersWithoutRedisMayAskForOthers(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s := newStore(t, newClient(t, server.Addr()))
+	c, others := newCache[string](t, s), must(store.NewCache[string](s, "others"))
+	server.Kill()
+	require.Eventually(t, func() bool {
+		_, err := c.Get(t.Context(), "k")
+		require.ErrorIs(t, err, store.ErrUnavailable)
+		return store.BreakersOpen(c) == 1
+	}, patience, tick)
+
+	table := &table{rows: map[string]string{"a": "1", "b": "2", "c": "3"}}
+	loader, waiting := newGated[string](), make(chan struct{})
+	var running []<-chan outcome[string]
+	for i := range 40 {
+		running = append(running, async(t.Context(), c, fmt.Sprint("k", i), func(ctx context.Context) (string, error) {
+			_, _ = loader.load(ctx)
+			<-waiting
+			values, err := others.LoadMany(ctx, []string{"b", "c"}, func(ctx context.Context, _ []string) (map[string]string, error) {
+				_, err := c.GetOrLoad(ctx, fmt.Sprint("inner", i), func(context.Context) (string, error) { return "v", nil })
+				assert.NoError(t, err)
+				return table.rows, nil
+			})
+			if err != nil {
+				return "", err
+			}
+			v, err := others.GetOrLoad(ctx, "single", func(context.Context) (string, error) { return values["c"], nil })
+			return v, err
+		}))
+	}
+	for range 32 {
+		receive(t, loader.began, "a loader that may run")
+	}
+	single := async(t.Context(), others, "single", func(context.Context) (string, error) { return "3", nil })
+	several := make(chan error, 1)
+	go func() {
+		_, err := others.LoadMany(t.Context(), []string{"a", "b"}, table.load)
+		several <- err
+	}()
+	requireCallers(t, others, "single", 1)
+	requireCallers(t, others, "b", 1)
+	assert.Empty(t, table.calls(), "what no loader asks for has to wait")
+	for range 40 {
+		loader.give("v", nil)
+	}
+	close(waiting)
+	for _, ch := range append(running, single) {
+		out := receive(t, ch, "a value")
+		require.NoError(t, out.err)
+		assert.Equal(t, "3", out.item.Value)
+	}
+	require.NoError(t, receive(t, several, "several values"))
+}
+
 func TestStaleValueOfRedisWhenItFailsInBetween(t *testing.T) {
 	t.Parallel()
 	server, proxy, c := proxied(t, store.WithStale(time.Minute))

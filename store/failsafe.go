@@ -26,24 +26,25 @@ func (j *job[V]) alone(cause error) load.Outcome[result[V]] {
 	if stale, ok := j.staleNear(cause); ok {
 		return load.Outcome[result[V]]{Value: stale}
 	}
-	release, abandoned, err := j.slot(cause)
+	release, abandoned, err := slot([]*job[V]{j}, cause)
 	if err != nil {
 		out := j.failed(err)
 		out.Abandoned = abandoned
 		return out
 	}
-	j.call.Queue(false)
+	j.call.Queue(nil)
 	began := time.Now()
 	v, err := execute(j.query, func(ctx context.Context) (V, error) {
 		defer release() // later than the time-out, if the loader is
-		return j.loader(ctx)
+		return j.loader(j.cache.core.shared.limit.With(ctx))
 	})
 	return j.keepNear(j.plan(v, err, began).outcome)
 }
 
-// slot waits until another loader may run without Redis, and returns what to call when it has ended. abandoned says that
-// nobody waited any more.
-func (j *job[V]) slot(cause error) (release func(), abandoned bool, err error) {
+// slot waits until the loader of some jobs may run without Redis, and returns what to call when it has ended. It does not wait if
+// a loader that runs so waits for one of the jobs. abandoned says that nobody waited any more.
+func slot[V any](jobs []*job[V], cause error) (release func(), abandoned bool, err error) {
+	j := jobs[0]
 	s := j.cache.core.shared
 	limit := j.set.cache.hard
 	if soft := j.set.cache.soft; soft > 0 {
@@ -51,9 +52,13 @@ func (j *job[V]) slot(cause error) (release func(), abandoned bool, err error) {
 	}
 	ctx, cancel := j.limited(limit)
 	defer cancel()
-	j.call.Queue(true)
-	if s.limit.Acquire(ctx, j.call.Deserted()) {
-		return s.limit.Release, false, nil
+	hastened, hasten := context.WithCancel(context.Background())
+	defer hasten()
+	for _, j := range jobs {
+		j.call.Queue(hasten)
+	}
+	if release, ok := s.limit.Acquire(ctx, j.call.Deserted(), hastened.Done()); ok {
+		return release, false, nil
 	}
 	if ended := context.Cause(ctx); errors.Is(ended, ErrClosed) {
 		return nil, false, ErrClosed

@@ -17,12 +17,13 @@ type Call[T any] struct {
 	key   string
 	done  chan struct{}
 	// What follows is guarded by the group's mutex.
-	queued      bool // the loader waits until it may run
-	members     int
-	deserted    chan struct{} // closed when the call is queued and nobody waits for it
-	fallback    T
-	offered     time.Time  // after which fallback was true; zero if there is none
-	outcome     Outcome[T] // once done is closed
+	hasten   func() // ends the time in the queue; nil unless the loader waits until it may run
+	urgent   bool   // a member must not wait for that
+	members  int
+	deserted chan struct{} // closed when the call is queued and nobody waits for it
+	fallback T
+	offered  time.Time  // after which fallback was true; zero if there is none
+	outcome  Outcome[T] // once done is closed
 }
 
 // Outcome is how a call ended.
@@ -74,7 +75,7 @@ func (m Member[T]) Leave() {
 
 // desert ends a call that only waits for its turn, if nobody waits for it. The caller holds the group's mutex.
 func (c *Call[T]) desert() {
-	if c.members > 0 || !c.queued {
+	if c.members > 0 || c.hasten == nil {
 		return
 	}
 	select {
@@ -133,19 +134,33 @@ func (g *Group[T]) ForgetAll() {
 	clear(g.calls)
 }
 
-// Queue says whether the loader waits until it may run.
-func (c *Call[T]) Queue(queued bool) {
+// Queue says that the loader waits until it may run, or for nil that it does not. hasten is called if a member must not wait for
+// that, now or later. It must be quick, and may be called several times.
+func (c *Call[T]) Queue(hasten func()) {
 	c.group.mu.Lock()
 	defer c.group.mu.Unlock()
-	c.queued = queued
+	c.hasten = hasten
+	if c.urgent && hasten != nil {
+		hasten()
+	}
 	c.desert()
 }
 
-// Queued returns what Queue has said last.
+// Queued reports whether the loader waits until it may run.
 func (c *Call[T]) Queued() bool {
 	c.group.mu.Lock()
 	defer c.group.mu.Unlock()
-	return c.queued
+	return c.hasten != nil
+}
+
+// Hasten says that this member must not wait until the loader may run: others wait for it to end.
+func (m Member[T]) Hasten() {
+	m.group.mu.Lock()
+	defer m.group.mu.Unlock()
+	m.urgent = true
+	if m.hasten != nil {
+		m.hasten()
+	}
 }
 
 // forget removes the call from the group, unless it was forgotten before. The caller holds the group's mutex.

@@ -8,25 +8,44 @@ type Limit struct{ slots chan struct{} }
 // NewLimit returns a Limit for n loaders.
 func NewLimit(n int) *Limit { return &Limit{slots: make(chan struct{}, n)} }
 
-// Acquire waits until another loader may run, and reports false if ctx ends, or leave is closed, before. After true, Release
-// must follow.
-func (l *Limit) Acquire(ctx context.Context, leave <-chan struct{}) bool {
+// slotOf is the key of a context whose loader counts in a Limit.
+type slotOf struct{ limit *Limit }
+
+// With returns the context of a loader that counts, and of all that it calls.
+func (l *Limit) With(ctx context.Context) context.Context {
+	return context.WithValue(ctx, slotOf{l}, true)
+}
+
+// Covers reports whether a loader that counts has called whoever has this context. It must not wait for another one's end, which
+// may wait for its own.
+func (l *Limit) Covers(ctx context.Context) bool { return ctx.Value(slotOf{l}) != nil }
+
+// Acquire waits until another loader may run, and reports false if ctx ends, or leave is closed, before. If hastened is closed it
+// may run beyond the limit. After true, release must follow.
+func (l *Limit) Acquire(ctx context.Context, leave, hastened <-chan struct{}) (release func(), ok bool) {
 	select {
-	case l.slots <- struct{}{}:
-		return true
+	case <-hastened:
+		return func() {}, true
 	default:
 	}
 	select {
 	case l.slots <- struct{}{}:
-		return true
+		return l.release, true
+	default:
+	}
+	select {
+	case l.slots <- struct{}{}:
+		return l.release, true
+	case <-hastened:
+		return func() {}, true
 	case <-leave:
 	case <-ctx.Done():
 	}
-	return false
+	return nil, false
 }
 
-// Release lets the next one run.
-func (l *Limit) Release() { <-l.slots }
+// release lets the next one run.
+func (l *Limit) release() { <-l.slots }
 
 // Running returns how many loaders run.
 func (l *Limit) Running() int { return len(l.slots) }

@@ -210,21 +210,60 @@ func TestLimit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := load.NewLimit(2)
-		require.True(t, l.Acquire(t.Context(), nil))
-		require.True(t, l.Acquire(t.Context(), nil))
+		acquire := func(ctx context.Context, leave, hastened <-chan struct{}) func() {
+			release, ok := l.Acquire(ctx, leave, hastened)
+			assert.Equal(t, release != nil, ok)
+			return release
+		}
+		release := acquire(t.Context(), nil, nil)
+		require.NotNil(t, release)
+		require.NotNil(t, acquire(t.Context(), nil, nil))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		require.False(t, l.Acquire(ctx, nil))
-		left := make(chan struct{})
-		close(left)
-		require.False(t, l.Acquire(t.Context(), left))
-		go func() {
-			time.Sleep(time.Second) // in a bubble
-			l.Release()
-		}()
-		require.True(t, l.Acquire(t.Context(), nil))
+		require.Nil(t, acquire(ctx, nil, nil))
+		closed := make(chan struct{})
+		close(closed)
+		require.Nil(t, acquire(t.Context(), closed, nil))
+		beyond := acquire(t.Context(), nil, closed)
+		require.NotNil(t, beyond)
+		beyond()
+		assert.Equal(t, 2, l.Running())
+		hastened := make(chan struct{})
+		time.AfterFunc(time.Second, func() { close(hastened) }) // in a bubble
+		require.NotNil(t, acquire(t.Context(), nil, hastened))
+		time.AfterFunc(time.Second, release) // in a bubble
+		require.NotNil(t, acquire(t.Context(), nil, nil))
 		assert.Equal(t, 2, l.Running())
 	})
+}
+
+func TestLimitCoversWhatItsLoadersCall(t *testing.T) {
+	t.Parallel()
+	a, b := load.NewLimit(1), load.NewLimit(1)
+	ctx := a.With(t.Context())
+	assert.True(t, a.Covers(ctx))
+	assert.False(t, b.Covers(ctx))
+	assert.True(t, a.Covers(b.With(ctx)))
+	assert.False(t, a.Covers(t.Context()))
+}
+
+func TestUrgentMembersHastenTheQueue(t *testing.T) {
+	t.Parallel()
+	var g load.Group[int]
+	hastened := 0
+	hasten := func() { hastened++ }
+	first, urgent := g.Join("k", time.Now()), g.Join("k", time.Now())
+	first.Queue(hasten)
+	assert.True(t, first.Queued())
+	require.Zero(t, hastened)
+	urgent.Hasten()
+	require.Equal(t, 1, hastened)
+	first.Queue(nil)
+	assert.False(t, first.Queued())
+	urgent.Hasten()
+	require.Equal(t, 1, hastened)
+	first.Queue(hasten)
+	require.Equal(t, 2, hastened, "it is known from before")
 }
 
 func TestQueuedCallIsDesertedByTheLastWhoLeaves(t *testing.T) {
@@ -240,7 +279,7 @@ func TestQueuedCallIsDesertedByTheLastWhoLeaves(t *testing.T) {
 	}
 	a, b := g.Join("k", time.Now()), g.Join("k", time.Now())
 	a.Leave()
-	a.Queue(true)
+	a.Queue(func() {})
 	assert.True(t, a.Queued())
 	require.False(t, deserted(a.Call))
 	b.Leave()
@@ -250,11 +289,11 @@ func TestQueuedCallIsDesertedByTheLastWhoLeaves(t *testing.T) {
 	c := g.Join("other", time.Now())
 	c.Leave()
 	require.False(t, deserted(c.Call), "it is not queued")
-	c.Queue(false)
+	c.Queue(nil)
 	require.False(t, deserted(c.Call), "a loader that runs is not held up")
-	c.Queue(true)
+	c.Queue(func() {})
 	require.True(t, deserted(c.Call))
-	c.Queue(true)
+	c.Queue(func() {})
 }
 
 func TestLimitedEndsWithItsLimitOrWithClosing(t *testing.T) {
