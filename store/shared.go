@@ -86,31 +86,37 @@ func (s *shared) read(ctx context.Context, key string, sizes *valueSizes) (conte
 }
 
 // readMany reads the keys of values, whose sizes are known, and those of tags. It takes one round trip to each server, or as many
-// as it takes to read not too much at a time. few tells keys of another type, see [server.Redis.ReadFew].
+// as it takes to read not too much at a time, and less after what did not arrive in time. few tells keys of another type, see [server.Redis.ReadFew].
 func (s *shared) readMany(ctx context.Context, values, tags []string, few bool, sizes *valueSizes) []server.Content {
 	keys := slices.Concat(values, tags)
 	contents, groups := make([]server.Content, len(keys)), s.breakers.Group(keys)
 	errs := parallel(len(groups), func(g int) error {
+		most := partKeys
 		for rest := groups[g]; len(rest) > 0; {
-			n := min(sizes.part(), len(rest))
+			n := min(sizes.part(), most, len(rest))
+			some := n // are values
+			for some > 0 && rest[some-1] >= len(values) {
+				some--
+			}
 			for n < len(rest) && rest[n] >= len(values) { // tags are small
 				n++
 			}
-			part := rest[:n]
-			rest = rest[n:]
-			if err := s.readPart(ctx, keys, part, few, sizes, contents); err != nil { // the server is asked no more
-				if errors.Is(err, breaker.ErrNoAnswer) {
-					sizes.tooMany(n)
+			err := s.readPart(ctx, keys, rest[:n], few, sizes, contents)
+			switch {
+			case err == nil:
+				seen := make([]int, some)
+				for i, index := range rest[:some] {
+					seen[i] = len(contents[index].Raw)
 				}
-				for _, i := range rest {
+				sizes.sawTogether(seen)
+				rest = rest[n:]
+			case some > 1 && ctx.Err() == nil && errors.Is(err, breaker.ErrNoAnswer): // maybe that is because it is so much
+				most = sizes.tooMany(some)
+			default: // the server is asked no more
+				for _, i := range rest[n:] {
 					contents[i].Err = err
 				}
-				break
-			}
-			for _, i := range part {
-				if i < len(values) {
-					sizes.saw(len(contents[i].Raw))
-				}
+				return nil
 			}
 		}
 		return nil

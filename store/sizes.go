@@ -20,7 +20,9 @@ const (
 // valueSizes is about how large the values of a Cache or State are lately, so that what is read together is not so much that
 // others wait for long. It is safe for concurrent use. Nil is for what is small.
 type valueSizes struct {
-	mean atomic.Int64 // 0 if nothing is known; negative for a guess
+	mean atomic.Int64 // of all; 0 if nothing is known
+	// together is that of values which are read together: they may be others than those that are read one by one.
+	together atomic.Int64
 }
 
 // saw takes note of the size of a value; 0 is for none.
@@ -29,19 +31,35 @@ func (s *valueSizes) saw(size int) {
 		return
 	}
 	mean := s.mean.Load()
-	if mean <= 0 {
+	if mean == 0 {
 		s.mean.Store(int64(size))
 		return
 	}
 	s.mean.Store(max(mean+(int64(size)-mean)/memory, 1)) // if two do so at the same time, one does not count
 }
 
-// tooMany takes note that it took too long to read so many keys together. The next ones are a tenth of that, until a value is
-// seen.
-func (s *valueSizes) tooMany(keys int) {
-	if s != nil && keys > 1 {
-		s.mean.Store(-min(10*batch.MaxWork/int64(keys), batch.MaxWork))
+// sawTogether takes note of the sizes of values that were read together in time. After what was too many the next ones are twice
+// as many each time, unless their sizes say otherwise.
+func (s *valueSizes) sawTogether(sizes []int) {
+	if s == nil {
+		return
 	}
+	sum, some := 0, 0
+	for _, size := range sizes {
+		s.saw(size)
+		if sum += size; size > 0 {
+			some++
+		}
+	}
+	s.together.Store(max(s.together.Load()/2, int64(sum/max(some, 1))))
+}
+
+// tooMany takes note that it took too long to read so many values together, and returns how many the next ones are: a tenth.
+func (s *valueSizes) tooMany(values int) int {
+	if s != nil {
+		s.together.Store(min(10*batch.MaxWork/int64(values), batch.MaxWork))
+	}
+	return max(values/10, 1)
 }
 
 // expected returns about how large each of several values is.
@@ -49,16 +67,15 @@ func (s *valueSizes) expected() int {
 	if s == nil {
 		return smallSize
 	}
-	mean := int(s.mean.Load())
-	if mean == 0 {
-		return batch.MaxWork / unknownKeys
+	if size := max(s.mean.Load(), s.together.Load()); size > 0 {
+		return int(size)
 	}
-	return max(mean, -mean)
+	return batch.MaxWork / unknownKeys
 }
 
 // one returns about how large a single value is.
 func (s *valueSizes) one() int {
-	if s != nil && s.mean.Load() == 0 {
+	if s != nil && s.mean.Load() == 0 && s.together.Load() == 0 {
 		return unknownSize
 	}
 	return s.expected()

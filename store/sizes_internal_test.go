@@ -24,24 +24,33 @@ func TestValueSizes(t *testing.T) {
 		s.saw(1)
 	}
 	assert.Equal(t, 500, s.part())
-	s.tooMany(1)
-	assert.Equal(t, 500, s.part())
-	s.tooMany(300)
+	assert.Equal(t, 30, s.tooMany(300))
 	assert.Equal(t, 30, s.part())
-	s.tooMany(30)
+	s.saw(1)
+	assert.Equal(t, 30, s.part(), "what is read together may be larger")
+	assert.Equal(t, 3, s.tooMany(30))
 	assert.Equal(t, 3, s.part())
-	s.tooMany(3)
-	s.tooMany(2)
+	assert.Equal(t, 1, s.tooMany(3))
+	assert.Equal(t, 1, s.tooMany(2))
 	assert.Equal(t, 1, s.part())
-	s.saw(200)
-	assert.Equal(t, 500, s.part(), "that was a guess")
+	for _, part := range []int{2, 4, 8} {
+		s.sawTogether([]int{200, 0, 200})
+		assert.Equal(t, part, s.part(), "it was an outage, perhaps")
+	}
+	s.sawTogether([]int{1 << 18, 0, 1 << 18})
+	assert.Equal(t, 4, s.part())
+	for range 100 {
+		s.sawTogether([]int{0, 200})
+	}
+	assert.Equal(t, 500, s.part())
 	for range 100 {
 		s.saw(1 << 30)
 	}
 	assert.Equal(t, 1, s.part())
 	var none *valueSizes
 	none.saw(1 << 30)
-	none.tooMany(500)
+	none.sawTogether([]int{1})
+	assert.Equal(t, 50, none.tooMany(500))
 	assert.Equal(t, 500, none.part())
 	assert.Equal(t, none.expected(), none.one())
 }
