@@ -28,6 +28,7 @@ type job[V any] struct {
 	mark   near.Mark    // from before the load
 	tags   string       // of what is loaded
 	held   *lease.Lease // until it is ended
+	late   *lateJobs[V] // what loads it together with others of its LoadMany, nil to load it alone
 }
 
 // job returns what loads the value for a call.
@@ -48,8 +49,6 @@ func (q *query[V]) job(call *load.Call[result[V]], f finding[V], loader func(con
 func (j *job[V]) run() {
 	protect([]*job[V]{j}, func() {
 		switch {
-		case j.early:
-			j.call.Finish(j.renew())
 		case j.found.state == unanswered:
 			j.call.Finish(j.alone(j.found.err))
 		default:
@@ -81,7 +80,15 @@ func protect[V any](jobs []*job[V], f func()) {
 
 // limited returns a context that ends with WithHardTimeout, or when the Store is closed.
 func (j *job[V]) limited(limit time.Duration) (context.Context, context.CancelFunc) {
-	return load.Limited(j.ctx, j.cache.core.shared.loads, limit, ErrLoadTimeout)
+	ctx, end := load.Limited(j.ctx, j.cache.core.shared.loads, limit, ErrLoadTimeout)
+	if !j.early {
+		return ctx, end
+	}
+	stop := context.AfterFunc(j.cache.core.gate.Closing(), end) // nobody waits for it
+	return ctx, func() {
+		stop()
+		end()
+	}
 }
 
 // compete gets the value from whichever process loads it, which may be this one.
@@ -95,6 +102,10 @@ func (j *job[V]) compete() load.Outcome[result[V]] {
 
 // settle does what the answer to a claim demands.
 func (j *job[V]) settle(ctx context.Context, claim *lease.Claim, a lease.Answer) load.Outcome[result[V]] {
+	if j.early && a.Outcome != lease.Granted {
+		j.pause(ctx, claim, a)
+		return load.Outcome[result[V]]{}
+	}
 	if a.Outcome == lease.Busy {
 		j.cache.counts.waits.Inc()
 		a = claim.Await(ctx, a, false)
@@ -175,6 +186,11 @@ func (j *job[V]) failed(err error) load.Outcome[result[V]] { return j.query.fail
 
 // load runs the loader, and stores what it returns if this process holds the lease.
 func (j *job[V]) load() load.Outcome[result[V]] {
+	if j.late != nil {
+		j.late.add(j)
+		<-j.call.Done()
+		return j.call.Outcome()
+	}
 	if j.held != nil {
 		tags, err := j.epochs(j.ctx)
 		if err != nil {
@@ -325,23 +341,14 @@ func (j *job[V]) stored(p plan[V], r lease.Result, asked time.Time) load.Outcome
 	return out
 }
 
-// renew replaces a value that is fresh, if no other process does.
-func (j *job[V]) renew() load.Outcome[result[V]] {
-	ctx, cancel := j.limited(j.set.cache.hard)
-	defer cancel()
-	defer context.AfterFunc(j.cache.core.gate.Closing(), cancel)() // nobody waits for it
-	claim := j.cache.core.shared.leases.Claim(j.keys, j.known)
-	defer claim.Close()
-	a := claim.Ask(ctx)
+// pause waits until a value that is still fresh may be loaded by this process, if another one loads it, or has failed. So this one
+// does not ask again all the time.
+func (j *job[V]) pause(ctx context.Context, claim *lease.Claim, a lease.Answer) {
 	switch a.Outcome {
-	case lease.Granted:
-		j.held = a.Lease
-		return j.load()
 	case lease.Busy:
-		claim.Await(ctx, a, true) // so that this process does not ask again all the time
+		claim.Await(ctx, a, true)
 	case lease.Refused:
-		_ = redisx.Sleep(ctx, a.Left) // likewise
+		_ = redisx.Sleep(ctx, a.Left)
 	default:
 	}
-	return load.Outcome[result[V]]{}
 }

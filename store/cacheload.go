@@ -237,14 +237,22 @@ func (q *query[V]) keep(out load.Outcome[result[V]]) {
 
 // refresh loads a value again in the background if it is not fresh for much longer.
 func (q *query[V]) refresh(r result[V], loader func(context.Context) (V, error)) {
+	if j := q.earlyJob(r, loader); j != nil {
+		q.cache.core.gate.Go(j.run)
+	}
+}
+
+// earlyJob returns what loads a value again if it is not fresh for much longer, and nobody in this process does so already. It has
+// to be run.
+func (q *query[V]) earlyJob(r result[V], loader func(context.Context) (V, error)) *job[V] {
 	if r.entry.Kind != entry.Value || r.cause != nil || !q.set.isEarly(r.left, r.entry.TTL) {
-		return
+		return nil
 	}
 	call, ok := q.cache.refreshes.TryStart(q.key)
 	if !ok {
-		return
+		return nil
 	}
 	j := q.job(call, finding[V]{}, loader)
 	j.known, j.early = r.entry.Version, true
-	q.cache.core.gate.Go(j.run)
+	return j
 }

@@ -68,6 +68,7 @@ type many[V any] struct {
 	queries []*query[V] // without repetitions
 	values  map[string]V
 	errs    map[string]error
+	early   []*job[V] // that are to be run
 }
 
 // beginMany checks the arguments of a call about several keys and counts it. If there is no error, end must follow.

@@ -1,0 +1,283 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/compozy/cache/store/internal/lease"
+	"github.com/compozy/cache/store/internal/load"
+)
+
+// batchJob loads several values, apart from those who want them.
+type batchJob[V any] struct {
+	cache  *Cache[V]
+	loader func(context.Context, []string) (map[string]V, error)
+	jobs   []*job[V]
+}
+
+// run does what is to be done, and ends the calls.
+func (b *batchJob[V]) run() {
+	var granted, unstorable, alone []*job[V]
+	protect(b.jobs, func() {
+		var asking []*job[V]
+		for _, j := range b.jobs {
+			if j.found.state == unanswered {
+				alone = append(alone, j)
+			} else {
+				asking = append(asking, j)
+			}
+		}
+		var unanswered []*job[V]
+		granted, unstorable, unanswered = b.ask(asking)
+		alone = append(alone, unanswered...)
+	})
+	var all sync.WaitGroup
+	for _, part := range []struct {
+		jobs []*job[V]
+		load func([]*job[V])
+	}{{granted, b.load}, {unstorable, b.pass}, {alone, b.alone}} { // mostly one has all
+		if len(part.jobs) > 0 {
+			all.Go(func() { protect(part.jobs, func() { part.load(part.jobs) }) })
+		}
+	}
+	all.Wait()
+}
+
+// ask asks for the leases on all keys at once. It returns the jobs that got them, those whose values cannot or must not be stored,
+// and those for which Redis did not answer; the others go on by themselves.
+func (b *batchJob[V]) ask(jobs []*job[V]) (granted, unstorable, unanswered []*job[V]) {
+	if len(jobs) == 0 {
+		return nil, nil, nil
+	}
+	leases := b.cache.core.shared.leases
+	claims := make([]*lease.Claim, len(jobs))
+	for i, j := range jobs {
+		claims[i] = leases.Claim(j.keys, j.known)
+	}
+	asked := false
+	defer func() {
+		for _, claim := range claims {
+			if !asked { // a hook of the client panics
+				claim.Close()
+			}
+		}
+	}()
+	answers := leases.AskMany(jobs[0].ctx, claims)
+	asked = true
+	var others []func()
+	late := &lateJobs[V]{batch: b}
+	for i, a := range answers {
+		j, claim := jobs[i], claims[i]
+		switch {
+		case a.Outcome == lease.Granted:
+			claim.Close()
+			j.held = a.Lease
+			granted = append(granted, j)
+		case !j.early && a.Outcome == lease.Refused && a.Failure.Class == lease.Unstorable:
+			claim.Close()
+			unstorable = append(unstorable, j)
+		case !j.early && a.Outcome == lease.Unknown:
+			claim.Close()
+			j.found.err = failure(j.ctx, j.op, j.key, a.Err)
+			unanswered = append(unanswered, j)
+		default:
+			j.late = late
+			others = append(others, func() {
+				protect([]*job[V]{j}, func() {
+					defer claim.Close()
+					ctx, cancel := j.limited(j.set.cache.hard)
+					defer cancel()
+					j.call.Finish(j.settle(ctx, claim, a))
+				})
+			})
+		}
+	}
+	for _, other := range others {
+		b.cache.core.gate.Go(other)
+	}
+	return granted, unstorable, unanswered
+}
+
+// call runs a loader for some keys, and returns what it says of each.
+func (b *batchJob[V]) call(
+	jobs []*job[V], loader func(context.Context, []string) (map[string]V, error),
+) func(j *job[V]) plan[V] {
+	keys := make([]string, len(jobs))
+	for i, j := range jobs {
+		keys[i] = j.key
+		j.call.Queue(nil)
+	}
+	began := time.Now()
+	values, err := execute(jobs[0].query, func(ctx context.Context) (map[string]V, error) { return loader(ctx, keys) })
+	return func(j *job[V]) plan[V] {
+		v, ok := values[j.key]
+		switch {
+		case err != nil:
+			return j.plan(v, err, began)
+		case !ok:
+			return j.plan(v, ErrNotFound, began)
+		default:
+			return j.plan(v, nil, began)
+		}
+	}
+}
+
+// load loads the values of keys whose leases this process holds, and stores them.
+func (b *batchJob[V]) load(jobs []*job[V]) {
+	tags, err := jobs[0].epochs(jobs[0].ctx) // which are those of all
+	if err != nil {
+		b.untagged(jobs, err)
+		return
+	}
+	for _, j := range jobs {
+		j.tags = tags
+	}
+	planned := b.call(jobs, b.loader)
+	var (
+		fill, fail []*job[V]
+		fills      []*lease.Lease
+		fails      []*lease.Lease
+		values     []lease.Value
+		failures   []lease.Failure
+		pauses     []time.Duration
+	)
+	plans := make(map[*job[V]]plan[V], len(jobs))
+	for _, j := range jobs {
+		p := planned(j)
+		plans[j] = p
+		if p.store {
+			fill, fills, values = append(fill, j), append(fills, j.held), append(values, p.value)
+		} else {
+			fail, fails = append(fail, j), append(fails, j.held)
+			failures, pauses = append(failures, p.failure), append(pauses, p.pause)
+		}
+	}
+	leases := b.cache.core.shared.leases
+	asked := time.Now()
+	for i, r := range leases.FillMany(jobs[0].ctx, fills, values) {
+		j := fill[i]
+		j.held = nil
+		j.call.Finish(j.stored(plans[j], r, asked))
+	}
+	if len(fail) == 0 {
+		return
+	}
+	asked = time.Now()
+	for i, ended := range leases.FailMany(jobs[0].ctx, fails, failures, pauses) {
+		j := fail[i]
+		j.held = nil
+		j.call.Finish(j.unstored(plans[j], ended, asked))
+	}
+}
+
+// pass loads the values of keys for those who wait, and stores nothing.
+func (b *batchJob[V]) pass(jobs []*job[V]) {
+	planned := b.call(jobs, b.loader)
+	for _, j := range jobs {
+		j.call.Finish(planned(j).outcome)
+	}
+}
+
+// untagged is for values that cannot be stored, as the epochs of their tags are not known.
+func (b *batchJob[V]) untagged(jobs []*job[V], err error) {
+	if errors.Is(err, ErrCodec) {
+		for _, j := range jobs {
+			j.call.Finish(j.untagged(err))
+		}
+		return
+	}
+	for _, j := range jobs {
+		j.held.Abandon()
+		j.held, j.found.err = nil, failure(j.ctx, j.op, j.key, err)
+	}
+	b.alone(jobs)
+}
+
+// alone loads the values of keys for which Redis does not answer.
+func (b *batchJob[V]) alone(jobs []*job[V]) {
+	var rest []*job[V]
+	for _, j := range jobs {
+		if stale, ok := j.staleNear(j.found.err); ok {
+			j.call.Finish(load.Outcome[result[V]]{Value: stale})
+			continue
+		}
+		rest = append(rest, j)
+	}
+	if len(rest) == 0 {
+		return
+	}
+	release, abandoned, err := slot(rest, rest[0].found.err)
+	if err != nil {
+		for _, j := range rest {
+			out := j.failed(err)
+			out.Abandoned = abandoned // somebody may want other keys than the first
+			j.call.Finish(out)
+		}
+		return
+	}
+	planned := b.call(rest, func(ctx context.Context, missing []string) (map[string]V, error) {
+		defer release() // later than the time-out, if the loader is
+		return b.loader(b.cache.core.shared.limit.With(ctx), missing)
+	})
+	for _, j := range rest {
+		j.call.Finish(j.keepNear(planned(j).outcome))
+	}
+}
+
+// maxLate is how many calls of the loader are made at a time for keys that others were to load.
+const maxLate = 4
+
+// lateJobs loads keys of one LoadMany that other processes were to load, where that has come to nothing: one call of the loader
+// has all keys that have come together meanwhile.
+type lateJobs[V any] struct {
+	batch *batchJob[V]
+
+	mu      sync.Mutex // guards what follows
+	jobs    []*job[V]
+	running int
+}
+
+// add loads a key, of which this process holds the lease or which is not to be stored, and ends its call.
+func (l *lateJobs[V]) add(j *job[V]) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.jobs = append(l.jobs, j)
+	if l.running < maxLate {
+		l.running++
+		l.batch.cache.core.gate.Go(l.run)
+	}
+}
+
+// take returns what is to be loaded; if that is nothing, the caller is not counted any more.
+func (l *lateJobs[V]) take() []*job[V] {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	jobs := l.jobs
+	l.jobs = nil
+	if len(jobs) == 0 {
+		l.running--
+	}
+	return jobs
+}
+
+// run loads keys until there are none.
+func (l *lateJobs[V]) run() {
+	for jobs := l.take(); len(jobs) > 0; jobs = l.take() {
+		var held, others []*job[V]
+		for _, j := range jobs {
+			if j.held != nil {
+				held = append(held, j)
+			} else {
+				others = append(others, j)
+			}
+		}
+		if len(held) > 0 {
+			protect(held, func() { l.batch.load(held) })
+		}
+		if len(others) > 0 {
+			protect(others, func() { l.batch.pass(others) })
+		}
+	}
+}
