@@ -83,13 +83,23 @@ func (r *repeats) run() {
 		if left == nil {
 			return
 		}
-		for part := range slices.Chunk(left, parallelDeletes) {
-			if !r.try(ctx, part) {
-				break
+		groups := r.shared.breakers.Group(left)
+		for _, err := range parallel(len(groups), func(g int) error { return r.some(ctx, left, groups[g]) }) {
+			if err == nil {
+				failures = 0
 			}
-			failures = 0
 		}
 	}
+}
+
+// some deletes those of the keys that one server has, until it does not answer.
+func (r *repeats) some(ctx context.Context, keys []string, which []int) error {
+	for part := range slices.Chunk(which, parallelDeletes) {
+		if err := r.try(ctx, keys, part); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // all returns what is to be deleted; if that is nothing, no goroutine is counted any more.
@@ -100,10 +110,10 @@ func (r *repeats) all() []string {
 	return slices.Collect(maps.Keys(r.keys))
 }
 
-// try deletes some keys. It reports false if Redis did not answer for one.
-func (r *repeats) try(ctx context.Context, keys []string) bool {
-	errs := parallel(len(keys), func(i int) error {
-		err := redisx.Apart(func() error { return r.once(ctx, keys[i]) }) // hooks have no caller here who could recover
+// try deletes some of the keys. The error says that Redis did not answer for one.
+func (r *repeats) try(ctx context.Context, keys []string, which []int) error {
+	errs := parallel(len(which), func(i int) error {
+		err := redisx.Apart(func() error { return r.once(ctx, keys[which[i]]) }) // hooks have no caller here who could recover
 		if p, panicked := errors.AsType[*redisx.PanicError](err); panicked {
 			r.panics.Log(r.log, zap.ErrorLevel, "store: a hook of the client panics while deletes are repeated",
 				zap.String("panic", redisx.PanicText(p.Value)))
@@ -111,7 +121,7 @@ func (r *repeats) try(ctx context.Context, keys []string) bool {
 		}
 		return err
 	})
-	return errors.Join(errs...) == nil
+	return errors.Join(errs...)
 }
 
 // once deletes a key, unless somebody has done so meanwhile. The error says that Redis did not answer.

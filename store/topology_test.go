@@ -242,3 +242,32 @@ func timeout(t testing.TB, d time.Duration) context.Context {
 	t.Cleanup(cancel)
 	return ctx
 }
+
+// TestRepeatedDeletesOnAClusterWithAHungMaster: those on other masters do not wait for it.
+func TestRepeatedDeletesOnAClusterWithAHungMaster(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t, 3, redistest.WithConfig("cluster-require-full-coverage", "no"))
+	c := newCache[string](t, newStore(t, clusterClient(t, cluster)), store.WithTTL(time.Hour))
+	hung := cluster.MasterOf(t, redisKey("k"))
+	var there, elsewhere []string
+	for i := 0; len(there) < 3000; i++ {
+		switch key := fmt.Sprint("k", i); {
+		case cluster.MasterOf(t, redisKey(key)) == hung:
+			there = append(there, key)
+		case len(elsewhere) < 100:
+			elsewhere = append(elsewhere, key)
+			require.NoError(t, c.Set(t.Context(), key, "old"))
+		}
+	}
+	hung.Stop()
+	defer hung.Continue()
+	ended, end := context.WithCancel(t.Context())
+	end()
+	require.Error(t, c.Delete(ended, append(there, elsewhere...)...))
+	require.Eventually(t, func() bool { return store.Pending(c) == len(there) }, patience, tick)
+	values, err := c.GetMany(t.Context(), elsewhere)
+	require.NoError(t, err)
+	assert.Empty(t, values)
+	hung.Continue()
+	require.Eventually(t, func() bool { return store.Pending(c) == 0 }, patience, tick)
+}
