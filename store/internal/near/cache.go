@@ -64,6 +64,9 @@ func (s *CacheSettings) validate() error {
 	if s.Bytes == 0 {
 		s.Bytes = DefaultBytes
 	}
+	if s.Bytes/int64(s.Entries) >= math.MaxUint32 { // which is more than Redis stores in all of them
+		s.Bytes = int64(s.Entries) * math.MaxUint32
+	}
 	if s.Key == nil {
 		s.Key = func(name string) (string, bool) { return name, true }
 	}
@@ -285,7 +288,7 @@ func (c *Cache) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, c.String(
 // entry returns a new one, or nil for what is not kept.
 func (c *Cache) entry(key string, value any, size int, began int64, fresh time.Duration) *entry {
 	total := int64(max(size, 0)) + int64(len(key)) + overhead
-	least := (c.set.Bytes + int64(c.set.Entries) - 1) / int64(c.set.Entries)
+	least := (c.set.Bytes-1)/int64(c.set.Entries) + 1
 	weight := max(total, least)
 	if fresh <= 0 || total < 0 || weight > min(c.set.Bytes, math.MaxUint32) {
 		return nil

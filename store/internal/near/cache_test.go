@@ -3,6 +3,7 @@ package near_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -151,6 +152,23 @@ func TestWeight(t *testing.T) { //nolint:paralleltest // measures the heap
 	b := start(t, newClient(t, server.Addr()), func(s *near.CacheSettings) { s.Bytes = 1 << 20 })
 	b.up()
 	assert.False(t, b.cache.Put(b.cache.Begin(key(1)), key(1), "v", 1<<20, forever), "larger than the cache")
+}
+
+// However large the limits are, neither is exceeded, and values are kept.
+func TestLargestLimits(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	for _, entries := range []int{1, 10, math.MaxInt} {
+		for _, bytes := range []int64{math.MaxInt64, math.MaxInt64 / 2, 1 << 46, 1 << 33} {
+			b := start(t, newClient(t, server.Addr()), func(s *near.CacheSettings) { s.Entries, s.Bytes = entries, bytes })
+			b.up()
+			for i := range 100 {
+				assert.True(t, b.cache.Put(b.cache.Begin(key(i)), key(i), "v", 1, forever))
+			}
+			require.Eventually(t, func() bool { return b.cache.Stats().Entries <= min(entries, 100) }, patience, tick)
+			assert.GreaterOrEqual(t, b.cache.Stats().Entries, max(min(entries, 100)*9/10, 1), "%d entries, %d bytes", entries, bytes)
+		}
+	}
 }
 
 func heap() int64 {
