@@ -94,6 +94,47 @@ func TestSetEndsHoldOff(t *testing.T) {
 	assert.Zero(t, server.Client(t).Exists(t.Context(), leaseOfK).Val())
 }
 
+// Another program may have other options: what one has promised holds.
+func TestDeleteKeepsALongerHoldOff(t *testing.T) {
+	t.Parallel()
+	server, c := setupCache[string](t, store.WithHoldOff(holdOff))
+	client := server.Client(t)
+	none := newCache[string](t, newCacheStore(t, newClient(t, server.Addr())))
+	shorter := newCache[string](t, newCacheStore(t, newClient(t, server.Addr())), store.WithHoldOff(holdOff/4))
+	for _, other := range []*store.Cache[string]{none, shorter} {
+		require.NoError(t, c.Delete(t.Context(), "k"))
+		require.NoError(t, other.Delete(t.Context(), "k"))
+		assert.Greater(t, client.PTTL(t.Context(), leaseOfK).Val(), holdOff/2)
+		loader, _ := loads("stale")
+		_, err := c.GetOrLoad(t.Context(), "k", loader)
+		require.NoError(t, err)
+		noValues(t, client, "k")
+		require.NoError(t, other.Set(t.Context(), "k", "new"))
+		require.NoError(t, shorter.Delete(t.Context(), "k"))
+		assert.Less(t, client.PTTL(t.Context(), leaseOfK).Val(), holdOff/2, "a Set has ended the longer one")
+	}
+	require.NoError(t, c.Delete(t.Context(), "k"))
+	assert.Greater(t, client.PTTL(t.Context(), leaseOfK).Val(), holdOff/2)
+}
+
+// The pause after a load that cannot be stored is no hold-off: it ends with a Delete.
+func TestDeleteEndsThePauseOfWhatIsTooLarge(t *testing.T) {
+	t.Parallel()
+	server, c := setupCache[string](t, store.WithMaxSize(16), store.WithFailurePause(time.Hour))
+	loader, _ := loads("more than 16 bytes")
+	_, err := c.GetOrLoad(t.Context(), "k", loader)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, server.Client(t).Exists(t.Context(), leaseOfK).Val())
+	require.NoError(t, c.Delete(t.Context(), "k"))
+	loader, _ = loads("small")
+	for range 2 {
+		v, err := c.GetOrLoad(t.Context(), "k", loader)
+		require.NoError(t, err)
+		assert.Equal(t, "small", v)
+	}
+	require.EqualValues(t, 1, server.Client(t).Exists(t.Context(), redisKey("k")).Val())
+}
+
 func TestLoadManyDuringHoldOff(t *testing.T) {
 	t.Parallel()
 	server, c := setupCache[string](t, store.WithHoldOff(holdOff))

@@ -205,7 +205,7 @@ func (s *shared) drop(ctx context.Context, k lease.Keys, holdOff time.Duration) 
 	return s.write(ctx, k.Value, func(ctx context.Context) server.Reply {
 		return s.server.Drop(ctx, server.Drop{
 			Key: k.Value, Lease: k.Lease, Codec: k.Codec, HoldOff: holdOff,
-			Why: lease.Failure{Class: lease.Unstorable}.String(),
+			Why: lease.Failure{Class: lease.Unstorable, Message: "held off"}.String(),
 		})
 	})
 }

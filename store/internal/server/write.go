@@ -128,7 +128,8 @@ func (r *Redis) Delete(ctx context.Context, d Delete) Reply {
 type Drop struct {
 	Key, Lease string
 	Codec      byte
-	// HoldOff is for how long nobody is granted the lease after that, 0 for none: who asks is told Why.
+	// HoldOff is for how long nobody is granted the lease after that, 0 for none: those who ask find Why, which nothing else may
+	// leave there. An earlier one that lasts longer stays.
 	HoldOff time.Duration
 	Why     string
 }

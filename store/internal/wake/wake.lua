@@ -16,11 +16,13 @@ local function wake(lease, held, word, body)
   end
 end
 
--- revoke ends a lease, so that its holder stores nothing any more.
+-- revoke ends a lease, so that its holder stores nothing any more. It returns the text of the lease, false if there is none, and
+-- a table if something else is there.
 local function revoke(lease)
   local held = redis.pcall('GET', lease)
   if type(held) == 'string' then
     redis.call('DEL', lease)
     wake(lease, held, 'revoked', '')
   end
+  return held
 end
