@@ -2,6 +2,8 @@ package store_test
 
 import (
 	"context"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -183,4 +185,59 @@ func TestHoldOffOverwritesNothingForeign(t *testing.T) {
 	require.NoError(t, client.HSet(t.Context(), leaseOfK, "f", "v").Err())
 	require.NoError(t, c.Delete(t.Context(), "k"))
 	assert.Equal(t, "v", client.HGet(t.Context(), leaseOfK, "f").Val())
+}
+
+// An early load that comes too late, after a Delete, does not wait for the end of the hold-off, which a Set ends sooner.
+func TestEarlyLoadsAfterHoldOff(t *testing.T) {
+	t.Parallel()
+	server, a := setupCache[string](t, store.WithHoldOff(holdOff))
+	client := newClient(t, server.Addr())
+	b := newCache[string](t, newCacheStore(t, client), store.WithEarly(1e-9))
+	loader, count := loads("early")
+	require.NoError(t, b.Set(t.Context(), "k", "v"))
+	h := &interference{do: func() { assert.NoError(t, a.Delete(context.Background(), "k")) }, done: make(chan struct{})}
+	client.AddHook(h)
+	_, err := b.GetOrLoad(t.Context(), "k", loader)
+	require.NoError(t, err)
+	receive(t, h.done, "the Delete")
+	require.NoError(t, a.Set(t.Context(), "k", "new"))
+	require.Eventually(t, func() bool {
+		_, err := b.GetOrLoad(t.Context(), "k", loader)
+		require.NoError(t, err)
+		return count.Load() > 0
+	}, patience, tick)
+}
+
+// interference is a hook that does something before the first script is sent, and is done when that was answered.
+type interference struct {
+	redistest.Hook
+
+	do   func()
+	done chan struct{}
+	once sync.Once
+}
+
+func (i *interference) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		return i.around([]redis.Cmder{cmd}, func() error { return next(ctx, cmd) })
+	}
+}
+
+func (i *interference) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		return i.around(cmds, func() error { return next(ctx, cmds) })
+	}
+}
+
+func (i *interference) around(cmds []redis.Cmder, send func() error) error {
+	first := false
+	if strings.HasPrefix(cmds[0].Name(), "eval") {
+		i.once.Do(func() { first = true })
+	}
+	if !first {
+		return send()
+	}
+	defer close(i.done)
+	i.do()
+	return send()
 }

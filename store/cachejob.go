@@ -341,6 +341,10 @@ func (j *job[V]) stored(p plan[V], r lease.Result, asked time.Time) load.Outcome
 	return out
 }
 
+// maxPause is how long a process waits at most until it asks again whether it may load a value early. A Set may have ended what it
+// waits for.
+const maxPause = time.Second
+
 // pause waits until a value that is still fresh may be loaded by this process, if another one loads it, or has failed. So this one
 // does not ask again all the time.
 func (j *job[V]) pause(ctx context.Context, claim *lease.Claim, a lease.Answer) {
@@ -348,7 +352,7 @@ func (j *job[V]) pause(ctx context.Context, claim *lease.Claim, a lease.Answer) 
 	case lease.Busy:
 		claim.Await(ctx, a, true)
 	case lease.Refused:
-		_ = redisx.Sleep(ctx, a.Left)
+		_ = redisx.Sleep(ctx, min(a.Left, maxPause))
 	default:
 	}
 }
