@@ -187,6 +187,21 @@ func TestHoldOffOverwritesNothingForeign(t *testing.T) {
 	assert.Equal(t, "v", client.HGet(t.Context(), leaseOfK, "f").Val())
 }
 
+// Without memory a hold-off cannot be promised, so it is an error, and is made up for.
+func TestHoldOffNeedsMemory(t *testing.T) {
+	t.Parallel()
+	server, c := setupCache[string](t, store.WithHoldOff(holdOff))
+	none := newCache[string](t, newCacheStore(t, newClient(t, server.Addr())))
+	client := server.Client(t)
+	require.NoError(t, client.ConfigSet(t.Context(), "maxmemory", "1").Err())
+	require.ErrorIs(t, c.Delete(t.Context(), "k"), store.ErrUnavailable)
+	require.NoError(t, none.Delete(t.Context(), "k"))
+	assert.Equal(t, 1, store.Pending(c))
+	require.NoError(t, client.ConfigSet(t.Context(), "maxmemory", "0").Err())
+	require.Eventually(t, func() bool { return store.Pending(c) == 0 }, patience, tick)
+	assert.EqualValues(t, 1, client.Exists(t.Context(), leaseOfK).Val())
+}
+
 // An early load that comes too late, after a Delete, does not wait for the end of the hold-off, which a Set ends sooner.
 func TestEarlyLoadsAfterHoldOff(t *testing.T) {
 	t.Parallel()

@@ -102,8 +102,9 @@ func WithFailurePause(d time.Duration) Option {
 // WithHoldOff keeps what is loaded within d after a [Cache.Delete] of its key from being stored, as it may come from a replica
 // of a database that does not have the change yet. Callers get it all the same, but each process loads by itself, and again
 // for the next caller. [Cache.Set] ends that time, and no Delete does, not even one of a Cache with a shorter d or none.
-// [Cache.Clear] begins it for the values that it finds, and [Cache.InvalidateTag] for none. It overrides the default of 0, which
-// is for none. For [NewCache].
+// [Cache.Clear] begins it for the values that it finds, and [Cache.InvalidateTag] for none. It takes a key in Redis: where there is
+// no memory for that, a Delete of a key without a value fails, and is repeated. It overrides the default of 0, which is for none.
+// For [NewCache].
 func WithHoldOff(d time.Duration) Option {
 	return option("WithHoldOff", inCache, checkDuration("WithHoldOff", d),
 		func(s *settings) { s.cache.holdOff = d.Truncate(time.Millisecond) })
