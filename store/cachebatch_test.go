@@ -30,6 +30,7 @@ func rows(n int) (*table, []string) {
 func TestEarlyRefreshOfManyKeysIsOneCall(t *testing.T) {
 	t.Parallel()
 	inBubble(t, []store.Option{store.WithTTL(time.Hour), store.WithEarly(0.5)}, func(t *testing.T, c *store.Cache[string]) {
+		t.Helper()
 		l, keys := rows(50)
 		want := [][]string{}
 		for range 3 {

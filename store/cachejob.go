@@ -48,10 +48,9 @@ func (q *query[V]) job(call *load.Call[result[V]], f finding[V], loader func(con
 // run does what is to be done, and ends the call.
 func (j *job[V]) run() {
 	protect([]*job[V]{j}, func() {
-		switch {
-		case j.found.state == unanswered:
+		if j.found.state == unanswered {
 			j.call.Finish(j.alone(j.found.err))
-		default:
+		} else {
 			j.call.Finish(j.compete())
 		}
 	})

@@ -72,6 +72,7 @@ func TestLateCallersGetNothingDeleted(t *testing.T) {
 			t.Run(how+" "+call, func(t *testing.T) {
 				t.Parallel()
 				bubbleOfTwo(t, func(t *testing.T, a, b *store.Cache[string]) {
+					t.Helper()
 					require.NoError(t, a.Set(t.Context(), "k", "old"))
 					time.Sleep(2 * time.Minute) // in a bubble
 					loader := newGated[string]()
@@ -108,6 +109,7 @@ func TestLateCallersGetWhatWasSet(t *testing.T) {
 	for _, stale := range []time.Duration{0, time.Hour} {
 		for _, soft := range []time.Duration{0, time.Second} {
 			bubbleOfTwo(t, func(t *testing.T, a, b *store.Cache[string]) {
+				t.Helper()
 				require.NoError(t, a.Set(t.Context(), "k", "old"))
 				time.Sleep(2 * time.Minute) // in a bubble
 				loader := newGated[string]()
@@ -150,6 +152,7 @@ func TestLateCallersShareAFailure(t *testing.T) {
 	t.Parallel()
 	for _, tags := range [][]string{nil, {"tag"}} {
 		bubbleOfTwo(t, func(t *testing.T, a, b *store.Cache[string]) {
+			t.Helper()
 			require.NoError(t, a.Set(t.Context(), "k", "old"))
 			time.Sleep(2 * time.Minute) // in a bubble
 			loader := newGated[string]()
