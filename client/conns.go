@@ -17,7 +17,10 @@ import (
 // vanishes, while new connections work. Each connection in the pool would cost a command its
 // read timeout and one of its retries, until none of the old ones was left.
 //
-// Therefore one request that got no answer in time makes all connections to the same address
+// Others reset a connection that they have forgotten, when something is sent on it; and what a server closes while it is idle
+// shows only then with TLS.
+//
+// Therefore one request that got no answer, in time or before the end of its connection, makes all connections to the same address
 // suspect: one of them is used again only if it has answered a request that was sent later.
 // Before go-redis uses a connection of the pool, it looks at its socket through SyscallConn.
 // An error there makes it close the connection and take or open another one. With two
@@ -183,8 +186,10 @@ func (c *watchedConn) Read(b []byte) (int, error) {
 			c.lastAnswered.Store(sent)
 		}
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		sent := c.pendingSince.Load()
+	sent := c.pendingSince.Load()
+	switch {
+	case err == nil:
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		raise(&c.peer.lastGivenUp, sent)
 		due := c.due()
 		silent := !due.IsZero() && !time.Now().Before(due)
@@ -194,6 +199,8 @@ func (c *watchedConn) Read(b []byte) (int, error) {
 		if silent || c.usesReadTimeout.Load() {
 			raise(&c.peer.lastUnanswered, sent)
 		}
+	case sent != 0 && !errors.Is(err, net.ErrClosed): // which is us
+		raise(&c.peer.lastUnanswered, sent)
 	}
 	return n, err
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -205,6 +206,9 @@ func isDial(err error) bool {
 }
 
 var _ net.Conn = failedConn{}
+
+// SyscallConn keeps it from being used later: go-redis puts it with the idle connections if its caller has gone.
+func (failedConn) SyscallConn() (syscall.RawConn, error) { return nil, errReplace }
 
 func (c failedConn) Read([]byte) (int, error)       { return 0, c.err }
 func (c failedConn) Write([]byte) (int, error)      { return 0, c.err }

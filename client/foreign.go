@@ -44,6 +44,21 @@ func isForeign(err error) bool {
 	return fault
 }
 
+// lateness is what a call may take beyond the end of its context to say more than that.
+const lateness = 100 * time.Millisecond
+
+// inTime returns the error of what redisx.Go has called, or late if that does not end soon after ctx.
+func inTime(ctx context.Context, ended <-chan error) (late bool, err error) {
+	over := make(chan struct{})
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(lateness, func() { close(over) }) })()
+	select {
+	case err := <-ended:
+		return false, err
+	case <-over:
+		return true, nil
+	}
+}
+
 // errOverdue is the error of a dial while too many before it have not returned.
 var errOverdue = errors.New("client: the Dialer, or a function of TLSConfig, does not return when its context ends")
 
@@ -64,12 +79,8 @@ func (o *opener) open(ctx context.Context, network string, f func() (net.Conn, e
 		conn, err = f()
 		return err
 	})
-	late := make(chan struct{})
-	defer context.AfterFunc(ctx, func() { time.AfterFunc(lateness, func() { close(late) }) })()
-	select {
-	case err := <-ended:
+	if late, err := inTime(ctx, ended); !late {
 		return conn, foreign(err)
-	case <-late:
 	}
 	o.overdue.Add(1)
 	go func() {

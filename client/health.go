@@ -49,7 +49,16 @@ func (r *Redis) check(ctx context.Context, question func(context.Context) error)
 	}
 	ctx, cancel := redisx.WithTimeout(redisx.Background(ctx), r.cfg.PingTimeout)
 	defer cancel()
-	return question(ctx)
+	return r.inTime(ctx, func() error { return question(ctx) })
+}
+
+// inTime calls f, which asks a server, and returns its error, or another one soon after ctx has ended.
+func (r *Redis) inTime(ctx context.Context, f func() error) error {
+	late, err := inTime(ctx, redisx.Go(f))
+	if late {
+		return r.main.failure(r.main.endpoint.String(), ErrUnreachable, r.main.late(ctx.Err()))
+	}
+	return foreign(err)
 }
 
 func (r *Redis) checkNodes(ctx context.Context) error { return checkAll(ctx, r.nodes) }
@@ -182,36 +191,17 @@ func (r *Redis) WaitReady(ctx context.Context) error {
 	}
 }
 
-// lateness is what a try may take beyond its deadline to say more than that.
-const lateness = 100 * time.Millisecond
-
-// try asks the server and the lock nodes once. It returns at once if ctx is cancelled, and soon
-// after its deadline: what is under way then, as a question to a sentinel, ends with its own
-// limit, or with Close.
+// try asks the server and the lock nodes once. It returns soon after ctx has ended: what is under way then, as a question to a
+// sentinel, ends with its own limit, or with Close.
 func (r *Redis) try(ctx context.Context) error {
-	limited, cancel := context.WithTimeout(ctx, 2*r.cfg.PingTimeout)
-	done := make(chan error, 1)
-	go func() {
-		defer cancel()
-		err := r.metrics.checked.of(limited, r.main.check)
-		if err == nil {
-			err = r.metrics.nodesChecked.of(limited, r.checkNodes)
-		}
-		done <- err
-	}()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-	}
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		select {
-		case err := <-done:
+	ctx, cancel := context.WithTimeout(ctx, 2*r.cfg.PingTimeout)
+	defer cancel()
+	return r.inTime(ctx, func() error {
+		if err := r.metrics.checked.of(ctx, r.main.check); err != nil {
 			return err
-		case <-time.After(lateness):
 		}
-	}
-	return r.main.failure(r.main.endpoint.String(), ErrUnreachable, r.main.late(ctx.Err()))
+		return r.metrics.nodesChecked.of(ctx, r.checkNodes)
+	})
 }
 
 // because adds to err that a context ended, unless it says so.

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -15,11 +14,11 @@ import (
 // go-redis would do so itself, but it begins inside its constructor, before the
 // gate is open, and fails there.
 type idleKeeper struct {
-	server  *server
-	least   int           // how many idle connections there should be
-	every   time.Duration // how often that is looked at
-	running sync.WaitGroup
-	faults  redisx.Repeated // of hooks and the Dialer
+	server *server
+	least  int             // how many idle connections there should be
+	every  time.Duration   // how often that is looked at
+	ended  chan struct{}   // closed when the goroutine has ended; nil before start
+	faults redisx.Repeated // of hooks and the Dialer
 }
 
 // newIdleKeeper returns nil where there is nothing to keep.
@@ -37,7 +36,9 @@ func (k *idleKeeper) start() {
 	if k == nil {
 		return
 	}
-	k.running.Go(func() {
+	k.ended = make(chan struct{})
+	go func() {
+		defer close(k.ended)
 		tick := time.NewTicker(k.every)
 		defer tick.Stop()
 		for {
@@ -50,13 +51,17 @@ func (k *idleKeeper) start() {
 			case <-tick.C:
 			}
 		}
-	})
+	}()
 }
 
-// wait returns when the goroutine has ended.
-func (k *idleKeeper) wait() {
-	if k != nil {
-		k.running.Wait()
+// wait returns when the goroutine has ended, or after the limit: a hook of the application may not return, or have called Close.
+func (k *idleKeeper) wait(limit time.Duration) {
+	if k == nil || k.ended == nil {
+		return
+	}
+	select {
+	case <-k.ended:
+	case <-time.After(limit):
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/compozy/cache/config"
+	"github.com/compozy/cache/internal/redistest"
 	"github.com/compozy/cache/internal/redisx"
 )
 
@@ -87,4 +88,46 @@ func TestOverdueConnections(t *testing.T) {
 	got, err := o.open(t.Context(), "tcp", func() (net.Conn, error) { return conn, nil })
 	require.NoError(t, err)
 	require.Equal(t, conn, got)
+}
+
+// A hook that does not return holds up neither a check, beyond its time, nor Close, which it may even have called.
+func TestHooksThatDoNotReturn(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	for name, hook := range map[string]faulty{"dial": {dial: true}, "command": {command: "ping"}, "pipeline": {pipeline: "info"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			release, called := make(chan struct{}), make(chan struct{}, 100)
+			t.Cleanup(func() { close(release) })
+			hook.fault = func() {
+				called <- struct{}{}
+				<-release
+			}
+			r, err := New(&config.Config{URL: srv.URL(), PingTimeout: 50 * time.Millisecond})
+			require.NoError(t, err)
+			r.AddHook(hook)
+			r.Open()
+			if name != "command" { // which the idle keeper sends, and no check
+				ends(t, "HealthCheck", func() { require.ErrorIs(t, r.HealthCheck(t.Context()), ErrUnreachable) })
+			}
+			<-called
+			ends(t, "Close", func() { require.NoError(t, r.Close()) })
+		})
+	}
+}
+
+func TestHookThatClosesItsClient(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	r, err := New(&config.Config{URL: srv.URL()})
+	require.NoError(t, err)
+	done := make(chan error, 100)
+	r.AddHook(faulty{command: "ping", fault: func() { done <- r.Close() }})
+	r.Open()
+	select {
+	case err := <-done:
+		require.NoError(t, err)
+	case <-time.After(patience):
+		t.Fatal("Close does not return")
+	}
 }

@@ -282,8 +282,8 @@ func (r *Redis) close() error {
 	r.opening.Unlock()
 	r.gate.drain(closeGrace)
 	r.gate.close()
-	r.idle.wait()
 	r.gate.drain(closeLimit)
+	r.idle.wait(closeLimit)
 	var errs []error
 	for _, s := range r.servers {
 		if err := s.client.Close(); err != nil && !errors.Is(err, redis.ErrClosed) {

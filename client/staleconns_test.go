@@ -354,3 +354,63 @@ func TestBriefCheckKeepsConnections(t *testing.T) {
 	}
 	require.Equal(t, misses, c.PoolStats().Misses)
 }
+
+// Connections that a server has closed show that only when they are used, with TLS. The first that does so has the others replaced.
+func TestClosedConnections(t *testing.T) {
+	t.Parallel()
+	const idle = 8
+	for name, use := range map[string]func(*testing.T, *Redis) error{
+		"check":   func(t *testing.T, r *Redis) error { t.Helper(); return r.HealthCheck(t.Context()) },
+		"command": func(t *testing.T, r *Redis) error { t.Helper(); return r.Set(t.Context(), "k", "v", 0).Err() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv := redistest.Start(t, redistest.WithTLS())
+			r := ready(t, &config.Config{
+				URL: srv.URL(), TLSConfig: srv.TLSConfig(), PoolSize: idle, MaxIdleConns: idle, MaxRetries: 1,
+			})
+			node, _ := r.Unwrap().(*redis.Client)
+			fill(t, node, idle)
+			admin := srv.Client(t)
+			require.NoError(t, admin.ClientKillByFilter(t.Context(), "type", "normal", "skipme", "yes").Err())
+			require.NoError(t, use(t, r))
+		})
+	}
+}
+
+// A dial may fail when its caller has gone. What it leaves in the pool must not fail those who come when all is well again.
+func TestDialsThatFailLate(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	var down atomic.Bool
+	var failing, failed atomic.Int32
+	release := make(chan struct{})
+	r := ready(t, &config.Config{URL: srv.URL(), MaxRetries: -1, Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if !down.Load() {
+			return new(net.Dialer).DialContext(ctx, network, addr)
+		}
+		failing.Add(1)
+		defer failed.Add(1)
+		<-release
+		return nil, os.ErrDeadlineExceeded
+	}})
+	node, _ := r.Unwrap().(*redis.Client)
+	require.NoError(t, srv.Client(t).ClientKillByFilter(t.Context(), "type", "normal", "skipme", "yes").Err())
+	down.Store(true)
+	size := int32(node.Options().PoolSize) //nolint:gosec // it is small
+	ctx, leave := context.WithCancel(t.Context())
+	var callers sync.WaitGroup
+	for range size {
+		callers.Go(func() { require.Error(t, r.Get(ctx, "k").Err()) })
+	}
+	eventually(t, func() bool { return failing.Load() >= size }, "all dial")
+	leave()
+	callers.Wait()
+	down.Store(false)
+	close(release)
+	eventually(t, func() bool { return failed.Load() == failing.Load() && int32(node.PoolStats().IdleConns) >= size }, "they fail") //nolint:gosec // likewise
+	require.NoError(t, r.HealthCheck(t.Context()))
+	for range size {
+		require.NoError(t, r.Set(t.Context(), "k", "v", 0).Err())
+	}
+}

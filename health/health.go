@@ -57,10 +57,13 @@ func New(checks ...Check) *Health {
 // second time: both get the same result. A check whose earlier run is past its
 // timeout and has still not returned fails at once with ErrHanging.
 //
-// A nil Health has one readiness check, which fails and says so.
+// A nil ctx is one without an end. A nil Health has one readiness check, which fails and says so.
 func (h *Health) Run(ctx context.Context, kinds ...Kind) Report {
 	if h == nil {
 		return New(Check{Name: "health", Func: func(context.Context) error { return errNone }}).Run(ctx, kinds...)
+	}
+	if ctx == nil {
+		ctx = context.Background()
 	}
 	report := Report{Status: OK, Time: time.Now(), Checks: []Result{}}
 	// Start all of them before waiting for the first.

@@ -261,3 +261,28 @@ func TestNilHealth(t *testing.T) {
 		require.Equal(t, code, answer.Code, path)
 	}
 }
+
+// pointed is an error that only a pointer which is not nil can name.
+type pointed struct{ text string }
+
+func (p *pointed) Error() string { return p.text }
+
+func TestErrorThatPanics(t *testing.T) {
+	t.Parallel()
+	h := health.New(health.Check{Name: "a", Func: func(context.Context) error {
+		var none *pointed
+		return none
+	}})
+	for range 2 {
+		report := h.Run(t.Context())
+		require.Equal(t, health.Failing, report.Status)
+		var panicked *health.PanicError
+		require.ErrorAs(t, report.Checks[0].Err, &panicked)
+	}
+}
+
+func TestRunWithoutAContext(t *testing.T) {
+	t.Parallel()
+	h := health.New(health.Check{Name: "a", Func: func(ctx context.Context) error { return ctx.Err() }})
+	require.Equal(t, health.OK, h.Run(nil).Status) //nolint:staticcheck // that is the question
+}

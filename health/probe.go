@@ -100,8 +100,12 @@ func (p *probe) call(ctx context.Context) (warnings []string, err error) {
 			err = &PanicError{Value: v, Stack: debug.Stack()}
 		}
 	}()
-	if err := p.check.Func(ctx); err != nil || p.check.Warnings == nil {
+	if err := p.check.Func(ctx); err != nil {
+		_ = err.Error() // which may panic as well, such as that of a nil pointer in an error
 		return nil, err
+	}
+	if p.check.Warnings == nil {
+		return nil, nil
 	}
 	return p.check.Warnings(), nil
 }

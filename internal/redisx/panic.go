@@ -72,14 +72,18 @@ func Apart(f func() error) error { return <-Go(f) }
 func where() string {
 	callers := make([]uintptr, 32)
 	frames := runtime.CallersFrames(callers[:runtime.Callers(2, callers)])
+	found := "an unknown function"
 	for panicking := false; ; {
 		frame, more := frames.Next()
-		if panicking && !strings.HasPrefix(frame.Function, "runtime.") { // which panics for the likes of nil
-			return fmt.Sprintf("%s (%s:%d)", path.Base(frame.Function), path.Base(frame.File), frame.Line)
+		switch {
+		case frame.Function == "runtime.gopanic": // the last one: others pass on what they have recovered
+			panicking = true
+		case panicking && !strings.HasPrefix(frame.Function, "runtime."): // which panics for the likes of nil
+			found = fmt.Sprintf("%s (%s:%d)", path.Base(frame.Function), path.Base(frame.File), frame.Line)
+			panicking = false
 		}
 		if !more {
-			return "an unknown function"
+			return found
 		}
-		panicking = panicking || frame.Function == "runtime.gopanic"
 	}
 }
