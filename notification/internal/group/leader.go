@@ -197,10 +197,7 @@ func (l *leader) check(ctx context.Context) error {
 	}
 	same := status.Epoch == l.at.epoch && status.Identity == l.at.identity
 	switch cursor := &l.at.cursor; {
-	case l.doubtful:
-	case same && l.at.anything && status.Length == 0:
-		l.at.cursor, l.at.anything = status.Cursor(), false
-		return nil
+	case l.doubtful, l.at.anything:
 	case same && status.Offset > cursor.Pos.Offset && cursor.Pos.Less(status.Last.Pos):
 		return nil // the next part tells
 	case same && status.Offset == cursor.Pos.Offset && status.Length == 0:
@@ -232,13 +229,13 @@ func (l *leader) compare(ctx context.Context) error {
 	l.at.epoch, l.at.identity = now.Epoch, now.Identity
 	switch {
 	case now.First == nil:
-		l.at.cursor, l.at.anything = now.Cursor(), false
-	case found.From.IsZero(), found.Reason == journal.RolledBack, l.at.anything:
-		// Of a journal that was rolled back nobody knows how far. What comes again was done before: at least once is promised.
-		l.at.cursor, l.at.anything = journal.Envelope{}, true
-	case found.From != l.at.cursor.Pos:
-		// All is there from the first entry on. The server's clock may have gone back, so its ID need not be a later one.
+		l.at.cursor = now.Cursor()
+	case found.From.IsZero(), found.Reason == journal.RolledBack, l.at.anything, found.From != l.at.cursor.Pos:
+		// The first entry is next, and the cursor says where that begins: a full group reads it much later, if it is still there.
+		// The server's clock may have gone back, so its ID need not be a later one. Of a journal that was rolled back nobody
+		// knows how far. What comes again was done before: at least once is promised.
 		l.at.cursor = journal.Envelope{Pos: journal.Position{Offset: now.First.Start()}}
 	}
+	l.at.anything = false
 	return nil
 }
