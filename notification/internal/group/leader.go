@@ -74,8 +74,9 @@ func (l *leader) run(ctx context.Context) {
 		for attempt := 1; ctx.Err() == nil; attempt++ {
 			began := time.Now()
 			err := l.lead(ctx)
-			if err == nil || errors.Is(err, errGone) {
-				break // another one leads, or the group has to be joined again, which ends with a poke
+			var pattern *PatternError
+			if err == nil || errors.Is(err, errGone) || errors.As(err, &pattern) {
+				break // another one leads, or the next turn finds out that the group is gone, and joins it with a poke
 			}
 			if ctx.Err() != nil {
 				return

@@ -129,7 +129,7 @@ func (m *member) joinOnce(ctx context.Context, first bool) error {
 	if !first {
 		known = wiped
 	}
-	if err := m.ops.doJoin(ctx, c, m.set.Pattern, known, wiped); err != nil {
+	if err := m.ops.doJoin(ctx, c, known, wiped); err != nil {
 		m.commands.failed(ctx, c, err)
 		return err
 	}
@@ -272,7 +272,7 @@ func shorten(text string) string {
 }
 
 // turn says what became of events and takes others, as often as it needs to be executed once. A group that is
-// gone is made again. The reply is empty if the member stops and the server does not answer.
+// gone is made again; if another one has its name by then, that is an error. The reply is empty if the member stops and the server does not answer.
 func (m *member) turn(ctx, working context.Context, ended []finished, room int, sign bool) (turnReply, error) {
 	request := turnRequest{room: room, claim: m.set.Claim, deadCap: m.set.DeadCap}
 	var settled []func()
@@ -289,6 +289,7 @@ func (m *member) turn(ctx, working context.Context, ended []finished, room int, 
 	}
 	m.turns++
 	request.number = m.turns
+	var pattern *PatternError
 	var deadline time.Time // set once the member is to stop
 	for attempt := 1; ; attempt++ {
 		reply, err := m.turnOnce(working, request)
@@ -315,6 +316,8 @@ func (m *member) turn(ctx, working context.Context, ended []finished, room int, 
 				f()
 			}
 			return turnReply{next: 0}, nil
+		case errors.As(err, &pattern):
+			return turnReply{}, err
 		}
 		m.failing.Log(m.set.Log, zap.WarnLevel, "notification: a group cannot be reached",
 			zap.String("group", m.set.Group), zap.Error(err))
