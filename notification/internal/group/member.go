@@ -225,18 +225,17 @@ func (m *member) handle(ctx context.Context, e Event) Result {
 	return m.set.Handle(ctx, e)
 }
 
-// rest sets when the next turn is due at the latest, and waits on the server if there is room.
+// rest sets when the next turn is due at the latest, and waits on the server if there is room for events.
 func (m *member) rest(idle *time.Timer, reply turnReply, room int) {
 	pause := idleTurn
 	if reply.next >= 0 {
 		pause = min(pause, reply.next+time.Millisecond)
 	}
 	if room <= 0 {
-		idle.Stop() // the end of a handler is the next occasion
-		return
+		pause = idleTurn // for a leader or a group that is gone; the end of a handler is the next occasion for events
 	}
 	idle.Reset(pause)
-	if !m.waiting {
+	if room > 0 && !m.waiting {
 		m.waiting = true
 		m.wanted <- struct{}{}
 	}
