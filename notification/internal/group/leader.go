@@ -92,13 +92,9 @@ func (l *leader) run(ctx context.Context) {
 
 // lead is one term. It returns nil when another member leads, or ctx has ended.
 func (l *leader) lead(ctx context.Context) error {
-	client, err := l.link.get(ctx)
-	if err != nil {
-		return err
-	}
-	l.server, l.failures = journal.Server{Client: client}, 0
-	l.stored, l.pause, l.doubtful = "", lowPause, false
+	l.failures, l.stored, l.pause, l.doubtful = 0, "", lowPause, false
 	leads := true
+	var err error
 	for next := l.round; err == nil && leads && ctx.Err() == nil; next = l.step {
 		if !time.Now().Before(l.next) {
 			next = l.round
@@ -118,6 +114,9 @@ func (l *leader) failed(err error) {
 
 // round shows that the leader lives, and looks after the group and the journal. It reports whether the member leads.
 func (l *leader) round(ctx context.Context) (leads bool, err error) {
+	if l.server.Client, err = l.link.get(ctx); err != nil {
+		return false, err
+	}
 	known := ""
 	if l.stored != "" && l.at.String() != l.stored {
 		known = l.at.String()

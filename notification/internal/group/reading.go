@@ -146,10 +146,5 @@ func (l *leader) again(ctx context.Context, err error) (leads bool, _ error) {
 	l.failures++
 	l.link.failed(ctx, l.server.Client, err)
 	_ = redisx.Sleep(ctx, redisx.Backoff(l.failures, lowPause, highPause))
-	client, err := l.link.get(ctx)
-	if err != nil {
-		return false, err
-	}
-	l.server.Client = client
 	return l.round(ctx)
 }
