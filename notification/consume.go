@@ -37,7 +37,8 @@ import (
 // and ErrClosed when the system was closed: Shutdown waits for them, and cancels their contexts at the end of its budget. It
 // returns an *ArgumentError for an argument that cannot be used, such as another pattern than that of the group, or a system
 // that has no groups; ErrNoHistory; and a redis.Error if its user lacks a permission at the beginning. While Redis cannot be
-// reached it tries again.
+// reached it tries again. If the group was removed meanwhile, or Redis lost it, and others have made it again with another pattern,
+// Consume returns that *ArgumentError then.
 func Consume[T any](
 	ctx context.Context, n NotificationSystem, name, pattern string, handle func(context.Context, T) error,
 	opts ...ConsumeOption,

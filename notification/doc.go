@@ -104,7 +104,8 @@
 //   - A cluster or Sentinel failover: the connection follows the journal to its new master. In a cluster all keys
 //     share a hash tag, and the connection is made to the node that owns it. That node tells when it loses the journal, by
 //     ending a subscription to a sharded channel (Redis 7.0). Each connection is asked whether it leads to the server that
-//     delivers.
+//     delivers. With Sentinel a former master may live on: groups leave it within 13 seconds of what Sentinel says,
+//     subscriptions within 30 seconds and a heartbeat.
 //   - A master that becomes a replica and keeps its connections, outside of cluster and Sentinel: a heartbeat tells. While it
 //     has no link to its master, nothing is delivered; then what was published on the new master is read from the journal.
 //     What came between is delivered first, in the order in which it came. A subscriber that stays on a replica does not learn what that skips

@@ -6,7 +6,11 @@ import (
 	"github.com/compozy/cache/notification/internal/journal"
 )
 
-// Policy says what happens to a subscription whose buffer is full when the next message arrives.
+// Policy says what happens to a subscription whose buffer is full when the next message arrives live.
+//
+// A subscription that catches up from the journal, after a cut or with SubscribeFrom, reads as it has room, whatever its
+// policy: nothing is dropped until it is live again, and PolicyDisconnect does not end it, however long nobody receives.
+// What the journal no longer has by then is a GapTrimmed. Messages that are in no journal are dropped (GapForeign).
 type Policy string
 
 // The overflow policies.

@@ -193,8 +193,8 @@ func (n *RedisNotificationSystem) Subscribe(ctx context.Context, pattern string)
 // with what the journal has and the first message carries a Gap with the reason GapTrimmed. An event ID that is none,
 // or history switched off, gives a closed subscription whose Err says so.
 //
-// The event's ID is all that is known of the time before. Of a failover while the program was down, in which later events
-// were lost, no gap is reported if the journal still has this one, or another one to which the new master gave the same ID.
+// The event's ID is all that is known of the time before. Of a failover in that time, or a restart with older data, in which
+// later events were lost, no gap is reported if the journal still has this one, or another one to which the new master gave the same ID.
 func (n *RedisNotificationSystem) SubscribeFrom(ctx context.Context, pattern, eventID string) *Subscription {
 	n = n.orNone()
 	s := newSubscription(n.common, pattern)

@@ -53,7 +53,12 @@
 // connects again; a page that begins with an id it has stored passes it as the query
 // parameter lastEventId. The header counts if there are both, and an empty one is
 // none. The stream goes on behind that event: first from the journal, then live,
-// without loss or duplicates; or it says so with a gap. If the journal does not
+// without loss or duplicates of what this module publishes; or it says so with a
+// gap, but for later events that a failover, or a restart with older data, lost
+// while the client was away:
+// [notification.RedisNotificationSystem.SubscribeFrom] knows nothing of these.
+// Messages that others publish with plain PUBLISH are in no journal: those of the
+// time without a stream are lost, and no gap says so. If the journal does not
 // reach back, or is another one by now, the reason is "trimmed", as for an id
 // that is no event ID; if history is off, or the system has no
 // SubscribeFrom, it is "reconnected".

@@ -89,7 +89,7 @@ func (f *Feed) newSession(number uint64, master *redis.Client) *Session {
 		o.OnConnect = f.onConnect(s, o.OnConnect)
 		o.DialerRetries = 1
 		if o.ConnMaxLifetime <= 0 || o.ConnMaxLifetime > lifetime {
-			o.ConnMaxLifetime = lifetime
+			o.ConnMaxLifetime, o.ConnMaxLifetimeJitter = lifetime, 0
 		}
 	}
 	s.beater = separate(beaters, func(o *redis.Options) {

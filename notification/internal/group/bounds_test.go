@@ -60,9 +60,9 @@ type feeds struct {
 
 func (h *feeds) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if args := cmd.Args(); strings.HasPrefix(cmd.Name(), "eval") && len(args) > 9 && args[2] == 4 {
+		if args := cmd.Args(); strings.HasPrefix(cmd.Name(), "eval") && len(args) > 11 && args[2] == 4 {
 			bytes := 0
-			for i := 10; i < len(args); i += 2 {
+			for i := 11; i < len(args); i += 2 {
 				body, _ := args[i].(string)
 				bytes += len(body)
 			}

@@ -15,7 +15,7 @@ const (
 	leadFor = 6 * time.Second
 	// roundEvery is how often a leader gives one, and looks after the group and the journal.
 	roundEvery = 2 * time.Second
-	// idleTurn is how often a member that has room looks for events that nobody woke it for, and for a leader that is gone.
+	// idleTurn is how often a member looks for a leader that is gone, and one that has room for events that nobody woke it for.
 	idleTurn = 3 * time.Second
 	// stopFor is how long a member that stops tries to say what became of its events. Others get them later otherwise.
 	stopFor = 3 * time.Second

@@ -10,16 +10,18 @@
 -- ARGV[3]  known as the member has it
 -- ARGV[4]  known from now on, if it still is as the member has it; an empty string changes nothing
 -- ARGV[5]  how many milliseconds ahead a due time can be, by the member's own settings: those of another one may be larger
+-- ARGV[6]  the member's pattern
 --
 -- Reply    1 if the member leads, and 0 if another one does; known; number and bytes of the events held; how many of them
 --          were lost, as Redis evicted them; and in how many milliseconds the next one is due, -1 if none is. An error
---          that begins with NOGROUP if the group is gone.
+--          that begins with NOGROUP if the group is gone, and with PATTERN as in join.lua if another one has its name by now.
 
 local progress, events, due, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local had = redis.call('HMGET', progress, 'known', 'leader', 'until', 'held', 'bytes', 'ahead')
+local had = redis.call('HMGET', progress, 'known', 'leader', 'until', 'held', 'bytes', 'ahead', 'pattern')
 local known, leader, ends = had[1], had[2], tonumber(had[3] or 0)
 local held, bytes = tonumber(had[4] or 0), tonumber(had[5] or 0)
 if not known then return redis.error_reply('NOGROUP the group is gone') end
+if had[7] ~= ARGV[6] then return redis.error_reply('PATTERN ' .. (had[7] or '')) end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -74,8 +74,9 @@ func (l *leader) run(ctx context.Context) {
 		for attempt := 1; ctx.Err() == nil; attempt++ {
 			began := time.Now()
 			err := l.lead(ctx)
-			if err == nil || errors.Is(err, errGone) {
-				break // another one leads, or the group has to be joined again, which ends with a poke
+			var pattern *PatternError
+			if err == nil || errors.Is(err, errGone) || errors.As(err, &pattern) {
+				break // another one leads, or the next turn finds out that the group is gone, and joins it with a poke
 			}
 			if ctx.Err() != nil {
 				return
@@ -91,13 +92,9 @@ func (l *leader) run(ctx context.Context) {
 
 // lead is one term. It returns nil when another member leads, or ctx has ended.
 func (l *leader) lead(ctx context.Context) error {
-	client, err := l.link.get(ctx)
-	if err != nil {
-		return err
-	}
-	l.server, l.failures = journal.Server{Client: client}, 0
-	l.stored, l.pause, l.doubtful = "", lowPause, false
+	l.failures, l.stored, l.pause, l.doubtful = 0, "", lowPause, false
 	leads := true
+	var err error
 	for next := l.round; err == nil && leads && ctx.Err() == nil; next = l.step {
 		if !time.Now().Before(l.next) {
 			next = l.round
@@ -117,6 +114,9 @@ func (l *leader) failed(err error) {
 
 // round shows that the leader lives, and looks after the group and the journal. It reports whether the member leads.
 func (l *leader) round(ctx context.Context) (leads bool, err error) {
+	if l.server.Client, err = l.link.get(ctx); err != nil {
+		return false, err
+	}
 	known := ""
 	if l.stored != "" && l.at.String() != l.stored {
 		known = l.at.String()
@@ -197,10 +197,7 @@ func (l *leader) check(ctx context.Context) error {
 	}
 	same := status.Epoch == l.at.epoch && status.Identity == l.at.identity
 	switch cursor := &l.at.cursor; {
-	case l.doubtful:
-	case same && l.at.anything && status.Length == 0:
-		l.at.cursor, l.at.anything = status.Cursor(), false
-		return nil
+	case l.doubtful, l.at.anything:
 	case same && status.Offset > cursor.Pos.Offset && cursor.Pos.Less(status.Last.Pos):
 		return nil // the next part tells
 	case same && status.Offset == cursor.Pos.Offset && status.Length == 0:
@@ -232,13 +229,13 @@ func (l *leader) compare(ctx context.Context) error {
 	l.at.epoch, l.at.identity = now.Epoch, now.Identity
 	switch {
 	case now.First == nil:
-		l.at.cursor, l.at.anything = now.Cursor(), false
-	case found.From.IsZero(), found.Reason == journal.RolledBack, l.at.anything:
-		// Of a journal that was rolled back nobody knows how far. What comes again was done before: at least once is promised.
-		l.at.cursor, l.at.anything = journal.Envelope{}, true
-	case found.From != l.at.cursor.Pos:
-		// All is there from the first entry on. The server's clock may have gone back, so its ID need not be a later one.
+		l.at.cursor = now.Cursor()
+	case found.From.IsZero(), found.Reason == journal.RolledBack, l.at.anything, found.From != l.at.cursor.Pos:
+		// The first entry is next, and the cursor says where that begins: a full group reads it much later, if it is still there.
+		// The server's clock may have gone back, so its ID need not be a later one. Of a journal that was rolled back nobody
+		// knows how far. What comes again was done before: at least once is promised.
 		l.at.cursor = journal.Envelope{Pos: journal.Position{Offset: now.First.Start()}}
 	}
+	l.at.anything = false
 	return nil
 }

@@ -3,10 +3,19 @@ package group
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/compozy/cache/internal/redisx"
+)
+
+const (
+	// followEvery is for how long a connection to what Sentinel says is the master is used. A former master that nobody could
+	// demote goes on to answer, and only a new connection shows that there is another one.
+	followEvery = 10 * time.Second
+	// followWithin is how long a new one may take until the one before it is used again.
+	followWithin = 3 * time.Second
 )
 
 // cluster is what a *redis.ClusterClient can do beyond the common interface.
@@ -24,10 +33,11 @@ type link struct {
 
 	mu     sync.Mutex    // guards what follows
 	own    *redis.Client // nil until it is needed, and after a failure
+	opened time.Time     // own, or the last attempt to replace it
 	closed bool
 }
 
-// get returns the client. In a cluster it is that of the node which has the key.
+// get returns the client, which the next call of get may close. In a cluster it is that of the node which has the key.
 func (l *link) get(ctx context.Context) (redis.UniversalClient, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -35,6 +45,9 @@ func (l *link) get(ctx context.Context) (redis.UniversalClient, error) {
 		return nil, redis.ErrClosed
 	}
 	if l.own != nil {
+		if redisx.FollowsSentinel(l.client) && time.Since(l.opened) >= followEvery {
+			l.follow(ctx)
+		}
 		return l.own, nil
 	}
 	var master *redis.Client
@@ -44,15 +57,34 @@ func (l *link) get(ctx context.Context) (redis.UniversalClient, error) {
 			return nil, err
 		}
 	}
-	l.own = redisx.Separate(l.client, master, 1, func(o *redis.Options) {
+	if l.own = l.open(master); l.own == nil {
+		return l.client, nil // of a kind that we do not know; it has to do
+	}
+	return l.own, nil
+}
+
+// open returns a new client, nil if that is impossible. The caller holds mu.
+func (l *link) open(master *redis.Client) *redis.Client {
+	l.opened = time.Now()
+	return redisx.Separate(l.client, master, 1, func(o *redis.Options) {
 		if l.once {
 			o.MaxRetries = -1
 		}
 	})
-	if l.own == nil {
-		return l.client, nil // of a kind that we do not know; it has to do
+}
+
+// follow goes on with a new connection, to where Sentinel leads by now. The one that there is stays if no Sentinel answers, or
+// the server accepts no more: it works. The caller holds mu.
+func (l *link) follow(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, followWithin)
+	defer cancel()
+	next := l.open(nil)
+	if err := next.Ping(ctx).Err(); err != nil && !redisx.IsReply(err) {
+		_ = next.Close()
+		return
 	}
-	return l.own, nil
+	_ = l.own.Close()
+	l.own = next
 }
 
 // failed notes that a command failed on what get returned. After anything but a plain answer the next one begins with new

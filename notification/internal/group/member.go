@@ -129,7 +129,7 @@ func (m *member) joinOnce(ctx context.Context, first bool) error {
 	if !first {
 		known = wiped
 	}
-	if err := m.ops.doJoin(ctx, c, m.set.Pattern, known, wiped); err != nil {
+	if err := m.ops.doJoin(ctx, c, known, wiped); err != nil {
 		m.commands.failed(ctx, c, err)
 		return err
 	}
@@ -225,18 +225,17 @@ func (m *member) handle(ctx context.Context, e Event) Result {
 	return m.set.Handle(ctx, e)
 }
 
-// rest sets when the next turn is due at the latest, and waits on the server if there is room.
+// rest sets when the next turn is due at the latest, and waits on the server if there is room for events.
 func (m *member) rest(idle *time.Timer, reply turnReply, room int) {
 	pause := idleTurn
 	if reply.next >= 0 {
 		pause = min(pause, reply.next+time.Millisecond)
 	}
 	if room <= 0 {
-		idle.Stop() // the end of a handler is the next occasion
-		return
+		pause = idleTurn // for a leader or a group that is gone; the end of a handler is the next occasion for events
 	}
 	idle.Reset(pause)
-	if !m.waiting {
+	if room > 0 && !m.waiting {
 		m.waiting = true
 		m.wanted <- struct{}{}
 	}
@@ -272,7 +271,7 @@ func shorten(text string) string {
 }
 
 // turn says what became of events and takes others, as often as it needs to be executed once. A group that is
-// gone is made again. The reply is empty if the member stops and the server does not answer.
+// gone is made again; if another one has its name by then, that is an error. The reply is empty if the member stops and the server does not answer.
 func (m *member) turn(ctx, working context.Context, ended []finished, room int, sign bool) (turnReply, error) {
 	request := turnRequest{room: room, claim: m.set.Claim, deadCap: m.set.DeadCap}
 	var settled []func()
@@ -289,6 +288,7 @@ func (m *member) turn(ctx, working context.Context, ended []finished, room int, 
 	}
 	m.turns++
 	request.number = m.turns
+	var pattern *PatternError
 	var deadline time.Time // set once the member is to stop
 	for attempt := 1; ; attempt++ {
 		reply, err := m.turnOnce(working, request)
@@ -315,6 +315,8 @@ func (m *member) turn(ctx, working context.Context, ended []finished, room int, 
 				f()
 			}
 			return turnReply{next: 0}, nil
+		case errors.As(err, &pattern):
+			return turnReply{}, err
 		}
 		m.failing.Log(m.set.Log, zap.WarnLevel, "notification: a group cannot be reached",
 			zap.String("group", m.set.Group), zap.Error(err))

@@ -146,7 +146,7 @@ func TestEventsThatNobodySurvives(t *testing.T) {
 	b.append(t, "k", 1)
 	b.done(t, 1)
 	stop()
-	o := newOps(&Settings{Journal: b.keys, Group: "g"})
+	o := newOps(&Settings{Journal: b.keys, Group: "g", Pattern: "k"})
 	b.append(t, "k", 1)
 	led := b.run(t, func(s *Settings) { s.Concurrency = 0 }) // leads, and takes nothing
 	turns := uint64(0)
@@ -183,7 +183,7 @@ func TestRepeatedTurns(t *testing.T) {
 	led := b.run(t, func(s *Settings) { s.Concurrency = 0 })
 	b.eventually(t, "not fed", func() bool { return b.client.ZCard(t.Context(), b.k.due).Val() == 5 })
 	led()
-	o := newOps(&Settings{Journal: b.keys, Group: "g"})
+	o := newOps(&Settings{Journal: b.keys, Group: "g", Pattern: "k"})
 	request := turnRequest{number: 7, room: 3, claim: time.Minute, deadCap: 10}
 	first, err := o.doTurn(t.Context(), b.client, request)
 	require.NoError(t, err)
@@ -215,7 +215,7 @@ func TestLateTurns(t *testing.T) {
 	b := setup(t)
 	b.run(t)() // makes the group
 	led := b.run(t, func(s *Settings) { s.Concurrency = 0 })
-	o := newOps(&Settings{Journal: b.keys, Group: "g"})
+	o := newOps(&Settings{Journal: b.keys, Group: "g", Pattern: "k"})
 	turn := func(number uint64, room int, outcomes ...outcome) (turnReply, error) {
 		return o.doTurn(t.Context(), b.client, turnRequest{number: number, room: room, claim: time.Minute, deadCap: 10, outcomes: outcomes})
 	}

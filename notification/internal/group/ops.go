@@ -34,7 +34,7 @@ var errGone = errors.New("notification: the group is gone")
 // peekSource returns the ID of the entry that follows a position, ARGV[1], of the stream KEYS[1], and not the entry.
 const peekSource = `return redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', 1)[1][1]`
 
-// PatternError is the error of a member that wants other events than the group.
+// PatternError is the error of a member that wants other events than the group, or than the one that has its name by now.
 type PatternError struct {
 	Group   string
 	Pattern string // of the group
@@ -61,16 +61,17 @@ func DeadKey(beside journal.Keys, group string) string { return newKeys(beside, 
 
 // ops are what a member asks the server for. The caller names the connection.
 type ops struct {
-	group  string
-	member string
-	keys   keys
+	group   string
+	pattern string
+	member  string
+	keys    keys
 
 	join, lead, feed, turn, peek *redisx.Script
 }
 
 func newOps(s *Settings) *ops {
 	return &ops{
-		group: s.Group, member: rand.Text(), keys: newKeys(s.Journal, s.Group),
+		group: s.Group, pattern: s.Pattern, member: rand.Text(), keys: newKeys(s.Journal, s.Group),
 		join: redisx.NewScript(joinSource), lead: redisx.NewScript(leadSource),
 		feed: redisx.NewScript(feedSource), turn: redisx.NewScript(turnSource),
 		peek: redisx.NewScript(peekSource),
@@ -83,12 +84,14 @@ type processor interface {
 }
 
 // run runs a script once: a client would repeat it without a word, also when it was executed.
-func run(ctx context.Context, c processor, script *redisx.Script, keys []string, least int, args ...any) ([]any, error) {
+func (o *ops) run(ctx context.Context, c processor, script *redisx.Script, keys []string, least int, args ...any) ([]any, error) {
 	process := func(ctx context.Context, cmd redis.Cmder) error { return c.Process(ctx, redisx.Once(cmd)) }
 	reply, err := script.Run(ctx, process, keys, args...)
 	switch {
 	case redis.HasErrorPrefix(err, "NOGROUP"):
 		return nil, errGone
+	case redis.HasErrorPrefix(err, "PATTERN "):
+		return nil, &PatternError{Group: o.group, Pattern: strings.TrimPrefix(err.Error(), "PATTERN ")}
 	case err != nil:
 		return nil, err
 	}
@@ -101,12 +104,9 @@ func run(ctx context.Context, c processor, script *redisx.Script, keys []string,
 
 // doJoin joins the group. If there is none, it is made, with what is to be known of the journal: where there is something of
 // such a group, with what is to be known after a loss.
-func (o *ops) doJoin(ctx context.Context, c processor, pattern, known, wiped string) error {
+func (o *ops) doJoin(ctx context.Context, c processor, known, wiped string) error {
 	keys := []string{o.keys.progress, o.keys.events, o.keys.due, o.keys.dead}
-	_, err := run(ctx, c, o.join, keys, 1, pattern, known, wiped)
-	if redis.HasErrorPrefix(err, "PATTERN ") {
-		return &PatternError{Group: o.group, Pattern: strings.TrimPrefix(err.Error(), "PATTERN ")}
-	}
+	_, err := o.run(ctx, c, o.join, keys, 1, o.pattern, known, wiped)
 	return err
 }
 
@@ -121,8 +121,8 @@ type leadership struct {
 
 func (o *ops) doLead(ctx context.Context, c processor, expected, known string, ahead time.Duration) (leadership, error) {
 	keys := []string{o.keys.progress, o.keys.events, o.keys.due, o.keys.wake}
-	values, err := run(ctx, c, o.lead, keys, 6,
-		o.member, leadFor.Milliseconds(), expected, known, ahead.Milliseconds())
+	values, err := o.run(ctx, c, o.lead, keys, 6,
+		o.member, leadFor.Milliseconds(), expected, known, ahead.Milliseconds(), o.pattern)
 	if err != nil {
 		return leadership{}, err
 	}
@@ -139,12 +139,12 @@ type fed struct{ id, body string }
 func (o *ops) doFeed(
 	ctx context.Context, c processor, expected, known string, events []fed,
 ) (done bool, held, bytes int64, err error) {
-	args := make([]any, 0, 2+2*len(events))
-	args = append(args, expected, known)
+	args := make([]any, 0, 3+2*len(events))
+	args = append(args, expected, known, o.pattern)
 	for _, e := range events {
 		args = append(args, e.id, e.body)
 	}
-	values, err := run(ctx, c, o.feed, []string{o.keys.progress, o.keys.events, o.keys.due, o.keys.wake}, 4, args...)
+	values, err := o.run(ctx, c, o.feed, []string{o.keys.progress, o.keys.events, o.keys.due, o.keys.wake}, 4, args...)
 	if err != nil {
 		return false, 0, 0, err
 	}
@@ -179,13 +179,13 @@ type turnReply struct {
 }
 
 func (o *ops) doTurn(ctx context.Context, c processor, t turnRequest) (turnReply, error) {
-	args := make([]any, 0, 6+4*len(t.outcomes))
-	args = append(args, o.member, t.number, t.room, takeBytes, t.claim.Milliseconds(), t.deadCap)
+	args := make([]any, 0, 7+4*len(t.outcomes))
+	args = append(args, o.member, t.number, t.room, takeBytes, t.claim.Milliseconds(), t.deadCap, o.pattern)
 	for _, r := range t.outcomes {
 		args = append(args, r.what, r.id, r.n, r.text)
 	}
 	k := o.keys
-	values, err := run(ctx, c, o.turn, []string{k.progress, k.events, k.due, k.wake, k.dead, k.turns + o.member}, 3, args...)
+	values, err := o.run(ctx, c, o.turn, []string{k.progress, k.events, k.due, k.wake, k.dead, k.turns + o.member}, 3, args...)
 	if err != nil {
 		return turnReply{}, err
 	}

@@ -131,6 +131,7 @@ func TestTurnsAreExecutedOnce(t *testing.T) {
 		b.eventually(t, "not handled", func() bool { return len(b.handled) == i })
 	}
 	b.done(t, 30)
+	b.eventually(t, "not settled", func() bool { return len(b.settled) == 30 }) // after the repetition of the last turn
 	for body, count := range b.handled {
 		assert.Equal(t, 1, count, body)
 	}

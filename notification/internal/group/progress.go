@@ -10,9 +10,9 @@ import (
 // progress is how far a group has read the journal, and which journal that was.
 type progress struct {
 	epoch    string
-	cursor   journal.Envelope // the last entry read, with its ID, position and stamp
+	cursor   journal.Envelope // the last entry read, with its ID, position and stamp, or where the next one begins, without a time
 	identity journal.Identity // the server that it was read from
-	anything bool             // the next entry is whatever the journal begins with: nothing is missing before it
+	anything bool             // the group is to begin where the journal does: nothing is missing before that
 	wiped    bool             // what the group held may be lost, and nobody has reported that
 }
 
@@ -44,8 +44,12 @@ func parseProgress(text string) (progress, error) {
 	if !ok {
 		return progress{}, fmt.Errorf("%w: the progress of a group is %q", journal.ErrProtocol, s.At)
 	}
+	cursor := journal.Envelope{ID: s.At, Pos: pos, Stamp: s.Stamp}
+	if pos.Ms == 0 {
+		cursor.ID = "" // no event has it
+	}
 	return progress{
-		epoch: s.Epoch, cursor: journal.Envelope{ID: s.At, Pos: pos, Stamp: s.Stamp}, anything: s.Anything, wiped: s.Wiped,
+		epoch: s.Epoch, cursor: cursor, anything: s.Anything, wiped: s.Wiped,
 		identity: s.Server,
 	}, nil
 }

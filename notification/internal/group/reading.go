@@ -54,16 +54,21 @@ func (l *leader) step(ctx context.Context) (leads bool, err error) {
 	if len(part.Entries) == 0 {
 		return true, nil
 	}
-	if !l.at.anything && !l.doubtful && (part.Epoch != l.at.epoch || !part.Follows(l.at.cursor.Pos)) {
-		l.doubtful = true
-		return l.round(ctx)
+	if part.Epoch != l.at.epoch || !part.Follows(l.at.cursor.Pos) {
+		if !l.doubtful {
+			l.doubtful = true
+			return l.round(ctx)
+		}
+		if l.at.cursor.Pos.Ms == 0 { // where the journal began when it was compared; it has lost more since
+			l.tell(ctx, journal.Trimmed, "", 0)
+		}
 	}
 	return l.give(ctx, part.Entries, left)
 }
 
 // give gives the group what it wants of some entries, until it is full.
 func (l *leader) give(ctx context.Context, entries []journal.Entry, left time.Duration) (leads bool, err error) {
-	l.at.anything, l.doubtful = false, false
+	l.doubtful = false
 	for len(entries) > 0 {
 		events, taken := l.matching(entries)
 		last := &entries[taken-1]
@@ -98,7 +103,7 @@ func (l *leader) skip(ctx context.Context) error {
 		return fmt.Errorf("%w: %v instead of an event ID", journal.ErrProtocol, id)
 	}
 	l.tell(ctx, Unreadable, l.at.cursor.ID, 1)
-	l.at.cursor, l.at.anything = journal.Envelope{ID: text(id), Pos: pos}, false
+	l.at.cursor = journal.Envelope{ID: text(id), Pos: pos}
 	return nil
 }
 
@@ -141,10 +146,5 @@ func (l *leader) again(ctx context.Context, err error) (leads bool, _ error) {
 	l.failures++
 	l.link.failed(ctx, l.server.Client, err)
 	_ = redisx.Sleep(ctx, redisx.Backoff(l.failures, lowPause, highPause))
-	client, err := l.link.get(ctx)
-	if err != nil {
-		return false, err
-	}
-	l.server.Client = client
 	return l.round(ctx)
 }

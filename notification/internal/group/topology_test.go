@@ -16,8 +16,7 @@ import (
 func TestGroupsFollowAFailover(t *testing.T) {
 	t.Parallel()
 	set := redistest.StartSentinel(t)
-	client := redis.NewFailoverClient(&redis.FailoverOptions{MasterName: set.MasterName(), SentinelAddrs: set.Addrs()})
-	t.Cleanup(func() { _ = client.Close() })
+	client := failoverClient(t, set)
 	b := newBundle(client, set.Master())
 	for range 2 {
 		b.run(t)
