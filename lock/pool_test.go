@@ -86,3 +86,56 @@ func TestApplicationThatBlocksItsPoolLosesNoLock(t *testing.T) {
 		})
 	}
 }
+
+// TestStallWhileTheApplicationBlocksItsPool: a renewal that hangs as it opens a connection is repeated on the application's
+// client, which has none to give either. There is time left to open another one.
+func TestStallWhileTheApplicationBlocksItsPool(t *testing.T) {
+	t.Parallel()
+	const size, ttl = 4, 3 * time.Second
+	for name, stalling := range map[string]func(*redistest.Sentinel) []*redistest.Server{
+		"master":    func(s *redistest.Sentinel) []*redistest.Server { return []*redistest.Server{s.Master()} },
+		"sentinels": (*redistest.Sentinel).Sentinels,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := redistest.StartSentinel(t)
+			for _, server := range s.Sentinels() { // a stall is no reason for a failover
+				set := server.Client(t).Do(t.Context(), "SENTINEL", "SET", s.MasterName(), "down-after-milliseconds", "60000")
+				require.NoError(t, set.Err())
+			}
+			c := redis.NewFailoverClient(&redis.FailoverOptions{
+				MasterName: s.MasterName(), SentinelAddrs: s.Addrs(), PoolSize: size, ContextTimeoutEnabled: true,
+			})
+			m := newManager(t, c)
+			l := acquire(t, m, "job", ttl)
+			ctx, cancel := context.WithCancel(t.Context())
+			var blocked sync.WaitGroup
+			defer blocked.Wait()
+			defer func() { _ = c.Close() }()
+			defer cancel()
+			for range size {
+				blocked.Go(func() {
+					for ctx.Err() == nil {
+						_ = c.BLPop(ctx, patience, "list").Err()
+					}
+				})
+			}
+			require.Eventually(t, func() bool {
+				stats := c.PoolStats()
+				return stats.TotalConns == size && stats.IdleConns == 0
+			}, patience, tick)
+			renewed(t, m)
+			stalled := stalling(s)
+			for _, server := range stalled {
+				server.Stop()
+				t.Cleanup(server.Continue)
+			}
+			failed := m.GetMetrics().RenewalsFailed
+			require.Eventually(t, func() bool { return m.GetMetrics().RenewalsFailed > failed }, patience, tick)
+			for _, server := range stalled {
+				server.Continue()
+			}
+			outlives(t, l, ttl)
+		})
+	}
+}

@@ -51,7 +51,7 @@ type lane struct {
 	client  redis.UniversalClient // of its own, or else the application's
 	own     bool
 	moves   bool      // each connection may lead to another server, and is used for a short time only
-	detour  time.Time // until when the application's client is used, as opening a connection has hung
+	detour  time.Time // until when the application's client comes first, as opening a connection has hung
 }
 
 // Timeouts say how long the reply to a renewal may take: Open on a connection that is open, and at most Opening where one has
@@ -186,11 +186,12 @@ func (r *renewals) start(l *lane) {
 	}
 }
 
-// depart is called when a pipeline leaves. It returns which client to take, a context that bounds the pipeline, and what is
-// to be called when it has returned. If that takes longer than is usual there, its sender counts as stuck until then.
+// depart is called when a pipeline leaves. It returns which client to take and which one next, a context that bounds the
+// pipeline, and what is to be called when it has returned. If that takes longer than is usual there, its sender counts as
+// stuck until then.
 func (r *renewals) depart(
 	l *lane, work []renewal, opening bool,
-) (client redis.UniversalClient, ctx context.Context, arrived func()) {
+) (client, next redis.UniversalClient, ctx context.Context, arrived func()) {
 	timeouts := r.longest()
 	for _, w := range work {
 		timeouts = timeouts.Or(w.timeouts)
@@ -212,19 +213,19 @@ func (r *renewals) depart(
 	case l.usual > 0: // to connect takes two round trips, or three with TLS
 		timeout = min(timeout, max(timeouts.Open, 4*l.usual))
 	}
-	ctx, cancel := context.WithTimeout(r.ctx, timeout)
 	began := time.Now()
 	detour := began.Before(l.detour)
-	client = l.client
-	if detour {
-		client = r.client
+	client, next = l.client, r.client
+	if detour { // the application may have used up its connections: there is to be time to leave the detour
+		client, next, timeout = next, client, min(timeout, timeouts.Open)
 	}
+	ctx, cancel := context.WithTimeout(r.ctx, timeout)
 	timer := time.AfterFunc(max(minStuck, l.usual*3/2), func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		count(1)
 	})
-	return client, ctx, func() {
+	return client, next, ctx, func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		switch {
@@ -232,7 +233,10 @@ func (r *renewals) depart(
 			l.usual = time.Since(began)
 		case opening:
 			l.usual = 0 // the next one has more time: the server may be another one, and farther
-			if l.moves && !detour {
+			switch {
+			case detour:
+				l.detour = time.Time{}
+			case l.moves:
 				l.detour = time.Now().Add(masterLifetime)
 			}
 		}
@@ -270,13 +274,13 @@ func (r *renewals) send(l *lane) {
 			w.done(Reply{Outcome: Failed, Err: errNotSent})
 		}
 		opening := l.isOpening()
-		client, ctx, arrived := r.depart(l, work, opening)
+		client, next, ctx, arrived := r.depart(l, work, opening)
 		again := r.sendTo(ctx, client, opening, work, func(w renewal, err error) bool {
 			return opening && w.call.tries == nil || r.cluster != nil && redisx.IsReply(err)
 		})
 		// Where no connection can be opened, as the server has too many or no Sentinel answers, the application may have one.
 		// Where a slot has moved, or is moving, the client of the cluster follows it.
-		r.sendTo(ctx, r.client, false, again, nil)
+		r.sendTo(ctx, next, false, again, nil)
 		arrived()
 	}
 }
