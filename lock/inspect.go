@@ -29,7 +29,8 @@ type Info struct {
 }
 
 // Inspect describes a lock, for people and dashboards: by the time it returns things may have changed. On several nodes
-// it is what a majority says.
+// it is what a majority says, and nobody holds the lock when no majority agrees on a holder. Nodes that do not answer are
+// waited for when the others disagree, for the node timeout at most (see WithNodeTimeout; 2s without it).
 //
 // The error matches exactly one of ErrInvalidArgument, ErrManagerClosed, the error of ctx, and ErrRedis. Safe for
 // concurrent use.

@@ -91,6 +91,42 @@ func TestInspect(t *testing.T) {
 	}
 }
 
+// TestInspectMastersThatDisagree: the answer that makes a majority comes last.
+func TestInspectMastersThatDisagree(t *testing.T) {
+	t.Parallel()
+	servers, proxies, clients := proxied(t)
+	m := managerOn(t, clients)
+	require.NoError(t, m.HealthCheck(t.Context()))
+	proxies[1].SetLatency(50 * time.Millisecond)
+	for _, c := range []struct {
+		has  [3]string // "" is nobody
+		want string
+	}{
+		{[3]string{"", "a", "a"}, "a"},
+		{[3]string{"a", "a", ""}, "a"},
+		{[3]string{"b", "a", "a"}, "a"},
+		{[3]string{"", "", "a"}, ""},
+		{[3]string{"a", "", "b"}, ""},
+		{[3]string{"a", "b", "c"}, ""},
+	} {
+		for i, s := range servers {
+			require.NoError(t, s.Client(t).Del(t.Context(), "cache:lock:{job}").Err())
+			if c.has[i] != "" {
+				require.NoError(t, s.Client(t).Set(t.Context(), "cache:lock:{job}", c.has[i], longTTL).Err())
+			}
+		}
+		info, err := m.Inspect(t.Context(), "job")
+		require.NoError(t, err)
+		assert.Equal(t, c.want, info.Owner, "%v", c.has)
+		assert.Equal(t, c.want != "", info.Held, "%v", c.has)
+	}
+	servers[1].Stop()
+	defer servers[1].Continue()
+	info, err := m.Inspect(t.Context(), "job")
+	require.NoError(t, err, "a majority has answered")
+	assert.False(t, info.Held)
+}
+
 func TestMaxHoldEndsAForgottenLock(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, _ *embedded.Server, client *redis.Client) { //nolint:thelper // a test

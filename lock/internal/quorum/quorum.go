@@ -160,31 +160,46 @@ func (q *Quorum) Refresh(ctx context.Context, c store.Claim) store.Reply {
 	return t.failure(q.nodes.minority())
 }
 
-// Inspect describes a lock as a majority sees it.
+// Inspect describes a lock as a majority sees it. Nobody holds one of which a majority does not say the same, though all
+// servers have had the time to answer.
 func (q *Quorum) Inspect(ctx context.Context, k store.Keys) (store.State, error) {
-	states, err := most(ctx, q, func(ctx context.Context, n *node) (store.State, error) { return n.Inspect(ctx, k) })
-	var whole store.State
-	holders := make(map[string]int, 1)
+	ask := func(ctx context.Context, n *node) (store.State, error) { return n.Inspect(ctx, k) }
+	states, err := most(ctx, q, ask, func(states []store.State) bool {
+		_, agreed := q.nodes.view(states)
+		return agreed
+	})
+	whole, _ := q.nodes.view(states)
+	return whole, err
+}
+
+// view returns what some servers say of a lock, and whether a majority says the same of its holder.
+func (all nodes) view(states []store.State) (whole store.State, agreed bool) {
+	free, holders := 0, make(map[string]int, 1)
 	for _, s := range states {
 		whole.Waiting, whole.Token = max(whole.Waiting, s.Waiting), max(whole.Token, s.Token)
 		if !s.Held {
+			free++
 			continue
 		}
-		if holders[s.Value]++; holders[s.Value] >= q.nodes.majority() {
+		if holders[s.Value]++; holders[s.Value] >= all.majority() {
 			whole.Held, whole.Value, whole.TTL = true, s.Value, s.TTL
 		}
 	}
-	return whole, err
+	return whole, whole.Held || free >= all.majority()
 }
 
 // Ping reports whether a majority answers.
 func (q *Quorum) Ping(ctx context.Context) error {
-	_, err := most(ctx, q, func(ctx context.Context, n *node) (struct{}, error) { return struct{}{}, n.Ping(ctx) })
+	ask := func(ctx context.Context, n *node) (struct{}, error) { return struct{}{}, n.Ping(ctx) }
+	_, err := most(ctx, q, ask, func([]struct{}) bool { return true })
 	return err
 }
 
-// most asks all servers, and returns the answers of the first that make a majority, or why there is none.
-func most[T any](ctx context.Context, q *Quorum, ask func(context.Context, *node) (T, error)) ([]T, error) {
+// most asks all servers, and returns the answers of the first that make a majority and are enough, those of all that answer
+// before ctx ends if they are not, or why there is no majority.
+func most[T any](
+	ctx context.Context, q *Quorum, ask func(context.Context, *node) (T, error), enough func([]T) bool,
+) ([]T, error) {
 	type result struct {
 		answer T
 		err    error
@@ -207,19 +222,22 @@ func most[T any](ctx context.Context, q *Quorum, ask func(context.Context, *node
 	}
 	var answers []T
 	var errs []error
-	for range q.nodes {
+	for missing := len(q.nodes); missing > 0; missing-- {
 		select {
 		case r := <-results:
 			redisx.Raise(r.err)
 			if r.err != nil {
 				errs = append(errs, r.err)
-			} else if answers = append(answers, r.answer); len(answers) >= q.nodes.majority() {
+			} else if answers = append(answers, r.answer); len(answers) >= q.nodes.majority() && enough(answers) {
 				return answers, nil
 			}
 		case <-ctx.Done():
 			errs = append(errs, ctx.Err())
-			return nil, fmt.Errorf("%d of %d nodes answered: %w", len(answers), len(q.nodes), errors.Join(errs...))
+			missing = 0 // nobody else is heard
 		}
+	}
+	if len(answers) >= q.nodes.majority() {
+		return answers, nil
 	}
 	return nil, fmt.Errorf("%d of %d nodes answered: %w", len(answers), len(q.nodes), errors.Join(errs...))
 }
