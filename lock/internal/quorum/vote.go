@@ -131,7 +131,7 @@ func (v *vote) record(n *node, r store.Reply) {
 	defer v.mu.Unlock()
 	v.replies[n.index] = r
 	close(v.answered[n.index])
-	n.debt.settle(v.over, r.Outcome != store.Failed)
+	n.debt.settle(v.over, r.Outcome != store.Failed && r.Outcome != store.Unset) // which was not sent
 	if v.over {
 		v.reap(n, r)
 	} else {
@@ -173,8 +173,9 @@ func (v *vote) await(ctx context.Context, n *node) {
 
 // endSplit ends the waiting for servers that are down where the others are split between several who acquire: they all
 // would wait until the deadline, each for the server that could make its majority. The late have as long again as the
-// majority took, but at least minSplitWait, less the time for which they have owed others an answer already: what is down
-// costs that once, and not each vote. The caller holds mu.
+// majority took, but at least minSplitWait, less the time for which they have owed an answer to votes that were decided
+// without them: as long as there are such, what is down costs nothing here. Otherwise it costs that each vote, as one that
+// gives up waits for no answer any more. The caller holds mu.
 func (v *vote) endSplit() {
 	t := count(v.replies)
 	majority := v.nodes.majority()
