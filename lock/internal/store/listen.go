@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"time"
@@ -30,10 +31,17 @@ type Listener interface {
 	Down(err error)
 }
 
-// inboxLifetime is for how long a connection of an inbox to what Sentinel says is the master is used: nobody who releases
-// sends messages through a former master, though it may go on to answer. It is longer than that of renewals as a message that
-// is missed costs two seconds at most, and no lock.
+// inboxLifetime is for how long a connection of an inbox to what Sentinel says is the master is used at least, and up to half as
+// long again: nobody who releases sends messages through a former master, though it may go on to answer. It is longer than that
+// of renewals as a message that is missed costs two seconds at most, and no lock.
+//
+// A new connection costs more than the round trips that open it: as messages may have been lost meanwhile, the process asks
+// for each resource that it waits for. Jitter keeps processes that were started, or have connected again, together from doing
+// so together for ever.
 const inboxLifetime = 10 * time.Second
+
+// nextLifetime returns for how long the next connection is used.
+func nextLifetime() time.Duration { return inboxLifetime + rand.N(inboxLifetime/2) }
 
 // Listen reads an inbox until ctx ends, and connects again whenever the connection fails.
 func (s *Redis) Listen(ctx context.Context, channel string, l Listener) {
@@ -42,7 +50,7 @@ func (s *Redis) Listen(ctx context.Context, channel string, l Listener) {
 		return
 	}
 	for ctx.Err() == nil {
-		connected, cancel := context.WithTimeout(ctx, inboxLifetime)
+		connected, cancel := context.WithTimeout(ctx, nextLifetime())
 		inbox.Listen(connected, s.client, channel, s.set.Timeout, hints{l})
 		cancel()
 	}
