@@ -119,6 +119,9 @@
 //   - Redis down: Acquire fails within the node timeout ([WithNodeTimeout]) with ErrRedis. Held locks are lost on time.
 //     A client must heed the deadlines of contexts (redis.Options.ContextTimeoutEnabled) for its connections to be freed
 //     as fast; calls return in time in any case.
+//     One that does not needs a read timeout (redis.Options.ReadTimeout; 3s unless it is set, none if it is negative).
+//     Without any a reply that the network loses holds one of a manager's four senders to a server until the connection
+//     breaks, and when all four are held no call to that server succeeds.
 //   - One master of a cluster hangs: the locks on it are lost on time, those on the others are renewed, acquired, waited for
 //     and released meanwhile. A slot that moves is waited for within the node timeout.
 //   - A command whose fate is unknown is undone in the background, so that an Acquire that failed leaves no key. A lock
