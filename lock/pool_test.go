@@ -91,7 +91,7 @@ func TestApplicationThatBlocksItsPoolLosesNoLock(t *testing.T) {
 // client, which has none to give either. There is time left to open another one.
 func TestStallWhileTheApplicationBlocksItsPool(t *testing.T) {
 	t.Parallel()
-	const size, ttl = 4, 3 * time.Second
+	const size, ttl = 4, 4 * time.Second
 	for name, stalling := range map[string]func(*redistest.Sentinel) []*redistest.Server{
 		"master":    func(s *redistest.Sentinel) []*redistest.Server { return []*redistest.Server{s.Master()} },
 		"sentinels": (*redistest.Sentinel).Sentinels,
