@@ -141,7 +141,8 @@ type query[V any] struct {
 	span  span
 	// kept is what came of a load that began before this call: a failure, which stands unless Redis has a value meanwhile, or what
 	// was loaded without Redis, which is good enough if that still does not answer.
-	kept *load.Outcome[result[V]]
+	kept  *load.Outcome[result[V]]
+	began uint64 // of a write, for repeats
 }
 
 // usable returns why no call with this context can succeed, if that is so.

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/compozy/cache/internal/redisx"
 	"github.com/compozy/cache/store/internal/lease"
 	"github.com/compozy/cache/store/internal/load"
 )
@@ -274,10 +275,18 @@ func (l *lateJobs[V]) run() {
 			}
 		}
 		if len(held) > 0 {
-			protect(held, func() { l.batch.load(held) })
+			l.apart(held, l.batch.load)
 		}
 		if len(others) > 0 {
-			protect(others, func() { l.batch.pass(others) })
+			l.apart(others, l.batch.pass)
 		}
 	}
+}
+
+// apart loads some keys in a goroutine of its own, which a codec may end: the others go on.
+func (l *lateJobs[V]) apart(jobs []*job[V], f func([]*job[V])) {
+	_ = redisx.Apart(func() error {
+		protect(jobs, func() { f(jobs) })
+		return nil
+	})
 }

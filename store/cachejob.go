@@ -349,7 +349,9 @@ const maxPause = time.Second
 func (j *job[V]) pause(ctx context.Context, claim *lease.Claim, a lease.Answer) {
 	switch a.Outcome {
 	case lease.Busy:
-		claim.Await(ctx, a, true)
+		if got := claim.Await(ctx, a, true); got.Outcome == lease.Granted { // what was to be replaced is gone: who wants it may ask
+			got.Lease.Fail(j.ctx, lease.Failure{Class: lease.Gone}, 0)
+		}
 	case lease.Refused:
 		_ = redisx.Sleep(ctx, min(a.Left, maxPause))
 	default:

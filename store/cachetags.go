@@ -93,6 +93,7 @@ func (c *Cache[V]) invalidate(ctx context.Context, tag string) (err error) {
 		c.near.Changed(name)
 		defer c.near.Changed(name)
 	}
+	q.began = shared.repeats.begin()
 	deletes := func(ctx context.Context) server.Reply { return shared.invalidate(ctx, name) }
 	reply := deletes(q.ctx)
 	c.calls.ForgetAll() // whatever tags they have: those who come now ask Redis who loads

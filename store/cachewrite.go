@@ -32,6 +32,7 @@ func (c *Cache[V]) Set(ctx context.Context, key string, v V, opts ...Option) (er
 		return keyError(q.op, key, err)
 	}
 	c.sizes.saw(len(e.payload))
+	q.began = c.core.shared.repeats.begin()
 	q.removeNear() // what is read from now on may be the new value
 	tags, err := q.epochs(q.ctx)
 	switch {
@@ -75,6 +76,7 @@ func (c *Cache[V]) delete(ctx context.Context, key string) (err error) {
 	}
 	defer func() { q.wrote(err) }()
 	err = errPanicked
+	q.began = c.core.shared.repeats.begin()
 	q.removeNear()
 	return q.replaced(c.core.shared.drop(q.ctx, q.keys, q.set.cache.holdOff))
 }
@@ -93,7 +95,7 @@ func (q *query[V]) written(r server.Reply, name string, deletes func(ctx context
 	repeats := q.cache.core.shared.repeats
 	switch r.Outcome {
 	case server.Written:
-		repeats.remove(name)
+		repeats.remove(name, q.began)
 		return nil
 	case server.Foreign:
 		err := q.foreign(entry.ErrForeign).err

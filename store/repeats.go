@@ -34,12 +34,19 @@ type repeats struct {
 	panics redisx.Repeated
 
 	mu      sync.Mutex // guards what follows
-	keys    map[string]func(ctx context.Context) server.Reply
+	keys    map[string]repeat
+	added   uint64 // ever
 	running bool
 }
 
+// repeat is a delete that is to be repeated.
+type repeat struct {
+	deletes func(ctx context.Context) server.Reply
+	number  uint64 // in the order in which they were added
+}
+
 func newRepeats(s *shared, log *zap.Logger) *repeats {
-	return &repeats{shared: s, log: log, keys: make(map[string]func(context.Context) server.Reply)}
+	return &repeats{shared: s, log: log, keys: make(map[string]repeat)}
 }
 
 // add has a key deleted later.
@@ -51,18 +58,29 @@ func (r *repeats) add(key string, deletes func(ctx context.Context) server.Reply
 			"and old values stay until their TTL ends")
 		return
 	}
-	r.keys[key] = deletes
+	r.added++
+	r.keys[key] = repeat{deletes, r.added}
 	if !r.running {
 		r.running = true
 		r.shared.helpers.Go(r.run)
 	}
 }
 
-// remove takes note that a key was written or deleted after all.
-func (r *repeats) remove(key string) {
+// begin returns what remove needs to know of a write that begins now.
+func (r *repeats) begin() uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.keys, key)
+	return r.added
+}
+
+// remove takes note that a key was written or deleted after all, by a write that began then: a delete that has failed since may
+// have been called for what that write stored.
+func (r *repeats) remove(key string, began uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.keys[key].number <= began {
+		delete(r.keys, key)
+	}
 }
 
 // count returns how many keys wait.
@@ -127,16 +145,16 @@ func (r *repeats) try(ctx context.Context, keys []string, which []int) error {
 // once deletes a key, unless somebody has done so meanwhile. The error says that Redis did not answer.
 func (r *repeats) once(ctx context.Context, key string) error {
 	r.mu.Lock()
-	deletes := r.keys[key]
+	again := r.keys[key]
 	r.mu.Unlock()
-	if deletes == nil {
+	if again.deletes == nil {
 		return nil
 	}
-	switch deletes(ctx).Outcome {
+	switch again.deletes(ctx).Outcome {
 	case server.Failed, server.Uncertain:
 		return breaker.ErrNoAnswer
 	default:
-		r.remove(key)
+		r.remove(key, again.number)
 		return nil
 	}
 }
