@@ -220,7 +220,7 @@ func (b *batchJob[V]) alone(jobs []*job[V]) {
 	}
 	planned := b.call(rest, func(ctx context.Context, missing []string) (map[string]V, error) {
 		defer release() // later than the time-out, if the loader is
-		return b.loader(b.cache.core.shared.limit.With(ctx), missing)
+		return b.loader(ctx, missing)
 	})
 	for _, j := range rest {
 		j.call.Finish(j.keepNear(planned(j).outcome))

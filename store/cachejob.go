@@ -227,7 +227,9 @@ func (j *job[V]) untagged(err error) load.Outcome[result[V]] {
 func execute[V, R any](q *query[V], loader func(context.Context) (R, error)) (R, error) {
 	s := q.cache.core.shared
 	began := time.Now()
-	r, err := load.Run(q.ctx, s.loads, q.set.cache.hard, q.cache.core.gate.Go, loader)
+	r, err := load.Run(q.ctx, s.loads, q.set.cache.hard, q.cache.core.gate.Go, func(ctx context.Context) (R, error) {
+		return loader(s.limit.With(ctx))
+	})
 	q.cache.counts.seconds.Observe(time.Since(began).Seconds())
 	q.cache.core.metrics.cache.loads.WithLabelValues(q.cache.name, outcomeOfLoad(err)).Inc()
 	return r, err

@@ -170,3 +170,38 @@ func TestCodecThatEndsTheGoroutineOfLateKeys(t *testing.T) {
 		g.give("v", nil)
 	}
 }
+
+// A loader that began while Redis answered may need another key when it does not any more, and all loaders that may run without
+// Redis wait for the first one.
+func TestLoaderFromBeforeAnOutageMayAskForOthers(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	c := newCache[string](t, newStore(t, newClient(t, server.Addr())), store.WithHardTimeout(2*patience))
+	ready, release := make(chan struct{}), make(chan struct{})
+	first := async(t.Context(), c, "first", func(ctx context.Context) (string, error) {
+		close(ready)
+		<-release
+		loader, _ := loads("v")
+		return c.GetOrLoad(ctx, "other", loader)
+	})
+	receive(t, ready, "the first loader")
+	server.Kill()
+	require.Eventually(t, func() bool {
+		_, err := c.Get(t.Context(), "k")
+		return err != nil && store.BreakersOpen(c) == 1
+	}, patience, tick)
+	var running sync.WaitGroup
+	var others []<-chan outcome[string]
+	for i := range 32 {
+		running.Add(1)
+		others = append(others, async(t.Context(), c, fmt.Sprint(i), func(ctx context.Context) (string, error) {
+			running.Done()
+			return c.GetOrLoad(ctx, "first", never[string])
+		}))
+	}
+	running.Wait()
+	close(release)
+	for _, ch := range append(others, first) {
+		require.NoError(t, receive(t, ch, "a value").err)
+	}
+}

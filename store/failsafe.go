@@ -36,7 +36,7 @@ func (j *job[V]) alone(cause error) load.Outcome[result[V]] {
 	began := time.Now()
 	v, err := execute(j.query, func(ctx context.Context) (V, error) {
 		defer release() // later than the time-out, if the loader is
-		return j.loader(j.cache.core.shared.limit.With(ctx))
+		return j.loader(ctx)
 	})
 	return j.keepNear(j.plan(v, err, began).outcome)
 }

@@ -110,7 +110,7 @@ func (s *shared) readMany(ctx context.Context, values, tags []string, few bool, 
 				}
 				sizes.sawTogether(seen)
 				rest = rest[n:]
-			case some > 1 && ctx.Err() == nil && errors.Is(err, breaker.ErrNoAnswer): // maybe that is because it is so much
+			case some > 1 && most == partKeys && ctx.Err() == nil && errors.Is(err, breaker.ErrNoAnswer): // as it is so much, maybe
 				most = sizes.tooMany(some)
 			default: // the server is asked no more
 				for _, i := range rest[n:] {

@@ -75,10 +75,13 @@ func (s *valueSizes) expected() int {
 
 // one returns about how large a single value is.
 func (s *valueSizes) one() int {
-	if s != nil && s.mean.Load() == 0 && s.together.Load() == 0 {
-		return unknownSize
+	if s == nil {
+		return smallSize
 	}
-	return s.expected()
+	if size := s.mean.Load(); size > 0 {
+		return int(size)
+	}
+	return unknownSize
 }
 
 // part returns how many values are read together.

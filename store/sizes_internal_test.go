@@ -54,3 +54,15 @@ func TestValueSizes(t *testing.T) {
 	assert.Equal(t, 500, none.part())
 	assert.Equal(t, none.expected(), none.one())
 }
+
+// What took too long together says nothing about values that are read one by one: many of these leave at once.
+func TestTooManySaysNothingOfOne(t *testing.T) {
+	t.Parallel()
+	s := new(valueSizes)
+	s.tooMany(10)
+	assert.Equal(t, unknownSize, s.one())
+	s.saw(10)
+	s.tooMany(10)
+	assert.Equal(t, 10, s.one())
+	assert.Equal(t, smallSize, (*valueSizes)(nil).one())
+}

@@ -8,16 +8,17 @@ type Limit struct{ slots chan struct{} }
 // NewLimit returns a Limit for n loaders.
 func NewLimit(n int) *Limit { return &Limit{slots: make(chan struct{}, n)} }
 
-// slotOf is the key of a context whose loader counts in a Limit.
+// slotOf is the key of the context of a loader.
 type slotOf struct{ limit *Limit }
 
-// With returns the context of a loader that counts, and of all that it calls.
+// With returns the context of a loader, and of all that it calls. Loaders that do not count have it too: others that do may wait
+// for them.
 func (l *Limit) With(ctx context.Context) context.Context {
 	return context.WithValue(ctx, slotOf{l}, true)
 }
 
-// Covers reports whether a loader that counts has called whoever has this context. It must not wait for another one's end, which
-// may wait for its own.
+// Covers reports whether a loader has called whoever has this context. It must not wait for another one's end, which may wait for
+// its own.
 func (l *Limit) Covers(ctx context.Context) bool { return ctx.Value(slotOf{l}) != nil }
 
 // Acquire waits until another loader may run, and reports false if ctx ends, or leave is closed, before. If hastened is closed it

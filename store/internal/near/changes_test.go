@@ -41,8 +41,10 @@ func TestChanges(t *testing.T) {
 		require.NoError(t, change(key(1)), name)
 		b.gone(name, key(1))
 		if name[0] != 'F' {
-			_, hit := b.cache.Get(key(2))
-			assert.True(t, hit, "%s of another key", name)
+			require.Eventually(t, func() bool { // a busy machine may hear too late, for a moment, that nothing has changed
+				_, hit := b.cache.Get(key(2))
+				return hit
+			}, patience, time.Millisecond, "%s of another key", name)
 		}
 	}
 	assert.Positive(t, b.cache.Stats().Invalidated)
