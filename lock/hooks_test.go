@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -107,6 +108,12 @@ func TestBadHookWhileClosing(t *testing.T) {
 	withBadHooks(t, false, func(t *testing.T, b badHooks) { //nolint:thelper // a test
 		for _, resource := range []string{"a", "b", "c"} {
 			acquire(t, b.manager, resource, longTTL)
+		}
+		for _, s := range b.servers { // or a script that is under way would meet the hook
+			require.Eventually(t, func() bool {
+				fences := slices.DeleteFunc(keysOfLocks(t, s), func(key string) bool { return !strings.HasSuffix(key, ":fence") })
+				return len(keysOfLocks(t, s))-len(fences) == 3
+			}, patience, tick)
 		}
 		b.arm(1)
 		require.ErrorIs(t, b.manager.Close(t.Context()), lock.ErrRedis)

@@ -122,7 +122,7 @@ func (q *Quorum) ReleaseAll(ctx context.Context, claims []store.Claim, done func
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var mu sync.Mutex // guards what follows
-	decided, released, failed := 0, make([]int, len(claims)), make([]int, len(claims))
+	decided, lost, released, failed := 0, false, make([]int, len(claims)), make([]int, len(claims))
 	q.nodes.each(func(n *node) {
 		n.ReleaseAll(ctx, claims, func(i int, r store.Reply) {
 			mu.Lock()
@@ -135,7 +135,8 @@ func (q *Quorum) ReleaseAll(ctx context.Context, claims []store.Claim, done func
 				return
 			}
 			done(i, r)
-			if decided++; decided == len(claims) {
+			lost = lost || r.Outcome == store.Failed
+			if decided++; decided == len(claims) && !lost { // otherwise the other servers are to do what they can
 				cancel()
 			}
 		})
