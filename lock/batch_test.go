@@ -24,7 +24,7 @@ func TestManyCallersShareRoundTrips(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	proxy := faultproxy.New(t, server.Addr())
-	client, trips := newClient(t, proxy.Addr()), &roundTrips{}
+	client, trips := newClient(t, proxy.Addr()), newRoundTrips()
 	client.AddHook(trips)
 	m := newManager(t, client)
 	var all sync.WaitGroup

@@ -227,7 +227,7 @@ func TestOneProcessorUnderLoad(t *testing.T) {
 func TestTenThousandLocks(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	client, trips := newClient(t, server.Addr()), &roundTrips{}
+	client, trips := newClient(t, server.Addr()), newRoundTrips()
 	client.AddHook(trips)
 	m := newManager(t, client)
 	warm := acquire(t, m, "warm", longTTL)

@@ -22,15 +22,21 @@ import (
 
 // bad is a hook that does something bad, so many times when it is armed: whatever context it runs in.
 type bad struct {
+	scriptHook
+
 	do    func()
 	left  atomic.Int64 // scripts
 	dials atomic.Int64
 }
 
-func (b *bad) see(cmd redis.Cmder) {
-	if strings.HasPrefix(cmd.Name(), "eval") && b.left.Add(-1) >= 0 {
-		b.do()
+func newBad(do func()) *bad {
+	b := &bad{do: do}
+	b.see = func() {
+		if b.left.Add(-1) >= 0 {
+			b.do()
+		}
 	}
+	return b
 }
 
 func (b *bad) DialHook(next redis.DialHook) redis.DialHook {
@@ -39,20 +45,6 @@ func (b *bad) DialHook(next redis.DialHook) redis.DialHook {
 			b.do()
 		}
 		return next(ctx, network, addr)
-	}
-}
-
-func (b *bad) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		b.see(cmd)
-		return next(ctx, cmd)
-	}
-}
-
-func (b *bad) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		b.see(cmds[0])
-		return next(ctx, cmds)
 	}
 }
 
@@ -87,7 +79,7 @@ func withBadHooks(t *testing.T, hide bool, test func(t *testing.T, b badHooks)) 
 				b := badHooks{servers: redistest.StartN(t, count), logs: logs}
 				var clients []redis.UniversalClient
 				for _, s := range b.servers {
-					client, hook := newClient(t, s.Addr()), &bad{do: do}
+					client, hook := newClient(t, s.Addr()), newBad(do)
 					client.AddHook(hook)
 					b.hooks, clients = append(b.hooks, hook), append(clients, client)
 					if hide {
@@ -192,7 +184,7 @@ func TestBadHookOfTheInbox(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server, near := setup(t)
-			client, hook := newClient(t, server.Addr()), &bad{do: do}
+			client, hook := newClient(t, server.Addr()), newBad(do)
 			client.AddHook(hook)
 			core, logs := observer.New(zap.InfoLevel)
 			m := newManager(t, client, lock.WithLogger(zap.New(core)))

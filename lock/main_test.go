@@ -120,29 +120,42 @@ func undisturbed[T any](t testing.TB, want T, measure func() T) {
 // redisClient is newClient for use outside of a test's own goroutine; the caller closes it.
 func redisClient(s *redistest.Server) *redis.Client { return redis.NewClient(s.Options()) }
 
-// roundTrips counts those that run scripts.
-type roundTrips struct {
+// scriptHook is a hook that calls see for each command or pipeline that begins with a script.
+type scriptHook struct {
 	redistest.Hook
 
-	count atomic.Int64
+	see func()
 }
 
-func (r *roundTrips) see(cmd redis.Cmder) {
+func (h scriptHook) command(cmd redis.Cmder) {
 	if strings.HasPrefix(cmd.Name(), "eval") {
-		r.count.Add(1)
+		h.see()
 	}
 }
 
-func (r *roundTrips) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (h scriptHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		r.see(cmd)
+		h.command(cmd)
 		return next(ctx, cmd)
 	}
 }
 
-func (r *roundTrips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (h scriptHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		r.see(cmds[0])
+		h.command(cmds[0])
 		return next(ctx, cmds)
 	}
+}
+
+// roundTrips counts those that run scripts.
+type roundTrips struct {
+	scriptHook
+
+	count atomic.Int64
+}
+
+func newRoundTrips() *roundTrips {
+	r := new(roundTrips)
+	r.see = func() { r.count.Add(1) }
+	return r
 }

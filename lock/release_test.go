@@ -123,7 +123,7 @@ func TestReleaseCanBeRepeatedAfterRedisFailed(t *testing.T) {
 func TestCloseReleasesAllAndTells(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	client, trips := newClient(t, server.Addr()), &roundTrips{}
+	client, trips := newClient(t, server.Addr()), newRoundTrips()
 	client.AddHook(trips)
 	m := newManager(t, client)
 	locks := make([]*lock.RedisLock, 1200)

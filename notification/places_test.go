@@ -74,6 +74,18 @@ func (p *pair) cutOff(t *testing.T, n *notification.RedisNotificationSystem, tar
 	require.Eventually(t, func() bool { return n.HealthCheck(t.Context()) != nil }, patience, time.Millisecond)
 }
 
+// hundred returns a system on client, a publisher on the master, and a recorder that has got 100 events of that.
+func (p *pair) hundred(
+	t *testing.T, client redis.UniversalClient,
+) (*notification.RedisNotificationSystem, *publisher, *recorder) {
+	t.Helper()
+	n := newSystem(t, client, notification.WithLongestPause(10*time.Millisecond))
+	r, from := record(t, subscribe(t, n, "k")), &publisher{system: newSystem(t, p.toMaster)}
+	require.Zero(t, from.publish(t.Context(), "k", 100))
+	r.reached(t, 100)
+	return n, from, r
+}
+
 // What a failover has cost lies where the journals of both servers part, which may be far behind the place where a subscription was
 // cut off. So its gap is open until it has got everything that the new server had.
 func TestGapOfAFailoverIsOpen(t *testing.T) {
@@ -162,12 +174,7 @@ func TestTrimmedJournalHidesNoFailover(t *testing.T) {
 	t.Parallel()
 	servers := startPair(t)
 	client, target := switched(t, servers.master.Addr())
-	n := newSystem(t, client, notification.WithLongestPause(10*time.Millisecond))
-	r := record(t, subscribe(t, n, "k"))
-	p := &publisher{system: newSystem(t, servers.toMaster)}
-	require.Zero(t, p.publish(t.Context(), "k", 100))
-	r.reached(t, 100)
-
+	n, p, r := servers.hundred(t, client)
 	servers.cutOff(t, n, target)
 	require.Zero(t, p.publish(t.Context(), "k", 100))
 	servers.part(t)
@@ -232,12 +239,7 @@ func TestWipedJournalHidesNoFailover(t *testing.T) {
 	t.Parallel()
 	servers := startPair(t)
 	client, target := switched(t, servers.master.Addr())
-	n := newSystem(t, client, notification.WithLongestPause(10*time.Millisecond))
-	r := record(t, subscribe(t, n, "k"))
-	p := &publisher{system: newSystem(t, servers.toMaster)}
-	require.Zero(t, p.publish(t.Context(), "k", 100))
-	r.reached(t, 100)
-
+	n, p, r := servers.hundred(t, client)
 	servers.cutOff(t, n, target)
 	require.NoError(t, servers.toMaster.FlushAll(t.Context()).Err())
 	require.Zero(t, p.publish(t.Context(), "k", 10))

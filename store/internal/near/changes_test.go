@@ -35,8 +35,12 @@ func TestChanges(t *testing.T) {
 		"FLUSHALL":    func(string) error { return other.FlushAll(ctx).Err() },
 		"FLUSHDB":     func(string) error { return other.FlushDB(ctx).Err() },
 	} {
+		before := b.cache.Stats().Invalidated
 		require.NoError(t, other.Set(ctx, key(1), "a", 0).Err())
 		require.NoError(t, other.Set(ctx, key(2), "a", 0).Err())
+		require.Eventually(t, func() bool { // or that of the second one may come when it has been filled
+			return b.cache.Stats().Invalidated >= before+2
+		}, patience, time.Millisecond)
 		b.fill(key(1), key(2))
 		require.NoError(t, change(key(1)), name)
 		b.gone(name, key(1))

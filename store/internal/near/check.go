@@ -13,12 +13,9 @@ import (
 	"github.com/compozy/cache/internal/redisx"
 )
 
-// failover is the address of the clients that go-redis makes for Sentinel; their dialer asks the sentinels.
-const failover = "FailoverClient"
-
 // sentinels returns a dialer that leads to the master that sentinels name, or nil if there are none.
 func (s *session) sentinels(o *redis.Options) dialer {
-	if o.Addr != failover {
+	if !redisx.FollowsSentinel(s.m.t.set.Client) {
 		return nil
 	}
 	dial := redis.DialHook(o.Dialer)
