@@ -66,6 +66,17 @@ func (b badHooks) arm(scripts int64) {
 	}
 }
 
+// settled waits until every server has so many locks: a script that is still under way would meet the hook.
+func (b badHooks) settled(t *testing.T, locks int) {
+	t.Helper()
+	for _, s := range b.servers {
+		require.Eventually(t, func() bool {
+			held := slices.DeleteFunc(keysOfLocks(t, s), func(key string) bool { return strings.HasSuffix(key, ":fence") })
+			return len(held) == locks
+		}, patience, tick)
+	}
+}
+
 func (b badHooks) panics() int { return b.logs.FilterMessageSnippet("has panicked").Len() }
 
 // withBadHooks tests hooks that panic, and such that end the goroutine, on one server and on three.
@@ -101,12 +112,7 @@ func TestBadHookWhileClosing(t *testing.T) {
 		for _, resource := range []string{"a", "b", "c"} {
 			acquire(t, b.manager, resource, longTTL)
 		}
-		for _, s := range b.servers { // or a script that is under way would meet the hook
-			require.Eventually(t, func() bool {
-				fences := slices.DeleteFunc(keysOfLocks(t, s), func(key string) bool { return !strings.HasSuffix(key, ":fence") })
-				return len(keysOfLocks(t, s))-len(fences) == 3
-			}, patience, tick)
-		}
+		b.settled(t, 3)
 		b.arm(1)
 		require.ErrorIs(t, b.manager.Close(t.Context()), lock.ErrRedis)
 		require.NoError(t, b.manager.Close(t.Context()), "it is done")
@@ -149,6 +155,7 @@ func TestBadHookWhileRenewing(t *testing.T) {
 	t.Parallel()
 	withBadHooks(t, true, func(t *testing.T, b badHooks) { //nolint:thelper // a test
 		l := acquire(t, b.manager, "job", time.Second)
+		b.settled(t, 1)
 		b.arm(1)
 		require.True(t, extended(t, l))
 		assert.NotZero(t, b.manager.GetMetrics().RenewalsFailed)
