@@ -3,7 +3,6 @@ package notification_test
 import (
 	"context"
 	"errors"
-	"sync"
 	"testing"
 	"time"
 
@@ -71,30 +70,34 @@ func TestShutdownWithoutRedis(t *testing.T) {
 	require.NoError(t, never.Shutdown(t.Context()))
 }
 
-// A handler publishes its result while the system is being closed.
+// A handler publishes its results while the system is being closed.
 func TestHandlersPublishWhileDraining(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client(t)
 	n, other := newSystem(t, client), newSystem(t, client)
 	results := record(t, subscribe(t, other, "result"))
-	s := subscribe(t, n, "task")
-	var handling sync.WaitGroup
-	begun := make(chan struct{})
-	handling.Go(func() {
-		for m := range s.Messages() {
-			number, err := numberOf(m)
-			assert.NoError(t, err)
-			if number == 1 {
+	begun, release, handled := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		handled <- notification.Handle(context.Background(), n, "task", func(ctx context.Context, v numbered) error {
+			if v.N == 1 {
 				close(begun)
+				<-release
 			}
-			assert.NoError(t, n.Publish(t.Context(), "result", numbered{number}))
-		}
-	})
+			err := n.Publish(ctx, "result", v)
+			assert.NoError(t, err)
+			return err
+		})
+	}()
+	require.Eventually(t, func() bool { return n.GetMetrics().Subscribers == 1 && health(n) == nil }, patience, time.Millisecond)
 	p := &publisher{system: n}
 	require.Zero(t, p.publish(t.Context(), "task", 20))
 	<-begun
-	require.NoError(t, n.Shutdown(t.Context()))
-	handling.Wait()
+	shut := make(chan error, 1)
+	go func() { shut <- n.Shutdown(t.Context()) }()
+	require.Eventually(t, func() bool { return isRefused(n) }, patience, time.Millisecond, "the shutdown never began")
+	close(release)
+	require.NoError(t, <-shut)
+	require.ErrorIs(t, <-handled, notification.ErrClosed)
 	results.reached(t, p.last)
 	assert.Zero(t, results.verify(t, p.sent))
 	require.ErrorIs(t, n.Publish(t.Context(), "result", struct{}{}), notification.ErrClosed)

@@ -190,16 +190,13 @@ func TestLoaderFromBeforeAnOutageMayAskForOthers(t *testing.T) {
 		_, err := c.Get(t.Context(), "k")
 		return err != nil && store.BreakersOpen(c) == 1
 	}, patience, tick)
-	var running sync.WaitGroup
 	var others []<-chan outcome[string]
 	for i := range 32 {
-		running.Add(1)
 		others = append(others, async(t.Context(), c, fmt.Sprint(i), func(ctx context.Context) (string, error) {
-			running.Done()
 			return c.GetOrLoad(ctx, "first", never[string])
 		}))
 	}
-	running.Wait()
+	requireCallers(t, c, "first", 1+len(others))
 	close(release)
 	for _, ch := range append(others, first) {
 		require.NoError(t, receive(t, ch, "a value").err)
