@@ -75,7 +75,7 @@ var (
 	ErrStoreClosed = store.ErrClosed
 )
 
-// WithTTL sets how long a value lasts, in NewCache and NewState or in a call that writes.
+// WithTTL is store.WithTTL: how long a value lasts, in NewCache and NewState or in a call that writes.
 func WithTTL(d time.Duration) StoreOption { return store.WithTTL(d) }
 
 // IfVersion makes Put or Delete of a State fail with ErrConflict unless the value is in this version; 0 stands for no value.

@@ -82,7 +82,7 @@ func (p *probe) start(ctx context.Context) *run {
 func (p *probe) finish(ctx context.Context, r *run, err error) {
 	r.latency = time.Since(r.started)
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		err = fmt.Errorf("%w after %v: %w", ErrTimeout, r.timeout, err)
+		err = fmt.Errorf("%w (limit %v): %w", ErrTimeout, r.timeout, err)
 	}
 	r.err = err
 	// Make room for the next run before waking anybody: otherwise a caller
@@ -128,7 +128,7 @@ func (r *run) wait(ctx context.Context) (time.Duration, []string, error) {
 	case <-r.done:
 		return r.latency, r.warnings, r.err
 	case <-timer.C:
-		return time.Since(r.started), nil, fmt.Errorf("%w after %v, and does not heed its context", ErrTimeout, r.timeout)
+		return time.Since(r.started), nil, fmt.Errorf("%w (limit %v), and does not heed its context", ErrTimeout, r.timeout)
 	case <-ctx.Done():
 		return time.Since(r.started), nil, fmt.Errorf("health: probe ended before the check answered: %w", context.Cause(ctx))
 	}

@@ -265,8 +265,11 @@ func (c *consumer) settled(e group.Event, o group.Outcome, err error) {
 func (c *consumer) gap(reason journal.Reason, after string, missed uint64) {
 	g := Gap{Reason: GapReason(reason), After: after, Missed: missed, Time: time.Now()}
 	c.system.metrics.gap(g.Reason)
-	c.system.set.logger.Warn("notification: events may be missing",
-		zap.String("reason", string(g.Reason)), zap.String("group", c.group), zap.Uint64("missed", missed))
+	fields := []zap.Field{zap.String("reason", string(g.Reason)), zap.String("group", c.group)}
+	if missed > 0 { // else their number is unknown
+		fields = append(fields, zap.Uint64("missed", missed))
+	}
+	c.system.set.logger.Warn("notification: events may be missing", fields...)
 	if c.set.OnGap == nil {
 		return
 	}

@@ -94,6 +94,7 @@ func (h *Helpers) run(ctx context.Context) error {
 	h.mu.Lock()
 	h.running[name] = cmd.Process
 	h.mu.Unlock()
+	h.console.Sayf("%s joins: another process that works for this run", name)
 	defer func() {
 		h.mu.Lock()
 		delete(h.running, name)

@@ -118,6 +118,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, err)
 		return max(exit.Code(), exitFailed)
 	}
+	if !options.Batch() {
+		console.Sayf("stopped")
+	}
 	return exit.Code()
 }
 

@@ -27,7 +27,7 @@ const (
 
 var (
 	// ErrOpen means that a server was not asked, as it has not answered a moment ago.
-	ErrOpen = errors.New("not asked, as it has not answered a moment ago")
+	ErrOpen = errors.New("not asked, because it did not answer a moment ago")
 	// ErrNoAnswer is the cause of the end of a call that a server has not answered.
 	ErrNoAnswer = errors.New("no answer in time")
 	// errNeither ends a call that says nothing about the server.
