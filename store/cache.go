@@ -132,10 +132,10 @@ func (r result[V]) withCause(cause error) result[V] {
 
 // query is one call of a Cache about one key.
 type query[V any] struct {
+	subject
+
 	cache *Cache[V]
 	ctx   context.Context //nolint:containedctx // of the caller, for as long as the call lasts
-	op    string
-	key   string
 	keys  lease.Keys
 	set   settings // with the options of the call
 	span  span
@@ -185,7 +185,7 @@ func (c *Cache[V]) begin(ctx context.Context, op, key string, where scope, opts 
 	if err != nil {
 		return nil, err
 	}
-	q := &query[V]{cache: c, op: op, key: key, keys: c.names(key), set: set} // which calls the function of WithGroup
+	q := &query[V]{subject: subject{c.name, op, key}, cache: c, keys: c.names(key), set: set} // which calls the function of WithGroup
 	if !c.core.gate.Begin() {
 		return nil, ErrClosed
 	}
@@ -252,7 +252,7 @@ func (c *Cache[V]) GetItem(ctx context.Context, key string) (item Item[V], err e
 	case broken:
 		return Item[V]{Key: key}, f.err
 	default:
-		return Item[V]{Key: key, Source: SourceRedis}, keyError(q.op, key, ErrNotFound)
+		return Item[V]{Key: key, Source: SourceRedis}, q.wrap(ErrNotFound)
 	}
 }
 
@@ -263,7 +263,7 @@ func (c *Cache[V]) item(q *query[V], r result[V], own bool) (Item[V], error) {
 	}
 	switch {
 	case r.entry.Kind == entry.Absent:
-		return item, keyError(q.op, q.key, ErrNotFound)
+		return item, q.wrap(ErrNotFound)
 	case r.value != nil && (own || c.shares):
 		item.Value = c.copied(r.value)
 		return item, nil
@@ -276,7 +276,7 @@ func (c *Cache[V]) item(q *query[V], r result[V], own bool) (Item[V], error) {
 		if errors.Is(err, ErrTooLarge) {
 			c.counts.oversize.Inc()
 		}
-		return Item[V]{Key: q.key}, keyError(q.op, q.key, err)
+		return Item[V]{Key: q.key}, q.wrap(err)
 	}
 	return item, nil
 }

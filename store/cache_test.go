@@ -228,7 +228,7 @@ func TestFailureIsSharedAndPauses(t *testing.T) {
 	for _, c := range []*store.Cache[string]{a, b} {
 		_, err := c.GetOrLoad(t.Context(), "k", never)
 		require.ErrorIs(t, err, store.ErrLoad, "for the pause nobody loads")
-		assert.EqualError(t, err, `store: load failed: load "k"`)
+		assert.EqualError(t, err, `store: load failed: load "k" of "things"`)
 	}
 	require.NoError(t, a.Delete(t.Context(), "k"))
 	loader2, _ := loads("v")
@@ -258,7 +258,7 @@ func TestSharedErrorsAreCut(t *testing.T) {
 	require.Error(t, err)
 	_, err = b.GetOrLoad(t.Context(), "k", never)
 	require.ErrorIs(t, err, store.ErrLoad)
-	assert.True(t, strings.HasPrefix(err.Error(), `store: load failed: load "k": bad `+"\uFFFD é"), err)
+	assert.True(t, strings.HasPrefix(err.Error(), `store: load failed: load "k" of "things": bad `+"\uFFFD é"), err)
 	assert.Less(t, len(err.Error()), 250)
 	assert.True(t, strings.HasSuffix(err.Error(), "é"))
 }

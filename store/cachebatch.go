@@ -81,7 +81,7 @@ func (b *batchJob[V]) ask(jobs []*job[V]) (granted, unstorable, unanswered []*jo
 			unstorable = append(unstorable, j)
 		case !j.early && a.Outcome == lease.Unknown:
 			claim.Close()
-			j.found.err = failure(j.ctx, j.op, j.key, a.Err)
+			j.found.err = j.unavailable(j.ctx, a.Err)
 			unanswered = append(unanswered, j)
 		default:
 			j.late = late
@@ -191,7 +191,7 @@ func (b *batchJob[V]) untagged(jobs []*job[V], err error) {
 	}
 	for _, j := range jobs {
 		j.held.Abandon()
-		j.held, j.found.err = nil, failure(j.ctx, j.op, j.key, err)
+		j.held, j.found.err = nil, j.unavailable(j.ctx, err)
 	}
 	b.alone(jobs)
 }

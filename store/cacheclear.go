@@ -20,7 +20,7 @@ func (c *Cache[V]) Clear(ctx context.Context) (err error) {
 	if err := c.usable(ctx); err != nil {
 		return err
 	}
-	q := &query[V]{cache: c, op: "clear"}
+	q := &query[V]{subject: subject{name: c.name, op: "clear"}, cache: c}
 	if !c.core.gate.Begin() {
 		return ErrClosed
 	}
@@ -47,7 +47,7 @@ func (q *query[V]) clear(kind string) error {
 	keys := q.cache.keys
 	for page, err := range q.cache.core.server.Scan(q.ctx, server.Escape(kind)+"{*", q.cache.set.store.timeout) {
 		if err != nil {
-			return failure(q.ctx, q.op, "", err)
+			return q.unavailable(q.ctx, err)
 		}
 		for part := range slices.Chunk(page, parallelDeletes) {
 			for _, err := range parallel(len(part), func(i int) error {
@@ -61,7 +61,7 @@ func (q *query[V]) clear(kind string) error {
 				return nil
 			}) {
 				if err != nil {
-					return failure(q.ctx, q.op, "", err)
+					return q.unavailable(q.ctx, err)
 				}
 			}
 		}

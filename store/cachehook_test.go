@@ -98,7 +98,7 @@ func TestHookThatPanicsReachesTheCaller(t *testing.T) {
 	})
 	var many *store.ManyError
 	require.ErrorAs(t, err, &many)
-	assert.EqualError(t, many.Errs["x"], `store: panic in loader, codec or client hook: the hook's own fault: load_many "x"`)
+	assert.EqualError(t, many.Errs["x"], `store: panic in loader, codec or client hook: the hook's own fault: load_many "x" of "things"`)
 	m.armed.Store(false)
 	require.NoError(t, c.Delete(t.Context(), "x", "y"))
 }

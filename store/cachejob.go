@@ -70,7 +70,7 @@ func protect[V any](jobs []*job[V], f func()) {
 			if j.held != nil {
 				j.held.Abandon()
 			}
-			j.call.Finish(load.Outcome[result[V]]{Err: keyError(j.op, j.key, err)})
+			j.call.Finish(load.Outcome[result[V]]{Err: j.wrap(err)})
 		}
 	}()
 	f()
@@ -134,14 +134,14 @@ func (j *job[V]) settle(ctx context.Context, claim *lease.Claim, a lease.Answer)
 	case lease.Foreign:
 		return load.Outcome[result[V]]{Err: j.foreign(entry.ErrForeign).err}
 	default:
-		return j.unanswered(ctx, failure(j.ctx, j.op, j.key, a.Err))
+		return j.unanswered(ctx, j.unavailable(j.ctx, a.Err))
 	}
 }
 
 // unanswered is for when Redis does not answer, unless that is because ctx has ended.
 func (j *job[V]) unanswered(ctx context.Context, err error) load.Outcome[result[V]] {
 	if ctx.Err() != nil {
-		return j.failed(keyError(j.op, j.key, context.Cause(ctx)))
+		return j.failed(j.wrap(context.Cause(ctx)))
 	}
 	return j.alone(err)
 }
@@ -176,7 +176,7 @@ func (j *job[V]) refused(a lease.Answer) load.Outcome[result[V]] {
 	case lease.Unstorable:
 		return j.load()
 	default:
-		return j.untouched(j.failed(sharedError(j.op, j.key, a.Failure)), a.AsOf)
+		return j.untouched(j.failed(j.shared(a.Failure)), a.AsOf)
 	}
 }
 
@@ -220,7 +220,7 @@ func (j *job[V]) untagged(err error) load.Outcome[result[V]] {
 		return load.Outcome[result[V]]{Err: err}
 	}
 	held.Abandon()
-	return j.alone(failure(j.ctx, j.op, j.key, err))
+	return j.alone(j.unavailable(j.ctx, err))
 }
 
 // execute runs a loader of one or many keys, and counts it.
@@ -282,7 +282,7 @@ func (j *job[V]) planValue(v V) plan[V] {
 	}
 	if err != nil {
 		return plan[V]{
-			outcome: load.Outcome[result[V]]{Err: keyError(j.op, j.key, err)},
+			outcome: load.Outcome[result[V]]{Err: j.wrap(err)},
 			failure: lease.Failure{Class: lease.Load, Message: "the value cannot be encoded"}, pause: j.set.cache.pause,
 		}
 	}

@@ -176,7 +176,7 @@ func (q *query[V]) await(
 		select {
 		case <-m.Done():
 		case <-q.ctx.Done():
-			err := contextError(q.ctx, q.op, q.key)
+			err := q.ended(q.ctx)
 			if m.Queued() {
 				err = fmt.Errorf("%w: %w", ErrOverloaded, err)
 			}
@@ -189,11 +189,11 @@ func (q *query[V]) await(
 				stale, late, _ = m.Fallback()
 			}
 			if ok && !late {
-				item, err := q.cache.item(q, stale.withCause(keyError(q.op, q.key, ErrLoadTimeout)), false)
+				item, err := q.cache.item(q, stale.withCause(q.wrap(ErrLoadTimeout)), false)
 				return item, false, err
 			}
 			if m.Queued() {
-				return Item[V]{Key: q.key}, false, keyError(q.op, q.key, ErrOverloaded)
+				return Item[V]{Key: q.key}, false, q.wrap(ErrOverloaded)
 			}
 		}
 	}

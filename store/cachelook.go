@@ -47,7 +47,7 @@ func (q *query[V]) found(content server.Content) finding[V] {
 	case errors.Is(content.Err, entry.ErrForeign):
 		return q.foreign(content.Err)
 	case content.Err != nil:
-		return finding[V]{state: unanswered, err: failure(q.ctx, q.op, q.key, content.Err)}
+		return finding[V]{state: unanswered, err: q.unavailable(q.ctx, content.Err)}
 	case content.Raw == nil:
 		return finding[V]{}
 	}
@@ -82,7 +82,7 @@ func (q *query[V]) accept(f *finding[V], mark near.Mark) {
 
 // foreign says that something else is stored under the key.
 func (q *query[V]) foreign(err error) finding[V] {
-	return finding[V]{state: broken, err: keyError(q.op, q.key, codecError{"something else has written it", err})}
+	return finding[V]{state: broken, err: q.wrap(codecError{"something else has written it", err})}
 }
 
 // slide makes a value last for its full TTL, in the background, if less than half of it is left.

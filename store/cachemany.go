@@ -94,7 +94,7 @@ func (c *Cache[V]) beginMany(ctx context.Context, op string, keys []string, wher
 	m.ctx, m.span = c.core.tracer.start(ctx, op, c.name)
 	for _, key := range keys {
 		if k, ok := names[key]; ok {
-			m.queries = append(m.queries, &query[V]{cache: c, ctx: m.ctx, op: op, key: key, keys: k, set: set})
+			m.queries = append(m.queries, &query[V]{subject: subject{c.name, op, key}, cache: c, ctx: m.ctx, keys: k, set: set})
 			delete(names, key)
 		}
 	}

@@ -73,7 +73,7 @@ func TestPanickingCodecEndsNoProcess(t *testing.T) {
 	codec.broken.Store(true)
 	_, err := c.GetOrLoad(t.Context(), "k", loader)
 	require.ErrorIs(t, err, store.ErrPanic)
-	assert.EqualError(t, err, `store: panic in loader, codec or client hook: clumsy: load "k"`)
+	assert.EqualError(t, err, `store: panic in loader, codec or client hook: clumsy: load "k" of "things"`)
 	_, err = c.LoadMany(t.Context(), []string{"a", "b"}, (&table{rows: map[string]string{"a": "1"}}).load)
 	require.ErrorIs(t, err, store.ErrPanic)
 	codec.broken.Store(false)

@@ -81,7 +81,7 @@ func each(names []string, f func(name string) error) error {
 
 // invalidate makes all values with a tag invalid.
 func (c *Cache[V]) invalidate(ctx context.Context, tag string) (err error) {
-	q := &query[V]{cache: c, op: "invalidate_tag", key: tag}
+	q := &query[V]{subject: subject{c.name, "invalidate_tag", tag}, cache: c}
 	if !c.core.gate.Begin() {
 		return ErrClosed
 	}
@@ -148,7 +148,7 @@ func (q *query[V]) epochs(ctx context.Context) (string, error) {
 	found, err := q.cache.core.shared.epochs(ctx, q.cache.tagKeys(q.set.tags), lasts)
 	switch {
 	case errors.Is(err, entry.ErrForeign):
-		return "", keyError(q.op, q.key, codecError{"something else has written the key of a tag", err})
+		return "", q.wrap(codecError{"something else has written the key of a tag", err})
 	case err != nil:
 		return "", err
 	}
@@ -234,7 +234,7 @@ func (l *looked[V]) compare(known map[string]server.Content) {
 	for tag, epoch := range l.tags {
 		switch now := known[tag]; {
 		case failureOf(now.Err) != nil:
-			l.f = finding[V]{state: unanswered, err: failure(l.q.ctx, l.q.op, l.q.key, now.Err)}
+			l.f = finding[V]{state: unanswered, err: l.q.unavailable(l.q.ctx, now.Err)}
 			return
 		case string(now.Raw) != epoch:
 			l.f.state = invalid

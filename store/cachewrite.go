@@ -29,7 +29,7 @@ func (c *Cache[V]) Set(ctx context.Context, key string, v V, opts ...Option) (er
 		if errors.Is(err, ErrTooLarge) {
 			c.counts.oversize.Inc()
 		}
-		return keyError(q.op, key, err)
+		return q.wrap(err)
 	}
 	c.sizes.saw(len(e.payload))
 	q.began = c.core.shared.repeats.begin()
@@ -106,12 +106,12 @@ func (q *query[V]) written(r server.Reply, name string, deletes func(ctx context
 	case server.Uncertain:
 		repeats.add(name, deletes)
 		if r.Err == nil {
-			return keyError(q.op, q.key, ErrUncertain)
+			return q.wrap(ErrUncertain)
 		}
-		return fmt.Errorf("%w: %w", ErrUncertain, failure(q.ctx, q.op, q.key, r.Err))
+		return fmt.Errorf("%w: %w", ErrUncertain, q.unavailable(q.ctx, r.Err))
 	default:
 		repeats.add(name, deletes)
-		return failure(q.ctx, q.op, q.key, r.Err)
+		return q.unavailable(q.ctx, r.Err)
 	}
 }
 

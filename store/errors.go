@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/compozy/cache/internal/arguments"
-	"github.com/compozy/cache/internal/redisx"
 )
 
 // What the errors of this package match with errors.Is.
@@ -55,6 +54,8 @@ type ArgumentError = arguments.Error
 // ConflictError says what a write has found instead of what it expected. It matches [ErrExists] if the write was a
 // Create, and [ErrConflict] otherwise.
 type ConflictError[V any] struct {
+	// Name is that of the State.
+	Name string
 	// Key is what was to be written.
 	Key string
 	// Current is what is there, the zero Item if nothing is.
@@ -69,11 +70,11 @@ type ConflictError[V any] struct {
 func (e *ConflictError[V]) Error() string {
 	switch {
 	case e.create:
-		return fmt.Sprintf("%v: %q in version %d", ErrExists, e.Key, e.Current.Version)
+		return fmt.Sprintf("%v: %q of %q in version %d", ErrExists, e.Key, e.Name, e.Current.Version)
 	case e.Exists:
-		return fmt.Sprintf("%v: %q is in version %d", ErrConflict, e.Key, e.Current.Version)
+		return fmt.Sprintf("%v: %q of %q is in version %d", ErrConflict, e.Key, e.Name, e.Current.Version)
 	default:
-		return fmt.Sprintf("%v: %q does not exist", ErrConflict, e.Key)
+		return fmt.Sprintf("%v: %q of %q does not exist", ErrConflict, e.Key, e.Name)
 	}
 }
 
@@ -89,6 +90,8 @@ func (e *ConflictError[V]) Is(target error) bool {
 type UnavailableError struct {
 	// Op is what was attempted, such as "get" or "put".
 	Op string
+	// Name is that of the Cache or State, "" for none.
+	Name string
 	// Key is what it was about, "" for no single key.
 	Key string
 	// Err is what the client reported, without what a reply quotes of a command and its arguments.
@@ -97,10 +100,10 @@ type UnavailableError struct {
 
 // Error implements error.
 func (e *UnavailableError) Error() string {
-	if e.Key == "" {
+	if e.Name == "" {
 		return fmt.Sprintf("%v: %s: %v", ErrUnavailable, e.Op, e.Err)
 	}
-	return fmt.Sprintf("%v: %s %q: %v", ErrUnavailable, e.Op, e.Key, e.Err)
+	return fmt.Sprintf("%v: %v: %v", ErrUnavailable, subject{e.Name, e.Op, e.Key}, e.Err)
 }
 
 // Is reports whether target is ErrUnavailable.
@@ -124,9 +127,6 @@ func meansSomething(err error) bool {
 	}, func(known error) bool { return errors.Is(err, known) })
 }
 
-// keyError says what happened to a key in which call. err is the sentinel, or what wraps it.
-func keyError(op, key string, err error) error { return fmt.Errorf("%w: %s %q", err, op, key) }
-
 // maxNotice is how much later than its deadline a context may end: those of other packages do as they like.
 const maxNotice = 20 * time.Millisecond
 
@@ -142,21 +142,4 @@ func ended(ctx context.Context) bool {
 		}
 	}
 	return ctx.Err() != nil
-}
-
-// contextError describes the end of the caller's context.
-func contextError(ctx context.Context, op, key string) error {
-	err := ctx.Err()
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
-		return fmt.Errorf("store: %s %q: %w: %w", op, key, err, cause)
-	}
-	return fmt.Errorf("store: %s %q: %w", op, key, err)
-}
-
-// failure describes a call that Redis did not answer, or that ended with its caller's context.
-func failure(ctx context.Context, op, key string, err error) error {
-	if ended(ctx) {
-		return contextError(ctx, op, key)
-	}
-	return &UnavailableError{Op: op, Key: key, Err: redisx.Discreet(err)}
 }

@@ -81,9 +81,9 @@ func (j *job[V]) explain(err error) (others lease.Failure, pause time.Duration, 
 	var panicked *load.PanicError
 	switch {
 	case errors.As(err, &panicked):
-		return lease.Failure{Class: lease.Panic}, 0, keyError(j.op, j.key, fmt.Errorf("%w: %w", ErrPanic, err))
+		return lease.Failure{Class: lease.Panic}, 0, j.wrap(fmt.Errorf("%w: %w", ErrPanic, err))
 	case errors.Is(err, load.ErrTimeout):
-		return lease.Failure{Class: lease.Timeout}, j.set.cache.pause, keyError(j.op, j.key, fmt.Errorf("%w: %w", ErrLoadTimeout, err))
+		return lease.Failure{Class: lease.Timeout}, j.set.cache.pause, j.wrap(fmt.Errorf("%w: %w", ErrLoadTimeout, err))
 	case errors.Is(err, ErrClosed):
 		return lease.Failure{Class: lease.Gone}, 0, err
 	}
@@ -107,8 +107,8 @@ func cut(text string) string {
 	return text[:end]
 }
 
-// sharedError is the failure of a load in another process, or a moment ago.
-func sharedError(op, key string, f lease.Failure) error {
+// shared is the failure of a load in another process, or a moment ago.
+func (s subject) shared(f lease.Failure) error {
 	err := ErrLoad
 	switch f.Class {
 	case lease.Timeout:
@@ -118,9 +118,9 @@ func sharedError(op, key string, f lease.Failure) error {
 	default:
 	}
 	if f.Message != "" {
-		return fmt.Errorf("%w: %s", keyError(op, key, err), f.Message)
+		return fmt.Errorf("%w: %s", s.wrap(err), f.Message)
 	}
-	return keyError(op, key, err)
+	return s.wrap(err)
 }
 
 // causeOf names why a stale value was returned, for metrics.

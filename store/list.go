@@ -62,6 +62,9 @@ type listing[V any] struct {
 	failed  error
 }
 
+// about returns what an error is about.
+func (l *listing[V]) about(key string) subject { return subject{l.state.name, "list", key} }
+
 // errStopped ends a listing that needs no more words.
 var errStopped = errors.New("stopped")
 
@@ -70,7 +73,7 @@ func (l *listing[V]) run() error {
 	pattern, step := l.state.keys.pattern(l.prefix), l.state.set.store.stateTimeout
 	for names, err := range l.state.core.server.Scan(l.ctx, pattern, step) {
 		if err != nil {
-			return failure(l.ctx, "list", l.prefix, err)
+			return l.about(l.prefix).unavailable(l.ctx, err)
 		}
 		if err := l.page(names); errors.Is(err, errStopped) {
 			return nil
@@ -104,9 +107,9 @@ func (l *listing[V]) page(names []string) error {
 // value yields the item of a key, if there is one.
 func (l *listing[V]) value(key string, content server.Content) error {
 	if l.ctx.Err() != nil {
-		return contextError(l.ctx, "list", l.prefix)
+		return l.about(l.prefix).ended(l.ctx)
 	}
-	item, _, err := l.state.item(l.ctx, "list", key, content)
+	item, _, err := l.state.item(l.ctx, l.about(key), content)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return nil

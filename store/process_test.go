@@ -346,7 +346,7 @@ func TestManyCallersInManyProcessesShareAFailure(t *testing.T) {
 	assert.LessOrEqual(t, sum(reports, countCommands), 4*2+1)
 	for _, r := range reports {
 		assert.Empty(t, r.Values)
-		assert.Equal(t, []string{map[int]string{1: errDatabase.Error(), 0: `store: load failed: load "k"`}[r.Loads]}, r.Errors)
+		assert.Equal(t, []string{map[int]string{1: errDatabase.Error(), 0: `store: load failed: load "k" of "things"`}[r.Loads]}, r.Errors)
 	}
 }
 

@@ -59,10 +59,10 @@ func NewState[V any](s *Store, name string, opts ...Option) (*State[V], error) {
 
 // call is one call of a State.
 type call struct {
+	subject
+
 	core     *core
 	ctx      context.Context //nolint:containedctx // of the caller, for as long as the call lasts
-	name, op string          // of the State, and of the call
-	key      string
 	redisKey string
 	set      settings // with the options of the call
 	span     span
@@ -76,7 +76,7 @@ func (st *State[V]) begin(ctx context.Context, op, key string, where scope, opts
 	if err := checkKey(key); err != nil {
 		return nil, err
 	}
-	c := &call{core: st.core, ctx: ctx, name: st.name, op: op, key: key, set: st.set}
+	c := &call{subject: subject{st.name, op, key}, core: st.core, ctx: ctx, set: st.set}
 	if err := c.set.apply(where, opts); err != nil {
 		return nil, err
 	}
@@ -144,34 +144,34 @@ func (st *State[V]) read(c *call) (item Item[V], halfOver bool, err error) {
 	defer cancel()
 	content := st.core.server.Read(ctx, c.redisKey, st.sizes.one())
 	st.sizes.saw(len(content.Raw))
-	return st.item(c.ctx, c.op, c.key, content)
+	return st.item(c.ctx, c.subject, content)
 }
 
 // item makes an item of the content of a key.
 func (st *State[V]) item(
-	ctx context.Context, op, key string, content server.Content,
+	ctx context.Context, about subject, content server.Content,
 ) (item Item[V], halfOver bool, err error) {
-	none := Item[V]{Key: key, Source: SourceRedis}
+	none := Item[V]{Key: about.key, Source: SourceRedis}
 	switch {
 	case errors.Is(content.Err, entry.ErrForeign):
-		return Item[V]{Key: key}, false, keyError(op, key, codecError{"the key has another type", content.Err})
+		return Item[V]{Key: about.key}, false, about.wrap(codecError{"the key has another type", content.Err})
 	case content.Err != nil:
-		return Item[V]{Key: key}, false, failure(ctx, op, key, content.Err)
+		return Item[V]{Key: about.key}, false, about.unavailable(ctx, content.Err)
 	case content.Raw == nil:
-		return none, false, keyError(op, key, ErrNotFound)
+		return none, false, about.wrap(ErrNotFound)
 	}
 	e, err := entry.Parse(content.Raw)
 	switch {
 	case err != nil:
-		return Item[V]{Key: key}, false, keyError(op, key, codecError{"something else has written it", err})
+		return Item[V]{Key: about.key}, false, about.wrap(codecError{"something else has written it", err})
 	case e.Kind == entry.Deleted || e.Kind == entry.State && !e.FreshAt(content.Now):
-		return none, false, keyError(op, key, ErrNotFound)
+		return none, false, about.wrap(ErrNotFound)
 	case e.Kind != entry.State:
-		return Item[V]{Key: key}, false, keyError(op, key, codecError{"it belongs to a Cache", entry.ErrForeign})
+		return Item[V]{Key: about.key}, false, about.wrap(codecError{"it belongs to a Cache", entry.ErrForeign})
 	}
-	item = Item[V]{Key: key, Version: Version(e.Version), Source: SourceRedis, Age: e.AgeAt(content.Now)}
+	item = Item[V]{Key: about.key, Version: Version(e.Version), Source: SourceRedis, Age: e.AgeAt(content.Now)}
 	if err := st.set.coder.decode(&e, &item.Value); err != nil {
-		return Item[V]{Key: key}, false, keyError(op, key, err)
+		return Item[V]{Key: about.key}, false, about.wrap(err)
 	}
 	return item, e.HalfOver(content.Now), nil
 }
@@ -221,7 +221,7 @@ func (st *State[V]) Put(ctx context.Context, key string, v V, opts ...Option) (v
 func (st *State[V]) write(c *call, v V, ttl time.Duration) (Version, error) {
 	e, err := c.set.coder.encode(v)
 	if err != nil {
-		return 0, keyError(c.op, c.key, err)
+		return 0, c.wrap(err)
 	}
 	ctx, cancel := c.limited()
 	defer cancel()
@@ -290,32 +290,32 @@ func (st *State[V]) outcome(c *call, r server.Reply) (Version, error) {
 		c.core.metrics.conflicts.WithLabelValues(c.name).Inc()
 		return 0, st.conflict(c, r)
 	case server.Fenced:
-		return 0, fmt.Errorf("%w: %s %q: token %d, after %d", ErrFenced, c.op, c.key, c.set.write.fence, r.Fence)
+		return 0, fmt.Errorf("%w: %v: token %d, after %d", ErrFenced, c.subject, c.set.write.fence, r.Fence)
 	case server.Foreign:
-		err := keyError(c.op, c.key, codecError{"something else has written it", entry.ErrForeign})
+		err := c.wrap(codecError{"something else has written it", entry.ErrForeign})
 		if r.Repeated { // before that, or not at all
 			err = fmt.Errorf("%w: %w", ErrUncertain, err)
 		}
 		return 0, err
 	case server.NotFound:
-		return 0, keyError(c.op, c.key, ErrNotFound)
+		return 0, c.wrap(ErrNotFound)
 	case server.Uncertain:
 		if r.Err == nil {
-			return 0, keyError(c.op, c.key, ErrUncertain)
+			return 0, c.wrap(ErrUncertain)
 		}
-		return 0, fmt.Errorf("%w: %w", ErrUncertain, failure(c.ctx, c.op, c.key, r.Err))
+		return 0, fmt.Errorf("%w: %w", ErrUncertain, c.unavailable(c.ctx, r.Err))
 	default:
-		return 0, failure(c.ctx, c.op, c.key, r.Err)
+		return 0, c.unavailable(c.ctx, r.Err)
 	}
 }
 
 // conflict describes a conflict. If what is there cannot be read, the error matches ErrCodec too and has no item.
 func (st *State[V]) conflict(c *call, r server.Reply) error {
-	conflict := &ConflictError[V]{Key: c.key, Exists: r.Raw != nil, create: c.op == "create"}
+	conflict := &ConflictError[V]{Name: c.name, Key: c.key, Exists: r.Raw != nil, create: c.op == "create"}
 	if !conflict.Exists {
 		return conflict
 	}
-	item, _, err := st.item(c.ctx, c.op, c.key, server.Content{Raw: r.Raw, Now: r.Now})
+	item, _, err := st.item(c.ctx, c.subject, server.Content{Raw: r.Raw, Now: r.Now})
 	if err != nil {
 		sentinel := ErrConflict
 		if conflict.create {

@@ -44,7 +44,7 @@ func (st *State[V]) Update(
 			_ = redisx.Sleep(c.ctx, redisx.Backoff(conflicts-1, minUpdatePause, maxUpdatePause))
 		}
 		if c.ctx.Err() != nil {
-			return Item[V]{}, contextError(c.ctx, c.op, c.key)
+			return Item[V]{}, c.ended(c.ctx)
 		}
 		err = errPanicked
 		if err := fn(&item.Value); err != nil {
@@ -60,7 +60,7 @@ func (st *State[V]) Update(
 			break
 		}
 		if item, err = conflict.Current, nil; !conflict.Exists {
-			err = keyError(c.op, c.key, ErrNotFound)
+			err = c.wrap(ErrNotFound)
 		}
 	}
 	return Item[V]{}, err
