@@ -13,12 +13,14 @@
 -- ARGV[6]  the member's pattern
 --
 -- Reply    1 if the member leads, and 0 if another one does; known; number and bytes of the events held; how many of them
---          were lost, as Redis evicted them; and in how many milliseconds the next one is due, -1 if none is. An error
+--          were lost, as Redis evicted them; in how many milliseconds the next one is due, -1 if none is; and formers, see
+--          join.lua. An error
 --          that begins with NOGROUP if the group is gone, and with PATTERN as in join.lua if another one has its name by now.
 
 local progress, events, due, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local had = redis.call('HMGET', progress, 'known', 'leader', 'until', 'held', 'bytes', 'ahead', 'pattern')
+local had = redis.call('HMGET', progress, 'known', 'leader', 'until', 'held', 'bytes', 'ahead', 'pattern', 'formers')
 local known, leader, ends = had[1], had[2], tonumber(had[3] or 0)
+local formers = tonumber(had[8] or 0)
 local held, bytes = tonumber(had[4] or 0), tonumber(had[5] or 0)
 if not known then return redis.error_reply('NOGROUP the group is gone') end
 if had[7] ~= ARGV[6] then return redis.error_reply('PATTERN ' .. (had[7] or '')) end
@@ -26,7 +28,7 @@ if had[7] ~= ARGV[6] then return redis.error_reply('PATTERN ' .. (had[7] or ''))
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- A time further ahead than anybody leads for is that of a clock which has gone back.
-if leader and leader ~= ARGV[1] and ends > now and ends <= now + ARGV[2] then return {0, known, held, bytes, 0, -1} end
+if leader and leader ~= ARGV[1] and ends > now and ends <= now + ARGV[2] then return {0, known, held, bytes, 0, -1, formers} end
 redis.call('HSET', progress, 'leader', ARGV[1], 'until', string.format('%.0f', now + ARGV[2]))
 if ARGV[4] ~= '' and known == ARGV[3] then
   known = ARGV[4]
@@ -67,4 +69,4 @@ if first[2] then
   pause = math.max(0, first[2] - now)
   if pause == 0 and redis.call('LLEN', wake) == 0 then redis.call('RPUSH', wake, 1) end
 end
-return {1, known, held, bytes, lost, pause}
+return {1, known, held, bytes, lost, pause, formers}

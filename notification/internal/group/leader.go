@@ -135,9 +135,9 @@ func (l *leader) round(ctx context.Context) (leads bool, err error) {
 	if err := l.check(ctx); err != nil {
 		return false, err
 	}
-	for l.lost > 0 || l.at.wiped {
+	for l.lost > 0 || l.at.wiped || l.at.formers < r.formers {
 		lost := l.lost
-		l.lost, l.at.wiped = 0, false
+		l.lost, l.at.wiped, l.at.formers = 0, false, r.formers
 		l.tell(ctx, journal.Wiped, "", uint64(lost)) //nolint:gosec // not negative
 	}
 	l.schedule(r)

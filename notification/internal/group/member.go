@@ -271,7 +271,8 @@ func shorten(text string) string {
 }
 
 // turn says what became of events and takes others, as often as it needs to be executed once. A group that is
-// gone is made again; if another one has its name by then, that is an error. The reply is empty if the member stops and the server does not answer.
+// gone is made again, or joined if somebody else has made it; if one with another pattern has its name by then, that is an error. The
+// reply is empty if the member stops and the server does not answer.
 func (m *member) turn(ctx, working context.Context, ended []finished, room int, sign bool) (turnReply, error) {
 	request := turnRequest{room: room, claim: m.set.Claim, deadCap: m.set.DeadCap}
 	var settled []func()
@@ -303,7 +304,7 @@ func (m *member) turn(ctx, working context.Context, ended []finished, room int, 
 				m.leader.wake()
 			}
 			return reply, nil
-		case errors.Is(err, errGone):
+		case errors.Is(err, errGone), errors.Is(err, errRemade):
 			err := m.join(ctx, working, false)
 			switch {
 			case err == nil:

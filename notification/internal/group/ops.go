@@ -28,6 +28,9 @@ var feedSource string
 //go:embed turn.lua
 var turnSource string
 
+// errRemade says that the group was lost, and made again by a member that did not know it.
+var errRemade = errors.New("notification: the group was made again")
+
 // errGone says that Redis has nothing of the group any more.
 var errGone = errors.New("notification: the group is gone")
 
@@ -64,6 +67,7 @@ type ops struct {
 	group   string
 	pattern string
 	member  string
+	id      string // of the group, "" before the member has joined
 	keys    keys
 
 	join, lead, feed, turn, peek *redisx.Script
@@ -90,6 +94,8 @@ func (o *ops) run(ctx context.Context, c processor, script *redisx.Script, keys 
 	switch {
 	case redis.HasErrorPrefix(err, "NOGROUP"):
 		return nil, errGone
+	case redis.HasErrorPrefix(err, "REMADE"):
+		return nil, errRemade
 	case redis.HasErrorPrefix(err, "PATTERN "):
 		return nil, &PatternError{Group: o.group, Pattern: strings.TrimPrefix(err.Error(), "PATTERN ")}
 	case err != nil:
@@ -103,11 +109,15 @@ func (o *ops) run(ctx context.Context, c processor, script *redisx.Script, keys 
 }
 
 // doJoin joins the group. If there is none, it is made, with what is to be known of the journal: where there is something of
-// such a group, with what is to be known after a loss.
+// such a group, with what is to be known after a loss. A group that is another one than the member was in learns of that.
 func (o *ops) doJoin(ctx context.Context, c processor, known, wiped string) error {
 	keys := []string{o.keys.progress, o.keys.events, o.keys.due, o.keys.dead}
-	_, err := o.run(ctx, c, o.join, keys, 1, o.pattern, known, wiped)
-	return err
+	values, err := o.run(ctx, c, o.join, keys, 2, o.pattern, known, wiped, rand.Text(), o.id)
+	if err != nil {
+		return err
+	}
+	o.id = text(values[1])
+	return nil
 }
 
 // leadership is the reply of lead.lua.
@@ -116,19 +126,20 @@ type leadership struct {
 	known       string
 	held, bytes int64
 	lost        int64
+	formers     int64 // groups of this name that were lost, and left members
 	next        time.Duration // until the next event is due, negative if none is
 }
 
 func (o *ops) doLead(ctx context.Context, c processor, expected, known string, ahead time.Duration) (leadership, error) {
 	keys := []string{o.keys.progress, o.keys.events, o.keys.due, o.keys.wake}
-	values, err := o.run(ctx, c, o.lead, keys, 6,
+	values, err := o.run(ctx, c, o.lead, keys, 7,
 		o.member, leadFor.Milliseconds(), expected, known, ahead.Milliseconds(), o.pattern)
 	if err != nil {
 		return leadership{}, err
 	}
 	return leadership{
 		leads: values[0] == int64(1), known: text(values[1]), held: number(values[2]), bytes: number(values[3]),
-		lost: number(values[4]), next: milliseconds(values[5]),
+		lost: number(values[4]), next: milliseconds(values[5]), formers: number(values[6]),
 	}, nil
 }
 
@@ -179,8 +190,8 @@ type turnReply struct {
 }
 
 func (o *ops) doTurn(ctx context.Context, c processor, t turnRequest) (turnReply, error) {
-	args := make([]any, 0, 7+4*len(t.outcomes))
-	args = append(args, o.member, t.number, t.room, takeBytes, t.claim.Milliseconds(), t.deadCap, o.pattern)
+	args := make([]any, 0, 8+4*len(t.outcomes))
+	args = append(args, o.member, t.number, t.room, takeBytes, t.claim.Milliseconds(), t.deadCap, o.pattern, o.id)
 	for _, r := range t.outcomes {
 		args = append(args, r.what, r.id, r.n, r.text)
 	}

@@ -14,6 +14,7 @@ type progress struct {
 	identity journal.Identity // the server that it was read from
 	anything bool             // the group is to begin where the journal does: nothing is missing before that
 	wiped    bool             // what the group held may be lost, and nobody has reported that
+	formers  int64            // how many lost groups of its name were reported
 }
 
 // stored is how a progress is written. Names are never given another meaning, as programs of several versions may be members.
@@ -23,6 +24,7 @@ type stored struct {
 	Stamp    string           `json:"stamp,omitempty"`
 	Anything bool             `json:"anything,omitempty"`
 	Wiped    bool             `json:"wiped,omitempty"`
+	Formers  int64            `json:"formers,omitempty"`
 	Server   journal.Identity `json:"server"`
 }
 
@@ -30,7 +32,7 @@ type stored struct {
 func (p *progress) String() string {
 	text, _ := json.Marshal(stored{ //nolint:errchkjson // strings and booleans
 		Epoch: p.epoch, At: p.cursor.Pos.String(), Stamp: p.cursor.Stamp, Anything: p.anything, Wiped: p.wiped,
-		Server: p.identity,
+		Formers: p.formers, Server: p.identity,
 	})
 	return string(text)
 }
@@ -50,7 +52,7 @@ func parseProgress(text string) (progress, error) {
 	}
 	return progress{
 		epoch: s.Epoch, cursor: cursor, anything: s.Anything, wiped: s.Wiped,
-		identity: s.Server,
+		formers: s.Formers, identity: s.Server,
 	}, nil
 }
 
@@ -61,6 +63,6 @@ func wipedSince(known string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	at.wiped = true
+	at.wiped, at.formers = true, 0 // a new group counts anew
 	return at.String(), nil
 }

@@ -80,3 +80,34 @@ func TestScriptsRefuseAnotherPattern(t *testing.T) {
 	assert.Equal(t, known, b.client.HGet(t.Context(), b.k.progress, "known").Val())
 	assert.Zero(t, b.client.HLen(t.Context(), b.k.events).Val())
 }
+
+// A group is lost, and made again by a new member before the old ones have noticed. What the group held is lost, which one
+// member reports once, however many there are.
+func TestGroupsThatAStrangerMakesAgain(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	begun, release := make(chan struct{}, 9), make(chan struct{})
+	b.set(func(context.Context, Event) Result {
+		begun <- struct{}{}
+		<-release
+		return Result{}
+	})
+	for range 3 {
+		b.run(t)
+	}
+	b.append(t, "k", 6) // three are being handled, three wait
+	for range 3 {
+		<-begun
+	}
+	b.eventually(t, "not all was read", func() bool { return b.client.HGet(t.Context(), b.k.progress, "held").Val() == "6" })
+	require.NoError(t, b.client.Del(t.Context(), b.k.progress, b.k.events, b.k.due, b.k.wake, b.k.dead).Err())
+	b.run(t) // begins at the end of the journal
+	b.eventually(t, "the old members never noticed", func() bool {
+		fields, err := b.client.HLen(t.Context(), b.k.progress).Result()
+		return err == nil && fields > 0 && b.client.HGet(t.Context(), b.k.progress, "formers").Val() == "1" && len(b.gaps) > 0
+	})
+	close(release)
+	b.append(t, "k", 3)
+	b.done(t, 6) // three that the old members had, and the new ones
+	assert.Equal(t, []journal.Reason{journal.Wiped}, b.reasons())
+}

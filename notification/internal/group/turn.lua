@@ -12,6 +12,7 @@
 -- ARGV[5]  for how many milliseconds an event is the member's
 -- ARGV[6]  how many events dead keeps, about
 -- ARGV[7]  the member's pattern
+-- ARGV[8]  id of the group as the member knows it, or an empty string
 -- then for each event that something became of four arguments: what, its ID, a number, and a text:
 --          done              it was handled
 --          again <ms>        it failed, and is due in so many milliseconds
@@ -24,14 +25,17 @@
 --          that was taken its ID, the number of this attempt, 1 if its owner gave no sign of life or 2 if one that stopped has
 --          given it back, 0 otherwise, and its body. A turn that
 --          was executed before gives what it took then, and does nothing else. An error that begins with NOGROUP if the group
---          is gone, with PATTERN as in join.lua if another one has its name by now, and with LATE if a later turn of the member was executed: nobody waits for this one, so nothing is done.
+--          is gone, with PATTERN as in join.lua if another one has its name by now, with REMADE if it was made again by somebody
+--          who did not know it, and with LATE if a later turn of the member was executed: nobody waits for this one, so nothing
+--          is done.
 
 local progress, events, due, wake, dead, turn = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local me = ARGV[1]
-local had = redis.call('HMGET', progress, 'known', 'leader', 'until', 'ahead', 'pattern')
+local had = redis.call('HMGET', progress, 'known', 'leader', 'until', 'ahead', 'pattern', 'id')
 local known, leader, ends, ahead = had[1], had[2], had[3], tonumber(had[4] or 0)
 if not known then return redis.error_reply('NOGROUP the group is gone') end
 if had[5] ~= ARGV[7] then return redis.error_reply('PATTERN ' .. (had[5] or '')) end
+if ARGV[8] ~= '' and had[6] ~= ARGV[8] then return redis.error_reply('REMADE') end
 local before = redis.call('GET', turn)
 local executed = before and tonumber(string.match(before, '^%d+')) or 0
 if executed > tonumber(ARGV[2]) then return redis.error_reply('LATE its sender has given it up') end
@@ -48,7 +52,7 @@ local function remove(id, bytes)
   number, size = number - 1, size - bytes
 end
 
-for i = 8, repeated and 0 or #ARGV, 4 do
+for i = 9, repeated and 0 or #ARGV, 4 do
   local what, id, n, text = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   if what == 'resign' then
     if leader == me then
