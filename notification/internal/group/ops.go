@@ -126,7 +126,7 @@ type leadership struct {
 	known       string
 	held, bytes int64
 	lost        int64
-	formers     int64 // groups of this name that were lost, and left members
+	formers     int64         // groups of this name that were lost, and left members
 	next        time.Duration // until the next event is due, negative if none is
 }
 
