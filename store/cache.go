@@ -122,6 +122,8 @@ type result[V any] struct {
 	cause  error // why it is returned although it is stale
 	value  *V    // decoded, or as it was loaded
 	large  bool  // too large to be stored
+	alone  bool  // from the near cache, which has it although it was loaded without Redis
+	over   bool  // and that is longer ago than keptAlone
 }
 
 // withCause returns a stale result.

@@ -312,10 +312,10 @@ func (j *job[V]) unstored(p plan[V], lasted bool, ended time.Time) load.Outcome[
 	return j.untouched(p.outcome, ended)
 }
 
-// untouched is an outcome if nobody has written the key until a time, which is zero if that is not known. A tag may have been
-// invalidated.
+// untouched is an outcome if nobody has written the key during the lease, which lasted until a time; that is zero if it is not
+// known. A tag may have been invalidated, and a stale value was read before the lease began.
 func (j *job[V]) untouched(out load.Outcome[result[V]], until time.Time) load.Outcome[result[V]] {
-	if !until.IsZero() && len(j.set.tags) == 0 && out.Value.entry.Tags == "" {
+	if !until.IsZero() && len(j.set.tags) == 0 && out.Value.entry.Tags == "" && out.Value.cause == nil {
 		out.AsOf = until
 	}
 	return out

@@ -2,6 +2,9 @@ package store_test
 
 import (
 	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/compozy/cache/embedded"
+	"github.com/compozy/cache/internal/redistest"
 	"github.com/compozy/cache/store"
 )
 
@@ -176,5 +180,82 @@ func TestLateCallersShareAFailure(t *testing.T) {
 			assert.Equal(t, "new", v)
 			assert.EqualValues(t, 1, count.Load(), "without a pause whoever comes next loads")
 		}, store.WithTTL(time.Minute), store.WithStale(time.Hour), store.WithTags(tags...), store.WithFailurePause(0))
+	}
+}
+
+// beforeScript calls f, once, before the next script of a client is sent.
+type beforeScript struct {
+	redistest.Hook
+
+	armed atomic.Bool
+	f     func()
+}
+
+func (b *beforeScript) at(cmds ...redis.Cmder) {
+	for _, cmd := range cmds {
+		if strings.HasPrefix(cmd.Name(), "eval") && b.armed.CompareAndSwap(true, false) {
+			b.f()
+		}
+	}
+}
+
+func (b *beforeScript) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		b.at(cmd)
+		return next(ctx, cmd)
+	}
+}
+
+func (b *beforeScript) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		b.at(cmds...)
+		return next(ctx, cmds)
+	}
+}
+
+// A value that another process deletes after a load has read it, and before the load has its lease, is not for those who come
+// after the Delete, whichever process the loader fails in.
+func TestLateCallersGetNothingDeletedBeforeTheLease(t *testing.T) {
+	t.Parallel()
+	for call, begin := range map[string]func(
+		context.Context, *store.Cache[string], func(context.Context) (string, error), ...store.Option,
+	) <-chan outcome[string]{"one": kAsync, "many": manyAsync} {
+		for _, where := range []string{"here", "elsewhere"} {
+			t.Run(call+" "+where, func(t *testing.T) {
+				t.Parallel()
+				opts := []store.Option{store.WithTTL(50 * time.Millisecond), store.WithStale(time.Hour)}
+				server, a := setupCache[string](t, opts...)
+				client := newClient(t, server.Addr())
+				b := newCache[string](t, newCacheStore(t, client), opts...)
+				ctx, loader := t.Context(), newGated[string]()
+				h := &beforeScript{f: func() {
+					assert.NoError(t, a.Delete(ctx, "k"))
+					if where == "elsewhere" {
+						kAsync(ctx, a, loader.load)
+						receive(t, loader.began, "the load")
+					}
+				}}
+				client.AddHook(h)
+				require.NoError(t, a.Set(ctx, "k", "old"))
+				require.Eventually(t, func() bool {
+					_, err := a.Get(ctx, "k")
+					return errors.Is(err, store.ErrNotFound)
+				}, patience, tick)
+				h.armed.Store(true)
+				early := begin(ctx, b, loader.load)
+				if where == "elsewhere" {
+					requireWaiting(t, b)
+				} else {
+					receive(t, loader.began, "the load")
+				}
+				require.False(t, h.armed.Load())
+				late := begin(ctx, b, loader.load)
+				requireCallers(t, b, "k", 2)
+				loader.give("", errDatabase)
+				receive(t, early, "who came before")
+				out := receive(t, late, "who came later")
+				require.Error(t, out.err, "%v", out.item)
+			})
+		}
 	}
 }

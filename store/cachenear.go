@@ -158,6 +158,7 @@ func (q *query[V]) staleNear(cause error) (result[V], bool) {
 	}
 	r := kept.withCause(cause)
 	r.age += hit.Age
+	r.over = r.alone && hit.Over > 0
 	return r, true
 }
 
@@ -191,6 +192,7 @@ func (q *query[V]) putNear(mark near.Mark, r result[V]) {
 func (j *job[V]) keepNear(out load.Outcome[result[V]]) load.Outcome[result[V]] {
 	if j.cache.near != nil && out.Err == nil && out.Value.cause == nil {
 		kept := out.Value
+		kept.alone = true
 		size := plainSize(&kept.entry)
 		if j.cache.shares {
 			kept.entry.Payload = nil

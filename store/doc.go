@@ -131,7 +131,7 @@
 // write.
 //
 //   - Not covered are SWAPDB, and values that a client reads from a replica, which may be older.
-//   - What was loaded without Redis stays there for 5s.
+//   - What was loaded without Redis is served from there for 5s, and after that only when the loader fails.
 //   - Each value counts by its encoded size, its key and 240 bytes more, and at least as the limit of bytes divided by the
 //     number of entries, so neither limit is exceeded.
 //   - A value is decoded for each caller, unless its type has no pointers, or [WithShared] or [WithClone] is given. With

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/compozy/cache/internal/arguments"
 )
@@ -125,21 +124,4 @@ func meansSomething(err error) bool {
 		ErrNotFound, ErrExists, ErrConflict, ErrFenced, ErrUncertain, ErrTooLarge, ErrUnavailable, ErrOverloaded, ErrLoad,
 		ErrLoadTimeout, ErrPanic, ErrClosed, ErrInvalidArgument, context.Canceled, context.DeadlineExceeded,
 	}, func(known error) bool { return errors.Is(err, known) })
-}
-
-// maxNotice is how much later than its deadline a context may end: those of other packages do as they like.
-const maxNotice = 20 * time.Millisecond
-
-// ended reports whether the caller's context has ended. A connection whose deadline is that of the context may notice a
-// moment earlier.
-func ended(ctx context.Context) bool {
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < time.Millisecond {
-		timer := time.NewTimer(maxNotice)
-		defer timer.Stop()
-		select {
-		case <-ctx.Done():
-		case <-timer.C:
-		}
-	}
-	return ctx.Err() != nil
 }

@@ -20,10 +20,21 @@ const (
 	maxMessage = 200
 )
 
-// alone gets a value while Redis does not answer: from the near cache, however old, or by the loader, of which a limited
-// number runs.
+// near gets a value from the near cache while Redis does not answer, however old it is. But what was loaded without Redis is
+// kept for when the loader fails, once that is some time ago: an outage of Redis must not hide what the database has.
+func (j *job[V]) near(cause error) (stale result[V], ok bool) {
+	stale, ok = j.staleNear(cause)
+	if ok && stale.over {
+		j.found = finding[V]{state: outdated, result: stale, err: cause, asOf: time.Now()}
+		j.call.Offer(stale, j.found.asOf)
+		return stale, false
+	}
+	return stale, ok
+}
+
+// alone gets a value while Redis does not answer: from the near cache, or by the loader, of which a limited number runs.
 func (j *job[V]) alone(cause error) load.Outcome[result[V]] {
-	if stale, ok := j.staleNear(cause); ok {
+	if stale, ok := j.near(cause); ok {
 		return load.Outcome[result[V]]{Value: stale}
 	}
 	release, abandoned, err := slot([]*job[V]{j}, cause)

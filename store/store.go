@@ -107,7 +107,7 @@ func (s *Store) HealthCheck(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(redisx.Background(ctx), s.set.stateTimeout)
 	defer cancel()
 	if err := s.server.Ping(limited); err != nil {
-		if ended(ctx) {
+		if redisx.Ended(ctx) {
 			return fmt.Errorf("store: health check: %w", ctx.Err())
 		}
 		return &UnavailableError{Op: "health check", Err: redisx.Discreet(err)}

@@ -37,7 +37,7 @@ func (s subject) ended(ctx context.Context) error {
 
 // unavailable describes a call that Redis did not answer, or that ended with its caller's context.
 func (s subject) unavailable(ctx context.Context, err error) error {
-	if ended(ctx) {
+	if redisx.Ended(ctx) {
 		return s.ended(ctx)
 	}
 	return &UnavailableError{Op: s.op, Name: s.name, Key: s.key, Err: redisx.Discreet(err)}

@@ -33,3 +33,20 @@ func WithDeadline(ctx context.Context, deadline time.Time) (context.Context, con
 func WithTimeout(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
 	return WithDeadline(ctx, time.Now().Add(limit))
 }
+
+// maxNotice is how much later than its deadline a context may end: those of other packages do as they like.
+const maxNotice = 20 * time.Millisecond
+
+// Ended reports whether a caller's context has ended. What keeps to the deadline of a context by itself, such as a connection or
+// a queue, may notice a moment earlier than the context does.
+func Ended(ctx context.Context) bool {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < time.Millisecond {
+		timer := time.NewTimer(maxNotice)
+		defer timer.Stop()
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+	}
+	return ctx.Err() != nil
+}

@@ -73,12 +73,12 @@ func (b *Breakers) Do(ctx context.Context, key string, f func(ctx context.Contex
 	returned := false
 	defer func() { // also when a hook of the client panics
 		switch {
-		case !returned, err != nil && ctx.Err() != nil:
+		case !returned:
 			done(errNeither)
 		case answered(err):
 			n.hear()
 			done(err)
-		case limited.Err() != nil && n.answersOthers():
+		case redisx.Ended(ctx), limited.Err() != nil && n.answersOthers():
 			done(errNeither)
 		default:
 			done(err)

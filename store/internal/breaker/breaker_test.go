@@ -69,6 +69,18 @@ func TestWhatSaysNothingAboutTheServer(t *testing.T) {
 		require.ErrorIs(t, b.Do(t.Context(), "k", func(context.Context) error { return redis.Nil }), redis.Nil)
 	}
 	require.NoError(t, b.Do(t.Context(), "k", working))
+	synctest.Test(t, func(t *testing.T) { // a queue finds that a deadline has passed before the context does
+		b := breaker.New(nil, timeout, zap.NewNop())
+		for range 10 {
+			ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Microsecond)
+			require.Error(t, b.Do(ctx, "k", func(context.Context) error {
+				time.Sleep(time.Millisecond) // in a bubble
+				return context.DeadlineExceeded
+			}))
+			cancel()
+		}
+		assert.Zero(t, b.Open())
+	})
 }
 
 func TestEachMasterHasABreaker(t *testing.T) {
