@@ -23,7 +23,7 @@ func (b *batchJob[V]) run() {
 	var granted, unstorable, alone []*job[V]
 	protect(b.jobs, func() {
 		var asking []*job[V]
-		for _, j := range b.jobs {
+		for _, j := range see(b.jobs) {
 			if j.found.state == unanswered {
 				alone = append(alone, j)
 			} else {
@@ -216,6 +216,13 @@ func (b *batchJob[V]) alone(jobs []*job[V]) {
 			out.Abandoned = abandoned // somebody may want other keys than the first
 			j.call.Finish(out)
 		}
+		return
+	}
+	if release == nil {
+		for _, j := range rest {
+			j.unseen = true
+		}
+		(&batchJob[V]{cache: b.cache, loader: b.loader, jobs: rest}).run()
 		return
 	}
 	planned := b.call(rest, func(ctx context.Context, missing []string) (map[string]V, error) {

@@ -2,8 +2,6 @@ package store_test
 
 import (
 	"context"
-	"errors"
-	"net"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -259,56 +257,5 @@ func TestNearInABubble(t *testing.T) {
 		item, err = early.GetItem(ctx, "k")
 		require.NoError(t, err)
 		assert.Equal(t, "three", item.Value)
-	})
-}
-
-// In an outage of Redis the near cache has what was loaded for five seconds. Then the loader is asked again, and if it fails,
-// WithStale says how long the value will do. A bubble: it takes an hour.
-func TestWhatIsLoadedInAnOutageIsLoadedAgain(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		client := redis.NewClient(&redis.Options{
-			Dialer:                   func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("down") },
-			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-		})
-		s := must(store.New(client))
-		defer func() {
-			require.NoError(t, s.Close(t.Context()))
-			_ = client.Close()
-			time.Sleep(time.Minute) // in a bubble: a client may still be trying to dial in the background
-		}()
-		c := newCache[string](t, s, store.WithNear(100, time.Second), store.WithStale(time.Hour))
-		for key, get := range map[string]func(loader func(context.Context) (string, error)) (string, error){
-			"one": func(loader func(context.Context) (string, error)) (string, error) {
-				return c.GetOrLoad(t.Context(), "one", loader)
-			},
-			"many": func(loader func(context.Context) (string, error)) (string, error) {
-				values, err := c.LoadMany(t.Context(), []string{"many"}, func(ctx context.Context, _ []string) (map[string]string, error) {
-					v, err := loader(ctx)
-					return map[string]string{"many": v}, err
-				})
-				return values["many"], err
-			},
-		} {
-			want := func(expected string, loader func(context.Context) (string, error)) {
-				t.Helper()
-				v, err := get(loader)
-				require.NoError(t, err, key)
-				assert.Equal(t, expected, v, key)
-			}
-			loader, count := loads("v")
-			for range 3 {
-				want("v", loader)
-			}
-			assert.EqualValues(t, 1, count.Load(), key)
-			time.Sleep(6 * time.Second) // in a bubble
-			loader, _ = loads("w")
-			want("w", loader)
-			time.Sleep(time.Minute) // in a bubble
-			want("w", failingLoader)
-			time.Sleep(time.Hour) // in a bubble
-			_, err := get(failingLoader)
-			require.ErrorIs(t, err, errDatabase, key)
-		}
 	})
 }

@@ -29,28 +29,65 @@ type job[V any] struct {
 	tags   string       // of what is loaded
 	held   *lease.Lease // until it is ended
 	late   *lateJobs[V] // what loads it together with others of its LoadMany, nil to load it alone
+	unseen bool         // Redis is to be read first: the caller gave up before it had, or it answers again
 }
 
 // job returns what loads the value for a call.
 func (q *query[V]) job(call *load.Call[result[V]], f finding[V], loader func(context.Context) (V, error)) *job[V] {
 	apart := *q
 	apart.ctx = context.WithoutCancel(q.ctx)
-	if q.servesStale(f) {
-		call.Offer(f.result, f.asOf)
+	j := &job[V]{query: &apart, call: call, loader: loader, mark: q.beginNear()}
+	j.know(f)
+	return j
+}
+
+// know takes note of what was found.
+func (j *job[V]) know(f finding[V]) {
+	j.found, j.known = f, 0
+	if j.servesStale(f) {
+		j.call.Offer(f.result, f.asOf)
 	}
-	j := &job[V]{query: &apart, call: call, loader: loader, found: f, mark: q.beginNear()}
 	if f.state == invalid {
 		j.known = f.result.entry.Version
 	}
-	return j
+}
+
+// see reads Redis for those jobs that are to begin with that. It returns the jobs without those whose calls that has ended.
+func see[V any](jobs []*job[V]) (rest []*job[V]) {
+	var queries []*query[V]
+	for _, j := range jobs {
+		if j.unseen {
+			queries = append(queries, j.query)
+		}
+	}
+	if len(queries) == 0 {
+		return jobs
+	}
+	findings := jobs[0].cache.look(jobs[0].ctx, jobs[0].set, queries)
+	for _, j := range jobs {
+		if j.unseen {
+			j.unseen = false
+			j.know(findings[j.query])
+			if j.conclude(j.call, j.found) {
+				j.slide(j.found.result)
+				j.refresh(j.found.result, j.loader)
+				continue
+			}
+		}
+		rest = append(rest, j)
+	}
+	return rest
 }
 
 // run does what is to be done, and ends the call.
 func (j *job[V]) run() {
-	protect([]*job[V]{j}, func() {
-		if j.found.state == unanswered {
+	one := []*job[V]{j}
+	protect(one, func() {
+		switch {
+		case len(see(one)) == 0:
+		case j.found.state == unanswered:
 			j.call.Finish(j.alone(j.found.err))
-		} else {
+		default:
 			j.call.Finish(j.compete())
 		}
 	})

@@ -90,7 +90,7 @@ func (q *query[V]) share(
 }
 
 // lead finds out what is to be done about a key, for all who join the call. If something is to be loaded that is done in the
-// background.
+// background, and so is the rest if the caller gives up and others wait.
 func (q *query[V]) lead(call *load.Call[result[V]], loader func(context.Context) (V, error)) {
 	handed := false
 	defer func() {
@@ -99,12 +99,14 @@ func (q *query[V]) lead(call *load.Call[result[V]], loader func(context.Context)
 		}
 	}()
 	f := q.look()
-	if q.conclude(call, f) {
+	unseen := q.gaveUp(f) && call.Shared()
+	if !unseen && q.conclude(call, f) {
 		q.slide(f.result)
 		q.refresh(f.result, loader)
 		return
 	}
 	j := q.job(call, f, loader)
+	j.unseen = unseen
 	handed = true
 	q.cache.core.gate.Go(j.run)
 }
@@ -116,12 +118,15 @@ func (q *query[V]) conclude(call *load.Call[result[V]], f finding[V]) bool {
 		call.Finish(load.Outcome[result[V]]{Value: f.result, AsOf: f.asOf})
 	case f.state == broken:
 		call.Finish(load.Outcome[result[V]]{Err: f.err})
-	case f.state == unanswered && q.ctx.Err() != nil:
+	case q.gaveUp(f):
 		call.Finish(load.Outcome[result[V]]{Err: f.err, Abandoned: true})
 	case q.kept == nil:
 		return false
 	case failureOfLoad(*q.kept) != nil:
 		out := q.failed(f, failureOfLoad(*q.kept))
+		if stale, ok := q.staleNear(failureOfLoad(*q.kept)); ok && f.state == unanswered && stale.entry.Kind == entry.Value {
+			out.Value, out.Err = stale, nil
+		}
 		out.Passed = true
 		call.Finish(out)
 	case f.state == unanswered:
@@ -131,6 +136,9 @@ func (q *query[V]) conclude(call *load.Call[result[V]], f finding[V]) bool {
 	}
 	return true
 }
+
+// gaveUp reports whether nothing was found because the caller's context had ended.
+func (q *query[V]) gaveUp(f finding[V]) bool { return f.state == unanswered && q.ctx.Err() != nil }
 
 // servesStale reports whether what was found is returned when the loader fails, or takes too long.
 func (q *query[V]) servesStale(f finding[V]) bool {
@@ -187,6 +195,11 @@ func (q *query[V]) await(
 			if ok && late {
 				look()
 				stale, late, _ = m.Fallback()
+			}
+			select {
+			case <-m.Done(): // look has found what there is now
+				continue
+			default:
 			}
 			if ok && !late {
 				item, err := q.cache.item(q, stale.withCause(q.wrap(ErrLoadTimeout)), false)

@@ -80,7 +80,7 @@ func (m *many[V]) update(queries []*query[V], members []load.Member[result[V]]) 
 			rest = append(rest, q)
 		}
 	}
-	for q, f := range m.look(rest) {
+	for q, f := range m.cache.look(m.ctx, m.set, rest) {
 		q.update(late[q], f)
 	}
 }
@@ -139,11 +139,14 @@ func (m *many[V]) lead(
 		return
 	}
 	b := &batchJob[V]{cache: m.cache, loader: loader}
-	findings := m.look(own)
+	findings := m.cache.look(m.ctx, m.set, own)
 	for _, q := range own {
 		f := findings[q]
-		if !q.conclude(calls[q], f) {
-			b.jobs = append(b.jobs, q.job(calls[q], f, single(q.key, loader)))
+		unseen := q.gaveUp(f) && calls[q].Shared()
+		if unseen || !q.conclude(calls[q], f) {
+			j := q.job(calls[q], f, single(q.key, loader))
+			j.unseen = unseen
+			b.jobs = append(b.jobs, j)
 			continue
 		}
 		q.slide(f.result)

@@ -132,7 +132,7 @@ func (c *Cache[V]) GetMany(ctx context.Context, keys []string) (_ map[string]V, 
 	}
 	defer func() { m.end(err) }()
 	err = errPanicked
-	for q, f := range m.look(m.fromNear(nil)) {
+	for q, f := range c.look(m.ctx, m.set, m.fromNear(nil)) {
 		switch f.state {
 		case found:
 			q.slide(f.result)
@@ -172,14 +172,14 @@ func (m *many[V]) fromNear(hit func(q *query[V], r result[V])) []*query[V] {
 }
 
 // look reads several keys from Redis.
-func (m *many[V]) look(queries []*query[V]) map[*query[V]]finding[V] {
+func (c *Cache[V]) look(ctx context.Context, set settings, queries []*query[V]) map[*query[V]]finding[V] {
 	asOf := time.Now()
 	all := make([]*looked[V], len(queries))
 	for i, q := range queries {
 		all[i] = &looked[V]{q: q, mark: q.beginNear()}
 	}
 	if len(all) > 0 {
-		m.cache.read(m.ctx, m.set, all)
+		c.read(ctx, set, all)
 	}
 	findings := make(map[*query[V]]finding[V], len(queries))
 	for _, l := range all {

@@ -153,7 +153,14 @@ func (q *query[V]) staleNear(cause error) (result[V], bool) {
 	}
 	hit, ok := q.cache.near.Stale(q.nearKey())
 	kept, _ := hit.Value.(*result[V])
-	if !ok || kept == nil || hit.Over > 0 && hit.Over > q.set.cache.stale {
+	if !ok || kept == nil {
+		return result[V]{}, false
+	}
+	limit := q.set.cache.stale
+	if kept.entry.Kind == entry.Absent {
+		limit = 0 // that there is no value is never stale
+	}
+	if hit.Over > limit {
 		return result[V]{}, false
 	}
 	r := kept.withCause(cause)

@@ -16,6 +16,8 @@ import (
 const (
 	// keptAlone is how long what was loaded without Redis stays in the near cache.
 	keptAlone = 5 * time.Second
+	// askAgain is how often those who wait for a slot ask Redis whether it answers again.
+	askAgain = time.Second
 	// maxMessage is how many bytes of an error other processes get.
 	maxMessage = 200
 )
@@ -43,6 +45,11 @@ func (j *job[V]) alone(cause error) load.Outcome[result[V]] {
 		out.Abandoned = abandoned
 		return out
 	}
+	if release == nil {
+		j.unseen = true
+		j.run()
+		return j.call.Outcome()
+	}
 	j.call.Queue(nil)
 	began := time.Now()
 	v, err := execute(j.query, func(ctx context.Context) (V, error) {
@@ -52,8 +59,8 @@ func (j *job[V]) alone(cause error) load.Outcome[result[V]] {
 	return j.keepNear(j.plan(v, err, began).outcome)
 }
 
-// slot waits until the loader of some jobs may run without Redis, and returns what to call when it has ended. It does not wait if
-// a loader that runs so waits for one of the jobs. abandoned says that nobody waited any more.
+// slot waits until the loader of some jobs may run without Redis, and returns what to call when it has ended, or nil if Redis
+// answers again. It does not wait if a loader that runs so waits for one of the jobs. abandoned says that nobody waited any more.
 func slot[V any](jobs []*job[V], cause error) (release func(), abandoned bool, err error) {
 	j := jobs[0]
 	s := j.cache.core.shared
@@ -68,8 +75,23 @@ func slot[V any](jobs []*job[V], cause error) (release func(), abandoned bool, e
 	for _, j := range jobs {
 		j.call.Queue(hasten)
 	}
-	if release, ok := s.limit.Acquire(ctx, j.call.Deserted(), hastened.Done()); ok {
-		return release, false, nil
+	for {
+		soon, end := context.WithTimeout(ctx, askAgain)
+		release, ok := s.limit.Acquire(soon, j.call.Deserted(), hastened.Done())
+		waited := soon.Err() != nil && ctx.Err() == nil
+		end()
+		if ok {
+			return release, false, nil
+		}
+		if !waited {
+			break
+		}
+		if j.look().state != unanswered {
+			for _, j := range jobs {
+				j.call.Queue(nil)
+			}
+			return nil, false, nil
+		}
 	}
 	if ended := context.Cause(ctx); errors.Is(ended, ErrClosed) {
 		return nil, false, ErrClosed

@@ -163,6 +163,13 @@ func (m Member[T]) Hasten() {
 	}
 }
 
+// Shared reports whether others wait for the call than the first caller.
+func (c *Call[T]) Shared() bool {
+	c.group.mu.Lock()
+	defer c.group.mu.Unlock()
+	return c.members > 1
+}
+
 // forget removes the call from the group, unless it was forgotten before. The caller holds the group's mutex.
 func (c *Call[T]) forget() {
 	if c.group.calls[c.key] == c {
