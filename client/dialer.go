@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -131,6 +132,9 @@ func (g *gate) dialer(dial dialFunc, limit time.Duration, tls *security, peers *
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if err := g.check(); err != nil {
 			return nil, dialError{err}
+		}
+		if strings.HasPrefix(addr, ":") {
+			return nil, dialError{errNoHost}
 		}
 		limit, sentinel := limit, peers.isSentinel(ctx)
 		if sentinel {

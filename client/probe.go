@@ -235,11 +235,7 @@ func (s *server) targets(ctx context.Context) ([]target, error) {
 		if err != nil {
 			return nil, err
 		}
-		addr := node.Options().Addr
-		if strings.HasPrefix(addr, ":") { // a node that has not heard its own address
-			addr = "localhost" + addr // which is where this leads
-		}
-		targets = append(targets, target{addr: addr, key: key, node: node})
+		targets = append(targets, target{addr: node.Options().Addr, key: key, node: node})
 	}
 	if served < clusterSlots {
 		return nil, fmt.Errorf("%w, but %d of %d", errSlots, served, clusterSlots)
