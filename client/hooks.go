@@ -50,7 +50,12 @@ func (h guardHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 func (h guardHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		redisx.SetErrs(cmds, nil)
-		err := next(ctx, cmds)
+		var err error
+		if len(cmds) > 0 && begins(cmds[0]) {
+			err = contained(func() error { return next(ctx, cmds) })
+		} else {
+			err = next(ctx, cmds)
+		}
 		redisx.Unsent(cmds, err)
 		return hideInPipeline(cmds, err)
 	}
@@ -116,10 +121,19 @@ func greet(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
 	if name == "hello" {
 		cmd = redisx.Once(cmd)
 	}
-	err := hidesArguments(cmd, next(ctx, cmd))
+	err := hidesArguments(cmd, contained(func() error { return next(ctx, cmd) }))
 	cmd.SetErr(err)
 	return err
 }
+
+// begins reports whether cmd may begin the use of a connection.
+func begins(cmd redis.Cmder) bool {
+	return slices.Contains([]string{"auth", "client", "hello", "readonly", "select"}, cmd.Name())
+}
+
+// contained returns the error of f, which begins the use of a connection. A hook of the application that does not return from
+// that would cost the pool a place for good: go-redis holds the connection and does not give it back.
+func contained(f func() error) error { return foreign(redisx.Apart(f)) }
 
 // hideInPipeline removes passwords from the errors of cmds, and returns err, which is
 // that of one of them or of their pipeline. An answer that is no reply ends them all. Where
@@ -128,13 +142,11 @@ func hideInPipeline(cmds []redis.Cmder, err error) error {
 	if err == nil {
 		return nil
 	}
-	begins := slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool {
-		return slices.Contains([]string{"auth", "client", "hello", "readonly", "select"}, cmd.Name())
-	})
+	first := slices.ContainsFunc(cmds, begins)
 	for _, cmd := range cmds {
 		if raw := cmd.Err(); raw != nil {
 			said := hidesArguments(cmd, raw)
-			if begins && !redisx.IsReply(raw) {
+			if first && !redisx.IsReply(raw) {
 				said = hideReply(raw, "")
 			}
 			cmd.SetErr(said)
