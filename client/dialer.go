@@ -142,6 +142,8 @@ func (g *gate) dialer(dial dialFunc, limit time.Duration, tls *security, peers *
 				return nil, dialError{silence{addr, peers.answerTime}}
 			}
 			limit = peers.answerTime
+		} else {
+			peers.unconnected.Store(addr)
 		}
 		outer := ctx
 		ctx, cancel := redisx.WithTimeout(ctx, limit)
@@ -165,6 +167,9 @@ func (g *gate) dialer(dial dialFunc, limit time.Duration, tls *security, peers *
 		})
 		if err != nil {
 			return nil, failed(err)
+		}
+		if !sentinel {
+			peers.unconnected.Store("")
 		}
 		return peers.watch(g.done, conn, addr, sentinel), nil
 	}
