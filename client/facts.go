@@ -60,7 +60,7 @@ func (s *server) identify(ctx context.Context) (problem string, denied error) {
 	o.DB, o.ClientName, o.PoolSize, o.MinIdleConns, o.MaxRetries = 0, "", 1, 0, -1
 	c := redis.NewClient(o)
 	defer func() { _ = c.Close() }()
-	c.AddHook(guardHook{gate: s.gate})
+	c.AddHook(s.guard())
 	switch said, err := c.Info(ctx, "server").Result(); {
 	case err == nil:
 		return s.misfit(ctx, said, c), nil

@@ -18,6 +18,12 @@ import (
 type guardHook struct {
 	gate             *gate
 	sentinelPassword string // what the sentinels' replies must not show
+	dialTimeout      time.Duration
+}
+
+// guard returns the guardHook of clients of s.
+func (s *server) guard() guardHook {
+	return guardHook{s.gate, s.endpoint.options.SentinelPassword, s.endpoint.options.DialTimeout}
 }
 
 var (
@@ -30,7 +36,7 @@ func (guardHook) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "client.
 
 // DialHook guards connections that no command asked for.
 func (h guardHook) DialHook(next redis.DialHook) redis.DialHook {
-	return h.gate.guardDial(hideSentinels(h.sentinelPassword, next))
+	return h.gate.guardDial(hideSentinels(h.sentinelPassword, next), h.dialTimeout)
 }
 
 // ProcessHook guards a single command.

@@ -31,7 +31,9 @@ var _ redis.Hook = ownHost{}
 func (ownHost) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 // ProcessPipelineHook changes nothing: go-redis asks for the nodes by a single command.
-func (ownHost) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook { return next }
+func (ownHost) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
 
 // ProcessHook completes the reply to CLUSTER SLOTS.
 func (h ownHost) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
