@@ -90,6 +90,7 @@ func TestDialHooksWithoutAConnection(t *testing.T) {
 		"does not return": func() (net.Conn, error) { <-release; return nil, net.ErrClosed },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			var well atomic.Bool
 			r := build(t, &config.Config{
 				URL: srv.URL(), PoolSize: 2, MaxIdleConns: 2, MinIdleConns: 1, MaxRetries: -1, DialTimeout: 300 * time.Millisecond,

@@ -30,6 +30,7 @@ func TestFaultsOfASessionCache(t *testing.T) {
 	all["does not return"] = func() { <-release }
 	for name, fault := range all {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			var put atomic.Int32
 			settings := srv.TLSConfig()
 			settings.ClientSessionCache = faultySessions{tls.NewLRUClientSessionCache(0), func() {
