@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -45,6 +47,25 @@ func TestSetupCache(t *testing.T) {
 	require.ErrorIs(t, err, cache.ErrStoreClosed)
 	_, open := <-sub.Messages()
 	assert.False(t, open)
+	eventually(t, "all connections are closed", func() bool { return connections(t, server) == 0 })
+}
+
+// unwilling is a Registerer that keeps what it has.
+type unwilling struct{ prometheus.Registerer }
+
+func (unwilling) Unregister(prometheus.Collector) bool { panic("boom") }
+
+func TestCloseDespiteARegistererThatPanics(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	c, err := cache.SetupCache(timeout(t), configOf(server), cache.SetupWithRegisterer(unwilling{prometheus.NewRegistry()}))
+	require.NoError(t, err)
+	held, err := c.LockManager.Acquire(timeout(t), "held", time.Hour)
+	require.NoError(t, err)
+	require.PanicsWithValue(t, "boom", func() { _ = c.Close() })
+	require.False(t, held.IsHeld())
+	require.ErrorIs(t, c.Redis.Ping(timeout(t)).Err(), redis.ErrClosed)
+	require.NoError(t, c.Close(), "closed twice")
 	eventually(t, "all connections are closed", func() bool { return connections(t, server) == 0 })
 }
 

@@ -44,6 +44,7 @@ type peers struct {
 	readTimeout   time.Duration // none if it is not above 0
 	answerTime    time.Duration // of sentinels; 0 if there are none
 	replaceBefore atomic.Int64  // connections that were opened before are replaced
+	unconnected   atomic.Value  // the address, no sentinel's, that was dialled last, or "" once there is a connection
 
 	mu     sync.Mutex
 	at     map[string]*peer          // by address

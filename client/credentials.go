@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -113,7 +114,13 @@ type provided struct {
 	unsubscribe        auth.UnsubscribeFunc
 }
 
-var _ auth.CredentialsListener = (*provided)(nil)
+var (
+	_ auth.CredentialsListener = (*provided)(nil)
+	_ fmt.Formatter            = (*provided)(nil)
+)
+
+// Format writes what p is, whatever the verb, and not the password in it: the provider may log its listeners.
+func (*provided) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "client.CredentialsListener") }
 
 // newProvided returns nil without a provider.
 func newProvided(provider auth.StreamingCredentialsProvider) *provided {

@@ -197,11 +197,15 @@ type tokens struct {
 	fails     error
 	current   auth.Credentials
 	listeners map[auth.CredentialsListener]bool
+	log       string
 }
 
 func (p *tokens) Subscribe(l auth.CredentialsListener) (auth.Credentials, auth.UnsubscribeFunc, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d"} {
+		p.log += fmt.Sprintf(verb, l)
+	}
 	if p.fails == nil && p.current != nil {
 		p.listeners[l] = true
 	}
@@ -261,6 +265,9 @@ func TestCredentialsProvider(t *testing.T) {
 	require.NoError(t, conn.Close())
 	require.NoError(t, r.Close())
 	require.Empty(t, p.listeners)
+	require.Contains(t, p.log, "client.CredentialsListener")
+	require.NotContains(t, p.log, "one")
+	require.NotContains(t, p.log, "two")
 }
 
 func TestProtocolAndLifetimes(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -132,12 +133,17 @@ func (g *gate) dialer(dial dialFunc, limit time.Duration, tls *security, peers *
 		if err := g.check(); err != nil {
 			return nil, dialError{err}
 		}
+		if strings.HasPrefix(addr, ":") {
+			return nil, dialError{errNoHost}
+		}
 		limit, sentinel := limit, peers.isSentinel(ctx)
 		if sentinel {
 			if peers.isSilent(addr) {
 				return nil, dialError{silence{addr, peers.answerTime}}
 			}
 			limit = peers.answerTime
+		} else {
+			peers.unconnected.Store(addr)
 		}
 		outer := ctx
 		ctx, cancel := redisx.WithTimeout(ctx, limit)
@@ -150,10 +156,7 @@ func (g *gate) dialer(dial dialFunc, limit time.Duration, tls *security, peers *
 			return dialError{g.blame(err)}
 		}
 		conn, err := opener.open(ctx, network, func() (net.Conn, error) {
-			conn, err := dial(ctx, network, addr)
-			if err == nil && arguments.IsNil(conn) {
-				err = errors.New("client: Dialer returned no connection")
-			}
+			conn, err := made(dial(ctx, network, addr))
 			if err != nil || tls == nil {
 				return conn, err
 			}
@@ -162,26 +165,39 @@ func (g *gate) dialer(dial dialFunc, limit time.Duration, tls *security, peers *
 		if err != nil {
 			return nil, failed(err)
 		}
+		if !sentinel {
+			peers.unconnected.Store("")
+		}
 		return peers.watch(g.done, conn, addr, sentinel), nil
 	}
 }
 
 // guardDial refuses to dial while the gate is not open. The dialer does so as well, but
 // with Sentinel go-redis asks the sentinels before it gets there. A dial that fails
-// becomes a failedConn.
-func (g *gate) guardDial(next redis.DialHook) redis.DialHook {
-	return func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
-		if err = g.check(); err == nil {
-			err = redisx.Apart(func() (err error) { // hooks are not ours, and go-redis' goroutines neither
-				conn, err = next(ctx, network, addr)
-				return err
-			})
+// becomes a failedConn. Where go-redis sets no limit, as for subscriptions, hooks have that of a dial.
+func (g *gate) guardDial(next redis.DialHook, limit time.Duration) redis.DialHook {
+	opener := new(opener)
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		ctx, cancel := redisx.WithTimeout(ctx, limit)
+		defer cancel()
+		err := g.check()
+		var conn net.Conn
+		if err == nil {
+			conn, err = opener.open(ctx, network, func() (net.Conn, error) { return made(next(ctx, network, addr)) })
 		}
 		if err != nil {
-			return failedConn{dialError{foreign(err)}}, nil // the error is in the connection
+			return failedConn{dialError{err}}, nil // the error is in the connection
 		}
 		return conn, nil
 	}
+}
+
+// made returns what the application's code has returned for a dial, and an error in place of no connection.
+func made(conn net.Conn, err error) (net.Conn, error) {
+	if err == nil && arguments.IsNil(conn) {
+		err = errors.New("client: the Dialer or a DialHook returned no connection")
+	}
+	return conn, err
 }
 
 // failedConn stands for a connection that could not be opened: everything returns the

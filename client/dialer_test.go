@@ -99,7 +99,7 @@ func TestDialerWithoutConnection(t *testing.T) {
 				r := open(t, &cfg)
 				err := r.HealthCheck(within(t, patience))
 				require.ErrorIs(t, err, ErrUnreachable)
-				require.ErrorContains(t, err, "Dialer returned no connection")
+				require.ErrorContains(t, err, "the Dialer or a DialHook returned no connection")
 				require.ErrorContains(t, r.Get(within(t, patience), "k").Err(), "no connection")
 				_, err = r.Pipelined(within(t, patience), func(p redis.Pipeliner) error { return p.Get(t.Context(), "k").Err() })
 				require.ErrorContains(t, err, "no connection")

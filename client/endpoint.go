@@ -238,7 +238,9 @@ func (e *endpoint) connect(dial dialFunc) redis.UniversalClient {
 	case modeSentinel:
 		return connectSentinel(o.Failover())
 	case modeCluster:
-		return redis.NewClusterClient(o.Cluster())
+		cluster := o.Cluster()
+		cluster.NewClient = newNode
+		return redis.NewClusterClient(cluster)
 	default:
 		single := o.Simple()
 		single.Network = e.network

@@ -32,6 +32,9 @@ func (s *server) mismatch(ctx context.Context, err error) (problem string, denie
 		if strings.Contains(text, "cluster support disabled") || isUnknown(err, "cluster") {
 			return "it is no Cluster; do not set Cluster (REDIS_CLUSTER)", nil
 		}
+		if errors.Is(err, redis.Nil) { // in place of a host, in CLUSTER SLOTS
+			return "its nodes do not say where they are; set cluster-preferred-endpoint-type to ip or hostname there", nil
+		}
 	case s.endpoint.mode == modeSentinel:
 		if isUnknown(err, "sentinel") {
 			return "it is no Sentinel; do not set MasterName (REDIS_MASTER_NAME), or set Addrs (REDIS_ADDRS) to the sentinels", nil
@@ -57,7 +60,7 @@ func (s *server) identify(ctx context.Context) (problem string, denied error) {
 	o.DB, o.ClientName, o.PoolSize, o.MinIdleConns, o.MaxRetries = 0, "", 1, 0, -1
 	c := redis.NewClient(o)
 	defer func() { _ = c.Close() }()
-	c.AddHook(guardHook{gate: s.gate})
+	c.AddHook(s.guard())
 	switch said, err := c.Info(ctx, "server").Result(); {
 	case err == nil:
 		return s.misfit(ctx, said, c), nil

@@ -59,37 +59,55 @@ func inTime(ctx context.Context, ended <-chan error) (late bool, err error) {
 	}
 }
 
-// errOverdue is the error of a dial while too many before it have not returned.
-var errOverdue = errors.New("client: the Dialer, or a function of TLSConfig, does not return when its context ends")
+// errOverdue is the error of a call while too many before it have not returned.
+var errOverdue = errors.New("client: earlier calls have not returned though their time is over: " +
+	"a hook of the client, the Dialer or a function of TLSConfig may not heed its context")
 
-// opener opens connections by the application's code.
-type opener struct{ overdue atomic.Int32 }
+// maxOverdue is how many dials may be overdue before no further one is made, and maxOverdueChecks how many checks of a server.
+const (
+	maxOverdue       = 100
+	maxOverdueChecks = 10
+)
 
-// maxOverdue is how many calls may be overdue before no further one is made: each keeps a goroutine.
-const maxOverdue = 100
+// overdue counts the calls, of the application's code or of what calls it, that have not returned though their contexts have
+// ended: each keeps goroutines.
+type overdue struct{ calls atomic.Int32 }
 
-// open calls f, and returns its connection, or an error soon after ctx has ended. A connection that comes later is closed.
-// What f panics with is an error.
-func (o *opener) open(ctx context.Context, network string, f func() (net.Conn, error)) (net.Conn, error) {
-	if o.overdue.Load() >= maxOverdue {
-		return nil, unopened(network, errOverdue)
+// call returns the error of f, or late soon after ctx has ended, with the error of that; if f succeeds later, undo is called.
+// While as many calls as most are overdue it is late at once. What f panics with is an error.
+func (o *overdue) call(ctx context.Context, most int32, f func() error, undo func()) (late bool, err error) {
+	if o.calls.Load() >= most {
+		return true, errOverdue
 	}
-	var conn net.Conn // read only after the end of f
-	ended := redisx.Go(func() (err error) {
-		conn, err = f()
-		return err
-	})
+	ended := redisx.Go(f)
 	if late, err := inTime(ctx, ended); !late {
-		return conn, foreign(err)
+		return false, foreign(err)
 	}
-	o.overdue.Add(1)
+	o.calls.Add(1)
 	go func() {
 		if <-ended == nil {
-			_ = conn.Close()
+			undo()
 		}
-		o.overdue.Add(-1)
+		o.calls.Add(-1)
 	}()
-	return nil, unopened(network, ctx.Err()) // as net does
+	return true, ctx.Err()
+}
+
+// opener opens connections by the application's code.
+type opener struct{ overdue }
+
+// open calls f, and returns its connection, or an error soon after ctx has ended. A connection that comes later is closed.
+func (o *opener) open(ctx context.Context, network string, f func() (net.Conn, error)) (net.Conn, error) {
+	var conn net.Conn // read only after the end of f
+	open := func() (err error) {
+		conn, err = f()
+		return err
+	}
+	late, err := o.call(ctx, maxOverdue, open, func() { _ = conn.Close() })
+	if late {
+		return nil, unopened(network, err) // as net does
+	}
+	return conn, err
 }
 
 // unopened is the error of a dial, over whose connection nothing was sent.

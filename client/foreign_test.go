@@ -57,26 +57,36 @@ func (h faulty) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 	}
 }
 
-// faultyTracing has spans that call a function when they begin.
+// faultyTracing has spans that call a function when they begin: all, or those of a name.
 type faultyTracing struct {
 	noop.TracerProvider
 
+	span  string
 	fault func()
 }
 
 func (p faultyTracing) Tracer(string, ...trace.TracerOption) trace.Tracer {
-	return faultyTracer{fault: p.fault}
+	return faultyTracer{span: p.span, fault: p.fault}
 }
 
 type faultyTracer struct {
 	noop.Tracer
 
+	span  string
 	fault func()
 }
 
-func (f faultyTracer) Start(ctx context.Context, _ string, _ ...trace.SpanStartOption) (context.Context, trace.Span) {
-	f.fault()
+func (f faultyTracer) Start(ctx context.Context, name string, _ ...trace.SpanStartOption) (context.Context, trace.Span) {
+	if f.span == "" || f.span == name {
+		f.fault()
+	}
 	return ctx, noop.Span{}
+}
+
+// traced returns a context with a trace, of which each command is a part.
+func traced(t *testing.T) context.Context {
+	t.Helper()
+	return trace.ContextWithSpanContext(t.Context(), trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{1}}))
 }
 
 func none() *redis.Options { return nil }
@@ -146,7 +156,6 @@ func TestFaultsOfHooks(t *testing.T) {
 		} {
 			t.Run(name+"/"+said, func(t *testing.T) {
 				t.Parallel()
-				traced := trace.ContextWithSpanContext(t.Context(), trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{1}}))
 				var left atomic.Int32
 				left.Store(1000)
 				r := connect(t, func() {
@@ -154,12 +163,12 @@ func TestFaultsOfHooks(t *testing.T) {
 						fault()
 					}
 				})
-				err := r.HealthCheck(traced)
+				err := r.HealthCheck(traced(t))
 				require.ErrorIs(t, err, ErrUnreachable)
 				require.ErrorContains(t, err, said)
 				require.NotContains(t, err.Error(), "hunter2")
 				left.Store(2)
-				require.NoError(t, r.WaitReady(traced), "it tries again")
+				require.NoError(t, r.WaitReady(traced(t)), "it tries again")
 				require.Negative(t, left.Load())
 			})
 		}

@@ -26,7 +26,8 @@ const (
 // It returns nil, ErrInvalidArgument without a ctx, ErrNotStarted, ErrClosed, or an
 // *Error whose kind tells what is wrong: any of those in this package. What the server
 // does not say, because the user may not ask for INFO, is a warning; see [Redis.Warnings].
-// After a panic of a hook, the Dialer or other code of the application, the error says where that was, and not what.
+// After a panic of a hook, the Dialer or other code of the application, the error says where that was, and not what. While
+// ten checks have not returned, as a hook hangs, no further one is begun.
 // Safe for concurrent use.
 func (r *Redis) HealthCheck(ctx context.Context) error {
 	return r.check(ctx, func(limited context.Context) error { return r.metrics.checked.of(limited, r.main.check) })
@@ -49,16 +50,7 @@ func (r *Redis) check(ctx context.Context, question func(context.Context) error)
 	}
 	ctx, cancel := redisx.WithTimeout(redisx.Background(ctx), r.cfg.PingTimeout)
 	defer cancel()
-	return r.inTime(ctx, func() error { return question(ctx) })
-}
-
-// inTime calls f, which asks a server, and returns its error, or another one soon after ctx has ended.
-func (r *Redis) inTime(ctx context.Context, f func() error) error {
-	late, err := inTime(ctx, redisx.Go(f))
-	if late {
-		return r.main.failure(r.main.endpoint.String(), ErrUnreachable, r.main.late(ctx.Err()))
-	}
-	return foreign(err)
+	return question(ctx)
 }
 
 func (r *Redis) checkNodes(ctx context.Context) error { return checkAll(ctx, r.nodes) }
@@ -196,12 +188,10 @@ func (r *Redis) WaitReady(ctx context.Context) error {
 func (r *Redis) try(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*r.cfg.PingTimeout)
 	defer cancel()
-	return r.inTime(ctx, func() error {
-		if err := r.metrics.checked.of(ctx, r.main.check); err != nil {
-			return err
-		}
-		return r.metrics.nodesChecked.of(ctx, r.checkNodes)
-	})
+	if err := r.metrics.checked.of(ctx, r.main.check); err != nil {
+		return err
+	}
+	return r.metrics.nodesChecked.of(ctx, r.checkNodes)
 }
 
 // because adds to err that a context ended, unless it says so.

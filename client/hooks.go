@@ -18,6 +18,12 @@ import (
 type guardHook struct {
 	gate             *gate
 	sentinelPassword string // what the sentinels' replies must not show
+	dialTimeout      time.Duration
+}
+
+// guard returns the guardHook of clients of s.
+func (s *server) guard() guardHook {
+	return guardHook{s.gate, s.endpoint.options.SentinelPassword, s.endpoint.options.DialTimeout}
 }
 
 var (
@@ -30,7 +36,7 @@ func (guardHook) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "client.
 
 // DialHook guards connections that no command asked for.
 func (h guardHook) DialHook(next redis.DialHook) redis.DialHook {
-	return h.gate.guardDial(hideSentinels(h.sentinelPassword, next))
+	return h.gate.guardDial(hideSentinels(h.sentinelPassword, next), h.dialTimeout)
 }
 
 // ProcessHook guards a single command.
@@ -50,7 +56,12 @@ func (h guardHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 func (h guardHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		redisx.SetErrs(cmds, nil)
-		err := next(ctx, cmds)
+		var err error
+		if len(cmds) > 0 && begins(cmds[0]) {
+			err = contained(func() error { return next(ctx, cmds) })
+		} else {
+			err = next(ctx, cmds)
+		}
 		redisx.Unsent(cmds, err)
 		return hideInPipeline(cmds, err)
 	}
@@ -116,10 +127,19 @@ func greet(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
 	if name == "hello" {
 		cmd = redisx.Once(cmd)
 	}
-	err := hidesArguments(cmd, next(ctx, cmd))
+	err := hidesArguments(cmd, contained(func() error { return next(ctx, cmd) }))
 	cmd.SetErr(err)
 	return err
 }
+
+// begins reports whether cmd may begin the use of a connection.
+func begins(cmd redis.Cmder) bool {
+	return slices.Contains([]string{"auth", "client", "hello", "readonly", "select"}, cmd.Name())
+}
+
+// contained returns the error of f, which begins the use of a connection. A hook of the application that does not return from
+// that would cost the pool a place for good: go-redis holds the connection and does not give it back.
+func contained(f func() error) error { return foreign(redisx.Apart(f)) }
 
 // hideInPipeline removes passwords from the errors of cmds, and returns err, which is
 // that of one of them or of their pipeline. An answer that is no reply ends them all. Where
@@ -128,13 +148,11 @@ func hideInPipeline(cmds []redis.Cmder, err error) error {
 	if err == nil {
 		return nil
 	}
-	begins := slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool {
-		return slices.Contains([]string{"auth", "client", "hello", "readonly", "select"}, cmd.Name())
-	})
+	first := slices.ContainsFunc(cmds, begins)
 	for _, cmd := range cmds {
 		if raw := cmd.Err(); raw != nil {
 			said := hidesArguments(cmd, raw)
-			if begins && !redisx.IsReply(raw) {
+			if first && !redisx.IsReply(raw) {
 				said = hideReply(raw, "")
 			}
 			cmd.SetErr(said)

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -83,7 +84,7 @@ func TestOverdueConnections(t *testing.T) {
 		_, err := (<-peers).Read(make([]byte, 1))
 		require.ErrorIs(t, err, io.EOF, "what comes too late is closed")
 	}
-	eventually(t, func() bool { return o.overdue.Load() == 0 }, "and does not count any more")
+	eventually(t, func() bool { return o.calls.Load() == 0 }, "and does not count any more")
 	conn, _ := net.Pipe()
 	got, err := o.open(t.Context(), "tcp", func() (net.Conn, error) { return conn, nil })
 	require.NoError(t, err)
@@ -114,6 +115,41 @@ func TestHooksThatDoNotReturn(t *testing.T) {
 			ends(t, "Close", func() { require.NoError(t, r.Close()) })
 		})
 	}
+}
+
+// TestChecksThatDoNotReturn: each keeps goroutines, and probes of readiness go on.
+func TestChecksThatDoNotReturn(t *testing.T) {
+	t.Parallel()
+	srv, nodes := redistest.Start(t), redistest.StartN(t, 3)
+	cfg := &config.Config{URL: srv.URL(), PingTimeout: patience}
+	for _, node := range nodes {
+		cfg.LockNodes = append(cfg.LockNodes, node.Addr())
+	}
+	r := ready(t, cfg)
+	release := make(chan struct{})
+	var called atomic.Int32
+	hook := faulty{pipeline: "info", fault: func() {
+		called.Add(1)
+		<-release
+	}}
+	r.AddHook(hook)
+	r.LockNodes()[2].AddHook(hook)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	for range maxOverdueChecks {
+		require.ErrorIs(t, r.HealthCheck(ctx), context.DeadlineExceeded)
+	}
+	eventually(t, func() bool { return called.Load() == maxOverdueChecks }, "all are under way")
+	for _, err := range []error{r.HealthCheck(t.Context()), r.WaitReady(ctx)} {
+		require.ErrorIs(t, err, ErrUnreachable)
+		require.ErrorIs(t, err, errOverdue)
+	}
+	require.EqualValues(t, maxOverdueChecks, called.Load(), "no further one is begun")
+	brief, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	require.NoError(t, r.CheckLockNodes(brief), "a minority does not return")
+	close(release)
+	eventually(t, func() bool { return r.HealthCheck(t.Context()) == nil }, "it is asked again once they have returned")
 }
 
 func TestHookThatClosesItsClient(t *testing.T) {

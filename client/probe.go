@@ -38,6 +38,7 @@ type server struct {
 	pingTimeout time.Duration // of a check
 	answered    atomic.Bool   // a command or a check has succeeded
 	fit         atomic.Bool   // a check has succeeded
+	overdue     overdue       // checks
 
 	mu       sync.Mutex
 	warnings []string // those of the last check that succeeded
@@ -54,13 +55,18 @@ func (s *server) name(addr string) string {
 }
 
 // check finds out whether the server, or every master of a Cluster, can do what this
-// module needs. It returns nil, ErrNotStarted, ErrClosed or an *Error, whatever the hooks of the client do.
+// module needs. It returns nil, ErrNotStarted, ErrClosed or an *Error, soon after ctx has ended whatever the hooks of the
+// client do.
 func (s *server) check(ctx context.Context) error {
-	err := redisx.Apart(func() error { return s.examine(ctx) })
-	if err == nil {
+	late, err := s.overdue.call(ctx, maxOverdueChecks, func() error { return s.examine(ctx) }, func() {})
+	switch {
+	case late:
+		return s.failure(s.endpoint.String(), ErrUnreachable, s.late(err))
+	case err != nil:
+		return s.explain(ctx, s.endpoint.String(), err)
+	default:
 		return nil
 	}
-	return s.explain(ctx, s.endpoint.String(), err)
 }
 
 // examine is check, which calls it in a goroutine of its own.
@@ -235,11 +241,7 @@ func (s *server) targets(ctx context.Context) ([]target, error) {
 		if err != nil {
 			return nil, err
 		}
-		addr := node.Options().Addr
-		if strings.HasPrefix(addr, ":") { // a node that has not heard its own address
-			addr = "localhost" + addr // which is where this leads
-		}
-		targets = append(targets, target{addr: addr, key: key, node: node})
+		targets = append(targets, target{addr: node.Options().Addr, key: key, node: node})
 	}
 	if served < clusterSlots {
 		return nil, fmt.Errorf("%w, but %d of %d", errSlots, served, clusterSlots)

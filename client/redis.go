@@ -85,7 +85,7 @@ func (r *Redis) build(e *endpoint, set settings) (*server, error) {
 	}
 	s.client = e.connect(s.dial)
 	// The first hook is the outermost: what the gate refuses is neither counted nor traced.
-	guard := guardHook{r.gate, e.options.SentinelPassword}
+	guard := s.guard()
 	s.client.AddHook(&commandHook{guard, r.metrics, s})
 	if cluster, ok := s.client.(*redis.ClusterClient); ok {
 		cluster.OnNewNode(func(node *redis.Client) { node.AddHook(guard) })
@@ -209,7 +209,7 @@ func (r *Redis) ConnectionHook() redis.Hook {
 	if r.zero() {
 		return nil
 	}
-	return guardHook{r.gate, r.main.endpoint.options.SentinelPassword}
+	return r.main.guard()
 }
 
 // LockNodes returns one client for each of the configured lock nodes, in their
@@ -220,7 +220,7 @@ func (r *Redis) LockNodes() []redis.UniversalClient {
 	}
 	var clients []redis.UniversalClient
 	for _, node := range r.nodes {
-		clients = append(clients, lockNode{node.client, r.gate})
+		clients = append(clients, lockNode{node.client, node})
 	}
 	return clients
 }
@@ -229,14 +229,14 @@ func (r *Redis) LockNodes() []redis.UniversalClient {
 type lockNode struct {
 	redis.UniversalClient
 
-	gate *gate
+	server *server
 }
 
 func (n lockNode) Unwrap() redis.UniversalClient { return n.UniversalClient }
 
-func (n lockNode) ConnectionHook() redis.Hook { return guardHook{gate: n.gate} }
+func (n lockNode) ConnectionHook() redis.Hook { return n.server.guard() }
 
-// Format writes what n is, whatever the verb: fmt would read the gate, which changes.
+// Format writes what n is, whatever the verb: fmt would read the server, which changes.
 func (lockNode) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "client.LockNode") }
 
 // Collector returns the metrics described in the package comment, for a registerer of the

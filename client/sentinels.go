@@ -83,7 +83,7 @@ func (p *peers) isSilent(addr string) bool {
 }
 
 // late adds to err, if it says no more than that time is over, which sentinels owe an answer
-// for longer than they should.
+// for longer than they should, or else to which master, that they name, there is no connection.
 func (s *server) late(err error) error {
 	if _, named := errors.AsType[silence](err); named || !isContext(err) {
 		return err
@@ -103,6 +103,9 @@ func (s *server) late(err error) error {
 		}
 	}
 	if len(late) == 0 {
+		if master, _ := s.peers.unconnected.Load().(string); master != "" && s.endpoint.mode == modeSentinel {
+			return fmt.Errorf("no connection to the master at %s, which the sentinels name (%w)", master, err)
+		}
 		return err
 	}
 	slices.Sort(late)

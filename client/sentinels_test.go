@@ -67,6 +67,26 @@ func (l *lines) cut(addr string) {
 	}
 }
 
+// TestMasterThatCannotBeReached: what sentinels name may be an address that only they reach, from which nothing comes back.
+func TestMasterThatCannotBeReached(t *testing.T) {
+	t.Parallel()
+	set := redistest.StartSentinel(t)
+	for name, limit := range map[string]time.Duration{"a check ends first": time.Minute, "a dial ends first": 600 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			network := newLines()
+			network.take(set.Master().Addr())
+			r := open(t, &config.Config{
+				MasterName: set.MasterName(), Addrs: set.Addrs(), Dialer: network.dial, DialTimeout: limit, PingTimeout: time.Second,
+			})
+			for _, err := range []error{r.HealthCheck(t.Context()), r.WaitReady(within(t, refusal))} {
+				require.ErrorIs(t, err, ErrUnreachable)
+				require.ErrorContains(t, err, "no connection to the master at "+set.Master().Addr()+", which the sentinels name")
+			}
+		})
+	}
+}
+
 // The sentinel that was asked before hangs, and every connection to the master is lost: new ones
 // are found by another sentinel, however long a reply may take.
 func TestSelectedSentinelHangs(t *testing.T) {

@@ -31,7 +31,11 @@ type security struct {
 // both: it may insist on a verification that a URL must not switch off.
 func newSecurity(cfg *config.Config, raw string, parsed *redis.Options) (*security, error) {
 	if cfg.TLSConfig != nil {
-		return &security{config: cfg.TLSConfig.Clone(), custom: true}, nil
+		custom := cfg.TLSConfig.Clone()
+		if custom.ClientSessionCache != nil {
+			custom.ClientSessionCache = &sessions{ClientSessionCache: custom.ClientSessionCache}
+		}
+		return &security{config: custom, custom: true}, nil
 	}
 	skip := cfg.TLSSkipVerify
 	if parsed != nil && parsed.TLSConfig != nil {

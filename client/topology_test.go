@@ -3,10 +3,13 @@ package client
 import (
 	"context"
 	"errors"
+	"net"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/compozy/cache/config"
@@ -148,14 +151,36 @@ func TestClusterWithoutSomeSlots(t *testing.T) {
 	}
 }
 
-// A node that is alone does not know its own address.
+// A node that is alone does not know its own address: it is the one that was asked, and not another server on this machine.
 func TestClusterNodeWithoutAddress(t *testing.T) {
 	t.Parallel()
 	srv := redistest.StartCluster(t, 1).Nodes()[0]
+	asked := net.JoinHostPort("redis.example", srv.Port())
+	var dialed sync.Map
+	r := ready(t, &config.Config{Cluster: true, Addrs: []string{asked}, Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		dialed.Store(addr, true)
+		return new(net.Dialer).DialContext(ctx, network, srv.Addr())
+	}})
+	works(t, r)
+	dialed.Range(func(addr, _ any) bool { return assert.Equal(t, asked, addr) })
 	require.NoError(t, srv.Client(t).ConfigSet(t.Context(), "min-replicas-to-write", "1").Err())
-	err := open(t, &config.Config{Cluster: true, Addrs: []string{srv.Addr()}}).HealthCheck(t.Context())
+	err := r.HealthCheck(t.Context())
 	require.ErrorIs(t, err, ErrNoReplicas)
-	require.ErrorContains(t, err, " at localhost:"+srv.Port()+": ")
+	require.ErrorContains(t, err, " at "+asked+": ")
+	_, err = r.main.dial(t.Context(), "tcp", ":"+srv.Port()) // as MOVED may say
+	require.ErrorIs(t, err, errNoHost)
+}
+
+// go-redis does not know that the nodes may leave out where they are.
+func TestClusterThatHidesItsNodes(t *testing.T) {
+	t.Parallel()
+	set := redistest.StartCluster(t, 3)
+	for _, node := range set.Nodes() {
+		require.NoError(t, node.Client(t).ConfigSet(t.Context(), "cluster-preferred-endpoint-type", "unknown-endpoint").Err())
+	}
+	_, err := NewRedis(within(t, patience), &config.Config{Cluster: true, Addrs: set.Addrs()})
+	require.ErrorIs(t, err, ErrUnsupported)
+	require.ErrorContains(t, err, "set cluster-preferred-endpoint-type to ip or hostname there")
 }
 
 // A server that is no Cluster answers so; time will not change it.

@@ -59,21 +59,24 @@ func (h *Hooks) Start(ctx context.Context) (err error) {
 }
 
 // Stop runs the stop hooks of what was started, in reverse order, all of them
-// whatever errors come, and returns these joined. Stopping what is stopped, or
-// was never started, returns nil.
+// whatever errors come, and returns these joined. When one panics the others run
+// all the same, and the panic goes on. Stopping what is stopped, or was never
+// started, returns nil.
 func (h *Hooks) Stop(ctx context.Context) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.stop(ctx)
 }
 
-func (h *Hooks) stop(ctx context.Context) error {
-	var errs []error
-	for h.started > 0 {
-		h.started--
-		if hook := h.hooks[h.started]; hook.OnStop != nil {
-			errs = append(errs, hook.OnStop(ctx))
-		}
+func (h *Hooks) stop(ctx context.Context) (err error) {
+	if h.started == 0 {
+		return nil
 	}
-	return errors.Join(errs...)
+	h.started--
+	// Deferred, as a hook may panic or end its goroutine.
+	defer func() { err = errors.Join(err, h.stop(ctx)) }()
+	if hook := h.hooks[h.started]; hook.OnStop != nil {
+		return hook.OnStop(ctx)
+	}
+	return nil
 }

@@ -73,6 +73,29 @@ func TestHooksRollBackWhenOnePanics(t *testing.T) {
 	}
 }
 
+func TestHooksStopGoesOnAfterAPanic(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(){"panics": func() { panic("boom") }, "ends its goroutine": runtime.Goexit} {
+		var h Hooks
+		var log []string
+		h.Append(record(&log, "a", nil, nil))
+		h.Append(fx.StopHook(end))
+		h.Append(record(&log, "b", nil, errors.New("bad")))
+		require.NoError(t, h.Start(t.Context()))
+		recovered := make(chan any, 1)
+		go func() {
+			defer func() { recovered <- recover() }()
+			_ = h.Stop(t.Context())
+		}()
+		if value := <-recovered; name == "panics" {
+			assert.Equal(t, "boom", value, "the panic goes on")
+		}
+		assert.Equal(t, []string{"a.start", "b.start", "b.stop", "a.stop"}, log, name)
+		require.NoError(t, h.Stop(t.Context()), "nothing is left, nor locked")
+		assert.Len(t, log, 4)
+	}
+}
+
 func TestHooksRollBackAlthoughTheContextHasEnded(t *testing.T) {
 	t.Parallel()
 	var h Hooks
