@@ -130,7 +130,7 @@
 //     of the client do not run; see [NewRedisLockManager]. Where none can be opened, as the server has too many, or no
 //     Sentinel answers, they are renewed through the client.
 //   - A firewall has forgotten connections: a renewal that hangs on one holds up no other. It is repeated after a sixth of
-//     the TTL, but 250ms at least and 2s at most, on another connection.
+//     the TTL, but 250ms at least and 2s at most, on another connection, also while one of several nodes is down.
 //   - A holder that dies delays the others by its TTL. Once the lock is free a waiter that has died, queue keys that are
 //     lost, or a message that does not arrive, delays the next holder by about two seconds at most; one who only tries, by
 //     about three, when all who waited have died.
