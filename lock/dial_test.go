@@ -60,3 +60,19 @@ func TestNoConnectionCanBeOpened(t *testing.T) {
 		})
 	}
 }
+
+// TestCloseEndsTheOpeningOfAConnection: go-redis opens it in the background, for as long as DialTimeout says.
+func TestCloseEndsTheOpeningOfAConnection(t *testing.T) {
+	t.Parallel()
+	n := new(silentNet)
+	c := redis.NewClient(&redis.Options{
+		Addr: redistest.Start(t).Addr(), Dialer: n.dial, DialTimeout: time.Hour, ContextTimeoutEnabled: true,
+	})
+	t.Cleanup(func() { _ = c.Close() })
+	m := newManager(t, c)
+	acquire(t, m, "job", time.Second)
+	n.silent.Store(true)
+	require.Eventually(t, func() bool { return n.waiting.Load() > 0 }, patience, tick)
+	require.NoError(t, m.Close(t.Context()))
+	require.Eventually(t, func() bool { return n.waiting.Load() == 0 }, patience, tick)
+}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -56,6 +57,8 @@ type lane struct {
 	moves   bool      // each connection may lead to another server, and is used for a short time only
 	detour  time.Time // until when the application's client comes first, as opening a connection has hung
 }
+
+type dialer = func(ctx context.Context, network, addr string) (net.Conn, error)
 
 // Timeouts say how long the reply to a renewal may take: Open on a connection that is open, and at most Opening where one has
 // to be opened first, which takes several round trips, or where the server is far.
@@ -262,6 +265,7 @@ func (r *renewals) newLane(master *redis.Client) *lane {
 			o.MaxIdleConns, o.DisableIdentity = renewalSenders, true // which takes a round trip more
 			o.PipelinePoolSize = -1                                  // one pool for all
 			o.MaxRetries, o.DialerRetries = min(o.MaxRetries, 1), 1  // a renewal is repeated anyway, maybe on another client
+			o.Dialer = r.untilClose(o.Dialer)
 			if moves {
 				o.ConnMaxLifetime, o.ConnMaxLifetimeJitter = masterLifetime, 0
 			}
@@ -271,6 +275,17 @@ func (r *renewals) newLane(master *redis.Client) *lane {
 		}
 	}
 	return &lane{client: r.client}
+}
+
+// untilClose returns a dialer that gives up when close is called: go-redis opens connections in the background, for as long as
+// its DialTimeout says.
+func (r *renewals) untilClose(dial dialer) dialer {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(r.ctx, cancel)()
+		return dial(ctx, network, addr)
+	}
 }
 
 // send is a goroutine that sends what waits in a lane, until there is nothing.
