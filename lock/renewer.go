@@ -99,10 +99,11 @@ func (r *renewer) watch(l *RedisLock) {
 // minPause is how long to wait for the first mending.
 func minPause(ttl time.Duration) time.Duration { return min(ttl, store.FirstGrant) / 3 }
 
-// enter gives a lock its place by what is planned. The caller holds mu.
+// enter gives a lock its place by what is planned, unless it has ended, as remove may have been called already. The caller
+// holds mu.
 func (r *renewer) enter(l *RedisLock) {
 	switch {
-	case r.calls.Closed():
+	case r.calls.Closed(), l.hasEnded():
 		return
 	case l.plan.index >= 0:
 		heap.Fix(&r.heap, l.plan.index)
