@@ -88,7 +88,8 @@
 //   - A failover: Redis replicates after it has answered, so a replica that becomes the master may not know the lock.
 //     Those who wait ask again when they have reconnected; the lock is theirs only when the new master says so. With Sentinel
 //     a former master may live on; renewals leave it within a second of what Sentinel says, so that its holder is notified a
-//     second and a third of the TTL later at most.
+//     second and a third of the TTL later at most. While one of the Sentinels hangs that becomes two seconds and two thirds
+//     of the TTL with a client of package client; others may ask the one that hangs for as long as it does.
 //   - A restart from an old snapshot, or without one: the same. Use AOF, or stay away for as long as the longest TTL.
 //   - Eviction: a maxmemory-policy other than noeviction may remove locks, tokens and queues. Set noeviction.
 //   - The server's clock steps forward: keys expire early. Let NTP slew it.
