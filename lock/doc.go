@@ -88,7 +88,8 @@
 //   - A failover: Redis replicates after it has answered, so a replica that becomes the master may not know the lock.
 //     Those who wait ask again when they have reconnected; the lock is theirs only when the new master says so. With Sentinel
 //     a former master may live on; renewals leave it within a second of what Sentinel says, so that its holder is notified a
-//     second and a third of the TTL later at most.
+//     second and a third of the TTL later at most. While one of the Sentinels hangs that becomes two seconds and two thirds
+//     of the TTL with a client of package client; others may ask the one that hangs for as long as it does.
 //   - A restart from an old snapshot, or without one: the same. Use AOF, or stay away for as long as the longest TTL.
 //   - Eviction: a maxmemory-policy other than noeviction may remove locks, tokens and queues. Set noeviction.
 //   - The server's clock steps forward: keys expire early. Let NTP slew it.
@@ -127,10 +128,10 @@
 //   - A command whose fate is unknown is undone in the background, so that an Acquire that failed leaves no key. A lock
 //     lasts for 10s at first, however long its TTL; so does a key that a command leaves which arrives too late for that.
 //   - The application's pool is used up: held locks are renewed all the same, on a connection of their own, on which hooks
-//     of the client do not run; see [NewRedisLockManager]. Where none can be opened, as the server has too many, or no
-//     Sentinel answers, they are renewed through the client.
+//     of the client do not run; see [NewRedisLockManager]. Where none can be opened, as the server has too many, no
+//     Sentinel answers, or packets are lost, they are renewed through the client.
 //   - A firewall has forgotten connections: a renewal that hangs on one holds up no other. It is repeated after a sixth of
-//     the TTL, but 250ms at least and 2s at most, on another connection.
+//     the TTL, but 250ms at least and 2s at most, on another connection, also while one of several nodes is down.
 //   - A holder that dies delays the others by its TTL. Once the lock is free a waiter that has died, queue keys that are
 //     lost, or a message that does not arrive, delays the next holder by about two seconds at most; one who only tries, by
 //     about three, when all who waited have died.

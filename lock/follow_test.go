@@ -5,9 +5,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/compozy/cache/client"
+	"github.com/compozy/cache/config"
 	"github.com/compozy/cache/internal/redistest"
 	"github.com/compozy/cache/lock"
 )
@@ -18,6 +21,19 @@ func outlives(t *testing.T, l *lock.RedisLock, ttl time.Duration) {
 	end := time.Now().Add(2 * ttl)
 	require.Eventually(t, func() bool { return !l.IsHeld() || l.Until().After(end) }, patience, tick)
 	assert.True(t, l.IsHeld())
+}
+
+// promote has a Sentinel make the replica the master. The former one goes on to be one. It returns a client of the new one.
+func promote(t *testing.T, s *redistest.Sentinel, by *redistest.Server) *redis.Client {
+	t.Helper()
+	require.NoError(t, s.Master().Client(t).Do(t.Context(), "ACL", "SETUSER", "default", "-replicaof", "-slaveof").Err())
+	watcher, promoted := by.Client(t), s.Replica().Client(t)
+	require.Eventually(t, func() bool {
+		_ = watcher.Do(t.Context(), "SENTINEL", "FAILOVER", s.MasterName()).Err()
+		role, _ := promoted.Do(t.Context(), "ROLE").Slice()
+		return len(role) > 0 && role[0] == "master"
+	}, patience, 20*tick)
+	return promoted
 }
 
 // TestFailoverThatTheFormerMasterOutlives: nobody can make a replica of it, so it goes on to answer on all connections that
@@ -43,14 +59,7 @@ func TestFailoverThatTheFormerMasterOutlives(t *testing.T) {
 	renewed(t, m)
 	synchronous(t, former, next)
 
-	require.NoError(t, former.Client(t).Do(t.Context(), "ACL", "SETUSER", "default", "-replicaof", "-slaveof").Err())
-	watcher := sentinel.Sentinels()[0].Client(t)
-	promoted := next.Client(t)
-	require.Eventually(t, func() bool {
-		_ = watcher.Do(t.Context(), "SENTINEL", "FAILOVER", sentinel.MasterName()).Err()
-		role, _ := promoted.Do(t.Context(), "ROLE").Slice()
-		return len(role) > 0 && role[0] == "master"
-	}, patience, 20*tick)
+	promoted := promote(t, sentinel, sentinel.Sentinels()[0])
 	require.NoError(t, promoted.Del(t.Context(), "cache:lock:{job}").Err(), "it may not have got as far")
 	wait(t, l.Lost(), "loss")
 	role, err := former.Client(t).Do(t.Context(), "ROLE").Slice()
@@ -60,6 +69,31 @@ func TestFailoverThatTheFormerMasterOutlives(t *testing.T) {
 	require.Eventually(t, func() bool { return inboxes(next) == 1 }, patience, tick)
 	cancel()
 	require.ErrorIs(t, <-waits, context.Canceled)
+}
+
+// TestFailoverWithAHungSentinel: the one that the client asks hangs while the others name a new master.
+func TestFailoverWithAHungSentinel(t *testing.T) {
+	t.Parallel()
+	sentinel := redistest.StartSentinel(t)
+	c, err := client.NewRedis(t.Context(), &config.Config{MasterName: sentinel.MasterName(), Addrs: sentinel.Addrs()})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	m := newManager(t, c)
+	l := acquire(t, m, "job", 3*time.Second)
+	renewed(t, m)
+	synchronous(t, sentinel.Master(), sentinel.Replica())
+	var asked, other *redistest.Server
+	for _, s := range sentinel.Sentinels() {
+		if s.Client(t).Do(t.Context(), "CLIENT", "LIST", "TYPE", "pubsub").Val() == "" {
+			other = s
+		} else {
+			asked = s
+		}
+	}
+	require.NotNil(t, asked)
+	asked.Stop()
+	require.NoError(t, promote(t, sentinel, other).Del(t.Context(), "cache:lock:{job}").Err(), "it may not have got as far")
+	wait(t, l.Lost(), "loss")
 }
 
 // TestSentinelsThatAreGone: they are not needed as long as the master is there.
@@ -89,11 +123,11 @@ func TestSentinelsThatAreGone(t *testing.T) {
 func TestServerWithoutRoomForRenewals(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	client := newClient(t, server.Addr())
-	m := newManager(t, client)
+	c := newClient(t, server.Addr())
+	m := newManager(t, c)
 	const ttl = 3 * time.Second
 	l := acquire(t, m, "job", ttl)
-	require.NoError(t, client.ConfigSet(t.Context(), "maxclients", "1").Err())
+	require.NoError(t, c.ConfigSet(t.Context(), "maxclients", "1").Err())
 	outlives(t, l, ttl)
 	require.NoError(t, l.Release(t.Context()))
 }

@@ -2,15 +2,20 @@ package lock_test
 
 import (
 	"context"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/compozy/cache/internal/faultproxy"
 	"github.com/compozy/cache/internal/redistest"
@@ -186,3 +191,32 @@ func TestCloseWithoutALock(t *testing.T) {
 }
 
 func z(score float64, member string) redis.Z { return redis.Z{Score: score, Member: member} }
+
+// TestReleaseWhileARenewalSucceeds: nothing keeps the lock until its next renewal would be due.
+func TestReleaseWhileARenewalSucceeds(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	admin := server.Client(t)
+	var held atomic.Pointer[lock.RedisLock]
+	released := make(chan error, 1)
+	core, _ := observer.New(zap.InfoLevel)
+	log := zap.New(zapcore.RegisterHooks(core, func(e zapcore.Entry) error {
+		if l := held.Load(); strings.Contains(e.Message, "succeed again") {
+			held.Store(nil)
+			released <- l.Release(context.Background())
+		}
+		return nil
+	}))
+	m := newManager(t, newClient(t, server.Addr()), lock.WithLogger(log))
+	l := acquire(t, m, "job", time.Hour)
+	held.Store(l)
+	ended := weak.Make(l)
+	require.NoError(t, admin.Do(t.Context(), "ACL", "SETUSER", "default", "-pexpire").Err())
+	require.Eventually(t, func() bool { return denied(t, admin) > 0 }, patience, tick)
+	require.NoError(t, admin.Do(t.Context(), "ACL", "SETUSER", "default", "+pexpire").Err())
+	require.NoError(t, <-released)
+	require.Eventually(t, func() bool {
+		runtime.GC()
+		return ended.Value() == nil
+	}, patience, 10*tick)
+}

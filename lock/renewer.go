@@ -99,10 +99,11 @@ func (r *renewer) watch(l *RedisLock) {
 // minPause is how long to wait for the first mending.
 func minPause(ttl time.Duration) time.Duration { return min(ttl, store.FirstGrant) / 3 }
 
-// enter gives a lock its place by what is planned. The caller holds mu.
+// enter gives a lock its place by what is planned, unless it has ended, as remove may have been called already. The caller
+// holds mu.
 func (r *renewer) enter(l *RedisLock) {
 	switch {
-	case r.calls.Closed():
+	case r.calls.Closed(), l.hasEnded():
 		return
 	case l.plan.index >= 0:
 		heap.Fix(&r.heap, l.plan.index)
@@ -227,7 +228,7 @@ func (r *renewer) renew(due []*RedisLock) {
 	r.store.Renew(claims, timeouts, func(i int, reply store.Reply) { r.renewed(extensions[i], reply) })
 }
 
-// renewed sees to the reply about a lock.
+// renewed sees to a reply about a lock.
 func (r *renewer) renewed(x extension, reply store.Reply) {
 	l := x.lock
 	switch {
@@ -247,7 +248,8 @@ func (r *renewer) renewed(x extension, reply store.Reply) {
 		r.metrics.renewalsFailed.Add(1)
 		r.failing.Log(r.log, zap.WarnLevel, "lock: renewal failed",
 			zap.String("resource", l.resource), zap.Error(reply.Err), zap.Time("until", l.Until()))
-		r.schedule(l, x.sent.Add(min(l.claim.TTL/10, 500*time.Millisecond))) // at once, if that took longer
+		// At once, if that took longer. Of several servers enough may answer after all: then that counts as well.
+		r.schedule(l, x.sent.Add(min(l.claim.TTL/10, 500*time.Millisecond)))
 	default:
 		l.lose(lossBy(reply.Outcome))
 	}

@@ -61,6 +61,48 @@ func TestSwallowedRenewalsCostNoLock(t *testing.T) {
 	})
 }
 
+// TestFailedRenewalsCostNoLockWithAMasterDown: one of three has been down for a while, and two renewals fail on another one. They
+// are repeated without waiting for the one that is down.
+func TestFailedRenewalsCostNoLockWithAMasterDown(t *testing.T) {
+	t.Parallel()
+	for name, down := range map[string]func(*redistest.Server){"killed": (*redistest.Server).Kill, "hung": (*redistest.Server).Stop} {
+		for failure, fail := range map[string]func(*testing.T, *lateNet, *redis.Client){
+			"swallowed": func(_ *testing.T, n *lateNet, _ *redis.Client) {
+				left := 2
+				n.holding(func(kind string) bool {
+					if kind == "extend" {
+						left--
+					}
+					return kind == "extend" && left >= 0
+				})
+			},
+			"refused": func(t *testing.T, _ *lateNet, admin *redis.Client) {
+				t.Helper()
+				require.NoError(t, admin.Do(t.Context(), "ACL", "SETUSER", "default", "-pexpire").Err())
+				require.Eventually(t, func() bool { return denied(t, admin) >= 2 }, patience, tick)
+				require.NoError(t, admin.Do(t.Context(), "ACL", "SETUSER", "default", "+pexpire").Err())
+			},
+		} {
+			t.Run(name+" "+failure, func(t *testing.T) {
+				t.Parallel()
+				servers, net := redistest.StartN(t, 3), new(lateNet)
+				clients := clientsOf(t, servers)
+				client, ok := net.client(t, servers[1]).(*redis.Client)
+				require.True(t, ok)
+				client.Options().ReadTimeout = patience // it does not find out by itself
+				clients[1] = client
+				l := acquire(t, newManager(t, nil, lock.WithNodes(clients...)), "job", 3*time.Second)
+				require.True(t, extended(t, l))
+				down(servers[2])
+				require.True(t, extended(t, l))
+				require.True(t, extended(t, l), "no connection to it is left")
+				fail(t, net, servers[1].Client(t))
+				require.True(t, extended(t, l))
+			})
+		}
+	}
+}
+
 // TestShortTTLOnAFarLink: renewals have less time there than it takes to open their connection.
 func TestShortTTLOnAFarLink(t *testing.T) {
 	t.Parallel()

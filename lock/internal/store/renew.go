@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -26,6 +27,9 @@ const (
 	// masterLifetime is for how long a connection to what Sentinel says is the master is used. A former master that nobody
 	// could demote goes on to answer, and only a new connection shows that there is another one.
 	masterLifetime = time.Second
+	// detourTime is for how long the application's client comes first after opening a connection has hung. With Sentinel that
+	// client may be connected to a former master.
+	detourTime = masterLifetime
 	// maxLanes is beyond how many servers those that have nothing to do are forgotten.
 	maxLanes = 256
 )
@@ -53,6 +57,8 @@ type lane struct {
 	moves   bool      // each connection may lead to another server, and is used for a short time only
 	detour  time.Time // until when the application's client comes first, as opening a connection has hung
 }
+
+type dialer = func(ctx context.Context, network, addr string) (net.Conn, error)
 
 // Timeouts say how long the reply to a renewal may take: Open on a connection that is open, and at most Opening where one has
 // to be opened first, which takes several round trips, or where the server is far.
@@ -186,12 +192,12 @@ func (r *renewals) start(l *lane) {
 	}
 }
 
-// depart is called when a pipeline leaves. It returns which client to take and which one next, a context that bounds the
-// pipeline, and what is to be called when it has returned. If that takes longer than is usual there, its sender counts as
-// stuck until then.
+// depart is called when a pipeline leaves. It returns which client to take, for how long, and which one next, a context that
+// bounds the pipeline, and what is to be called when it has returned, with whether the first client has used up its time. If
+// that takes longer than is usual there, its sender counts as stuck until then.
 func (r *renewals) depart(
 	l *lane, work []renewal, opening bool,
-) (client, next redis.UniversalClient, ctx context.Context, arrived func()) {
+) (client, next redis.UniversalClient, ctx context.Context, first time.Duration, arrived func(hung bool)) {
 	timeouts := r.longest()
 	for _, w := range work {
 		timeouts = timeouts.Or(w.timeouts)
@@ -219,25 +225,28 @@ func (r *renewals) depart(
 	if detour { // the application may have used up its connections: there is to be time to leave the detour
 		client, next, timeout = next, client, min(timeout, timeouts.Open)
 	}
+	first = timeout
+	// Opening may hang: then the other client has the rest of the time. With Sentinel that one may be on a former master.
+	if opening && !detour && !l.moves && l.usual == 0 {
+		first /= 2
+	}
 	ctx, cancel := context.WithTimeout(r.ctx, timeout)
 	timer := time.AfterFunc(max(minStuck, l.usual*3/2), func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		count(1)
 	})
-	return client, next, ctx, func() {
+	return client, next, ctx, first, func(hung bool) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		switch {
-		case ctx.Err() == nil:
+		case !hung && ctx.Err() == nil:
 			l.usual = time.Since(began)
 		case opening:
 			l.usual = 0 // the next one has more time: the server may be another one, and farther
-			switch {
-			case detour:
-				l.detour = time.Time{}
-			case l.moves:
-				l.detour = time.Now().Add(masterLifetime)
+			l.detour = time.Time{}
+			if !detour {
+				l.detour = time.Now().Add(detourTime)
 			}
 		}
 		cancel()
@@ -256,6 +265,7 @@ func (r *renewals) newLane(master *redis.Client) *lane {
 			o.MaxIdleConns, o.DisableIdentity = renewalSenders, true // which takes a round trip more
 			o.PipelinePoolSize = -1                                  // one pool for all
 			o.MaxRetries, o.DialerRetries = min(o.MaxRetries, 1), 1  // a renewal is repeated anyway, maybe on another client
+			o.Dialer = r.untilClose(o.Dialer)
 			if moves {
 				o.ConnMaxLifetime, o.ConnMaxLifetimeJitter = masterLifetime, 0
 			}
@@ -267,6 +277,17 @@ func (r *renewals) newLane(master *redis.Client) *lane {
 	return &lane{client: r.client}
 }
 
+// untilClose returns a dialer that gives up when close is called: go-redis opens connections in the background, for as long as
+// its DialTimeout says.
+func (r *renewals) untilClose(dial dialer) dialer {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(r.ctx, cancel)()
+		return dial(ctx, network, addr)
+	}
+}
+
 // send is a goroutine that sends what waits in a lane, until there is nothing.
 func (r *renewals) send(l *lane) {
 	for work, late := r.take(l); len(work)+len(late) > 0; work, late = r.take(l) {
@@ -274,14 +295,17 @@ func (r *renewals) send(l *lane) {
 			w.done(Reply{Outcome: Failed, Err: errNotSent})
 		}
 		opening := l.isOpening()
-		client, next, ctx, arrived := r.depart(l, work, opening)
-		again := r.sendTo(ctx, client, opening, work, func(w renewal, err error) bool {
+		client, next, ctx, first, arrived := r.depart(l, work, opening)
+		limited, cancel := context.WithTimeout(ctx, first)
+		again := r.sendTo(limited, client, opening, work, func(w renewal, err error) bool {
 			return opening && w.call.tries == nil || r.cluster != nil && redisx.IsReply(err)
 		})
-		// Where no connection can be opened, as the server has too many or no Sentinel answers, the application may have one.
-		// Where a slot has moved, or is moving, the client of the cluster follows it.
+		hung := limited.Err() != nil
+		cancel()
+		// Where no connection can be opened, as the server has too many, no Sentinel answers, or the network drops what asks
+		// for one, the application may have one. Where a slot has moved, or is moving, the client of the cluster follows it.
 		r.sendTo(ctx, next, false, again, nil)
-		arrived()
+		arrived(hung)
 	}
 }
 
