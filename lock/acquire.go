@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/compozy/cache/internal/redisx"
 	"github.com/compozy/cache/lock/internal/store"
 )
 
@@ -147,7 +148,7 @@ func (m *RedisLockManager) try(ctx context.Context, req request) (*RedisLock, er
 		return nil, &RedisError{Op: "acquire", Resource: req.resource, Err: errTooLate}
 	case r.Outcome == store.Refused:
 		return nil, &NotAcquiredError{Resource: req.resource, RetryAfter: r.Wait}
-	case ended(ctx):
+	case redisx.Ended(ctx):
 		return nil, contextError(ctx, "acquire", req.resource)
 	case k.calls.Closed():
 		return nil, ErrManagerClosed

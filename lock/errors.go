@@ -79,23 +79,6 @@ func (e *RedisError) Unwrap() error {
 	return e.Err
 }
 
-// maxNotice is how much later than its deadline a context may end: those of other packages do as they like.
-const maxNotice = 20 * time.Millisecond
-
-// ended reports whether the caller's context has ended. A connection whose deadline is that of the context may notice a
-// moment earlier.
-func ended(ctx context.Context) bool {
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < time.Millisecond {
-		timer := time.NewTimer(maxNotice)
-		defer timer.Stop()
-		select {
-		case <-ctx.Done():
-		case <-timer.C:
-		}
-	}
-	return ctx.Err() != nil
-}
-
 // contextError describes the end of the caller's context, and matches its error only: the cause may be anything, such as the
 // ErrManagerClosed of another manager.
 func contextError(ctx context.Context, op, resource string) error {

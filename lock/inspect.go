@@ -53,7 +53,7 @@ func (m *RedisLockManager) Inspect(ctx context.Context, resource string) (Info, 
 		return Info{
 			Resource: resource, Held: s.Held, Owner: ownerOf(s.Value), Token: s.Token, TTL: s.TTL, Waiting: int(s.Waiting),
 		}, nil
-	case ended(ctx):
+	case redisx.Ended(ctx):
 		return Info{}, contextError(ctx, "inspect", resource)
 	default:
 		return Info{}, &RedisError{Op: "inspect", Resource: resource, Err: err}

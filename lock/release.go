@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/compozy/cache/internal/redisx"
 	"github.com/compozy/cache/lock/internal/store"
 )
 
@@ -168,7 +169,7 @@ func (l *RedisLock) refresh(ctx context.Context) error {
 		l.keeper.renewer.watch(l) // a server may have said that it does not have the lock
 	}
 	switch {
-	case r.Outcome == store.Failed && ended(ctx):
+	case r.Outcome == store.Failed && redisx.Ended(ctx):
 		return contextError(ctx, opRefresh, l.resource)
 	case r.Outcome == store.Failed:
 		return &RedisError{Op: opRefresh, Resource: l.resource, Err: r.Err}
