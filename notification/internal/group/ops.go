@@ -125,7 +125,7 @@ type leadership struct {
 	leads       bool
 	known       string
 	held, bytes int64
-	lost        int64
+	lost        int64         // events that Redis has evicted since the group was made
 	formers     int64         // groups of this name that were lost, and left members
 	next        time.Duration // until the next event is due, negative if none is
 }
