@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/compozy/cache/internal/redisx"
+	"github.com/compozy/cache/notification/internal/journal"
 )
 
 // errNoSign is the error of an event whose last member died of it, or stalled.
@@ -35,6 +36,7 @@ type member struct {
 	woken    chan struct{}    // that has ended; has room for one
 	waiting  bool             // it has not
 	turns    uint64
+	bytes    int    // how much to take in a turn, unless one event has more; less after a reply that did not arrive
 	known    string // what the group knew of the journal at the last turn
 }
 
@@ -50,7 +52,7 @@ type finished struct {
 func Run(ctx context.Context, set Settings) error {
 	o := newOps(&set)
 	m := &member{
-		set: &set, ops: o,
+		set: &set, ops: o, bytes: takeBytes,
 		commands: link{client: set.Client, key: o.keys.progress},
 		waits:    link{client: set.Client, key: o.keys.progress},
 		journal:  link{client: set.Client, key: o.keys.progress, once: true},
@@ -292,7 +294,9 @@ func (m *member) turn(ctx, working context.Context, ended []finished, room int, 
 	var pattern *PatternError
 	var deadline time.Time // set once the member is to stop
 	for attempt := 1; ; attempt++ {
+		request.bytes = m.bytes
 		reply, err := m.turnOnce(working, request)
+		m.learn(reply, err)
 		switch {
 		case err == nil:
 			m.failing.Over(m.set.Log, "notification: the group can be reached again", zap.String("group", m.set.Group))
@@ -330,6 +334,21 @@ func (m *member) turn(ctx, working context.Context, ended []finished, room int, 
 			}
 		}
 		_ = redisx.Sleep(working, redisx.Backoff(attempt, lowPause, highPause))
+	}
+}
+
+// learn makes turns take less after one whose reply did not arrive in time, as it may be too large for the connection. After
+// one that filled what it asked for they take a little more again.
+func (m *member) learn(reply turnReply, err error) {
+	size := 0
+	for i := range reply.events {
+		size += len(reply.events[i].Body)
+	}
+	switch {
+	case journal.TimedOut(err):
+		m.bytes = max(1, m.bytes/4)
+	case size > m.bytes/2:
+		m.bytes = min(m.bytes+m.bytes/8+1, takeBytes)
 	}
 }
 
