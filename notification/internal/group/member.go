@@ -295,7 +295,7 @@ func (m *member) turn(ctx, working context.Context, ended []finished, room int, 
 	var deadline time.Time // set once the member is to stop
 	for attempt := 1; ; attempt++ {
 		request.bytes = m.bytes
-		reply, err := m.turnOnce(working, request)
+		reply, err := m.turnOnce(working, request, deadline)
 		m.learn(reply, err)
 		switch {
 		case err == nil:
@@ -352,7 +352,13 @@ func (m *member) learn(reply turnReply, err error) {
 	}
 }
 
-func (m *member) turnOnce(ctx context.Context, request turnRequest) (turnReply, error) {
+// turnOnce is one attempt at a turn, which ends at the deadline unless that is zero.
+func (m *member) turnOnce(ctx context.Context, request turnRequest, deadline time.Time) (turnReply, error) {
+	if !deadline.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline)
+		defer cancel()
+	}
 	c, err := m.commands.get(ctx)
 	if err != nil {
 		return turnReply{}, err
@@ -395,12 +401,11 @@ func (m *member) waitOnce(ctx context.Context) error {
 
 // leave lets others lead, and wakes one of them for what the member has not done. Nobody waits for it to succeed.
 func (m *member) leave() {
-	ctx, cancel := context.WithTimeout(redisx.Background(context.Background()), stopFor)
-	defer cancel()
+	ctx, deadline := redisx.Background(context.Background()), time.Now().Add(stopFor)
 	m.turns++
 	_, err := m.turnOnce(ctx, turnRequest{
 		number: m.turns, claim: m.set.Claim, deadCap: m.set.DeadCap, outcomes: []outcome{{what: resign}},
-	})
+	}, deadline)
 	if err != nil {
 		m.set.Log.Debug("notification: leaving a group failed", zap.String("group", m.set.Group), zap.Error(err))
 	}
