@@ -1,6 +1,7 @@
 package group
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -45,4 +46,31 @@ func TestLossFoundByALeaderThatEnds(t *testing.T) {
 	b.append(t, "k", 5)
 	b.done(t, 5)
 	assert.Equal(t, []gap{{journal.Wiped, 10}}, b.gaps)
+}
+
+// A group is lost with what it held, and its only member stops before it has noticed: the next one reports the gap, whether or
+// not a member that knows nothing has made the group again meanwhile.
+func TestGroupsThatAreLostWhenTheirMemberStops(t *testing.T) {
+	t.Parallel()
+	for name, remade := range map[string]bool{"and gone": false, "and made again": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.set(func(context.Context, Event) Result { return Result{Err: errFailed} })
+			stop := b.run(t, func(s *Settings) { s.FirstPause, s.LongestPause = time.Minute, time.Minute })
+			b.append(t, "k", 10)
+			b.eventually(t, "not tried", func() bool { return len(b.settled) == 10 })
+			require.NoError(t, b.client.Del(t.Context(), b.k.progress, b.k.events, b.k.due, b.k.wake, b.k.dead).Err())
+			if remade {
+				b.run(t)()
+			}
+			stop()
+			b.set(nil)
+			b.run(t)
+			b.append(t, "k", 5)
+			b.done(t, 5)
+			b.eventually(t, "no gap", func() bool { return len(b.gaps) > 0 })
+			assert.Equal(t, []journal.Reason{journal.Wiped}, b.reasons())
+		})
+	}
 }

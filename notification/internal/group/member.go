@@ -399,13 +399,18 @@ func (m *member) waitOnce(ctx context.Context) error {
 	return err
 }
 
-// leave lets others lead, and wakes one of them for what the member has not done. Nobody waits for it to succeed.
+// leave lets others lead, and wakes one of them for what the member has not done. A group that is gone is made again, or joined,
+// as after any turn: this member may be the last one that knows of the loss. There is one attempt at each.
 func (m *member) leave() {
-	ctx, deadline := redisx.Background(context.Background()), time.Now().Add(stopFor)
+	ctx, cancel := context.WithTimeout(redisx.Background(context.Background()), stopFor)
+	defer cancel()
 	m.turns++
 	_, err := m.turnOnce(ctx, turnRequest{
 		number: m.turns, claim: m.set.Claim, deadCap: m.set.DeadCap, outcomes: []outcome{{what: resign}},
-	}, deadline)
+	}, time.Time{})
+	if errors.Is(err, errGone) || errors.Is(err, errRemade) {
+		err = m.joinOnce(ctx, false)
+	}
 	if err != nil {
 		m.set.Log.Debug("notification: leaving a group failed", zap.String("group", m.set.Group), zap.Error(err))
 	}
