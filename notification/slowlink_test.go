@@ -2,6 +2,7 @@ package notification_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"strings"
 	"sync"
@@ -150,6 +151,38 @@ func TestConsumeSkipsWhatCannotBeRead(t *testing.T) {
 	w.first(t, 1)
 	assert.Equal(t, map[int]int{3: 1}, w.numbers())
 	assert.Empty(t, gaps)
+}
+
+// Dead letters that do not arrive together before the client gives up arrive one by one.
+func TestDeadLettersOverASlowLink(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	admin := server.Client(t)
+	out := newSystem(t, admin)
+	const events = 20
+	for i := range events {
+		require.NoError(t, out.Publish(t.Context(), "k", large(i+1, 60<<10)))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	over := make(chan error, 1)
+	go func() {
+		over <- notification.Consume(ctx, out, "g", "k", func(context.Context, numbered) error {
+			return notification.Permanent(errors.New("no"))
+		}, notification.WithFrom(""))
+	}()
+	require.Eventually(t, func() bool {
+		return admin.XLen(t.Context(), "cache:{notification}:group:g:dead").Val() == events
+	}, patience, 10*time.Millisecond)
+	cancel()
+	require.NoError(t, <-over)
+	n := newSystem(t, overSlowLink(t, server, 1200<<10, 500*time.Millisecond))
+	read := 0
+	for letter, err := range n.DeadLetters(t.Context(), "g") {
+		require.NoError(t, err)
+		read++
+		assert.NotEmpty(t, letter.Message.Payload)
+	}
+	assert.Equal(t, events, read)
 }
 
 // consumeSlowly consumes events of "k" from the beginning of the journal.
