@@ -74,3 +74,35 @@ func TestGroupsThatAreLostWhenTheirMemberStops(t *testing.T) {
 		})
 	}
 }
+
+// A turn is refused in the middle, as an event cannot be put into the dead letters: what was done before that is not taken for lost.
+func TestTurnsThatAreRefusedInTheMiddle(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.run(t)() // makes the group
+	stop := b.run(t, func(s *Settings) { s.Concurrency = 0 })
+	b.append(t, "k", 2)
+	b.eventually(t, "not read", func() bool { return b.client.ZCard(t.Context(), b.k.due).Val() == 2 })
+	stop()
+	set := b.settings(b.client)
+	o := newOps(&set)
+	taken, err := o.doTurn(t.Context(), b.client, turnRequest{number: 1, room: 2, bytes: takeBytes, claim: time.Minute})
+	require.NoError(t, err)
+	require.Len(t, taken.events, 2)
+	require.NoError(t, b.client.Set(t.Context(), b.k.dead, "no stream", 0).Err())
+	request := turnRequest{number: 2, claim: time.Minute, deadCap: 10, outcomes: []outcome{
+		{what: done, id: taken.events[0].key}, {what: dead, id: taken.events[1].key, n: 1, text: "failed"},
+	}}
+	_, err = o.doTurn(t.Context(), b.client, request)
+	require.Error(t, err)
+	now, err := o.doLead(t.Context(), b.client, "", "", time.Minute)
+	require.NoError(t, err)
+	assert.Zero(t, now.lost)
+	assert.EqualValues(t, 1, now.held)
+	assert.EqualValues(t, len(taken.events[1].Body), now.bytes)
+
+	require.NoError(t, b.client.Del(t.Context(), b.k.dead).Err())
+	_, err = o.doTurn(t.Context(), b.client, request)
+	require.NoError(t, err)
+	b.empty(t)
+}

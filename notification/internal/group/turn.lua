@@ -45,12 +45,14 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function at(ms) return string.format('%.0f', now + ms) end
 
-local number, size, resigned = 0, 0, false
+local resigned = false
 local furthest = tonumber(ARGV[5])
+-- What is held is counted with each event: what follows may be refused, as XADD is to a user who lacks a permission.
 local function remove(id, bytes)
   redis.call('ZREM', due, id)
   redis.call('HDEL', events, id, 'n' .. id)
-  number, size = number - 1, size - bytes
+  redis.call('HINCRBY', progress, 'held', -1)
+  redis.call('HINCRBY', progress, 'bytes', 0 - bytes) -- not -0, which is no number to Redis
 end
 
 for i = 9, repeated and 0 or #ARGV, 4 do
@@ -123,10 +125,6 @@ else
   redis.call('SET', turn, table.concat(names, '\n'), 'PX', 600000)
 end
 if furthest > ahead then redis.call('HSET', progress, 'ahead', string.format('%.0f', furthest)) end
-if number < 0 then
-  redis.call('HINCRBY', progress, 'held', number)
-  redis.call('HINCRBY', progress, 'bytes', size)
-end
 
 local free = 0
 if not leader or tonumber(ends) <= now then free = 1 end
