@@ -13,7 +13,7 @@ import (
 	"github.com/compozy/cache/notification/internal/journal"
 )
 
-// letterBatch is how many dead letters are read at once. Each may be as large as an event.
+// letterBatch is how many dead letters are read at once, at most. Each may be as large as an event.
 const letterBatch = 16
 
 // DeadLetter is an event that a group has given up.
@@ -42,8 +42,12 @@ func (n *RedisNotificationSystem) DeadLetters(ctx context.Context, name string) 
 			return
 		}
 		key := group.DeadKey(n.keys, name)
-		for start := "-"; ; {
-			rows, err := n.client.XRangeN(ctx, key, start, "+", letterBatch).Result()
+		for start, count := "-", letterBatch; ; {
+			rows, err := n.client.XRangeN(ctx, key, start, "+", int64(count)).Result()
+			if journal.TimedOut(err) && ctx.Err() == nil && count > 1 {
+				count /= 4 // fewer may arrive in time
+				continue
+			}
 			if err != nil {
 				if ctx.Err() != nil {
 					err = context.Cause(ctx)
@@ -58,7 +62,7 @@ func (n *RedisNotificationSystem) DeadLetters(ctx context.Context, name string) 
 				}
 				start = "(" + row.ID
 			}
-			if len(rows) < letterBatch {
+			if len(rows) < count {
 				return
 			}
 		}

@@ -70,9 +70,10 @@
 // WithClaimAfter. Times are those of the server's clock; if that is set back, what was put off is due within twice the longest
 // time that anything of the group was ever put off for, by WithBackoff or WithClaimAfter, and if it leaps ahead, events are handed
 // out a second time. A group has no end: to remove one, stop its members and delete the keys "progress", "events", "due",
-// "wake", "dead", and those that begin with "turn:", each behind "<key prefix>{notification}:group:<group>:". With a channel
-// prefix that is "<key prefix>{notification}:<channel prefix>:group:<group>:". Do not delete all that begins so: the keys of a
-// group "mail:urgent" begin as those of "mail" do. They are evicted by the allkeys policies only; what is lost
+// "wake" and "dead", each behind "<key prefix>{notification}:group:<group>:". With a channel prefix that is
+// "<key prefix>{notification}:<channel prefix>:group:<group>:". Do not delete all that begins so: the keys of a
+// group "mail:urgent" begin as those of "mail" do. Those with "turn:" in that place expire by themselves after ten minutes.
+// The keys of a group are evicted by the allkeys policies only; what is lost
 // then is reported as GapWiped, unless all of it goes at once while no process is there.
 //
 // Beside what package client lists, Consume needs the commands

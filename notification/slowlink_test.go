@@ -2,6 +2,7 @@ package notification_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"strings"
 	"sync"
@@ -90,12 +91,44 @@ func TestConsumeOverASlowLink(t *testing.T) {
 	gaps := make(chan notification.Gap, 10)
 	log, logs := logging()
 	client := overSlowLink(t, server, 1600<<10, 500*time.Millisecond)
-	w := consumeSlowly(t, client, gaps, log)
+	w := consumeSlowly(t, client, gaps, nil, log)
 	w.first(t, events)
 	assert.Empty(t, gaps)
 	failed := logs.FilterMessage("notification: reading the journal for a group failed").Len()
 	assert.Positive(t, failed, "the link is too fast")
 	assert.LessOrEqual(t, failed, events/3, "it is not learnt for each event")
+}
+
+// A member that takes several events at once takes fewer once they do not arrive together.
+func TestConsumeManyOverASlowLink(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	admin := server.Client(t)
+	out := newSystem(t, admin)
+	const events = 40
+	for i := range events {
+		require.NoError(t, out.Publish(t.Context(), "k", large(i+1, 60<<10)))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	over := make(chan error, 1)
+	go func() { // has the group read the journal, and handles nothing
+		over <- notification.Consume(ctx, out, "g", "k", func(ctx context.Context, _ numbered) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}, notification.WithFrom(""))
+	}()
+	require.Eventually(t, func() bool {
+		return admin.ZCard(t.Context(), "cache:{notification}:group:g:due").Val() == events
+	}, patience, 10*time.Millisecond)
+	cancel()
+	require.NoError(t, <-over)
+	log, logs := logging()
+	client := overSlowLink(t, server, 1200<<10, 500*time.Millisecond)
+	w := consumeSlowly(t, client, make(chan notification.Gap, 10), []notification.ConsumeOption{notification.WithConcurrency(20)}, log)
+	w.first(t, events)
+	failed := logs.FilterMessage("notification: a group cannot be reached").Len()
+	assert.Positive(t, failed, "the link is too fast")
+	assert.LessOrEqual(t, failed, events/3, "it is not learnt for each turn")
 }
 
 // One that never arrives is skipped and reported. What the group has read before it, and does not want, is no hindrance.
@@ -107,7 +140,7 @@ func TestConsumeSkipsWhatCannotBeRead(t *testing.T) {
 	require.NoError(t, out.Publish(t.Context(), "k", large(2, 400<<10)))
 	require.NoError(t, out.Publish(t.Context(), "k", large(3, 10)))
 	gaps := make(chan notification.Gap, 10)
-	w := consumeSlowly(t, overSlowLink(t, server, 100<<10, 2*time.Second), gaps)
+	w := consumeSlowly(t, overSlowLink(t, server, 100<<10, 2*time.Second), gaps, nil)
 	limit := time.After(2 * patience)
 	select {
 	case g := <-gaps:
@@ -120,8 +153,42 @@ func TestConsumeSkipsWhatCannotBeRead(t *testing.T) {
 	assert.Empty(t, gaps)
 }
 
+// Dead letters that do not arrive together before the client gives up arrive one by one.
+func TestDeadLettersOverASlowLink(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	admin := server.Client(t)
+	out := newSystem(t, admin)
+	const events = 20
+	for i := range events {
+		require.NoError(t, out.Publish(t.Context(), "k", large(i+1, 60<<10)))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	over := make(chan error, 1)
+	go func() {
+		over <- notification.Consume(ctx, out, "g", "k", func(context.Context, numbered) error {
+			return notification.Permanent(errors.New("no"))
+		}, notification.WithFrom(""))
+	}()
+	require.Eventually(t, func() bool {
+		return admin.XLen(t.Context(), "cache:{notification}:group:g:dead").Val() == events
+	}, patience, 10*time.Millisecond)
+	cancel()
+	require.NoError(t, <-over)
+	n := newSystem(t, overSlowLink(t, server, 1200<<10, 500*time.Millisecond))
+	read := 0
+	for letter, err := range n.DeadLetters(t.Context(), "g") {
+		require.NoError(t, err)
+		read++
+		assert.NotEmpty(t, letter.Message.Payload)
+	}
+	assert.Equal(t, events, read)
+}
+
 // consumeSlowly consumes events of "k" from the beginning of the journal.
-func consumeSlowly(t *testing.T, client *redis.Client, gaps chan<- notification.Gap, opts ...notification.Option) *work {
+func consumeSlowly(
+	t *testing.T, client *redis.Client, gaps chan<- notification.Gap, how []notification.ConsumeOption, opts ...notification.Option,
+) *work {
 	t.Helper()
 	n, w := newSystem(t, client, opts...), newWork()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -130,7 +197,7 @@ func consumeSlowly(t *testing.T, client *redis.Client, gaps chan<- notification.
 		over <- notification.Consume(ctx, n, "g", "k", func(ctx context.Context, v numbered) error {
 			w.add(ctx, v)
 			return nil
-		}, notification.WithFrom(""), notification.WithOnGap(func(g notification.Gap) { gaps <- g }))
+		}, append(how, notification.WithFrom(""), notification.WithOnGap(func(g notification.Gap) { gaps <- g }))...)
 	}()
 	t.Cleanup(func() {
 		cancel()

@@ -120,6 +120,22 @@ func TestDeadPeers(t *testing.T) {
 	}
 }
 
+// A client without time-outs, and a server that accepts a connection and then says nothing: another one is made.
+func TestSilentHandshake(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	proxy := faultproxy.New(t, server.Addr())
+	options := server.Options()
+	options.Addr, options.ReadTimeout, options.WriteTimeout = proxy.Addr(), -1, -1
+	client := redis.NewClient(options)
+	t.Cleanup(func() { _ = client.Close() })
+	proxy.SwallowToClient(true)
+	f, _ := start(t, client, nil, names("a")...)
+	require.Eventually(t, func() bool { return proxy.Requests() > 0 }, patience, time.Millisecond)
+	proxy.SwallowToClient(false) // what was swallowed stays lost
+	require.Eventually(t, func() bool { return f.Status().Up }, patience, time.Millisecond)
+}
+
 // Whatever the application does with its own pool, heartbeats and reads beside the connection have connections of theirs.
 func TestBusyPool(t *testing.T) {
 	t.Parallel()

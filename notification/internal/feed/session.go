@@ -83,7 +83,12 @@ func (f *Feed) newSession(number uint64, master *redis.Client) *Session {
 		s.own = append(s.own, c)
 		return c
 	}
-	s.pubsub = separate(1, func(o *redis.Options) { o.Dialer = s.conns.dialer(o.Dialer, &s.life) }).Subscribe(s.ctx)
+	s.pubsub = separate(1, func(o *redis.Options) {
+		o.Dialer = s.conns.dialer(o.Dialer, &s.life)
+		if o.ReadTimeout <= 0 {
+			o.ReadTimeout = f.deadline() // for what go-redis asks a new connection, before watch begins
+		}
+	}).Subscribe(s.ctx)
 	beside := func(o *redis.Options) {
 		o.Dialer = s.conns.dialer(o.Dialer, nil)
 		o.OnConnect = f.onConnect(s, o.OnConnect)

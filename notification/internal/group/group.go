@@ -20,7 +20,7 @@ const (
 	// stopFor is how long a member that stops tries to say what became of its events. Others get them later otherwise.
 	stopFor = 3 * time.Second
 
-	// takeBytes is how much a turn takes, unless one event has more.
+	// takeBytes is how much a turn takes at most, unless one event has more.
 	takeBytes = 1 << 20
 	// maxHeld and maxHeldBytes are what a group holds before its leader waits: what is behind that stays in the journal.
 	maxHeld, maxHeldBytes = 10_000, 16 << 20

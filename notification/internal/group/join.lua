@@ -3,8 +3,8 @@
 -- KEYS[1]  progress, a hash with what the group knows: pattern, id (another one each time the group is made), formers (how many
 --          groups of this name were lost with members that are in this one now, each with a field "former:<its id>"),
 --          known (opaque to scripts: how far the journal was read),
---          leader and until (which member reads the journal, and until when), held and bytes (its events), ahead (how
---          many milliseconds an event was ever put off for)
+--          leader and until (which member reads the journal, and until when), held and bytes (its events), lost (how
+--          many of them Redis has ever evicted), ahead (how many milliseconds an event was ever put off for)
 -- KEYS[2]  events, a hash: what the group holds. An event has two fields, its ID and "n<ID>": "<attempts> <owner>",
 --          and " back" behind that once a member that stopped has given it back
 -- KEYS[3]  due, see lead.lua

@@ -12,15 +12,14 @@
 -- ARGV[5]  how many milliseconds ahead a due time can be, by the member's own settings: those of another one may be larger
 -- ARGV[6]  the member's pattern
 --
--- Reply    1 if the member leads, and 0 if another one does; known; number and bytes of the events held; how many of them
---          were lost, as Redis evicted them; in how many milliseconds the next one is due, -1 if none is; and formers, see
---          join.lua. An error
---          that begins with NOGROUP if the group is gone, and with PATTERN as in join.lua if another one has its name by now.
+-- Reply    1 if the member leads, and 0 if another one does; known; number and bytes of the events held; lost, see join.lua;
+--          in how many milliseconds the next event is due, -1 if none is; and formers, see join.lua. An error that begins with
+--          NOGROUP if the group is gone, and with PATTERN as in join.lua if another one has its name by now.
 
 local progress, events, due, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local had = redis.call('HMGET', progress, 'known', 'leader', 'until', 'held', 'bytes', 'ahead', 'pattern', 'formers')
+local had = redis.call('HMGET', progress, 'known', 'leader', 'until', 'held', 'bytes', 'ahead', 'pattern', 'formers', 'lost')
 local known, leader, ends = had[1], had[2], tonumber(had[3] or 0)
-local formers = tonumber(had[8] or 0)
+local formers, lost = tonumber(had[8] or 0), tonumber(had[9] or 0)
 local held, bytes = tonumber(had[4] or 0), tonumber(had[5] or 0)
 if not known then return redis.error_reply('NOGROUP the group is gone') end
 if had[7] ~= ARGV[6] then return redis.error_reply('PATTERN ' .. (had[7] or '')) end
@@ -28,7 +27,7 @@ if had[7] ~= ARGV[6] then return redis.error_reply('PATTERN ' .. (had[7] or ''))
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- A time further ahead than anybody leads for is that of a clock which has gone back.
-if leader and leader ~= ARGV[1] and ends > now and ends <= now + ARGV[2] then return {0, known, held, bytes, 0, -1, formers} end
+if leader and leader ~= ARGV[1] and ends > now and ends <= now + ARGV[2] then return {0, known, held, bytes, lost, -1, formers} end
 redis.call('HSET', progress, 'leader', ARGV[1], 'until', string.format('%.0f', now + ARGV[2]))
 if ARGV[4] ~= '' and known == ARGV[3] then
   known = ARGV[4]
@@ -36,7 +35,6 @@ if ARGV[4] ~= '' and known == ARGV[3] then
 end
 
 -- Redis may evict one of the keys and keep the others. What is left of an event that is whole is handed out again.
-local lost = 0
 local fields, times = redis.call('HLEN', events), redis.call('ZCARD', due)
 if fields ~= 2 * held or times ~= held then
   for _, id in ipairs(redis.call('ZRANGE', due, 0, -1)) do
@@ -51,8 +49,8 @@ if fields ~= 2 * held or times ~= held then
       whole, bytes = whole + 1, bytes + redis.call('HSTRLEN', events, id)
     end
   end
-  lost, held = math.max(0, held - whole), whole
-  redis.call('HSET', progress, 'held', held, 'bytes', bytes)
+  lost, held = lost + math.max(0, held - whole), whole
+  redis.call('HSET', progress, 'held', held, 'bytes', bytes, 'lost', lost)
 end
 
 local limit = now + math.max(tonumber(ARGV[5]), 2 * tonumber(had[6] or 0))

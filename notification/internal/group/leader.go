@@ -23,7 +23,6 @@ type leader struct {
 	journal *journal.Journal
 	poke    chan struct{} // the group may be without a leader; has room for one
 	failing redisx.Repeated
-	lost    int64           // events that Redis has evicted, which is still to be reported
 	reader  *journal.Reader // for all terms: what it has learnt of the events and the link took long
 
 	// What follows is of one term, which lead begins.
@@ -135,10 +134,9 @@ func (l *leader) round(ctx context.Context) (leads bool, err error) {
 	if err := l.check(ctx); err != nil {
 		return false, err
 	}
-	for l.lost > 0 || l.at.wiped || l.at.formers < r.formers {
-		lost := l.lost
-		l.lost, l.at.wiped, l.at.formers = 0, false, r.formers
-		l.tell(ctx, journal.Wiped, "", uint64(lost)) //nolint:gosec // not negative
+	if lost := r.lost - l.at.lost; lost > 0 || l.at.wiped || l.at.formers < r.formers {
+		l.at.lost, l.at.wiped, l.at.formers = r.lost, false, r.formers
+		l.tell(ctx, journal.Wiped, "", uint64(max(lost, 0))) //nolint:gosec // not negative
 	}
 	l.schedule(r)
 	return true, nil
@@ -146,9 +144,7 @@ func (l *leader) round(ctx context.Context) (leads bool, err error) {
 
 // extend makes the member lead for longer, and stores how far it has read, unless that is empty.
 func (l *leader) extend(ctx context.Context, known string) (leadership, error) {
-	r, err := l.ops.doLead(ctx, l.server.Client, l.stored, known, 2*max(l.set.Claim, l.set.LongestPause))
-	l.lost += r.lost
-	return r, err
+	return l.ops.doLead(ctx, l.server.Client, l.stored, known, 2*max(l.set.Claim, l.set.LongestPause))
 }
 
 // tell reports a gap. That may take long, and the member goes on leading meanwhile, as another one would report it too.

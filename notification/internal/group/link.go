@@ -16,6 +16,9 @@ const (
 	followEvery = 10 * time.Second
 	// followWithin is how long a new one may take until the one before it is used again.
 	followWithin = 3 * time.Second
+	// replyWithin is how long a command waits for its reply where the client has no time-out. A silent connection would hold up
+	// the member for good.
+	replyWithin = readPatience
 )
 
 // cluster is what a *redis.ClusterClient can do beyond the common interface.
@@ -67,6 +70,11 @@ func (l *link) get(ctx context.Context) (redis.UniversalClient, error) {
 func (l *link) open(master *redis.Client) *redis.Client {
 	l.opened = time.Now()
 	return redisx.Separate(l.client, master, 1, func(o *redis.Options) {
+		for _, timeout := range []*time.Duration{&o.ReadTimeout, &o.WriteTimeout} {
+			if *timeout <= 0 {
+				*timeout = replyWithin
+			}
+		}
 		if l.once {
 			o.MaxRetries = -1
 		}

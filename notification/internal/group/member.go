@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/compozy/cache/internal/redisx"
+	"github.com/compozy/cache/notification/internal/journal"
 )
 
 // errNoSign is the error of an event whose last member died of it, or stalled.
@@ -35,6 +36,7 @@ type member struct {
 	woken    chan struct{}    // that has ended; has room for one
 	waiting  bool             // it has not
 	turns    uint64
+	bytes    int    // how much to take in a turn, unless one event has more; less after a reply that did not arrive
 	known    string // what the group knew of the journal at the last turn
 }
 
@@ -50,7 +52,7 @@ type finished struct {
 func Run(ctx context.Context, set Settings) error {
 	o := newOps(&set)
 	m := &member{
-		set: &set, ops: o,
+		set: &set, ops: o, bytes: takeBytes,
 		commands: link{client: set.Client, key: o.keys.progress},
 		waits:    link{client: set.Client, key: o.keys.progress},
 		journal:  link{client: set.Client, key: o.keys.progress, once: true},
@@ -292,7 +294,9 @@ func (m *member) turn(ctx, working context.Context, ended []finished, room int, 
 	var pattern *PatternError
 	var deadline time.Time // set once the member is to stop
 	for attempt := 1; ; attempt++ {
-		reply, err := m.turnOnce(working, request)
+		request.bytes = m.bytes
+		reply, err := m.turnOnce(working, request, deadline)
+		m.learn(reply, err)
 		switch {
 		case err == nil:
 			m.failing.Over(m.set.Log, "notification: the group can be reached again", zap.String("group", m.set.Group))
@@ -333,7 +337,28 @@ func (m *member) turn(ctx, working context.Context, ended []finished, room int, 
 	}
 }
 
-func (m *member) turnOnce(ctx context.Context, request turnRequest) (turnReply, error) {
+// learn makes turns take less after one whose reply did not arrive in time, as it may be too large for the connection. After
+// one that filled what it asked for they take a little more again.
+func (m *member) learn(reply turnReply, err error) {
+	size := 0
+	for i := range reply.events {
+		size += len(reply.events[i].Body)
+	}
+	switch {
+	case journal.TimedOut(err):
+		m.bytes = max(1, m.bytes/4)
+	case size > m.bytes/2:
+		m.bytes = min(m.bytes+m.bytes/8+1, takeBytes)
+	}
+}
+
+// turnOnce is one attempt at a turn, which ends at the deadline unless that is zero.
+func (m *member) turnOnce(ctx context.Context, request turnRequest, deadline time.Time) (turnReply, error) {
+	if !deadline.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline)
+		defer cancel()
+	}
 	c, err := m.commands.get(ctx)
 	if err != nil {
 		return turnReply{}, err
@@ -374,14 +399,18 @@ func (m *member) waitOnce(ctx context.Context) error {
 	return err
 }
 
-// leave lets others lead, and wakes one of them for what the member has not done. Nobody waits for it to succeed.
+// leave lets others lead, and wakes one of them for what the member has not done. A group that is gone is made again, or joined,
+// as after any turn: this member may be the last one that knows of the loss. There is one attempt at each.
 func (m *member) leave() {
 	ctx, cancel := context.WithTimeout(redisx.Background(context.Background()), stopFor)
 	defer cancel()
 	m.turns++
 	_, err := m.turnOnce(ctx, turnRequest{
 		number: m.turns, claim: m.set.Claim, deadCap: m.set.DeadCap, outcomes: []outcome{{what: resign}},
-	})
+	}, time.Time{})
+	if errors.Is(err, errGone) || errors.Is(err, errRemade) {
+		err = m.joinOnce(ctx, false)
+	}
 	if err != nil {
 		m.set.Log.Debug("notification: leaving a group failed", zap.String("group", m.set.Group), zap.Error(err))
 	}

@@ -184,7 +184,7 @@ func TestRepeatedTurns(t *testing.T) {
 	b.eventually(t, "not fed", func() bool { return b.client.ZCard(t.Context(), b.k.due).Val() == 5 })
 	led()
 	o := newOps(&Settings{Journal: b.keys, Group: "g", Pattern: "k"})
-	request := turnRequest{number: 7, room: 3, claim: time.Minute, deadCap: 10}
+	request := turnRequest{number: 7, room: 3, bytes: takeBytes, claim: time.Minute, deadCap: 10}
 	first, err := o.doTurn(t.Context(), b.client, request)
 	require.NoError(t, err)
 	require.Len(t, first.events, 3)
@@ -217,7 +217,9 @@ func TestLateTurns(t *testing.T) {
 	led := b.run(t, func(s *Settings) { s.Concurrency = 0 })
 	o := newOps(&Settings{Journal: b.keys, Group: "g", Pattern: "k"})
 	turn := func(number uint64, room int, outcomes ...outcome) (turnReply, error) {
-		return o.doTurn(t.Context(), b.client, turnRequest{number: number, room: room, claim: time.Minute, deadCap: 10, outcomes: outcomes})
+		return o.doTurn(t.Context(), b.client, turnRequest{
+			number: number, room: room, bytes: takeBytes, claim: time.Minute, deadCap: 10, outcomes: outcomes,
+		})
 	}
 	empty, err := turn(7, 1)
 	require.NoError(t, err)

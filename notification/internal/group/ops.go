@@ -125,7 +125,7 @@ type leadership struct {
 	leads       bool
 	known       string
 	held, bytes int64
-	lost        int64
+	lost        int64         // events that Redis has evicted since the group was made
 	formers     int64         // groups of this name that were lost, and left members
 	next        time.Duration // until the next event is due, negative if none is
 }
@@ -191,7 +191,7 @@ type turnReply struct {
 
 func (o *ops) doTurn(ctx context.Context, c processor, t turnRequest) (turnReply, error) {
 	args := make([]any, 0, 8+4*len(t.outcomes))
-	args = append(args, o.member, t.number, t.room, takeBytes, t.claim.Milliseconds(), t.deadCap, o.pattern, o.id)
+	args = append(args, o.member, t.number, t.room, t.bytes, t.claim.Milliseconds(), t.deadCap, o.pattern, o.id)
 	for _, r := range t.outcomes {
 		args = append(args, r.what, r.id, r.n, r.text)
 	}
@@ -219,6 +219,7 @@ func (o *ops) doTurn(ctx context.Context, c processor, t turnRequest) (turnReply
 type turnRequest struct {
 	number   uint64 // the same for all attempts at it, and larger than that of every turn before
 	room     int
+	bytes    int // how much to take, unless one event has more; attempts may differ in it
 	claim    time.Duration
 	deadCap  int
 	outcomes []outcome

@@ -15,6 +15,7 @@ type progress struct {
 	anything bool             // the group is to begin where the journal does: nothing is missing before that
 	wiped    bool             // what the group held may be lost, and nobody has reported that
 	formers  int64            // how many lost groups of its name were reported
+	lost     int64            // how many events that Redis has evicted were reported
 }
 
 // stored is how a progress is written. Names are never given another meaning, as programs of several versions may be members.
@@ -25,6 +26,7 @@ type stored struct {
 	Anything bool             `json:"anything,omitempty"`
 	Wiped    bool             `json:"wiped,omitempty"`
 	Formers  int64            `json:"formers,omitempty"`
+	Lost     int64            `json:"lost,omitempty"`
 	Server   journal.Identity `json:"server"`
 }
 
@@ -32,7 +34,7 @@ type stored struct {
 func (p *progress) String() string {
 	text, _ := json.Marshal(stored{ //nolint:errchkjson // strings and booleans
 		Epoch: p.epoch, At: p.cursor.Pos.String(), Stamp: p.cursor.Stamp, Anything: p.anything, Wiped: p.wiped,
-		Formers: p.formers, Server: p.identity,
+		Formers: p.formers, Lost: p.lost, Server: p.identity,
 	})
 	return string(text)
 }
@@ -52,7 +54,7 @@ func parseProgress(text string) (progress, error) {
 	}
 	return progress{
 		epoch: s.Epoch, cursor: cursor, anything: s.Anything, wiped: s.Wiped,
-		formers: s.Formers, identity: s.Server,
+		formers: s.Formers, lost: s.Lost, identity: s.Server,
 	}, nil
 }
 
@@ -63,6 +65,6 @@ func wipedSince(known string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	at.wiped, at.formers = true, 0 // a new group counts anew
+	at.wiped, at.formers, at.lost = true, 0, 0 // a new group counts from 0
 	return at.String(), nil
 }

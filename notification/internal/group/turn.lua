@@ -8,7 +8,7 @@
 -- ARGV[1]  the member
 -- ARGV[2]  number of the turn
 -- ARGV[3]  how many events to take at most
--- ARGV[4]  how many bytes of them, unless the first one has more
+-- ARGV[4]  how many bytes of them, unless the first one has more; a repetition may ask for fewer
 -- ARGV[5]  for how many milliseconds an event is the member's
 -- ARGV[6]  how many events dead keeps, about
 -- ARGV[7]  the member's pattern
@@ -24,7 +24,8 @@
 -- Reply    known; 1 if no member leads; in how many milliseconds the next event is due, -1 if none is; and for each event
 --          that was taken its ID, the number of this attempt, 1 if its owner gave no sign of life or 2 if one that stopped has
 --          given it back, 0 otherwise, and its body. A turn that
---          was executed before gives what it took then, and does nothing else. An error that begins with NOGROUP if the group
+--          was executed before gives what it took then, as far as ARGV[4] allows, and does nothing else: the rest is due for
+--          any member, and that attempt does not count. An error that begins with NOGROUP if the group
 --          is gone, with PATTERN as in join.lua if another one has its name by now, with REMADE if it was made again by somebody
 --          who did not know it, and with LATE if a later turn of the member was executed: nobody waits for this one, so nothing
 --          is done.
@@ -44,12 +45,14 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function at(ms) return string.format('%.0f', now + ms) end
 
-local number, size, resigned = 0, 0, false
+local resigned = false
 local furthest = tonumber(ARGV[5])
+-- What is held is counted with each event: what follows may be refused, as XADD is to a user who lacks a permission.
 local function remove(id, bytes)
   redis.call('ZREM', due, id)
   redis.call('HDEL', events, id, 'n' .. id)
-  number, size = number - 1, size - bytes
+  redis.call('HINCRBY', progress, 'held', -1)
+  redis.call('HINCRBY', progress, 'bytes', 0 - bytes) -- not -0, which is no number to Redis
 end
 
 for i = 9, repeated and 0 or #ARGV, 4 do
@@ -84,7 +87,7 @@ for i = 9, repeated and 0 or #ARGV, 4 do
   end
 end
 
-local taken, names = {}, {ARGV[2]}
+local taken, names, bytes = {}, {ARGV[2]}, tonumber(ARGV[4])
 local function take(id, attempts, before, body)
   for _, v in ipairs({id, tostring(attempts), before, body}) do table.insert(taken, v) end
   table.insert(names, id)
@@ -92,10 +95,19 @@ end
 if repeated then
   for id in string.gmatch(before, '\n([^\n]+)') do
     local attempts, owner, back = string.match(redis.call('HGET', events, 'n' .. id) or '', '^(%d+) (%S*)(.*)$')
-    if owner == me then take(id, attempts, back ~= '' and 2 or 0, redis.call('HGET', events, id)) end
+    local body = redis.call('HGET', events, id)
+    if owner == me and body then
+      bytes = bytes - #body
+      if bytes < 0 and #taken > 0 then
+        redis.call('HSET', events, 'n' .. id, (attempts - 1) .. ' ' .. back)
+        redis.call('ZADD', due, 0, id) -- before what came after it
+      else
+        take(id, attempts, back ~= '' and 2 or 0, body)
+      end
+    end
   end
 else
-  local room, bytes = tonumber(ARGV[3]), tonumber(ARGV[4])
+  local room = tonumber(ARGV[3])
   for _, id in ipairs(room > 0 and redis.call('ZRANGEBYSCORE', due, '-inf', at(0), 'LIMIT', 0, room) or {}) do
     local body = redis.call('HGET', events, id)
     if body then
@@ -113,10 +125,6 @@ else
   redis.call('SET', turn, table.concat(names, '\n'), 'PX', 600000)
 end
 if furthest > ahead then redis.call('HSET', progress, 'ahead', string.format('%.0f', furthest)) end
-if number < 0 then
-  redis.call('HINCRBY', progress, 'held', number)
-  redis.call('HINCRBY', progress, 'bytes', size)
-end
 
 local free = 0
 if not leader or tonumber(ends) <= now then free = 1 end

@@ -109,7 +109,7 @@ func (r *Reader) read(ctx context.Context, on Server, at Position, start string)
 	case err == nil:
 		r.arrived(&part)
 		return part, nil
-	case timedOut(err) && !ended(ctx):
+	case TimedOut(err) && !ended(ctx):
 		return Part{}, r.failed(err, count, time.Since(began))
 	default:
 		return Part{}, err
@@ -163,8 +163,8 @@ func (r *Reader) failed(err error, count int, took time.Duration) error {
 	return fmt.Errorf("%w: %w", ErrUnreadable, err)
 }
 
-// timedOut reports whether a reply did not arrive in time, as one that is too large would not.
-func timedOut(err error) bool {
+// TimedOut reports whether a reply did not arrive in time, as one that is too large would not.
+func TimedOut(err error) bool {
 	var timeout net.Error
 	return errors.As(err, &timeout) && timeout.Timeout() && !redisx.IsUnsent(err)
 }
