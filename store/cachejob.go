@@ -295,6 +295,7 @@ func (j *job[V]) planned(v V, err error) plan[V] {
 	switch {
 	case err == nil:
 		return j.planValue(v)
+	case load.Panicked(err): // whatever the panic matches
 	case errors.Is(err, ErrNotFound) && j.set.cache.negative > 0:
 		return plan[V]{
 			outcome: load.Outcome[result[V]]{Value: none}, store: true,

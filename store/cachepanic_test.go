@@ -3,11 +3,15 @@ package store_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -47,6 +51,56 @@ func TestPanicAndGoexitOfALoader(t *testing.T) {
 		require.NoError(t, err, "there is no pause")
 		assert.Equal(t, "v", v)
 	}
+}
+
+// TestPanicWithAnErrorThatMeansSomething is a panic, and means nothing else, whichever error that is.
+func TestPanicWithAnErrorThatMeansSomething(t *testing.T) {
+	t.Parallel()
+	s := newCacheStore(t, newClient(t, redistest.Start(t).Addr()))
+	plain, negative := newCache[string](t, s), must(store.NewCache[string](s, "negative", store.WithNegative(time.Hour)))
+	for _, meaning := range []error{
+		store.ErrNotFound, store.ErrClosed, store.ErrUnavailable, store.ErrLoadTimeout, context.Canceled, context.DeadlineExceeded,
+	} {
+		for _, c := range []*store.Cache[string]{plain, negative} {
+			key := meaning.Error()
+			_, one := c.GetOrLoad(t.Context(), key, func(context.Context) (string, error) { panic(fmt.Errorf("query: %w", meaning)) })
+			_, many := c.LoadMany(t.Context(), []string{key}, func(context.Context, []string) (map[string]string, error) {
+				panic(fmt.Errorf("query: %w", meaning))
+			})
+			for _, err := range []error{one, many} {
+				require.ErrorIs(t, err, store.ErrPanic)
+				require.NotErrorIs(t, err, meaning)
+				require.ErrorContains(t, err, "the loader panicked: query: "+key)
+			}
+			loader, _ := loads("v")
+			v, err := c.GetOrLoad(t.Context(), key, loader)
+			require.NoError(t, err, meaning)
+			assert.Equal(t, "v", v)
+		}
+	}
+	assert.NoError(t, testutil.CollectAndCompare(s.Collector(), strings.NewReader(`
+# HELP cache_store_loads_total Loads, by outcome.
+# TYPE cache_store_loads_total counter
+cache_store_loads_total{cache="default",name="negative",outcome="ok"} 6
+cache_store_loads_total{cache="default",name="negative",outcome="panic"} 12
+cache_store_loads_total{cache="default",name="things",outcome="ok"} 6
+cache_store_loads_total{cache="default",name="things",outcome="panic"} 12
+`), "cache_store_loads_total"))
+}
+
+// TestPanicOfAnotherLoader is an error of the loader that has called it, which has a pause.
+func TestPanicOfAnotherLoader(t *testing.T) {
+	t.Parallel()
+	s := newCacheStore(t, newClient(t, redistest.Start(t).Addr()))
+	c := newCache[string](t, s)
+	inner := must(store.NewCache[string](s, "inner"))
+	_, err := c.GetOrLoad(t.Context(), "k", func(ctx context.Context) (string, error) {
+		return inner.GetOrLoad(ctx, "k", func(context.Context) (string, error) { panic("x") })
+	})
+	require.ErrorIs(t, err, store.ErrPanic)
+	_, err = c.GetOrLoad(t.Context(), "k", never)
+	require.ErrorIs(t, err, store.ErrLoad)
+	require.NotErrorIs(t, err, store.ErrPanic)
 }
 
 // clumsy is a codec that panics.

@@ -38,7 +38,8 @@ var (
 	ErrLoad = errors.New("store: load failed")
 	// ErrLoadTimeout means that the loader took too long.
 	ErrLoadTimeout = errors.New("store: load took too long")
-	// ErrPanic means that the loader, a codec or a hook of the client panicked, or that the loader called runtime.Goexit.
+	// ErrPanic means that the loader, a codec or a hook of the client panicked, or that the loader called runtime.Goexit. An error
+	// with which the loader panicked is matched too, unless it is one of this package or of a context.
 	ErrPanic = errors.New("store: panic in loader, codec or client hook")
 	// ErrClosed means that Close has been called.
 	ErrClosed = errors.New("store: closed")

@@ -111,9 +111,11 @@ func failureOf(err error) error {
 
 // explain makes of the error of a loader what callers of this process get, what others learn, and for how long nobody loads.
 func (j *job[V]) explain(err error) (others lease.Failure, pause time.Duration, own error) {
-	var panicked *load.PanicError
 	switch {
-	case errors.As(err, &panicked):
+	case load.Panicked(err):
+		if meansSomething(err) { // the panic does not: one with ErrNotFound has found out nothing
+			err = errors.New(err.Error())
+		}
 		return lease.Failure{Class: lease.Panic}, 0, j.wrap(fmt.Errorf("%w: %w", ErrPanic, err))
 	case errors.Is(err, load.ErrTimeout):
 		return lease.Failure{Class: lease.Timeout}, j.set.cache.pause, j.wrap(fmt.Errorf("%w: %w", ErrLoadTimeout, err))
@@ -172,14 +174,13 @@ func causeOf(err error) string {
 
 // outcomeOfLoad names how a load has ended, for metrics.
 func outcomeOfLoad(err error) string {
-	var panicked *load.PanicError
 	switch {
 	case err == nil:
 		return "ok"
+	case load.Panicked(err):
+		return "panic"
 	case errors.Is(err, ErrNotFound):
 		return "not_found"
-	case errors.As(err, &panicked):
-		return "panic"
 	case errors.Is(err, load.ErrTimeout):
 		return "timeout"
 	default:

@@ -33,6 +33,13 @@ func (e *PanicError) Unwrap() error {
 	return err
 }
 
+// Panicked reports whether err, which Run has returned, says that its own f has panicked. What f has called may also have done so,
+// in a Run of its own: that is an error which f returns.
+func Panicked(err error) bool {
+	_, ok := err.(*PanicError) //nolint:errorlint // which Run returns as it is
+	return ok
+}
+
 // Run runs f in a goroutine of its own and returns what f does. The context of f has the values of ctx, but ends with the
 // limit, or with closing, only. Then Run returns [ErrTimeout], or closing's cause, even if f goes on: spawn, which starts the
 // goroutine, has to keep track of it. A panic of f, or its call of runtime.Goexit, comes back as a [*PanicError].
@@ -88,6 +95,9 @@ type result[T any] struct {
 
 // explained returns err, and if that is the end of the loader's own context, says why.
 func explained(ctx context.Context, err error) error {
+	if Panicked(err) {
+		return err
+	}
 	if cause := context.Cause(ctx); err != nil && cause != nil && errors.Is(err, ctx.Err()) && !errors.Is(err, cause) {
 		return fmt.Errorf("%w: %w", cause, err)
 	}
