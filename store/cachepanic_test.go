@@ -103,6 +103,18 @@ func TestPanicOfAnotherLoader(t *testing.T) {
 	require.NotErrorIs(t, err, store.ErrPanic)
 }
 
+// TestLoaderThatUsesAClosedStore has a pause, as that is not the Store which runs it.
+func TestLoaderThatUsesAClosedStore(t *testing.T) {
+	t.Parallel()
+	_, a, b := two[string](t)
+	_, err := a.GetOrLoad(t.Context(), "k", func(context.Context) (string, error) {
+		return "", fmt.Errorf("settings: %w", store.ErrClosed)
+	})
+	require.ErrorIs(t, err, store.ErrClosed)
+	_, err = b.GetOrLoad(t.Context(), "k", never)
+	require.ErrorIs(t, err, store.ErrLoad)
+}
+
 // clumsy is a codec that panics.
 type clumsy struct {
 	store.JSON

@@ -119,7 +119,7 @@ func (j *job[V]) explain(err error) (others lease.Failure, pause time.Duration, 
 		return lease.Failure{Class: lease.Panic}, 0, j.wrap(fmt.Errorf("%w: %w", ErrPanic, err))
 	case errors.Is(err, load.ErrTimeout):
 		return lease.Failure{Class: lease.Timeout}, j.set.cache.pause, j.wrap(fmt.Errorf("%w: %w", ErrLoadTimeout, err))
-	case errors.Is(err, ErrClosed):
+	case errors.Is(err, ErrClosed) && j.cache.core.gate.Closed(): // and not another Store, which the loader uses
 		return lease.Failure{Class: lease.Gone}, 0, err
 	}
 	others = lease.Failure{Class: lease.Load}
