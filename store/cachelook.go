@@ -85,23 +85,23 @@ func (q *query[V]) foreign(err error) finding[V] {
 	return finding[V]{state: broken, err: q.wrap(codecError{"something else has written it", err})}
 }
 
-// slide makes a value last for its full TTL, in the background, if less than half of it is left.
+// slide makes a value last for its full TTL, in the background, if less than half of it is left, and be kept beyond that for as
+// long as whoever stored it wanted.
 func (q *query[V]) slide(r result[V]) {
 	if !q.set.sliding || r.entry.Kind != entry.Value || r.left <= 0 || r.left >= r.entry.TTL/2 {
 		return
 	}
 	core, touch := q.cache.core, server.Touch{
-		Key: q.keys.Value, Kind: entry.Value, Codec: q.keys.Codec, TTL: server.KeepTTL, Keep: q.set.cache.stale,
+		Key: q.keys.Value, Kind: entry.Value, Codec: q.keys.Codec, TTL: server.KeepTTL, Keep: server.KeepTTL,
 	}
 	var tags []string // whose epochs have to last for as long
 	if epochs, ok := parseEpochs(r.entry.Tags); ok && len(epochs) > 0 {
 		tags = q.cache.tagKeys(slices.Collect(maps.Keys(epochs)))
 	}
-	lasts := r.entry.TTL + q.set.cache.stale
 	core.slide(touch.Key, func(ctx context.Context) {
-		if len(tags) > 0 {
-			_, _ = core.shared.epochs(ctx, tags, lasts)
+		reply := core.shared.write(ctx, touch.Key, func(ctx context.Context) server.Reply { return core.server.Touch(ctx, touch) })
+		if reply.Outcome == server.Written && len(tags) > 0 {
+			_, _ = core.shared.epochs(ctx, tags, r.entry.TTL+reply.Keep)
 		}
-		core.shared.write(ctx, touch.Key, func(ctx context.Context) server.Reply { return core.server.Touch(ctx, touch) })
 	})
 }

@@ -1,11 +1,14 @@
 package store_test
 
 import (
+	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -13,6 +16,20 @@ import (
 	"github.com/compozy/cache/internal/redistest"
 	"github.com/compozy/cache/store"
 )
+
+// older makes a value one that was stored some time earlier.
+func older(t testing.TB, client *redis.Client, key string, by time.Duration) {
+	t.Helper()
+	ctx := t.Context()
+	key = redisKey(key)
+	fields := strings.SplitN(client.Get(ctx, key).Val(), " ", 5)
+	require.Len(t, fields, 5)
+	until, ttl, _ := strings.Cut(fields[3], "+")
+	micros, err := strconv.ParseInt(until, 10, 64)
+	require.NoError(t, err)
+	fields[3] = fmt.Sprintf("%d+%s", micros-by.Microseconds(), ttl)
+	require.NoError(t, client.Set(ctx, key, strings.Join(fields, " "), client.PTTL(ctx, key).Val()-by).Err())
+}
 
 // expire makes a value seem older, as if its TTL were over.
 func expire(t testing.TB, server *redistest.Server, key string) {
@@ -132,6 +149,33 @@ func TestSlidingCache(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, before.Version, after.Version)
 	assert.Zero(t, server.Commands(t)["set"], "there is enough left")
+}
+
+// TestSlidingKeepsWhatIsKeptBeyondTheTTL, and the tags for as long. It is up to the call that has stored the value.
+func TestSlidingKeepsWhatIsKeptBeyondTheTTL(t *testing.T) {
+	t.Parallel()
+	server, c := setupCache[string](t, store.WithTTL(time.Hour), store.WithSliding(), store.WithStale(10*time.Minute))
+	client, loader := server.Client(t), func(context.Context) (string, error) { return "v", nil }
+	left := func(key string) time.Duration { return client.PTTL(t.Context(), key).Val() }
+	tag := "cache:t:" + name + ":{a}"
+	for _, kept := range []time.Duration{0, 1000 * time.Hour} {
+		opts := []store.Option{store.WithStale(kept), store.WithTags("a")}
+		require.NoError(t, c.Set(t.Context(), "set", "v", opts...))
+		_, err := c.GetOrLoad(t.Context(), "loaded", loader, opts...)
+		require.NoError(t, err)
+		for _, key := range []string{"set", "loaded"} {
+			older(t, client, key, 40*time.Minute)
+			require.Less(t, left(redisKey(key)), kept+20*time.Minute+time.Second)
+			require.NoError(t, client.PExpire(t.Context(), tag, time.Hour).Err())
+			_, err := c.Get(t.Context(), key)
+			require.NoError(t, err)
+			require.Eventually(t, func() bool {
+				return left(redisKey(key)) > kept+59*time.Minute && left(tag) > kept+59*time.Minute
+			}, patience, tick)
+			assert.LessOrEqual(t, left(redisKey(key)), kept+time.Hour+time.Second)
+		}
+		require.NoError(t, c.Delete(t.Context(), "set", "loaded"))
+	}
 }
 
 func TestRoundTripsOfACache(t *testing.T) {

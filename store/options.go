@@ -212,8 +212,8 @@ func WithTTL(d time.Duration) Option {
 // WithSliding makes a read that finds less than half of a value's TTL left extend it to the full TTL: the one that the value was
 // last written or touched with. Reads are [State.Get], [Cache.Get], [Cache.GetMany], loads that find a value, and what returns
 // an [Item] as they do. They do not wait for that, and it does not matter if it fails: the next read tries again. Of the values
-// that one call reads, 64 are extended at a time, the others by later reads. A State needs WithTTL for it. For [NewCache] and
-// [NewState].
+// that one call reads, 64 are extended at a time, the others by later reads. For how long [WithStale] keeps the value beyond its
+// TTL stays as it is. A State needs WithTTL for it. For [NewCache] and [NewState].
 func WithSliding() Option {
 	return option("WithSliding", inCache|inState, nil, func(s *settings) { s.sliding = true })
 }

@@ -45,6 +45,8 @@ type Reply struct {
 	Version int64
 	// Now is the server's clock in microseconds, of Written and Conflict.
 	Now int64
+	// Keep is for how long the key is kept beyond its TTL, of a Touch that has Written.
+	Keep time.Duration
 	// Raw is what is there instead, of Conflict; nil if there is nothing.
 	Raw []byte
 	// Fence is the larger token, of Fenced.
@@ -149,7 +151,7 @@ type Touch struct {
 	// TTL is counted from now, 0 for none, KeepTTL for the TTL that the value has: then nothing is done unless less than half
 	// of that is left.
 	TTL time.Duration
-	// Keep is that of Put.
+	// Keep is that of Put. With a TTL of KeepTTL it may be KeepTTL, for as long as the key is kept now.
 	Keep time.Duration
 }
 
@@ -190,11 +192,15 @@ func parse(reply any) (Reply, error) {
 	}
 	rest := parts[1:]
 	switch name, _ := parts[0].(string); {
-	case name == "written" && len(rest) == 2:
+	case name == "written" && (len(rest) == 2 || len(rest) == 3):
 		version, ok1 := rest[0].(int64)
 		now, ok2 := rest[1].(int64)
-		if ok1 && ok2 {
-			return Reply{Outcome: Written, Version: version, Now: now}, nil
+		keep, ok3 := int64(0), true
+		if len(rest) == 3 {
+			keep, ok3 = rest[2].(int64)
+		}
+		if ok1 && ok2 && ok3 {
+			return Reply{Outcome: Written, Version: version, Now: now, Keep: time.Duration(keep) * time.Millisecond}, nil
 		}
 	case name == "conflict" && len(rest) == 2:
 		now, ok := rest[1].(int64)
