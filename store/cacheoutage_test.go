@@ -256,3 +256,21 @@ func TestFailedDeletesAreRepeated(t *testing.T) {
 	require.Eventually(t, func() bool { return store.Pending(c) == 0 }, patience, tick)
 	assert.EqualValues(t, 2, server.Client(t).DBSize(t.Context()).Val(), "what stays, and warm")
 }
+
+// TestSilentRedisForCallersWithLittleTime: all have less than Redis may be silent, and lose it at first only.
+func TestSilentRedisForCallersWithLittleTime(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	c := newCache[string](t, newStore(t, newClient(t, server.Addr())))
+	loader, _ := loads("v")
+	_, err := c.GetOrLoad(t.Context(), "warm", loader)
+	require.NoError(t, err)
+	server.Stop()
+	defer server.Continue()
+	require.Eventually(t, func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		_, err := c.GetOrLoad(ctx, "k", loader)
+		return err == nil
+	}, patience, tick)
+}

@@ -89,7 +89,8 @@
 //   - The loader takes long: the same after [WithSoftTimeout], while the load goes on.
 //   - Redis is down or silent: callers lose 250ms, counted from its last answer to this process, and 2s at most, as where one
 //     connection of several is half open ([WithTimeout]); after three failures in a row they lose nothing, and one of them tries
-//     again each second. Loaders run without Redis then, 32 at a time in a Store, where one of LoadMany counts as
+//     again each second. Those whose contexts end sooner count as failures once Redis has been silent for 250ms while it was asked.
+//     Loaders run without Redis then, 32 at a time in a Store, where one of LoadMany counts as
 //     one; others wait, and get [ErrOverloaded] when their context or the soft time-out ends. What they load is not stored in
 //     Redis; a near cache has it for 5s. The stale values of WithStale are in Redis too, so only a near cache has any then.
 //     Callers who come while such a loader runs take its value if Redis still does not answer when it ends. So what other

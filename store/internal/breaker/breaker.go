@@ -61,7 +61,8 @@ func New(client redis.UniversalClient, timeout time.Duration, log *zap.Logger) *
 
 // Do calls f, which asks the server that has a key, and returns its error; or ErrOpen if that server does not answer. The
 // context of f ends with ctx, or when the server takes too long. A failure is an error that is no reply of the server, unless
-// ctx has ended, or the server answers others.
+// ctx has ended, or the server answers others. If calls have waited for the timeout since it has answered any, it is one also if
+// ctx has ended: all may have less time than that.
 func (b *Breakers) Do(ctx context.Context, key string, f func(ctx context.Context) error) (err error) {
 	n := b.node(redisx.Master(b.cluster, key))
 	done, refused := n.Allow()
@@ -72,13 +73,15 @@ func (b *Breakers) Do(ctx context.Context, key string, f func(ctx context.Contex
 	defer end()
 	returned := false
 	defer func() { // also when a hook of the client panics
+		ended := redisx.Ended(ctx)
 		switch {
 		case !returned:
 			done(errNeither)
 		case answered(err):
 			n.hear()
 			done(err)
-		case redisx.Ended(ctx), limited.Err() != nil && n.answersOthers():
+		case (ended || limited.Err() != nil) && !n.isSilent(), // it was the caller's time, or this connection
+			ended && isBusy(n.timeout): // an answer may be there that nobody has read
 			done(errNeither)
 		default:
 			done(err)
@@ -120,13 +123,18 @@ func (b *Breakers) node(address string) *node {
 		if len(b.nodes) >= maxNodes {
 			clear(b.nodes)
 		}
-		n = &node{patience: patience{timeout: b.timeout, start: time.Now()}}
+		n = &node{patience: patience{timeout: b.timeout}}
 		n.TwoStepCircuitBreaker = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 			Name: address, Timeout: pause,
-			ReadyToTrip:   func(counts gobreaker.Counts) bool { return counts.ConsecutiveFailures >= failures },
-			IsSuccessful:  answered,
-			IsExcluded:    func(err error) bool { return err == errNeither }, //nolint:errorlint // our own
-			OnStateChange: b.changed,
+			ReadyToTrip:  func(counts gobreaker.Counts) bool { return counts.ConsecutiveFailures >= failures },
+			IsSuccessful: answered,
+			IsExcluded:   func(err error) bool { return err == errNeither }, //nolint:errorlint // our own
+			OnStateChange: func(address string, from, to gobreaker.State) {
+				if to == gobreaker.StateHalfOpen {
+					n.hear() // the one that tries has time of its own
+				}
+				b.changed(address, from, to)
+			},
 		})
 		b.nodes[address] = n
 	}

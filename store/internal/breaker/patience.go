@@ -3,7 +3,7 @@ package breaker
 import (
 	"context"
 	"runtime"
-	"sync/atomic"
+	"sync"
 	"time"
 )
 
@@ -11,28 +11,58 @@ import (
 const longest = 8
 
 // patience ends calls that a server does not answer. A call may wait for its turn behind many others, or behind what takes the
-// server long: as long as that answers anybody it works. So what counts is when it has last done so. A call whose own connection
-// is half open is not told from that, and ends after a fixed time.
+// server long: as long as that answers anybody it works. So what counts is for how long it has answered nobody while it was asked.
+// A call whose own connection is half open is not told from one that waits, and ends after a fixed time.
 type patience struct {
 	timeout time.Duration
-	start   time.Time
-	heard   atomic.Int64 // when the server has last answered, in nanoseconds after start
+
+	mu     sync.Mutex
+	asking int           // how many calls are under way
+	since  time.Time     // when the first of these began, or was the last to be answered
+	waited time.Duration // what calls had waited before since, after the last answer
 }
 
-// hear takes note that the server has answered.
-func (p *patience) hear() { p.heard.Store(int64(time.Since(p.start))) }
+// begin takes note that a call begins, and end that it has ended.
+func (p *patience) begin() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.asking++; p.asking == 1 {
+		p.since = time.Now()
+	}
+}
 
-// silence returns for how long the server has answered nobody.
+func (p *patience) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.asking--; p.asking == 0 {
+		p.waited += time.Since(p.since)
+	}
+}
+
+// hear takes note that the server has answered, or that its silence until now does not count.
+func (p *patience) hear() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.since, p.waited = time.Now(), 0
+}
+
+// silence returns for how long the server was asked and has answered nobody, without the time in which nobody asked it.
 func (p *patience) silence() time.Duration {
-	return time.Since(p.start) - time.Duration(p.heard.Load())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.asking == 0 {
+		return p.waited
+	}
+	return p.waited + time.Since(p.since)
 }
 
-// answersOthers reports whether the server has answered somebody lately.
-func (p *patience) answersOthers() bool { return p.heard.Load() > 0 && p.silence() < p.timeout }
+// isSilent reports whether that is so long that the server does not work.
+func (p *patience) isSilent() bool { return p.silence() >= p.timeout }
 
 // limit returns a context for a call that begins now, which the caller ends.
 func (p *patience) limit(ctx context.Context) (limited context.Context, end func()) {
 	began := time.Now()
+	p.begin()
 	ctx, cancel := context.WithCancelCause(ctx)
 	var check func()
 	check = func() {
@@ -54,6 +84,7 @@ func (p *patience) limit(ctx context.Context) (limited context.Context, end func
 	return ctx, func() {
 		timer.Stop()
 		cancel(nil)
+		p.end()
 	}
 }
 

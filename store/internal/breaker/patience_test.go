@@ -59,3 +59,56 @@ func TestServerThatAnswersOthers(t *testing.T) {
 		assert.LessOrEqual(t, time.Since(began), 5*timeout, "after its last answer")
 	})
 }
+
+// askBriefly asks a silent server for a caller with this much time, and returns the error.
+func askBriefly(t *testing.T, b *breaker.Breakers, d time.Duration) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	return b.Do(ctx, "k", silent)
+}
+
+// TestSilenceForCallersWithLittleTime: the silence counts that all of them have seen together.
+func TestSilenceForCallersWithLittleTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker.New(nil, timeout, zap.NewNop())
+		require.NoError(t, b.Do(t.Context(), "k", working))
+		requireOpenAfter := func(calls int) {
+			t.Helper()
+			for range calls {
+				assert.Zero(t, b.Open())
+				require.ErrorIs(t, askBriefly(t, b, 2*timeout/5), context.DeadlineExceeded)
+			}
+			require.Equal(t, 1, b.Open())
+			require.ErrorIs(t, askBriefly(t, b, timeout), breaker.ErrOpen)
+			time.Sleep(1100 * time.Millisecond) // in a bubble
+		}
+		requireOpenAfter(5) // of which the last three are failures
+		requireOpenAfter(3)
+		require.ErrorIs(t, askBriefly(t, b, 2*timeout/5), context.DeadlineExceeded)
+		require.NoError(t, b.Do(t.Context(), "k", working))
+		requireOpenAfter(5)
+	})
+}
+
+// TestCallersWithLittleTimeAreNoOutage, whether others are answered meanwhile, or nobody asks for long.
+func TestCallersWithLittleTimeAreNoOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker.New(nil, timeout, zap.NewNop())
+		for range 20 {
+			for range 2 {
+				require.ErrorIs(t, askBriefly(t, b, 2*timeout/5), context.DeadlineExceeded)
+				time.Sleep(time.Hour) // in a bubble
+			}
+			require.NoError(t, b.Do(t.Context(), "k", working))
+			time.Sleep(time.Hour) // in a bubble
+		}
+		for range 10 {
+			require.ErrorIs(t, askBriefly(t, b, timeout/20), context.DeadlineExceeded)
+			time.Sleep(time.Hour) // in a bubble
+		}
+		assert.Zero(t, b.Open())
+	})
+}
