@@ -11,7 +11,8 @@ import (
 )
 
 // Set stores a value, whatever was there before, in one round trip, or two if it has tags. What somebody loads at the moment is
-// not stored after that. It begins a new TTL.
+// not stored after that. It begins a new TTL. A value that is too large, or cannot be encoded, changes nothing: what was there
+// before stays, and [Cache.Delete] removes it.
 //
 // Options: [WithTTL], [WithJitter], [WithStale], [WithTags]. The error matches ErrTooLarge; ErrCodec if the value cannot be
 // encoded, or something else is stored under the key, or that of a tag; ErrUnavailable, ErrUncertain, ErrClosed,

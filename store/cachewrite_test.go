@@ -95,3 +95,14 @@ func TestHotKeyUnderWrites(t *testing.T) {
 	close(stop)
 	all.Wait()
 }
+
+func TestSetOfWhatCannotBeStoredChangesNothing(t *testing.T) {
+	t.Parallel()
+	_, c := setupCache[any](t, store.WithMaxSize(10))
+	require.NoError(t, c.Set(t.Context(), "k", "old"))
+	require.ErrorIs(t, c.Set(t.Context(), "k", "much too large"), store.ErrTooLarge)
+	require.ErrorIs(t, c.Set(t.Context(), "k", func() {}), store.ErrCodec)
+	v, err := c.Get(t.Context(), "k")
+	require.NoError(t, err)
+	assert.Equal(t, "old", v)
+}
