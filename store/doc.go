@@ -95,7 +95,8 @@
 //     Redis; a near cache has it for 5s. The stale values of WithStale are in Redis too, so only a near cache has any then.
 //     Callers who come while such a loader runs take its value if Redis still does not answer when it ends. So what other
 //     processes have written or deleted meanwhile is unknown to a process that alone is cut off from Redis, and to no other.
-//   - Redis refuses commands, for lack of memory or as a replica: the same.
+//   - Redis refuses commands, for lack of memory or as a replica: loaders run as if it were down, but it is asked before each of
+//     them. That takes some 120ms on a replica, or while the server loads its data, as the client asks several times.
 //   - The process that loads dies: others wait for two seconds at most, and if it was only stopped, it stores nothing when it
 //     goes on. A message that is lost costs as much.
 //   - A Delete, or a Set, that Redis does not confirm: an error, and the key is deleted when Redis answers again, unless the
