@@ -74,7 +74,7 @@ func TestPanicWithAnErrorThatMeansSomething(t *testing.T) {
 			}
 			loader, _ := loads("v")
 			v, err := c.GetOrLoad(t.Context(), key, loader)
-			require.NoError(t, err, meaning)
+			require.NoError(t, err, key)
 			assert.Equal(t, "v", v)
 		}
 	}
