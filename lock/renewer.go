@@ -44,6 +44,8 @@ func next(sent time.Time, ttl time.Duration) time.Time {
 // plan is when a lock is due. It is guarded by renewer.mu.
 type plan struct {
 	renewal time.Time     // when to extend the lock; zero if that is not planned
+	sent    time.Time     // when the last renewal was sent, whose outcome decides when the next one is
+	usual   time.Time     // when the one after the last that has succeeded is due
 	mending time.Time     // when to see to servers that do not have it for as long as the others; zero likewise
 	pause   time.Duration // how long to wait before the next mending, 0 if the last one found nothing to do
 	index   int           // place in the renewer's heap, -1 if in none
@@ -70,14 +72,51 @@ func (r *renewer) begin(l *RedisLock, sent time.Time) {
 	r.watch(l)
 }
 
-// schedule arranges for a renewal, unless an earlier one is planned.
+// schedule arranges for the first renewal of a lock.
 func (r *renewer) schedule(l *RedisLock, due time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if l.plan.renewal.IsZero() || due.Before(l.plan.renewal) {
-		l.plan.renewal = due
-		r.enter(l)
+	l.plan.renewal = due
+	r.enter(l)
+}
+
+// succeeded arranges for the renewal after one that has succeeded, if the lock is to be renewed further.
+func (r *renewer) succeeded(x extension, further bool) {
+	l := x.lock
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	usual := next(x.sent, x.claim.TTL)
+	if usual.After(l.plan.usual) {
+		l.plan.usual = usual
 	}
+	if x.sent.Before(l.plan.sent) {
+		return // a later one is under way, as this one had counted as failed
+	}
+	switch {
+	case further:
+		l.plan.renewal = usual
+	case l.plan.renewal.IsZero():
+		return
+	default: // it had counted as failed, and is not to be repeated
+		l.plan.renewal = time.Time{}
+	}
+	r.enter(l)
+}
+
+// failed arranges for the repetition of a renewal: at once, unless an earlier one has succeeded meanwhile, which leaves time.
+func (r *renewer) failed(x extension) {
+	l := x.lock
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if x.sent.Before(l.plan.sent) {
+		return
+	}
+	due := x.sent.Add(min(l.claim.TTL/10, 500*time.Millisecond)) // which is over, if the renewal took longer
+	if due.Before(l.plan.usual) {
+		due = l.plan.usual
+	}
+	l.plan.renewal = due
+	r.enter(l)
 }
 
 // watch arranges for a mending of a lock that was granted or extended, unless all servers are known to have it for as long
@@ -104,6 +143,11 @@ func minPause(ttl time.Duration) time.Duration { return min(ttl, store.FirstGran
 func (r *renewer) enter(l *RedisLock) {
 	switch {
 	case r.calls.Closed(), l.hasEnded():
+		return
+	case l.plan.due().IsZero():
+		if l.plan.index >= 0 {
+			heap.Remove(&r.heap, l.plan.index)
+		}
 		return
 	case l.plan.index >= 0:
 		heap.Fix(&r.heap, l.plan.index)
@@ -222,10 +266,18 @@ func (r *renewer) renew(due []*RedisLock) {
 			l.expire()
 			continue
 		}
+		r.sent(l, now)
 		extensions, claims = append(extensions, x), append(claims, x.claim)
 		timeouts = timeouts.Or(r.timeouts.renewal(l.claim.TTL))
 	}
 	r.store.Renew(claims, timeouts, func(i int, reply store.Reply) { r.renewed(extensions[i], reply) })
+}
+
+// sent takes note of a renewal.
+func (r *renewer) sent(l *RedisLock, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l.plan.sent = now
 }
 
 // renewed sees to a reply about a lock.
@@ -238,9 +290,7 @@ func (r *renewer) renewed(x extension, reply store.Reply) {
 		}
 		r.metrics.renewals.Add(1)
 		r.failing.Over(r.log, "lock: renewals succeed again")
-		if l.call.renewal && (x.end.IsZero() || l.Until().Before(x.end)) {
-			r.schedule(l, next(x.sent, x.claim.TTL))
-		}
+		r.succeeded(x, l.call.renewal && (x.end.IsZero() || l.Until().Before(x.end)))
 		r.watch(l)
 	case l.hasEnded():
 	case reply.Outcome == store.Failed: // the lock is held as long as its time is not up
@@ -248,8 +298,7 @@ func (r *renewer) renewed(x extension, reply store.Reply) {
 		r.metrics.renewalsFailed.Add(1)
 		r.failing.Log(r.log, zap.WarnLevel, "lock: renewal failed",
 			zap.String("resource", l.resource), zap.Error(reply.Err), zap.Time("until", l.Until()))
-		// At once, if that took longer. Of several servers enough may answer after all: then that counts as well.
-		r.schedule(l, x.sent.Add(min(l.claim.TTL/10, 500*time.Millisecond)))
+		r.failed(x) // of several servers enough may answer after all: then it has succeeded, too
 	default:
 		l.lose(lossBy(reply.Outcome))
 	}

@@ -192,12 +192,12 @@ func (r *renewals) start(l *lane) {
 	}
 }
 
-// depart is called when a pipeline leaves. It returns which client to take, for how long, and which one next, a context that
-// bounds the pipeline, and what is to be called when it has returned, with whether the first client has used up its time. If
-// that takes longer than is usual there, its sender counts as stuck until then.
+// depart is called when a pipeline leaves. It returns which client to take and which one next, a context that bounds the
+// pipeline, and what is to be called when it has returned. If that takes longer than is usual there, its sender counts as
+// stuck until then.
 func (r *renewals) depart(
 	l *lane, work []renewal, opening bool,
-) (client, next redis.UniversalClient, ctx context.Context, first time.Duration, arrived func(hung bool)) {
+) (client, next redis.UniversalClient, ctx context.Context, arrived func()) {
 	timeouts := r.longest()
 	for _, w := range work {
 		timeouts = timeouts.Or(w.timeouts)
@@ -225,22 +225,17 @@ func (r *renewals) depart(
 	if detour { // the application may have used up its connections: there is to be time to leave the detour
 		client, next, timeout = next, client, min(timeout, timeouts.Open)
 	}
-	first = timeout
-	// Opening may hang: then the other client has the rest of the time. With Sentinel that one may be on a former master.
-	if opening && !detour && !l.moves && l.usual == 0 {
-		first /= 2
-	}
 	ctx, cancel := context.WithTimeout(r.ctx, timeout)
 	timer := time.AfterFunc(max(minStuck, l.usual*3/2), func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		count(1)
 	})
-	return client, next, ctx, first, func(hung bool) {
+	return client, next, ctx, func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		switch {
-		case !hung && ctx.Err() == nil:
+		case ctx.Err() == nil:
 			l.usual = time.Since(began)
 		case opening:
 			l.usual = 0 // the next one has more time: the server may be another one, and farther
@@ -295,17 +290,14 @@ func (r *renewals) send(l *lane) {
 			w.done(Reply{Outcome: Failed, Err: errNotSent})
 		}
 		opening := l.isOpening()
-		client, next, ctx, first, arrived := r.depart(l, work, opening)
-		limited, cancel := context.WithTimeout(ctx, first)
-		again := r.sendTo(limited, client, opening, work, func(w renewal, err error) bool {
+		client, next, ctx, arrived := r.depart(l, work, opening)
+		again := r.sendTo(ctx, client, opening, work, func(w renewal, err error) bool {
 			return opening && w.call.tries == nil || r.cluster != nil && redisx.IsReply(err)
 		})
-		hung := limited.Err() != nil
-		cancel()
 		// Where no connection can be opened, as the server has too many, no Sentinel answers, or the network drops what asks
 		// for one, the application may have one. Where a slot has moved, or is moving, the client of the cluster follows it.
 		r.sendTo(ctx, next, false, again, nil)
-		arrived(hung)
+		arrived()
 	}
 }
 
