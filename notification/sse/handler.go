@@ -58,16 +58,16 @@ type handler struct {
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet {
 		w.Header().Set("Allow", http.MethodGet)
-		h.refuse(w, &StatusError{Status: http.StatusMethodNotAllowed})
+		h.refuse(w, r, &StatusError{Status: http.StatusMethodNotAllowed})
 		return
 	}
 	if err := cmp.Or(h.unusable, flushes(w)); err != nil {
-		h.refuse(w, err)
+		h.refuse(w, r, err)
 		return
 	}
 	pattern, err := h.pattern(r)
 	if err != nil {
-		h.refuse(w, err)
+		h.refuse(w, r, err)
 		return
 	}
 	begun := h.subscribe(r.Context(), pattern, lastEventID(r))
@@ -76,17 +76,17 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if errors.Is(err, notification.ErrClosed) || r.Context().Err() != nil {
 			err = &StatusError{Status: http.StatusServiceUnavailable, Err: err}
 		}
-		h.refuse(w, err)
+		h.refuse(w, r, err)
 		return
 	}
 	// An error of the stream means that the client has gone or is stuck. Either way there is nobody to tell.
 	_ = h.stream(w, begun).serve(r.Context())
 }
 
-// refuse answers a request without a stream, and logs what is not the client's fault.
-func (h *handler) refuse(w http.ResponseWriter, err error) {
+// refuse answers a request without a stream, and logs what is not the client's fault. One that has gone hears nothing any more.
+func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	status, message := response(err)
-	if status >= http.StatusInternalServerError {
+	if status >= http.StatusInternalServerError && r.Context().Err() == nil {
 		h.set.logger.Warn("notification: event stream refused", zap.Int("status", status), zap.Error(err))
 	}
 	w.Header().Set("Cache-Control", "no-store")

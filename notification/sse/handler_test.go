@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -176,4 +177,34 @@ func TestStatusError(t *testing.T) {
 	require.EqualError(t, err, "sse: refused with status 404: none: cause")
 	require.ErrorIs(t, err, cause)
 	require.EqualError(t, &sse.StatusError{Status: 404}, "sse: refused with status 404")
+}
+
+// A browser that leaves while Redis hangs is nobody's fault here.
+func TestClientsThatLeaveAreNotLogged(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	n := newSystem(t, server.Client(t))
+	server.Stop()
+	t.Cleanup(server.Continue)
+	core, logs := observer.New(zap.DebugLevel)
+	o := observe(sse.Handler(n, to("k"), sse.WithLogger(zap.New(core))))
+	web := serve(t, o)
+	ctx, cancel := context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	go func() {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, web.URL, http.NoBody)
+		if err == nil {
+			var response *http.Response
+			if response, err = http.DefaultClient.Do(r); err == nil {
+				err = response.Body.Close()
+			}
+		}
+		left <- err
+	}()
+	require.Eventually(t, func() bool { return n.GetMetrics().Subscribers == 1 }, patience, time.Millisecond)
+	cancel()
+	require.Error(t, <-left)
+	o.end(t)
+	assert.Empty(t, logs.All())
+	http.DefaultClient.CloseIdleConnections()
 }
