@@ -200,6 +200,10 @@ func (b *batchJob[V]) untagged(jobs []*job[V], err error) {
 func (b *batchJob[V]) alone(jobs []*job[V]) {
 	var rest []*job[V]
 	for _, j := range jobs {
+		if j.early {
+			j.call.Finish(load.Outcome[result[V]]{})
+			continue
+		}
 		if stale, ok := j.near(j.found.err); ok {
 			j.call.Finish(load.Outcome[result[V]]{Value: stale})
 			continue

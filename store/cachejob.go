@@ -35,7 +35,7 @@ type job[V any] struct {
 // job returns what loads the value for a call.
 func (q *query[V]) job(call *load.Call[result[V]], f finding[V], loader func(context.Context) (V, error)) *job[V] {
 	apart := *q
-	apart.ctx = context.WithoutCancel(q.ctx)
+	apart.ctx, apart.kept = context.WithoutCancel(q.ctx), nil // which is of no use for others
 	j := &job[V]{query: &apart, call: call, loader: loader, mark: q.beginNear()}
 	j.know(f)
 	return j

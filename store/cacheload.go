@@ -175,7 +175,7 @@ func (q *query[V]) await(
 		defer timer.Stop()
 		soft = timer.C
 	}
-	for {
+	for looked := false; ; {
 		select {
 		case <-m.Done():
 			return q.outcome(m)
@@ -190,9 +190,9 @@ func (q *query[V]) await(
 			}
 			return Item[V]{Key: q.key}, false, err
 		case <-soft:
-			soft = nil
 			stale, late, ok := m.Fallback()
-			if ok && late {
+			if ok && late && !looked {
+				looked = true
 				look()
 				stale, late, _ = m.Fallback()
 			}
@@ -208,6 +208,7 @@ func (q *query[V]) await(
 			if m.Queued() {
 				return Item[V]{Key: q.key}, false, q.wrap(ErrOverloaded)
 			}
+			timer.Reset(askAgain) // it may be queued yet
 		}
 	}
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/compozy/cache/embedded"
+	"github.com/compozy/cache/internal/redistest"
 	"github.com/compozy/cache/store"
 )
 
@@ -276,6 +279,141 @@ func TestGivingUpEndsNothingForOthers(t *testing.T) {
 			require.NoError(t, out.err)
 			assert.Equal(t, "v", out.item.Value)
 			assert.EqualValues(t, 1, count.Load())
+		})
+	}
+}
+
+// A Redis that refuses to write answers, so nobody waits for that: the queue ends as the time-outs say.
+func TestQueueOfARedisThatRefuses(t *testing.T) {
+	t.Parallel()
+	for call, begin := range map[string]func(
+		context.Context, *store.Cache[string], func(context.Context) (string, error), ...store.Option,
+	) <-chan outcome[string]{"one": kAsync, "many": manyAsync} {
+		for _, timeout := range []store.Option{store.WithHardTimeout(1200 * time.Millisecond), store.WithSoftTimeout(1200 * time.Millisecond)} {
+			t.Run(fmt.Sprint(call, " ", timeout), func(t *testing.T) {
+				t.Parallel()
+				server := redistest.Start(t)
+				c := newCache[string](t, newStore(t, newClient(t, server.Addr())))
+				require.NoError(t, server.Client(t).ConfigSet(t.Context(), "maxmemory", "1").Err())
+				stop, began := make(chan struct{}), make(chan struct{}, 32)
+				defer close(stop)
+				for i := range 32 {
+					async(t.Context(), c, fmt.Sprint(i), func(context.Context) (string, error) {
+						began <- struct{}{}
+						<-stop
+						return "", nil
+					})
+				}
+				for range 32 {
+					receive(t, began, "a loader")
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), patience/2)
+				defer cancel()
+				out := receive(t, begin(ctx, c, never, timeout), "the end of the queue")
+				require.ErrorIs(t, out.err, store.ErrOverloaded)
+				require.NoError(t, ctx.Err())
+			})
+		}
+	}
+}
+
+// heldRead holds up one read, until its caller gives up.
+type heldRead struct {
+	redistest.Hook
+
+	armed   atomic.Bool
+	reached chan struct{}
+}
+
+func (h *heldRead) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if cmds[0].Name() == "time" && h.armed.CompareAndSwap(true, false) {
+			h.reached <- struct{}{}
+			<-ctx.Done()
+		}
+		return next(ctx, cmds)
+	}
+}
+
+// A caller gets nothing of a load that had ended before it came, although who looks again for both has waited for that one, and
+// gives up.
+func TestWhoGivesUpLeavesNoFailure(t *testing.T) {
+	t.Parallel()
+	for call, begin := range map[string]func(
+		context.Context, *store.Cache[string], func(context.Context) (string, error), ...store.Option,
+	) <-chan outcome[string]{"one": kAsync, "many": manyAsync} {
+		t.Run(call, func(t *testing.T) {
+			t.Parallel()
+			client, h := newClient(t, redistest.Start(t).Addr()), &heldRead{reached: make(chan struct{}, 1)}
+			client.AddHook(h)
+			c := newCache[string](t, newCacheStore(t, client), store.WithFailurePause(0), store.WithTags("tag"))
+			failing, again := newGated[string](), newGated[string]()
+			first := begin(t.Context(), c, failing.load)
+			receive(t, failing.began, "the load")
+			ctx, cancel := context.WithCancel(t.Context())
+			impatient := begin(ctx, c, again.load)
+			requireCallers(t, c, "k", 2)
+			h.armed.Store(true)
+			failing.give("", errDatabase)
+			require.ErrorIs(t, receive(t, first, "the first").err, errDatabase)
+			receive(t, h.reached, "the second look")
+			patient := begin(t.Context(), c, never)
+			requireCallers(t, c, "k", 2)
+			cancel()
+			require.ErrorIs(t, receive(t, impatient, "who gives up").err, context.Canceled)
+			again.give("v", nil)
+			out := receive(t, patient, "who came later")
+			require.NoError(t, out.err)
+			assert.Equal(t, "v", out.item.Value)
+		})
+	}
+}
+
+// linked reports whether a replica has its master's data.
+func linked(t *testing.T, client *redis.Client) bool {
+	t.Helper()
+	return strings.Contains(client.Info(t.Context(), "replication").Val(), "master_link_status:up")
+}
+
+// Where Redis says that there is no value, and then refuses to have one loaded, the near cache has nothing to say either: it may
+// not have heard of the change. So it is with connections to a former master.
+func TestNearHasNothingWhereRedisAnswers(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(ctx context.Context, c *store.Cache[string]) error{
+		"delete":     func(ctx context.Context, c *store.Cache[string]) error { return c.Delete(ctx, "k") },
+		"invalidate": func(ctx context.Context, c *store.Cache[string]) error { return c.InvalidateTag(ctx, "tag") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			former, master := redistest.Start(t), redistest.Start(t)
+			follow := func(replica, master *redistest.Server) {
+				require.NoError(t, replica.Client(t).SlaveOf(t.Context(), master.Host(), master.Port()).Err())
+			}
+			follow(master, former)
+			ctx, client := t.Context(), newClient(t, former.Addr())
+			opts := []store.Option{store.WithNear(100, 100*time.Millisecond), store.WithStale(time.Hour), store.WithTags("tag")}
+			c := newCache[string](t, newStore(t, client), opts...)
+			require.NoError(t, c.Set(ctx, "k", "old"))
+			require.Eventually(t, func() bool {
+				item, err := c.GetItem(ctx, "k")
+				return err == nil && item.Source == store.SourceNear
+			}, patience, tick)
+			require.Eventually(t, func() bool { return master.Client(t).DBSize(ctx).Val() == former.Client(t).DBSize(ctx).Val() }, patience, tick)
+			require.NoError(t, master.Client(t).SlaveOf(ctx, "no", "one").Err())
+			follow(former, master)
+			require.Eventually(t, func() bool {
+				item, err := c.GetItem(ctx, "k")
+				return err == nil && item.Source == store.SourceRedis && linked(t, client)
+			}, patience, tick, "the near cache hears of no changes")
+			require.NoError(t, change(ctx, newCache[string](t, newStore(t, newClient(t, master.Addr())), store.WithTags("tag"))))
+			require.Eventually(t, func() bool {
+				_, err := c.Get(ctx, "k")
+				return errors.Is(err, store.ErrNotFound)
+			}, patience, tick)
+			loader, _ := loads("new")
+			v, err := c.GetOrLoad(ctx, "k", loader)
+			require.NoError(t, err)
+			assert.Equal(t, "new", v)
 		})
 	}
 }

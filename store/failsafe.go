@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/compozy/cache/internal/redisx"
 	"github.com/compozy/cache/store/internal/entry"
 	"github.com/compozy/cache/store/internal/lease"
 	"github.com/compozy/cache/store/internal/load"
@@ -25,6 +26,9 @@ const (
 // near gets a value from the near cache while Redis does not answer, however old it is. But what was loaded without Redis is
 // kept for when the loader fails, once that is some time ago: an outage of Redis must not hide what the database has.
 func (j *job[V]) near(cause error) (stale result[V], ok bool) {
+	if j.found.state != unanswered {
+		return stale, false // Redis has said what there is, and failed afterwards
+	}
 	stale, ok = j.staleNear(cause)
 	if ok && stale.over {
 		j.found = finding[V]{state: outdated, result: stale, err: cause, asOf: time.Now()}
@@ -36,6 +40,9 @@ func (j *job[V]) near(cause error) (stale result[V], ok bool) {
 
 // alone gets a value while Redis does not answer: from the near cache, or by the loader, of which a limited number runs.
 func (j *job[V]) alone(cause error) load.Outcome[result[V]] {
+	if j.early {
+		return load.Outcome[result[V]]{} // nobody waits for it
+	}
 	if stale, ok := j.near(cause); ok {
 		return load.Outcome[result[V]]{Value: stale}
 	}
@@ -59,6 +66,21 @@ func (j *job[V]) alone(cause error) load.Outcome[result[V]] {
 	return j.keepNear(j.plan(v, err, began).outcome)
 }
 
+// errAnswers ends the wait for a slot.
+var errAnswers = errors.New("redis answers again")
+
+// tellWhenRedisAnswers asks Redis for the key each second, and ends ctx when it answers.
+func (j *job[V]) tellWhenRedisAnswers(ctx context.Context, end context.CancelCauseFunc) error {
+	q := *j.query
+	q.ctx = ctx
+	for redisx.Sleep(ctx, askAgain) == nil {
+		if q.look().state != unanswered {
+			end(errAnswers)
+		}
+	}
+	return nil
+}
+
 // slot waits until the loader of some jobs may run without Redis, and returns what to call when it has ended, or nil if Redis
 // answers again. It does not wait if a loader that runs so waits for one of the jobs. abandoned says that nobody waited any more.
 func slot[V any](jobs []*job[V], cause error) (release func(), abandoned bool, err error) {
@@ -75,23 +97,22 @@ func slot[V any](jobs []*job[V], cause error) (release func(), abandoned bool, e
 	for _, j := range jobs {
 		j.call.Queue(hasten)
 	}
-	for {
-		soon, end := context.WithTimeout(ctx, askAgain)
-		release, ok := s.limit.Acquire(soon, j.call.Deserted(), hastened.Done())
-		waited := soon.Err() != nil && ctx.Err() == nil
-		end()
-		if ok {
-			return release, false, nil
+	if !redisx.IsReply(cause) { // one that refuses something does answer
+		waiting, stop := context.WithCancelCause(ctx)
+		defer stop(nil)
+		j.cache.core.gate.Go(func() { // apart, as a hook of the client may panic
+			_ = redisx.Apart(func() error { return j.tellWhenRedisAnswers(waiting, stop) })
+		})
+		ctx = waiting
+	}
+	if release, ok := s.limit.Acquire(ctx, j.call.Deserted(), hastened.Done()); ok {
+		return release, false, nil
+	}
+	if errors.Is(context.Cause(ctx), errAnswers) {
+		for _, j := range jobs {
+			j.call.Queue(nil)
 		}
-		if !waited {
-			break
-		}
-		if j.look().state != unanswered {
-			for _, j := range jobs {
-				j.call.Queue(nil)
-			}
-			return nil, false, nil
-		}
+		return nil, false, nil
 	}
 	if ended := context.Cause(ctx); errors.Is(ended, ErrClosed) {
 		return nil, false, ErrClosed
