@@ -387,7 +387,7 @@ func TestNearHasNothingWhereRedisAnswers(t *testing.T) {
 			t.Parallel()
 			former, master := redistest.Start(t), redistest.Start(t)
 			follow := func(replica, master *redistest.Server) {
-				require.NoError(t, replica.Client(t).SlaveOf(t.Context(), master.Host(), master.Port()).Err())
+				require.NoError(t, replica.Client(t).ReplicaOf(t.Context(), master.Host(), master.Port()).Err())
 			}
 			follow(master, former)
 			ctx, client := t.Context(), newClient(t, former.Addr())
@@ -399,7 +399,7 @@ func TestNearHasNothingWhereRedisAnswers(t *testing.T) {
 				return err == nil && item.Source == store.SourceNear
 			}, patience, tick)
 			require.Eventually(t, func() bool { return master.Client(t).DBSize(ctx).Val() == former.Client(t).DBSize(ctx).Val() }, patience, tick)
-			require.NoError(t, master.Client(t).SlaveOf(ctx, "no", "one").Err())
+			require.NoError(t, master.Client(t).ReplicaOf(ctx, "no", "one").Err())
 			follow(former, master)
 			require.Eventually(t, func() bool {
 				item, err := c.GetItem(ctx, "k")
