@@ -99,7 +99,8 @@ func (g *gate) blame(err error) error {
 
 // What stands between go-redis, which dials, and the network, from the outside in:
 //
-//	guardDial      lets nothing pass while the gate is not open; what fails becomes a failedConn
+//	guardDial      lets nothing pass while the gate is not open; what fails becomes a failedConn,
+//	               what a DialHook of the application wraps a hookedConn
 //	hideSentinels  keeps passwords out of the errors of a dial that asks sentinels
 //	watchedConn    notes which requests were answered, and ends with the gate
 //	greetedConn    keeps why a server wants no connection
@@ -165,21 +166,26 @@ func (g *gate) dialer(dial dialFunc, limit time.Duration, tls *security, peers *
 		if err != nil {
 			return nil, failed(err)
 		}
+		watched := peers.watch(g.done, conn, addr, sentinel)
 		if !sentinel {
 			peers.unconnected.Store("")
+			note(ctx, watched)
 		}
-		return peers.watch(g.done, conn, addr, sentinel), nil
+		return watched, nil
 	}
 }
 
 // guardDial refuses to dial while the gate is not open. The dialer does so as well, but
 // with Sentinel go-redis asks the sentinels before it gets there. A dial that fails
-// becomes a failedConn. Where go-redis sets no limit, as for subscriptions, hooks have that of a dial.
+// becomes a failedConn, and what a hook of the application has wrapped a hookedConn. Where go-redis sets no limit, as for
+// subscriptions, hooks have that of a dial.
 func (g *gate) guardDial(next redis.DialHook, limit time.Duration) redis.DialHook {
 	opener := new(opener)
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		ctx, cancel := redisx.WithTimeout(ctx, limit)
 		defer cancel()
+		watched := new(atomic.Pointer[watchedConn])
+		ctx = context.WithValue(ctx, watchedKey{}, watched)
 		err := g.check()
 		var conn net.Conn
 		if err == nil {
@@ -187,6 +193,9 @@ func (g *gate) guardDial(next redis.DialHook, limit time.Duration) redis.DialHoo
 		}
 		if err != nil {
 			return failedConn{dialError{err}}, nil // the error is in the connection
+		}
+		if inner := watched.Load(); inner != nil && conn != net.Conn(inner) {
+			conn = hookedConn{conn, inner}
 		}
 		return conn, nil
 	}
