@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -134,7 +133,7 @@ func (g *gate) dialer(dial dialFunc, limit time.Duration, tls *security, peers *
 		if err := g.check(); err != nil {
 			return nil, dialError{err}
 		}
-		if strings.HasPrefix(addr, ":") {
+		if !hasHost(addr) {
 			return nil, dialError{errNoHost}
 		}
 		limit, sentinel := limit, peers.isSentinel(ctx)
