@@ -64,11 +64,9 @@ func (g *gate) enter() error {
 
 func (g *gate) leave() { g.inside.Add(-1) }
 
-// drain waits, for so long at most, until no command is under way. It is for after
+// drain waits until no command is under way, or until ctx ends. It is for after
 // refuse, which lets no other begin.
-func (g *gate) drain(limit time.Duration) {
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
+func (g *gate) drain(ctx context.Context) {
 	for g.inside.Load() > 0 {
 		if redisx.Sleep(ctx, time.Millisecond) != nil {
 			return
