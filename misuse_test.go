@@ -37,7 +37,6 @@ func TestMisuse(t *testing.T) {
 	t.Parallel()
 	config, other := &cache.Config{Host: "redis.internal"}, &cache.Config{Host: "other.internal"}
 	named := func(v any) any { return fx.Annotate(v, fx.ResultTags(`name:"sessions"`)) }
-	inHealth := func(f any, tag string) fx.Option { return fx.Provide(fx.Annotate(f, fx.ResultTags(tag))) }
 	sibling := func(opt fx.Option) fx.Option { return fx.Module("test", opt) }
 	sessions := cache.Named("sessions", cache.WithConfig(config))
 	var noLocks cache.LockManager
@@ -114,13 +113,7 @@ func TestMisuse(t *testing.T) {
 			`the LockManager of instance "default", a cache_test.fakeLocks, is no cache.Locker`, false},
 		"nil notifications":       {[]fx.Option{fx.Decorate(nothing[cache.NotificationSystem])}, "cache.ReplaceNotificationSystem sets a fake", false},
 		"nil notification system": {[]fx.Option{fx.Decorate(nothing[*cache.RedisNotificationSystem])}, "*notification.RedisNotificationSystem of", false},
-		"a check by pointer": {[]fx.Option{inHealth(func() *cache.Check { return new(cache.Check) }, `group:"health"`)},
-			"a *cache.Check or []cache.Check in the group", false},
-		"checks without flatten": {[]fx.Option{inHealth(func() []cache.Check { return nil }, `group:"health"`)},
-			"a *cache.Check or []cache.Check in the group", false},
-		"pointers with flatten": {[]fx.Option{inHealth(func() []*cache.Check { return []*cache.Check{{}} }, `group:"health,flatten"`)},
-			"a *cache.Check or []cache.Check in the group", false},
-		"nil health": {[]fx.Option{fx.Decorate(nothing[*cache.Health])}, `*health.Health of instance "default" is nil`, false},
+		"nil health":              {[]fx.Option{fx.Decorate(nothing[*cache.Health])}, `*health.Health of instance "default" is nil`, false},
 		"nil named config": {[]fx.Option{sessions, fx.Decorate(fx.Annotate(nothing[*cache.Config],
 			fx.ParamTags(`name:"sessions"`), fx.ResultTags(`name:"sessions"`)))}, `*config.Config of instance "sessions" is nil`, false},
 		"ReplaceConfig in a sibling":      {[]fx.Option{sibling(cache.ReplaceConfig(config))}, "ReplaceConfig has no effect where it stands", false},

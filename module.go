@@ -81,7 +81,8 @@ func WithEnvPrefix(prefix string) fx.Option { return providers.WithEnvPrefix(pre
 // prometheus.Registerer in the graph, which the application has to provide, at start,
 // and takes them out again at stop or when the start fails. (When the start timeout of
 // Fx is over, Fx stops nothing, and they stay.) Do not register them a second time by
-// hand.
+// hand. In the group is a prometheus.Collector, or with flatten a slice of them: a prometheus.Gauge, or another type
+// that Fx would ignore, is an error of fx.New (ErrInvalidOption).
 var RegisterMetrics = providers.RegisterMetrics()
 
 // WithSlog makes the module, and all named instances, log to log, at its levels: what would go to a *zap.Logger goes

@@ -211,7 +211,8 @@ func (c *Cache) Drain(ctx context.Context) error {
 // Close makes the readiness checks fail and waits for the DrainDelay of the Config, for at most 7.5 s (see [Cache.Drain]).
 // Then it ends loads, delivers buffered notifications, releases held locks, closes all connections and unregisters what
 // SetupWithRegisterer registered, within 15 s in all. Only the first call does so and may return an error; the others wait
-// for it and return nil. A panic of the Registerer goes on once all the rest is done. Of a Cache that SetupCache did not make it closes nothing, and returns an *ArgumentError.
+// for it and return nil. A Registerer that does not return within a second is an error, and a panic of it goes on once all the rest
+// is done. Of a Cache that SetupCache did not make it closes nothing, and returns an *ArgumentError.
 func (c *Cache) Close() error {
 	if !c.made() {
 		return errNoCache()

@@ -51,22 +51,34 @@ func TestSetupCache(t *testing.T) {
 }
 
 // unwilling is a Registerer that keeps what it has.
-type unwilling struct{ prometheus.Registerer }
+type unwilling struct {
+	prometheus.Registerer
 
-func (unwilling) Unregister(prometheus.Collector) bool { panic("boom") }
+	unregister func()
+}
 
-func TestCloseDespiteARegistererThatPanics(t *testing.T) {
+func (u unwilling) Unregister(prometheus.Collector) bool { u.unregister(); return true }
+
+func TestCloseDespiteARegistererThatKeepsMetrics(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	c, err := cache.SetupCache(timeout(t), configOf(server), cache.SetupWithRegisterer(unwilling{prometheus.NewRegistry()}))
-	require.NoError(t, err)
-	held, err := c.LockManager.Acquire(timeout(t), "held", time.Hour)
-	require.NoError(t, err)
-	require.PanicsWithValue(t, "boom", func() { _ = c.Close() })
-	require.False(t, held.IsHeld())
-	require.ErrorIs(t, c.Redis.Ping(timeout(t)).Err(), redis.ErrClosed)
-	require.NoError(t, c.Close(), "closed twice")
-	eventually(t, "all connections are closed", func() bool { return connections(t, server) == 0 })
+	release := make(chan struct{})
+	t.Cleanup(func() { close(release) })
+	for name, end := range map[string]func(){"panics": func() { panic("boom") }, "does not return": func() { <-release }} {
+		c, err := cache.SetupCache(timeout(t), configOf(server), cache.SetupWithRegisterer(unwilling{prometheus.NewRegistry(), end}))
+		require.NoError(t, err)
+		held, err := c.LockManager.Acquire(timeout(t), "held", time.Hour)
+		require.NoError(t, err)
+		if name == "panics" {
+			require.PanicsWithValue(t, "boom", func() { _ = c.Close() })
+		} else {
+			require.ErrorContains(t, c.Close(), "the Registerer does not return")
+		}
+		require.False(t, held.IsHeld(), name)
+		require.ErrorIs(t, c.Redis.Ping(timeout(t)).Err(), redis.ErrClosed, name)
+		require.NoError(t, c.Close(), "closed twice")
+		eventually(t, "all connections are closed", func() bool { return connections(t, server) == 0 })
+	}
 }
 
 func TestSetupCacheFromTheEnvironment(t *testing.T) { // sets the environment, so not in parallel

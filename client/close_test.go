@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -47,4 +48,28 @@ func TestCloseEndsCommands(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A hook that does not return within a round of the idleKeeper costs Close what other commands may take, and no more.
+func TestCloseWaitsOnceForTheIdleKeeper(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		called, release := make(chan struct{}), make(chan struct{})
+		r, err := New(&config.Config{MinIdleConns: 1, Dialer: func(context.Context, string, string) (net.Conn, error) {
+			near, _ := net.Pipe()
+			return near, nil
+		}})
+		require.NoError(t, err)
+		r.AddHook(faulty{command: "hello", fault: func() {
+			close(called)
+			<-release
+		}})
+		r.Open()
+		<-called
+		began := time.Now()
+		require.NoError(t, r.Close())
+		require.Less(t, time.Since(began), closeGrace+closeLimit+100*time.Millisecond)
+		close(release)
+		synctest.Wait()
+	})
 }

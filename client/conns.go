@@ -79,7 +79,7 @@ func (p *peers) peer(addr string) *peer {
 }
 
 // watch returns conn, which leads to addr, as a watchedConn that ends with done.
-func (p *peers) watch(done context.Context, conn net.Conn, addr string, sentinel bool) net.Conn {
+func (p *peers) watch(done context.Context, conn net.Conn, addr string, sentinel bool) *watchedConn {
 	c := &watchedConn{
 		Conn: &greetedConn{Conn: conn}, peers: p, peer: p.peer(addr), addr: addr, sentinel: sentinel, opened: p.now(),
 	}
@@ -211,12 +211,45 @@ func (c *watchedConn) Read(b []byte) (int, error) {
 // Dialer that returns something else than a socket, there is nothing to look at.
 func (c *watchedConn) SyscallConn() (syscall.RawConn, error) {
 	switch {
-	case c.lastAnswered.Load() < c.peer.lastUnanswered.Load(), c.opened < c.peers.replaceBefore.Load():
+	case c.isSuspect():
 		return nil, errReplace // which go-redis does not pass on
 	case c.raw == nil:
 		return noSocket{}, nil
 	default:
 		return c.raw.SyscallConn()
+	}
+}
+
+// isSuspect reports whether the connection should not be used any more.
+func (c *watchedConn) isSuspect() bool {
+	return c.lastAnswered.Load() < c.peer.lastUnanswered.Load() || c.opened < c.peers.replaceBefore.Load()
+}
+
+// hookedConn is a connection that a DialHook of the application has made around a watchedConn.
+type hookedConn struct {
+	net.Conn
+
+	watched *watchedConn
+}
+
+// SyscallConn does what that of the watchedConn does, without its socket: the hook may buffer, or encrypt, and what waits there
+// would then not be for go-redis. A connection of the hook that lets others look at its socket shows that one.
+func (c hookedConn) SyscallConn() (syscall.RawConn, error) {
+	if c.watched.isSuspect() {
+		return nil, errReplace
+	}
+	if own, ok := c.Conn.(syscall.Conn); ok {
+		return own.SyscallConn()
+	}
+	return noSocket{}, nil
+}
+
+// watchedKey finds, in the context of a dial through hooks, where to note the watchedConn that it leads to.
+type watchedKey struct{}
+
+func note(ctx context.Context, c *watchedConn) {
+	if watched, ok := ctx.Value(watchedKey{}).(*atomic.Pointer[watchedConn]); ok {
+		watched.Store(c)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -65,11 +64,9 @@ func (g *gate) enter() error {
 
 func (g *gate) leave() { g.inside.Add(-1) }
 
-// drain waits, for so long at most, until no command is under way. It is for after
+// drain waits until no command is under way, or until ctx ends. It is for after
 // refuse, which lets no other begin.
-func (g *gate) drain(limit time.Duration) {
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
+func (g *gate) drain(ctx context.Context) {
 	for g.inside.Load() > 0 {
 		if redisx.Sleep(ctx, time.Millisecond) != nil {
 			return
@@ -99,7 +96,8 @@ func (g *gate) blame(err error) error {
 
 // What stands between go-redis, which dials, and the network, from the outside in:
 //
-//	guardDial      lets nothing pass while the gate is not open; what fails becomes a failedConn
+//	guardDial      lets nothing pass while the gate is not open; what fails becomes a failedConn,
+//	               what a DialHook of the application wraps a hookedConn
 //	hideSentinels  keeps passwords out of the errors of a dial that asks sentinels
 //	watchedConn    notes which requests were answered, and ends with the gate
 //	greetedConn    keeps why a server wants no connection
@@ -133,7 +131,7 @@ func (g *gate) dialer(dial dialFunc, limit time.Duration, tls *security, peers *
 		if err := g.check(); err != nil {
 			return nil, dialError{err}
 		}
-		if strings.HasPrefix(addr, ":") {
+		if !hasHost(addr) {
 			return nil, dialError{errNoHost}
 		}
 		limit, sentinel := limit, peers.isSentinel(ctx)
@@ -165,21 +163,26 @@ func (g *gate) dialer(dial dialFunc, limit time.Duration, tls *security, peers *
 		if err != nil {
 			return nil, failed(err)
 		}
+		watched := peers.watch(g.done, conn, addr, sentinel)
 		if !sentinel {
 			peers.unconnected.Store("")
+			note(ctx, watched)
 		}
-		return peers.watch(g.done, conn, addr, sentinel), nil
+		return watched, nil
 	}
 }
 
 // guardDial refuses to dial while the gate is not open. The dialer does so as well, but
 // with Sentinel go-redis asks the sentinels before it gets there. A dial that fails
-// becomes a failedConn. Where go-redis sets no limit, as for subscriptions, hooks have that of a dial.
+// becomes a failedConn, and what a hook of the application has wrapped a hookedConn. Where go-redis sets no limit, as for
+// subscriptions, hooks have that of a dial.
 func (g *gate) guardDial(next redis.DialHook, limit time.Duration) redis.DialHook {
 	opener := new(opener)
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		ctx, cancel := redisx.WithTimeout(ctx, limit)
 		defer cancel()
+		watched := new(atomic.Pointer[watchedConn])
+		ctx = context.WithValue(ctx, watchedKey{}, watched)
 		err := g.check()
 		var conn net.Conn
 		if err == nil {
@@ -187,6 +190,9 @@ func (g *gate) guardDial(next redis.DialHook, limit time.Duration) redis.DialHoo
 		}
 		if err != nil {
 			return failedConn{dialError{err}}, nil // the error is in the connection
+		}
+		if inner := watched.Load(); inner != nil && conn != net.Conn(inner) {
+			conn = hookedConn{conn, inner}
 		}
 		return conn, nil
 	}

@@ -65,7 +65,8 @@ var (
 	// user lacks.
 	ErrRefused = errors.New("client: refused by the server")
 	// ErrUnsupported: the address leads to something else than the configuration
-	// says, such as a Sentinel or a node of a Cluster, or to a server that is too old.
+	// says, such as a Sentinel or a node of a Cluster, to a server that is too old, or to a
+	// Cluster with a node that does not say at which host it is.
 	ErrUnsupported = errors.New("client: unsupported server")
 )
 
@@ -128,6 +129,8 @@ func classify(err error) error {
 		return ErrUnreachable
 	case isHandshakeError(err):
 		return ErrTLS
+	case errors.Is(err, errNoHost):
+		return ErrUnsupported
 	}
 	if _, ok := errors.AsType[redis.Error](err); ok {
 		return ErrRefused

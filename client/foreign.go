@@ -59,9 +59,10 @@ func inTime(ctx context.Context, ended <-chan error) (late bool, err error) {
 	}
 }
 
-// errOverdue is the error of a call while too many before it have not returned.
-var errOverdue = errors.New("client: earlier calls have not returned though their time is over: " +
-	"a hook of the client, the Dialer or a function of TLSConfig may not heed its context")
+// errOverdue is the error of a call while too many before it have not returned. In a Cluster go-redis asks for the nodes with a
+// time of its own.
+var errOverdue = errors.New("client: earlier calls have not returned though their time is over: a server hangs, " +
+	"or a hook of the client, the Dialer or a function of TLSConfig does not heed its context")
 
 // maxOverdue is how many dials may be overdue before no further one is made, and maxOverdueChecks how many checks of a server.
 const (

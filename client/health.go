@@ -27,7 +27,7 @@ const (
 // *Error whose kind tells what is wrong: any of those in this package. What the server
 // does not say, because the user may not ask for INFO, is a warning; see [Redis.Warnings].
 // After a panic of a hook, the Dialer or other code of the application, the error says where that was, and not what. While
-// ten checks have not returned, as a hook hangs, no further one is begun.
+// ten checks have not returned, as a hook or a node of a Cluster hangs, no further one is begun.
 // Safe for concurrent use.
 func (r *Redis) HealthCheck(ctx context.Context) error {
 	return r.check(ctx, func(limited context.Context) error { return r.metrics.checked.of(limited, r.main.check) })

@@ -57,7 +57,7 @@ func (h guardHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		redisx.SetErrs(cmds, nil)
 		var err error
-		if len(cmds) > 0 && begins(cmds[0]) {
+		if initializes(cmds) {
 			err = contained(func() error { return next(ctx, cmds) })
 		} else {
 			err = next(ctx, cmds)
@@ -135,6 +135,20 @@ func greet(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
 // begins reports whether cmd may begin the use of a connection.
 func begins(cmd redis.Cmder) bool {
 	return slices.Contains([]string{"auth", "client", "hello", "readonly", "select"}, cmd.Name())
+}
+
+// initializes reports whether cmds are the pipeline with which go-redis begins the use of a connection. One of the application
+// without anything else in it is taken for the same.
+func initializes(cmds []redis.Cmder) bool {
+	for _, cmd := range cmds {
+		args := cmd.Args()
+		switch name := cmd.Name(); {
+		case name == "select", name == "readonly", name == "client" && len(args) > 1 && args[1] == "setname":
+		default:
+			return false
+		}
+	}
+	return len(cmds) > 0
 }
 
 // contained returns the error of f, which begins the use of a connection. A hook of the application that does not return from

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -46,6 +47,43 @@ func TestPipelineThatIsNotSent(t *testing.T) {
 			}
 		}
 	}
+}
+
+// afterwards is a hook that panics when a pipeline has been sent.
+type afterwards struct{ redistest.Hook }
+
+func (afterwards) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		if cmds[len(cmds)-1].Name() == "incr" {
+			panic("boom")
+		}
+		return err
+	}
+}
+
+// What go-redis sends where a connection begins may also begin a pipeline of the application, whose panics are its own and must
+// not look like commands that were not sent.
+func TestPanicInAPipelineOfTheApplication(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	r := ready(t, &config.Config{URL: srv.URL()})
+	r.AddHook(afterwards{})
+	for name, first := range map[string]func(redis.Pipeliner){
+		"client getname": func(p redis.Pipeliner) { p.ClientGetName(t.Context()) },
+		"client setname": func(p redis.Pipeliner) { p.Do(t.Context(), "client", "setname", "x") },
+		"select":         func(p redis.Pipeliner) { p.Do(t.Context(), "select", 0) },
+		"auth":           func(p redis.Pipeliner) { p.Do(t.Context(), "auth", "pw") },
+		"get":            func(p redis.Pipeliner) { p.Get(t.Context(), "k") },
+	} {
+		require.PanicsWithValue(t, "boom", func() {
+			_, _ = r.Pipelined(t.Context(), func(p redis.Pipeliner) error {
+				first(p)
+				return p.Incr(t.Context(), "n").Err()
+			})
+		}, name)
+	}
+	require.Equal(t, "5", srv.Client(t).Get(t.Context(), "n").Val())
 }
 
 func TestHookShowsNoPassword(t *testing.T) {

@@ -54,14 +54,14 @@ func (k *idleKeeper) start() {
 	}()
 }
 
-// wait returns when the goroutine has ended, or after the limit: a hook of the application may not return, or have called Close.
-func (k *idleKeeper) wait(limit time.Duration) {
+// wait returns when the goroutine has ended, or with ctx: a hook of the application may not return, or have called Close.
+func (k *idleKeeper) wait(ctx context.Context) {
 	if k == nil || k.ended == nil {
 		return
 	}
 	select {
 	case <-k.ended:
-	case <-time.After(limit):
+	case <-ctx.Done():
 	}
 }
 

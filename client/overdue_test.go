@@ -143,6 +143,7 @@ func TestChecksThatDoNotReturn(t *testing.T) {
 	for _, err := range []error{r.HealthCheck(t.Context()), r.WaitReady(ctx)} {
 		require.ErrorIs(t, err, ErrUnreachable)
 		require.ErrorIs(t, err, errOverdue)
+		require.ErrorContains(t, err, "a server hangs, or a hook", "either may be the cause")
 	}
 	require.EqualValues(t, maxOverdueChecks, called.Load(), "no further one is begun")
 	brief, cancel := context.WithTimeout(t.Context(), 2*time.Second)

@@ -10,8 +10,14 @@ import (
 )
 
 // errNoHost refuses the address of a node that does not say at which host it is: dialling it leads to this machine, where
-// another server may be.
-var errNoHost = errors.New("client: a node of the Cluster does not say at which host it is; set cluster-announce-ip there")
+// another server may be. Redis writes a question mark in place of a host name that it does not have.
+var errNoHost = errors.New("client: a node of the Cluster does not say at which host it is; set cluster-announce-ip there, " +
+	"or cluster-announce-hostname where its cluster-preferred-endpoint-type is hostname")
+
+// hasHost reports whether an address of a node says at which host that is.
+func hasHost(addr string) bool {
+	return !strings.HasPrefix(addr, ":") && !strings.HasPrefix(addr, "?:")
+}
 
 // newNode returns the client of a Cluster's node.
 func newNode(o *redis.Options) *redis.Client {

@@ -280,10 +280,14 @@ func (r *Redis) close() error {
 	r.opening.Lock()
 	r.gate.refuse()
 	r.opening.Unlock()
-	r.gate.drain(closeGrace)
+	grace, cancel := context.WithTimeout(context.Background(), closeGrace)
+	defer cancel()
+	r.gate.drain(grace)
 	r.gate.close()
-	r.gate.drain(closeLimit)
-	r.idle.wait(closeLimit)
+	limited, cancel := context.WithTimeout(context.Background(), closeLimit) // for both: a round of the idleKeeper is a command too
+	defer cancel()
+	r.gate.drain(limited)
+	r.idle.wait(limited)
 	var errs []error
 	for _, s := range r.servers {
 		if err := s.client.Close(); err != nil && !errors.Is(err, redis.ErrClosed) {

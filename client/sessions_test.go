@@ -67,3 +67,30 @@ func TestSessionsAreKept(t *testing.T) {
 		return err == nil && conn.Close() == nil && resumed.Load()
 	}, "a session is resumed")
 }
+
+// A session with which a handshake failed is not used again, although another one is still being kept.
+func TestSessionIsRemovedWhileAnotherIsKept(t *testing.T) {
+	t.Parallel()
+	inner := tls.NewLRUClientSessionCache(0)
+	held, release := make(chan struct{}), make(chan struct{})
+	s := &sessions{ClientSessionCache: faultySessions{inner, func() {
+		held <- struct{}{}
+		<-release
+	}}}
+	inner.Put("a", new(tls.ClientSessionState))
+	_, ok := s.Get("a")
+	require.True(t, ok)
+	s.Put("b", new(tls.ClientSessionState))
+	<-held
+	s.Put("a", nil)
+	_, ok = s.Get("a")
+	require.False(t, ok)
+	close(release)
+	eventually(t, func() bool { return !s.busy.Load() }, "the other one is kept")
+	_, ok = s.Get("a")
+	require.False(t, ok)
+	s.Put("a", new(tls.ClientSessionState))
+	<-held
+	_, ok = s.Get("a")
+	require.True(t, ok, "a new session takes its place")
+}

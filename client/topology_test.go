@@ -3,7 +3,9 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -181,6 +183,38 @@ func TestClusterThatHidesItsNodes(t *testing.T) {
 	_, err := NewRedis(within(t, patience), &config.Config{Cluster: true, Addrs: set.Addrs()})
 	require.ErrorIs(t, err, ErrUnsupported)
 	require.ErrorContains(t, err, "set cluster-preferred-endpoint-type to ip or hostname there")
+}
+
+// A node without the host name that it should be known by is refused at once, be it one of several.
+func TestClusterNodesWithoutHostNames(t *testing.T) {
+	t.Parallel()
+	for name, named := range map[string]int{"all": 0, "one": 2} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			set := redistest.StartCluster(t, 3)
+			nodes := set.Nodes()
+			for i, node := range nodes {
+				c := node.Client(t)
+				if i < named {
+					require.NoError(t, c.ConfigSet(t.Context(), "cluster-announce-hostname", "localhost").Err())
+				}
+				require.NoError(t, c.ConfigSet(t.Context(), "cluster-preferred-endpoint-type", "hostname").Err())
+			}
+			eventually(t, func() bool { // all know all names
+				for _, node := range nodes {
+					slots, err := node.Client(t).Do(t.Context(), "cluster", "slots").Result()
+					if err != nil || strings.Count(fmt.Sprint(slots), "localhost") < named {
+						return false
+					}
+				}
+				return true
+			}, "the names get around")
+			_, err := NewRedis(within(t, patience), &config.Config{Cluster: true, Addrs: set.Addrs()})
+			require.ErrorIs(t, err, ErrUnsupported)
+			require.ErrorContains(t, err, "set cluster-announce-ip there, or cluster-announce-hostname where its cluster-preferred-endpoint-type is")
+			require.NotErrorIs(t, err, context.DeadlineExceeded)
+		})
+	}
 }
 
 // A server that is no Cluster answers so; time will not change it.

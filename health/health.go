@@ -49,6 +49,11 @@ func New(checks ...Check) *Health {
 	return &Health{probes: probes}
 }
 
+// failing returns a Health with one readiness check, which returns err.
+func failing(err error) *Health {
+	return New(Check{Name: "health", Func: func(context.Context) error { return err }})
+}
+
 // Run runs the checks of the given kinds, or all when none is given, and
 // returns when each has answered, timed out, or ctx has ended, whichever comes
 // first. Results are sorted by name.
@@ -57,10 +62,19 @@ func New(checks ...Check) *Health {
 // second time: both get the same result. A check whose earlier run is past its
 // timeout and has still not returned fails at once with ErrHanging.
 //
+// With a kind that is neither Readiness nor Liveness none of them runs: the report has one readiness check, "health", which fails
+// with a *CheckError.
+//
 // A nil ctx is one without an end. A nil Health has one readiness check, which fails and says so.
 func (h *Health) Run(ctx context.Context, kinds ...Kind) Report {
 	if h == nil {
-		return New(Check{Name: "health", Func: func(context.Context) error { return errNone }}).Run(ctx, kinds...)
+		return failing(errNone).Run(ctx, kinds...)
+	}
+	for _, kind := range kinds {
+		if kind != Readiness && kind != Liveness {
+			reason := fmt.Sprintf("is %q in a call of Run, must be %q or %q", kind, Readiness, Liveness)
+			return failing(&CheckError{Check: "health", Field: "Kind", Reason: reason}).Run(ctx)
+		}
 	}
 	if ctx == nil {
 		ctx = context.Background()

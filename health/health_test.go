@@ -51,6 +51,20 @@ func TestRunSelectsKindsAndJoinsErrors(t *testing.T) {
 	assert.Equal(t, "health: b: boom", err.Error())
 }
 
+// A kind that is misspelt selects nothing, which must not look healthy.
+func TestRunOfUnknownKinds(t *testing.T) {
+	t.Parallel()
+	h := health.New(health.Check{Name: "a", Func: ok})
+	for _, kinds := range [][]health.Kind{{"ready"}, {""}, {health.Readiness, "Liveness"}} {
+		report := h.Run(t.Context(), kinds...)
+		assert.Equal(t, health.Failing, report.Status)
+		var wrong *health.CheckError
+		require.ErrorAs(t, report.Err(), &wrong)
+		assert.Equal(t, "Kind", wrong.Field)
+		require.ErrorContains(t, report.Err(), fmt.Sprintf(`%q in a call of Run, must be "readiness" or "liveness"`, kinds[len(kinds)-1]))
+	}
+}
+
 func TestDuplicateNamesAreNumbered(t *testing.T) {
 	t.Parallel()
 	h := health.New(

@@ -1,11 +1,13 @@
 package lifecycle
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/fx"
@@ -27,12 +29,12 @@ func AppendMetrics(lc fx.Lifecycle, m *Metrics) {
 // Start registers all collectors. If the registry refuses one, none is left registered,
 // and the error names each that was refused. It matches what the registry said, such
 // as prometheus.AlreadyRegisteredError.
-func (m *Metrics) Start() error {
+func (m *Metrics) Start() (err error) {
 	var registered []prometheus.Collector
 	refused, done := &metricsError{}, false
 	defer func() {
 		if !done { // a registerer may panic, too
-			m.unregister(registered)
+			err = errors.Join(err, m.unregister(registered))
 		}
 	}()
 	for _, c := range m.Collectors {
@@ -49,13 +51,39 @@ func (m *Metrics) Start() error {
 }
 
 // Stop takes the collectors out of the registry, so that an application can be started
-// again in the same process.
-func (m *Metrics) Stop() { m.unregister(m.Collectors) }
+// again in the same process. It returns an error if the Registerer does not do that within a second, or ends its goroutine;
+// what the Registerer panics with goes on.
+func (m *Metrics) Stop() error { return m.unregister(m.Collectors) }
 
-func (m *Metrics) unregister(collectors []prometheus.Collector) {
-	for _, c := range collectors {
-		m.Registerer.Unregister(c)
+// unregisterLimit is what a Registerer may take: locks are released, and Redis is closed, after that.
+const unregisterLimit = time.Second
+
+func (m *Metrics) unregister(collectors []prometheus.Collector) error {
+	ctx, cancel := context.WithTimeout(context.Background(), unregisterLimit)
+	defer cancel()
+	var fault any
+	err := errors.New("cache: unregistering metrics: the Registerer has called runtime.Goexit")
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		defer func() { fault = recover() }()
+		for _, c := range collectors {
+			if ctx.Err() != nil {
+				break // another application may have registered the like since
+			}
+			m.Registerer.Unregister(c)
+		}
+		err = nil
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		return fmt.Errorf("cache: unregistering metrics: the Registerer does not return within %v", unregisterLimit)
 	}
+	if fault != nil {
+		panic(fault)
+	}
+	return err
 }
 
 // metricsError is what a registry said of the collectors that it refused.

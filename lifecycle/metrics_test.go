@@ -1,8 +1,10 @@
 package lifecycle_test
 
 import (
+	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
@@ -37,7 +39,7 @@ func TestMetricsAreRegisteredTogether(t *testing.T) {
 	m.Collectors = []prometheus.Collector{gauge("a"), gauge("b")}
 	require.NoError(t, m.Start())
 	assert.Equal(t, []string{"a", "b", "taken"}, names(t, registry))
-	m.Stop()
+	require.NoError(t, m.Stop())
 	assert.Equal(t, []string{"taken"}, names(t, registry))
 	require.NoError(t, m.Start(), "and again")
 }
@@ -112,4 +114,36 @@ func TestMetricsLeaveNothingWhenTheRegistererPanics(t *testing.T) {
 	m := &lifecycle.Metrics{Registerer: &panicking{Registerer: registry}, Collectors: []prometheus.Collector{gauge("a"), gauge("b")}}
 	require.PanicsWithValue(t, "boom", func() { _ = m.Start() })
 	assert.Empty(t, names(t, registry))
+}
+
+// unwilling is a registerer that calls a function in place of unregistering.
+type unwilling struct {
+	prometheus.Registerer
+
+	unregister func()
+}
+
+func (u unwilling) Unregister(prometheus.Collector) bool { u.unregister(); return true }
+
+// What a registerer does must not keep Redis open.
+func TestMetricsOfARegistererThatDoesNotReturn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		defer close(release)
+		for want, end := range map[string]func(){"does not return within 1s": func() { <-release }, "has called runtime.Goexit": runtime.Goexit} {
+			gauge := prometheus.NewGauge(prometheus.GaugeOpts{Name: "a", Help: "1"})
+			m := &lifecycle.Metrics{
+				Registerer: unwilling{prometheus.NewRegistry(), end}, Collectors: []prometheus.Collector{gauge},
+			}
+			require.NoError(t, m.Start())
+			require.ErrorContains(t, m.Stop(), want)
+			m = &lifecycle.Metrics{
+				Registerer: unwilling{prometheus.NewRegistry(), end}, Collectors: []prometheus.Collector{gauge, gauge},
+			}
+			err := m.Start()
+			require.ErrorContains(t, err, "already registered: a (")
+			require.ErrorContains(t, err, want, "it is left registered")
+		}
+	})
 }

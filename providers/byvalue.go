@@ -9,7 +9,6 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/compozy/cache/config"
-	"github.com/compozy/cache/health"
 )
 
 // byValue is a Config without a pointer that an application has put into the graph for an
@@ -65,22 +64,6 @@ func checkByValue(i Instance, value config.Config, cfg *config.Config, ours bool
 	}
 	return fmt.Errorf("%w: a cache.Config by value has no effect on instance %q: write cache.WithConfig(&config), or in "+
 		"tests cache.ReplaceConfig(&config), not fx.Supply, fx.Provide or fx.Replace of it", ErrInvalidOption, i.label())
-}
-
-// misplaced are checks in forms that the health report does not ask the group for.
-type misplaced struct {
-	fx.In
-	Pointers []*health.Check  `group:"health"`
-	Slices   [][]health.Check `group:"health"`
-}
-
-// refuseMisplaced refuses checks that Fx accepts and the health report would not have.
-func refuseMisplaced(in misplaced) error {
-	if len(in.Pointers)+len(in.Slices) == 0 {
-		return nil
-	}
-	return fmt.Errorf("%w: a *cache.Check or []cache.Check in the group %q has no effect: provide a cache.Check with "+
-		"`group:\"health\"`, or a []cache.Check with `group:\"health,flatten\"`", ErrInvalidOption, HealthGroup)
 }
 
 // derived reports whether value and cfg are the same configuration.

@@ -13,7 +13,7 @@ import (
 
 // RegisterMetrics registers all collectors of the metrics group with the graph's
 // Registerer while the application runs.
-func RegisterMetrics() fx.Option { return fx.Invoke(registerMetrics) }
+func RegisterMetrics() fx.Option { return fx.Invoke(refuseMisplacedMetrics, registerMetrics) }
 
 // registration is what RegisterMetrics needs.
 type registration struct {

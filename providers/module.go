@@ -28,7 +28,7 @@ func Module() fx.Option {
 		fx.Provide(newHealth),
 		fx.Provide(inputOf[*health.Health](Instance{}), newUnnamedLocker, fx.Private),
 		// What is appended last is the first to run at stop.
-		fx.Invoke(construct, constructHealth, refuseMisplaced, refuseIgnored, refuseByValue, oneWorldOfLocks, appendDrains),
+		fx.Invoke(construct, constructHealth, refuseMisplacedChecks, refuseIgnored, refuseByValue, oneWorldOfLocks, appendDrains),
 	)
 }
 
