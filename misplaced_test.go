@@ -23,25 +23,21 @@ func TestMisplacedInGroups(t *testing.T) {
 		right []fx.Option
 	}{
 		"health": {forms{
-			"*health.Check":               func() *cache.Check { return new(cache.Check) },
-			"[]health.Check":              func() []cache.Check { return nil },
-			"[]*health.Check":             func() []*cache.Check { return nil },
-			"func(context.Context) error": func() func(context.Context) error { return nil },
+			"*health.Check":   func() *cache.Check { return new(cache.Check) },
+			"[]health.Check":  func() []cache.Check { return nil },
+			"[]*health.Check": func() []*cache.Check { return nil },
 		}, []fx.Option{
+			// A group of the application's own may have the name.
+			fx.Provide(fx.Annotated{Group: "health", Target: func() func(context.Context) error { return nil }}),
 			fx.Provide(fx.Annotated{Group: "health", Target: func() cache.Check { return cache.Check{} }}),
 			fx.Provide(fx.Annotated{Group: "health,flatten", Target: func() []cache.Check { return nil }}),
 		}},
 		"metrics": {forms{
-			"[]prometheus.Collector":   func() []prometheus.Collector { return nil },
-			"prometheus.Counter":       func() prometheus.Counter { return nil },
-			"prometheus.Gauge":         func() prometheus.Gauge { return nil },
-			"prometheus.Histogram":     func() prometheus.Histogram { return nil },
-			"prometheus.Summary":       func() prometheus.Summary { return nil },
-			"*prometheus.CounterVec":   func() *prometheus.CounterVec { return nil },
-			"*prometheus.GaugeVec":     func() *prometheus.GaugeVec { return nil },
-			"*prometheus.HistogramVec": func() *prometheus.HistogramVec { return nil },
-			"*prometheus.SummaryVec":   func() *prometheus.SummaryVec { return nil },
+			"[]prometheus.Collector": func() []prometheus.Collector { return nil },
 		}, []fx.Option{
+			fx.Provide(fx.Annotate(func() prometheus.Counter {
+				return prometheus.NewCounter(prometheus.CounterOpts{Name: "ours", Help: "1"})
+			}, fx.As(fx.Self()), fx.As(new(prometheus.Collector)), fx.ResultTags(`group:"metrics"`))),
 			fx.Provide(fx.Annotate(func() prometheus.Gauge { return prometheus.NewGauge(prometheus.GaugeOpts{Name: "mine", Help: "1"}) },
 				fx.As(new(prometheus.Collector)), fx.ResultTags(`group:"metrics"`))),
 			fx.Provide(fx.Annotated{Group: "metrics,flatten", Target: func() []prometheus.Collector { return nil }}),

@@ -81,7 +81,7 @@ func (p *peers) peer(addr string) *peer {
 // watch returns conn, which leads to addr, as a watchedConn that ends with done.
 func (p *peers) watch(done context.Context, conn net.Conn, addr string, sentinel bool) *watchedConn {
 	c := &watchedConn{
-		Conn: &greetedConn{Conn: conn}, peers: p, peer: p.peer(addr), addr: addr, sentinel: sentinel, opened: p.now(),
+		Conn: &greetedConn{Conn: conn}, peers: p, peer: p.peer(addr), addr: addr, sentinel: sentinel, opened: p.now(), done: done,
 	}
 	if sentinel {
 		p.mu.Lock()
@@ -125,7 +125,8 @@ type watchedConn struct {
 	opened int64
 	// sentinel says that each answer is due within the answerTime.
 	sentinel bool
-	release  func() bool // forgets done, and returns false if that has ended the connection
+	done     context.Context //nolint:containedctx // ends the connection
+	release  func() bool     // forgets done, and returns false if that has ended the connection
 	// usesReadTimeout is set while the deadline for reads is that of the read timeout.
 	usesReadTimeout atomic.Bool
 	// pendingSince is when the first request was sent that has no answer yet, or 0, and
@@ -239,9 +240,20 @@ func (c hookedConn) SyscallConn() (syscall.RawConn, error) {
 		return nil, errReplace
 	}
 	if own, ok := c.Conn.(syscall.Conn); ok {
-		return own.SyscallConn()
+		if raw, err := own.SyscallConn(); err == nil {
+			return raw, nil
+		}
 	}
 	return noSocket{}, nil
+}
+
+// Close closes the connection. What the hook would say at its end, such as TLS, cannot be said when the client has been closed.
+func (c hookedConn) Close() error {
+	err := c.Conn.Close()
+	if c.watched.done.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 // watchedKey finds, in the context of a dial through hooks, where to note the watchedConn that it leads to.

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"testing"
 	"time"
@@ -110,4 +111,23 @@ func TestHookThatDialsByItself(t *testing.T) {
 		return socketed{conn.(*net.TCPConn)}, nil
 	}})
 	works(t, r)
+}
+
+// A hook may speak TLS on the connection, and complains when that cannot end as it should.
+func TestCloseOfConnectionsThatAHookEncrypts(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, redistest.WithTLS())
+	r := withHook(t, &config.Config{URL: "redis://" + server.Addr()}, dialing{
+		dial: func(ctx context.Context, next redis.DialHook, network, addr string) (net.Conn, error) {
+			conn, err := next(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			set := server.TLSConfig()
+			set.ServerName = server.Host()
+			return tls.Client(conn, set), nil
+		},
+	})
+	require.NoError(t, r.Ping(t.Context()).Err())
+	require.NoError(t, r.Close())
 }

@@ -131,3 +131,16 @@ func TestServerWithoutRoomForRenewals(t *testing.T) {
 	outlives(t, l, ttl)
 	require.NoError(t, l.Release(t.Context()))
 }
+
+// TestRenewalsFollowAClusterFailover: the application makes no other call, so that its client does not learn of the new master.
+func TestRenewalsFollowAClusterFailover(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t, 3, redistest.WithReplicas(1))
+	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: cluster.Addrs(), ContextTimeoutEnabled: true})
+	t.Cleanup(func() { _ = client.Close() })
+	l := acquire(t, newManager(t, client), "job", 30*time.Second)
+	require.True(t, extended(t, l))
+	cluster.MasterOf(t, "cache:lock:{job}").Kill()
+	require.True(t, extended(t, l))
+	require.NoError(t, l.Release(t.Context()))
+}

@@ -1,9 +1,12 @@
 package notification_test
 
 import (
+	"context"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -41,4 +44,72 @@ func TestResumingUnderANewName(t *testing.T) {
 			assert.Empty(t, r.gaps())
 		})
 	}
+}
+
+// All data is lost, and the new journal happens to begin, or to end, after just as many bytes as the former one had with the event
+// from which a subscriber goes on.
+func TestResumingFromAFormerJournal(t *testing.T) {
+	t.Parallel()
+	for name, shorten := range map[string]func(t *testing.T, client *redis.Client){
+		"it expired": func(t *testing.T, client *redis.Client) {
+			t.Helper()
+			require.NoError(t, client.Del(t.Context(), journalKey).Err())
+		},
+		"it was trimmed": func(t *testing.T, client *redis.Client) {
+			t.Helper()
+			require.NoError(t, client.XTrimMaxLen(t.Context(), journalKey, 1).Err())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			client, n := server.Client(t), newSystem(t, server.Client(t))
+			publish := func(number int) { require.NoError(t, n.Publish(t.Context(), "k", numbered{number})) }
+			ids := func() (ids []string) {
+				for _, entry := range client.XRange(t.Context(), journalKey, "-", "+").Val() {
+					ids = append(ids, entry.ID)
+				}
+				return ids
+			}
+			publish(1)
+			id := ids()[0]
+			require.Eventually(t, func() bool { // an event's time has not always as many digits
+				require.NoError(t, client.FlushAll(t.Context()).Err())
+				nextMillisecond(t, client)
+				publish(2)
+				return offsetOf(id) == offsetOf(ids()[0])
+			}, patience, time.Millisecond)
+			publish(3)
+			shorten(t, client)
+			if name == "it expired" {
+				require.NoError(t, client.HSet(t.Context(), "cache:{notification}:state", "offset", offsetOf(id)).Err(), "as if 3 had not come")
+			}
+			m := newSystem(t, server.Client(t))
+			s := m.SubscribeFrom(t.Context(), "k", id)
+			gaps := make(chan notification.Gap, 9)
+			consumed, stop := context.WithCancel(t.Context())
+			over := make(chan error, 1)
+			ready := make(chan struct{})
+			go func() {
+				over <- notification.Consume(consumed, m, "g", "k", func(context.Context, numbered) error { return nil },
+					notification.WithFrom(id), notification.WithOnGap(func(g notification.Gap) { gaps <- g }),
+					notification.WithReady(func() { close(ready) }))
+			}()
+			<-ready
+			publish(4)
+			first := next(t, s)
+			if assert.NotNil(t, first.Gap) {
+				assert.Equal(t, notification.GapTrimmed, first.Gap.Reason)
+			}
+			assert.Equal(t, notification.GapWiped, (<-gaps).Reason)
+			stop()
+			require.NoError(t, <-over)
+		})
+	}
+}
+
+// offsetOf returns the part of an event ID that counts bytes.
+func offsetOf(id string) string {
+	_, offset, _ := strings.Cut(id, "-")
+	return offset
 }

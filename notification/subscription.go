@@ -315,6 +315,8 @@ func (s *Subscription) resume(now *journal.Status, here *frontier) bool {
 	passed, _ := here.at()
 	s.until = later(endPosition(now), passed.limit)
 	switch {
+	case s.at.Ms > 0 && s.at.Ms < now.Since:
+		s.restart()
 	case !s.until.Less(s.at) && s.at.Offset <= s.until.Offset:
 	case s.until.Offset == s.at.Offset && s.at.Offset > 0:
 		s.at.Ms = 0 // it expired, and nothing has come since
@@ -324,8 +326,8 @@ func (s *Subscription) resume(now *journal.Status, here *frontier) bool {
 	return true
 }
 
-// restart is called when the journal has not come as far as the subscription: it is another one, and all of it is new. The
-// caller holds mu.
+// restart is called when the journal is another one than that in which the subscription has got so far, so that all of it is new.
+// The caller holds mu.
 func (s *Subscription) restart() {
 	s.tell(Gap{Reason: GapTrimmed})
 	s.at, s.start, s.loose = journal.Position{}, journal.Position{}, true

@@ -194,9 +194,8 @@ func (n *RedisNotificationSystem) Subscribe(ctx context.Context, pattern string)
 // or history switched off, gives a closed subscription whose Err says so.
 //
 // The event's ID is all that is known of the time before. Of a failover in that time, or a restart with older data, in which
-// later events were lost, no gap is reported if the journal still has this one, or another one to which the new master gave the same
-// ID. Nor is it after a loss of all data, in the rare case that the new journal begins or ends after just as many bytes as the former
-// one had with this event.
+// later events were lost, no gap is reported if the journal still has this one, or another one with the same ID: published in the
+// same millisecond, after just as many bytes.
 func (n *RedisNotificationSystem) SubscribeFrom(ctx context.Context, pattern, eventID string) *Subscription {
 	n = n.orNone()
 	s := newSubscription(n.common, pattern)

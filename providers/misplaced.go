@@ -1,7 +1,6 @@
 package providers
 
 import (
-	"context"
 	"fmt"
 	"reflect"
 
@@ -14,39 +13,32 @@ import (
 // Fx puts into a group whatever its constructors return, and gives those who ask for the group what has the type that they
 // name. What an application provides in another form would be ignored.
 
+// Only what nobody else has a use for is refused: functions, or a prometheus.Gauge, may be in a group of the application's own
+// that happens to have the same name.
+
 // misplacedChecks are the forms of checks that the health report does not ask its group for.
 type misplacedChecks struct {
 	fx.In
-	Pointers      []*health.Check               `group:"health"`
-	Slices        [][]health.Check              `group:"health"`
-	PointerSlices [][]*health.Check             `group:"health"`
-	Functions     []func(context.Context) error `group:"health"`
+	Pointers      []*health.Check   `group:"health"`
+	Slices        [][]health.Check  `group:"health"`
+	PointerSlices [][]*health.Check `group:"health"`
 }
 
 func refuseMisplacedChecks(in misplacedChecks) error {
 	return refuseMisplaced(HealthGroup,
 		"a cache.Check with `group:\"health\"`, or a []cache.Check with `group:\"health,flatten\"`",
-		in.Pointers, in.Slices, in.PointerSlices, in.Functions)
+		in.Pointers, in.Slices, in.PointerSlices)
 }
 
-// misplacedMetrics are the forms of collectors that RegisterMetrics does not ask its group for.
+// misplacedMetrics is the form of collectors that RegisterMetrics does not ask its group for.
 type misplacedMetrics struct {
 	fx.In
-	Slices        [][]prometheus.Collector   `group:"metrics"`
-	Counters      []prometheus.Counter       `group:"metrics"`
-	Gauges        []prometheus.Gauge         `group:"metrics"`
-	Histograms    []prometheus.Histogram     `group:"metrics"`
-	Summaries     []prometheus.Summary       `group:"metrics"`
-	CounterVecs   []*prometheus.CounterVec   `group:"metrics"`
-	GaugeVecs     []*prometheus.GaugeVec     `group:"metrics"`
-	HistogramVecs []*prometheus.HistogramVec `group:"metrics"`
-	SummaryVecs   []*prometheus.SummaryVec   `group:"metrics"`
+	Slices [][]prometheus.Collector `group:"metrics"`
 }
 
 func refuseMisplacedMetrics(in misplacedMetrics) error {
 	return refuseMisplaced(MetricsGroup,
-		"a prometheus.Collector with `group:\"metrics\"`, or a []prometheus.Collector with `group:\"metrics,flatten\"`",
-		in.Slices, in.Counters, in.Gauges, in.Histograms, in.Summaries, in.CounterVecs, in.GaugeVecs, in.HistogramVecs, in.SummaryVecs)
+		"a prometheus.Collector with `group:\"metrics\"`, or a []prometheus.Collector with `group:\"metrics,flatten\"`", in.Slices)
 }
 
 // refuseMisplaced returns an error for the first of the forms, each a slice, that has anything in it.

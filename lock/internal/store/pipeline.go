@@ -25,13 +25,20 @@ func (l link) pipeline(
 		cmds[i], list[i] = cmd, batch.Keyed{Key: c.keys[0], Cmd: sent}
 	}
 	answered := make([]bool, len(calls))
+	var reload sync.Once
+	give := func(i int, number int64, err error) {
+		if l.cluster != nil && err != nil && !redisx.IsReply(err) {
+			reload.Do(func() { l.cluster.ReloadState(context.WithoutCancel(ctx)) }) // in the background, as in run
+		}
+		done(i, number, err)
+	}
 	finish := func(i int) {
 		answered[i] = true
 		number, err := int64(0), cmds[i].Err()
 		if err == nil {
 			number, err = integer(cmds[i].Val())
 		}
-		done(i, number, err)
+		give(i, number, err)
 	}
 	var mu sync.Mutex // guards failed
 	failed := errNoAnswer
@@ -66,7 +73,7 @@ func (l link) pipeline(
 	})
 	for i, ok := range answered {
 		if !ok {
-			done(i, 0, failed)
+			give(i, 0, failed)
 		}
 	}
 }

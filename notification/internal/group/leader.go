@@ -58,6 +58,9 @@ func (l *leader) begin(ctx context.Context, c redis.UniversalClient) (known stri
 	at := progress{epoch: status.Epoch, cursor: status.Cursor(), identity: status.Identity}
 	if l.set.From != nil {
 		at.cursor, at.anything = journal.Envelope{Pos: *l.set.From}, l.set.From.IsZero()
+		if l.set.From.Ms > 0 && l.set.From.Ms < status.Since { // that of a former journal: all of this one is new
+			at.cursor, at.anything, at.wiped = journal.Envelope{}, true, true
+		}
 	}
 	return at.String(), nil
 }

@@ -40,6 +40,9 @@ type Status struct {
 	// First is the time in the ID of the first entry, in milliseconds, as of 10 seconds ago at most; 0 if there is none, or if
 	// the user may not run XRANGE.
 	First uint64
+	// Since is when the epoch began, in milliseconds of the server's time; 0 if that is not known. An ID from before is that of an
+	// event of a former journal.
+	Since uint64
 }
 
 // End returns the position of the last entry, which every later one is behind. That of an empty journal has no time, as the
@@ -62,7 +65,7 @@ func (s *Status) Cursor() Envelope {
 // ParseStatus reads the reply of status.lua, which is also the payload of a heartbeat.
 func ParseStatus(text string) (s Status, ok bool) {
 	fields := strings.Split(text, "\n")
-	if len(fields) != 13 {
+	if len(fields) != 14 {
 		return Status{}, false
 	}
 	var errs [3]error
@@ -82,10 +85,12 @@ func ParseStatus(text string) (s Status, ok bool) {
 	s.Identity = Identity{
 		Run: fields[6], Repl: fields[7], Before: fields[8], Role: fields[9], LinkDown: fields[10] != "", Node: fields[11],
 	}
-	if fields[12] != "" {
-		var err error
-		if s.First, err = strconv.ParseUint(fields[12], 10, 64); err != nil {
-			return Status{}, false
+	for i, number := range []*uint64{&s.First, &s.Since} {
+		if text := fields[12+i]; text != "" {
+			var err error
+			if *number, err = strconv.ParseUint(text, 10, 64); err != nil {
+				return Status{}, false
+			}
 		}
 	}
 	return s, true

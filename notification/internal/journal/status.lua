@@ -2,7 +2,8 @@
 -- heartbeat comes after every event up to the last one it names, on every connection.
 --
 -- KEYS[1]  the journal, a stream
--- KEYS[2]  its state, a hash: "epoch" names this life of the journal, "offset" counts the bytes ever appended in it, and
+-- KEYS[2]  its state, a hash: "epoch" names this life of the journal, "since" is when that began, in milliseconds, unless the
+--          hash alone was evicted, "offset" counts the bytes ever appended in it, and
 --          "last" is what a heartbeat found, for the next one: offset, entries, ID and time of the last one; "first" is
 --          how old the journal was when one last looked: the time in the ID of the last entry, and that of the first
 -- ARGV[1]  a new epoch, taken if there is none: the data was wiped, or the hash alone was evicted
@@ -14,7 +15,7 @@
 -- Reply    one string, which is also the heartbeat, with fields separated by newlines: number of the heartbeat, epoch,
 --          offset, entries in the journal, ID of the last one, its time, run ID of the server, its replication ID, its
 --          previous replication ID, its role, "down" if it is a replica without a link to its master, its ID in a
---          cluster, and the time in the ID of the first entry, as of 10 seconds ago at most.
+--          cluster, the time in the ID of the first entry, as of 10 seconds ago at most, and since when the epoch lasts.
 --          What the server does not tell is empty. An error if this is not the server that is meant: it looks like that
 --          of a master which became a replica, so that the client closes the connection that led here.
 
@@ -23,7 +24,7 @@ if ARGV[5] ~= '' and redis.pcall('PUBSUB', 'NUMSUB', ARGV[5])[2] == 0 then
 end
 
 local length = redis.call('XLEN', KEYS[1])
-local state = redis.call('HMGET', KEYS[2], 'epoch', 'offset', 'last', 'first')
+local state = redis.call('HMGET', KEYS[2], 'epoch', 'offset', 'last', 'first', 'since')
 local last, stamp = '', ''
 -- To read an entry is to copy all of it, which costs milliseconds if it is large. So what is needed of the last one is kept
 -- for as long as nothing was appended or deleted.
@@ -52,10 +53,15 @@ if ms then
   end
 end
 
-local epoch, offset = state[1], state[2] or string.match(last, '%d+$') or '0'
+local epoch, offset, since = state[1], state[2] or string.match(last, '%d+$') or '0', state[5] or ''
 if not epoch then
   epoch = ARGV[1]
   redis.call('HSET', KEYS[2], 'epoch', epoch, 'offset', offset)
+  if length == 0 then
+    local time = redis.call('TIME')
+    since = time[1] .. string.format('%03d', time[2] / 1000)
+    redis.call('HSET', KEYS[2], 'since', since)
+  end
 end
 if redis.call('PTTL', KEYS[2]) < ARGV[2] / 2 then
   redis.pcall('PEXPIRE', KEYS[2], ARGV[2]) -- if it is refused, the next heartbeat may do so
@@ -75,6 +81,6 @@ if link ~= 'down' then link = '' end
 local node = redis.pcall('CLUSTER', 'MYID')
 if type(node) ~= 'string' then node = '' end
 
-local status = table.concat({ARGV[4], epoch, offset, length, last, stamp, run, id, previous, role, link, node, first}, '\n')
+local status = table.concat({ARGV[4], epoch, offset, length, last, stamp, run, id, previous, role, link, node, first, since}, '\n')
 if ARGV[3] ~= '' then redis.call('PUBLISH', ARGV[3], status) end
 return status

@@ -216,15 +216,15 @@ func TestElsewhere(t *testing.T) {
 
 func TestParseStatus(t *testing.T) {
 	t.Parallel()
-	good := strings.Split("1|e|500|2|9-500|2020-01-01T00:00:00Z|run|repl|before|slave|down|node|8", "|")
+	good := strings.Split("1|e|500|2|9-500|2020-01-01T00:00:00Z|run|repl|before|slave|down|node|8|7", "|")
 	s, ok := ParseStatus(strings.Join(good, "\n"))
 	assert.True(t, ok)
 	assert.Equal(t, Status{
 		Beat: 1, Epoch: "e", Offset: 500, Length: 2, Last: Envelope{ID: "9-500", Pos: Position{9, 500}, Stamp: "2020-01-01T00:00:00Z"},
 		Identity: Identity{Run: "run", Repl: "repl", Before: "before", Role: "slave", LinkDown: true, Node: "node"},
-		First:    8,
+		First:    8, Since: 7,
 	}, s)
-	for field, bad := range map[int]string{0: "x", 1: "", 2: "-1", 3: "", 4: "x", 12: "x"} {
+	for field, bad := range map[int]string{0: "x", 1: "", 2: "-1", 3: "", 4: "x", 12: "x", 13: "x"} {
 		fields := append([]string{}, good...)
 		fields[field] = bad
 		_, ok = ParseStatus(strings.Join(fields, "\n"))
@@ -234,7 +234,7 @@ func TestParseStatus(t *testing.T) {
 	fields[4] = ""
 	_, ok = ParseStatus(strings.Join(fields, "\n"))
 	assert.False(t, ok, "entries, but no last one")
-	for _, text := range []string{"", "1", strings.Join(good[:12], "\n"), strings.Join(good, "\n") + "\n"} {
+	for _, text := range []string{"", "1", strings.Join(good[:13], "\n"), strings.Join(good, "\n") + "\n"} {
 		_, ok = ParseStatus(text)
 		assert.False(t, ok, text)
 	}

@@ -9,8 +9,8 @@
 -- milliseconds until it expires; how many bytes it keeps; and a 32nd of these.
 --
 -- KEYS[1]  the journal, a stream
--- KEYS[2]  its state, a hash: the epoch (one life of the journal), the offset, and for each of the last 32 steps, as the
---          field <step> % 32, the ID of the event that has reached it
+-- KEYS[2]  its state, a hash: the epoch (one life of the journal), since when that lasts, the offset, and for each of the
+--          last 32 steps, as the field <step> % 32, the ID of the event that has reached it
 -- KEYS[3]  the lane, a string: the number of its last request and, behind a blank, the reply if that is not empty
 -- ARGV[1]  the number of this request, larger than that of every request before in this lane
 -- ARGV[2]  the bytes that the events count together
@@ -60,6 +60,7 @@ if reached == tonumber(total) then
   local ahead = newest and redis.pcall('HINCRBY', state, 'offset', string.match(newest[1], '%d+$'))
   if type(ahead) == 'number' then reached = ahead end
   redis.pcall('HSETNX', state, 'epoch', string.match(lane, '[^:]*:[^:]*$') .. '.' .. number)
+  if not newest then redis.pcall('HSETNX', state, 'since', time[1] .. string.format('%03d', time[2] / 1000)) end
   renew = true
 end
 

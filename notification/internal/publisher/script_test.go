@@ -249,7 +249,7 @@ func TestJournalIsCappedInBytes(t *testing.T) {
 			}
 			state, err := client.HLen(t.Context(), p.set.Keys.State).Result()
 			require.NoError(t, err)
-			assert.LessOrEqual(t, int(state), steps+2)
+			assert.LessOrEqual(t, int(state), steps+3)
 		})
 	}
 }
