@@ -36,7 +36,7 @@ func TestMisplacedInGroups(t *testing.T) {
 			"[]prometheus.Collector": func() []prometheus.Collector { return nil },
 		}, []fx.Option{
 			fx.Provide(fx.Annotate(func() prometheus.Counter {
-				return prometheus.NewCounter(prometheus.CounterOpts{Name: "ours", Help: "1"})
+				return prometheus.NewCounter(prometheus.CounterOpts{Name: "ours_total", Help: "1"})
 			}, fx.As(fx.Self()), fx.As(new(prometheus.Collector)), fx.ResultTags(`group:"metrics"`))),
 			fx.Provide(fx.Annotate(func() prometheus.Gauge { return prometheus.NewGauge(prometheus.GaugeOpts{Name: "mine", Help: "1"}) },
 				fx.As(new(prometheus.Collector)), fx.ResultTags(`group:"metrics"`))),

@@ -250,8 +250,8 @@ func (c hookedConn) SyscallConn() (syscall.RawConn, error) {
 // Close closes the connection. What the hook would say at its end, such as TLS, cannot be said when the client has been closed.
 func (c hookedConn) Close() error {
 	err := c.Conn.Close()
-	if c.watched.done.Err() != nil {
-		return nil
+	if closed := c.watched.done.Err() != nil; closed {
+		err = nil
 	}
 	return err
 }

@@ -136,9 +136,9 @@ func TestServerWithoutRoomForRenewals(t *testing.T) {
 func TestRenewalsFollowAClusterFailover(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.StartCluster(t, 3, redistest.WithReplicas(1))
-	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: cluster.Addrs(), ContextTimeoutEnabled: true})
-	t.Cleanup(func() { _ = client.Close() })
-	l := acquire(t, newManager(t, client), "job", 30*time.Second)
+	bare := redis.NewClusterClient(&redis.ClusterOptions{Addrs: cluster.Addrs(), ContextTimeoutEnabled: true})
+	t.Cleanup(func() { _ = bare.Close() })
+	l := acquire(t, newManager(t, bare), "job", 30*time.Second)
 	require.True(t, extended(t, l))
 	cluster.MasterOf(t, "cache:lock:{job}").Kill()
 	require.True(t, extended(t, l))

@@ -23,7 +23,11 @@ func (b *batchJob[V]) run() {
 	var granted, unstorable, alone []*job[V]
 	protect(b.jobs, func() {
 		var asking []*job[V]
-		for _, j := range see(b.jobs) {
+		rest, early := see(b.jobs)
+		if len(early) > 0 {
+			b.cache.core.gate.Go((&batchJob[V]{cache: b.cache, loader: b.loader, jobs: early}).run)
+		}
+		for _, j := range rest {
 			if j.found.state == unanswered {
 				alone = append(alone, j)
 			} else {
@@ -251,7 +255,8 @@ type lateJobs[V any] struct {
 	running int
 }
 
-// add loads a key, of which this process holds the lease or which is not to be stored, and ends its call.
+// add loads a key, of which this process holds the lease, which is not to be stored, or for which Redis has stopped to answer,
+// and ends its call.
 func (l *lateJobs[V]) add(j *job[V]) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -277,13 +282,20 @@ func (l *lateJobs[V]) take() []*job[V] {
 // run loads keys until there are none.
 func (l *lateJobs[V]) run() {
 	for jobs := l.take(); len(jobs) > 0; jobs = l.take() {
-		var held, others []*job[V]
+		var held, alone, others []*job[V]
 		for _, j := range jobs {
-			if j.held != nil {
+			switch {
+			case j.cutOff:
+				j.cutOff = false
+				alone = append(alone, j)
+			case j.held != nil:
 				held = append(held, j)
-			} else {
+			default:
 				others = append(others, j)
 			}
+		}
+		if len(alone) > 0 {
+			l.apart(alone, l.batch.alone)
 		}
 		if len(held) > 0 {
 			l.apart(held, l.batch.load)

@@ -30,6 +30,7 @@ type job[V any] struct {
 	held   *lease.Lease // until it is ended
 	late   *lateJobs[V] // what loads it together with others of its LoadMany, nil to load it alone
 	unseen bool         // Redis is to be read first: the caller gave up before it had, or it answers again
+	cutOff bool         // Redis has stopped to answer; found.err says so
 }
 
 // job returns what loads the value for a call.
@@ -52,8 +53,9 @@ func (j *job[V]) know(f finding[V]) {
 	}
 }
 
-// see reads Redis for those jobs that are to begin with that. It returns the jobs without those whose calls that has ended.
-func see[V any](jobs []*job[V]) (rest []*job[V]) {
+// see reads Redis for those jobs that are to begin with that. It returns the jobs without those whose calls that has ended, and
+// those that load early what was found.
+func see[V any](jobs []*job[V]) (rest, early []*job[V]) {
 	var queries []*query[V]
 	for _, j := range jobs {
 		if j.unseen {
@@ -61,7 +63,7 @@ func see[V any](jobs []*job[V]) (rest []*job[V]) {
 		}
 	}
 	if len(queries) == 0 {
-		return jobs
+		return jobs, nil
 	}
 	findings := jobs[0].cache.look(jobs[0].ctx, jobs[0].set, queries)
 	for _, j := range jobs {
@@ -70,21 +72,27 @@ func see[V any](jobs []*job[V]) (rest []*job[V]) {
 			j.know(findings[j.query])
 			if j.conclude(j.call, j.found) {
 				j.slide(j.found.result)
-				j.refresh(j.found.result, j.loader)
+				if e := j.earlyJob(j.found.result, j.loader); e != nil {
+					early = append(early, e)
+				}
 				continue
 			}
 		}
 		rest = append(rest, j)
 	}
-	return rest
+	return rest, early
 }
 
 // run does what is to be done, and ends the call.
 func (j *job[V]) run() {
 	one := []*job[V]{j}
 	protect(one, func() {
+		rest, early := see(one)
+		for _, e := range early {
+			j.cache.core.gate.Go(e.run)
+		}
 		switch {
-		case len(see(one)) == 0:
+		case len(rest) == 0:
 		case j.found.state == unanswered:
 			j.call.Finish(j.alone(j.found.err))
 		default:
@@ -180,6 +188,10 @@ func (j *job[V]) unanswered(ctx context.Context, err error) load.Outcome[result[
 	if ctx.Err() != nil {
 		return j.failed(j.wrap(context.Cause(ctx)))
 	}
+	if j.late != nil {
+		j.cutOff, j.found.err = true, err
+		return j.together()
+	}
 	return j.alone(err)
 }
 
@@ -220,12 +232,17 @@ func (j *job[V]) refused(a lease.Answer) load.Outcome[result[V]] {
 // failed is for a load that has no value, see query.failed.
 func (j *job[V]) failed(err error) load.Outcome[result[V]] { return j.query.failed(j.found, err) }
 
+// together loads the value with others of its LoadMany.
+func (j *job[V]) together() load.Outcome[result[V]] {
+	j.late.add(j)
+	<-j.call.Done()
+	return j.call.Outcome()
+}
+
 // load runs the loader, and stores what it returns if this process holds the lease.
 func (j *job[V]) load() load.Outcome[result[V]] {
 	if j.late != nil {
-		j.late.add(j)
-		<-j.call.Done()
-		return j.call.Outcome()
+		return j.together()
 	}
 	if j.held != nil {
 		tags, err := j.epochs(j.ctx)

@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -168,5 +169,32 @@ func TestDeleteWithoutMemory(t *testing.T) {
 	require.ErrorIs(t, err, store.ErrNotFound)
 	require.NoError(t, server.Client(t).ConfigSet(t.Context(), "maxmemory", "0").Err())
 	_, err = st.Put(t.Context(), "k", "b", store.WithFence(4))
+	require.ErrorIs(t, err, store.ErrFenced)
+}
+
+// A slot that moves lets nobody write a key that is gone: the value is replaced by what remembers its fence.
+func TestDeleteWhileItsSlotMoves(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t, 3)
+	st := newState[string](t, newStore(t, clusterClient(t, cluster)))
+	put(t, st, "k", "by 7", store.WithFence(7))
+	key := redisKey("k")
+	var to *redistest.Server
+	for _, node := range cluster.Nodes() {
+		if node != cluster.MasterOf(t, key) {
+			to = node
+		}
+	}
+	var once sync.Once
+	cluster.MoveSlot(t, key, to, func() {
+		once.Do(func() {
+			require.NoError(t, st.Delete(t.Context(), "k", store.WithFence(7)))
+			_, err := st.Get(t.Context(), "k")
+			require.ErrorIs(t, err, store.ErrNotFound)
+			_, err = st.Put(t.Context(), "k", "by 6", store.WithFence(6))
+			require.ErrorIs(t, err, store.ErrFenced)
+		})
+	})
+	_, err := st.Put(t.Context(), "k", "by 6", store.WithFence(6))
 	require.ErrorIs(t, err, store.ErrFenced)
 }

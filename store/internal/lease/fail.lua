@@ -9,8 +9,12 @@ local held = redis.pcall('GET', KEYS[2])
 if not holds(held, ARGV[1]) then return {'refused'} end
 local deletes = ARGV[4] == '1' and read_header(KEYS[1], 'va', ARGV[5])
 if deletes then redis.call('DEL', KEYS[1]) end
-redis.call('DEL', KEYS[2])
-if ARGV[3] ~= '0' then redis.call('SET', KEYS[2], '! ' .. ARGV[2], 'PX', ARGV[3]) end
+-- In this order, see delete.lua.
+local pauses = ARGV[3] ~= '0'
+if not (pauses and pcall(redis.call, 'SET', KEYS[2], '! ' .. ARGV[2], 'PX', ARGV[3])) then
+  redis.call('DEL', KEYS[2])
+  if pauses then redis.pcall('SET', KEYS[2], '! ' .. ARGV[2], 'PX', ARGV[3]) end
+end
 wake(KEYS[2], held, 'failed', ARGV[2])
 if deletes then publish(ARGV[6], KEYS[1]) end
 return {'ended'}

@@ -27,7 +27,7 @@ func revoke(t *testing.T, c redis.Cmdable, k lease.Keys) {
 func TestHolderLoadsAndOthersGetWhatItStored(t *testing.T) {
 	t.Parallel()
 	a, b, server := setup(t)
-	require.True(t, grant(t, a, keys("other")).Fill(t.Context(), value("so that the server knows the scripts")).Stored)
+	hears(t, a, b)
 	k := keys("k")
 	held := grant(t, a, k)
 	server.ResetCommands(t)
@@ -92,6 +92,7 @@ func TestFailureIsSharedAndPauses(t *testing.T) {
 func TestFailureWithoutPause(t *testing.T) {
 	t.Parallel()
 	a, b, _ := setup(t)
+	hears(t, a, b)
 	held := grant(t, a, keys("k"))
 	waiting := await(t, b, keys("k"))
 	require.True(t, held.Fail(t.Context(), lease.Failure{Class: lease.Panic}, 0))

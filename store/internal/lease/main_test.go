@@ -117,6 +117,16 @@ func await(t *testing.T, l *lease.Leases, k lease.Keys) <-chan lease.Answer {
 	return answers
 }
 
+// hears returns once b hears what becomes of the leases of a: who waits asks again when that begins.
+func hears(t *testing.T, a, b *lease.Leases) {
+	t.Helper()
+	k := keys("warm")
+	held := grant(t, a, k)
+	waiting := await(t, b, k)
+	require.True(t, held.Fill(t.Context(), value("")).Stored)
+	payload(t, receive(t, waiting)) // by a message, or as it has asked again
+}
+
 func receive[T any](t *testing.T, ch <-chan T) (v T) {
 	t.Helper()
 	select {

@@ -28,6 +28,10 @@ local new = {
   write = write, tags = '-',
 }
 new.ends = now + ARGV[new.fence > 0 and 6 or 5] * 1000
-redis.call('DEL', KEYS[1]) -- after which a server that has no memory left lets a script write
-write_entry(KEYS[1], new, '', now, 0)
+if not pcall(write_entry, KEYS[1], new, '', now, 0) then
+  -- A server that has no memory left lets a script write after this. It comes second, as a slot that moves lets nobody write a key
+  -- that is gone.
+  redis.call('DEL', KEYS[1])
+  if not pcall(write_entry, KEYS[1], new, '', now, 0) then return {'uncertain'} end
+end
 return {'written', new.version, now}
