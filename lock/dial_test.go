@@ -50,10 +50,10 @@ func TestNoConnectionCanBeOpened(t *testing.T) {
 			n := new(silentNet)
 			c := start(t, n)
 			t.Cleanup(func() { _ = c.Close() })
-			const ttl = 3 * time.Second
+			const ttl = 5 * time.Second
 			l := acquire(t, newManager(t, c), "job", ttl)
 			n.silent.Store(true)
-			for end := time.Now().Add(3 * ttl); l.Until().Before(end); {
+			for end := time.Now().Add(2 * ttl); l.Until().Before(end); {
 				require.True(t, extended(t, l))
 			}
 			assert.Positive(t, n.waiting.Load())

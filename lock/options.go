@@ -225,10 +225,13 @@ func (t timeouts) call(ttl time.Duration) time.Duration {
 	return min(max(ttl/2, minNodeTimeout), maxNodeTimeout)
 }
 
-// renewal returns how long the renewal of a lock with this TTL may take: when it has failed there is to be time for more.
+// renewal returns how long the renewal of a lock with this TTL may take: when it has failed there is to be time for more, also
+// when no connection could be opened for it.
 func (t timeouts) renewal(ttl time.Duration) store.Timeouts {
 	longest := min(t.call(ttl), maxNodeTimeout)
-	return store.Timeouts{Open: min(max(ttl/6, minRenewalTimeout), longest), Opening: longest}
+	return store.Timeouts{
+		Open: min(max(ttl/6, minRenewalTimeout), longest), Opening: min(max(ttl/20*9, minRenewalTimeout), longest),
+	}
 }
 
 // release returns how long a release may take.

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/compozy/cache/internal/faultproxy"
@@ -127,36 +126,5 @@ func TestShortTTLOnAFarLink(t *testing.T) {
 			}
 		}
 		return true
-	})
-}
-
-// TestLateRenewalsDoNotMultiply: one of three masters is down, and some answers of the others come when the renewal has been repeated.
-func TestLateRenewalsDoNotMultiply(t *testing.T) {
-	t.Parallel()
-	const count, ttl, rounds = 4, 4800 * time.Millisecond, 6
-	undisturbed(t, true, func() bool {
-		servers, proxies, clients := proxied(t)
-		m := newManager(t, nil, lock.WithNodes(clients...))
-		var locks []*lock.RedisLock
-		for i := range count {
-			locks = append(locks, acquire(t, m, fmt.Sprint(i), ttl))
-		}
-		for _, l := range locks {
-			require.True(t, extended(t, l), "the connections are open")
-		}
-		servers[2].Kill()
-		for _, p := range proxies[:2] {
-			p.SetLatency(330 * time.Millisecond) // and the time-out is 800 ms
-		}
-		servers[0].ResetCommands(t)
-		for range rounds {
-			for _, l := range locks {
-				if !extended(t, l) {
-					return false
-				}
-			}
-		}
-		renewals := servers[0].Commands(t)["pexpire"]
-		return assert.LessOrEqual(t, renewals, int64(3*count*rounds), "each is sent twice at most, and some more at the end")
 	})
 }
