@@ -156,7 +156,7 @@ func TestBadHookWhileRenewing(t *testing.T) {
 	withBadHooks(t, true, func(t *testing.T, b badHooks) { //nolint:thelper // a test
 		l := acquire(t, b.manager, "job", time.Second)
 		b.settled(t, 1)
-		b.arm(1)
+		b.arm(2) // on a busy machine the first may meet what mends a server whose answer was late
 		require.True(t, extended(t, l))
 		assert.NotZero(t, b.manager.GetMetrics().RenewalsFailed)
 		assert.NotZero(t, b.panics())
