@@ -156,9 +156,11 @@ func TestBadHookWhileRenewing(t *testing.T) {
 	withBadHooks(t, true, func(t *testing.T, b badHooks) { //nolint:thelper // a test
 		l := acquire(t, b.manager, "job", time.Second)
 		b.settled(t, 1)
-		b.arm(2) // on a busy machine the first may meet what mends a server whose answer was late
+		require.Eventually(t, func() bool { // other scripts may meet the hook, such as those that mend a server
+			b.arm(1)
+			return b.manager.GetMetrics().RenewalsFailed > 0
+		}, patience, tick)
 		require.True(t, extended(t, l))
-		assert.NotZero(t, b.manager.GetMetrics().RenewalsFailed)
 		assert.NotZero(t, b.panics())
 		require.NoError(t, l.Release(t.Context()))
 	})
