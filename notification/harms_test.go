@@ -109,7 +109,7 @@ func (m *model) harm(t *testing.T) func() {
 		}
 	case 7:
 		return func() {
-			// What is published in the same millisecond may get the ID of a lost event, and be taken for it by who resumes from that.
+			// An event of the same millisecond may get the ID of a lost one. A subscription that resumes from that ID cannot tell them apart.
 			_, err := admin.TxPipelined(t.Context(), func(p redis.Pipeliner) error {
 				p.FlushAll(t.Context())
 				return p.Do(t.Context(), "client", "pause", 2).Err()

@@ -275,7 +275,7 @@ func TestGivingUpEndsNothingForOthers(t *testing.T) {
 			cancel()
 			require.ErrorIs(t, receive(t, impatient, "who gives up").err, context.Canceled)
 			server.Continue()
-			out := receive(t, patient, "who waits")
+			out := receive(t, patient, "the patient caller")
 			require.NoError(t, out.err)
 			assert.Equal(t, "v", out.item.Value)
 			assert.EqualValues(t, 1, count.Load())

@@ -117,7 +117,7 @@ func await(t *testing.T, l *lease.Leases, k lease.Keys) <-chan lease.Answer {
 	return answers
 }
 
-// hears returns once b hears what becomes of the leases of a: who waits asks again when that begins.
+// hears returns once b hears what becomes of the leases of a: when that begins, all waiters ask again.
 func hears(t *testing.T, a, b *lease.Leases) {
 	t.Helper()
 	k := keys("warm")
