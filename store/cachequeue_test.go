@@ -4,88 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/compozy/cache/embedded"
 	"github.com/compozy/cache/internal/redistest"
 	"github.com/compozy/cache/store"
 )
-
-// cable leads to a server, and can be cut.
-type cable struct {
-	server *embedded.Server
-
-	mu    sync.Mutex // guards what follows
-	isCut bool
-	conns []net.Conn
-}
-
-func (c *cable) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.isCut {
-		return nil, errors.New("cut")
-	}
-	conn, err := c.server.Dial(ctx, network, address)
-	if err == nil {
-		c.conns = append(c.conns, conn)
-	}
-	return conn, err
-}
-
-func (c *cable) cut() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.isCut = true
-	for _, conn := range c.conns {
-		_ = conn.Close()
-	}
-	c.conns = nil
-}
-
-func (c *cable) mend() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.isCut = false
-}
-
-// cabled runs f in a bubble, where hours cost nothing, with the Stores of what stands for two processes. The first one's cable can
-// be cut.
-func cabled(t *testing.T, f func(t *testing.T, a, b *store.Store, c *cable)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		server := embedded.New()
-		c := &cable{server: server}
-		client := func(dial func(ctx context.Context, network, address string) (net.Conn, error)) *redis.Client {
-			return redis.NewClient(&redis.Options{
-				ContextTimeoutEnabled: true, Dialer: dial, DialerRetries: 1,
-				MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-			})
-		}
-		one, other := client(c.dial), client(server.Dial)
-		a, b := must(store.New(one)), must(store.New(other))
-		defer func() {
-			require.NoError(t, a.Close(t.Context()))
-			require.NoError(t, b.Close(t.Context()))
-			_ = one.Close()
-			_ = other.Close()
-			_ = server.Close()
-			time.Sleep(time.Minute) // in a bubble: a client may still be trying to dial in the background
-		}()
-		f(t, a, b, c)
-	})
-}
 
 // In an outage of Redis the near cache has what was loaded for five seconds. Then the loader is asked again, and if it fails,
 // WithStale says how long the value will do.
@@ -253,6 +184,76 @@ func TestQueueEndsWithTheOutage(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// The same with a real Redis, which hangs for a while: the value is there, or the loader runs with its help.
+func TestQueueEndsWhenRedisGoesOn(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	c := newCache[string](t, newStore(t, newClient(t, server.Addr())))
+	require.NoError(t, c.Set(t.Context(), "k", "stored"))
+	server.Stop()
+	stop, began := make(chan struct{}), make(chan struct{}, 32)
+	defer close(stop)
+	for i := range 32 {
+		async(t.Context(), c, fmt.Sprint(i), func(context.Context) (string, error) {
+			began <- struct{}{}
+			<-stop
+			return "", nil
+		})
+	}
+	for range 32 {
+		receive(t, began, "a loader")
+	}
+	loader, _ := loads("loaded")
+	there, missing := kAsync(t.Context(), c, never), async(t.Context(), c, "other", loader)
+	many := manyAsync(t.Context(), c, never)
+	requireCallers(t, c, "k", 2)
+	requireCallers(t, c, "other", 1)
+	server.Continue()
+	for _, ch := range []<-chan outcome[string]{there, many} {
+		out := receive(t, ch, "a caller")
+		require.NoError(t, out.err)
+		assert.Equal(t, "stored", out.item.Value)
+	}
+	out := receive(t, missing, "a caller")
+	require.NoError(t, out.err)
+	assert.Equal(t, "loaded", out.item.Value)
+	v, err := c.Get(t.Context(), "other")
+	require.NoError(t, err, "it was stored")
+	assert.Equal(t, "loaded", v)
+}
+
+// With a real Redis that is gone, those who come late get what is stale in the near cache, as those before them.
+func TestLateCallersGetWhatIsStaleWithoutRedis(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	c := newCache[string](t, newStore(t, newClient(t, server.Addr())), store.WithTTL(500*time.Millisecond), store.WithStale(time.Hour),
+		store.WithNear(100, time.Second))
+	require.NoError(t, c.Set(t.Context(), "k", "old"))
+	require.Eventually(t, func() bool {
+		item, err := c.GetItem(t.Context(), "k")
+		if err != nil {
+			assert.NoError(t, c.Set(t.Context(), "k", "old"))
+		}
+		return err == nil && item.Source == store.SourceNear
+	}, patience, tick)
+	require.Eventually(t, func() bool {
+		_, err := c.Get(t.Context(), "k")
+		return errors.Is(err, store.ErrNotFound)
+	}, patience, tick)
+	loader := newGated[string]()
+	early := kAsync(t.Context(), c, loader.load)
+	receive(t, loader.began, "the load")
+	late := []<-chan outcome[string]{kAsync(t.Context(), c, never), manyAsync(t.Context(), c, never)}
+	requireCallers(t, c, "k", 3)
+	server.Kill()
+	loader.give("", errDatabase)
+	for _, ch := range append(late, early) {
+		out := receive(t, ch, "a caller")
+		require.NoError(t, out.err)
+		assert.Equal(t, "old", out.item.Value)
 	}
 }
 

@@ -73,13 +73,17 @@ func (b *Breakers) Do(ctx context.Context, key string, f func(ctx context.Contex
 	defer end()
 	returned := false
 	defer func() { // also when a hook of the client panics
-		ended := redisx.Ended(ctx)
 		switch {
 		case !returned:
 			done(errNeither)
+			return
 		case answered(err):
 			n.hear()
 			done(err)
+			return
+		}
+		ended := redisx.Ended(ctx) // which may take a moment
+		switch {
 		case (ended || limited.Err() != nil) && !n.isSilent(), // it was the caller's time, or this connection
 			ended && isBusy(n.timeout): // an answer may be there that nobody has read
 			done(errNeither)
