@@ -86,10 +86,11 @@ func (o *overdue) call(ctx context.Context, most int32, f func() error, undo fun
 	}
 	o.calls.Add(1)
 	go func() {
-		if <-ended == nil {
-			undo()
-		}
+		err := <-ended
 		o.calls.Add(-1)
+		if err == nil {
+			_ = redisx.Catch(func() error { undo(); return nil }) // the application's code as well
+		}
 	}()
 	return true, ctx.Err()
 }

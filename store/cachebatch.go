@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -217,6 +218,10 @@ func (b *batchJob[V]) alone(jobs []*job[V]) {
 	if len(rest) == 0 {
 		return
 	}
+	silent := func(j *job[V]) bool { return !redisx.IsReply(j.found.err) }
+	if i := slices.IndexFunc(rest, silent); i > 0 { // slot asks for the first key whether Redis answers again
+		rest[0], rest[i] = rest[i], rest[0]
+	}
 	release, abandoned, err := slot(rest, rest[0].found.err)
 	if err != nil {
 		for _, j := range rest {
@@ -253,13 +258,23 @@ type lateJobs[V any] struct {
 	mu      sync.Mutex // guards what follows
 	jobs    []*job[V]
 	running int
+	cutOff  []*job[V]
 }
+
+// gathering is how long a key for which Redis has stopped to answer waits for others.
+const gathering = 10 * time.Millisecond
 
 // add loads a key, of which this process holds the lease, which is not to be stored, or for which Redis has stopped to answer,
 // and ends its call.
 func (l *lateJobs[V]) add(j *job[V]) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if j.cutOff {
+		if l.cutOff = append(l.cutOff, j); len(l.cutOff) == 1 {
+			l.batch.cache.core.gate.Go(l.runCutOff)
+		}
+		return
+	}
 	l.jobs = append(l.jobs, j)
 	if l.running < maxLate {
 		l.running++
@@ -282,20 +297,13 @@ func (l *lateJobs[V]) take() []*job[V] {
 // run loads keys until there are none.
 func (l *lateJobs[V]) run() {
 	for jobs := l.take(); len(jobs) > 0; jobs = l.take() {
-		var held, alone, others []*job[V]
+		var held, others []*job[V]
 		for _, j := range jobs {
-			switch {
-			case j.cutOff:
-				j.cutOff = false
-				alone = append(alone, j)
-			case j.held != nil:
+			if j.held != nil {
 				held = append(held, j)
-			default:
+			} else {
 				others = append(others, j)
 			}
-		}
-		if len(alone) > 0 {
-			l.apart(alone, l.batch.alone)
 		}
 		if len(held) > 0 {
 			l.apart(held, l.batch.load)
@@ -304,6 +312,20 @@ func (l *lateJobs[V]) run() {
 			l.apart(others, l.batch.pass)
 		}
 	}
+}
+
+// runCutOff loads the keys for which Redis has stopped to answer, which all find out at about the same time. It may wait for a slot,
+// so it counts as none of the calls that the others make.
+func (l *lateJobs[V]) runCutOff() {
+	<-time.After(gathering)
+	l.mu.Lock()
+	jobs := l.cutOff
+	l.cutOff = nil
+	l.mu.Unlock()
+	for _, j := range jobs {
+		j.cutOff = false
+	}
+	l.apart(jobs, l.batch.alone)
 }
 
 // apart loads some keys in a goroutine of its own, which a codec may end: the others go on.

@@ -30,7 +30,7 @@ type job[V any] struct {
 	held   *lease.Lease // until it is ended
 	late   *lateJobs[V] // what loads it together with others of its LoadMany, nil to load it alone
 	unseen bool         // Redis is to be read first: the caller gave up before it had, or it answers again
-	cutOff bool         // Redis has stopped to answer; found.err says so
+	cutOff bool         // Redis has stopped to answer since it said what is in found; found.err says so
 }
 
 // job returns what loads the value for a call.

@@ -289,6 +289,9 @@ func (r *renewals) send(l *lane) {
 		for _, w := range late {
 			w.done(Reply{Outcome: Failed, Err: errNotSent})
 		}
+		if len(work) == 0 {
+			continue
+		}
 		opening := l.isOpening()
 		client, next, ctx, arrived := r.depart(l, work, opening)
 		again := r.sendTo(ctx, client, opening, work, func(w renewal, err error) bool {

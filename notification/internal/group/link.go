@@ -87,7 +87,7 @@ func (l *link) follow(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, followWithin)
 	defer cancel()
 	next := l.open(nil)
-	if err := next.Ping(ctx).Err(); err != nil && !redisx.IsReply(err) {
+	if err := next.Ping(ctx).Err(); err != nil && (!redisx.IsReply(err) || redisx.IsTransient(err)) {
 		_ = next.Close()
 		return
 	}

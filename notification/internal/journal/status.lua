@@ -2,8 +2,8 @@
 -- heartbeat comes after every event up to the last one it names, on every connection.
 --
 -- KEYS[1]  the journal, a stream
--- KEYS[2]  its state, a hash: "epoch" names this life of the journal, "since" is when that began, in milliseconds, unless the
---          hash alone was evicted, "offset" counts the bytes ever appended in it, and
+-- KEYS[2]  its state, a hash: "epoch" names this life of the journal, "since" is when that began, in milliseconds, or absent
+--          where the hash alone was evicted, "offset" counts the bytes ever appended in it, and
 --          "last" is what a heartbeat found, for the next one: offset, entries, ID and time of the last one; "first" is
 --          how old the journal was when one last looked: the time in the ID of the last entry, and that of the first
 -- ARGV[1]  a new epoch, taken if there is none: the data was wiped, or the hash alone was evicted
@@ -57,8 +57,8 @@ local epoch, offset, since = state[1], state[2] or string.match(last, '%d+$') or
 if not epoch then
   epoch = ARGV[1]
   redis.call('HSET', KEYS[2], 'epoch', epoch, 'offset', offset)
-  if length == 0 then
-    local time = redis.call('TIME')
+  local time = length == 0 and redis.pcall('TIME')
+  if time and time[1] then
     since = time[1] .. string.format('%03d', time[2] / 1000)
     redis.call('HSET', KEYS[2], 'since', since)
   end

@@ -77,6 +77,10 @@ while at < last do
   local added = redis.pcall('XADD', journal, 'NOMKSTREAM', 'MAXLEN', '~', 'SIZE', id, 'k', key, 'v', value)
   if not added then
     added = redis.pcall('XADD', journal, id, 'k', key, 'v', value) -- it expired, or was deleted or evicted
+    local since = redis.pcall('HGET', state, 'since')
+    if type(since) == 'string' and tonumber(since) > tonumber(now) then
+      redis.pcall('HSET', state, 'since', now) -- the clock has gone back, and later IDs are behind this one
+    end
     renew = true
   elseif added ~= id then
     -- The clock is behind the last ID, or this one was given to an event that was deleted. Redis' own choice tells more.

@@ -273,3 +273,18 @@ func TestJournalWithoutStateIsCappedInBytes(t *testing.T) {
 		}
 	}
 }
+
+// The server's clock goes back while the journal is empty: since when it lasts is not later than its first event.
+func TestTheEpochBeginsWithItsFirstEvent(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	p := newPublisher(client)
+	require.NoError(t, publish(t, p, "k", 1, 100))
+	ahead := client.Time(t.Context()).Val().Add(time.Hour).UnixMilli()
+	require.NoError(t, client.Del(t.Context(), p.set.Keys.Journal).Err())
+	require.NoError(t, client.HSet(t.Context(), p.set.Keys.State, "since", ahead).Err())
+	require.NoError(t, publish(t, p, "k", 1, 100))
+	since, err := client.HGet(t.Context(), p.set.Keys.State, "since").Uint64()
+	require.NoError(t, err)
+	assert.Equal(t, read(t, client, p)[0].Pos.Ms, since)
+}

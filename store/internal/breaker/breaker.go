@@ -21,7 +21,7 @@ const (
 	failures = 3
 	// pause is for how long. Then one caller tries it.
 	pause = time.Second
-	// maxNodes is beyond how many servers those are forgotten that work.
+	// maxNodes is beyond how many servers all are forgotten.
 	maxNodes = 256
 )
 

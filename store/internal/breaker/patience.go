@@ -18,7 +18,7 @@ type patience struct {
 
 	mu     sync.Mutex
 	asking int           // how many calls are under way
-	since  time.Time     // when the first of these began, or was the last to be answered
+	since  time.Time     // when the first of these began, or when one was last answered
 	waited time.Duration // what calls had waited before since, after the last answer
 }
 

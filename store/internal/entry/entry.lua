@@ -3,7 +3,7 @@
 --   cs1 <kind><codec><compression> <version> <until>[+<ttl>] <fence> <write> <tags>\n<payload>
 --
 -- Numbers are below 2^53, up to which floating point is exact. Scripts look at one key at a time, and write last, so that
--- a script which fails has changed nothing.
+-- a script which fails has changed nothing; delete.lua has an exception, and says so.
 
 -- clock returns the server's clock in microseconds.
 local function clock()

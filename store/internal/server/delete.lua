@@ -32,6 +32,6 @@ if not pcall(write_entry, KEYS[1], new, '', now, 0) then
   -- A server that has no memory left lets a script write after this. It comes second, as a slot that moves lets nobody write a key
   -- that is gone.
   redis.call('DEL', KEYS[1])
-  if not pcall(write_entry, KEYS[1], new, '', now, 0) then return {'uncertain'} end
+  if not pcall(write_entry, KEYS[1], new, '', now, 0) then return {'uncertain'} end -- deleted, and nothing remembers the fence
 end
 return {'written', new.version, now}
