@@ -3,12 +3,18 @@ package store
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/compozy/cache/internal/batch"
 	"github.com/compozy/cache/internal/redisx"
 )
+
+// reloadDelay is how long after a failure the state of a cluster is loaded again, as another node may be the master by now.
+// That takes a connection of the application's, and maybe the only one to a server to which no more can be opened: go-redis
+// lets a command that comes meanwhile wait for a new one, and not for that one. So a renewal that is repeated comes first.
+const reloadDelay = 50 * time.Millisecond
 
 // pipeline makes calls in a round trip for each 500, and gives each reply to done, maybe several at the same time. It
 // returns when ctx ends, even if the client does not heed contexts; calls without a reply have failed then. A server that
@@ -28,7 +34,9 @@ func (l link) pipeline(
 	var reload sync.Once
 	give := func(i int, number int64, err error) {
 		if l.cluster != nil && err != nil && !redisx.IsReply(err) {
-			reload.Do(func() { l.cluster.ReloadState(context.WithoutCancel(ctx)) }) // in the background, as in run
+			reload.Do(func() {
+				time.AfterFunc(reloadDelay, func() { l.cluster.ReloadState(context.WithoutCancel(ctx)) })
+			})
 		}
 		done(i, number, err)
 	}
