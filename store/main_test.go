@@ -149,9 +149,10 @@ func lossy(t testing.TB, opts ...store.Option) (l *loss, st, other *store.State[
 	client := newClient(t, server.Addr())
 	st = newState[string](t, newStore(t, client), opts...)
 	ctx := t.Context()
-	put(t, other, "warm", "up")
-	require.NoError(t, other.Touch(ctx, "warm", time.Minute))
-	require.NoError(t, other.Delete(ctx, "warm"))
+	warm := newState[string](t, newStore(t, newClient(t, server.Addr()))) // whose values do not end between two calls
+	put(t, warm, "warm", "up")
+	require.NoError(t, warm.Touch(ctx, "warm", time.Minute))
+	require.NoError(t, warm.Delete(ctx, "warm"))
 	l = &loss{}
 	client.AddHook(l)
 	return l, st, other
