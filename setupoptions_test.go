@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -13,12 +14,16 @@ import (
 	"github.com/stretchr/testify/require"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/fx"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/compozy/cache"
 	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/lock"
+	"github.com/compozy/cache/notification"
+	"github.com/compozy/cache/store"
 )
 
 func TestSetupOptions(t *testing.T) {
@@ -74,6 +79,33 @@ func TestSetupOptionsOfNil(t *testing.T) {
 		cache.SetupWithTracerProvider(provider), cache.SetupWithRegisterer(registry))
 	require.NoError(t, err)
 	require.NoError(t, c.Close())
+}
+
+// A constructor may return a provider that is nil while tracing is off.
+func TestNilTracerProviderOfSomeType(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	none := func() trace.TracerProvider { return (*sdktrace.TracerProvider)(nil) }
+	var c *cache.Redis
+	startApp(t, server, fx.Provide(none), fx.Populate(&c))
+	ctx := timeout(t)
+	locks, err := lock.NewRedisLockManager(c, lock.WithTracerProvider(none()))
+	require.NoError(t, err)
+	l, err := locks.Acquire(ctx, "job", time.Minute)
+	require.NoError(t, err)
+	require.NoError(t, l.Release(ctx))
+	require.NoError(t, locks.Close(ctx))
+	events, err := notification.NewRedisNotificationSystem(c, notification.WithTracerProvider(none()))
+	require.NoError(t, err)
+	require.NoError(t, events.PublishWorkflowEvent(ctx, &cache.WorkflowEvent{ID: "w", Status: "s"}))
+	require.NoError(t, events.Close())
+	values, err := store.New(c, store.WithTracerProvider(none()))
+	require.NoError(t, err)
+	st, err := store.NewState[int](values, "orders")
+	require.NoError(t, err)
+	_, err = st.Put(ctx, "k", 1)
+	require.NoError(t, err)
+	require.NoError(t, values.Close(ctx))
 }
 
 func TestSetupOptionsAreRefused(t *testing.T) {

@@ -42,6 +42,7 @@ const maxAsking = 4
 // its answer is awaited until the context ends, the limit has passed or the gate closes.
 // A source that ignores the end of its context keeps a goroutine until it returns, so it
 // is asked by a few at a time only: while it is stuck, later connections wait in vain.
+// Each error is a dialError, as nothing was sent.
 func (g *gate) bounds(ask askCredentials, limit time.Duration) askCredentials {
 	if ask == nil {
 		return nil
@@ -66,10 +67,10 @@ func (g *gate) bounds(ask askCredentials, limit time.Duration) askCredentials {
 			err = fmt.Errorf("client: no credentials in time: %w", ctx.Err())
 		}
 		if err != nil {
-			return "", "", g.blame(err)
+			return "", "", dialError{g.blame(err)}
 		}
 		if password == "" && username != "" && username != "default" {
-			return "", "", errLonelyUser
+			return "", "", dialError{errLonelyUser}
 		}
 		return username, password, nil
 	}

@@ -189,7 +189,10 @@ func (g *gate) guardDial(next redis.DialHook, limit time.Duration) redis.DialHoo
 			conn, err = opener.open(ctx, network, func() (net.Conn, error) { return made(next(ctx, network, addr)) })
 		}
 		if err != nil {
-			return failedConn{dialError{err}}, nil // the error is in the connection
+			if !isDial(err) {
+				err = dialError{err} // which a hook returned
+			}
+			return failedConn{dialError{err}}, nil // the error is in the connection, and go-redis takes the outer layer off
 		}
 		if inner := watched.Load(); inner != nil && conn != net.Conn(inner) {
 			conn = hookedConn{conn, inner}
@@ -215,12 +218,15 @@ func made(conn net.Conn, err error) (net.Conn, error) {
 // at its first use has neither effect, and its error reaches the same callers.
 type failedConn struct{ err dialError }
 
-// dialError is a layer around the error of a dial, which initPooledConn of go-redis takes off
-// what the first use of a connection returns. No peer's answer is in it, see hideReply.
+// dialError is a layer around what has kept a connection from being opened: nothing of the caller's was sent on it. initPooledConn
+// of go-redis takes the outermost layer off what the first use of a connection returns. No peer's answer is in it, see hideReply.
 type dialError struct{ cause error }
 
 func (e dialError) Error() string { return e.cause.Error() }
 func (e dialError) Unwrap() error { return e.cause }
+
+// Unsent is for package redisx.
+func (dialError) Unsent() bool { return true }
 
 func isDial(err error) bool {
 	_, ok := errors.AsType[dialError](err)

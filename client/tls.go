@@ -70,9 +70,22 @@ func (s *security) handshake(ctx context.Context, conn net.Conn, addr string) (s
 		if !isNetwork(err) {
 			err = handshakeError{err}
 		}
-		return nil, err
+		return nil, atHandshake{err}
 	}
 	return client, nil
+}
+
+// atHandshake is an error that a connection to the server met while TLS was agreed on.
+type atHandshake struct{ error }
+
+func (e atHandshake) Unwrap() error { return e.error }
+
+// isUnreached reports whether err says that there was no connection to the server, not even for a handshake. A sentinel that
+// gives no answer may have been silent there.
+func isUnreached(err error) bool {
+	_, reached := errors.AsType[atHandshake](err)
+	_, silent := errors.AsType[silence](err)
+	return !reached && !silent && redisx.IsUnsent(err)
 }
 
 // handshakeError is an error of a handshake that has no type to tell it from others: of settings
@@ -225,7 +238,7 @@ func (s *security) hasCertificate() bool {
 //
 // It asks no server that was not reached, that replied, or that was well before.
 func (s *server) tlsTrouble(ctx context.Context, err error) error {
-	if s.fit.Load() || redisx.IsReply(err) || redisx.IsUnsent(err) {
+	if s.fit.Load() || redisx.IsReply(err) || isUnreached(err) {
 		return nil
 	}
 	_, noTLS := errors.AsType[tls.RecordHeaderError](err)

@@ -9,6 +9,8 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/compozy/cache/internal/arguments"
 )
 
 // WithTracerProvider traces events: publishing makes a span "publish <kind>" of kind producer, and each call of a function by
@@ -24,7 +26,7 @@ func WithTracerProvider(tp trace.TracerProvider) Option {
 type tracer struct{ trace.Tracer }
 
 func newTracer(tp trace.TracerProvider) tracer {
-	if tp == nil {
+	if arguments.IsNil(tp) {
 		return tracer{}
 	}
 	return tracer{tp.Tracer("github.com/compozy/cache/notification")}

@@ -8,13 +8,15 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/compozy/cache/internal/arguments"
 )
 
 // tracer makes the spans of a Store, none without a provider.
 type tracer struct{ trace.Tracer }
 
 func newTracer(tp trace.TracerProvider) tracer {
-	if tp == nil {
+	if arguments.IsNil(tp) {
 		return tracer{}
 	}
 	return tracer{tp.Tracer("github.com/compozy/cache/store")}
