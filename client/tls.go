@@ -70,20 +70,20 @@ func (s *security) handshake(ctx context.Context, conn net.Conn, addr string) (s
 		if !isNetwork(err) {
 			err = handshakeError{err}
 		}
-		return nil, atHandshake{err}
+		return nil, reachedError{err}
 	}
 	return client, nil
 }
 
-// atHandshake is an error that a connection to the server met while TLS was agreed on.
-type atHandshake struct{ error }
+// reachedError is an error that a connection to the server met while TLS was agreed on.
+type reachedError struct{ error }
 
-func (e atHandshake) Unwrap() error { return e.error }
+func (e reachedError) Unwrap() error { return e.error }
 
 // isUnreached reports whether err says that there was no connection to the server, not even for a handshake. A sentinel that
 // gives no answer may have been silent there.
 func isUnreached(err error) bool {
-	_, reached := errors.AsType[atHandshake](err)
+	_, reached := errors.AsType[reachedError](err)
 	_, silent := errors.AsType[silence](err)
 	return !reached && !silent && redisx.IsUnsent(err)
 }

@@ -35,11 +35,12 @@ type Cache[V any] struct {
 
 // counts are the metrics of one Cache.
 type counts struct {
-	requests       map[Source]prometheus.Counter
-	near           prometheus.Counter // of requests
-	waits, refused prometheus.Counter
-	oversize       prometheus.Counter
-	seconds        prometheus.Observer
+	requests          map[Source]prometheus.Counter
+	near              prometheus.Counter // of requests
+	waits             prometheus.Counter
+	refused, unfilled prometheus.Counter
+	oversize          prometheus.Counter
+	seconds           prometheus.Observer
 }
 
 // NewCache makes a Cache on a Store. All processes that use the same name, on the same Redis and with the same key prefix,
@@ -76,8 +77,9 @@ func NewCache[V any](s *Store, name string, opts ...Option) (_ *Cache[V], err er
 		shares: set.cache.sharedValues || clone != nil || isFlat(reflect.TypeFor[V]()), clone: clone, sizes: new(valueSizes),
 		counts: counts{
 			requests: make(map[Source]prometheus.Counter), waits: m.waits.WithLabelValues(name),
-			refused: m.refused.WithLabelValues(name), oversize: s.metrics.oversize.WithLabelValues(name),
-			seconds: m.seconds.WithLabelValues(name),
+			refused: m.refused.WithLabelValues(name), unfilled: m.unfilled.WithLabelValues(name),
+			oversize: s.metrics.oversize.WithLabelValues(name),
+			seconds:  m.seconds.WithLabelValues(name),
 		},
 	}
 	for _, source := range []Source{SourceNear, SourceRedis, SourceLoaded, SourceStale, sourceNone, sourceError} {

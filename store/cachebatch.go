@@ -259,6 +259,7 @@ type lateJobs[V any] struct {
 	jobs    []*job[V]
 	running int
 	cutOff  []*job[V]
+	cutting int // how many runCutOff are under way
 }
 
 // gathering is how long a key for which Redis has stopped to answer waits for others.
@@ -270,7 +271,8 @@ func (l *lateJobs[V]) add(j *job[V]) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if j.cutOff {
-		if l.cutOff = append(l.cutOff, j); len(l.cutOff) == 1 {
+		if l.cutOff = append(l.cutOff, j); len(l.cutOff) == 1 && l.cutting < maxLate {
+			l.cutting++
 			l.batch.cache.core.gate.Go(l.runCutOff)
 		}
 		return
@@ -314,18 +316,32 @@ func (l *lateJobs[V]) run() {
 	}
 }
 
-// runCutOff loads the keys for which Redis has stopped to answer, which all find out at about the same time. It may wait for a slot,
-// so it counts as none of the calls that the others make.
+// runCutOff loads keys for which Redis has stopped to answer, until there are none; these find out within a second of each other.
+// It may wait for a slot, so it counts as none of the calls that the others make.
 func (l *lateJobs[V]) runCutOff() {
-	<-time.After(gathering)
+	for {
+		<-time.After(gathering)
+		jobs := l.takeCutOff()
+		if len(jobs) == 0 {
+			return
+		}
+		for _, j := range jobs {
+			j.cutOff = false
+		}
+		l.apart(jobs, l.batch.alone)
+	}
+}
+
+// takeCutOff returns the keys for which Redis has stopped to answer; if there are none, the caller is not counted any more.
+func (l *lateJobs[V]) takeCutOff() []*job[V] {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	jobs := l.cutOff
 	l.cutOff = nil
-	l.mu.Unlock()
-	for _, j := range jobs {
-		j.cutOff = false
+	if len(jobs) == 0 {
+		l.cutting--
 	}
-	l.apart(jobs, l.batch.alone)
+	return jobs
 }
 
 // apart loads some keys in a goroutine of its own, which a codec may end: the others go on.

@@ -3,11 +3,15 @@ package store_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -31,36 +35,116 @@ func several(count int) (keys []string, loader func(context.Context, []string) (
 	}, calls
 }
 
-// Redis stops to answer while another process loads the keys of a LoadMany. Few calls of the loader have them all, and not one each.
+// Redis stops to answer while another process loads the keys of a LoadMany. Few calls of the loader have them all, and not one
+// each, whether all keys meet that at once or one after the other.
 func TestKeysThatOthersLoadWhenRedisDies(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
-	a := newCache[string](t, newStore(t, newClient(t, server.Addr()), store.WithTimeout(time.Second)))
-	b := newCache[string](t, newStore(t, newClient(t, server.Addr()), store.WithTimeout(time.Second)))
-	keys, loader, calls := several(200)
-	began, stop := make(chan struct{}), make(chan struct{})
-	defer close(stop)
-	go func() {
-		_, _ = a.LoadMany(t.Context(), keys, func(context.Context, []string) (map[string]string, error) {
-			close(began)
-			<-stop
-			return nil, errDatabase
+	for how, stop := range map[string]func(*testing.T, *redistest.Server){
+		"killed": func(_ *testing.T, s *redistest.Server) { s.Kill() },
+		"silent": func(t *testing.T, s *redistest.Server) {
+			t.Helper()
+			s.Stop()
+			t.Cleanup(s.Continue)
+		},
+	} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			a := newCache[string](t, newStore(t, newClient(t, server.Addr()), store.WithTimeout(time.Second)))
+			b := newCache[string](t, newStore(t, newClient(t, server.Addr()), store.WithTimeout(time.Second)))
+			keys, loader, calls := several(2000)
+			began, end := make(chan struct{}), make(chan struct{})
+			defer close(end)
+			go func() {
+				_, _ = a.LoadMany(t.Context(), keys, func(context.Context, []string) (map[string]string, error) {
+					close(began)
+					<-end
+					return nil, errDatabase
+				})
+			}()
+			receive(t, began, "the load")
+			got := make(chan map[string]string, 1)
+			var running, most atomic.Int64
+			go func() {
+				values, err := b.LoadMany(t.Context(), keys, func(ctx context.Context, missing []string) (map[string]string, error) {
+					most.Store(max(most.Load(), running.Add(1)))
+					defer running.Add(-1)
+					<-time.After(300 * time.Millisecond) // a database, and not a map
+					return loader(ctx, missing)
+				})
+				assert.NoError(t, err)
+				got <- values
+			}()
+			require.Eventually(t, func() bool { return store.Waiting(b) == len(keys) }, patience, tick)
+			stop(t, server)
+			assert.Len(t, receive(t, got, "the values"), len(keys))
+			assert.Less(t, calls.Load(), int64(20))
+			assert.LessOrEqual(t, most.Load(), int64(4))
 		})
-	}()
-	receive(t, began, "the load")
-	got := make(chan map[string]string, 1)
+	}
+}
+
+// stalling is a hook that stops a server until one pipeline has got no answer in time: the first large one after it was armed.
+type stalling struct {
+	redistest.Hook
+
+	server *redistest.Server
+	armed  atomic.Bool
+}
+
+func (h *stalling) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if len(cmds) < 100 || !h.armed.CompareAndSwap(true, false) {
+			return next(ctx, cmds)
+		}
+		h.server.Stop()
+		defer context.AfterFunc(ctx, h.server.Continue)()
+		return next(ctx, cmds)
+	}
+}
+
+// A moment in which Redis does not answer costs those values that are being stored, and not all of the LoadMany.
+func TestStallWhileManyValuesAreStored(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	registry := prometheus.NewPedanticRegistry()
+	client := newClient(t, server.Addr())
+	h := &stalling{server: server}
+	client.AddHook(h)
+	mine := newStore(t, client)
+	registry.MustRegister(mine.Collector())
+	a := newCache[string](t, mine)
+	b := newCache[string](t, newStore(t, newClient(t, server.Addr()), store.WithTimeout(time.Second)))
+	l, keys := rows(2000)
+	began := make(chan struct{})
+	first := make(chan map[string]string, 1)
 	go func() {
-		values, err := b.LoadMany(t.Context(), keys, func(ctx context.Context, missing []string) (map[string]string, error) {
-			<-time.After(100 * time.Millisecond) // a database, and not a map
-			return loader(ctx, missing)
+		values, err := a.LoadMany(t.Context(), keys, func(context.Context, []string) (map[string]string, error) {
+			close(began)
+			for store.Waiting(b) < len(keys) {
+				<-time.After(tick)
+			}
+			h.armed.Store(true)
+			return l.rows, nil
 		})
 		assert.NoError(t, err)
-		got <- values
+		first <- values
 	}()
-	require.Eventually(t, func() bool { return store.Waiting(b) == len(keys) }, patience, tick)
-	server.Kill()
-	assert.Len(t, receive(t, got, "the values"), len(keys))
-	assert.LessOrEqual(t, calls.Load(), int64(len(keys)/10))
+	receive(t, began, "the load")
+	values, err := b.LoadMany(t.Context(), keys, l.load)
+	require.NoError(t, err)
+	assert.Equal(t, l.rows, values)
+	assert.Equal(t, l.rows, receive(t, first, "the first process"))
+	again := 0
+	for _, call := range l.calls() {
+		again += len(call)
+	}
+	assert.LessOrEqual(t, again, 500, "of one round trip")
+	assert.NoError(t, testutil.GatherAndCompare(registry, strings.NewReader(`
+# HELP cache_store_fills_failed_total Loaded values that Redis has not confirmed to have stored.
+# TYPE cache_store_fills_failed_total counter
+cache_store_fills_failed_total{cache="default",name="things"} 500
+`), "cache_store_fills_failed_total"))
 }
 
 // When the queue of an outage ends with Redis having the values, one call of the loader has all that are to be loaded early.

@@ -382,6 +382,7 @@ func (j *job[V]) stored(p plan[V], r lease.Result, asked time.Time) load.Outcome
 	out := p.outcome
 	switch {
 	case r.Err != nil:
+		j.cache.counts.unfilled.Inc()
 		return j.keepNear(out)
 	case r.Foreign:
 		return load.Outcome[result[V]]{Err: j.foreign(entry.ErrForeign).err}

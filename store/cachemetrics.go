@@ -11,6 +11,7 @@ type cacheMetrics struct {
 	seconds  *prometheus.HistogramVec
 	waits    *prometheus.CounterVec
 	refused  *prometheus.CounterVec
+	unfilled *prometheus.CounterVec
 	stale    *prometheus.CounterVec // by cause
 	writes   *prometheus.CounterVec // by op and outcome
 	gauges   *gauges
@@ -32,10 +33,11 @@ func newCacheMetrics(store string, counter func(what, help string, labels ...str
 			Name: "cache_store_load_seconds", Help: "Time that loaders took.", ConstLabels: labels,
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 		}, []string{"name"}),
-		waits:   counter("lease_waits_total", "Keys for whose load in another process this one has waited."),
-		refused: counter("fills_refused_total", "Loaded values that were not stored, as somebody else had written or deleted."),
-		stale:   counter("stale_served_total", "Stale values that were returned, by cause.", "cause"),
-		writes:  counter("cache_writes_total", "Keys, tags and whole Caches that writes were about, by outcome.", "op", "outcome"),
+		waits:    counter("lease_waits_total", "Keys for whose load in another process this one has waited."),
+		refused:  counter("fills_refused_total", "Loaded values that were not stored, as somebody else had written or deleted."),
+		unfilled: counter("fills_failed_total", "Loaded values that Redis has not confirmed to have stored."),
+		stale:    counter("stale_served_total", "Stale values that were returned, by cause.", "cause"),
+		writes:   counter("cache_writes_total", "Keys, tags and whole Caches that writes were about, by outcome.", "op", "outcome"),
 		gauges: &gauges{
 			open:    prometheus.NewDesc("cache_store_breakers_open", "Redis servers that Caches do without just now.", nil, labels),
 			pending: prometheus.NewDesc("cache_store_deletes_pending", "Keys whose delete failed and is to be repeated.", nil, labels),
@@ -46,7 +48,7 @@ func newCacheMetrics(store string, counter func(what, help string, labels ...str
 }
 
 func (m *cacheMetrics) all() collectors {
-	return collectors{m.requests, m.loads, m.seconds, m.waits, m.refused, m.stale, m.writes, m.gauges, m.near}
+	return collectors{m.requests, m.loads, m.seconds, m.waits, m.refused, m.unfilled, m.stale, m.writes, m.gauges, m.near}
 }
 
 // gauges shows what is so at the moment.

@@ -164,6 +164,7 @@
 //   - cache_store_load_seconds: histogram of the time that loaders took
 //   - cache_store_lease_waits_total: keys for whose load in another process this one has waited
 //   - cache_store_fills_refused_total: loaded values that were not stored, as somebody had written or deleted meanwhile
+//   - cache_store_fills_failed_total: loaded values that Redis has not confirmed to have stored: others may load them again
 //   - cache_store_stale_served_total{cause}: stale values that were returned; cause is load, timeout, panic or redis
 //   - cache_store_cache_writes_total{op,outcome}: keys, tags and whole Caches that writes were about; op is set, delete,
 //     invalidate_tag or clear, and outcome ok, uncertain, too_large, codec, unavailable, canceled or error

@@ -105,6 +105,9 @@ cache_store_cache_writes_total{cache="main",name="things",op="set",outcome="too_
 # HELP cache_store_deletes_pending Keys whose delete failed and is to be repeated.
 # TYPE cache_store_deletes_pending gauge
 cache_store_deletes_pending{cache="main"} 0
+# HELP cache_store_fills_failed_total Loaded values that Redis has not confirmed to have stored.
+# TYPE cache_store_fills_failed_total counter
+cache_store_fills_failed_total{cache="main",name="things"} 0
 # HELP cache_store_fills_refused_total Loaded values that were not stored, as somebody else had written or deleted.
 # TYPE cache_store_fills_refused_total counter
 cache_store_fills_refused_total{cache="main",name="things"} 1
@@ -134,7 +137,7 @@ cache_store_requests_total{cache="main",name="things",source="stale"} 1
 # TYPE cache_store_stale_served_total counter
 cache_store_stale_served_total{cache="main",cause="load",name="things"} 1
 `), "cache_store_breakers_open", "cache_store_cache_writes_total", "cache_store_deletes_pending",
-		"cache_store_fills_refused_total", "cache_store_lease_waits_total", "cache_store_loads_total",
+		"cache_store_fills_failed_total", "cache_store_fills_refused_total", "cache_store_lease_waits_total", "cache_store_loads_total",
 		"cache_store_loads_without_redis", "cache_store_oversize_total", "cache_store_requests_total",
 		"cache_store_stale_served_total"))
 	count, err := testutil.GatherAndCount(registry, "cache_store_load_seconds")

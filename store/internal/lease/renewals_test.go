@@ -3,6 +3,7 @@ package lease_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,7 @@ import (
 	"github.com/compozy/cache/embedded"
 	"github.com/compozy/cache/internal/batch"
 	"github.com/compozy/cache/internal/redistest"
+	"github.com/compozy/cache/internal/redisx"
 	"github.com/compozy/cache/store/internal/lease"
 )
 
@@ -111,7 +113,7 @@ func (f *failing) Ask(ctx context.Context, _ string, ask func(ctx context.Contex
 	}
 }
 
-// TestPartsOfManyLeases: when the server does not answer it is asked no more. Leases of which nobody learns run out.
+// TestPartsOfManyLeases: those that follow one without an answer are sent all the same. Leases of which nobody learns run out.
 func TestPartsOfManyLeases(t *testing.T) {
 	t.Parallel()
 	for _, panics := range []bool{false, true} {
@@ -137,7 +139,42 @@ func TestPartsOfManyLeases(t *testing.T) {
 			}
 			require.ErrorIs(t, a.Err, errSilent)
 		}
-		assert.Equal(t, 500, granted)
-		assert.EqualValues(t, 2, r.asked.Load())
+		assert.Equal(t, 1100, granted)
+		assert.EqualValues(t, 4, r.asked.Load())
+	}
+}
+
+// unfinished is a hook under which nothing comes of scripts that are sent in full.
+type unfinished struct {
+	redistest.Hook
+
+	sent    context.CancelFunc // called when there is one
+	release chan struct{}
+}
+
+func (h unfinished) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if !slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool { return cmd.Name() == "eval" }) {
+			return next(ctx, cmds)
+		}
+		h.sent()
+		<-h.release
+		return context.Canceled
+	}
+}
+
+// TestUnknownScriptAndThenSilence: a server that does not know a script has refused nothing.
+func TestUnknownScriptAndThenSilence(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	h := unfinished{sent: cancel, release: make(chan struct{})}
+	defer close(h.release)
+	client := newClient(t, redistest.Start(t).Addr())
+	client.AddHook(h)
+	l := newLeases(t, client)
+	for _, a := range l.AskMany(ctx, []*lease.Claim{claim(t, l, keys("a")), claim(t, l, keys("b"))}) {
+		require.Equal(t, lease.Unknown, a.Outcome)
+		require.Error(t, a.Err)
+		require.False(t, redisx.IsReply(a.Err), "%v", a.Err)
 	}
 }

@@ -65,8 +65,8 @@ func (l *Leases) run(ctx context.Context, c call) ([]any, error) {
 type asker func(ctx context.Context, key string, f func(ctx context.Context) error) error
 
 // runMany makes calls, and calls done with the index and the outcome of each, maybe several times at once. Each master has its
-// calls in parts, so that it does not take long to answer, and others have their turn. When it does not answer, the parts that
-// follow are not sent.
+// calls in parts, so that it does not take long to answer, and others have their turn. A part that it does not answer in time
+// does not keep those that follow from being sent: asker says when it is not to be asked any more.
 func (l *Leases) runMany(ctx context.Context, ask asker, calls []call, done func(i int, reply []any, err error)) {
 	groups := slices.Collect(maps.Values(
 		redisx.ByMaster(l.cluster, len(calls), func(i int) string { return calls[i].keys[0] }),
@@ -91,7 +91,6 @@ func (l *Leases) runMany(ctx context.Context, ask asker, calls []call, done func
 func (l *Leases) runParts(
 	ctx context.Context, ask asker, calls []call, indexes []int, done func(i int, reply []any, err error),
 ) {
-	var failed error
 	for len(indexes) > 0 {
 		n, work := 1, calls[indexes[0]].work()
 		for ; n < min(len(indexes), partCalls); n++ {
@@ -103,11 +102,7 @@ func (l *Leases) runParts(
 		for i, index := range indexes[:n] {
 			part[i] = calls[index]
 		}
-		var replies []any
-		errs := slices.Repeat([]error{failed}, n)
-		if failed == nil {
-			replies, errs, failed = l.runPart(ctx, ask, part)
-		}
+		replies, errs := l.runPart(ctx, ask, part)
 		for i, index := range indexes[:n] {
 			if errs[i] != nil {
 				done(index, nil, errs[i])
@@ -121,11 +116,11 @@ func (l *Leases) runParts(
 }
 
 // runPart makes calls in one round trip, and returns their replies and errors. Servers that do not know a script are asked a
-// second time. failed says that the server does not answer.
-func (l *Leases) runPart(ctx context.Context, ask asker, calls []call) (replies []any, errs []error, failed error) {
+// second time.
+func (l *Leases) runPart(ctx context.Context, ask asker, calls []call) (replies []any, errs []error) {
 	replies, errs = make([]any, len(calls)), slices.Repeat([]error{errNoReply}, len(calls))
 	asked := false
-	failed = ask(ctx, calls[0].keys[0], func(ctx context.Context) error {
+	failed := ask(ctx, calls[0].keys[0], func(ctx context.Context) error {
 		asked = true
 		l.send(ctx, calls, replies, errs)
 		for _, err := range errs {
@@ -138,7 +133,7 @@ func (l *Leases) runPart(ctx context.Context, ask asker, calls []call) (replies 
 	if !asked {
 		errs = slices.Repeat([]error{failed}, len(calls))
 	}
-	return replies, errs, failed
+	return replies, errs
 }
 
 // send sends calls, and leaves the reply or error of each that was answered.
@@ -165,6 +160,9 @@ func (l *Leases) send(ctx context.Context, calls []call, replies []any, errs []e
 		for _, index := range all {
 			if redisx.IsUnknownScript(errs[index]) {
 				unknown = append(unknown, index)
+				if !full {
+					errs[index] = errNoReply // until it has answered again
+				}
 			}
 		}
 		if all = unknown; len(all) == 0 {
