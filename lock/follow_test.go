@@ -15,12 +15,37 @@ import (
 	"github.com/compozy/cache/lock"
 )
 
-// outlives waits until a lock was renewed for twice its TTL from now.
-func outlives(t *testing.T, l *lock.RedisLock, ttl time.Duration) {
+// outlive waits until locks were renewed for twice their TTL from now.
+func outlive(t *testing.T, ttl time.Duration, locks ...*lock.RedisLock) {
 	t.Helper()
 	end := time.Now().Add(2 * ttl)
-	require.Eventually(t, func() bool { return !l.IsHeld() || l.Until().After(end) }, patience, tick)
-	assert.True(t, l.IsHeld())
+	for _, l := range locks {
+		require.Eventually(t, func() bool { return !l.IsHeld() || l.Until().After(end) }, patience, tick)
+		assert.True(t, l.IsHeld(), "%v", l)
+	}
+}
+
+// acquireMany returns so many locks, each of which was granted before the next one was asked for.
+func acquireMany(t *testing.T, m *lock.RedisLockManager, count int, ttl time.Duration) (locks []*lock.RedisLock) {
+	t.Helper()
+	for i := range count {
+		locks = append(locks, acquire(t, m, "job "+itoa(int64(i)), ttl))
+	}
+	return locks
+}
+
+// askedSentinel returns the Sentinel that the only client asks, and another one.
+func askedSentinel(t *testing.T, s *redistest.Sentinel) (asked, other *redistest.Server) {
+	t.Helper()
+	for _, sentinel := range s.Sentinels() {
+		if sentinel.Client(t).Do(t.Context(), "CLIENT", "LIST", "TYPE", "pubsub").Val() == "" {
+			other = sentinel
+		} else {
+			asked = sentinel
+		}
+	}
+	require.NotNil(t, asked)
+	return asked, other
 }
 
 // promote has a Sentinel make the replica the master. The former one goes on to be one. It returns a client of the new one.
@@ -65,7 +90,7 @@ func TestFailoverThatTheFormerMasterOutlives(t *testing.T) {
 	role, err := former.Client(t).Do(t.Context(), "ROLE").Slice()
 	require.NoError(t, err)
 	require.Equal(t, "master", role[0])
-	outlives(t, other, ttl)
+	outlive(t, ttl, other)
 	require.Eventually(t, func() bool { return inboxes(next) == 1 }, patience, tick)
 	cancel()
 	require.ErrorIs(t, <-waits, context.Canceled)
@@ -82,15 +107,7 @@ func TestFailoverWithAHungSentinel(t *testing.T) {
 	l := acquire(t, m, "job", 3*time.Second)
 	renewed(t, m)
 	synchronous(t, sentinel.Master(), sentinel.Replica())
-	var asked, other *redistest.Server
-	for _, s := range sentinel.Sentinels() {
-		if s.Client(t).Do(t.Context(), "CLIENT", "LIST", "TYPE", "pubsub").Val() == "" {
-			other = s
-		} else {
-			asked = s
-		}
-	}
-	require.NotNil(t, asked)
+	asked, other := askedSentinel(t, sentinel)
 	asked.Stop()
 	require.NoError(t, promote(t, sentinel, other).Del(t.Context(), "cache:lock:{job}").Err(), "it may not have got as far")
 	wait(t, l.Lost(), "loss")
@@ -99,23 +116,36 @@ func TestFailoverWithAHungSentinel(t *testing.T) {
 // TestSentinelsThatAreGone: they are not needed as long as the master is there.
 func TestSentinelsThatAreGone(t *testing.T) {
 	t.Parallel()
-	for name, end := range map[string]func(*redistest.Server){
-		"down": (*redistest.Server).Kill,
-		"hung": (*redistest.Server).Stop,
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			sentinel := redistest.StartSentinel(t)
-			m := newManager(t, failoverClient(t, sentinel))
-			const ttl = 3 * time.Second
-			l := acquire(t, m, "job", ttl)
-			renewed(t, m)
-			for _, s := range sentinel.Sentinels() {
-				end(s)
+	for name, end := range map[string]func(*testing.T, *redistest.Sentinel){
+		"down": func(_ *testing.T, s *redistest.Sentinel) {
+			for _, sentinel := range s.Sentinels() {
+				sentinel.Kill()
 			}
-			outlives(t, l, ttl)
-			require.NoError(t, l.Release(t.Context()))
-		})
+		},
+		"hung": func(_ *testing.T, s *redistest.Sentinel) {
+			for _, sentinel := range s.Sentinels() {
+				sentinel.Stop()
+			}
+		},
+		"one of three hung": func(t *testing.T, s *redistest.Sentinel) {
+			t.Helper()
+			asked, _ := askedSentinel(t, s)
+			asked.Stop()
+		},
+	} {
+		for _, count := range []int{1, 20} {
+			t.Run(name+" "+itoa(int64(count)), func(t *testing.T) {
+				t.Parallel()
+				sentinel := redistest.StartSentinel(t)
+				m := newManager(t, failoverClient(t, sentinel))
+				const ttl = 5 * time.Second
+				locks := acquireMany(t, m, count, ttl)
+				renewed(t, m)
+				end(t, sentinel)
+				outlive(t, ttl, locks...)
+				require.NoError(t, locks[0].Release(t.Context()))
+			})
+		}
 	}
 }
 
@@ -128,7 +158,7 @@ func TestServerWithoutRoomForRenewals(t *testing.T) {
 	const ttl = 3 * time.Second
 	l := acquire(t, m, "job", ttl)
 	require.NoError(t, c.ConfigSet(t.Context(), "maxclients", "1").Err())
-	outlives(t, l, ttl)
+	outlive(t, ttl, l)
 	require.NoError(t, l.Release(t.Context()))
 }
 

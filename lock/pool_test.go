@@ -11,7 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/compozy/cache/internal/redistest"
-	"github.com/compozy/cache/lock"
 )
 
 // TestApplicationThatBlocksItsPoolLosesNoLock: all connections wait for lists that stay empty.
@@ -54,10 +53,7 @@ func TestApplicationThatBlocksItsPoolLosesNoLock(t *testing.T) {
 			}
 			m := managerOn(t, clients)
 			const ttl = 6 * time.Second
-			var locks []*lock.RedisLock
-			for i := range 20 {
-				locks = append(locks, acquire(t, m, "job "+itoa(int64(i)), ttl))
-			}
+			locks := acquireMany(t, m, 20, ttl)
 			ctx, cancel := context.WithCancel(t.Context())
 			var blocked sync.WaitGroup
 			defer blocked.Wait()
@@ -77,11 +73,7 @@ func TestApplicationThatBlocksItsPoolLosesNoLock(t *testing.T) {
 			for _, c := range clients {
 				require.Eventually(t, func() bool { return c.PoolStats().TotalConns >= size }, patience, tick)
 			}
-			end := time.Now().Add(2 * ttl)
-			for _, l := range locks {
-				require.Eventually(t, func() bool { return !l.IsHeld() || l.Until().After(end) }, patience, tick)
-				assert.True(t, l.IsHeld(), "%v", l)
-			}
+			outlive(t, ttl, locks...)
 			assert.Zero(t, m.GetMetrics().LostExpired)
 		})
 	}
@@ -135,7 +127,7 @@ func TestStallWhileTheApplicationBlocksItsPool(t *testing.T) {
 			for _, server := range stalled {
 				server.Continue()
 			}
-			outlives(t, l, ttl)
+			outlive(t, ttl, l)
 		})
 	}
 }

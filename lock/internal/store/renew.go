@@ -27,8 +27,8 @@ const (
 	// masterLifetime is for how long a connection to what Sentinel says is the master is used. A former master that nobody
 	// could demote goes on to answer, and only a new connection shows that there is another one.
 	masterLifetime = time.Second
-	// detourTime is for how long the application's client comes first after opening a connection has hung. With Sentinel that
-	// client may be connected to a former master.
+	// detourTime is for how long the application's connections come first after opening one has hung. With Sentinel they may lead
+	// to a former master.
 	detourTime = masterLifetime
 	// maxLanes is beyond how many servers those that have nothing to do are forgotten.
 	maxLanes = 256
@@ -44,18 +44,6 @@ type renewals struct {
 
 	mu    sync.Mutex // guards lanes
 	lanes map[string]*lane
-}
-
-// lane is the renewals that wait to be sent to one server.
-type lane struct {
-	waiting []renewal
-	senders int // but for those that are stuck
-	stuck   int
-	usual   time.Duration         // how long the last pipeline took that was answered
-	client  redis.UniversalClient // of its own, or else the application's
-	own     bool
-	moves   bool      // each connection may lead to another server, and is used for a short time only
-	detour  time.Time // until when the application's client comes first, as opening a connection has hung
 }
 
 type dialer = func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -185,69 +173,10 @@ func (r *renewals) add(work []renewal) {
 func (r *renewals) start(l *lane) {
 	for l.senders+l.stuck < renewalSenders+maxStuck {
 		left := len(l.waiting) - l.senders*renewalBatch
-		if left <= 0 || left < renewalBatch && l.senders >= renewalSenders || !r.set.Go(func() { r.send(l) }) {
+		if left <= 0 || l.isFull(left) || !r.set.Go(func() { r.send(l) }) {
 			return
 		}
 		l.senders++
-	}
-}
-
-// depart is called when a pipeline leaves. It returns which client to take and which one next, a context that bounds the
-// pipeline, and what is to be called when it has returned. If that takes longer than is usual there, its sender counts as
-// stuck until then.
-func (r *renewals) depart(
-	l *lane, work []renewal, opening bool,
-) (client, next redis.UniversalClient, ctx context.Context, arrived func()) {
-	timeouts := r.longest()
-	for _, w := range work {
-		timeouts = timeouts.Or(w.timeouts)
-	}
-	count := func(stuck int) {
-		l.stuck += stuck
-		l.senders -= stuck
-		if r.ctx.Err() == nil {
-			r.start(l)
-		}
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	// Where the server is far there is no time for another try anyway.
-	timeout := timeouts.Opening
-	switch {
-	case !opening:
-		timeout = min(timeout, max(timeouts.Open, 2*l.usual))
-	case l.usual > 0: // to connect takes two round trips, or three with TLS
-		timeout = min(timeout, max(timeouts.Open, 4*l.usual))
-	}
-	began := time.Now()
-	detour := began.Before(l.detour)
-	client, next = l.client, r.client
-	if detour { // the application may have used up its connections: there is to be time to leave the detour
-		client, next, timeout = next, client, min(timeout, timeouts.Open)
-	}
-	ctx, cancel := context.WithTimeout(r.ctx, timeout)
-	timer := time.AfterFunc(max(minStuck, l.usual*3/2), func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		count(1)
-	})
-	return client, next, ctx, func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		switch {
-		case ctx.Err() == nil:
-			l.usual = time.Since(began)
-		case opening:
-			l.usual = 0 // the next one has more time: the server may be another one, and farther
-			l.detour = time.Time{}
-			if !detour {
-				l.detour = time.Now().Add(detourTime)
-			}
-		}
-		cancel()
-		if !timer.Stop() {
-			count(-1)
-		}
 	}
 }
 
@@ -289,40 +218,63 @@ func (r *renewals) send(l *lane) {
 		for _, w := range late {
 			w.done(Reply{Outcome: Failed, Err: errNotSent})
 		}
-		if len(work) == 0 {
-			continue
+		if len(work) > 0 {
+			r.sendWork(l, work)
 		}
-		opening := l.isOpening()
-		client, next, ctx, arrived := r.depart(l, work, opening)
-		again := r.sendTo(ctx, client, opening, work, func(w renewal, err error) bool {
-			return opening && w.call.tries == nil || r.cluster != nil && redisx.IsReply(err)
-		})
-		// Where no connection can be opened, as the server has too many, no Sentinel answers, or the network drops what asks
-		// for one, the application may have one. Where a slot has moved, or is moving, the client of the cluster follows it.
-		r.sendTo(ctx, next, false, again, nil)
-		arrived()
 	}
 }
 
-// sendTo sends renewals. It returns those that have failed so that another client is to try, without calling done.
+// sendWork sends renewals to a lane's server.
+func (r *renewals) sendWork(l *lane, work []renewal) {
+	d := r.depart(l, work)
+	var failed []failure
+	for i, client := range d.clients {
+		var again []renewal
+		for _, f := range r.sendTo(d.ctx, client, d.opening && i == 0, work) {
+			// Where no connection can be opened, as the server has too many, no Sentinel answers, or the network drops what asks
+			// for one, the application may have one. Where a slot has moved, or is moving, the client of the cluster follows it.
+			another := f.err == errNotSent || //nolint:errorlint // our own
+				d.opening && f.call.tries == nil || r.cluster != nil && redisx.IsReply(f.err)
+			if another && i < len(d.clients)-1 && d.ctx.Err() == nil {
+				again = append(again, f.renewal)
+			} else {
+				failed = append(failed, f)
+			}
+		}
+		work = again
+	}
+	d.arrived() // before those that have failed are repeated, maybe by another sender
+	for _, f := range failed {
+		f.done(extended(0, f.err))
+	}
+}
+
+// failure is a renewal that has failed.
+type failure struct {
+	renewal
+
+	err error
+}
+
+// sendTo sends renewals. It calls done for those that have succeeded, and returns the others.
 func (r *renewals) sendTo(
-	ctx context.Context, client redis.UniversalClient, full bool, work []renewal, isForAnother func(w renewal, err error) bool,
-) (again []renewal) {
+	ctx context.Context, client redis.UniversalClient, full bool, work []renewal,
+) (failed []failure) {
 	calls := make([]call, len(work))
 	for i, w := range work {
 		calls[i] = w.call
 	}
-	var mu sync.Mutex // guards again
+	var mu sync.Mutex // guards failed
 	r.pipeline(ctx, client, full, calls, func(i int, number int64, err error) {
-		if err != nil && isForAnother != nil && isForAnother(work[i], err) {
-			mu.Lock()
-			defer mu.Unlock()
-			again = append(again, work[i])
+		if err == nil {
+			work[i].done(extended(number, nil))
 			return
 		}
-		work[i].done(extended(number, err))
+		mu.Lock()
+		defer mu.Unlock()
+		failed = append(failed, failure{work[i], err})
 	})
-	return again
+	return failed
 }
 
 // take returns what a sender is to send next, and what has waited for too long, as the server hangs. If there is neither
@@ -330,6 +282,10 @@ func (r *renewals) sendTo(
 func (r *renewals) take(l *lane) (work, late []renewal) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if l.senders > 1 && l.onDetour() { // another one goes on
+		l.senders--
+		return nil, nil
+	}
 	n, now := 0, time.Now()
 	for ; r.ctx.Err() == nil && n < len(l.waiting) && len(work) < renewalBatch; n++ {
 		if w := l.waiting[n]; now.After(w.due) {
@@ -356,15 +312,6 @@ func (r *renewals) prune() {
 			l.close()
 			delete(r.lanes, addr)
 		}
-	}
-}
-
-// isOpening reports whether what is sent next seems to need a new connection.
-func (l *lane) isOpening() bool { return l.own && (l.moves || l.client.PoolStats().IdleConns == 0) }
-
-func (l *lane) close() {
-	if l.own {
-		_ = l.client.Close() // what is under way fails
 	}
 }
 

@@ -84,24 +84,31 @@ func TestRenewalDoesNotWaitForOneThatHangs(t *testing.T) {
 	}
 }
 
-// TestSendersAreAsManyAsPipelinesAreFull: two will do, unless full pipelines wait, as where the server is far.
+// TestSendersAreAsManyAsPipelinesAreFull: two will do, unless full pipelines wait, as where the server is far. On the detour
+// there is one at a time, beside those that are stuck.
 func TestSendersAreAsManyAsPipelinesAreFull(t *testing.T) {
 	t.Parallel()
 	const most = renewalSenders + maxStuck
-	for _, c := range []struct{ waiting, stuck, want int }{
-		{0, 0, 0},
-		{1, 0, 1},
-		{renewalBatch + 1, 0, 2},
-		{3*renewalBatch - 1, 0, 2},
-		{3 * renewalBatch, 0, 3},
-		{most * renewalBatch, 0, most},
-		{100 * renewalBatch, 0, most},
-		{100 * renewalBatch, maxStuck, renewalSenders},
-		{1, most, 0},
+	for _, c := range []struct{ waiting, stuck, want, detour int }{
+		{0, 0, 0, 0},
+		{1, 0, 1, 1},
+		{renewalBatch + 1, 0, 2, 1},
+		{3*renewalBatch - 1, 0, 2, 1},
+		{3 * renewalBatch, 0, 3, 1},
+		{most * renewalBatch, 0, most, 1},
+		{100 * renewalBatch, 0, most, 1},
+		{100 * renewalBatch, maxStuck, renewalSenders, 1},
+		{1, most, 0, 0},
 	} {
 		started := 0
 		r := &renewals{link: link{set: Settings{Go: func(func()) bool { started++; return true }}}}
-		r.start(&lane{waiting: make([]renewal, c.waiting), stuck: c.stuck})
-		assert.Equal(t, c.want, started, "%+v", c)
+		start := func(l *lane) int {
+			started, l.waiting, l.stuck = 0, make([]renewal, c.waiting), c.stuck
+			r.start(l)
+			return started
+		}
+		assert.Equal(t, c.want, start(&lane{}), "%+v", c)
+		assert.Equal(t, c.detour, start(&lane{detour: time.Now().Add(time.Hour)}), "%+v", c)
+		assert.Equal(t, c.detour, start(&lane{hanging: 1}), "%+v", c)
 	}
 }
