@@ -13,7 +13,7 @@ type lane struct {
 	waiting []renewal
 	senders int // but for those that are stuck
 	stuck   int
-	hanging int                   // of those that are stuck, as they open a connection
+	hanging int                   // of those that are stuck, as they open a connection; 0 with Sentinel
 	usual   time.Duration         // how long the last pipeline took that was answered
 	client  redis.UniversalClient // of its own, or else the application's
 	own     bool
@@ -43,7 +43,7 @@ func (r *renewals) depart(l *lane, work []renewal) departure {
 	count := func(stuck int) {
 		l.stuck += stuck
 		l.senders -= stuck
-		if opening && !detour {
+		if opening && !detour && !l.moves { // with Sentinel the application's may lead to a former master, so that is for what has failed
 			l.hanging += stuck
 		}
 		if r.ctx.Err() == nil {
