@@ -165,6 +165,38 @@ func TestJournalSetBackFarIsNotDeliveredAgain(t *testing.T) {
 	assert.Equal(t, []notification.GapReason{notification.GapRolledBack}, r.gaps())
 }
 
+// The journal and its state are set back, as by a failover to a replica that lagged behind, before a heartbeat comes after those
+// events that are lost. It says nothing about those that take their places.
+func TestJournalSetBackBehindAHeartbeat(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	n := newSystem(t, client, notification.WithHeartbeat(time.Hour))
+	s := subscribe(t, n, "k")
+	p := &publisher{system: newSystem(t, client)}
+	require.Zero(t, p.publish(t.Context(), "k", 5))
+	for _, key := range []string{journalKey, "cache:{notification}:state"} {
+		require.NoError(t, client.Copy(t.Context(), key, key+":copy", 0, false).Err())
+	}
+	require.Zero(t, p.publish(t.Context(), "k", 10))
+	for range 15 {
+		next(t, s)
+	}
+	require.NoError(t, n.Drain(t.Context())) // with a heartbeat
+	for _, key := range []string{journalKey, "cache:{notification}:state"} {
+		require.NoError(t, client.Rename(t.Context(), key+":copy", key).Err())
+	}
+	for i := range 5 {
+		require.Zero(t, p.publish(t.Context(), "k", 1))
+		m := next(t, s)
+		v, err := notification.Decode[numbered](m)
+		require.NoError(t, err)
+		assert.Equal(t, p.last, v.N)
+		assert.NotEmpty(t, m.EventID)
+		assert.Equal(t, i == 0, m.Gap != nil, "%+v", m.Gap)
+	}
+	empty(t, s)
+}
+
 // What is older than a subscription is not for it, whatever becomes of the journal.
 func TestChangedHistoryGivesNothingOlderThanTheSubscription(t *testing.T) {
 	t.Parallel()

@@ -338,7 +338,8 @@ func (d *dispatcher) catchUpWith(now *journal.Now, sparesLive bool) {
 	case beat == nil && d.known.passed.Pos.IsZero() && !sparesLive:
 		d.known.passed = now.Cursor()
 		d.known.seen = d.known.passed
-	case beat == nil, beat.Epoch != now.Epoch, beat.Offset < d.known.passed.Pos.Offset, now.Last.Pos.Less(beat.Last.Pos):
+	case beat == nil, beat.Epoch != now.Epoch, beat.Offset < d.known.passed.Pos.Offset:
+	case now.Offset < beat.Offset, now.Last.Pos.Less(beat.Last.Pos): // the heartbeat came before the journal was set back
 	default:
 		d.verified(beat)
 	}
