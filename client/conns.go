@@ -35,7 +35,7 @@ import (
 //
 // Only a read that had the configured read timeout counts, or of a sentinel its answerTime. One with another deadline belongs to
 // a context or to a command with a timeout of its own, such as a BLPOP that waits for a second:
-// that no answer came is what it waited for. A health check asks what every server answers at
+// it says nothing about the connection. A health check asks what every server answers at
 // once, so a check without an answer proves as much, in less time: see server.unanswered.
 
 // peers are the servers at the addresses that a dialer was given.
@@ -51,11 +51,11 @@ type peers struct {
 	asking map[*watchedConn]struct{} // the connections to sentinels
 }
 
-// peer is when the latest request to an address was sent that got no answer, or 0.
+// peer says of an address when the latest requests without an answer were sent; 0 means none.
 type peer struct {
-	lastUnanswered atomic.Int64 // within the read timeout, or that of a health check
-	lastGivenUp    atomic.Int64 // within whatever time there was
-	silentAt       atomic.Int64 // when it was last noted as silent
+	lastUnanswered atomic.Int64 // no answer within the read timeout, or that of a health check
+	lastGivenUp    atomic.Int64 // no answer before any deadline
+	silentAt       atomic.Int64 // when a sentinel was last noted as silent
 }
 
 func newPeers(readTimeout, answerTime time.Duration) *peers {
@@ -103,14 +103,14 @@ func (p *peers) distrust(began int64, everywhere bool) {
 	everywhere = everywhere && slices.ContainsFunc(slices.Collect(maps.Values(p.at)), unanswered)
 	for _, at := range p.at {
 		if everywhere || unanswered(at) {
-			raise(&at.lastUnanswered, began)
+			storeMax(&at.lastUnanswered, began)
 		}
 	}
 }
 
-// raise is not exact: of two at the same moment the earlier may win, and a connection that
+// storeMax is not exact: of two at the same moment the earlier may win, and a connection that
 // answered in between then costs one more time-out.
-func raise(last *atomic.Int64, sent int64) { last.Store(max(last.Load(), sent)) }
+func storeMax(last *atomic.Int64, sent int64) { last.Store(max(last.Load(), sent)) }
 
 // replaceAll keeps the connections that are open now from being used again.
 func (p *peers) replaceAll() { p.replaceBefore.Store(p.now()) }
@@ -192,17 +192,17 @@ func (c *watchedConn) Read(b []byte) (int, error) {
 	switch {
 	case err == nil:
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		raise(&c.peer.lastGivenUp, sent)
+		storeMax(&c.peer.lastGivenUp, sent)
 		due := c.due()
 		silent := !due.IsZero() && !time.Now().Before(due)
 		if silent {
 			err = c.peers.silent(c.addr)
 		}
 		if silent || c.usesReadTimeout.Load() {
-			raise(&c.peer.lastUnanswered, sent)
+			storeMax(&c.peer.lastUnanswered, sent)
 		}
 	case sent != 0 && !errors.Is(err, net.ErrClosed): // which is us
-		raise(&c.peer.lastUnanswered, sent)
+		storeMax(&c.peer.lastUnanswered, sent)
 	}
 	return n, err
 }

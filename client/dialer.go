@@ -99,12 +99,14 @@ func (g *gate) blame(err error) error {
 //	guardDial      lets nothing pass while the gate is not open; what fails becomes a failedConn,
 //	               what a DialHook of the application wraps a hookedConn
 //	hideSentinels  keeps passwords out of the errors of a dial that asks sentinels
+//	               DialHooks of the application, and go-redis, which asks sentinels
+//	opener         bounds what the Dialer and TLSConfig take
 //	watchedConn    notes which requests were answered, and ends with the gate
 //	greetedConn    keeps why a server wants no connection
 //	security       speaks TLS
 //	Dialer         the Config's, or that of net
 //
-// The first two are hooks; dialer makes the others.
+// The first two are hooks; dialer makes the others of ours.
 
 // dialFunc is the shape of redis.Options.Dialer.
 type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)

@@ -5,7 +5,7 @@
 //
 // # Life cycle
 //
-// [New] checks the configuration and builds the client without any I/O: nothing
+// [New] checks the configuration, reads the files that it names, and builds the client: nothing
 // is dialled, looked up or started before [Redis.Open]. Commands sent earlier
 // fail at once with [ErrNotStarted]. [Redis.WaitReady] then waits until the server
 // and a majority of the lock nodes are fit for use, and [Redis.Close] ends it all. A

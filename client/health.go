@@ -18,8 +18,8 @@ const (
 )
 
 // HealthCheck asks the server whether it can do what this module needs, within the
-// ping timeout and ctx: answer, run scripts, and let this user do what locks and events
-// do, see the package comment. In a Cluster it asks every master. A check without an answer
+// ping timeout and ctx: answer, run scripts, and let this user do what locks, events
+// and the store do, see the package comment. In a Cluster it asks every master. A check without an answer
 // has the idle connections there replaced, which a firewall may have forgotten, unless ctx
 // left it less than half of the ping timeout. It leaves nothing behind.
 //

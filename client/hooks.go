@@ -12,9 +12,9 @@ import (
 	"github.com/compozy/cache/internal/redisx"
 )
 
-// guardHook refuses what comes before Open or after Close, and keeps passwords out of errors.
-// It is all that the node clients of a Cluster have, which the Cluster client also uses for
-// purposes of its own, and that clients have beside the pool's, see Redis.ConnectionHook.
+// guardHook refuses commands and dials before Open and after Close, and keeps passwords out of errors. The nodes of a Cluster
+// have it too, as the Cluster client sends commands of its own through them, and so have clients made with
+// Redis.ConnectionHook.
 type guardHook struct {
 	gate             *gate
 	sentinelPassword string // what the sentinels' replies must not show
@@ -73,7 +73,6 @@ type commandHook struct {
 	guardHook
 
 	metrics *metrics
-	server  *server // to note that it has answered
 }
 
 // ProcessHook guards and measures a single command.
@@ -84,9 +83,6 @@ func (h *commandHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		m := h.metrics.command(cmd.Name())
 		m.seconds.Observe(time.Since(start).Seconds())
 		m.count(err)
-		if err == nil {
-			h.server.succeeded()
-		}
 		return err
 	})
 }
@@ -103,9 +99,6 @@ func (h *commandHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.
 		defer h.gate.leave()
 		start := time.Now()
 		err := next(ctx, cmds)
-		if err == nil {
-			h.server.succeeded()
-		}
 		h.metrics.pipeline.Observe(time.Since(start).Seconds())
 		for _, cmd := range cmds {
 			h.metrics.command(cmd.Name()).count(cmd.Err())

@@ -199,11 +199,11 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// poolStats returns the statistics of the pools. Those of a Cluster are left out until one
-// of its commands has succeeded: before, go-redis would look for the nodes first, and a
-// scrape would wait for a network that does not answer.
+// poolStats returns the statistics of the pools. Those of a Cluster are left out until a
+// check has succeeded: before, go-redis may look for the nodes first, and a scrape would
+// wait for a network that does not answer.
 func (s *server) poolStats() *redis.PoolStats {
-	if s.endpoint.mode == modeCluster && !s.answered.Load() {
+	if s.endpoint.mode == modeCluster && !s.fit.Load() {
 		return &redis.PoolStats{}
 	}
 	return s.client.PoolStats()

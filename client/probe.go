@@ -19,7 +19,7 @@ import (
 	"github.com/compozy/cache/internal/redisx"
 )
 
-// probeSource leaves nothing behind, but needs all that the scripts of locks and events need.
+// probeSource leaves nothing behind, and calls every command that the scripts of locks, events and the store call.
 //
 //go:embed probe.lua
 var probeSource string
@@ -36,7 +36,6 @@ type server struct {
 	script      *redis.Script // of the probe
 	prefix      string        // of keys and channels
 	pingTimeout time.Duration // of a check
-	answered    atomic.Bool   // a command or a check has succeeded
 	fit         atomic.Bool   // a check has succeeded
 	overdue     overdue       // checks
 
@@ -100,17 +99,9 @@ func (s *server) examine(ctx context.Context) error {
 	if err := cmp.Or(errs...); err != nil {
 		return err
 	}
-	s.succeeded() // the commands of a Cluster's nodes do not pass our hook
 	s.fit.Store(true)
 	s.warn(slices.Concat(warnings...))
 	return nil
-}
-
-// succeeded notes that the server has answered.
-func (s *server) succeeded() {
-	if !s.answered.Load() { // reading is cheaper than writing
-		s.answered.Store(true)
-	}
 }
 
 // unanswered has connections replaced if err says that the check that began then got no

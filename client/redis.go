@@ -40,11 +40,11 @@ type Redis struct {
 
 var _ fmt.Formatter = (*Redis)(nil)
 
-// New builds a client for cfg without any I/O; nil means config.Default. Nothing is dialled
-// before Open. The Config is copied.
+// New builds a client for cfg; nil means config.Default. It reads the password and certificate files that cfg names, and dials
+// nothing before Open. The Config is copied.
 //
-// It returns a *config.Error if the Config is not valid, and ErrInvalidArgument for an
-// option that is nil.
+// It returns a *config.Error if the Config is not valid or a file cannot be used, and
+// ErrInvalidArgument for an option that is nil.
 func New(cfg *config.Config, opts ...Option) (*Redis, error) {
 	cfg = cfg.WithDefaults()
 	if err := cfg.Validate(); err != nil {
@@ -86,7 +86,7 @@ func (r *Redis) build(e *endpoint, set settings) (*server, error) {
 	s.client = e.connect(s.dial)
 	// The first hook is the outermost: what the gate refuses is neither counted nor traced.
 	guard := s.guard()
-	s.client.AddHook(&commandHook{guard, r.metrics, s})
+	s.client.AddHook(&commandHook{guard, r.metrics})
 	if cluster, ok := s.client.(*redis.ClusterClient); ok {
 		cluster.OnNewNode(func(node *redis.Client) { node.AddHook(guard) })
 	}

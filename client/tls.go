@@ -33,7 +33,9 @@ func newSecurity(cfg *config.Config, raw string, parsed *redis.Options) (*securi
 	if cfg.TLSConfig != nil {
 		custom := cfg.TLSConfig.Clone()
 		if custom.ClientSessionCache != nil {
-			custom.ClientSessionCache = &sessions{ClientSessionCache: custom.ClientSessionCache}
+			// A server sends its tickets after the handshake: the application's cache would run within the read of a reply, in
+			// a goroutine of go-redis.
+			custom.ClientSessionCache = tls.NewLRUClientSessionCache(0)
 		}
 		return &security{config: custom, custom: true}, nil
 	}

@@ -80,7 +80,8 @@ type Config struct {
 	// Use TLS, with the system's roots unless a CA file is named. A rediss:// or valkeys:// URL or
 	// a TLSConfig turns it on as well.
 	TLSEnabled bool `env:"REDIS_TLS,default=false" json:"tls_enabled" part:"server"`
-	// TLSConfig, when set, turns TLS on and wins over all other TLS fields. It is used as a copy.
+	// TLSConfig, when set, turns TLS on and wins over all other TLS fields. It is used as a copy. A ClientSessionCache in it makes
+	// the client resume sessions, with a cache of its own.
 	TLSConfig *tls.Config `json:"-" part:"server"`
 	// PEM file with the certificate authorities to trust instead of the system's. Like the client
 	// certificate it is read again for each new connection, and also serves lock nodes that are

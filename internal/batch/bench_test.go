@@ -23,7 +23,7 @@ func BenchmarkProcess(b *testing.B) {
 		process func(context.Context, redis.Cmder) error
 	}{
 		{"client", client.Process},
-		{"batch", func(ctx context.Context, cmd redis.Cmder) error { return commands.Process(ctx, "n", cmd, nil) }},
+		{"batch", func(ctx context.Context, cmd redis.Cmder) error { return commands.Process(ctx, "n", cmd, 0) }},
 	} {
 		for _, callers := range []struct {
 			name  string

@@ -26,11 +26,10 @@ type Commands struct {
 	queues map[string]*Queue[command]
 }
 
-// command is a command and what to call if its reply comes late, or nil.
+// command is a command and how much work it is for the server.
 type command struct {
 	redis.Cmder
 
-	late func()
 	work int
 }
 
@@ -41,7 +40,7 @@ type CommandSettings struct {
 	// Parallel is how many pipelines may be under way to a server at the same time,
 	// 4 by default.
 	Parallel int
-	// MaxWork bounds how much work a pipeline is for its server, see ProcessWork and
+	// MaxWork bounds how much work a pipeline is for its server, see Process and
 	// [MaxWork]. The default, 0, is not to.
 	MaxWork int
 	// Alone is how much time a caller that finds nothing under way has to send its
@@ -68,11 +67,6 @@ func NewCommands(client redis.UniversalClient, set CommandSettings) *Commands {
 	c.set = Settings[command]{
 		Send: c.send, Timeout: set.Timeout, Parallel: set.Parallel, Alone: set.Alone, Go: set.Go,
 		Size: func(cmd command) int { return cmd.work }, MaxSize: set.MaxWork,
-		Late: func(cmd command) {
-			if cmd.late != nil {
-				cmd.late()
-			}
-		},
 	}
 	return c
 }
@@ -103,19 +97,13 @@ func send(ctx context.Context, client redis.UniversalClient, cmds []redis.Cmder)
 
 // Process sends a command together with those of other callers, and returns its
 // error. When ctx ends first it returns an [*AbandonedError]; if that says Sent, the
-// command must not be touched any more, and late, where it is not nil, is called when
-// the command has been answered, or has failed, after all. A caller that sends its
-// command by itself (see Settings.Alone) gets the error of the command in any case.
+// command must not be touched any more. A caller that sends its command by itself (see
+// Settings.Alone) gets the error of the command in any case.
 //
-// key is the command's first key, by which a Cluster is asked for its master.
-func (c *Commands) Process(ctx context.Context, key string, cmd redis.Cmder, late func()) error {
-	return c.ProcessWork(ctx, key, cmd, 0, late)
-}
-
-// ProcessWork is Process for a command that is so much work for the server. Those that
-// are not count as none.
-func (c *Commands) ProcessWork(ctx context.Context, key string, cmd redis.Cmder, work int, late func()) error {
-	sent, err := c.queue(redisx.Master(c.cluster, key)).Do(ctx, command{cmd, late, work})
+// key is the command's first key, by which a Cluster is asked for its master. work is how
+// much work the command is for the server, 0 if little.
+func (c *Commands) Process(ctx context.Context, key string, cmd redis.Cmder, work int) error {
+	sent, err := c.queue(redisx.Master(c.cluster, key)).Do(ctx, command{cmd, work})
 	if err != nil {
 		return &AbandonedError{Sent: sent, Err: err}
 	}

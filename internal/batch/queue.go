@@ -38,9 +38,6 @@ type Settings[T any] struct {
 	// more than a quarter of the time before; when the time is over, it has to report
 	// that in the item.
 	Alone time.Duration
-	// Late, where it is not nil, is called when Send has returned for an item whose
-	// caller gave up while it was under way.
-	Late func(T)
 	// Go starts a goroutine; by default it is a go statement.
 	Go func(func())
 }
@@ -73,10 +70,9 @@ type entry[T any] struct {
 type state uint8
 
 const (
-	queued    state = iota
-	taken           // by a batch
-	dropped         // never sent, as its caller's context has ended
-	abandoned       // by its caller, after a batch had taken it
+	queued  state = iota
+	taken         // by a batch
+	dropped       // never sent, as its caller's context has ended
 )
 
 // NewQueue returns a Queue that has nothing to send yet.
@@ -162,8 +158,8 @@ func (q *Queue[T]) sendAlone(ctx context.Context, item T) {
 // isQuick reports whether a Send that began then and has just returned was quick.
 func (q *Queue[T]) isQuick(began time.Time) bool { return 4*time.Since(began) < q.set.Alone }
 
-// abandon takes note that a caller gives up. ended says that the item's batch was
-// faster.
+// abandon gives up on an item: it is not sent any more if no batch has taken it. ended
+// says that the item's batch was faster.
 func (q *Queue[T]) abandon(e *entry[T]) (sent, ended bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -179,7 +175,6 @@ func (q *Queue[T]) abandon(e *entry[T]) (sent, ended bool) {
 	case <-e.done:
 		return true, true
 	default:
-		e.state = abandoned
 		return true, false
 	}
 }
@@ -301,21 +296,11 @@ func (q *Queue[T]) deadline(batch []*entry[T]) time.Time {
 
 // settle wakes the callers of a batch that began then.
 func (q *Queue[T]) settle(batch []*entry[T], panicked any, began time.Time) {
-	var late []T
 	q.mu.Lock()
+	defer q.mu.Unlock()
 	q.quick = q.isQuick(began)
 	for _, e := range batch {
-		if e.state == abandoned {
-			late = append(late, e.item)
-		}
 		e.panicked = panicked
 		close(e.done)
-	}
-	q.mu.Unlock()
-	if q.set.Late == nil {
-		return
-	}
-	for _, item := range late {
-		q.set.Late(item)
 	}
 }

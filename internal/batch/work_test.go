@@ -50,12 +50,12 @@ func TestPipelinesAreNotTooMuchWork(t *testing.T) {
 	for range 50 {
 		all.Go(func() {
 			cmd := redis.NewStringCmd(t.Context(), "get", "k")
-			assert.ErrorIs(t, c.ProcessWork(t.Context(), "k", cmd, 10, nil), redis.Nil)
+			assert.ErrorIs(t, c.Process(t.Context(), "k", cmd, 10), redis.Nil)
 		})
 	}
 	all.Go(func() {
 		cmd := redis.NewStatusCmd(t.Context(), "set", "l", strings.Repeat("x", 1000))
-		assert.NoError(t, c.ProcessWork(t.Context(), "l", cmd, batch.Work(cmd.Args(), 0), nil), "more than there may be")
+		assert.NoError(t, c.Process(t.Context(), "l", cmd, batch.Work(cmd.Args(), 0)), "more than there may be")
 	})
 	all.Wait()
 	assert.LessOrEqual(t, l.n.Load(), int64(4))

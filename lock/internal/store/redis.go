@@ -132,7 +132,7 @@ func address(master *redis.Client) string {
 // has ended without a reply: it may have been executed, or be executed still.
 func (s *Redis) run(ctx context.Context, c call) (reply any, lost bool, err error) {
 	process := func(ctx context.Context, cmd redis.Cmder) error {
-		return s.commands.Process(ctx, c.keys[0], cmd, nil)
+		return s.commands.Process(ctx, c.keys[0], cmd, 0)
 	}
 	for try := 1; ; try++ {
 		reply, err = c.script.Run(ctx, process, c.keys, c.arguments()...)

@@ -32,7 +32,7 @@ func (r runner) Run(
 ) (reply any, lost bool, err error) {
 	for {
 		reply, err = script.Run(ctx, func(ctx context.Context, cmd redis.Cmder) error {
-			return r.commands.Process(ctx, keys[0], cmd, nil)
+			return r.commands.Process(ctx, keys[0], cmd, 0)
 		}, keys, args(lost)...)
 		if err == nil || !redisx.IsTransient(err) || redisx.Sleep(ctx, tick) != nil {
 			return reply, lost, err

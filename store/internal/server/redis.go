@@ -119,7 +119,7 @@ func (r *Redis) run(
 	ctx context.Context, script *redisx.Script, keys []string, size int, args func(again bool) []any,
 ) (reply any, lost bool, err error) {
 	process := func(ctx context.Context, cmd redis.Cmder) error {
-		return r.commands.ProcessWork(ctx, keys[0], cmd, batch.Work(cmd.Args(), size), nil)
+		return r.commands.Process(ctx, keys[0], cmd, batch.Work(cmd.Args(), size))
 	}
 	for try := 1; ; try++ {
 		began := time.Now()
