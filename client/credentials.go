@@ -67,10 +67,10 @@ func (g *gate) bounds(ask askCredentials, limit time.Duration) askCredentials {
 			err = fmt.Errorf("client: no credentials in time: %w", ctx.Err())
 		}
 		if err != nil {
-			return "", "", dialError{g.blame(err)}
+			return "", "", dialError{reachedError{g.blame(err)}}
 		}
 		if password == "" && username != "" && username != "default" {
-			return "", "", dialError{errLonelyUser}
+			return "", "", dialError{reachedError{errLonelyUser}}
 		}
 		return username, password, nil
 	}

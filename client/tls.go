@@ -77,13 +77,14 @@ func (s *security) handshake(ctx context.Context, conn net.Conn, addr string) (s
 	return client, nil
 }
 
-// reachedError is an error that a connection to the server met while TLS was agreed on.
+// reachedError is an error that came between the connection to the server and its first command: of a handshake, or of a source
+// of credentials.
 type reachedError struct{ error }
 
 func (e reachedError) Unwrap() error { return e.error }
 
-// isUnreached reports whether err says that there was no connection to the server, not even for a handshake. A sentinel that
-// gives no answer may have been silent there.
+// isUnreached reports whether err says that there was no connection to the server. A sentinel that gives no answer may have been
+// silent in a handshake.
 func isUnreached(err error) bool {
 	_, reached := errors.AsType[reachedError](err)
 	_, silent := errors.AsType[silence](err)

@@ -161,21 +161,37 @@ func (b *batchJob[V]) load(jobs []*job[V]) {
 		}
 	}
 	leases := b.cache.core.shared.leases
+	// Once Redis has not answered in time nobody waits for what is still to be stored, which goes on.
+	var late sync.Once
+	wake := func() {
+		for _, j := range fill {
+			j.call.Finish(j.keepNear(plans[j].outcome))
+		}
+		for _, j := range fail {
+			j.call.Finish(plans[j].outcome)
+		}
+	}
 	asked := time.Now()
-	for i, r := range leases.FillMany(jobs[0].ctx, fills, values) {
+	leases.FillMany(jobs[0].ctx, fills, values, func(i int, r lease.Result) {
 		j := fill[i]
 		j.held = nil
 		j.call.Finish(j.stored(plans[j], r, asked))
-	}
+		if r.Err != nil {
+			late.Do(wake)
+		}
+	})
 	if len(fail) == 0 {
 		return
 	}
 	asked = time.Now()
-	for i, ended := range leases.FailMany(jobs[0].ctx, fails, failures, pauses) {
+	leases.FailMany(jobs[0].ctx, fails, failures, pauses, func(i int, ended bool, err error) {
 		j := fail[i]
 		j.held = nil
 		j.call.Finish(j.unstored(plans[j], ended, asked))
-	}
+		if err != nil {
+			late.Do(wake)
+		}
+	})
 }
 
 // pass loads the values of keys for those who wait, and stores nothing.

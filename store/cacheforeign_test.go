@@ -85,16 +85,25 @@ func TestKeysThatOthersLoadWhenRedisDies(t *testing.T) {
 }
 
 // stalling is a hook that stops a server until one pipeline has got no answer in time: the first large one after it was armed.
+// Those that come later wait for release, if there is one.
 type stalling struct {
 	redistest.Hook
 
-	server *redistest.Server
-	armed  atomic.Bool
+	server  *redistest.Server
+	armed   atomic.Bool
+	stalled atomic.Bool
+	release chan struct{}
 }
 
 func (h *stalling) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		if len(cmds) < 100 || !h.armed.CompareAndSwap(true, false) {
+		switch {
+		case len(cmds) >= 100 && h.armed.CompareAndSwap(true, false):
+			h.stalled.Store(true)
+		case len(cmds) >= 100 && h.stalled.Load() && h.release != nil:
+			<-h.release
+			return next(ctx, cmds)
+		default:
 			return next(ctx, cmds)
 		}
 		h.server.Stop()
@@ -145,6 +154,34 @@ func TestStallWhileManyValuesAreStored(t *testing.T) {
 # TYPE cache_store_fills_failed_total counter
 cache_store_fills_failed_total{cache="default",name="things"} 500
 `), "cache_store_fills_failed_total"))
+}
+
+// Nobody waits for what is still to be stored when Redis has not answered in time: the values are there.
+func TestNobodyWaitsForFillsBehindAStall(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := newClient(t, server.Addr())
+	h := &stalling{server: server, release: make(chan struct{})}
+	client.AddHook(h)
+	s := newStore(t, client, store.WithTimeout(2*time.Second))
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(s.Collector())
+	c := newCache[string](t, s)
+	l, keys := rows(2000)
+	defer close(h.release)
+	values, err := c.LoadMany(t.Context(), keys, func(context.Context, []string) (map[string]string, error) {
+		h.armed.Store(true)
+		return l.rows, nil
+	})
+	require.NoError(t, err)
+	assert.Equal(t, l.rows, values)
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	for _, f := range families {
+		if f.GetName() == "cache_store_fills_failed_total" {
+			assert.LessOrEqual(t, f.GetMetric()[0].GetCounter().GetValue(), 500.0, "the second round trip is under way")
+		}
+	}
 }
 
 // When the queue of an outage ends with Redis having the values, one call of the loader has all that are to be loaded early.

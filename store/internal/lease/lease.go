@@ -180,17 +180,17 @@ func (h *Lease) Fill(ctx context.Context, v Value) Result {
 }
 
 // FillMany stores values and ends their leases, in one round trip to each master, or in as many as it takes to send not too much
-// at a time. Each lease has the value of the same index.
-func (l *Leases) FillMany(ctx context.Context, leases []*Lease, values []Value) []Result {
-	calls, results := make([]call, len(leases)), make([]Result, len(leases))
+// at a time. Each lease has the value of the same index. It calls done with that and with what has become of the lease, as soon as
+// it is known, maybe for several at once.
+func (l *Leases) FillMany(ctx context.Context, leases []*Lease, values []Value, done func(i int, r Result)) {
+	calls := make([]call, len(leases))
 	for i, h := range leases {
 		calls[i] = h.filling(values[i])
 	}
 	l.runMany(ctx, l.set.Runner.Ask, calls, func(i int, reply []any, err error) {
 		leases[i].Abandon()
-		results[i] = filled(reply, err)
+		done(i, filled(reply, err))
 	})
-	return results
 }
 
 func (h *Lease) filling(v Value) call {
@@ -231,17 +231,19 @@ func (h *Lease) Fail(ctx context.Context, f Failure, pause time.Duration) bool {
 	return err == nil && reply[0] == "ended"
 }
 
-// FailMany says that there is no value for several leases, and why, see Fail. It reports which have lasted until then.
-func (l *Leases) FailMany(ctx context.Context, leases []*Lease, failures []Failure, pauses []time.Duration) (ended []bool) {
-	calls, ended := make([]call, len(leases)), make([]bool, len(leases))
+// FailMany says that there is no value for several leases, and why, see Fail. It calls done as FillMany does, with whether the lease
+// had lasted until then, or an error if that is not known.
+func (l *Leases) FailMany(
+	ctx context.Context, leases []*Lease, failures []Failure, pauses []time.Duration, done func(i int, ended bool, err error),
+) {
+	calls := make([]call, len(leases))
 	for i, h := range leases {
 		calls[i] = h.failing(failures[i], pauses[i])
 	}
 	l.runMany(ctx, l.set.Runner.Ask, calls, func(i int, reply []any, err error) {
 		leases[i].Abandon()
-		ended[i] = err == nil && reply[0] == "ended"
+		done(i, err == nil && reply[0] == "ended", err)
 	})
-	return ended
 }
 
 // Abandon ends the renewal of the lease, which then runs out by itself.

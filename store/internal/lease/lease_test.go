@@ -311,12 +311,11 @@ func TestManyLeasesInOneRoundTrip(t *testing.T) {
 			require.Equal(t, lease.Granted, a.Outcome)
 			held, values = append(held, a.Lease), append(values, value("v"))
 		}
-		for _, r := range l.FillMany(t.Context(), held[:50], values[:50]) {
-			require.True(t, r.Stored)
-		}
-		for _, ended := range l.FailMany(t.Context(), held[50:], make([]lease.Failure, 50), make([]time.Duration, 50)) {
-			require.True(t, ended)
-		}
+		l.FillMany(t.Context(), held[:50], values[:50], func(_ int, r lease.Result) { assert.True(t, r.Stored) })
+		l.FailMany(t.Context(), held[50:], make([]lease.Failure, 50), make([]time.Duration, 50), func(_ int, ended bool, err error) {
+			assert.NoError(t, err)
+			assert.True(t, ended)
+		})
 	}
 	exercise("a")
 	before := proxy.Requests()
@@ -346,10 +345,10 @@ func TestLeasesInACluster(t *testing.T) {
 		held, values = append(held, answer.Lease), append(values, value(names[i]))
 		waiting = append(waiting, await(t, b, keys(names[i])))
 	}
-	for _, r := range a.FillMany(t.Context(), held, values) {
-		require.NoError(t, r.Err)
-		require.True(t, r.Stored)
-	}
+	a.FillMany(t.Context(), held, values, func(_ int, r lease.Result) {
+		assert.NoError(t, r.Err)
+		assert.True(t, r.Stored)
+	})
 	for i, answers := range waiting {
 		assert.Equal(t, string(values[i].Payload), payload(t, receive(t, answers)))
 	}
