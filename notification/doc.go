@@ -107,10 +107,11 @@
 //     ending a subscription to a sharded channel (Redis 7.0). Each connection is asked whether it leads to the server that
 //     delivers. With Sentinel a former master may live on: groups leave it within 13 seconds of what Sentinel says,
 //     subscriptions within 30 seconds and a heartbeat.
-//   - A master that becomes a replica and keeps its connections, outside of cluster and Sentinel: a heartbeat tells. While it
-//     has no link to its master, nothing is delivered; then what was published on the new master is read from the journal.
-//     What came between is delivered first, in the order in which it came. A subscriber that stays on a replica does not learn what that skips
-//     when its own link breaks for less than a heartbeat and it takes a full copy of its master. The log warns of that.
+//   - A master that becomes a replica, or a replica that becomes the master, and keeps its connections, outside of cluster and
+//     Sentinel: a heartbeat tells. While it has no link to its master, nothing is delivered; then what was published on the new
+//     master is read from the journal. What came between is delivered first, in the order in which it came: what is missing may
+//     be in front of that, and so up to a heartbeat interval before the gap. A subscriber that stays on a replica does not learn
+//     what that skips when its own link breaks for less than a heartbeat and it takes a full copy of its master. The log warns of that.
 //   - A master of a cluster that is frozen for so long that another takes its place: when it wakes up, it executes what was sent
 //     to it before it learns of the failover, and the cluster carries that to all subscribers. Such an event is in no journal
 //     and most likely a repetition, as its publisher had no reply: it is delivered without an EventID, and Message.Redelivered

@@ -49,8 +49,8 @@ func gapReasons() []GapReason {
 type Gap struct {
 	Reason GapReason
 	// After is the event ID of the last event put into the buffer before the gap was noticed, empty if there was none.
-	// What is missing came after it, but with PolicyDropOldest before the messages that were in the buffer then: After is no
-	// place to read on from.
+	// What is missing came after it, but with PolicyDropOldest before the messages that were in the buffer then, and where a server
+	// that changes its role keeps its connections maybe up to a heartbeat interval before: After is no place to read on from.
 	After string
 	// Before is the event ID of the first event behind all that is missing, which is that of the message with the gap. It is empty in
 	// what Gaps delivers, as it is not known then, and if the message has no ID.

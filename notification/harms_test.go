@@ -123,15 +123,9 @@ func (m *model) harm(t *testing.T) func() {
 		}
 	case 9:
 		return m.server.Restart
-	case 10:
-		return func() { m.failOver(t, byDeath) }
-	case 11:
-		return func() { m.failOver(t, byDemotion) }
-	case 12:
-		if m.process != nil {
-			m.changing()
-		}
-		return func() { m.failOver(t, byFreezing) }
+	case 10, 11, 12: // somebody may be connected to the replica, and hear what the new master publishes before the gap is known
+		m.changing()
+		return func() { m.failOver(t, []int{byDeath, byDemotion, byFreezing}[what-10]) }
 	default:
 		if m.process != nil && m.way != byDeath {
 			m.changing()
