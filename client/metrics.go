@@ -199,9 +199,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// poolStats returns the statistics of the pools. Those of a Cluster are left out until a
-// check has succeeded: before, go-redis may look for the nodes first, and a scrape would
-// wait for a network that does not answer.
+// poolStats returns the statistics of the pools. Those of a Cluster are zero until a check
+// has succeeded: before, go-redis may look for the nodes first, and a scrape would wait for
+// a network that does not answer.
 func (s *server) poolStats() *redis.PoolStats {
 	if s.endpoint.mode == modeCluster && !s.fit.Load() {
 		return &redis.PoolStats{}

@@ -79,7 +79,7 @@ func provideParts(i Instance) fx.Option {
 			inputOf[*lock.RedisLockManager](i), inputOf[lock.LockManager](i), inputOf[lock.Locker](i),
 			inputOf[*notification.RedisNotificationSystem](i), inputOf[notification.NotificationSystem](i),
 			inputOf[*store.Store](i),
-			newSource, newByValue(i), newRedis(i), newLocks(i), newNotifications(i), newStore(i),
+			newSource, newByValue(i), newProvidedByValue(i), newRedis(i), newLocks(i), newNotifications(i), newStore(i),
 			fx.Private,
 		),
 		fx.Provide(
