@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	neturl "net/url"
 	"strings"
@@ -291,4 +292,27 @@ func (s *server) alert(ctx context.Context, addr string) error {
 	defer cancel()
 	_, err := s.firstByte(ctx, s.dial, addr, "")
 	return err
+}
+
+// ping is a request in the form that people type.
+const ping = "PING\r\n"
+
+// firstByte sends request over a new connection to an address of s, made by dial, and returns
+// how the answer begins: with a plus or a minus, if the server speaks the protocol of Redis in
+// the way that dial does. It returns the error of ctx if that ends first.
+func (s *server) firstByte(ctx context.Context, dial dialFunc, addr, request string) (byte, error) {
+	conn, err := dial(ctx, s.endpoint.network, addr)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = conn.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	reply := make([]byte, 1)
+	if _, err = io.WriteString(conn, request); err == nil {
+		_, err = io.ReadFull(conn, reply)
+	}
+	if err != nil && ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return reply[0], err
 }
