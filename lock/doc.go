@@ -129,8 +129,9 @@
 //     lasts for 10s at first, however long its TTL; so does a key that a command leaves which arrives too late for that.
 //   - The application's pool is used up: held locks are renewed all the same, on a connection of their own, on which hooks
 //     of the client do not run; see [NewRedisLockManager]. Where none can be opened, as the server has too many, no
-//     Sentinel answers, or packets are lost, they are renewed through the client. Where opening one hangs, that is after the first
-//     renewal has failed for it, which may be too late for a TTL of 2s or less.
+//     Sentinel answers, or packets are lost, they are renewed on connections of the application that are idle just then, or
+//     else through the client. Where opening one hangs, that is after the first renewal has failed for it, which may be too late
+//     for a TTL of 2s or less; and connections that one caller uses without a pause are never seen idle.
 //   - A firewall has forgotten connections: a renewal that hangs on one holds up no other. It is repeated after a sixth of
 //     the TTL, but 250ms at least and 2s at most, on another connection, also while one of several nodes is down.
 //   - A holder that dies delays the others by its TTL. Once the lock is free a waiter that has died, queue keys that are
