@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -312,4 +313,35 @@ func TestLeadersLeadWhileTheyReport(t *testing.T) {
 		}
 	})
 	assert.True(t, <-extended)
+}
+
+// TestFeedOfAFormerTermArrivesLate: what the leader has read no longer follows, though no other member leads. It begins anew at
+// once, and not when its term is over.
+func TestFeedOfAFormerTermArrivesLate(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.run(t)() // makes the group
+	first := b.append(t, "k", 1)
+	b.append(t, "k", 2)
+	var once sync.Once
+	b.run(t, func(s *Settings) {
+		body := s.Body
+		s.Body = func(e *journal.Entry) (string, bool) { // is called between reading and feeding
+			once.Do(func() {
+				at, err := parseProgress(b.client.HGet(t.Context(), b.k.progress, "known").Val())
+				assert.NoError(t, err)
+				pos, ok := position(first)
+				assert.True(t, ok)
+				at.cursor = journal.Envelope{ID: first, Pos: pos}
+				assert.NoError(t, b.client.HSet(t.Context(), b.k.progress, "known", at.String(),
+					"until", time.Now().Add(time.Hour).UnixMilli()).Err())
+			})
+			return body(e)
+		}
+	})
+	require.Eventually(t, func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return len(b.handled) == 2
+	}, patience, 10*time.Millisecond)
 }

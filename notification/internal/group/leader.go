@@ -15,6 +15,10 @@ import (
 // errReplica is the error of a connection that leads to a server which follows another one.
 var errReplica = errors.New("notification: the server has become a replica")
 
+// errOvertaken ends the term of a leader for whom the group has moved on: another member leads by now, or a command of an earlier
+// term has arrived late. The next term tells.
+var errOvertaken = errors.New("notification: the group has read on")
+
 // leader reads the journal for the group while its member is the one to do so.
 type leader struct {
 	set     *Settings
@@ -83,7 +87,9 @@ func (l *leader) run(ctx context.Context) {
 			if ctx.Err() != nil {
 				return
 			}
-			l.failed(err)
+			if !errors.Is(err, errOvertaken) {
+				l.failed(err)
+			}
 			if time.Since(began) > leadFor {
 				attempt = 1
 			}
@@ -103,7 +109,7 @@ func (l *leader) lead(ctx context.Context) error {
 		}
 		leads, err = next(ctx)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, errOvertaken) {
 		l.link.failed(ctx, l.server.Client, err)
 	}
 	return err

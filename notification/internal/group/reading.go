@@ -80,8 +80,11 @@ func (l *leader) give(ctx context.Context, entries []journal.Entry, left time.Du
 		}
 		known := l.at.String()
 		done, held, bytes, err := l.ops.doFeed(ctx, l.server.Client, l.stored, known, events)
-		if err != nil || !done {
+		switch {
+		case err != nil:
 			return false, err
+		case !done:
+			return false, errOvertaken
 		}
 		l.stored = known
 		if isFull(held, bytes) {
