@@ -185,7 +185,7 @@ func TestPausedServerLosesNothing(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	client, _ := through(t, server) // with short timeouts
-	n := newSystem(t, client, notification.WithHeartbeat(30*time.Millisecond))
+	n := newSystem(t, client, notification.WithHeartbeat(100*time.Millisecond))
 	outside := newSystem(t, server.Client(t))
 	r := record(t, subscribe(t, n, "k"))
 	p := &publisher{system: outside}

@@ -45,7 +45,7 @@ func TestFieldsCalledLikeOurs(t *testing.T) {
 		assert.Empty(t, m.TraceParent)
 	}
 	assert.Empty(t, received)
-	for i, m := range r.messages {
+	for i, m := range r.received() {
 		assert.Empty(t, m.TraceParent)
 		assert.False(t, m.Redelivered)
 		assert.NotEmpty(t, m.EventID)

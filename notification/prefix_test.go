@@ -38,7 +38,7 @@ func TestChannelPrefixesKeepEnvironmentsApart(t *testing.T) {
 		for _, r := range all[n] {
 			r.reached(t, p.last)
 			assert.Zero(t, r.verify(t, p.sent), r.sub.Pattern())
-			for _, m := range r.messages {
+			for _, m := range r.received() {
 				assert.Equal(t, "k", m.Channel)
 			}
 		}

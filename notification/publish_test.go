@@ -166,7 +166,7 @@ func TestJournalLivesOnWithLaterEvents(t *testing.T) {
 		assert.LessOrEqual(t, client.PTTL(t.Context(), journal).Val(), time.Minute, "it was set a moment ago")
 	}
 	r.reached(t, 6)
-	for i, m := range r.messages {
+	for i, m := range r.received() {
 		assert.Equal(t, "k", m.Channel, "message %d", i)
 	}
 }

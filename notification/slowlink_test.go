@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/compozy/cache/internal/redistest"
 	"github.com/compozy/cache/internal/redisx"
@@ -79,6 +80,18 @@ func TestRecoveryOverASlowLink(t *testing.T) {
 	assert.Empty(t, r.gaps())
 }
 
+// showOnFailure shows what was logged, if the test fails.
+func showOnFailure(t *testing.T, logs *observer.ObservedLogs) {
+	t.Helper()
+	t.Cleanup(func() {
+		for _, entry := range logs.All() {
+			if t.Failed() {
+				t.Log(entry.Time.Format(time.StampMicro), entry.Message, entry.ContextMap())
+			}
+		}
+	})
+}
+
 // A group gets past events that do not arrive together before the client gives up: its leader asks for fewer from then on.
 func TestConsumeOverASlowLink(t *testing.T) {
 	t.Parallel()
@@ -90,6 +103,7 @@ func TestConsumeOverASlowLink(t *testing.T) {
 	}
 	gaps := make(chan notification.Gap, 10)
 	log, logs := logging()
+	showOnFailure(t, logs)
 	client := overSlowLink(t, server, 1600<<10, 500*time.Millisecond)
 	w := consumeSlowly(t, client, gaps, nil, log)
 	w.first(t, events)

@@ -2,6 +2,7 @@ package notification_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -65,6 +66,13 @@ func record(tb testing.TB, s *notification.Subscription) *recorder {
 func (r *recorder) reached(tb testing.TB, n int) {
 	tb.Helper()
 	require.Eventuallyf(tb, func() bool { return r.last() >= n }, 2*patience, 5*time.Millisecond, "number %d never arrived", n)
+}
+
+// received returns what has arrived by now.
+func (r *recorder) received() []*notification.Message {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.messages)
 }
 
 // last returns the last number that arrived, 0 before the first.
