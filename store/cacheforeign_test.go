@@ -120,7 +120,7 @@ func TestStallWhileManyValuesAreStored(t *testing.T) {
 	client := newClient(t, server.Addr())
 	h := &stalling{server: server}
 	client.AddHook(h)
-	mine := newStore(t, client)
+	mine := newStore(t, client, store.WithTimeout(800*time.Millisecond)) // less than a lease lasts without its renewal
 	registry.MustRegister(mine.Collector())
 	a := newCache[string](t, mine)
 	b := newCache[string](t, newStore(t, newClient(t, server.Addr()), store.WithTimeout(time.Second)))

@@ -187,15 +187,11 @@ func TestQueueEndsWithTheOutage(t *testing.T) {
 	}
 }
 
-// The same with a real Redis, which hangs for a while: the value is there, or the loader runs with its help.
-func TestQueueEndsWhenRedisGoesOn(t *testing.T) {
-	t.Parallel()
-	server := redistest.Start(t)
-	c := newCache[string](t, newStore(t, newClient(t, server.Addr())))
-	require.NoError(t, c.Set(t.Context(), "k", "stored"))
-	server.Stop()
-	stop, began := make(chan struct{}), make(chan struct{}, 32)
-	defer close(stop)
+// occupy has all loaders that may run without Redis at work until the channel is closed.
+func occupy(t *testing.T, c *store.Cache[string]) (stop chan struct{}) {
+	t.Helper()
+	stop = make(chan struct{})
+	began := make(chan struct{}, 32)
 	for i := range 32 {
 		async(t.Context(), c, fmt.Sprint(i), func(context.Context) (string, error) {
 			began <- struct{}{}
@@ -206,6 +202,17 @@ func TestQueueEndsWhenRedisGoesOn(t *testing.T) {
 	for range 32 {
 		receive(t, began, "a loader")
 	}
+	return stop
+}
+
+// The same with a real Redis, which hangs for a while: the value is there, or the loader runs with its help.
+func TestQueueEndsWhenRedisGoesOn(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	c := newCache[string](t, newStore(t, newClient(t, server.Addr())))
+	require.NoError(t, c.Set(t.Context(), "k", "stored"))
+	server.Stop()
+	defer close(occupy(t, c))
 	loader, _ := loads("loaded")
 	there, missing := kAsync(t.Context(), c, never), async(t.Context(), c, "other", loader)
 	many := manyAsync(t.Context(), c, never)
@@ -296,18 +303,7 @@ func TestQueueOfARedisThatRefuses(t *testing.T) {
 				server := redistest.Start(t)
 				c := newCache[string](t, newStore(t, newClient(t, server.Addr())))
 				require.NoError(t, server.Client(t).ConfigSet(t.Context(), "maxmemory", "1").Err())
-				stop, began := make(chan struct{}), make(chan struct{}, 32)
-				defer close(stop)
-				for i := range 32 {
-					async(t.Context(), c, fmt.Sprint(i), func(context.Context) (string, error) {
-						began <- struct{}{}
-						<-stop
-						return "", nil
-					})
-				}
-				for range 32 {
-					receive(t, began, "a loader")
-				}
+				defer close(occupy(t, c))
 				ctx, cancel := context.WithTimeout(t.Context(), patience/2)
 				defer cancel()
 				out := receive(t, begin(ctx, c, never, timeout), "the end of the queue")
